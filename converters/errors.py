@@ -1,0 +1,130 @@
+"""The one error family: a sentence that says where, what was expected, what was received, what to do.
+
+Each class carries the exit code that the command line ends with (see ``docs/cli.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+class NetferryError(Exception):
+    """Root of every error that is the fault of the input or of the environment."""
+
+    exit_code: ClassVar[int] = 5
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str | None = None,
+        expected: object = None,
+        received: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.where = where
+        self.expected = None if expected is None else str(expected)
+        self.received = None if received is None else str(received)
+        self.remedy = remedy
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        facts = [
+            f"{label} {fact}"
+            for label, fact in (("expected", self.expected), ("received", self.received))
+            if fact is not None
+        ]
+        head = f"{self.where}: {self.problem}" if self.where else self.problem
+        body = f"{head}: {', '.join(facts)}" if facts else head
+        return f"{body}. {self.remedy}" if self.remedy else body
+
+    def at(self, where: str) -> NetferryError:
+        """The same error seen from further out: ``where`` is put before what it already says."""
+        self.where = f"{where}: {self.where}" if self.where else where
+        self.args = (self._sentence(),)
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "error": type(self).__name__,
+            "message": str(self),
+            "where": self.where,
+            "expected": self.expected,
+            "received": self.received,
+            "remedy": self.remedy,
+            "exit_code": self.exit_code,
+        }
+
+
+class UsageError(NetferryError):
+    """The call itself cannot be meant: a wrong argument, a flag that does not fit."""
+
+    exit_code = 2
+
+
+class RefusedError(NetferryError):
+    """The input is not a model that can be read, or does not hold together."""
+
+    exit_code = 5
+
+
+class MissingError(NetferryError):
+    """A framework, library or device that the request needs is not here."""
+
+    exit_code = 4
+
+
+class WriteError(NetferryError):
+    """The result could not be written; what stood there before still stands."""
+
+    exit_code = 6
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """One node that cannot be carried: its name, its operator, why, and the nearest way out."""
+
+    node: str
+    operator: str
+    reason: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        line = f"node '{self.node}' ({self.operator}): {self.reason}"
+        return f"{line}. {self.remedy}" if self.remedy else line
+
+
+class UnsupportedError(NetferryError):
+    """Operators that netferry cannot carry, all of them at once."""
+
+    exit_code = 3
+
+    def __init__(self, problems: Iterable[Unsupported], *, where: str | None = None) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = "".join(f"\n  {problem}" for problem in self.problems)
+        super().__init__(
+            f"{count} node{'s' if count != 1 else ''} cannot be carried{lines}", where=where
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return super().to_json() | {"problems": [asdict(problem) for problem in self.problems]}
+
+
+class CannotCarry(Exception):  # noqa: N818 - raised by a row, caught by the walk that knows the node
+    """A row met an attribute or a form that it does not carry; the walk adds the node's name."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+def require_known(attributes: Mapping[str, object], known: Iterable[str]) -> None:
+    """Refuse attributes that a row does not know, by name."""
+    unknown = sorted(set(attributes) - set(known))
+    if unknown:
+        raise CannotCarry(f"attribute {', '.join(map(repr, unknown))} is not one netferry knows")

@@ -1,0 +1,82 @@
+"""The frameworks, as a table. A framework's folder is imported only when it is used.
+
+Each folder has the same rooms: ``files`` reads and writes its native formats, ``live`` recognises,
+describes and runs a model in memory, ``to_onnx`` carries it to ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from netferry.converters.errors import MissingError, RefusedError, UsageError
+
+
+@dataclass(frozen=True)
+class Framework:
+    """``package`` is what Python imports; ``roots`` are the modules whose classes are its models."""
+
+    name: str
+    title: str
+    package: str
+    roots: tuple[str, ...]
+
+    @property
+    def files(self) -> ModuleType:
+        return self._room("files")
+
+    @property
+    def live(self) -> ModuleType:
+        return self._room("live")
+
+    @property
+    def to_onnx(self) -> ModuleType:
+        return self._room("to_onnx")
+
+    @property
+    def installed(self) -> bool:
+        return find_spec(self.package) is not None
+
+    def require(self) -> None:
+        """Say in one line what to install, instead of failing deep inside an import."""
+        if not self.installed:
+            raise MissingError(
+                f"{self.title} is not installed", remedy=f'Install it: pip install "netferry[{self.name}]"'
+            )
+
+    def _room(self, room: str) -> ModuleType:
+        return import_module(f"netferry.converters.{self.name}.{room}")
+
+
+FRAMEWORKS: Mapping[str, Framework] = {
+    framework.name: framework
+    for framework in (
+        Framework("pytorch", "PyTorch", "torch", ("torch",)),
+        Framework("tensorflow", "TensorFlow/Keras", "tensorflow", ("tensorflow", "keras")),
+        Framework("mxnet", "MXNet", "mxnet", ("mxnet",)),
+        Framework("onnx", "ONNX", "onnx", ("onnx", "onnx_ir")),
+    )
+}
+
+
+def named(name: str) -> Framework:
+    """The framework called ``name``."""
+    if name not in FRAMEWORKS:
+        raise UsageError("no such framework", expected=f"one of {', '.join(FRAMEWORKS)}", received=name)
+    return FRAMEWORKS[name]
+
+
+def of(model: object) -> Framework:
+    """The framework that a model in memory belongs to; nothing is imported to find out."""
+    roots = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    for framework in FRAMEWORKS.values():
+        if roots.intersection(framework.roots) and framework.live.accepts(model):
+            return framework
+    raise RefusedError(
+        "this is not a model that netferry knows",
+        expected="a path, a torch.nn.Module, a keras.Model, a gluon block, or an onnx.ModelProto",
+        received=f"{type(model).__module__}.{type(model).__qualname__}",
+    )

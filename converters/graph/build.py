@@ -1,0 +1,356 @@
+"""The pen with which every exporter writes ONNX.
+
+``g = GraphBuilder("name")``; ``x = g.input(...)``; ``y = g.Gemm(x, w, b, transB=1)``; an ONNX
+operator is called by its own name, inputs positional, attributes by keyword. Every tensor knows its
+dtype and sizes (ONNX's own inference runs node by node), constants know their content, and a
+transposition is carried along until it must be written (``layout.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import defs, helper, numpy_helper, shape_inference
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import layout
+from netferry.converters.signature import Array, Dim, TensorSpec
+
+OPSET = 21
+"""The opset that exporters write: the first that has Gelu, LayerNormalization and a GroupNormalization
+with one scale per channel."""
+
+_SHAPE_CONTENT_LIMIT = 64
+"""Integer constants up to this many elements are shown to shape inference (shapes, axes, pads)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A value on its way through an exporter.
+
+    ``dims`` are the sizes as the reader sees them; ``perm``, where set, is the transposition that
+    still lies between ``value`` and the reader; ``array`` is the content of a constant.
+    """
+
+    value: ir.Value
+    dtype: np.dtype[Any]
+    dims: tuple[Dim, ...] | None
+    array: Array | None = None
+    perm: layout.Perm | None = None
+
+    @property
+    def rank(self) -> int:
+        if self.dims is None:
+            raise CannotCarry(
+                "the rank of its input is not known", "Say the input's sizes with --input name:1,3,224,224"
+            )
+        return len(self.dims)
+
+    @property
+    def name(self) -> str:
+        return self.value.name or ""
+
+    def size(self, axis: int) -> int:
+        """The size of one axis, which must be known."""
+        dim = self.dims[axis] if self.dims is not None else None
+        if not isinstance(dim, int):
+            raise CannotCarry(f"the size of axis {axis} of its input is not known")
+        return dim
+
+
+class GraphBuilder:
+    """Collects inputs, initializers and nodes, and closes them into an ``ir.Model``."""
+
+    def __init__(self, name: str, *, opset: int = OPSET) -> None:
+        self.opset = opset
+        self._graph = ir.Graph([], [], nodes=[], opset_imports={"": opset}, name=name)
+        self._outputs: list[ir.Value] = []
+        self._taken: set[str] = set()
+        self._scope = name
+        self._settled: dict[tuple[int, layout.Perm], Tensor] = {}
+        self._constants: dict[tuple[Any, ...], Tensor] = {}
+
+    # ---- what a row calls -------------------------------------------------------------------
+
+    def __getattr__(self, op_type: str) -> Callable[..., Tensor]:
+        """``g.Relu(x)`` is ``g.op("Relu", x)``."""
+        if not op_type[0].isupper():
+            raise AttributeError(op_type)
+
+        def call(*inputs: Tensor | None, **attributes: Any) -> Tensor:
+            return self.op(op_type, *inputs, **attributes)
+
+        return call
+
+    def op(self, op_type: str, *inputs: Tensor | None, **attributes: Any) -> Tensor:
+        """Add a node with one output."""
+        return self.ops(op_type, *inputs, outputs=1, **attributes)[0]
+
+    def ops(
+        self, op_type: str, *inputs: Tensor | None, outputs: int, **attributes: Any
+    ) -> tuple[Tensor, ...]:
+        """Add a node with ``outputs`` outputs. Attributes that are None are left at ONNX's default."""
+        given = {key: _plain(value) for key, value in attributes.items() if value is not None}
+        perm = self._shared_perm(inputs) if op_type in layout.POINTWISE else None
+        if perm is None:
+            operands = [None if x is None else self._settle(x) for x in inputs]
+        else:
+            operands = [None if x is None else self._under(x, perm) for x in inputs]
+        while operands and operands[-1] is None:
+            operands.pop()
+        results = self._node(op_type, operands, given, outputs)
+        if perm is None:
+            return results
+        return tuple(
+            replace(y, perm=perm, dims=None if y.dims is None else tuple(y.dims[a] for a in perm))
+            for y in results
+        )
+
+    def transpose(self, x: Tensor, perm: Sequence[int]) -> Tensor:
+        """Reorder axes without writing a node: constants at once, others when they must."""
+        perm = tuple(perm)
+        if perm == layout.identity(len(perm)):
+            return x
+        if x.array is not None:
+            return self.constant(x.array.transpose(perm), name=x.name)
+        whole = perm if x.perm is None else layout.compose(x.perm, perm)
+        dims = None if x.dims is None else tuple(x.dims[axis] for axis in perm)
+        pending = None if whole == layout.identity(len(whole)) else whole
+        return replace(x, perm=pending, dims=dims)
+
+    def constant(self, array: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
+        """A constant; a weight has its source's ``name``, and equal nameless ones are written once.
+
+        The array is not copied. It becomes an initializer when a node first uses it.
+        """
+        array = np.asarray(array, dtype)
+        if name is not None:
+            return self._constant(array, name)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self._constant(array, "constant")
+        return self._constants[key]
+
+    def ints(self, *values: int) -> Tensor:
+        """A 1-D int64 constant, as shapes, axes and pads are given."""
+        return self.constant(list(values), np.int64)
+
+    def scalar(self, value: float, like: Tensor) -> Tensor:
+        """A 0-D constant of the dtype of ``like``."""
+        return self.constant(value, like.dtype)
+
+    # ---- what a walk calls ------------------------------------------------------------------
+
+    def input(self, spec: TensorSpec) -> Tensor:
+        """Declare a graph input; its name is kept as it is."""
+        value = ir.Value(
+            name=self._fresh(spec.name),
+            type=ir.TensorType(ir.DataType.from_numpy(spec.dtype)),
+            shape=None if spec.dims is None else ir.Shape(spec.dims),
+        )
+        self._graph.inputs.append(value)
+        return Tensor(value, spec.dtype, spec.dims)
+
+    def output(self, x: Tensor, name: str, dims: Sequence[Dim] | None = None) -> None:
+        """Declare a graph output under ``name``; ``dims`` where the source knows them better."""
+        x = self._settle(x)
+        value = x.value
+        producer = value.producer()
+        if producer is None or value in self._outputs or name in self._taken:
+            value = self._node("Identity", [x], {}, 1, aside=True)[0].value
+        if name in self._taken and name != value.name:
+            value.name = self._fresh(name)
+        else:
+            self._taken.add(name)
+            value.name = name
+        known = x.dims if dims is None else tuple(dims)
+        value.shape = None if known is None else ir.Shape(known)
+        self._outputs.append(value)
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Nodes written inside carry ``name``, the source's own name of the layer."""
+        outer, self._scope = self._scope, name
+        try:
+            yield
+        finally:
+            self._scope = outer
+
+    def finish(self, metadata: Mapping[str, str] | None = None) -> ir.Model:
+        """Close the graph: nodes that nothing needs are dropped, the rest is the model."""
+        from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+        from netferry import __version__
+
+        self._graph.outputs.extend(self._outputs)
+        model = ir.Model(
+            self._graph,
+            ir_version=helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)]),
+            producer_name="netferry",
+            producer_version=__version__,
+            metadata_props=dict(metadata or {}),
+        )
+        return RemoveUnusedNodesPass()(model).model
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _fresh(self, wish: str) -> str:
+        name, count = wish, 0
+        while name in self._taken:
+            count += 1
+            name = f"{wish}_{count}"
+        self._taken.add(name)
+        return name
+
+    def _constant(self, array: Array, name: str) -> Tensor:
+        value = ir.Value(
+            name=name,
+            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+            shape=ir.Shape(array.shape),
+        )
+        return Tensor(value, array.dtype, array.shape, array=array)
+
+    def _settle(self, x: Tensor) -> Tensor:
+        """Write what is pending: the initializer of a constant, the Transpose of a permutation."""
+        if x.array is not None:
+            self._initialize(x)
+            return x
+        if x.perm is None:
+            return x
+        key = (id(x.value), x.perm)
+        if key not in self._settled:
+            base = replace(x, perm=None, dims=_unpermuted(x.dims, x.perm))
+            self._settled[key] = self._node("Transpose", [base], {"perm": x.perm}, 1, aside=True)[0]
+        return replace(self._settled[key], dims=x.dims)
+
+    def _initialize(self, x: Tensor) -> None:
+        value = x.value
+        if value.const_value is not None:
+            return
+        assert x.array is not None
+        value.name = self._fresh(x.name)
+        value.const_value = ir.Tensor(np.ascontiguousarray(x.array), name=value.name)
+        self._graph.initializers[value.name] = value
+
+    def _shared_perm(self, inputs: Sequence[Tensor | None]) -> layout.Perm | None:
+        """The permutation that all operands can be read under, or None where they must be settled."""
+        perms = {x.perm for x in inputs if x is not None and x.perm is not None}
+        if len(perms) != 1:
+            return None
+        perm = perms.pop()
+        assert perm is not None
+        fits = all(
+            x is None
+            or x.perm == perm
+            or (x.dims is not None and len(x.dims) == 0)
+            or (x.array is not None and x.array.ndim <= len(perm))
+            for x in inputs
+        )
+        return perm if fits else None
+
+    def _under(self, x: Tensor, perm: layout.Perm) -> Tensor:
+        """``x`` in the layout of the pending ``perm``'s base: constants are permuted back now."""
+        if x.perm == perm:
+            return replace(x, perm=None, dims=_unpermuted(x.dims, perm))
+        if x.array is not None and x.array.ndim:
+            full = x.array.reshape((1,) * (len(perm) - x.array.ndim) + x.array.shape)
+            base = full.transpose(layout.inverse(perm))
+            x = self.constant(base, name=x.name if x.array.size > 1 else None)
+        return self._settle(x)
+
+    def _node(
+        self,
+        op_type: str,
+        operands: Sequence[Tensor | None],
+        attributes: dict[str, Any],
+        outputs: int,
+        *,
+        aside: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Write a node; the layer's own name goes to its first node that is not written ``aside``."""
+        plain = not aside and self._scope not in self._taken
+        node = ir.node(
+            op_type,
+            [None if x is None else x.value for x in operands],
+            attributes,
+            num_outputs=outputs,
+            name=self._fresh(self._scope if plain else f"{self._scope}/{op_type}"),
+        )
+        for value in node.outputs:
+            value.name = self._fresh(f"{node.name}_output")
+        inferred = self._infer(node, operands, attributes)
+        self._graph.append(node)
+        return tuple(self._tensor(value, inferred.get(value.name or "")) for value in node.outputs)
+
+    def _infer(
+        self, node: ir.Node, operands: Sequence[Tensor | None], attributes: dict[str, Any]
+    ) -> dict[str, onnx.TypeProto]:
+        proto = helper.make_node(
+            node.op_type,
+            ["" if x is None else x.name for x in operands],
+            [value.name for value in node.outputs],
+            **attributes,
+        )
+        types: dict[str, onnx.TypeProto] = {}
+        content: dict[str, onnx.TensorProto] = {}
+        for x in operands:
+            if x is None:
+                continue
+            types[x.name] = helper.make_tensor_type_proto(
+                helper.np_dtype_to_tensor_dtype(x.dtype), x.dims
+            )
+            if x.array is not None and x.array.dtype == np.int64 and x.array.size <= _SHAPE_CONTENT_LIMIT:
+                content[x.name] = numpy_helper.from_array(x.array, x.name)
+        try:
+            return dict(
+                shape_inference.infer_node_outputs(
+                    defs.get_schema(node.op_type, self.opset),
+                    proto,
+                    types,
+                    content,
+                    opset_imports=[helper.make_opsetid("", self.opset)],
+                    ir_version=helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)]),
+                )
+            )
+        except shape_inference.InferenceError as error:
+            sizes = ", ".join(
+                f"{x.name} {x.dtype.name}[{', '.join(map(str, x.dims or ['?']))}]" for x in operands if x
+            )
+            reason = str(error).strip().rsplit("] ", 1)[-1].splitlines()[0]
+            raise CannotCarry(f"its inputs do not fit ONNX's {node.op_type} ({sizes}): {reason}") from error
+
+    def _tensor(self, value: ir.Value, inferred: onnx.TypeProto | None) -> Tensor:
+        if inferred is None or not inferred.tensor_type.elem_type:
+            raise CannotCarry(f"the dtype of '{value.name}' is not known")
+        tensor = inferred.tensor_type
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        dims: tuple[Dim, ...] | None = None
+        if tensor.HasField("shape"):
+            dims = tuple(
+                dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None)
+                for dim in tensor.shape.dim
+            )
+        value.type = ir.TensorType(ir.DataType.from_numpy(dtype))
+        value.shape = None if dims is None else ir.Shape(dims)
+        return Tensor(value, dtype, dims)
+
+
+def _unpermuted(dims: tuple[Dim, ...] | None, perm: layout.Perm) -> tuple[Dim, ...] | None:
+    return None if dims is None else tuple(dims[axis] for axis in layout.inverse(perm))
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as ONNX takes it: plain numbers, no numpy scalars, bool as int."""
+    if isinstance(value, bool | np.integer | np.bool_):
+        return int(value)
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""Reference models: each written and trained natively in PyTorch, TensorFlow/Keras and MXNet."""
