@@ -1,0 +1,216 @@
+"""What a file is, told by its content and not by its name, before any framework loads it.
+
+Also how results reach the disk: staged beside their destination, synced, then renamed as one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from netferry.converters import frameworks
+from netferry.converters.errors import RefusedError, WriteError
+
+KINDS: Mapping[str, tuple[str, str]] = {
+    "pt2": ("pytorch", "a PyTorch exported program"),
+    "torchscript": ("pytorch", "a TorchScript archive"),
+    "keras": ("tensorflow", "a Keras model"),
+    "h5": ("tensorflow", "a Keras HDF5 model"),
+    "saved_model": ("tensorflow", "a TensorFlow SavedModel"),
+    "mxnet": ("mxnet", "an MXNet symbol with its parameters"),
+    "onnx": ("onnx", "an ONNX model"),
+}
+"""Each kind of file, the framework that reads it, and its name in a sentence."""
+
+_HEAD = 64
+_ONNX_FIRST_BYTES = frozenset(b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
+"""The first byte of a ModelProto: the tag of any of its fields (number << 3 | wire type)."""
+
+_GIVE_A_FACTORY = (
+    "Weights alone are not a model: give the code that builds it, "
+    "netferry convert package.module:factory out.onnx --weights {}"
+)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model on disk: its kind, its main file or folder, and the files that belong to it."""
+
+    kind: str
+    path: Path
+    companions: tuple[Path, ...] = ()
+
+    @property
+    def framework(self) -> frameworks.Framework:
+        return frameworks.named(KINDS[self.kind][0])
+
+    @property
+    def title(self) -> str:
+        return KINDS[self.kind][1]
+
+
+def look(path: str | os.PathLike[str]) -> Artifact:
+    """Say what stands at ``path``; refuse what is not a model, with the way out where there is one."""
+    path = Path(path)
+    if not os.path.lexists(path):
+        raise RefusedError("there is no such file or folder", where=str(path))
+    if path.is_dir():
+        return _look_at_folder(path)
+    if not path.is_file():
+        raise RefusedError("not a regular file", where=str(path), expected="a file or a folder")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error
+    return _look_at_file(path, head)
+
+
+def _look_at_folder(path: Path) -> Artifact:
+    if (path / "saved_model.pb").is_file():
+        return Artifact("saved_model", path)
+    symbols = sorted(path.glob("*-symbol.json"))
+    if len(symbols) == 1:
+        return look(symbols[0])
+    raise RefusedError(
+        "the folder holds no single model",
+        where=str(path),
+        expected="a SavedModel (saved_model.pb), or one NAME-symbol.json with its .params",
+        received=f"{len(symbols)} symbol files" if symbols else "neither",
+    )
+
+
+def _look_at_file(path: Path, head: bytes) -> Artifact:
+    if not head:
+        raise RefusedError("the file is empty", where=str(path))
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return Artifact("h5", path)
+    if head.startswith(b"PK"):
+        return _look_into_zip(path)
+    if int.from_bytes(head[:8], "little") == 0x112:
+        return _from_params(path)
+    if head.lstrip().startswith(b"{"):
+        return _from_symbol(path)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
+        raise RefusedError(
+            "a safetensors file holds weights only",
+            where=str(path),
+            remedy=_GIVE_A_FACTORY.format(path.name),
+        )
+    if head.startswith(b"\x80"):
+        raise RefusedError(
+            "a bare pickle is never loaded",
+            where=str(path),
+            remedy=_GIVE_A_FACTORY.format("weights.safetensors"),
+        )
+    if head[0] in _ONNX_FIRST_BYTES:
+        return Artifact("onnx", path)
+    raise _not_a_model(path)
+
+
+def _not_a_model(path: Path) -> RefusedError:
+    titles = ", ".join(title for _, title in KINDS.values())
+    return RefusedError("not a model that netferry knows", where=str(path), expected=f"one of: {titles}")
+
+
+def _look_into_zip(path: Path) -> Artifact:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise RefusedError(f"a damaged zip archive ({error})", where=str(path)) from error
+    inner = {name.partition("/")[2] for name in names}
+    if {"config.json", "model.weights.h5"} <= names:
+        return Artifact("keras", path)
+    if "archive_format" in inner or "serialized_exported_program.json" in names | inner:
+        return Artifact("pt2", path)
+    if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
+        return Artifact("torchscript", path)
+    if "data.pkl" in inner:
+        raise RefusedError(
+            "a file of torch.save: a state dict or a pickled module, not a model that can be loaded safely",
+            where=str(path),
+            remedy=_GIVE_A_FACTORY.format(path.name),
+        )
+    raise _not_a_model(path)
+
+
+def _from_symbol(path: Path) -> Artifact:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"neither JSON nor another kind of model ({error})", where=str(path)) from error
+    if not isinstance(document, dict) or not {"nodes", "heads"} <= document.keys():
+        raise RefusedError(
+            "JSON, but not an MXNet symbol", where=str(path), expected="the keys 'nodes' and 'heads'"
+        )
+    prefix = path.name.removesuffix(".json").removesuffix("-symbol")
+    return Artifact("mxnet", path, params_of(path.parent, prefix))
+
+
+def params_of(folder: Path, prefix: str) -> tuple[Path, ...]:
+    """The params files that belong to a symbol, oldest epoch first: the last one is the one meant."""
+    epoch = re.compile(re.escape(prefix) + r"-(\d+)\.params")
+    epochs = sorted(
+        (int(match[1]), file) for file in folder.iterdir() if (match := epoch.fullmatch(file.name))
+    )
+    plain = folder / f"{prefix}.params"
+    return (*([plain] if plain.is_file() else []), *(file for _, file in epochs))
+
+
+def _from_params(path: Path) -> Artifact:
+    prefix = re.sub(r"(-\d+)?\.params$", "", path.name)
+    symbol = path.with_name(f"{prefix}-symbol.json")
+    if symbol.is_file():
+        return Artifact("mxnet", symbol, (path,))
+    raise RefusedError(
+        "MXNet parameters without their symbol",
+        where=str(path),
+        expected=f"{symbol.name} beside it",
+        remedy="Give the -symbol.json and name this file with --weights",
+    )
+
+
+@contextmanager
+def staged(destination: Path) -> Iterator[Path]:
+    """A path to write to instead of ``destination``; what was written there is moved in place at the end.
+
+    Everything written beside the staged path (external data) moves along, the main file last. If the
+    body raises, or a move fails, the old files stand as they stood and nothing else is left.
+    """
+    folder = destination.parent
+    try:
+        stage = Path(tempfile.mkdtemp(prefix=".netferry-", dir=folder))
+    except OSError as error:
+        raise WriteError(
+            f"cannot write here ({error.strerror})",
+            where=str(destination),
+            remedy="Choose another destination",
+        ) from error
+    try:
+        if destination.is_dir():
+            raise WriteError("a folder stands in the way", where=str(destination))
+        yield stage / destination.name
+        _move_in_place(sorted(stage.iterdir(), key=lambda file: file.name == destination.name), folder)
+    except OSError as error:
+        raise WriteError(
+            f"could not be written ({error.strerror or error})", where=str(destination)
+        ) from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _move_in_place(files: Sequence[Path], folder: Path) -> None:
+    for file in files:
+        with file.open("rb+") as handle:
+            os.fsync(handle.fileno())
+    for file in files:
+        file.replace(folder / file.name)

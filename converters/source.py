@@ -1,0 +1,106 @@
+"""What a person may name as a model: a path, ``package.module:factory``, or the model itself."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+from netferry.converters import artifact, frameworks
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
+
+_FACTORY = re.compile(r"(?P<module>[^\s:]+):(?P<name>[A-Za-z_]\w*)")
+
+
+def open_source(source: object, weights: str | os.PathLike[str] | None = None) -> object:
+    """Give the model in memory that ``source`` names; ``weights`` are loaded into what a factory built."""
+    if not isinstance(source, str | os.PathLike):
+        if weights is not None:
+            raise UsageError("weights go with a file or a factory, not with a model that is already loaded")
+        return source
+    text = os.fspath(source)
+    match = _FACTORY.fullmatch(text)
+    if match and not os.path.lexists(text):
+        return _from_factory(match["module"], match["name"], None if weights is None else Path(weights))
+    found = artifact.look(text)
+    try:
+        return found.framework.files.read(found, weights=None if weights is None else Path(weights))
+    except ImportError as error:
+        found.framework.require()
+        raise RefusedError(f"cannot be loaded ({error})", where=text) from error
+
+
+def is_onnx_file(source: str | os.PathLike[str]) -> bool:
+    """Whether this names an ONNX file, as its content has it."""
+    return os.path.lexists(source) and artifact.look(source).kind == "onnx"
+
+
+def title(source: object) -> str:
+    """How a report names the source: its path without folders, or its class."""
+    if isinstance(source, str | os.PathLike):
+        text = os.fspath(source)
+        return text if _FACTORY.fullmatch(text) and not os.path.lexists(text) else Path(text).name
+    return f"{type(source).__module__.partition('.')[0]} {type(source).__name__}"
+
+
+def _from_factory(module_name: str, name: str, weights: Path | None) -> object:
+    where = f"{module_name}:{name}"
+    module = _module(module_name, where)
+    try:
+        maker = getattr(module, name)
+    except AttributeError:
+        raise RefusedError(f"the module has no '{name}'", where=where) from None
+    try:
+        model = maker() if isinstance(maker, type) or not _is_model(maker) else maker
+    except NetferryError:
+        raise
+    except Exception as error:
+        raise RefusedError(
+            f"the factory raised {type(error).__name__}: {error}",
+            where=where,
+            remedy="It must build the model when called without arguments",
+        ) from error
+    framework = frameworks.of(model)
+    if weights is not None:
+        artifact_path = weights
+        if not artifact_path.is_file():
+            raise RefusedError("there is no such file", where=str(artifact_path))
+        framework.files.load_weights(model, artifact_path)
+    return model
+
+
+def _module(name: str, where: str) -> object:
+    """Import by dotted name (the working folder counts) or from a ``.py`` file."""
+    try:
+        if name.endswith(".py"):
+            return _module_from_file(Path(name), where)
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.insert(0, here)
+        return importlib.import_module(name)
+    except NetferryError:
+        raise
+    except Exception as error:
+        raise RefusedError(f"cannot be imported ({type(error).__name__}: {error})", where=where) from error
+
+
+def _module_from_file(path: Path, where: str) -> object:
+    if not path.is_file():
+        raise RefusedError("there is no such file", where=where)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _is_model(candidate: object) -> bool:
+    try:
+        frameworks.of(candidate)
+    except RefusedError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""Any model on arrays: one call for the four kinds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from netferry.converters import frameworks
+from netferry.converters.errors import MissingError, NetferryError, RefusedError
+from netferry.converters.signature import Array, Example, Signature, examples
+from netferry.inference.session import Session, bind
+
+
+class Runnable(Protocol):
+    """A model with its signature that maps named arrays to named arrays."""
+
+    signature: Signature
+    device: str
+
+    def run(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Array]: ...
+
+
+class Native:
+    """A model that runs in its own framework, in inference mode."""
+
+    device = "cpu"
+
+    def __init__(self, model: object, given: Sequence[Example] | None = None) -> None:
+        self._framework = frameworks.of(model)
+        self._model = model
+        self.signature: Signature = self._framework.live.signature(model, given)
+
+    def run(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Array]:
+        arrays = list(bind(inputs, self.signature).values())
+        try:
+            outputs: dict[str, Array] = self._framework.live.run(self._model, arrays)
+        except NetferryError:
+            raise
+        except Exception as error:  # whatever the framework raises for these arrays
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RefusedError(f"{self._framework.title} could not run the model ({reason})") from error
+        return outputs
+
+
+def runnable(model: object, given: Sequence[Example] | None = None, device: str = "cpu") -> Runnable:
+    """Make a model runnable: ONNX in onnxruntime on ``device``, others where they are at home.
+
+    A path is an ONNX file, which onnxruntime opens itself; any other model is one in memory.
+    """
+    if isinstance(model, str | os.PathLike):
+        return Session(model, device)
+    framework = frameworks.of(model)
+    if framework.name == "onnx":
+        return Session(model, device)
+    if device == "cuda":
+        raise MissingError(
+            f"a {framework.title} model runs on the CPU here",
+            remedy="Convert it to ONNX first, then run that with --device cuda",
+        )
+    return Native(model, given)
+
+
+def run(model: object, inputs: Mapping[str, Any] | Sequence[Any], device: str = "cpu") -> dict[str, Array]:
+    """Run a model once; what ``runnable`` takes."""
+    return runnable(model, examples(inputs), device).run(inputs)

@@ -1,0 +1,120 @@
+"""What a file is told by its content; results reach the disk whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from models import dense, saved
+
+from netferry.converters import artifact
+from netferry.converters.errors import RefusedError, WriteError
+
+SYMBOL = json.dumps({"nodes": [], "arg_nodes": [], "heads": []})
+PARAMS = (0x112).to_bytes(8, "little") + bytes(24)
+
+
+def archive(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, "content")
+    return path
+
+
+def test_kinds_are_told_by_content_and_not_by_suffix(tmp_path: Path) -> None:
+    files = {
+        "onnx": saved(tmp_path, dense(), "a.bin"),
+        "keras": archive(tmp_path / "b.bin", "config.json", "metadata.json", "model.weights.h5"),
+        "pt2": archive(tmp_path / "c.bin", "m/archive_format", "m/models/model.json"),
+        "torchscript": archive(tmp_path / "d.bin", "m/constants.pkl", "m/data.pkl", "m/code/x.py"),
+    }
+    for kind, path in files.items():
+        assert artifact.look(path).kind == kind
+    (tmp_path / "e.bin").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    assert artifact.look(tmp_path / "e.bin").kind == "h5"
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"x")
+    assert artifact.look(tmp_path / "saved").kind == "saved_model"
+
+
+def test_a_symbol_brings_its_params_with_the_highest_epoch_last(tmp_path: Path) -> None:
+    symbol = tmp_path / "net-symbol.json"
+    symbol.write_text(SYMBOL)
+    for name in ("net-0002.params", "net-0010.params", "net-10.txt", "other-0099.params"):
+        (tmp_path / name).write_bytes(PARAMS)
+    found = artifact.look(symbol)
+    assert [path.name for path in found.companions] == ["net-0002.params", "net-0010.params"]
+    assert artifact.look(tmp_path).path == symbol
+
+
+def test_params_lead_to_their_symbol(tmp_path: Path) -> None:
+    params = tmp_path / "net-0003.params"
+    params.write_bytes(PARAMS)
+    with pytest.raises(RefusedError, match=r"net-symbol\.json beside it"):
+        artifact.look(params)
+    (tmp_path / "net-symbol.json").write_text(SYMBOL)
+    assert artifact.look(params) == artifact.Artifact("mxnet", tmp_path / "net-symbol.json", (params,))
+
+
+REFUSED = {
+    "nothing": (b"", "empty"),
+    "text": (b"hello, I am not a model", "not a model"),
+    "another json": (b'{"a": 1}', "not an MXNet symbol"),
+    "broken json": (b'{"nodes": [', "neither JSON"),
+    "a bare pickle": (b"\x80\x04N.", "bare pickle"),
+    "safetensors": ((2).to_bytes(8, "little") + b"{}", "weights only"),
+    "a broken zip": (b"PK\x03\x04broken", "damaged zip"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_a_model_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    content, message = REFUSED[name]
+    path = tmp_path / "gewählt.onnx"
+    path.write_bytes(content)
+    with pytest.raises(RefusedError, match=message) as caught:
+        artifact.look(path)
+    assert "gewählt.onnx" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_dict_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = archive(tmp_path / "weights.pt", "weights/data.pkl", "weights/version")
+    with pytest.raises(RefusedError, match=r"package\.module:factory"):
+        artifact.look(path)
+
+
+def test_a_fifo_is_refused_and_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RefusedError, match="not a regular file"):
+        artifact.look(tmp_path / "pipe")
+
+
+def test_staged_output_arrives_whole(tmp_path: Path) -> None:
+    with artifact.staged(tmp_path / "out.onnx") as stage:
+        stage.write_text("model")
+        stage.with_name("out.onnx.data").write_text("weights")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.onnx", "out.onnx.data"]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, fault: type[BaseException]
+) -> None:
+    target = tmp_path / "out.onnx"
+    target.write_text("old")
+    with pytest.raises(fault), artifact.staged(target) as stage:
+        stage.write_text("half")
+        raise fault
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_where_it_cannot_be_written_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="cannot write here"), artifact.staged(tmp_path / "no" / "out.onnx"):
+        pass
+    with pytest.raises(WriteError, match="a folder stands in the way"), artifact.staged(tmp_path):
+        pass

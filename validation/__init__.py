@@ -1,0 +1,1 @@
+"""Whether two models are equal, and how that was found out."""

@@ -1,0 +1,119 @@
+"""The verdict, as data, as JSON and as lines of text."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+from netferry.converters.signature import Signature
+from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison
+
+
+@dataclass(frozen=True)
+class OutputVerdict:
+    """One output over all samples; ``worst_sample`` is the one that gave the largest error."""
+
+    name: str
+    comparison: Comparison
+    worst_sample: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was compared, on which inputs, and what came out."""
+
+    source: str
+    target: str
+    outputs: tuple[OutputVerdict, ...] = ()
+    samples: tuple[str, ...] = ()
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+    signature: Signature | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """``failed`` if anything differs, else ``not_checked`` if anything proved nothing, else ``passed``."""
+        found = {verdict.comparison.status for verdict in self.outputs}
+        for status in (FAILED, NOT_CHECKED):
+            if status in found:
+                return status
+        return PASSED if found else NOT_CHECKED
+
+    @property
+    def max_abs(self) -> float | None:
+        return self._worst("max_abs")
+
+    @property
+    def max_rel(self) -> float | None:
+        return self._worst("max_rel")
+
+    def _worst(self, metric: str) -> float | None:
+        values = (getattr(verdict.comparison, metric) for verdict in self.outputs)
+        return max((value for value in values if value is not None), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "source": self.source,
+            "target": self.target,
+            "max_abs": self.max_abs,
+            "max_rel": self.max_rel,
+            "outputs": [
+                {"name": v.name, **asdict(v.comparison), "worst_sample": v.worst_sample} for v in self.outputs
+            ],
+            "samples": list(self.samples),
+            "seed": self.seed,
+            "reason": self.reason,
+            "notes": list(self.notes),
+            "signature": None if self.signature is None else self.signature.to_json(),
+            "versions": dict(self.versions),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(finite(self.to_dict()), indent=2)
+
+    def to_text(self) -> str:
+        """The verdict first, then each output, then what should be known."""
+        head = f"{self.status}: {self.source} against {self.target}, {len(self.samples)} samples"
+        lines = [f"{head} ({self.reason})" if self.reason else head]
+        for verdict in self.outputs:
+            one = verdict.comparison
+            error = "" if one.max_rel is None else f" {one.max_rel:.2e} of scale"
+            ulp = "" if one.max_ulp is None else f", {one.max_abs:.2e} absolute"
+            why = f": {one.reason}" if one.reason else ""
+            where = f" ({verdict.worst_sample})" if verdict.worst_sample else ""
+            lines.append(f"  {verdict.name}: {one.status}{error}{ulp}{where}{why}")
+        lines.extend(f"  note: {note}" for note in self.notes)
+        return "\n".join(lines)
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: they are written as words."""
+    if isinstance(value, float) and value not in (value, float("inf"), float("-inf")):
+        return "nan"
+    if isinstance(value, float) and abs(value) == float("inf"):
+        return "inf" if value > 0 else "-inf"
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def versions() -> dict[str, str]:
+    """The versions that a verdict stands on."""
+    names = ("netferry", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "tensorflow",
+             "tensorflow-cpu", "keras", "mxnet", "tf2onnx")  # fmt: skip
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
