@@ -1,3 +1,48 @@
-"""netferry carries a trained model from one framework to another and proves that it arrived."""
+"""netferry carries a trained model from one framework to another and proves that it arrived.
+
+``convert``, ``verify``, ``run`` and ``inspect`` are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netferry.api import Conversion, convert, inspect, run, verify
+    from netferry.converters.errors import NetferryError
+    from netferry.validation.report import Report
 
 __version__ = "0.1.0"
+
+__all__ = ["Conversion", "NetferryError", "Report", "__version__", "convert", "inspect", "run", "verify"]
+
+_HOMES = {
+    "Conversion": "netferry.api",
+    "convert": "netferry.api",
+    "inspect": "netferry.api",
+    "run": "netferry.api",
+    "verify": "netferry.api",
+    "NetferryError": "netferry.converters.errors",
+    "Report": "netferry.validation.report",
+}
+
+for _room in ("converters", "inference", "validation", "zoo"):
+    if not (Path(__file__).parent / _room).is_dir():
+        raise ImportError(
+            f"netferry/{_room} should be a link to the folder {_room}/ of the checkout and is not. "
+            "On Windows, clone with: git clone -c core.symlinks=true (developer mode on), "
+            "or install the wheel, which has no links."
+        )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'netferry' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,120 @@
+"""What is installed here, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+from netferry.converters.errors import MissingError
+from netferry.converters.frameworks import FRAMEWORKS
+from netferry.inference import session
+
+GOOD, MISSING, PROBLEM = "ok", "missing", "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: how it stands, and what mends it."""
+
+    subject: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Everything that netferry stands on, in the order in which a person would ask."""
+    return [
+        Finding("python", GOOD, sys.version.split()[0]),
+        *(_framework(name) for name in FRAMEWORKS),
+        *_onnxruntime(),
+        _cuda(),
+        *(_package(name, remedy) for name, remedy in _EXTRAS),
+    ]
+
+
+def to_dict(findings: list[Finding]) -> dict[str, Any]:
+    return {"findings": [asdict(finding) for finding in findings]}
+
+
+_DISTRIBUTIONS = {
+    "pytorch": ("torch",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "mxnet": ("mxnet",),
+    "onnx": ("onnx",),
+}
+
+_EXTRAS = (
+    ("keras", 'pip install "netferry[tensorflow]"'),
+    ("tf2onnx", 'pip install "netferry[tensorflow]"'),
+    ("scikit-learn", 'pip install "netferry[zoo]"'),
+)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _package(name: str, remedy: str) -> Finding:
+    version = _version(name)
+    return Finding(name, GOOD, version) if version else Finding(name, MISSING, "not installed", remedy)
+
+
+def _framework(name: str) -> Finding:
+    framework = FRAMEWORKS[name]
+    found = [f"{dist} {version}" for dist in _DISTRIBUTIONS[name] if (version := _version(dist))]
+    if found:
+        return Finding(framework.title, GOOD, ", ".join(found))
+    without = "MXNet files are read without it" if name == "mxnet" else "not installed"
+    return Finding(framework.title, MISSING, without, f'pip install "netferry[{name}]"')
+
+
+def _onnxruntime() -> list[Finding]:
+    wheels = session.installed_onnxruntimes()
+    if len(wheels) > 1:
+        return [
+            Finding(
+                "onnxruntime",
+                PROBLEM,
+                "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files",
+                "pip uninstall -y onnxruntime onnxruntime-gpu, then install one of them: "
+                'pip install "netferry[gpu]" or "netferry[cpu]"',
+            )
+        ]
+    try:
+        runtime = session.require_onnxruntime()
+    except MissingError as error:
+        return [Finding("onnxruntime", MISSING, error.problem, error.remedy or "")]
+    wheel = next(iter(wheels), "onnxruntime")
+    providers = ", ".join(
+        name.removesuffix("ExecutionProvider") for name in runtime.get_available_providers()
+    )
+    return [Finding("onnxruntime", GOOD, f"{wheel} {runtime.__version__}, built for: {providers}")]
+
+
+def _cuda() -> Finding:
+    try:
+        runtime = session.require_onnxruntime()
+    except MissingError as error:
+        return Finding("CUDA", MISSING, error.problem, error.remedy or "")
+    if session.PROVIDERS["cuda"] not in runtime.get_available_providers():
+        return Finding(
+            "CUDA",
+            MISSING,
+            "this onnxruntime is built for the CPU",
+            'pip uninstall -y onnxruntime && pip install "netferry[gpu]"',
+        )
+    missing = session.missing_cuda_libraries()
+    if not missing:
+        return Finding("CUDA", GOOD, "driver and libraries are here")
+    remedy = (
+        "install the NVIDIA driver, if this machine has a GPU"
+        if "libcuda.so.1" in missing
+        else 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+    )
+    return Finding("CUDA", MISSING, "not active, missing: " + ", ".join(missing), remedy)
