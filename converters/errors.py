@@ -106,9 +106,7 @@ class UnsupportedError(NetferryError):
         self.problems = tuple(problems)
         count = len(self.problems)
         lines = "".join(f"\n  {problem}" for problem in self.problems)
-        super().__init__(
-            f"{count} node{'s' if count != 1 else ''} cannot be carried{lines}", where=where
-        )
+        super().__init__(f"{count} node{'s' if count != 1 else ''} cannot be carried{lines}", where=where)
 
     def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"problems": [asdict(problem) for problem in self.problems]}

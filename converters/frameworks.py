@@ -56,7 +56,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     for framework in (
         Framework("pytorch", "PyTorch", "torch", ("torch",)),
         Framework("tensorflow", "TensorFlow/Keras", "tensorflow", ("tensorflow", "keras")),
-        Framework("mxnet", "MXNet", "mxnet", ("mxnet",)),
+        Framework("mxnet", "MXNet", "mxnet", ("mxnet", "netferry.converters.mxnet")),
         Framework("onnx", "ONNX", "onnx", ("onnx", "onnx_ir")),
     )
 }
@@ -71,9 +71,10 @@ def named(name: str) -> Framework:
 
 def of(model: object) -> Framework:
     """The framework that a model in memory belongs to; nothing is imported to find out."""
-    roots = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    modules = {f"{cls.__module__}." for cls in type(model).__mro__}
     for framework in FRAMEWORKS.values():
-        if roots.intersection(framework.roots) and framework.live.accepts(model):
+        inside = any(module.startswith(f"{root}.") for module in modules for root in framework.roots)
+        if inside and framework.live.accepts(model):
             return framework
     raise RefusedError(
         "this is not a model that netferry knows",

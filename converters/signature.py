@@ -116,33 +116,55 @@ def examples(
 
 
 _FLAG = re.compile(r"(?P<name>[^:]+):(?P<dims>[^:]*)(?::(?P<dtype>[a-z0-9]+))?")
+_DIM = re.compile(r"(?P<symbol>[A-Za-z_]\w*)(?:=(?P<size>[1-9]\d*))?|(?P<fixed>[1-9]\d*)")
+
+BATCH_SHOWN, SIZE_SHOWN = 2, 32
+"""The sizes that an example gets on a free axis for which none is said."""
 
 
-def parse_input(text: str) -> TensorSpec:
-    """Read ``name:1,3,224,224:f32``; a word among the sizes (``x:batch,3,h,w``) is a free axis.
+def examples_from_flags(flags: Sequence[str], seed: int = 0) -> tuple[Example, ...]:
+    """Example inputs from ``name:1,3,224,224:f32``, as the command line takes them.
 
-    The dtype may be left out (float32) and may be written short or long (``f32``, ``float32``).
+    A word among the sizes is a free axis, ``x:batch,3,h=224,w=224`` says a size that it may have. Where no
+    axis is named the first one is the batch and is free. The dtype may be left out (float32) and may be
+    written short or long. Floats are drawn from a normal distribution, integers are 0 or 1.
     """
-    match = _FLAG.fullmatch(text)
+    rng = np.random.default_rng(seed)
+    made = [_example(flag, rng) for flag in flags]
+    if any(example.free for example in made):
+        return tuple(made)
+    return examples({example.name: example.array for example in made})
+
+
+def _example(flag: str, rng: np.random.Generator) -> Example:
+    match = _FLAG.fullmatch(flag)
     if match is None:
-        raise UsageError(
-            "an input is written name:sizes:dtype", expected="x:1,3,224,224:f32", received=text
-        )
-    short = match["dtype"] or "f32"
-    dtype = SHORT_DTYPES.get(short, short)
-    if dtype not in SHORT_DTYPES.values():
-        raise UsageError(
-            f"input '{match['name']}' has no such dtype",
-            expected=f"one of {', '.join(SHORT_DTYPES)}",
-            received=short,
-        )
-    words = [word.strip() for word in match["dims"].split(",")] if match["dims"].strip() else []
-    dims = tuple(int(word) if word.isdigit() else word for word in words)
-    for dim in dims:
-        if dim == 0 or (isinstance(dim, str) and not dim.isidentifier()):
+        raise UsageError("an input is written name:sizes:dtype", expected="x:1,3,224,224:f32", received=flag)
+    name, words = match["name"], match["dims"].replace(" ", "")
+    dtype = _dtype(name, match["dtype"] or "f32")
+    shape: list[int] = []
+    free: dict[int, str] = {}
+    for axis, word in enumerate(words.split(",") if words else []):
+        dim = _DIM.fullmatch(word)
+        if dim is None:
             raise UsageError(
-                f"input '{match['name']}' has a size that is neither a number nor a name",
-                expected="a positive number, or a name for a free axis",
-                received=dim or "nothing",
+                f"input '{name}' has a size that is neither a number nor a name",
+                expected="a positive number, or a name for a free axis (h, or h=224)",
+                received=word or "nothing",
             )
-    return TensorSpec(match["name"], np.dtype(dtype), dims)
+        if dim["symbol"]:
+            free[axis] = dim["symbol"]
+        shown = BATCH_SHOWN if dim["symbol"] == BATCH else SIZE_SHOWN
+        shape.append(int(dim["fixed"] or dim["size"] or shown))
+    if dtype.kind == "f":
+        return Example(name, np.asarray(rng.standard_normal(shape)).astype(dtype), free, asked=bool(free))
+    return Example(name, np.asarray(rng.integers(0, 2, shape)).astype(dtype), free, asked=bool(free))
+
+
+def _dtype(name: str, word: str) -> np.dtype[Any]:
+    long = SHORT_DTYPES.get(word, word)
+    if long not in SHORT_DTYPES.values():
+        raise UsageError(
+            f"input '{name}' has no such dtype", expected=f"one of {', '.join(SHORT_DTYPES)}", received=word
+        )
+    return np.dtype(long)

@@ -1,7 +1,7 @@
 """The data that the reference models learn from, as numpy.
 
 Everything is embedded: made here from a seed, or part of scikit-learn. Images are (rows, height, width,
-channels) in 0..1; each framework's file moves them to its own layout.
+channels); each framework's file moves them to its own layout.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def load(spec: ModelSpec, data_dir: Path | None = None) -> Dataset:
     if spec.data in DIGITS:
         view = DIGITS[spec.data]
         splits = _digits(spec.seed) if data_dir is None else _mnist(data_dir)
-        return _dataset(*((view(images), labels) for images, labels in splits))
+        return _dataset(*((view(images), labels) for images, labels in _standardised(*splits, axis=None)))
     return _dataset(*SOURCES[spec.data](spec.seed))
 
 
@@ -89,34 +89,31 @@ def _breast_cancer(seed: int) -> tuple[Rows, Rows]:
     return _standardised(*_split(x, y.astype(np.float32), seed))
 
 
-def _standardised(train: Rows, test: Rows) -> tuple[Rows, Rows]:
-    """Each feature to mean 0 and deviation 1, by what the training rows say alone."""
-    mean, scale = train[0].mean(axis=0), train[0].std(axis=0)
+def _standardised(train: Rows, test: Rows, axis: int | None = 0) -> tuple[Rows, Rows]:
+    """To mean 0 and deviation 1, by what the training rows say alone: each feature, or all pixels as one."""
+    mean, scale = train[0].mean(axis=axis), train[0].std(axis=axis)
     return ((train[0] - mean) / scale, train[1]), ((test[0] - mean) / scale, test[1])
 
 
 def _textures(seed: int, count: int = 800, size: int = 32) -> tuple[Rows, Rows]:
-    """Stripes (0) against spots (1): any direction, wave length, colour and phase, under noise.
+    """Coarse waves (0) against fine ones (1): any direction, phase and colour, under noise.
 
-    Both are waves of one family; spots are the product of two that cross, so that no mean colour
-    and no single pixel tells them apart.
+    Both have the same mean and contrast, so that no single pixel tells them apart: a filter must.
     """
     random = np.random.default_rng(seed)
-    spots = np.arange(count) % 2
+    fine = np.arange(count) % 2
 
     def each(low: float, high: float, *dims: int) -> Array:
-        return random.uniform(low, high, (count, *(dims or (1, 1))))
+        return random.uniform(low, high, (count, *dims, 1))
 
-    angle, length = each(0, np.pi), each(5, 9)
+    angle = each(0, np.pi, 1)
+    length = np.where(fine[:, None, None] == 1, each(3, 5, 1), each(7, 12, 1))
     rows, columns = np.mgrid[:size, :size]
     along = rows * np.cos(angle) + columns * np.sin(angle)
-    across = columns * np.cos(angle) - rows * np.sin(angle)
-    wave = np.sin(2 * np.pi * along / length + each(0, 2 * np.pi))
-    crossing = np.sin(2 * np.pi * across / length + each(0, 2 * np.pi))
-    pattern = np.where(spots[:, None, None] == 1, wave * crossing, wave / np.sqrt(2))
-    colour = each(0.1, 0.4, 1, 1, 3)
-    images = 0.5 + pattern[..., None] * colour + random.normal(0, 0.05, (count, size, size, 3))
-    return _split(images.clip(0, 1), spots.astype(np.float32), seed)
+    wave = np.sin(2 * np.pi * along / length + each(0, 2 * np.pi, 1))
+    colour = each(0.2, 0.5, 3).reshape(count, 1, 1, 3)
+    images = wave[..., None] * colour + random.normal(0, 0.1, (count, size, size, 3))
+    return _standardised(*_split(images, fine.astype(np.float32), seed), axis=None)
 
 
 def _digits(seed: int) -> tuple[Rows, Rows]:

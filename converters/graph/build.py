@@ -72,9 +72,11 @@ class GraphBuilder:
         self._graph = ir.Graph([], [], nodes=[], opset_imports={"": opset}, name=name)
         self._outputs: list[ir.Value] = []
         self._taken: set[str] = set()
+        self._nodes: set[str] = set()
         self._scope = name
         self._settled: dict[tuple[int, layout.Perm], Tensor] = {}
         self._constants: dict[tuple[Any, ...], Tensor] = {}
+        self._weights: dict[str, list[Tensor]] = {}
 
     # ---- what a row calls -------------------------------------------------------------------
 
@@ -127,11 +129,12 @@ class GraphBuilder:
     def constant(self, array: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
         """A constant; a weight has its source's ``name``, and equal nameless ones are written once.
 
-        The array is not copied. It becomes an initializer when a node first uses it.
+        A weight that two layers share, or a layer that is called twice, is written once too: a name stands
+        for one weight. The array is not copied. It becomes an initializer when a node first uses it.
         """
         array = np.asarray(array, dtype)
         if name is not None:
-            return self._constant(array, name)
+            return self._weight(array, name)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             self._constants[key] = self._constant(array, "constant")
@@ -161,14 +164,11 @@ class GraphBuilder:
         """Declare a graph output under ``name``; ``dims`` where the source knows them better."""
         x = self._settle(x)
         value = x.value
-        producer = value.producer()
-        if producer is None or value in self._outputs or name in self._taken:
+        if value.producer() is None or value in self._outputs:
             value = self._node("Identity", [x], {}, 1, aside=True)[0].value
-        if name in self._taken and name != value.name:
+        if value.name != name:
+            self._make_way(name)
             value.name = self._fresh(name)
-        else:
-            self._taken.add(name)
-            value.name = name
         known = x.dims if dims is None else tuple(dims)
         value.shape = None if known is None else ir.Shape(known)
         self._outputs.append(value)
@@ -200,13 +200,25 @@ class GraphBuilder:
 
     # ---- inside -----------------------------------------------------------------------------
 
+    def _make_way(self, name: str) -> None:
+        """A value inside the graph gives up a name that an output is to have."""
+        for node in self._graph:
+            for value in node.outputs:
+                if value.name == name and value not in self._outputs:
+                    value.name = self._fresh(name)
+                    self._taken.discard(name)
+
     def _fresh(self, wish: str) -> str:
-        name, count = wish, 0
-        while name in self._taken:
-            count += 1
-            name = f"{wish}_{count}"
-        self._taken.add(name)
-        return name
+        return _fresh(wish, self._taken)
+
+    def _weight(self, array: Array, name: str) -> Tensor:
+        known = self._weights.setdefault(name, [])
+        for weight in known:
+            content = weight.array
+            if content is not None and content.dtype == array.dtype and np.array_equal(content, array):
+                return weight
+        known.append(self._constant(array, name))
+        return known[-1]
 
     def _constant(self, array: Array, name: str) -> Tensor:
         value = ir.Value(
@@ -235,7 +247,7 @@ class GraphBuilder:
             return
         assert x.array is not None
         value.name = self._fresh(x.name)
-        value.const_value = ir.Tensor(np.ascontiguousarray(x.array), name=value.name)
+        value.const_value = ir.Tensor(np.asarray(x.array, order="C"), name=value.name)
         self._graph.initializers[value.name] = value
 
     def _shared_perm(self, inputs: Sequence[Tensor | None]) -> layout.Perm | None:
@@ -274,13 +286,13 @@ class GraphBuilder:
         aside: bool = False,
     ) -> tuple[Tensor, ...]:
         """Write a node; the layer's own name goes to its first node that is not written ``aside``."""
-        plain = not aside and self._scope not in self._taken
+        plain = not aside and self._scope not in self._nodes
         node = ir.node(
             op_type,
             [None if x is None else x.value for x in operands],
             attributes,
             num_outputs=outputs,
-            name=self._fresh(self._scope if plain else f"{self._scope}/{op_type}"),
+            name=_fresh(self._scope if plain else f"{self._scope}/{op_type}", self._nodes),
         )
         for value in node.outputs:
             value.name = self._fresh(f"{node.name}_output")
@@ -294,7 +306,7 @@ class GraphBuilder:
         proto = helper.make_node(
             node.op_type,
             ["" if x is None else x.name for x in operands],
-            [value.name for value in node.outputs],
+            [str(value.name) for value in node.outputs],
             **attributes,
         )
         types: dict[str, onnx.TypeProto] = {}
@@ -302,9 +314,7 @@ class GraphBuilder:
         for x in operands:
             if x is None:
                 continue
-            types[x.name] = helper.make_tensor_type_proto(
-                helper.np_dtype_to_tensor_dtype(x.dtype), x.dims
-            )
+            types[x.name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(x.dtype), x.dims)
             if x.array is not None and x.array.dtype == np.int64 and x.array.size <= _SHAPE_CONTENT_LIMIT:
                 content[x.name] = numpy_helper.from_array(x.array, x.name)
         try:
@@ -339,6 +349,16 @@ class GraphBuilder:
         value.type = ir.TensorType(ir.DataType.from_numpy(dtype))
         value.shape = None if dims is None else ir.Shape(dims)
         return Tensor(value, dtype, dims)
+
+
+def _fresh(wish: str, taken: set[str]) -> str:
+    """``wish``, or ``wish_1`` ... where it is taken; nodes and values have names of their own each."""
+    name, count = wish, 0
+    while name in taken:
+        count += 1
+        name = f"{wish}_{count}"
+    taken.add(name)
+    return name
 
 
 def _unpermuted(dims: tuple[Dim, ...] | None, perm: layout.Perm) -> tuple[Dim, ...] | None:

@@ -86,12 +86,16 @@ def layer(
     initial_c: Tensor | None = None,
     sequence_lens: Tensor | None = None,
     activations: Sequence[str] | None = None,
+    alpha: Sequence[float] | None = None,
+    beta: Sequence[float] | None = None,
     linear_before_reset: bool | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """One recurrent layer over ``x``: (time, batch, input).
 
     Returns the sequence (time, batch, directions * hidden), the last hidden state
-    (directions, batch, hidden) and, of an LSTM, the last cell state.
+    (directions, batch, hidden) and, of an LSTM, the last cell state. ``activations`` are those of one
+    direction, under ONNX's names; ``alpha`` and ``beta`` hold, in their order, the parameters of those
+    that have any.
     """
     w, r, b = onnx_weights(cell, framework, directions)
     count, hidden = len(directions), r.shape[-1]
@@ -100,6 +104,8 @@ def layer(
         "hidden_size": hidden,
         "direction": direction if direction != "forward" else None,
         "activations": None if activations is None else list(activations) * count,
+        "activation_alpha": list(alpha) * count if alpha else None,
+        "activation_beta": list(beta) * count if beta else None,
         "linear_before_reset": 1 if cell == "GRU" and linear_before_reset else None,
     }
     states = g.ops(

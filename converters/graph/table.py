@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 Key = TypeVar("Key")
 Row = TypeVar("Row", bound=Callable[..., object])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class Table(Generic[Key, Row]):
@@ -16,14 +17,14 @@ class Table(Generic[Key, Row]):
         self.title = title
         self._rows: dict[Key, Row] = {}
 
-    def row(self, *keys: Key) -> Callable[[Row], Row]:
+    def row(self, *keys: Key) -> Callable[[Function], Function]:
         """Register the decorated function under each key."""
 
-        def register(function: Row) -> Row:
+        def register(function: Function) -> Function:
             for key in keys:
                 if key in self._rows:
                     raise KeyError(f"{self.title}: {key!r} has two rows")
-                self._rows[key] = function
+                self._rows[key] = cast(Row, function)
             return function
 
         return register

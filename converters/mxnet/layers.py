@@ -1,0 +1,442 @@
+"""Rows of operators that own weights or kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import padding
+from netferry.converters.graph.build import Tensor
+from netferry.converters.mxnet.rows import (
+    FLOAT32,
+    ROWS,
+    Pen,
+    cast,
+    known,
+    moved,
+    per_channel,
+    positive,
+    reshape,
+    shape_tensor,
+    size_of,
+    sized_like,
+)
+from netferry.converters.mxnet.symbol import Attrs
+
+_CHANNELS_FIRST = "None NCW NCHW NCDHW"
+
+
+def _channels_first(a: Attrs) -> None:
+    a.word("layout", "None", among=_CHANNELS_FIRST)
+
+
+def _per_axis(a: Attrs, name: str, default: int, count: int) -> list[int]:
+    """One number per spatial axis (MXNet takes more, and ignores them); by default the same everywhere."""
+    return list(a.integers(name, ()) or (default,) * count)[:count]
+
+
+# ---- convolutions and dense layers ---------------------------------------------------------------
+
+
+@ROWS.row("Convolution")
+def convolution(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x: (batch, channels, *space); weight: (filters, channels / groups, *kernel)."""
+    _channels_first(a)
+    kernel = list(a.integers("kernel"))
+    return g.Conv(
+        x,
+        weight,
+        None if a.flag("no_bias", False) else bias,
+        kernel_shape=kernel,
+        strides=_per_axis(a, "stride", 1, len(kernel)),
+        dilations=_per_axis(a, "dilate", 1, len(kernel)),
+        pads=padding.symmetric(_per_axis(a, "pad", 0, len(kernel))),
+        group=a.integer("num_group", 1),
+    )
+
+
+@ROWS.row("Deconvolution")
+def deconvolution(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x: (batch, channels, *space); weight: (channels, filters / groups, *kernel)."""
+    _channels_first(a)
+    if any(a.integers("target_shape", ())):
+        raise CannotCarry("target_shape is not carried", "Say pad and adj instead")
+    kernel = list(a.integers("kernel"))
+    adj = _per_axis(a, "adj", 0, len(kernel))
+    return g.ConvTranspose(
+        x,
+        weight,
+        None if a.flag("no_bias", True) else bias,
+        kernel_shape=kernel,
+        strides=_per_axis(a, "stride", 1, len(kernel)),
+        dilations=_per_axis(a, "dilate", 1, len(kernel)),
+        pads=padding.symmetric(_per_axis(a, "pad", 0, len(kernel))),
+        output_padding=adj if any(adj) else None,
+        group=a.integer("num_group", 1),
+    )
+
+
+@ROWS.row("FullyConnected")
+def fully_connected(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x: (batch, ...) flattened, or (..., units); weight: (hidden, units)."""
+    flatten = a.flag("flatten", True)
+    if a.flag("no_bias", False):
+        bias = None
+    if flatten or x.rank == 2:
+        return g.Gemm(x if x.rank == 2 else g.Flatten(x, axis=1), weight, bias, transB=1)
+    y = g.MatMul(x, g.transpose(weight, (1, 0)))
+    return y if bias is None else g.Add(y, bias)
+
+
+@ROWS.row("Embedding")
+def embedding(g: Pen, a: Attrs, indices: Tensor, weight: Tensor) -> Tensor:
+    """An index outside of the table takes its first or last row, as in MXNet."""
+    last = g.constant(weight.size(0) - 1, np.int64)
+    return g.Gather(weight, g.Clip(cast(g, indices, np.int64), g.constant(0, np.int64), last), axis=0)
+
+
+# ---- activations with parameters -----------------------------------------------------------------
+
+_ACTIVATIONS = {
+    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus", "softsign": "Softsign",
+}  # fmt: skip
+
+
+@ROWS.row("Activation")
+def activation(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return g.op(_ACTIVATIONS[a.word("act_type", among=" ".join(_ACTIVATIONS))], x)
+
+
+@ROWS.row("LeakyReLU")
+def leaky_relu(g: Pen, a: Attrs, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+    kind = a.word("act_type", "leaky", among="leaky elu selu gelu prelu rrelu")
+    if kind == "leaky":
+        return g.LeakyRelu(x, alpha=a.number("slope", 0.25))
+    if kind == "elu":
+        return g.Elu(x, alpha=a.number("slope", 0.25))
+    if kind == "rrelu":  # outside of training the random slope is its mean
+        return g.LeakyRelu(x, alpha=(a.number("lower_bound", 0.125) + a.number("upper_bound", 0.334)) / 2)
+    if kind == "prelu":
+        if gamma is None:
+            raise CannotCarry("a prelu without its slopes")
+        return g.PRelu(x, per_channel(g, gamma, x.rank))
+    return g.Selu(x) if kind == "selu" else g.Gelu(x)
+
+
+# ---- normalizations ------------------------------------------------------------------------------
+
+
+@ROWS.row("BatchNorm", "_contrib_SyncBatchNorm")
+def batch_norm(
+    g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor
+) -> Tensor:
+    """x: the channels on ``axis``. With fix_gamma, MXNet's default, gamma counts as ones."""
+    axis = positive(a.integer("axis", 1), x.rank)
+    if a.flag("fix_gamma", True):
+        ones = np.ones_like(known(gamma, "gamma, which fix_gamma sets to one,"))
+        gamma = g.constant(ones, name=gamma.name)
+    order = moved(x.rank, axis, 1)
+    y = g.BatchNormalization(
+        g.transpose(x, order),
+        gamma,
+        beta,
+        mean,
+        variance,
+        epsilon=a.number("eps", 1e-3),
+        momentum=a.number("momentum", 0.9),
+    )
+    return g.transpose(y, moved(x.rank, 1, axis))
+
+
+@ROWS.row("_contrib_BatchNormWithReLU")
+def batch_norm_with_relu(g: Pen, a: Attrs, x: Tensor, *statistics: Tensor) -> Tensor:
+    return g.Relu(batch_norm(g, a, x, *statistics))
+
+
+@ROWS.row("LayerNorm")
+def layer_norm(g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """Over one axis; ONNX normalises the last."""
+    axis, last = positive(a.integer("axis", -1), x.rank), x.rank - 1
+    y = g.LayerNormalization(
+        g.transpose(x, moved(x.rank, axis, last)), gamma, beta, epsilon=a.number("eps", 1e-5)
+    )
+    return g.transpose(y, moved(x.rank, last, axis))
+
+
+@ROWS.row("GroupNorm")
+def group_norm(g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """x: (batch, channels, *space). MXNet 1 has one gamma and beta per group, MXNet 2 one per channel."""
+    groups = a.integer("num_groups", 1)
+
+    def spread(v: Tensor) -> Tensor:
+        if v.size(0) == x.size(1):
+            return v
+        return g.constant(np.repeat(known(v, "scale per group"), x.size(1) // groups), name=v.name)
+
+    y = g.GroupNormalization(x, spread(gamma), spread(beta), num_groups=groups, epsilon=a.number("eps", 1e-5))
+    return sized_like(y, x)
+
+
+@ROWS.row("InstanceNorm")
+def instance_norm(g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return g.InstanceNormalization(x, gamma, beta, epsilon=a.number("eps", 1e-3))
+
+
+@ROWS.row("L2Normalization")
+def l2_normalization(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """x / sqrt(sum(x^2) + eps) over all but the batch, over the channels, or over space."""
+    mode = a.word("mode", "instance", among="instance channel spatial")
+    over = {"instance": range(1, x.rank), "channel": range(1, 2), "spatial": range(2, x.rank)}[mode]
+    energy = g.ReduceSumSquare(x, g.ints(*over), keepdims=1)
+    return g.Div(x, g.Sqrt(g.Add(energy, g.scalar(a.number("eps", 1e-10), x))))
+
+
+@ROWS.row("LRN")
+def lrn(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    size = a.integer("nsize")
+    if size % 2 == 0:
+        raise CannotCarry(f"nsize={size} is even")
+    return g.LRN(
+        x,
+        size=size,
+        alpha=a.number("alpha", 1e-4),
+        beta=a.number("beta", 0.75),
+        bias=a.number("knorm", 2.0),
+    )
+
+
+@ROWS.row("Dropout")
+def dropout(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    a.word("mode", "training", among="training")
+    return x
+
+
+# ---- pooling -------------------------------------------------------------------------------------
+
+_GLOBAL = {"max": "GlobalMaxPool", "avg": "GlobalAveragePool", "lp": "GlobalLpPool"}
+
+
+@ROWS.row("Pooling")
+def pooling(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """x: (batch, channels, *space)."""
+    _channels_first(a)
+    if x.dtype.kind != "f":
+        raise CannotCarry(f"pooling over {x.dtype.name}")
+    kind = a.word("pool_type", "max", among="max avg sum lp")
+    order = a.maybe_integer("p_value")
+    whole = a.flag("count_include_pad", True)
+    if a.flag("global_pool", False):
+        a.ignore("kernel", "stride", "pad", "pooling_convention")
+        return _global_pool(g, x, kind, order)
+    kernel = list(a.integers("kernel"))
+    windows = _Windows(x, a, kernel)
+    common = {"kernel_shape": kernel, "strides": windows.strides, "ceil_mode": windows.ceil or None}
+    if windows.ceil and (kind in ("sum", "lp") or (kind == "avg" and whole)):
+        raise windows.unsized()
+    if kind == "max":
+        x, pads = windows.padded(g, x, float(np.finfo(x.dtype).min))
+        return g.MaxPool(x, **common, pads=pads)
+    if kind == "lp":
+        if windows.uneven:
+            raise CannotCarry("lp pooling under the 'full' convention")
+        return g.LpPool(x, **common, pads=windows.pads, p=order)
+    if kind == "avg" and not whole:
+        return g.AveragePool(x, **common, pads=windows.inside(), count_include_pad=0)
+    x, pads = windows.padded(g, x, 0.0)
+    mean = g.AveragePool(x, **common, pads=pads, count_include_pad=1)
+    if kind == "sum":
+        return g.Mul(mean, g.scalar(math.prod(kernel), x))
+    return g.Mul(mean, g.constant(windows.shares(), x.dtype)) if windows.uneven else mean
+
+
+def _global_pool(g: Pen, x: Tensor, kind: str, order: int | None) -> Tensor:
+    if kind == "sum":
+        return g.ReduceSum(x, g.ints(*range(2, x.rank)), keepdims=1)
+    return g.op(_GLOBAL[kind], x, p=order if kind == "lp" else None)
+
+
+class _Windows:
+    """Where the windows of a pooling lie, per spatial axis, in explicit pads.
+
+    ``full`` rounds the number of windows up and has no rule against a last window that starts in the
+    padding, as ONNX's ceil_mode has; ``same`` counts one window per stride. Both become a longer end
+    pad, where sizes are known; where they are not, ``full`` becomes ceil_mode if its rule can never tell
+    (stride + pad <= kernel). MXNet's mean counts only the ``pad`` of that, so that windows which reach
+    beyond it need a correction (``shares``).
+    """
+
+    def __init__(self, x: Tensor, a: Attrs, kernel: Sequence[int]) -> None:
+        count = len(kernel)
+        if x.rank != count + 2:
+            raise CannotCarry(f"a kernel of {count} axes over an input of {x.rank}")
+        self.kernel = list(kernel)
+        self.strides = _per_axis(a, "stride", 1, count)
+        self.begin = _per_axis(a, "pad", 0, count)
+        self.end = list(self.begin)
+        self.convention = a.word("pooling_convention", "valid", among="valid full same")
+        self.sizes: list[int] = []
+        self.counts: list[int] = []
+        self.ceil = False
+        if self.convention != "valid":
+            self._lengthen(x)
+
+    def _lengthen(self, x: Tensor) -> None:
+        for axis, (kernel, stride, pad) in enumerate(zip(self.kernel, self.strides, self.begin, strict=True)):
+            dim = x.dims[axis + 2] if x.dims is not None else None
+            if not isinstance(dim, int):
+                if self.convention == "same" or stride + pad > kernel:
+                    raise self.unsized()
+                self.ceil = True
+                continue
+            whole = dim + 2 * pad
+            count = -(-whole // stride) if self.convention == "same" else 1 - (-(whole - kernel) // stride)
+            self.sizes.append(dim)
+            self.counts.append(count)
+            self.end[axis] = max((count - 1) * stride + kernel - dim - pad, 0)
+
+    def unsized(self) -> CannotCarry:
+        return CannotCarry(
+            f"the '{self.convention}' pooling convention over an axis whose size is not known",
+            "Say the input's sizes with --input name:1,3,224,224",
+        )
+
+    @property
+    def pads(self) -> list[int]:
+        return self.begin + self.end
+
+    @property
+    def uneven(self) -> bool:
+        return self.begin != self.end
+
+    def inside(self) -> list[int]:
+        """The pads, where each window holds at least one element of the input."""
+        if any(pad >= kernel for pad, kernel in zip(self.pads, self.kernel * 2, strict=True)):
+            raise CannotCarry("its last window lies wholly in the padding")
+        return self.pads
+
+    def padded(self, g: Pen, x: Tensor, value: float) -> tuple[Tensor, list[int]]:
+        """The input and the pads for it; written out where a window lies wholly in the padding."""
+        if all(pad < kernel for pad, kernel in zip(self.pads, self.kernel * 2, strict=True)):
+            return x, self.pads
+        around = [0, 0, *self.begin, 0, 0, *self.end]
+        return g.Pad(x, g.ints(*around), g.scalar(value, x)), [0] * len(self.pads)
+
+    def shares(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """By how much the mean over the whole window understates MXNet's: (1, 1, *windows)."""
+        shares = np.ones((1, 1, *self.counts))
+        for axis, kernel in enumerate(self.kernel):
+            starts = np.arange(self.counts[axis]) * self.strides[axis] - self.begin[axis]
+            ends = np.minimum(starts + kernel, self.sizes[axis] + self.begin[axis])
+            form = [1] * shares.ndim
+            form[axis + 2] = -1
+            shares = shares * (kernel / (ends - starts)).reshape(form)
+        return shares
+
+
+# ---- images --------------------------------------------------------------------------------------
+
+
+@ROWS.row("UpSampling")
+def up_sampling(g: Pen, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
+    """By pixel, or by a transposed convolution with the bilinear kernel that is its weight."""
+    scale = a.integer("scale")
+    kind = a.word("sample_type", among="nearest bilinear")
+    a.ignore("num_filter", "multi_input_mode")
+    if kind == "nearest":
+        if others:
+            raise CannotCarry("more than one input")
+        scales = g.constant([1, 1, scale, scale], np.float32)
+        return g.Resize(
+            x, None, scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
+        )
+    kernel, pad = 2 * scale - scale % 2, scale // 2
+    return g.ConvTranspose(
+        x,
+        others[0],
+        kernel_shape=[kernel, kernel],
+        strides=[scale, scale],
+        pads=[pad] * 4,
+        group=x.size(1),
+    )
+
+
+@ROWS.row("_contrib_BilinearResize2D")
+def bilinear_resize(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+    """x: (batch, channels, height, width)."""
+    mode = a.word("mode", "size", among="size like")
+    scales = a.maybe_number("scale_height"), a.maybe_number("scale_width")
+    sizes = a.integer("height", 1), a.integer("width", 1)
+    if like is not None:
+        target = shape_tensor(g, like, [size_of(like, 2), size_of(like, 3)])
+    elif any(scales):
+        target = g.ints(*(int(x.size(2 + i) * (scale or 1)) for i, scale in enumerate(scales)))
+    elif mode == "size":
+        target = g.ints(*sizes)
+    else:
+        raise CannotCarry("mode='like' without the input to be like")
+    corners: Literal["align_corners", "half_pixel"] = (
+        "align_corners" if a.flag("align_corners", True) else "half_pixel"
+    )
+    return g.Resize(x, None, None, target, mode="linear", axes=[2, 3], coordinate_transformation_mode=corners)
+
+
+@ROWS.row("depth_to_space")
+def depth_to_space(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return g.DepthToSpace(x, blocksize=a.integer("block_size"))
+
+
+@ROWS.row("space_to_depth")
+def space_to_depth(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return g.SpaceToDepth(x, blocksize=a.integer("block_size"))
+
+
+# ---- heads ---------------------------------------------------------------------------------------
+
+
+@ROWS.row("SoftmaxActivation")
+def softmax_activation(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """Over the last axis, whatever its name says, or over the channels."""
+    return g.Softmax(x, axis=1 if a.word("mode", "instance", among="instance channel") == "channel" else -1)
+
+
+@ROWS.row("SoftmaxOutput")
+def softmax_output(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
+    """A loss in training, a softmax in inference; the label falls away.
+
+    Over the channels, over the last axis, or over all but the batch at once.
+    """
+    several, keep = a.flag("multi_output", False), a.flag("preserve_shape", False)
+    if several or keep or x.rank == 2:
+        return g.Softmax(x, axis=1 if several else -1)
+    flat = g.Softmax(g.Flatten(x, axis=1), axis=1)
+    sizes = [size_of(x, axis) for axis in range(x.rank)]
+    if all(isinstance(size, int) for size in sizes[1:]):
+        return reshape(g, flat, [-1, *sizes[1:]])
+    return g.Reshape(flat, shape_tensor(g, x, sizes))
+
+
+@ROWS.row("LogisticRegressionOutput")
+def logistic_output(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
+    return g.Sigmoid(x)
+
+
+@ROWS.row("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", "MakeLoss", "make_loss", "BlockGrad")
+def as_it_is(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
+    """What only training sees."""
+    return x
+
+
+@ROWS.row("_copy", "_identity_with_attr_like_rhs")
+def copy(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+    return x
+
+
+@ROWS.row("amp_multicast")
+def amp_multicast(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+    """All inputs in the widest of their dtypes."""
+    widest = max((x.dtype for x in inputs), key=lambda dtype: dtype.itemsize, default=FLOAT32)
+    return [cast(g, x, widest) for x in inputs]

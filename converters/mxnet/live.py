@@ -1,0 +1,237 @@
+"""MXNet models in memory: gluon blocks, Modules, and what ``files.read`` gives. mxnet is imported here only."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import MissingError, RefusedError, UsageError
+from netferry.converters.mxnet import inputs
+from netferry.converters.mxnet.files import SymbolModel, parse_symbol, symbol_text
+from netferry.converters.mxnet.to_onnx import signature_of, symbol_model, to_onnx
+from netferry.converters.signature import Array, Example, Signature
+
+_NUMPY_ALIASES = {
+    "bool": np.bool_, "PZERO": 0.0, "NZERO": -0.0, "PINF": np.inf, "NINF": -np.inf, "Inf": np.inf,
+    "Infinity": np.inf, "infty": np.inf, "NAN": np.nan, "NaN": np.nan,
+}  # fmt: skip
+_FINANCE = ("mirr", "npv", "pmt", "ppmt", "pv", "rate")
+
+
+def import_mxnet() -> Any:
+    """Import mxnet 1.9.1 under a numpy and a Python that came after it.
+
+    It reads names that numpy has since dropped, and ``distutils``, which Python 3.12 has dropped.
+    """
+    if find_spec("mxnet") is None:
+        raise MissingError("MXNet is not installed", remedy='Install it: pip install "netferry[mxnet]"')
+    for name, value in _NUMPY_ALIASES.items():
+        if name not in vars(np):
+            setattr(np, name, value)
+    for name in _FINANCE:
+        if name not in vars(np):
+            setattr(np, name, _dropped)
+    if sys.version_info >= (3, 12) and find_spec("distutils") is None:
+        _stub_distutils()
+    try:
+        import mxnet
+    except (ImportError, OSError, AttributeError) as error:
+        raise MissingError(
+            f"MXNet is installed and cannot be imported ({error})", remedy="Its files are read without it"
+        ) from error
+    return mxnet
+
+
+def _dropped(*_arguments: object) -> None:
+    """Stands for a function that numpy has dropped and that mxnet wraps without calling."""
+    raise NotImplementedError("numpy has dropped this function")
+
+
+def _stub_distutils() -> None:
+    package, version = ModuleType("distutils"), ModuleType("distutils.version")
+
+    class LooseVersion(tuple[int, ...]):
+        """Versions by their numbers."""
+
+        def __new__(cls, text: str) -> LooseVersion:
+            return super().__new__(cls, (int(part) for part in text.split(".") if part.isdigit()))
+
+    version.LooseVersion = LooseVersion  # type: ignore[attr-defined]
+    version.StrictVersion = LooseVersion  # type: ignore[attr-defined]
+    package.version = version  # type: ignore[attr-defined]
+    sys.modules |= {"distutils": package, "distutils.version": version}
+
+
+# ---- the room's face -----------------------------------------------------------------------------
+
+
+def accepts(model: object) -> bool:
+    """A symbol with parameters, a gluon block, or a Module that was bound."""
+    if isinstance(model, SymbolModel):
+        return True
+    names = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(model).__mro__}
+    return bool(names & {("mxnet", "Block"), ("mxnet", "BaseModule")})
+
+
+def signature(model: object, given: Sequence[Example] | None = None) -> Signature:
+    """Names, dtypes and sizes, as the model's ONNX graph has them."""
+    taken, made = signature_of(to_onnx(model, given).model)
+    return Signature(tuple(taken), tuple(made))
+
+
+def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Run in mxnet itself, in inference mode: inputs by position, outputs under the symbol's names."""
+    mx = import_mxnet()
+    outputs = _run_symbol(mx, model, arrays) if not _is_block(model) else _run_block(mx, model, arrays)
+    source = symbol_model(model) if not _is_block(model) else traced(model, len(arrays))
+    names = _output_names(mx, source)
+    return dict(zip(names, outputs, strict=True))
+
+
+def _is_block(model: object) -> bool:
+    return any(cls.__name__ == "Block" for cls in type(model).__mro__)
+
+
+# ---- a block or a Module as a symbol -------------------------------------------------------------
+
+
+def traced(model: Any, count: int | None = None) -> SymbolModel:
+    """A live model as symbol and parameters; ``count`` is the number of its inputs, where known."""
+    import_mxnet()
+    if not _is_block(model):
+        return _from_module(model)
+    symbol = _symbol_of(model, count)
+    return SymbolModel(parse_symbol(symbol.tojson()), _parameters(model), label=type(model).__name__)
+
+
+def _from_module(module: Any) -> SymbolModel:
+    if not getattr(module, "params_initialized", False):
+        raise UsageError(
+            "the Module has no parameters yet", remedy="Bind and initialise it, or load a checkpoint"
+        )
+    arguments, states = module.get_params()
+    params = {name: array.asnumpy() for name, array in {**arguments, **states}.items()}
+    return SymbolModel(parse_symbol(module.symbol.tojson()), params, label=type(module).__name__)
+
+
+def _symbol_of(block: Any, count: int | None) -> Any:
+    """The symbol that a block writes when it is called with variables.
+
+    What hybridising kept is taken where it has as many inputs: a bare recurrent layer counts its states.
+    """
+    mx = import_mxnet()
+    cached = getattr(block, "_cached_graph", None)
+    if cached and count in (None, len(cached[0])):
+        return cached[1]
+    count = count or _count_inputs(block)
+    names = ["data"] if count == 1 else [f"data{i}" for i in range(count)]
+    try:
+        outputs = list(_flat(block(*(mx.sym.var(name) for name in names))))
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"the block cannot be traced ({type(error).__name__}: {reason})",
+            where=type(block).__name__,
+            expected="a HybridBlock whose hybrid_forward uses F alone",
+        ) from error
+    return outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs)
+
+
+def _count_inputs(block: Any) -> int:
+    """How many inputs a block's own forward asks for; one where it does not say."""
+    for name, own in (("hybrid_forward", 1), ("forward", 0)):
+        method = getattr(block, name, None)
+        if method is None:
+            continue
+        parameters = inspect.signature(method).parameters.values()
+        asked = [
+            p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty
+        ][own:]  # fmt: skip
+        weights = set(getattr(block, "_reg_params", {}))
+        if asked:
+            return sum(p.name not in weights for p in asked)
+    return 1
+
+
+def _flat(outputs: Any) -> Iterable[Any]:
+    if not isinstance(outputs, list | tuple):
+        yield outputs
+        return
+    for output in outputs:
+        yield from _flat(output)
+
+
+def _parameters(block: Any) -> Mapping[str, Array]:
+    params = {}
+    for name, parameter in block.collect_params().items():
+        try:
+            params[name] = parameter.data().asnumpy()
+        except Exception as error:
+            raise UsageError(
+                f"parameter '{name}' has no value yet",
+                where=type(block).__name__,
+                remedy="Initialise the block and run it once",
+            ) from error
+    return params
+
+
+# ---- mxnet runs it -------------------------------------------------------------------------------
+
+
+def _run_block(mx: Any, block: Any, arrays: Sequence[Array]) -> list[Array]:
+    results = _flat(block(*(mx.nd.array(array, dtype=array.dtype) for array in arrays)))
+    return [result.asnumpy() for result in results]
+
+
+def _output_names(mx: Any, source: SymbolModel) -> list[str]:
+    """MXNet's own names; one that an input or an earlier output has gets a number."""
+    taken = {source.graph.nodes[place].name for place in inputs.variables(source).inputs}
+    names: list[str] = []
+    for wish in mx.sym.load_json(symbol_text(source.graph)).list_outputs():
+        name, count = wish, 0
+        while name in taken:
+            count += 1
+            name = f"{wish}_{count}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:
+    """Bind the symbol on the CPU; labels, which inference does not read, are zeros."""
+    source = symbol_model(model)
+    symbol = mx.sym.load_json(symbol_text(source.graph))
+    kinds = inputs.variables(source)
+    names = [source.graph.nodes[place].name for place in kinds.inputs]
+    if len(names) != len(arrays):
+        raise UsageError(
+            "the model takes another number of inputs",
+            where=source.label,
+            expected=f"{len(names)} ({', '.join(names)})",
+            received=len(arrays),
+        )
+    fed = {name: mx.nd.array(array, dtype=array.dtype) for name, array in zip(names, arrays, strict=True)}
+    fed |= {name: mx.nd.array(array, dtype=array.dtype) for name, array in source.params.items()}
+    try:
+        shapes, _, _ = symbol.infer_shape(**{name: fed[name].shape for name in names})
+        for name, shape in zip(symbol.list_arguments(), shapes or (), strict=True):
+            fed.setdefault(name, mx.nd.zeros(shape))
+        states = {name: fed[name] for name in symbol.list_auxiliary_states()}
+        executor = symbol.bind(
+            mx.cpu(),
+            {name: fed[name] for name in symbol.list_arguments()},
+            grad_req="null",
+            aux_states=states,
+        )
+        return [output.asnumpy() for output in executor.forward(is_train=False)]
+    except mx.base.MXNetError as error:
+        reason = str(error).strip().splitlines()
+        raise RefusedError(
+            f"MXNet cannot run it ({reason[-1] if reason else error})", where=source.label
+        ) from error

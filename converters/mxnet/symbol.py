@@ -1,0 +1,339 @@
+"""The symbol graph as data: nodes, typed attributes, aliases, and what older generations left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, TypeVar
+
+from netferry.converters.errors import CannotCarry, RefusedError
+
+Entry = tuple[int, int]
+"""One output of one node: (node's place, output's place)."""
+
+VERSION = 10901
+"""The generation that is written, and whose defaults the rows carry: MXNet 1.9.1."""
+
+OLDEST = 800
+"""Symbols without a version are MXNet 0.8's or older."""
+
+ALIASES: Mapping[str, str] = {
+    "ElementWiseSum": "add_n", "Softmax": "SoftmaxOutput", "max_axis": "max", "min_axis": "min", "sum_axis": "sum",
+    "_Plus": "elemwise_add", "_plus": "elemwise_add", "_add": "elemwise_add", "_grad_add": "elemwise_add",
+    "_Minus": "elemwise_sub", "_minus": "elemwise_sub", "_sub": "elemwise_sub",
+    "_Mul": "elemwise_mul", "_mul": "elemwise_mul", "_Div": "elemwise_div", "_div": "elemwise_div",
+    "_Mod": "_mod", "_Power": "_power", "_Hypot": "_hypot", "_Maximum": "_maximum", "_Minimum": "_minimum",
+    "_Equal": "_equal", "_Not_Equal": "_not_equal", "_Greater": "_greater", "_Lesser": "_lesser",
+    "_Greater_Equal": "_greater_equal", "_Lesser_Equal": "_lesser_equal",
+    "_Logical_And": "_logical_and", "_Logical_Or": "_logical_or", "_Logical_Xor": "_logical_xor",
+    "_PlusScalar": "_plus_scalar", "_MinusScalar": "_minus_scalar", "_RMinusScalar": "_rminus_scalar",
+    "_MulScalar": "_mul_scalar", "_DivScalar": "_div_scalar", "_RDivScalar": "_rdiv_scalar",
+    "_ModScalar": "_mod_scalar", "_RModScalar": "_rmod_scalar",
+    "_PowerScalar": "_power_scalar", "_RPowerScalar": "_rpower_scalar", "_HypotScalar": "_hypot_scalar",
+    "_MaximumScalar": "_maximum_scalar", "_MinimumScalar": "_minimum_scalar",
+    "_EqualScalar": "_equal_scalar", "_NotEqualScalar": "_not_equal_scalar",
+    "_GreaterScalar": "_greater_scalar", "_GreaterEqualScalar": "_greater_equal_scalar",
+    "_LesserScalar": "_lesser_scalar", "_LesserEqualScalar": "_lesser_equal_scalar",
+    "_LogicalAndScalar": "_logical_and_scalar", "_LogicalOrScalar": "_logical_or_scalar",
+    "_LogicalXorScalar": "_logical_xor_scalar",
+    "broadcast_plus": "broadcast_add", "broadcast_minus": "broadcast_sub", "broadcast_axes": "broadcast_axis",
+    "cast": "Cast", "concat": "Concat", "crop": "slice", "flatten": "Flatten", "flip": "reverse",
+    "identity": "_copy", "pad": "Pad", "reshape": "Reshape", "split": "SliceChannel", "swapaxes": "SwapAxis",
+    "stop_gradient": "BlockGrad", "choose_element_0index": "pick",
+    "_npi_rnn_param_concat": "_rnn_param_concat", "_np_repeat": "repeat", "_npi_clip": "clip",
+    "_npx_activation": "Activation", "_npx_arange_like": "_contrib_arange_like", "_npx_batch_dot": "batch_dot",
+    "_npx_batch_flatten": "Flatten", "_npx_batch_norm": "BatchNorm", "_npx_cast": "Cast", "_npi_cast": "Cast",
+    "_npx_convolution": "Convolution", "_npx_deconvolution": "Deconvolution", "_npx_dropout": "Dropout",
+    "_npx_embedding": "Embedding", "_npx_erf": "erf", "_npx_fully_connected": "FullyConnected",
+    "_npx_layer_norm": "LayerNorm", "_npx_leaky_relu": "LeakyReLU", "_npx_log_softmax": "log_softmax",
+    "_npx_one_hot": "one_hot", "_npx_pick": "pick", "_npx_pooling": "Pooling", "_npx_rnn": "RNN",
+    "_npx_reshape_like": "reshape_like", "_npx_sequence_mask": "SequenceMask", "_npx_slice": "slice",
+    "_npi_slice": "slice", "_npx_smooth_l1": "smooth_l1", "_npx_softmax": "softmax", "_npx_topk": "topk",
+    "_npi_expand_dims": "expand_dims", "_npi_swapaxes": "SwapAxis", "_npi_tile": "tile",
+    "BatchNorm_v1": "BatchNorm", "Convolution_v1": "Convolution", "Pooling_v1": "Pooling",
+}  # fmt: skip
+"""Names under which older (and numpy-like) symbols call an operator of MXNet 1.9.1."""
+
+_NORMALIZATION = ("data", "gamma", "beta")
+_STATISTICS = (*_NORMALIZATION, "moving_mean", "moving_var")
+
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "Convolution": ("data", "weight", "bias"), "Deconvolution": ("data", "weight", "bias"),
+    "FullyConnected": ("data", "weight", "bias"), "Embedding": ("data", "weight"),
+    "BatchNorm": _STATISTICS, "_contrib_SyncBatchNorm": _STATISTICS, "_contrib_BatchNormWithReLU": _STATISTICS,
+    "LayerNorm": _NORMALIZATION, "InstanceNorm": _NORMALIZATION, "GroupNorm": _NORMALIZATION,
+    "LeakyReLU": ("data", "gamma"), "RNN": ("data", "parameters", "state", "state_cell"),
+    "UpSampling": ("data", "weight"), "SoftmaxOutput": ("data", "label"), "SVMOutput": ("data", "label"),
+    "LinearRegressionOutput": ("data", "label"), "LogisticRegressionOutput": ("data", "label"),
+    "MAERegressionOutput": ("data", "label"),
+}  # fmt: skip
+"""What the inputs of an operator are called, where some of them are weights or labels."""
+
+WEIGHTS = frozenset({"weight", "bias", "gamma", "beta", "moving_mean", "moving_var", "parameters"})
+STATISTICS = frozenset({"moving_mean", "moving_var"})
+
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "RNN": ("output", "state_output", "statecell_output"),
+    "make_loss": ("loss",),
+    "sort": ("output0",),
+}
+"""What MXNet calls the outputs of an operator, where it is not output, or output0, output1 ..."""
+
+HARMLESS: Mapping[str, frozenset[str]] = {
+    op: frozenset(names.split())
+    for op, names in {
+        "*": "workspace cudnn_tune cudnn_off is_int sparse_grad ctx num_args forward_stype"
+             " min_calib_range max_calib_range",
+        "BatchNorm": "use_global_stats output_mean_var",
+        "_contrib_SyncBatchNorm": "use_global_stats output_mean_var key ndev",
+        "_contrib_BatchNormWithReLU": "use_global_stats output_mean_var",
+        "LayerNorm": "output_mean_var", "GroupNorm": "output_mean_var",
+        "Dropout": "p axes", "RNN": "p",
+        "Convolution": "num_filter", "Deconvolution": "num_filter", "FullyConnected": "num_hidden",
+        "Embedding": "input_dim output_dim dtype",
+        "LeakyReLU": "slope lower_bound upper_bound",
+        "SoftmaxOutput": "grad_scale ignore_label use_ignore normalization out_grad smooth_alpha",
+        "SVMOutput": "margin regularization_coefficient use_linear",
+        "LinearRegressionOutput": "grad_scale", "LogisticRegressionOutput": "grad_scale",
+        "MAERegressionOutput": "grad_scale", "MakeLoss": "grad_scale valid_thresh normalization",
+        "amp_multicast": "num_outputs cast_narrow",
+    }.items()
+}  # fmt: skip
+"""Attributes that change memory, speed or training, never the result of inference."""
+
+_HIDDEN = frozenset(["ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope"])
+_TRAINING_ONLY = re.compile(r"_(lr_mult|wd_mult)$")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: ``op`` is MXNet 1.9.1's name, ``null`` for a variable.
+
+    ``attrs`` are the operator's own, as text; ``hidden`` those that MXNet writes as ``__shape__``.
+    """
+
+    name: str
+    op: str
+    attrs: Mapping[str, str] = field(default_factory=dict)
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[Entry, ...] = ()
+    subgraphs: tuple[Any, ...] = ()
+
+    @property
+    def is_variable(self) -> bool:
+        return self.op == "null"
+
+    def label(self) -> str:
+        return f"node '{self.name}' ({self.op})"
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A graph; ``heads`` are its outputs. Nodes stand in the file's order."""
+
+    nodes: tuple[Node, ...]
+    heads: tuple[Entry, ...]
+    version: int = VERSION
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """The nodes that the heads need, each after its inputs; file order where that is free."""
+        needed, stack = set[int](), [place for place, _ in self.heads]
+        while stack:
+            place = stack.pop()
+            if place not in needed:
+                needed.add(place)
+                stack.extend(source for source, _ in self.nodes[place].inputs)
+        sources = {place: [source for source, _ in self.nodes[place].inputs] for place in sorted(needed)}
+        if all(source < place for place, before in sources.items() for source in before):
+            return tuple(sources)
+        sorter = TopologicalSorter(sources)
+        try:
+            return tuple(sorter.static_order())
+        except CycleError as error:
+            names = " -> ".join(f"'{self.nodes[place].name}'" for place in error.args[1])
+            raise RefusedError("the symbol's nodes form a cycle", received=names) from error
+
+    @cached_property
+    def variables(self) -> tuple[int, ...]:
+        """Places of the variables that the heads need, in MXNet's order of arguments."""
+        return tuple(sorted(place for place in self.order if self.nodes[place].is_variable))
+
+    @cached_property
+    def consumers(self) -> Mapping[int, tuple[Entry, ...]]:
+        """Who reads a node: (the reader's place, which of its inputs)."""
+        found: dict[int, list[Entry]] = {}
+        for place in self.order:
+            for slot, (source, _) in enumerate(self.nodes[place].inputs):
+                found.setdefault(source, []).append((place, slot))
+        return {place: tuple(readers) for place, readers in found.items()}
+
+
+def output_name(node: Node, index: int, count: int) -> str:
+    """What MXNet's ``list_outputs`` calls output ``index`` of ``count`` of a node."""
+    if node.is_variable:
+        return node.name
+    numbered = count > 1 or node.op == "SliceChannel" or node.attrs.get("ret_typ") == "value"
+    names = OUTPUTS.get(node.op) or ([f"output{i}" for i in range(count)] if numbered else ["output"])
+    word = names[index]
+    return f"{node.name}_{word}" if node.name else word
+
+
+def input_name(node: Node, slot: int) -> str:
+    """What the operator calls its input ``slot``; ``data`` where no table says more."""
+    names = INPUTS.get(node.op, ())
+    return names[slot] if slot < len(names) else "data"
+
+
+# ---- older generations ---------------------------------------------------------------------------
+
+
+def upgrade(symbol: Symbol) -> Symbol:
+    """Bring a symbol of any generation to today's: names, hidden attributes, inputs once implied."""
+    symbol = replace(symbol, nodes=tuple(map(_with_todays_attributes, symbol.nodes)))
+    if symbol.version < 900:
+        symbol = _with_statistics(symbol)
+    if symbol.version < 905:
+        symbol = replace(symbol, nodes=tuple(map(_with_whole_argmax, symbol.nodes)))
+    return symbol
+
+
+def _with_todays_attributes(node: Node) -> Node:
+    attrs, hidden = {}, dict(node.hidden)
+    for key, text in node.attrs.items():
+        bare = key[2:-2] if key.startswith("__") and key.endswith("__") else None
+        if bare is not None or key in _HIDDEN:
+            hidden[f"__{bare or key}__"] = text
+        elif not _TRAINING_ONLY.search(key):
+            attrs[key] = text
+    return replace(node, op=ALIASES.get(node.op, node.op), attrs=attrs, hidden=hidden)
+
+
+def _with_statistics(symbol: Symbol) -> Symbol:
+    """Before 0.9 a BatchNorm did not list its moving mean and variance."""
+    nodes = list(symbol.nodes)
+    for place, node in enumerate(symbol.nodes):
+        wanted = INPUTS.get(node.op, ())
+        absent = wanted[len(node.inputs) :] if STATISTICS.intersection(wanted) else ()
+        first = len(nodes)
+        nodes += [Node(f"{node.name}_{name}" if node.name else name, "null") for name in absent]
+        added = tuple((first + i, 0) for i in range(len(absent)))
+        nodes[place] = replace(node, inputs=node.inputs + added)
+    return replace(symbol, nodes=tuple(nodes))
+
+
+def _with_whole_argmax(node: Node) -> Node:
+    """Before 0.9.5 axis -1 of argmax and argmin meant all axes at once."""
+    if node.op not in ("argmax", "argmin") or node.attrs.get("axis") != "-1":
+        return node
+    return replace(node, attrs={key: text for key, text in node.attrs.items() if key != "axis"})
+
+
+# ---- attributes ----------------------------------------------------------------------------------
+
+Value = TypeVar("Value")
+_REQUIRED: Any = object()
+_NONE = frozenset({"None", "none", ""})
+_TRUE = frozenset({"True", "true", "1"})
+_FALSE = frozenset({"False", "false", "0"})
+
+
+def _integer(text: str) -> int:
+    return int(text.strip().rstrip("Ll"))
+
+
+def _flag(text: str) -> bool:
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise ValueError(text)
+
+
+def _items(text: str) -> Iterator[str]:
+    text = text.strip()
+    inner = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
+    yield from (item.strip() for item in inner.split(",") if item.strip())
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(map(_integer, _items(text)))
+
+
+def _bounds(text: str) -> tuple[int | None, ...]:
+    return tuple(None if item in _NONE else _integer(item) for item in _items(text))
+
+
+class Attrs:
+    """The attributes of a node, read by type; one left out takes the default that the row gives."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._read: set[str] = set()
+
+    def integer(self, name: str, default: int = _REQUIRED) -> int:
+        return self._value(name, "an integer", _integer, default)
+
+    def number(self, name: str, default: float = _REQUIRED) -> float:
+        return self._value(name, "a number", float, default)
+
+    def flag(self, name: str, default: bool = _REQUIRED) -> bool:
+        return self._value(name, "True or False", _flag, default)
+
+    def word(self, name: str, default: str = _REQUIRED, *, among: str = "") -> str:
+        """A word; ``among`` are the words that the row carries."""
+        word = self._value(name, "a word", str, default)
+        if among and word not in among.split():
+            raise CannotCarry(f"{name}={word!r} is not carried", f"Carried: {', '.join(among.split())}")
+        return word
+
+    def integers(self, name: str, default: tuple[int, ...] = _REQUIRED) -> tuple[int, ...]:
+        return self._value(name, "a tuple of integers", _integers, default)
+
+    def maybe_integer(self, name: str, default: int | None = None) -> int | None:
+        return self._maybe(name, "an integer or None", _integer, default)
+
+    def maybe_number(self, name: str) -> float | None:
+        return self._maybe(name, "a number or None", float)
+
+    def maybe_word(self, name: str) -> str | None:
+        return self._maybe(name, "a word or None", str)
+
+    def maybe_integers(self, name: str) -> tuple[int, ...] | None:
+        return self._maybe(name, "a tuple of integers or None", _integers)
+
+    def bounds(self, name: str, default: tuple[int | None, ...] = _REQUIRED) -> tuple[int | None, ...]:
+        """A tuple in which None stands for an end of the axis."""
+        return self._value(name, "a tuple of integers or None", _bounds, default)
+
+    def ignore(self, *names: str) -> None:
+        """These mean nothing in the form that the row met."""
+        self._read.update(names)
+
+    def unread(self) -> list[str]:
+        """Attributes that no reader asked for and that could mean something."""
+        harmless = HARMLESS["*"] | HARMLESS.get(self._node.op, frozenset())
+        return sorted(set(self._node.attrs) - self._read - harmless)
+
+    def _maybe(
+        self, name: str, kind: str, read: Callable[[str], Value], default: Value | None = None
+    ) -> Value | None:
+        return self._value(name, kind, lambda text: None if text in _NONE else read(text), default)
+
+    def _value(self, name: str, kind: str, read: Callable[[str], Value], default: Value) -> Value:
+        self._read.add(name)
+        text = self._node.attrs.get(name)
+        if text is None:
+            if default is _REQUIRED:
+                raise RefusedError(f"attribute '{name}' is missing", where=self._node.label(), expected=kind)
+            return default
+        try:
+            return read(text)
+        except ValueError as error:
+            raise RefusedError(
+                f"attribute '{name}' does not hold together",
+                where=self._node.label(),
+                expected=kind,
+                received=repr(text),
+            ) from error

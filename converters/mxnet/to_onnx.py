@@ -1,0 +1,193 @@
+"""MXNet to ONNX: the symbol is walked node by node; each operator is a row of a table.
+
+mxnet is not imported on the road from files to ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from netferry.converters.errors import CannotCarry, RefusedError, Unsupported, UnsupportedError
+from netferry.converters.export import Export
+from netferry.converters.graph.build import Tensor
+from netferry.converters.mxnet import elementwise, inputs, layers, operators, recurrent, shapes  # noqa: F401 - they fill the table
+from netferry.converters.mxnet.files import SymbolModel
+from netferry.converters.mxnet.rows import ROWS, Pen
+from netferry.converters.mxnet.symbol import Attrs, Node, Symbol, output_name
+from netferry.converters.signature import Example, TensorSpec
+
+_FILLERS = frozenset({"_zeros", "_ones", "_full"})
+_TAKES_FILLERS = elementwise.POINTWISE | frozenset(
+    ["RNN", "FullyConnected", "Activation", "LeakyReLU", "SliceChannel", "BlockGrad", "_copy", "Dropout"]
+)
+"""Operators to which a constant of unknown size may come: it is broadcast, or stands for no state."""
+
+
+def to_onnx(model: object, given: Sequence[Example] | None = None) -> Export:
+    """Carry a symbol with its parameters, a gluon block or a Module to ONNX.
+
+    ``given`` are bound by position to the inputs, and name them; without them names and sizes come from
+    the symbol, where it tells them.
+    """
+    source = symbol_model(model, given)
+    _require_rows(source)
+    kinds = inputs.variables(source)
+    specs, notes = inputs.specs(source, kinds.inputs, given)
+    notes = source.notes + notes
+    try:
+        return _walk(source, kinds, specs, notes)
+    except UnsupportedError:
+        fixed = _fixed(given or ())
+        if fixed is None:
+            raise
+        try:
+            return _walk(source, kinds, fixed, (*notes, *_told(given or (), fixed)))
+        except UnsupportedError:
+            pass
+        raise
+
+
+def symbol_model(model: object, given: Sequence[Example] | None = None) -> SymbolModel:
+    """A model of any form as symbol and parameters; only a live one needs mxnet."""
+    if isinstance(model, SymbolModel):
+        return model
+    from netferry.converters.mxnet import live
+
+    return live.traced(model, None if given is None else len(given))
+
+
+def _require_rows(model: SymbolModel) -> None:
+    graph = model.graph
+    unknown = [
+        Unsupported(node.name, node.op, "no such operator is carried yet")
+        for node in (graph.nodes[place] for place in graph.order)
+        if not node.is_variable and node.op not in ROWS
+    ]
+    if unknown:
+        raise UnsupportedError(unknown, where=model.label)
+
+
+def _fixed(given: Sequence[Example]) -> tuple[TensorSpec, ...] | None:
+    """The inputs with the sizes shown, where freedom was only assumed; None where nothing changes."""
+    specs = tuple(example.spec if example.asked else replace(example, free={}).spec for example in given)
+    return None if specs == tuple(example.spec for example in given) else specs
+
+
+def _told(given: Sequence[Example], fixed: Sequence[TensorSpec]) -> list[str]:
+    return [
+        f"input '{example.name}' has fixed sizes {list(spec.dims or ())}: the model needs them"
+        for example, spec in zip(given, fixed, strict=True)
+        if example.spec != spec
+    ]
+
+
+def _walk(
+    model: SymbolModel, kinds: inputs.Variables, specs: Sequence[TensorSpec], notes: tuple[str, ...]
+) -> Export:
+    graph = model.graph
+    g = Pen("mxnet")
+    values: dict[int, Sequence[Tensor | None]] = {
+        place: [g.input(spec)] for place, spec in zip(kinds.inputs, specs, strict=True)
+    }
+    for place in kinds.weights:
+        name = graph.nodes[place].name
+        values[place] = [g.constant(model.params[name], name=name)]
+    values |= {place: [None] for place in kinds.labels}
+    unsized: set[int] = set()
+    for place in graph.order:
+        node = graph.nodes[place]
+        if node.is_variable:
+            continue
+        with g.scope(node.name or node.op):
+            try:
+                operands = _operands(graph, values, node)
+                _watch_fillers(graph, node, place, unsized, operands)
+                values[place] = _row(g, node, operands)
+            except CannotCarry as problem:
+                raise _refused(model, node, problem) from problem
+            except RefusedError as error:
+                raise error.at(model.label) from error
+    _write_heads(g, model, values, unsized)
+    return Export(g.finish(), notes=notes, weights=dict(g.made_of))
+
+
+def _refused(model: SymbolModel, node: Node, problem: CannotCarry) -> UnsupportedError:
+    found = Unsupported(node.name, node.op, problem.reason, problem.remedy)
+    return UnsupportedError([found], where=model.label)
+
+
+def _operands(
+    graph: Symbol, values: Mapping[int, Sequence[Tensor | None]], node: Node
+) -> list[Tensor | None]:
+    operands = []
+    for source, index in node.inputs:
+        outputs = values[source]
+        if index >= len(outputs):
+            raise CannotCarry(f"output {index} of {graph.nodes[source].label()} is not carried")
+        operands.append(outputs[index])
+    return operands
+
+
+def _row(g: Pen, node: Node, operands: Sequence[Tensor | None]) -> Sequence[Tensor]:
+    attrs = Attrs(node)
+    try:
+        results = ROWS[node.op](g, attrs, *operands)
+    except TypeError as error:
+        if "positional argument" not in str(error):
+            raise
+        raise CannotCarry(f"it has {len(operands)} inputs, which do not fit the operator") from error
+    except (ValueError, IndexError, ArithmeticError) as error:
+        raise CannotCarry(f"its attributes do not fit its inputs ({error})") from error
+    if attrs.unread():
+        raise CannotCarry(f"attribute {', '.join(map(repr, attrs.unread()))} is not one netferry knows")
+    return [results] if isinstance(results, Tensor) else results
+
+
+def _watch_fillers(
+    graph: Symbol, node: Node, place: int, unsized: set[int], operands: Sequence[Tensor | None]
+) -> None:
+    """A filler whose size MXNet infers stands with size 1 until something of known size meets it."""
+    sources = [source for source, _ in node.inputs]
+    if node.op in _FILLERS:
+        if 0 in Attrs(node).integers("shape", ()):
+            unsized.add(place)
+    elif unsized.intersection(sources):
+        if node.op not in _TAKES_FILLERS:
+            raise CannotCarry("a constant whose size MXNet infers comes to it")
+        if node.op != "RNN" and all(
+            source in unsized or x is None or x.array is not None
+            for source, x in zip(sources, operands, strict=True)
+        ):
+            unsized.add(place)
+
+
+def _write_heads(
+    g: Pen, model: SymbolModel, values: Mapping[int, Sequence[Tensor | None]], unsized: set[int]
+) -> None:
+    for place, index in model.graph.heads:
+        node = model.graph.nodes[place]
+        results = values[place]
+        value = results[index] if index < len(results) else None
+        if value is None or place in unsized:
+            reason = f"its output {index} is an output of the model, and is not carried"
+            raise _refused(model, node, CannotCarry(reason))
+        try:
+            g.output(value, output_name(node, index, len(results)))
+        except CannotCarry as problem:
+            raise _refused(model, node, problem) from problem
+
+
+def signature_of(model: ir.Model) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """The inputs and outputs of an exported graph."""
+
+    def spec(value: ir.Value) -> TensorSpec:
+        dims = None
+        if value.shape is not None:
+            dims = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+        assert value.dtype is not None
+        return TensorSpec(value.name or "", value.dtype.numpy(), dims)
+
+    return [spec(value) for value in model.graph.inputs], [spec(value) for value in model.graph.outputs]

@@ -1,0 +1,1 @@
+"""PyTorch: models in memory, native files, and the road to ONNX."""

@@ -1,0 +1,327 @@
+"""Functions that are said in terms of others before they are recorded, in PyTorch's own words.
+
+Each takes what the function takes and runs under the trace, so that its sizes stay symbolic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from netferry.converters.pytorch.names import everywhere, writes
+
+COMPOSITIONS: dict[Any, Callable[..., Any]] = {}
+"""The torch function, in each of its places, and what it is made of."""
+
+
+def _composed(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register for torch functions: by name in each of their places, or one as it is."""
+
+    def register(body: Callable[..., Any]) -> Callable[..., Any]:
+        for function in functions:
+            for place in everywhere(function) if isinstance(function, str) else (function,):
+                COMPOSITIONS[place] = _in_place(body) if writes(place) else body
+        return body
+
+    return register
+
+
+def _in_place(body: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda input, *args, **kwargs: input.copy_(body(input, *args, **kwargs))
+
+
+@_composed("scaled_dot_product_attention")
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(q k^T * scale + mask) v; a query that may look at nothing gets 0, as PyTorch has it."""
+    if dropout_p:
+        raise NotImplementedError("attention with dropout in inference mode")
+    if enable_gqa:
+        groups = query.size(-3) // key.size(-3)
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    scores = query @ key.transpose(-2, -1) * (query.size(-1) ** -0.5 if scale is None else scale)
+    if is_causal:
+        causal = torch.ones(query.size(-2), key.size(-2), dtype=torch.bool, device=query.device).tril()
+        return scores.masked_fill(~causal, -math.inf).softmax(-1) @ value
+    if attn_mask is None:
+        return scores.softmax(-1) @ value
+    scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    blind = scores.amax(-1, keepdim=True) == -math.inf
+    return scores.softmax(-1).masked_fill(blind, 0.0) @ value
+
+
+def _projections(
+    query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Tensor | None
+) -> Sequence[Tensor]:
+    """The three input projections of one packed weight; of self-attention they are one product."""
+    if query is key and key is value:
+        return F.linear(query, weight, bias).chunk(3, -1)
+    biases = (None,) * 3 if bias is None else bias.chunk(3)
+    return [F.linear(*parts) for parts in zip((query, key, value), weight.chunk(3), biases, strict=True)]
+
+
+@_composed("multi_head_attention_forward")
+def _multi_head_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention over (time, batch, features). ``is_causal`` only hints at what ``attn_mask`` says."""
+    if static_k is not None or static_v is not None:
+        raise NotImplementedError("attention with static keys or values")
+    batched = query.dim() == 3
+    if not batched:
+        query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+    if use_separate_proj_weight:
+        biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+        weights = (q_proj_weight, k_proj_weight, v_proj_weight)
+        parts = zip((query, key, value), weights, biases, strict=True)
+        q, k, v = (F.linear(x, weight, bias) for x, weight, bias in parts)  # type: ignore[arg-type]
+    else:
+        assert in_proj_weight is not None
+        q, k, v = _projections(query, key, value, in_proj_weight, in_proj_bias)
+    if bias_k is not None and bias_v is not None:
+        k = torch.cat([k, bias_k.expand(-1, k.size(1), -1)])
+        v = torch.cat([v, bias_v.expand(-1, v.size(1), -1)])
+    if add_zero_attn:
+        k, v = (F.pad(x, (0, 0, 0, 0, 0, 1)) for x in (k, v))
+    mask = _merged_mask(q, k, attn_mask, key_padding_mask, num_heads)
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3) for x in (q, k, v))
+    if need_weights:
+        scores = q @ k.transpose(-2, -1) * q.size(-1) ** -0.5
+        weights_seen = (scores if mask is None else scores + mask).softmax(-1)
+        heads = weights_seen @ v
+        seen = weights_seen.mean(1) if average_attn_weights else weights_seen
+        seen = seen if batched else seen.squeeze(0)
+    else:
+        heads, seen = F.scaled_dot_product_attention(q, k, v, mask), None
+    out = F.linear(heads.permute(0, 2, 1, 3).flatten(2).transpose(0, 1), out_proj_weight, out_proj_bias)
+    return (out if batched else out.squeeze(1)), seen
+
+
+def _merged_mask(
+    q: Tensor, k: Tensor, attention: Tensor | None, padding: Tensor | None, heads: int
+) -> Tensor | None:
+    """Both masks as one that is added to the scores: (batch or 1, heads or 1, query, key)."""
+    grown = 0 if attention is None and padding is None else _grown_by(k, attention, padding)
+    masks = []
+    if attention is not None:
+        full = F.pad(_additive(attention, q.dtype), (0, grown)) if grown else _additive(attention, q.dtype)
+        masks.append(full if full.dim() == 2 else full.unflatten(0, (-1, heads)))
+    if padding is not None:
+        full = F.pad(_additive(padding, q.dtype), (0, grown)) if grown else _additive(padding, q.dtype)
+        masks.append(full[:, None, None, :])
+    return None if not masks else masks[0] if len(masks) == 1 else masks[0] + masks[1]
+
+
+def _grown_by(k: Tensor, *masks: Tensor | None) -> int:
+    """How many keys stand behind those that the masks know (``bias_k``, ``add_zero_attn``)."""
+    known = next(mask for mask in masks if mask is not None).size(-1)
+    return k.size(0) - known
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
+
+
+@_composed("iter")
+def _iterate(input: Tensor) -> Iterator[Tensor]:
+    return iter(input.unbind(0))
+
+
+def _moments(input: Tensor, dim: Any, correction: float) -> tuple[Tensor, Tensor]:
+    """Sum of squared deviations over its divisor, and the mean; both keep the reduced axes."""
+    axes = _axes(input, dim)
+    mean = input.mean(axes, keepdim=True)
+    count = math.prod(input.size(axis) for axis in axes)
+    squares = (input - mean).square()
+    return (squares.mean(axes, keepdim=True) if not correction else
+            squares.sum(axes, keepdim=True) / (count - correction)), mean  # fmt: skip
+
+
+def _axes(input: Tensor, dim: Any) -> tuple[int, ...]:
+    if dim is None or dim == ():
+        return tuple(range(input.dim()))
+    return (dim,) if isinstance(dim, int) else tuple(dim)
+
+
+def _spread(input: Tensor, dim: Any, unbiased: Any, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
+    """Variance and mean. ``var(True)`` and ``var(dim, True)`` both say unbiased; correction defaults to 1."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased is None else int(unbiased)
+    variance, mean = _moments(input, dim, correction)
+    if not keepdim:
+        axes = tuple(axis % input.dim() for axis in _axes(input, dim))
+        variance, mean = _without(variance, axes), _without(mean, axes)
+    return variance, mean
+
+
+def _without(input: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return input.squeeze(axes) if axes else input
+
+
+@_composed("var")
+def _var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+    return _spread(input, dim, unbiased, correction, keepdim)[0]
+
+
+@_composed("std")
+def _std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+    return _spread(input, dim, unbiased, correction, keepdim)[0].sqrt()
+
+
+@_composed("var_mean")
+def _var_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
+    return _spread(input, dim, unbiased, correction, keepdim)
+
+
+@_composed("std_mean")
+def _std_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
+    variance, mean = _spread(input, dim, unbiased, correction, keepdim)
+    return variance.sqrt(), mean
+
+
+@_composed("normalize")
+def _normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
+    return input / input.norm(p, dim, keepdim=True).clamp_min(eps)
+
+
+@_composed("cosine_similarity")
+def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    lengths = (x.norm(2, dim, keepdim=True).clamp_min(eps) for x in (x1, x2))
+    return (x1 / next(lengths) * (x2 / next(lengths))).sum(dim)
+
+
+@_composed("glu")
+def _glu(input: Tensor, dim: int = -1) -> Tensor:
+    value, gate = input.chunk(2, dim)
+    return value * gate.sigmoid()
+
+
+@_composed("baddbmm", "addmm", "addmv", "addbmm")
+def _add_product(input: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    product = left @ right
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (input if beta == 1 else input * beta)
+
+
+@_composed("addcmul")
+def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    return input + (tensor1 * tensor2 if value == 1 else tensor1 * tensor2 * value)
+
+
+@_composed("addcdiv")
+def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    return input + (tensor1 / tensor2 if value == 1 else tensor1 / tensor2 * value)
+
+
+@_composed("lerp")
+def _lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    return input + weight * (end - input)
+
+
+@_composed("unbind")
+def _unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    return tuple(input.select(dim, place) for place in range(input.size(dim)))
+
+
+@_composed("repeat_interleave")
+def _repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> Tensor:
+    if isinstance(repeats, Tensor):
+        raise NotImplementedError("repeat_interleave with a tensor of repeats")
+    if dim is None:
+        input, dim = input.flatten(), 0
+    dim %= input.dim()
+    sizes = [-1] * (input.dim() + 1)
+    sizes[dim + 1] = repeats
+    return input.unsqueeze(dim + 1).expand(*sizes).flatten(dim, dim + 1)
+
+
+@_composed("roll")
+def _roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    if dims is None or dims == ():
+        return _roll(input.flatten(), shifts, 0).view(input.shape)
+    for shift, dim in zip(_axes(input, shifts), _axes(input, dims), strict=True):
+        size = input.size(dim)
+        cut = size - shift % size
+        input = torch.cat([input.narrow(dim, cut, size - cut), input.narrow(dim, 0, cut)], dim)
+    return input
+
+
+@_composed("meshgrid")
+def _meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    flat = list(tensors[0]) if isinstance(tensors[0], list | tuple) else list(tensors)
+    order = [1, 0, *range(2, len(flat))] if indexing == "xy" and len(flat) > 1 else list(range(len(flat)))
+    sizes = [flat[place].numel() for place in order]
+    grids = []
+    for axis, place in enumerate(order):
+        shape = [1] * len(flat)
+        shape[axis] = -1
+        grids.append((place, flat[place].view(shape).expand(sizes)))
+    return tuple(grid for _, grid in sorted(grids, key=lambda pair: pair[0]))
+
+
+@_composed(torch.batch_norm)
+def _batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,
+) -> Tensor:
+    """``torch.batch_norm`` orders its arguments in its own way."""
+    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+@_composed(torch.embedding)
+def _embedding(weight: Tensor, indices: Tensor, *rest: Any) -> Tensor:
+    """``torch.embedding`` takes the table first."""
+    return F.embedding(indices, weight)

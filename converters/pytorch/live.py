@@ -1,0 +1,247 @@
+"""PyTorch models in memory: what they take and give, and running them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import nn
+
+from netferry.converters.errors import CannotCarry, RefusedError, UsageError
+from netferry.converters.signature import BATCH, Array, Dim, Example, Signature, TensorSpec
+
+DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+    torch.float16: np.dtype(np.float16),
+    torch.bfloat16: np.dtype(ml_dtypes.bfloat16),
+    torch.bool: np.dtype(np.bool_),
+    torch.int8: np.dtype(np.int8),
+    torch.int16: np.dtype(np.int16),
+    torch.int32: np.dtype(np.int32),
+    torch.int64: np.dtype(np.int64),
+    torch.uint8: np.dtype(np.uint8),
+    torch.uint16: np.dtype(np.uint16),
+    torch.uint32: np.dtype(np.uint32),
+    torch.uint64: np.dtype(np.uint64),
+}
+_TORCH: Mapping[np.dtype[Any], torch.dtype] = {native: dtype for dtype, native in DTYPES.items()}
+
+
+def accepts(model: object) -> bool:
+    """Modules, scripted modules (which are modules) and exported programs."""
+    return isinstance(model, nn.Module | torch.export.ExportedProgram)
+
+
+def signature(model: Any, given: Sequence[Example] | None = None) -> Signature:
+    """Inputs as given; outputs as the model gives them when it runs on ``given``.
+
+    An output's size is free where it follows a free axis: the model is run a second time, one larger
+    along every free axis, and a size that moved as one symbol did carries that symbol's name.
+    """
+    given = examples_of(model, given)
+    first = run(model, [example.array for example in given])
+    try:
+        second = run(model, [_grown(example) for example in given])
+    except (RefusedError, UsageError):
+        second = first  # the free axes are fixed in truth; the export will say so
+    moved = {
+        (size, size + 1): symbol
+        for example in given
+        for symbol, size in ((s, example.array.shape[axis]) for axis, s in example.free.items())
+    }
+
+    def dim(before: int, after: int) -> Dim:
+        return before if before == after else moved.get((before, after))
+
+    outputs = tuple(
+        TensorSpec(name, array.dtype, tuple(map(dim, array.shape, second[name].shape)))
+        for name, array in first.items()
+    )
+    return Signature(tuple(example.spec for example in given), outputs)
+
+
+def run(model: Any, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Run in inference mode: inputs by position, outputs by name and in order."""
+    module = module_of(model)
+    device = device_of(module)
+    tensors = [to_torch(array, device) for array in arrays]
+    with inference(module):
+        try:
+            result = module(*tensors)
+        except Exception as error:
+            raise RefusedError(
+                "the model does not run on these inputs",
+                where=type(module).__name__,
+                expected=f"({', '.join(parameter_names(module))})",
+                received=", ".join(f"{array.dtype.name}{list(array.shape)}" for array in arrays),
+                remedy=f"PyTorch says: {first_line(error)}",
+            ) from error
+    return {name: to_numpy(tensor) for name, tensor in named_outputs(result).items()}
+
+
+def named_outputs(result: Any) -> dict[str, torch.Tensor]:
+    """The tensors in what a forward returned, each under its name.
+
+    A tensor is ``output``, the places of a tuple are ``output_0``, ``output_1`` ..., a mapping's are
+    its keys; deeper ones are joined with ``_``. What is None is left out.
+    """
+    named: dict[str, torch.Tensor] = {}
+
+    def collect(item: Any, path: tuple[str, ...]) -> None:
+        if item is None:
+            return
+        if isinstance(item, torch.Tensor):
+            name = "_".join(path) or "output"
+            if name in named:
+                raise RefusedError(f"the model has two outputs that would be named '{name}'")
+            named[name] = item
+        elif isinstance(item, Mapping):
+            for key, inner in item.items():
+                collect(inner, (*path, str(key)))
+        elif isinstance(item, tuple | list):
+            for place, inner in enumerate(item):
+                collect(inner, (*(path or ("output",)), str(place)))
+        else:
+            raise RefusedError(
+                f"the model's output {'_'.join(path) or 'output'} cannot be carried",
+                expected="a tensor, or tensors in tuples, lists and mappings",
+                received=type(item).__qualname__,
+            )
+
+    collect(result, ())
+    return named
+
+
+def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example]:
+    """``given``, or the inputs that an exported program brings along; else the caller must say."""
+    if given is not None:
+        return given
+    if isinstance(model, torch.export.ExportedProgram) and model.example_inputs is not None:
+        return _program_examples(model)
+    names = parameter_names(module_of(model))
+    shown = ", ".join(f'"{name}": array' for name in names) or '"x": array'
+    raise UsageError(
+        "a PyTorch model does not say what its inputs look like",
+        where=type(model).__name__,
+        remedy=f"Give example inputs: inputs={{{shown}}}, or --input {names[0] if names else 'x'}:1,3,224,224:f32",
+    )
+
+
+def parameter_names(module: nn.Module) -> list[str]:
+    """The positional parameters of ``forward`` that have no default."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return [argument.name for argument in module.forward.schema.arguments[1:]]
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+
+
+def module_of(model: Any) -> nn.Module:
+    """The module that runs: an exported program's is made of it."""
+    if isinstance(model, torch.export.ExportedProgram):
+        return model.module(check_guards=False)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the model's weights lie."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+@contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every submodule is in the mode it was in.
+
+    The fast path of PyTorch's transformer layers is off: it gives other values at padded places than the
+    layer's own definition does.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    modes = [(part, part.training) for part in module.modules()]
+    for part, _ in modes:
+        part.training = False
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for part, training in modes:
+            part.training = training
+
+
+def to_numpy(tensor: torch.Tensor) -> Array:
+    """The tensor's content; the memory is shared where it can be."""
+    dtype = numpy_dtype(tensor.dtype)
+    tensor = tensor.detach().cpu()
+    if tensor.dtype is torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(dtype)
+    return tensor.resolve_conj().resolve_neg().numpy()
+
+
+def to_torch(array: Array, device: torch.device | None = None) -> torch.Tensor:
+    """A tensor with a copy of the array, so that a model may write into its input."""
+    dtype = torch_dtype(array.dtype)
+    if dtype is torch.bfloat16:
+        return torch.from_numpy(array.view(np.int16).copy()).view(dtype).to(device)
+    return torch.from_numpy(np.array(array)).to(device)
+
+
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    if dtype not in DTYPES:
+        raise CannotCarry(f"{dtype} has no counterpart in ONNX")
+    return DTYPES[dtype]
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    if dtype not in _TORCH:
+        raise UsageError("PyTorch has no such dtype", received=dtype.name)
+    return _TORCH[dtype]
+
+
+def first_line(error: BaseException) -> str:
+    """An exception's message in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _grown(example: Example) -> Array:
+    """The example's array, one larger along each free axis (its last entries twice)."""
+    array = example.array
+    for axis in example.free:
+        array = np.concatenate([array, array.take([-1], axis)], axis)
+    return array
+
+
+def _program_examples(program: torch.export.ExportedProgram) -> tuple[Example, ...]:
+    args, kwargs = program.example_inputs
+    if kwargs or not all(isinstance(arg, torch.Tensor) for arg in args):
+        raise UsageError(
+            "the exported program takes more than plain tensors by position",
+            remedy="Export it again with tensors as its only arguments",
+        )
+    metas = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    return tuple(
+        Example(name, to_numpy(arg), _free_axes(metas[name]), asked=True)
+        for name, arg in zip(program.graph_signature.user_inputs, args, strict=True)
+    )
+
+
+def _free_axes(meta: torch.Tensor) -> dict[int, str]:
+    """The axes that the program keeps free; the first one that leads an input is its batch."""
+    return {
+        axis: BATCH if axis == 0 else str(size)
+        for axis, size in enumerate(meta.shape)
+        if isinstance(size, torch.SymInt)
+    }

@@ -1,0 +1,205 @@
+"""Symbolic sizes of a trace, and what the model's code does to narrow them."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from sys import _getframe
+from types import FrameType
+from typing import Any
+
+import sympy
+import torch
+from sympy.logic.boolalg import BooleanAtom
+from torch._guards import Source
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
+
+Size = int | sympy.Expr
+"""A size of a tensor: known, or an expression over the free axes' names."""
+
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+_TRACE = str(Path(__file__).with_name("trace.py"))
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """A decision that holds for some sizes only.
+
+    ``fixes`` are the symbols that are not free any more; a mere requirement (two sizes that must be equal,
+    one that must divide, an ``assert``) fixes none. ``line`` is the user's source line, where known.
+    """
+
+    condition: str
+    fixes: frozenset[str]
+    line: str | None
+
+    def __str__(self) -> str:
+        return f"{self.condition} ({self.line})" if self.line else self.condition
+
+
+class Sizes(ShapeEnv):
+    """Symbols of one or more; every decision on them that the model's own code takes is kept.
+
+    PyTorch's kernels compare sizes too, to pick strides and fast ways: inside ``kernels()`` only equalities are
+    learned (broadcasting found two sizes equal), so that such a comparison never hides one of the user's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            specialize_zero_one=False,
+            duck_shape=False,
+            allow_scalar_outputs=False,
+            allow_dynamic_output_shape_ops=False,
+        )
+        self.narrowings: list[Narrowing] = []
+        self._names: dict[sympy.Symbol, sympy.Symbol] = {}
+        self._answers: dict[sympy.Basic, sympy.Basic] = {}
+        self._depth = 0
+
+    def free(self, name: str, size: int) -> torch.SymInt:
+        """A new free size; ``size`` decides where the model's code branches, 1 is never taken for it."""
+        hint = size if size > 1 else 3
+        axis = _Axis(name)
+        symbol = self.create_symbol(hint, axis, dynamic_dim=DimDynamic.DYNAMIC)
+        assert isinstance(symbol, sympy.Symbol)
+        self.var_to_range[symbol] = ValueRanges(1, int_oo)
+        self._names[symbol] = sympy.Symbol(name, integer=True, positive=True)
+        return self.create_symintnode(symbol, hint=hint, source=axis)  # type: ignore[return-value]
+
+    def named(self, size: int | torch.SymInt | torch.SymFloat) -> Size:
+        """``size`` over the names of the free axes."""
+        if not isinstance(size, torch.SymInt | torch.SymFloat):
+            return size
+        expression = self._over_names(size.node.expr)
+        return int(expression) if expression.is_Integer else expression
+
+    @contextmanager
+    def kernels(self) -> Iterator[None]:
+        """What is compared inside is PyTorch's business, not the model's."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    def evaluate_expr(
+        self,
+        orig_expr: sympy.Basic,
+        hint: int | bool | float | None = None,
+        fx_node: torch.fx.Node | None = None,
+        size_oblivious: bool = False,
+        fallback_value: bool | None = None,
+        *,
+        forcing_spec: bool = False,
+    ) -> sympy.Basic:
+        """Answer with the example's sizes, and remember what that answer says about all sizes."""
+        if self._depth and orig_expr in self._answers:
+            return self._answers[orig_expr]
+        expr = self.replace(orig_expr)
+        if isinstance(expr, BooleanAtom) or expr.is_number:
+            return expr
+        known = None if self._depth else self._maybe_evaluate_static(expr)
+        if known is not None:
+            return known
+        answer = expr.xreplace(self.backed_var_to_val)
+        if _is_equality(expr, answer):
+            self._narrow(expr, answer)
+            super().evaluate_expr(orig_expr, hint, forcing_spec=forcing_spec)
+            self._answers.clear()
+        elif not self._depth:
+            self._narrow(expr, answer)
+        else:
+            self._answers[orig_expr] = answer
+        return answer
+
+    def _narrow(self, expr: sympy.Basic, answer: sympy.Basic) -> None:
+        line = users_line()
+        if isinstance(answer, BooleanAtom):
+            condition = expr if answer else sympy.Not(expr)
+        else:
+            condition = sympy.Eq(expr, answer)
+        named = self._over_names(condition)
+        harmless = _asserts(line) if not self._depth else isinstance(answer, BooleanAtom) and not _fixes_one(condition)
+        fixes = frozenset() if harmless else named.free_symbols
+        found = Narrowing(_words(named), frozenset(map(str, fixes)), line)
+        if found not in self.narrowings:
+            self.narrowings.append(found)
+
+    def _over_names(self, expression: Any) -> Any:
+        return self.replace(expression).xreplace(self._names)
+
+
+def users_line() -> str | None:
+    """``file.py:12: source`` of the innermost frame of the model's own code."""
+    frame: FrameType | None = _getframe(1)
+    while frame is not None and (frame.f_code.co_filename, frame.f_code.co_name) != (_TRACE, "trace"):
+        line = line_of(frame, frame.f_lineno)
+        if line is not None:
+            return line
+        frame = frame.f_back
+    return None
+
+
+def line_of(frame: FrameType, number: int) -> str | None:
+    """A source line in words, or None where it is PyTorch's or ours."""
+    path = frame.f_code.co_filename
+    if path.startswith(_NOT_THE_USERS):
+        return None
+    return f"{Path(path).name}:{number}: {linecache.getline(path, number).strip()}"
+
+
+class _Axis(Source):
+    """Where a symbol comes from, as ShapeEnv wants to be told."""
+
+    def __init__(self, axis: str) -> None:
+        object.__setattr__(self, "axis", axis)
+
+    @property
+    def name(self) -> str:
+        return str(self.__dict__["axis"])
+
+
+def _is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
+    """Whether the answer says that two sizes are equal; a number asked for as such is one too."""
+    if not isinstance(answer, BooleanAtom):
+        return True
+    return bool(answer) if isinstance(expr, sympy.Eq) else isinstance(expr, sympy.Ne) and not answer
+
+
+def _fixes_one(equality: sympy.Eq) -> bool:
+    """Whether an equality leaves a single size: ``n == 4``, but not ``n == m`` or ``n % 2 == 0``."""
+    left, right = equality.args
+    if len(equality.free_symbols) != 1:
+        return False
+    moving = left if right.is_number else right if left.is_number else left - right
+    symbol = next(iter(equality.free_symbols))
+    return bool(moving.is_polynomial(symbol))
+
+
+def _asserts(line: str | None) -> bool:
+    """Whether the user's line states what its model needs, rather than choosing what it does."""
+    return line is not None and line.split(": ", 1)[-1].startswith("assert ")
+
+
+_RELATIONS: Mapping[type[sympy.Basic], str] = {
+    sympy.Eq: "is",
+    sympy.Ne: "is not",
+    sympy.Lt: "is below",
+    sympy.Le: "is at most",
+    sympy.Gt: "is above",
+    sympy.Ge: "is at least",
+}
+
+
+def _words(condition: Any) -> str:
+    """A relation in words, the size first: ``batch is above 1``."""
+    if type(condition) not in _RELATIONS:
+        return str(condition)
+    if condition.lhs.is_number:
+        condition = condition.reversed
+    return f"{condition.lhs} {_RELATIONS[type(condition)]} {condition.rhs}"

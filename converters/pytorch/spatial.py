@@ -1,0 +1,290 @@
+"""The table of torch functions, continued: convolutions, pools, paddings and resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.build import Tensor
+from netferry.converters.graph.padding import onnx_pads, symmetric
+from netferry.converters.pytorch.emit import Emitter
+from netferry.converters.pytorch.functions import row
+from netferry.converters.pytorch.sizes import Size
+
+PAD_MODES = {"constant": "constant", "zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+"""PyTorch's words for how to pad, and ONNX's."""
+
+
+def _each(value: Any, axes: int) -> list[Any]:
+    """One value per spatial axis; PyTorch takes a single one for all."""
+    if not isinstance(value, tuple | list):
+        return [value] * axes
+    return list(value) * axes if len(value) == 1 else list(value)
+
+
+def _batched(
+    e: Emitter, input: Tensor, axes: int, layer: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """PyTorch also takes (channels, *space); ONNX wants a batch in front."""
+    if input.rank == axes + 2:
+        return layer(input)
+    return e.g.Squeeze(layer(e.g.Unsqueeze(input, e.g.ints(0))), e.g.ints(0))
+
+
+# ---- convolutions ---------------------------------------------------------------------------------
+
+
+def _conv(
+    axes: int,
+    e: Emitter,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """(batch, channels, *space) with weight (out, in / groups, *kernel)."""
+    kernel = [weight.size(axis + 2) for axis in range(axes)]
+    dilations = _each(dilation, axes)
+    return _batched(
+        e,
+        input,
+        axes,
+        lambda x: e.g.Conv(
+            x,
+            weight,
+            bias,
+            kernel_shape=kernel,
+            strides=_each(stride, axes),
+            pads=_conv_pads(padding, kernel, dilations),
+            dilations=dilations,
+            group=groups,
+        ),
+    )
+
+
+def _conv_pads(padding: Any, kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
+    """As numbers; 'same' puts the odd element behind."""
+    if padding == "valid":
+        return symmetric([0] * len(kernel))
+    if padding == "same":
+        totals = [dilation * (size - 1) for size, dilation in zip(kernel, dilations, strict=True)]
+        return onnx_pads([(total // 2, total - total // 2) for total in totals])
+    return symmetric(_each(padding, len(kernel)))
+
+
+def _conv_transpose(
+    axes: int,
+    e: Emitter,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """(batch, channels, *space) with weight (in, out / groups, *kernel)."""
+    extra = _each(output_padding, axes)
+    return _batched(
+        e,
+        input,
+        axes,
+        lambda x: e.g.ConvTranspose(
+            x,
+            weight,
+            bias,
+            kernel_shape=[weight.size(axis + 2) for axis in range(axes)],
+            strides=_each(stride, axes),
+            pads=symmetric(_each(padding, axes)),
+            output_padding=extra if any(extra) else None,
+            dilations=_each(dilation, axes),
+            group=groups,
+        ),
+    )
+
+
+# ---- pools ----------------------------------------------------------------------------------------
+
+
+def _max_pool(
+    axes: int,
+    e: Emitter,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    if return_indices:
+        raise CannotCarry("a pool that returns where its maxima stood")
+    kernel = _each(kernel_size, axes)
+    return _batched(
+        e,
+        input,
+        axes,
+        lambda x: e.g.MaxPool(
+            x,
+            kernel_shape=kernel,
+            strides=kernel if stride in (None, [], ()) else _each(stride, axes),
+            pads=symmetric(_each(padding, axes)),
+            dilations=_each(dilation, axes),
+            ceil_mode=int(ceil_mode),
+        ),
+    )
+
+
+def _avg_pool(
+    axes: int,
+    e: Emitter,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    if divisor_override is not None:
+        raise CannotCarry("an average with a divisor of its own")
+    kernel, pads = _each(kernel_size, axes), _each(padding, axes)
+    return _batched(
+        e,
+        input,
+        axes,
+        lambda x: e.g.AveragePool(
+            x,
+            kernel_shape=kernel,
+            strides=kernel if stride in (None, [], ()) else _each(stride, axes),
+            pads=symmetric(pads),
+            ceil_mode=int(ceil_mode),
+            count_include_pad=int(count_include_pad and any(pads)),
+        ),
+    )
+
+
+def _adaptive_pool(
+    operator: str, axes: int, e: Emitter, input: Tensor, output_size: Any, return_indices: bool = False
+) -> Tensor:
+    """To one place per axis: the global pool; to places that divide the size: windows side by side."""
+    if return_indices:
+        raise CannotCarry("a pool that returns where its maxima stood")
+    have = e.sizes_of(input)[-axes:]
+    want = [h if w is None else w for h, w in zip(have, _each(output_size, axes), strict=True)]
+    if all(size == 1 for size in want):
+        return _batched(e, input, axes, lambda x: e.g.op(f"Global{operator}", x))
+    if have == want:
+        return input
+    if not all(isinstance(h, int) and isinstance(w, int) and h % w == 0 for h, w in zip(have, want, strict=True)):
+        raise CannotCarry(
+            f"an adaptive pool from {_shown(have)} to {_shown(want)} has windows of several sizes",
+            "Give it input sizes that are multiples of its output sizes",
+        )
+    window = [int(h) // int(w) for h, w in zip(have, want, strict=True)]
+    return _batched(e, input, axes, lambda x: e.g.op(operator, x, kernel_shape=window, strides=window))
+
+
+def _shown(sizes: Sequence[Size]) -> str:
+    return "x".join(map(str, sizes))
+
+
+for _axes in (1, 2, 3):
+    row(f"conv{_axes}d")(partial(_conv, _axes))
+    row(f"conv_transpose{_axes}d")(partial(_conv_transpose, _axes))
+    row(f"max_pool{_axes}d")(partial(_max_pool, _axes))
+    row(f"avg_pool{_axes}d")(partial(_avg_pool, _axes))
+    row(f"adaptive_avg_pool{_axes}d")(partial(_adaptive_pool, "AveragePool", _axes))
+    row(f"adaptive_max_pool{_axes}d")(partial(_adaptive_pool, "MaxPool", _axes))
+
+
+# ---- padding --------------------------------------------------------------------------------------
+
+
+@row("pad", "constant_pad_nd")
+def pad(
+    e: Emitter, input: Tensor, pad: Sequence[Any], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """PyTorch lists (begin, end) from the last axis on."""
+    if not isinstance(mode, str):  # constant_pad_nd
+        mode, value = "constant", mode
+    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
+    pairs = [(0, 0)] * (input.rank - len(pairs)) + pairs
+    pads = e.shape([begin for begin, _ in pairs] + [end for _, end in pairs])
+    fill = e.tensor(value, input.dtype) if value else None
+    return e.g.Pad(input, pads, fill, mode=PAD_MODES[mode])
+
+
+# ---- resizing -------------------------------------------------------------------------------------
+
+
+_LINEAR = ("linear", "bilinear", "trilinear")
+
+
+@row("interpolate", "upsample")
+def interpolate(
+    e: Emitter,
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    """With a scale PyTorch reads the input by that scale, with a size by the ratio of the sizes."""
+    axes = input.rank - 2
+    kind: dict[str, Any] = _resize_kind(mode, bool(align_corners))
+    if antialias:
+        kind["antialias"] = 1
+    if size is None and not recompute_scale_factor:
+        scales = e.g.constant([1.0, 1.0, *map(float, _each(scale_factor, axes))], np.float32)
+        return e.g.Resize(input, None, scales, **kind)
+    sizes = e.shape([*e.sizes_of(input)[:2], *e.out.dims[2:]])
+    return e.g.Resize(input, None, None, sizes, **kind)
+
+
+def _resize_kind(mode: str, align_corners: bool) -> dict[str, Any]:
+    if mode == "nearest":
+        return {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+    corners = "align_corners" if align_corners else "half_pixel"
+    if mode == "nearest-exact":
+        return {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "half_pixel",
+            "nearest_mode": "round_prefer_ceil",
+        }
+    if mode in _LINEAR:
+        return {"mode": "linear", "coordinate_transformation_mode": corners}
+    if mode == "bicubic":
+        return {"mode": "cubic", "coordinate_transformation_mode": corners, "cubic_coeff_a": -0.75}
+    raise CannotCarry(f"resizing by '{mode}'")
+
+
+@row("pixel_shuffle")
+def pixel_shuffle(e: Emitter, input: Tensor, upscale_factor: int) -> Tensor:
+    return _batched(
+        e, input, 2, lambda x: e.g.DepthToSpace(x, blocksize=upscale_factor, mode="CRD")
+    )
+
+
+@row("pixel_unshuffle")
+def pixel_unshuffle(e: Emitter, input: Tensor, downscale_factor: int) -> Tensor:
+    """(..., c, h r, w r) -> (..., c r r, h, w): the blocks' places vary slowest behind the channels."""
+    *front, c, h, w = e.sizes_of(input)
+    r, n = downscale_factor, len(front)
+    split = e.reshape(input, [*front, c, e.out.dims[-2], r, e.out.dims[-1], r])
+    order = [*range(n), n, n + 2, n + 4, n + 1, n + 3]
+    return e.reshape(e.g.transpose(split, order), e.out.dims)

@@ -1,0 +1,397 @@
+"""Our own trace of a module: which layers and functions it calls, with sizes kept symbolic.
+
+``forward`` runs once over fake tensors (dtype and sizes, no content) under a ``TorchFunctionMode``. Layers that
+the caller has a row for are kept whole, all others are entered. What comes out is a plain list of calls with no
+ONNX in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.modules import transformer
+from torch.overrides import TorchFunctionMode
+
+from netferry.converters.pytorch.compositions import COMPOSITIONS
+from netferry.converters.pytorch.live import device_of, first_line, inference, named_outputs, torch_dtype
+from netferry.converters.pytorch.names import torch_function, writes
+from netferry.converters.pytorch.shapes import SHAPES
+from netferry.converters.pytorch.sizes import Narrowing, Size, Sizes, line_of, users_line
+from netferry.converters.signature import Example
+
+
+class Untraceable(Exception):  # noqa: N818 - a finding; the exporter decides what becomes of it
+    """The module cannot be traced, and why; ``roads`` are the exporters that may still carry it."""
+
+    roads: tuple[str, ...] = ("torchscript", "dynamo")
+
+    def __init__(self, reason: str, line: str | None = None) -> None:
+        self.reason = f"{reason} ({line})" if line else reason
+        super().__init__(self.reason)
+
+
+class DataDependent(Untraceable):
+    """The code looks at a tensor's values: every exporter would keep one branch in silence."""
+
+    roads = ()
+
+
+class StaleAlias(Untraceable):
+    """A tensor is read after a view of it was written: the TorchScript exporter gets this wrong in silence."""
+
+    roads = ("dynamo",)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the trace. A weight has its ``name`` and ``data``, another constant only ``data``."""
+
+    dtype: torch.dtype
+    dims: tuple[Size, ...]
+    data: Tensor | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer (``target`` is its class) or of a torch function.
+
+    ``args``, ``kwargs`` and ``result`` hold a Value where the model held a tensor and a sympy expression where it
+    held a symbolic size; ``path`` is the layer's name, or that of the module whose code called the function.
+    """
+
+    target: Any
+    path: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any
+    module: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What ``forward`` did: only the calls that its outputs need, in order."""
+
+    inputs: tuple[Value, ...]
+    outputs: Mapping[str, Value]
+    calls: tuple[Call, ...]
+    narrowings: tuple[Narrowing, ...]
+
+
+def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn.Module]]) -> Trace:
+    """Run ``module`` over fake tensors shaped as ``given``; layers whose class is in ``leaves`` stay whole."""
+    recorder = _Recorder(module, leaves)
+    inputs = recorder.inputs(given, device_of(module))
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(inference(module))
+            stack.enter_context(patch.object(nn.Module, "__call__", recorder.call_of_modules()))
+            stack.enter_context(patch.object(transformer, "_detect_is_causal_mask", _only_if_told))
+            stack.enter_context(recorder)
+            result = module(*inputs)
+    except Untraceable:
+        raise
+    except Exception as error:
+        raise Untraceable(f"{type(error).__name__}: {first_line(error)}", users_line_of(error)) from error
+    outputs = {name: recorder.value(tensor) for name, tensor in named_outputs(result).items()}
+    return Trace(
+        tuple(map(recorder.value, inputs)),
+        outputs,
+        tuple(_needed(recorder.calls, outputs.values())),
+        tuple(recorder.sizes.narrowings),
+    )
+
+
+def map_structure(function: Callable[[Any], Any], item: Any) -> Any:
+    """Apply ``function`` to what tuples, lists, mappings and slices hold."""
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*(map_structure(function, inner) for inner in item))
+    if isinstance(item, tuple):
+        return tuple(map_structure(function, inner) for inner in item)
+    if isinstance(item, list):
+        return [map_structure(function, inner) for inner in item]
+    if isinstance(item, Mapping):
+        return {key: map_structure(function, inner) for key, inner in item.items()}
+    if isinstance(item, slice):
+        return slice(*(map_structure(function, inner) for inner in (item.start, item.stop, item.step)))
+    return function(item)
+
+
+def leaves_of(item: Any, kind: type[Any]) -> list[Any]:
+    """Everything of type ``kind`` inside a structure, in order."""
+    found: list[Any] = []
+    map_structure(lambda leaf: found.append(leaf) if isinstance(leaf, kind) else None, item)
+    return found
+
+
+_LOOKS_AT_VALUES = frozenset(
+    getattr(Tensor, name)
+    for name in "__bool__ __int__ __float__ __complex__ __index__ __contains__ item tolist is_nonzero".split()
+) | {torch.is_nonzero, torch.equal, torch.allclose, Tensor.equal, Tensor.allclose, Tensor.numpy, Tensor.__array__}
+"""Functions that carry a tensor's content into Python."""
+
+
+class _Recorder(TorchFunctionMode):
+    """Sees every torch function that the model's code calls, and every call of a module."""
+
+    def __init__(self, root: nn.Module, leaves: Container[type[nn.Module]]) -> None:
+        super().__init__()
+        self.sizes = Sizes()
+        self.calls: list[Call] = []
+        self._fake = FakeTensorMode(shape_env=self.sizes)
+        self._leaves = leaves
+        self._paths = [""]
+        self._module_names = {id(part): name for name, part in root.named_modules()}
+        self._weight_names: dict[int, str] = {}
+        for name, tensor in (*root.named_parameters(), *root.named_buffers()):
+            self._weight_names.setdefault(id(tensor), name)
+        self._values: dict[int, tuple[Tensor, Value]] = {}
+        self._stand_ins: dict[int, _StandIn] = {}
+        self._stale: set[int] = set()  # fake tensors that share memory with one written since
+        self._overwritten: set[int] = set()  # memory of constants that a traced value was written into
+        self._made: dict[int, Tensor] = {}
+
+    # ---- tensors ------------------------------------------------------------------------------
+
+    def inputs(self, given: Sequence[Example], device: torch.device) -> list[Tensor]:
+        """A fake tensor per example; free axes of one name have one symbol."""
+        free: dict[str, Any] = {}
+        fakes = []
+        for example in given:
+            shape: list[Any] = list(example.array.shape)
+            for axis, name in example.free.items():
+                shape[axis] = free.setdefault(name, None) or self.sizes.free(name, shape[axis])
+                free[name] = shape[axis]
+            dtype = torch_dtype(example.array.dtype)
+            with self._fake:
+                fake = torch.empty(shape, dtype=dtype, device=device)
+            self._know(fake)
+            fakes.append(fake)
+        return fakes
+
+    def value(self, tensor: Tensor) -> Value:
+        """The value that a tensor holds now."""
+        stand_in = self._seen(tensor)
+        if id(stand_in) in self._stale:
+            raise _stale()
+        return self._values[id(stand_in)][1]
+
+    def _know(self, fake: Tensor, data: Tensor | None = None, name: str = "") -> Value:
+        value = Value(fake.dtype, tuple(map(self.sizes.named, fake.shape)), data, name)
+        self._values[id(fake)] = (fake, value)
+        self._stale.discard(id(fake))
+        return value
+
+    def _seen(self, tensor: Tensor) -> Tensor:
+        """The fake tensor that the trace sees for ``tensor``: itself, or what stands in for a real one."""
+        if id(tensor) in self._values:
+            return tensor
+        stand_in = self._stand_ins.get(id(tensor))
+        if stand_in is None or not stand_in.holds():
+            weight = self._weight_names.get(id(tensor), "")
+            with self._fake:
+                fake = torch.empty_strided(
+                    tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+                )
+            self._know(fake, tensor if weight else tensor.detach().clone(), weight)
+            stand_in = self._stand_ins[id(tensor)] = _StandIn(tensor, fake, tensor._version)
+        return stand_in.fake
+
+    def _is_traced(self, tensor: Tensor) -> bool:
+        """Whether the tensor is a weight or depends on the inputs; others are constants."""
+        if isinstance(tensor, FakeTensor) or id(tensor) in self._weight_names:
+            return True
+        stand_in = self._stand_ins.get(id(tensor))
+        if stand_in is not None and stand_in.written:
+            return True
+        if self._overwritten and _storage(tensor) in self._overwritten:
+            raise _stale()
+        return False
+
+    # ---- functions ----------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        func, kwargs = torch_function(func), dict(kwargs or {})
+        if func in COMPOSITIONS:
+            with self.sizes.kernels(), self:
+                return COMPOSITIONS[func](*args, **kwargs)
+        tensors = leaves_of((args, kwargs), Tensor)
+        traced = any([self._is_traced(tensor) for tensor in tensors])
+        if traced and func in _LOOKS_AT_VALUES:
+            raise DataDependent("the code looks at a tensor's values", users_line())
+        with self.sizes.kernels():
+            if not traced and not leaves_of((args, kwargs), torch.SymInt):
+                return self._constant(func, tensors, args, kwargs)
+            return self._record(func, func, args, kwargs)
+
+    def _constant(self, func: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        """Call with what is known now; what comes of it is a constant of the model."""
+        name = getattr(func, "__name__", "a function")
+        if writes(func) and tensors and _storage(tensors[0]) not in self._made:
+            raise Untraceable(f"'{name}' writes into a tensor that outlives the call", users_line())
+        before = torch.random.get_rng_state()
+        result = func(*args, **kwargs)
+        if not torch.equal(before, torch.random.get_rng_state()):
+            torch.random.set_rng_state(before)
+            raise Untraceable(f"'{name}' draws random numbers", users_line())
+        inputs = set(map(_storage, tensors))
+        self._made.update((_storage(t), t) for t in leaves_of(result, Tensor) if _storage(t) not in inputs)
+        return result
+
+    def _record(
+        self, target: Any, function: Callable[..., Any], args: Any, kwargs: Any, module: nn.Module | None = None
+    ) -> Any:
+        """Call over fake tensors and write it down; whatever it wrote into is a new value from now on."""
+        given, given_kwargs = map_structure(self._argument, (args, kwargs))
+        tensors = leaves_of((args, kwargs), Tensor)
+        versions = [self._seen(tensor)._version for tensor in tensors]
+        with self._fake:
+            result = function(*map_structure(self._stood_in, args), **map_structure(self._stood_in, kwargs))
+        written = [t for t, version in zip(tensors, versions, strict=True) if self._seen(t)._version != version]
+        outputs = leaves_of(result, Tensor)
+        if not outputs and not written:
+            return result
+        for tensor in written:
+            self._write(tensor)
+        recorded = map_structure(self._result, result if outputs else self._seen(written[0]))
+        self.calls.append(Call(target, self._paths[-1], given, given_kwargs, recorded, module))
+        return self._as_called(result, written)
+
+    def _argument(self, item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return self.value(item)
+        if isinstance(item, torch.SymInt | torch.SymFloat):
+            return self.sizes.named(item)
+        return item
+
+    def _stood_in(self, item: Any) -> Any:
+        return self._seen(item) if isinstance(item, Tensor) else item
+
+    def _result(self, item: Any) -> Any:
+        return self._know(item) if isinstance(item, Tensor) else item
+
+    def _write(self, tensor: Tensor) -> None:
+        """``tensor`` was written in place: what shares its memory no longer holds what its value says."""
+        if id(tensor) in self._weight_names:
+            raise Untraceable(f"the code writes into '{self._weight_names[id(tensor)]}'", users_line())
+        fake = self._seen(tensor)
+        if fake is not tensor:
+            if _storage(tensor) not in self._made:
+                raise Untraceable("the code writes into a tensor that outlives the call", users_line())
+            self._stand_ins[id(tensor)].written = True
+            self._overwritten.add(_storage(tensor))
+        memory = _storage(fake)
+        self._stale.update(
+            id(other) for other, _ in self._values.values() if other is not fake and _storage(other) == memory
+        )
+
+    def _as_called(self, result: Any, written: list[Tensor]) -> Any:
+        """The result as the caller expects it: an in-place function returns the very tensor it wrote."""
+        own = {id(self._seen(tensor)): tensor for tensor in written}
+        return map_structure(lambda item: own.get(id(item), item), result)
+
+    # ---- modules ------------------------------------------------------------------------------
+
+    def call_of_modules(self) -> Callable[..., Any]:
+        """What replaces ``nn.Module.__call__`` while the trace runs."""
+        enter = nn.Module.__call__
+
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            key = self._leaf(module)
+            with self._inside(module):
+                if key is None:
+                    return enter(module, *args, **kwargs)
+                with self.sizes.kernels(), torch._C.DisableTorchFunction():
+                    return self._record(key, _forward_of(module, key, self._stood_in), args, kwargs, module)
+
+        return call
+
+    def _leaf(self, module: nn.Module) -> type[nn.Module] | None:
+        """The class under which a module is kept whole: its own, or one whose ``forward`` it has."""
+        hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
+        if hooked:
+            return None
+        kinds = (kind for kind in type(module).__mro__ if kind in self._leaves)
+        return next((kind for kind in kinds if type(module).forward is kind.forward), None)
+
+    @contextmanager
+    def _inside(self, module: nn.Module) -> Iterator[None]:
+        self._paths.append(self._module_names.get(id(module), type(module).__name__))
+        try:
+            yield
+        finally:
+            self._paths.pop()
+
+
+@dataclass
+class _StandIn:
+    """The fake tensor for a real one, which is kept alive; ``version`` tells whether it was written since."""
+
+    real: Tensor
+    fake: Tensor
+    version: int
+    written: bool = field(default=False)
+
+    def holds(self) -> bool:
+        return self.written or self.real._version == self.version
+
+
+def _forward_of(
+    module: nn.Module, key: type[nn.Module], stood_in: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    """The layer's own forward over stand-ins of its weights, or our rule for its sizes."""
+    if key in SHAPES:
+        return lambda *args, **kwargs: SHAPES[key](module, *args, **kwargs)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        parameters, buffers = module._parameters, module._buffers
+        module._parameters, module._buffers = map_structure(stood_in, (dict(parameters), dict(buffers)))
+        try:
+            return module.forward(*args, **kwargs)
+        finally:
+            module._parameters, module._buffers = parameters, buffers
+
+    return forward
+
+
+def users_line_of(error: BaseException) -> str | None:
+    """The user's line in an error's traceback, if it passes through one."""
+    lines = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        lines.append(line_of(traceback.tb_frame, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return next((line for line in reversed(lines) if line), None)
+
+
+def _needed(calls: Sequence[Call], outputs: Any) -> list[Call]:
+    """The calls that the outputs depend on, in order."""
+    wanted = set(map(id, outputs))
+    kept: list[Call] = []
+    for call in reversed(calls):
+        if any(id(value) in wanted for value in leaves_of(call.result, Value)):
+            kept.append(call)
+            wanted.update(map(id, leaves_of((call.args, call.kwargs), Value)))
+    return kept[::-1]
+
+
+def _only_if_told(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+    """In place of PyTorch's look into the mask: the mask is always passed on, the hint only saves time."""
+    return is_causal is True
+
+
+def _stale() -> StaleAlias:
+    return StaleAlias("a tensor is read after one that shares its memory was written in place", users_line())
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata

@@ -1,0 +1,1 @@
+"""TensorFlow and Keras 3: models in memory, native files, and the way to ONNX."""

@@ -1,0 +1,125 @@
+"""Read Keras' ``.keras`` and ``.h5`` and TensorFlow's SavedModel folders."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from netferry.converters.artifact import Artifact
+from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.tensorflow import live
+from netferry.converters.tensorflow.runtime import keras, quiet, tf
+
+_GIVE_A_FACTORY = "Give what builds the model, and the weights: package.module:factory --weights {}"
+
+_CODE = (
+    "it holds Python code (a Lambda layer), which is not run from a file",
+    "Build the model in Python and give package.module:factory with --weights",
+)
+_CLASS = (
+    "it holds a class that Keras does not know",
+    "Import the module that registers it (keras.saving.register_keras_serializable), or give "
+    "package.module:factory with --weights",
+)
+_CAUSES: Mapping[str, tuple[str, str]] = {
+    "lambda": _CODE,
+    "could not locate": _CLASS,
+    "unknown layer": _CLASS,
+}
+"""What Keras says when it cannot load a file, in words of its messages: the problem, and what to do."""
+
+
+def read(artifact: Artifact, *, weights: Path | None = None) -> Any:
+    """Load a model; ``weights``, where given, are loaded into it.
+
+    Raises:
+        RefusedError: a damaged file, or one that would run code.
+    """
+    model = _READERS[artifact.kind](artifact.path)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Load a ``.weights.h5`` (or ``.keras``) into a Keras model that has been built."""
+    if not isinstance(model, keras.Model):
+        raise UsageError(
+            "weights are loaded into Keras models only", where=str(path), received=type(model).__name__
+        )
+    if not model.built:
+        raise UsageError(
+            "the model has no weights before it is built",
+            where=str(path),
+            remedy="Build it in the factory: give it a keras.Input, or call it once",
+        )
+    with _loading(path):
+        model.load_weights(path)
+
+
+def _keras(path: Path) -> Any:
+    with _loading(path):
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def _h5(path: Path) -> Any:
+    """The whole model that Keras 1 and 2 wrote; Keras 3 writes weights alone under this suffix."""
+    try:
+        with h5py.File(path, "r") as file:
+            whole = "model_config" in file.attrs
+    except OSError as error:
+        raise RefusedError(f"a damaged HDF5 file ({_first_line(error)})", where=str(path)) from error
+    if not whole:
+        raise RefusedError(
+            "weights without their model", where=str(path), remedy=_GIVE_A_FACTORY.format(path.name)
+        )
+    return _keras(path)
+
+
+def _saved_model(path: Path) -> Any:
+    with _loading(path):
+        model = tf.saved_model.load(str(path))
+    if not model.signatures:
+        raise RefusedError(
+            "the SavedModel has no signature",
+            where=str(path),
+            expected="serving_default",
+            remedy="Save it with model.export(path), or tf.saved_model.save(model, path, signatures=...)",
+        )
+    try:
+        live.chosen_signature(model)
+    except RefusedError as error:
+        raise error.at(str(path)) from None
+    return model
+
+
+_READERS: Mapping[str, Callable[[Path], Any]] = {"keras": _keras, "h5": _h5, "saved_model": _saved_model}
+
+
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Turn whatever a loader raises into one sentence that says what to do."""
+    try:
+        with quiet():
+            yield
+    except Exception as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: Exception) -> RefusedError:
+    said = str(error).lower()
+    for words, (problem, remedy) in _CAUSES.items():
+        if words in said:
+            return RefusedError(f"{problem} ({_first_line(error)})", where=str(path), remedy=remedy)
+    damaged = isinstance(error, zipfile.BadZipFile | OSError | KeyError | UnicodeDecodeError)
+    problem = "a damaged file" if damaged else "Keras cannot load it"
+    return RefusedError(f"{problem} ({_first_line(error)})", where=str(path))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

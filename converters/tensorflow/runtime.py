@@ -1,0 +1,74 @@
+"""TensorFlow and Keras, imported in one place: set up before they start, and kept from chattering.
+
+The other rooms import from here, never from TensorFlow or Keras themselves. What netferry needs of
+Keras' inner modules stands here too, so that a new version of Keras is met in one place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from netferry.converters.frameworks import named
+
+BACKEND = "tensorflow"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep log lines and warnings off standard error, those that C++ writes past Python too."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    disabled = logging.root.manager.disable
+    try:
+        os.dup2(nowhere, 2)
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+named("tensorflow").require()
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", BACKEND)
+with quiet():
+    import keras
+    import tensorflow as tf
+    from keras.src import tree
+    from keras.src.activations.activations import ReLU as ReluOperation
+    from keras.src.applications import convnext
+    from keras.src.backend import result_type
+    from keras.src.models.functional import Functional
+    from keras.src.ops import core as core_ops
+    from keras.src.ops import math as math_ops
+    from keras.src.ops import nn as nn_ops
+    from keras.src.ops import numpy as numpy_ops
+
+    tf.config.list_physical_devices()  # says on standard error, once, that there is no GPU
+    from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
+
+__all__ = [
+    "BACKEND",
+    "ConcreteFunction",
+    "Functional",
+    "ReluOperation",
+    "convnext",
+    "core_ops",
+    "keras",
+    "math_ops",
+    "nn_ops",
+    "numpy_ops",
+    "quiet",
+    "result_type",
+    "tf",
+    "tree",
+]

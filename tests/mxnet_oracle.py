@@ -1,0 +1,284 @@
+"""Real mxnet in a process of its own: its errors come late and poison what follows.
+
+The worker (``python mxnet_oracle.py``) reads pickled calls from its input and answers on its output.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class OracleError(Exception):
+    """mxnet refused the case."""
+
+
+class Oracle:
+    """The worker as an object: ``oracle.symbol(...)`` runs ``symbol`` there. A worker that died is replaced."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            return self._call(name, arguments, options)
+
+        return call
+
+    def _call(self, name: str, arguments: Any, options: Any) -> Any:
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._process = subprocess.Popen(
+                [sys.executable, __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "DMLC_LOG_STACK_TRACE_DEPTH": "0"},
+            )
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            pickle.dump((name, arguments, options), process.stdin)
+            process.stdin.flush()
+            worked, answer = pickle.load(process.stdout)
+        except (EOFError, BrokenPipeError) as error:
+            raise OracleError(f"mxnet's process died at {name}{arguments}") from error
+        if not worked:
+            raise OracleError(answer)
+        return answer
+
+    def close(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait()
+
+
+# ---- in the worker -------------------------------------------------------------------------------
+
+
+def _random(name: str, shape: tuple[int, ...], seed: int) -> Any:
+    """Values that tell everything apart: no zeros, no ones, variances positive."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, *name.encode()])
+    if name.endswith(("var", "gamma")):
+        return rng.uniform(0.4, 2.0, shape).astype(np.float32)
+    return rng.normal(0.05, 0.4, shape).astype(np.float32)
+
+
+def _words(mx: Any) -> dict[str, Any]:
+    """What a case may say."""
+    import numpy as np
+
+    class All:
+        """Operators under their registered names, those with an underscore too."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(mx.sym, name, None) or getattr(mx.sym._internal, name)
+
+    names = {name: mx.sym.var(name) for name in ("data", "other", "third")}
+    return {
+        "mx": mx,
+        "F": All(),
+        "var": mx.sym.var,
+        "nn": mx.gluon.nn,
+        "rnn": mx.gluon.rnn,
+        "np": np,
+        **names,
+    }
+
+
+def symbol(case: str, inputs: list[dict[str, Any]], prefix: str, seed: int = 0) -> Any:
+    """Evaluate a symbol, save it with random parameters, run it on each set of inputs."""
+    import mxnet as mx
+
+    graph = eval(case, _words(mx))
+    graph = mx.sym.Group(graph) if isinstance(graph, list | tuple) else graph
+    first = inputs[0]
+    shapes, _, state_shapes = graph.infer_shape(**{k: v.shape for k, v in first.items()})
+    arguments = dict(zip(graph.list_arguments(), shapes, strict=True))
+    states = dict(zip(graph.list_auxiliary_states(), state_shapes, strict=True))
+    labels = {name for name in arguments if name.endswith("_label")}
+    params = {
+        name: mx.nd.array(_random(name, shape, seed))
+        for name, shape in arguments.items()
+        if name not in first and name not in labels
+    }
+    aux = {name: mx.nd.array(_random(name, shape, seed)) for name, shape in states.items()}
+    graph.save(f"{prefix}-symbol.json")
+    mx.nd.save(
+        f"{prefix}-0000.params",
+        {**{f"arg:{k}": v for k, v in params.items()}, **{f"aux:{k}": v for k, v in aux.items()}},
+    )
+    results = []
+    for arrays in inputs:
+        fed = {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
+        shapes, _, _ = graph.infer_shape(**{k: v.shape for k, v in fed.items()})
+        for name, shape in zip(graph.list_arguments(), shapes, strict=True):
+            if name in labels:
+                fed[name] = mx.nd.zeros(shape)
+        bound = graph.bind(mx.cpu(), {**fed, **params}, aux_states=aux, grad_req="null")
+        results.append([output.asnumpy() for output in bound.forward(is_train=False)])
+    return graph.list_outputs(), results
+
+
+def _block(case: str, inputs: list[Any], seed: int) -> Any:
+    import mxnet as mx
+
+    block = eval(case, _words(mx))
+    block.initialize()
+    block(*(mx.nd.array(array, dtype=array.dtype) for array in inputs))
+    for name, parameter in block.collect_params().items():
+        parameter.set_data(mx.nd.array(_random(name, parameter.shape, seed)))
+    return block
+
+
+def _outputs(block: Any, arrays: list[Any]) -> list[Any]:
+    import mxnet as mx
+
+    from netferry.converters.mxnet.live import _flat
+
+    return [y.asnumpy() for y in _flat(block(*(mx.nd.array(a, dtype=a.dtype) for a in arrays)))]
+
+
+def gluon(case: str, inputs: list[list[Any]], prefix: str, seed: int = 0) -> Any:
+    """Build a block with random parameters, run it on each set of inputs, export it."""
+    block = _block(case, inputs[0], seed)
+    block.hybridize()
+    results = [_outputs(block, arrays) for arrays in inputs]
+    block.export(prefix, 0)
+    return results
+
+
+def live(case: str, inputs: list[Any], seed: int = 0, shown: bool = True, hybridize: bool = False) -> Any:
+    """Carry a block in memory; ``run`` it too."""
+    import onnx_ir as ir
+
+    from netferry.converters.mxnet import live as room
+    from netferry.converters.mxnet.to_onnx import to_onnx
+    from netferry.converters.signature import examples
+
+    block = _block(case, inputs, seed)
+    if hybridize:
+        block.hybridize()
+        _outputs(block, inputs)
+    export = to_onnx(block, examples(inputs) if shown else None)
+    return ir.to_proto(export.model).SerializeToString(), room.run(block, inputs), _outputs(block, inputs)
+
+
+def reload(case: str, inputs: list[Any], path: str) -> Any:
+    """Save a block's weights, load them into a fresh one through netferry, run both."""
+    from netferry.converters.mxnet import files
+
+    block, fresh = _block(case, inputs, 1), _block(case, inputs, 2)
+    block.save_parameters(path)
+    files.load_weights(fresh, Path(path))
+    return _outputs(block, inputs), _outputs(fresh, inputs)
+
+
+def module(case: str, array: Any, prefix: str) -> Any:
+    """A Module with random parameters: carried in memory, and its checkpoint saved."""
+    import mxnet as mx
+    import onnx_ir as ir
+
+    from netferry.converters.mxnet import live as room
+    from netferry.converters.mxnet.to_onnx import to_onnx
+    from netferry.converters.signature import examples
+
+    made = mx.mod.Module(eval(case, _words(mx)), context=mx.cpu())
+    made.bind([("data", array.shape)], for_training=False)
+    made.init_params(mx.init.Normal(0.5))
+    made.save_checkpoint(prefix, 7)
+    made.forward(mx.io.DataBatch([mx.nd.array(array)]), is_train=False)
+    export = to_onnx(made, examples({"data": array}))
+    truth = [output.asnumpy() for output in made.get_outputs()]
+    return ir.to_proto(export.model).SerializeToString(), room.run(made, [array]), truth
+
+
+def run_files(prefix: str, arrays: list[Any]) -> Any:
+    """``live.run`` on a symbol read from its files."""
+    from netferry.converters import artifact
+    from netferry.converters.mxnet import files
+    from netferry.converters.mxnet import live as room
+
+    return room.run(files.read(artifact.look(f"{prefix}-symbol.json")), arrays)
+
+
+def save(arrays: Any, path: str) -> None:
+    """``mx.nd.save`` of a mapping or a list; dtypes are kept."""
+    import mxnet as mx
+
+    def made(array: Any) -> Any:
+        return mx.nd.array(array, dtype=array.dtype)
+
+    both = {k: made(v) for k, v in arrays.items()} if isinstance(arrays, dict) else list(map(made, arrays))
+    mx.nd.save(path, both)
+
+
+def save_sparse(array: Any, kind: str, path: str) -> None:
+    import mxnet as mx
+
+    sparse = mx.nd.array(array, dtype=array.dtype).tostype(kind)
+    mx.nd.waitall()  # save writes the sizes before they are known
+    mx.nd.save(path, {"x": sparse})
+
+
+def load(path: str) -> Any:
+    import mxnet as mx
+
+    found = mx.nd.load(path)
+    named = isinstance(found, dict)
+    return {k: v.asnumpy() for k, v in found.items()} if named else [v.asnumpy() for v in found]
+
+
+def registry() -> dict[str, dict[str, str]]:
+    """Each operator's attributes and their defaults, as mxnet's own registry describes them."""
+    import ctypes
+
+    from mxnet.base import _LIB, c_str, py_str
+
+    count, names = ctypes.c_uint(), ctypes.POINTER(ctypes.c_char_p)()
+    _LIB.MXListAllOpNames(ctypes.byref(count), ctypes.byref(names))
+    found = {}
+    for operator in [py_str(names[i]) for i in range(count.value)]:
+        handle = ctypes.c_void_p()
+        _LIB.NNGetOpHandle(c_str(operator), ctypes.byref(handle))
+        size, texts = ctypes.c_uint(), [ctypes.c_char_p() for _ in range(4)]
+        lists = [ctypes.POINTER(ctypes.c_char_p)() for _ in range(3)]
+        _LIB.MXSymbolGetAtomicSymbolInfo(
+            handle, *map(ctypes.byref, (texts[0], texts[1], size, *lists, texts[2], texts[3]))
+        )
+        found[operator] = {
+            py_str(lists[0][j]): py_str(lists[1][j]).partition("default=")[2].strip("'")
+            for j in range(size.value)
+            if "default=" in py_str(lists[1][j])
+        } | {"": py_str(texts[0].value)}
+    return found
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what mxnet prints must not stand among the answers
+    from netferry.converters.mxnet.live import import_mxnet
+
+    mx = import_mxnet()
+    while True:
+        try:
+            name, arguments, options = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = (True, globals()[name](*arguments, **options))
+            mx.nd.waitall()
+        except Exception as error:
+            answer = (False, f"{type(error).__name__}: {error}")
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    sys.path.remove(str(Path(__file__).parent))
+    _serve()
