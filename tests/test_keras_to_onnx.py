@@ -13,7 +13,7 @@ from netferry.converters.errors import RefusedError, UnsupportedError, UsageErro
 from netferry.converters.signature import BATCH, Example, examples
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.pen import ACTIVATIONS
-from netferry.converters.tensorflow.runtime import keras, tf
+from netferry.converters.tensorflow.runtime import convnext, keras, tf
 from netferry.converters.tensorflow.to_onnx import to_onnx
 
 L, ops = keras.layers, keras.ops
@@ -214,6 +214,9 @@ LAYERS: dict[str, tuple[Make, tuple[int | None, ...]]] = {
     "SpatialDropout2D": (lambda: L.SpatialDropout2D(0.5), IMAGE),
     "GaussianNoise": (lambda: L.GaussianNoise(0.5), STEPS),
     "ActivityRegularization": (lambda: L.ActivityRegularization(0.1), STEPS),
+    "LayerScale": (lambda: convnext.LayerScale(0.5, 6), IMAGE),
+    "StochasticDepth": (lambda: convnext.StochasticDepth(0.5), IMAGE),
+    "Reshape of a vector to a pixel": (lambda: L.Reshape((1, 1, 6)), (6,)),
     "Masking that nothing reads": (lambda: L.Masking(0.5), STEPS),
 }  # fmt: skip
 
@@ -453,6 +456,18 @@ def test_flatten_after_a_cnn_costs_one_transposition_more() -> None:
     assert carried(model).operators["Transpose"] == 2
 
 
+def test_a_gate_of_vectors_costs_no_transposition() -> None:
+    """Squeeze and excite, as EfficientNet writes it: the vector is reshaped to an image of one pixel."""
+    image = keras.Input((8, 8, 6), name="image")
+    x = L.Conv2D(6, 3)(image)
+    gate = L.Reshape((1, 1, 6))(L.GlobalAveragePooling2D()(x))
+    gate = L.Conv2D(6, 1, activation="sigmoid")(L.Conv2D(2, 1, activation="silu")(gate))
+    model = randomised(keras.Model(image, L.GlobalMaxPooling2D()(L.Multiply()([x, gate]))))
+    onnx_model = carried(model)
+    assert onnx_model.operators["Transpose"] == 1
+    assert worst_error(model, onnx_model, SIZES) <= LIMIT
+
+
 def test_names_of_inputs_outputs_nodes_and_weights_are_those_of_keras() -> None:
     x = keras.Input((6,), name="features")
     hidden = L.Dense(4, activation="relu", name="hidden")(x)
@@ -593,6 +608,16 @@ def test_a_sequential_without_sizes_asks_for_examples_and_is_built_from_them() -
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
+def test_a_sequential_of_tokens_keeps_the_integers_of_its_example() -> None:
+    """Keras notes a float input for it, since an Embedding computes in floats."""
+    model = keras.Sequential([L.Embedding(9, 4), L.GRU(3)])
+    tokens = np.array([[1, 0, 8], [3, 3, 2]])
+    onnx_model = carried(model, examples({"tokens": tokens}))
+    assert onnx_model.session.get_inputs()[0].type == "tensor(int64)"
+    expected = live.run(model, [tokens])
+    assert all(distance(expected[name], y) <= LIMIT for name, y in onnx_model.run([tokens]).items())
+
+
 def test_the_batch_of_the_first_call_is_not_the_batch_of_the_model() -> None:
     model = keras.Sequential([L.Dense(2)])
     model(np.ones((7, 3), "float32"))
@@ -683,6 +708,15 @@ def test_a_layer_without_a_row_sends_the_whole_model_to_tf2onnx_by_name() -> Non
     assert onnx_model.export.road == "tf2onnx"
     assert "node 'mine' (Doubled)" in onnx_model.export.notes[0]
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
+
+
+def test_of_many_layers_without_a_row_the_first_are_named() -> None:
+    class Halved(L.Layer):
+        def call(self, x: Any) -> Any:
+            return x / 2
+
+    model = sequential(*(Halved() for _ in range(5)), shape=(4,))
+    assert to_onnx(model).notes[0].endswith("and 2 more")
 
 
 def test_a_lambda_is_named_and_takes_the_other_road() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import zlib
@@ -25,7 +26,8 @@ from netferry.converters.mxnet.symbol import Attrs, Node, Symbol
 from netferry.converters.mxnet.to_onnx import to_onnx
 from netferry.converters.signature import Array, Example, examples
 
-pytest.importorskip("mxnet_oracle")
+if importlib.util.find_spec("mxnet") is None:
+    pytest.skip("mxnet, the oracle, is not installed", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -356,9 +358,9 @@ SHAPES = {
     "F.broadcast_mul(data, F.full(shape=(1, 4), val=3))": ((3, 4),),
     "F.broadcast_mul(data, F._arange(start=1, stop=5, repeat=2).reshape((1, 8)))": (ROWS2,),
     "F.broadcast_add(F.contrib.arange_like(data, axis=1, start=2, step=0.5).reshape((1, -1)), data)": (ROWS2,),
-    "F._ones(shape=(1, 4)) * F.slice_axis(data, axis=0, begin=0, end=1)": (ROWS2[:1] + (4,),),
+    "F._ones(shape=(1, 4)) * F.slice_axis(data, axis=0, begin=0, end=1)": ((3, 4),),
     "F._identity_with_attr_like_rhs(data * 2, other)": (ROWS2, ROWS2),
-    "F.amp_multicast(data, F.cast(other, dtype='float64'), num_outputs=2)": (ROWS2, ROWS2),
+    "F.amp_multicast(data, other, num_outputs=2)": (ROWS2, ROWS2),
     "F.shape_array(data)": (SEQUENCE,),
     "F.take(var('table_weight', shape=(5, 4)), F.round(data) * 2)": (ROWS2,),
     "F.take(data, F._arange(start=-1, stop=6), axis=1)": (SEQUENCE,),

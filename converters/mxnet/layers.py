@@ -27,6 +27,7 @@ from netferry.converters.mxnet.rows import (
 )
 from netferry.converters.mxnet.symbol import Attrs
 
+_FLOAT16 = np.dtype(np.float16)
 _CHANNELS_FIRST = "None NCW NCHW NCDHW"
 
 
@@ -331,6 +332,8 @@ class _Windows:
         for axis, kernel in enumerate(self.kernel):
             starts = np.arange(self.counts[axis]) * self.strides[axis] - self.begin[axis]
             ends = np.minimum(starts + kernel, self.sizes[axis] + self.begin[axis])
+            if np.any(ends <= starts):
+                raise CannotCarry("the mean of a window that lies outside of the padding")
             form = [1] * shares.ndim
             form[axis + 2] = -1
             shares = shares * (kernel / (ends - starts)).reshape(form)
@@ -437,6 +440,9 @@ def copy(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
 
 @ROWS.row("amp_multicast")
 def amp_multicast(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
-    """All inputs in the widest of their dtypes."""
-    widest = max((x.dtype for x in inputs), key=lambda dtype: dtype.itemsize, default=FLOAT32)
-    return [cast(g, x, widest) for x in inputs]
+    """All inputs, halves and singles, in the wider or the narrower of the two."""
+    if not {x.dtype for x in inputs} <= {FLOAT32, _FLOAT16}:
+        raise CannotCarry("inputs other than float16 and float32")
+    choose = min if a.flag("cast_narrow", False) else max
+    dtype = choose((x.dtype for x in inputs), key=lambda dtype: dtype.itemsize, default=FLOAT32)
+    return [cast(g, x, dtype) for x in inputs]

@@ -99,7 +99,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
         "SVMOutput": "margin regularization_coefficient use_linear",
         "LinearRegressionOutput": "grad_scale", "LogisticRegressionOutput": "grad_scale",
         "MAERegressionOutput": "grad_scale", "MakeLoss": "grad_scale valid_thresh normalization",
-        "amp_multicast": "num_outputs cast_narrow",
+        "amp_multicast": "num_outputs",
     }.items()
 }  # fmt: skip
 """Attributes that change memory, speed or training, never the result of inference."""

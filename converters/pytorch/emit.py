@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,10 @@ class Emitter:
             raise CannotCarry(f"the size of axis {axis} of its input is not known")
         return self._expressions[dim]
 
+    def known(self, x: Tensor, sizes: Iterable[Size]) -> Tensor:
+        """``x`` with the sizes that PyTorch knows it to have."""
+        return replace(x, dims=self.dims(sizes))
+
     def shape(self, sizes: Sequence[Size]) -> Tensor:
         """Sizes as a 1-D tensor: a constant, or computed when the model runs."""
         if all(isinstance(size, int) for size in sizes):
@@ -209,7 +214,7 @@ class Emitter:
             whole = (*perm[:prefix], *range(prefix, len(wanted)))
             under = [sizes[axis] for axis in layout.inverse(whole)]
             return self.g.transpose(self.reshape(base, under), whole)
-        return self.g.Reshape(x, self._target(x, sizes))
+        return self.known(self.g.Reshape(x, self._target(x, sizes)), sizes)
 
     def _target(self, x: Tensor, sizes: Sequence[Size]) -> Tensor:
         dims = x.dims or ()
@@ -229,7 +234,8 @@ class Emitter:
         offset = len(sizes) - x.rank
         have = x.dims or ()
         stays = [axis >= offset and have[axis - offset] == self.dims([size])[0] for axis, size in enumerate(sizes)]
-        return self.g.Expand(x, self.shape([1 if kept else s for kept, s in zip(stays, sizes, strict=True)]))
+        shape = self.shape([1 if kept else size for kept, size in zip(stays, sizes, strict=True)])
+        return self.known(self.g.Expand(x, shape), sizes)
 
     def full(self, value: Operand, sizes: Sequence[Size], dtype: np.dtype[Any]) -> Tensor:
         """A tensor filled with one value."""

@@ -26,7 +26,7 @@ def _each(value: Any, axes: int) -> list[Any]:
     return list(value) * axes if len(value) == 1 else list(value)
 
 
-def _batched(
+def batched(
     e: Emitter, input: Tensor, axes: int, layer: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """PyTorch also takes (channels, *space); ONNX wants a batch in front."""
@@ -52,7 +52,7 @@ def _conv(
     """(batch, channels, *space) with weight (out, in / groups, *kernel)."""
     kernel = [weight.size(axis + 2) for axis in range(axes)]
     dilations = _each(dilation, axes)
-    return _batched(
+    return batched(
         e,
         input,
         axes,
@@ -93,7 +93,7 @@ def _conv_transpose(
 ) -> Tensor:
     """(batch, channels, *space) with weight (in, out / groups, *kernel)."""
     extra = _each(output_padding, axes)
-    return _batched(
+    return batched(
         e,
         input,
         axes,
@@ -128,7 +128,7 @@ def _max_pool(
     if return_indices:
         raise CannotCarry("a pool that returns where its maxima stood")
     kernel = _each(kernel_size, axes)
-    return _batched(
+    return batched(
         e,
         input,
         axes,
@@ -157,7 +157,7 @@ def _avg_pool(
     if divisor_override is not None:
         raise CannotCarry("an average with a divisor of its own")
     kernel, pads = _each(kernel_size, axes), _each(padding, axes)
-    return _batched(
+    return batched(
         e,
         input,
         axes,
@@ -181,7 +181,7 @@ def _adaptive_pool(
     have = e.sizes_of(input)[-axes:]
     want = [h if w is None else w for h, w in zip(have, _each(output_size, axes), strict=True)]
     if all(size == 1 for size in want):
-        return _batched(e, input, axes, lambda x: e.g.op(f"Global{operator}", x))
+        return batched(e, input, axes, lambda x: e.g.op(f"Global{operator}", x))
     if have == want:
         return input
     if not all(isinstance(h, int) and isinstance(w, int) and h % w == 0 for h, w in zip(have, want, strict=True)):
@@ -190,7 +190,7 @@ def _adaptive_pool(
             "Give it input sizes that are multiples of its output sizes",
         )
     window = [int(h) // int(w) for h, w in zip(have, want, strict=True)]
-    return _batched(e, input, axes, lambda x: e.g.op(operator, x, kernel_shape=window, strides=window))
+    return batched(e, input, axes, lambda x: e.g.op(operator, x, kernel_shape=window, strides=window))
 
 
 def _shown(sizes: Sequence[Size]) -> str:
@@ -275,7 +275,7 @@ def _resize_kind(mode: str, align_corners: bool) -> dict[str, Any]:
 
 @row("pixel_shuffle")
 def pixel_shuffle(e: Emitter, input: Tensor, upscale_factor: int) -> Tensor:
-    return _batched(
+    return batched(
         e, input, 2, lambda x: e.g.DepthToSpace(x, blocksize=upscale_factor, mode="CRD")
     )
 

@@ -16,6 +16,7 @@ from netferry.converters.graph.build import Tensor
 from netferry.converters.pytorch.emit import Emitter, Operand
 from netferry.converters.pytorch.functions import FUNCTIONS, INT64, row
 from netferry.converters.pytorch.sizes import Size
+from netferry.converters.pytorch.trace import leaves_of
 
 _TO_THE_END = np.iinfo(np.int64).max
 _TO_THE_START = np.iinfo(np.int64).min
@@ -331,20 +332,20 @@ def setitem(e: Emitter, input: Tensor, index: Any, value: Operand) -> Tensor:
     if (isinstance(index, slice) and _is_whole(index)) or index is Ellipsis:
         return e.expand(update, e.sizes_of(input))
     sizes = e.sizes_of(input)
-    places = getitem(e, _places(e, sizes), index)
-    region = e.expand(update, e.sizes_of(places)) if _sizes_known(e, places) else None
-    region = e.g.Expand(update, e.g.Shape(places)) if region is None else region
+    places = _places(e, sizes)
+    if places.array is not None and not leaves_of(index, Tensor | sympy.Expr):
+        places = e.g.constant(places.array[index])
+        region = e.expand(update, e.sizes_of(places))
+    else:
+        places = getitem(e, places, index)
+        region = e.g.Expand(update, e.g.Shape(places))
     flat = e.g.ScatterElements(
         e.g.Reshape(input, e.g.ints(-1)),
         e.g.Reshape(places, e.g.ints(-1)),
         e.g.Reshape(region, e.g.ints(-1)),
         axis=0,
     )
-    return e.g.Reshape(flat, e.shape(sizes))
-
-
-def _sizes_known(e: Emitter, x: Tensor) -> bool:
-    return x.dims is not None and all(isinstance(dim, int) for dim in x.dims)
+    return e.reshape(flat, sizes)
 
 
 def _where_true(e: Emitter, input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
@@ -361,7 +362,7 @@ def _places(e: Emitter, sizes: Sequence[Size]) -> Tensor:
         return e.g.constant(np.arange(np.prod(sizes, dtype=np.int64)).reshape(sizes))
     count = sympy.Mul(*sizes)
     line = e.g.Range(e.g.constant(0, np.int64), e.scalar_size(count), e.g.constant(1, np.int64))
-    return e.g.Reshape(line, e.shape(sizes))
+    return e.reshape(line, sizes)
 
 
 # ---- making ---------------------------------------------------------------------------------------
@@ -396,5 +397,5 @@ def tensor(e: Emitter, data: Any, **_: Any) -> Tensor:
 @row("arange")
 def arange(e: Emitter, *bounds: Operand, **named: Any) -> Tensor:
     given = [*bounds, *(named[key] for key in ("start", "end", "step") if key in named)]
-    start, end, step = ([0, *given] if len(given) == 1 else given) + [1] * (2 if len(given) == 0 else 1 if len(given) < 3 else 0)
+    start, end, step = {1: [0, *given, 1], 2: [*given, 1], 3: given}[len(given)]
     return e.g.Range(*(e.tensor(bound, e.dtype) for bound in (start, end, step)))

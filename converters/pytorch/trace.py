@@ -124,7 +124,7 @@ def map_structure(function: Callable[[Any], Any], item: Any) -> Any:
     return function(item)
 
 
-def leaves_of(item: Any, kind: type[Any]) -> list[Any]:
+def leaves_of(item: Any, kind: Any) -> list[Any]:
     """Everything of type ``kind`` inside a structure, in order."""
     found: list[Any] = []
     map_structure(lambda leaf: found.append(leaf) if isinstance(leaf, kind) else None, item)

@@ -30,6 +30,10 @@ OPSET = 18
 _NAMED = 3
 """As many layers are named in a note."""
 
+_REMEDIES = {
+    "StatefulPartitionedCall": "It was compiled with XLA when the model was saved: convert the .keras file instead"
+}
+
 
 def carry(face: live.Face, given: Sequence[Example] | None, because: UnsupportedError | str) -> Export:
     """Carry a model operator by operator.
@@ -195,7 +199,12 @@ def _check(proto: onnx.ModelProto) -> None:
     """A file that ONNX does not read is not delivered."""
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     foreign = [
-        Unsupported(node.name, node.op_type, "TensorFlow's operator, which ONNX does not have")
+        Unsupported(
+            node.name,
+            node.op_type,
+            "TensorFlow's operator, which ONNX does not have",
+            _REMEDIES.get(node.op_type, ""),
+        )
         for node in proto.graph.node
         if not defs.has(node.op_type, opsets.get(node.domain, OPSET), node.domain)
     ]

@@ -23,7 +23,15 @@ from netferry.converters.signature import (
     examples,
 )
 from netferry.converters.tensorflow.pen import unique
-from netferry.converters.tensorflow.runtime import BACKEND, ConcreteFunction, Functional, keras, tf, tree
+from netferry.converters.tensorflow.runtime import (
+    BACKEND,
+    ConcreteFunction,
+    Functional,
+    keras,
+    quiet,
+    tf,
+    tree,
+)
 
 Named = dict[str, Any]
 """Tensors under the names of the outputs, in their order."""
@@ -82,7 +90,8 @@ def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
     expected = len(face.inputs(given).specs)
     if expected != len(arrays):
         raise UsageError("the wrong number of inputs", expected=expected, received=len(arrays))
-    named = face.call([tf.convert_to_tensor(array) for array in arrays])
+    with quiet():
+        named = face.call([tf.convert_to_tensor(array) for array in arrays])
     return {name: np.asarray(tensor) for name, tensor in named.items()}
 
 

@@ -1,0 +1,195 @@
+"""PyTorch to ONNX: a trace of our own, each call through the tables; PyTorch's exporters where that fails."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError, UsageError
+from netferry.converters.export import Export
+from netferry.converters.graph.build import GraphBuilder, Tensor
+from netferry.converters.pytorch import fallback, spatial, tensors  # noqa: F401 - they fill the table
+from netferry.converters.pytorch.emit import Emitter
+from netferry.converters.pytorch.functions import FUNCTIONS, Row
+from netferry.converters.pytorch.live import examples_of, module_of, numpy_dtype
+from netferry.converters.pytorch.modules import MODULES
+from netferry.converters.pytorch.trace import Call, Trace, Untraceable, Value, leaves_of, map_structure, trace
+from netferry.converters.signature import Example, TensorSpec
+
+
+def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
+    """Carry a module, a scripted module or an exported program to ONNX.
+
+    Raises UsageError where inputs are needed and ``given`` is None, or where an axis that the caller asked to
+    be free is fixed by the model's code; UnsupportedError where no road is left.
+    """
+    given = examples_of(model, given)
+    if isinstance(model, torch.jit.ScriptModule):
+        return fallback.export(model, given, ("torchscript",), "TorchScript cannot be traced by netferry")
+    roads: tuple[str, ...] = ("torchscript", "dynamo")
+    if isinstance(model, torch.export.ExportedProgram):
+        roads = ("dynamo",)
+    problems: tuple[Unsupported, ...] = ()
+    try:
+        return _direct(module_of(model), given)
+    except Untraceable as problem:
+        reason, roads = problem.reason, tuple(road for road in problem.roads if road in roads)
+    except UnsupportedError as problem:
+        problems, reason = problem.problems, "; ".join(_short(found) for found in problem.problems)
+    try:
+        return fallback.export(model, given, roads, reason)
+    except fallback.Failed as failure:
+        where = Unsupported(type(model).__name__, "forward", reason, str(failure))
+        raise UnsupportedError(_with_remedy(problems, str(failure)) or [where]) from failure
+
+
+def _short(problem: Unsupported) -> str:
+    return f"{problem.node} ({problem.operator}): {problem.reason}"
+
+
+def _with_remedy(problems: Sequence[Unsupported], failure: str) -> list[Unsupported]:
+    """The problems, the last of them with what became of the other roads."""
+    if not problems:
+        return []
+    *others, last = problems
+    remedy = ". ".join(part for part in (last.remedy, failure) if part)
+    return [*others, Unsupported(last.node, last.operator, last.reason, remedy)]
+
+
+def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
+    """Trace, with the axes fixed that turn out to be fixed, and write."""
+    traced, notes = _freest_trace(module, given)
+    missing = [_missing(call) for call in traced.calls if _row(call) is None]
+    if missing:
+        raise UnsupportedError(missing)
+    g = GraphBuilder(type(module).__name__)
+    e = Emitter(g, module, traced.calls)
+    known: dict[Value, Tensor] = {}
+    for example, value in zip(given, traced.inputs, strict=True):
+        dims = e.dims(value.dims)
+        known[value] = x = g.input(TensorSpec(example.name, numpy_dtype(value.dtype), dims))
+        for axis, dim in enumerate(dims):
+            if isinstance(dim, str):
+                e.source(dim, x, axis)
+    problems = [problem for call in traced.calls if (problem := _write(e, call, known))]
+    if problems:
+        raise UnsupportedError(problems)
+    for name, value in traced.outputs.items():
+        g.output(_tensor(e, known, value), name, e.dims(value.dims))
+    return Export(g.finish(), notes=notes, weights=e.made_of)
+
+
+def _freest_trace(module: nn.Module, given: Sequence[Example]) -> tuple[Trace, tuple[str, ...]]:
+    """The trace with as many free axes as the model's code allows; one that was asked for must be."""
+    notes: dict[str, None] = {}
+    while True:
+        traced = trace(module, given, MODULES)
+        fixed = {symbol: found for found in traced.narrowings for symbol in found.fixes}
+        notes |= {f"the model needs that {found}": None for found in traced.narrowings if not found.fixes}
+        held = [example for example in given if fixed.keys() & set(example.free.values())]
+        if not held:
+            return traced, tuple(notes)
+        for example in held:
+            symbol = next(symbol for symbol in example.free.values() if symbol in fixed)
+            if example.asked:
+                raise UsageError(
+                    f"the model's code does not leave the size '{symbol}' free",
+                    where=type(module).__name__,
+                    expected=f"code that treats every '{symbol}' alike",
+                    received=f"code for which {fixed[symbol]}",
+                    remedy=f"Leave '{symbol}' out of dynamic, or change that line",
+                )
+        notes |= {f"'{symbol}' is fixed at the example's size: {found}": None for symbol, found in fixed.items()}
+        given = [_with_fixed(example, fixed) for example in given]
+
+
+def _with_fixed(example: Example, fixed: Any) -> Example:
+    free = {axis: symbol for axis, symbol in example.free.items() if symbol not in fixed}
+    return Example(example.name, example.array, free, example.asked)
+
+
+# ---- one call -------------------------------------------------------------------------------------
+
+
+def _row(call: Call) -> Row | None:
+    return FUNCTIONS.get(call.target) if call.module is None else MODULES.get(call.target)
+
+
+def _missing(call: Call) -> Unsupported:
+    return Unsupported(_scope(call), _operator(call), "netferry has no row for this function")
+
+
+def _write(e: Emitter, call: Call, known: dict[Value, Tensor]) -> Unsupported | None:
+    """Write one call; what cannot be carried is returned, so that all of it is told at once."""
+    row, results = _row(call), leaves_of(call.result, Value)
+    arguments = leaves_of((call.args, call.kwargs), Value)
+    if any(value.data is None and value not in known for value in arguments):
+        return None  # what it needs has failed already
+    e.path, e.outs = call.path, results
+    given, kwargs = map_structure(
+        lambda item: _tensor(e, known, item) if isinstance(item, Value) else item, (call.args, call.kwargs)
+    )
+    first = () if call.module is None else (call.module,)
+    assert row is not None
+    try:
+        _fits(row, e, *first, *given, **kwargs)
+        with e.g.scope(_scope(call)):
+            made = leaves_of(row(e, *first, *given, **kwargs), Tensor)
+        for tensor, value in zip(made, results, strict=True):
+            known[value] = _checked(e, tensor, value)
+    except CannotCarry as problem:
+        return Unsupported(_scope(call), _operator(call), problem.reason, problem.remedy)
+    return None
+
+
+def _tensor(e: Emitter, known: dict[Value, Tensor], value: Value) -> Tensor:
+    """The tensor written for a value; a constant is written where it is first used."""
+    if value not in known:
+        assert value.data is not None
+        known[value] = e.constant(value.data)
+    return known[value]
+
+
+def _fits(row: Row, *args: Any, **kwargs: Any) -> None:
+    try:
+        inspect.signature(row).bind(*args, **kwargs)
+    except TypeError as error:
+        raise CannotCarry(f"it is called in a form that netferry does not know ({error})") from error
+
+
+def _checked(e: Emitter, tensor: Tensor, value: Value) -> Tensor:
+    """The tensor with the sizes that PyTorch gives; a row that wrote something else is not believed."""
+    dims = e.dims(value.dims)
+    clash = len(tensor.dims or dims) != len(dims) or any(
+        isinstance(a, int) and isinstance(b, int) and a != b
+        for a, b in zip(tensor.dims or dims, dims, strict=True)
+    )
+    if clash or tensor.dtype != numpy_dtype(value.dtype):
+        raise CannotCarry(
+            f"netferry writes {tensor.dtype}{list(tensor.dims or [])} where PyTorch gives "
+            f"{numpy_dtype(value.dtype)}{list(dims)}"
+        )
+    return e.known(tensor, value.dims)
+
+
+def _operator(call: Call) -> str:
+    """The layer's or function's name as a person writes it."""
+    if call.module is not None:
+        return f"nn.{call.target.__name__}"
+    target = getattr(call.target, "__self__", None) if _bare_name(call) == "get" else None
+    return target.__name__ if target is not None else str(getattr(call.target, "__name__", call.target))
+
+
+def _scope(call: Call) -> str:
+    """The name of what is written: the layer's own, or the function's inside the module that calls it."""
+    if call.module is not None:
+        return call.path or call.target.__name__
+    return f"{call.path}/{_operator(call).strip('_')}".lstrip("/")
+
+
+def _bare_name(call: Call) -> str:
+    return str(getattr(call.target, "__name__", "")).strip("_")

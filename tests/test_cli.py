@@ -1,0 +1,194 @@
+"""What a person types: exit codes, one message, one JSON document, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import dense, saved
+from netferry import converters, convert
+
+
+def netferry(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "netferry", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def fault(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """One message on stderr, no traceback, the exit code of its kind."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("netferry: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return saved(tmp_path, dense(), "modèle à moi.onnx")
+
+
+def test_help_shows_every_command_with_an_example() -> None:
+    root = netferry("--help")
+    assert root.returncode == 0
+    for command in ("convert", "verify", "run", "inspect", "doctor", "demo"):
+        assert command in root.stdout
+        assert "Example: netferry" in netferry(command, "--help").stdout
+
+
+def test_a_conversion_is_written_verified_and_told(source: Path) -> None:
+    result = netferry("convert", source, source.with_name("out.onnx"), "--report", source.parent / "report")
+    assert result.returncode == 0, result.stderr
+    assert "passed" in result.stdout
+    assert json.loads((source.parent / "report" / "verdict.json").read_text())["status"] == "passed"
+
+
+def test_json_is_the_only_thing_on_stdout(source: Path) -> None:
+    done = json.loads(netferry("convert", source, source.with_name("out.onnx"), "--json").stdout)
+    assert done["status"] == "passed"
+    assert done["files"] == [str(source.with_name("out.onnx"))]
+    failed = netferry("convert", "nowhere.onnx", "out.onnx", "--json")
+    assert failed.returncode == json.loads(failed.stdout)["exit_code"] == 5
+
+
+def test_verify_ends_with_one_where_models_differ(source: Path) -> None:
+    assert netferry("verify", source, source).returncode == 0
+    other = netferry("verify", source, saved(source.parent, dense(1.01), "b.onnx"))
+    assert other.returncode == 1
+    assert other.stdout.startswith("failed")
+
+
+def test_run_prints_shapes_and_writes_arrays(source: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2, 3), np.float32))
+    result = netferry("run", source, "--input", f"x={tmp_path / 'x.npy'}", "--output", tmp_path / "out.npz")
+    assert result.stdout == "y: float32[2, 4]\n"
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert arrays["y"].shape == (2, 4)
+
+
+def test_inspect_says_what_a_model_is(source: Path) -> None:
+    found = json.loads(netferry("inspect", source, "--json").stdout)
+    assert found["inputs"] == [{"name": "x", "dtype": "float32", "dims": ["batch", 3]}]
+    assert found["operators"] == {"MatMul": 1}
+    assert found["parameters"] == 12
+
+
+def test_doctor_finds_the_frameworks() -> None:
+    findings = json.loads(netferry("doctor", "--json").stdout)["findings"]
+    assert {"python", "PyTorch", "MXNet", "onnxruntime", "CUDA"} <= {one["subject"] for one in findings}
+
+
+def test_the_zoo_is_listed() -> None:
+    models = json.loads(netferry("zoo", "list", "--json").stdout)["models"]
+    assert len(models) == 11
+
+
+BAD_CALLS = {
+    "no such file": (("convert", "nowhere.onnx", "out.onnx"), 5, "no such file"),
+    "not a model": (("convert", "text.txt", "out.onnx"), 5, "not a model"),
+    "a params file without its symbol": (
+        ("convert", "net-0001.params", "out.onnx"),
+        5,
+        "without their symbol",
+    ),
+    "a symbol without its params": (("convert", "lone-symbol.json", "out.onnx"), 5, "param"),
+    "weights without a model": (("convert", "w.safetensors", "out.onnx"), 5, "weights only"),
+    "a module that is not there": (("convert", "no_such_module:f", "out.onnx"), 5, "No module named"),
+    "a factory that is not there": (("convert", "json:nothing", "out.onnx"), 5, "no 'nothing'"),
+    "a factory of something else": (("convert", "json:JSONDecoder", "out.onnx"), 5, "not a model"),
+    "a framework that is not there": (
+        ("convert", "m.onnx", "out.onnx", "--to", "caffe"),
+        2,
+        "no such framework",
+    ),
+    "an opset that is not there": (("convert", "m.onnx", "out.onnx", "--opset", "99"), 2, "no such opset"),
+    "an input that cannot be read": (
+        ("convert", "m.onnx", "out.onnx", "--input", "x;3"),
+        2,
+        "name:sizes:dtype",
+    ),
+    "half a tolerance": (("verify", "m.onnx", "m.onnx", "--rtol", "1"), 2, "go together"),
+    "a folder that is not there": (("convert", "m.onnx", "no/out.onnx"), 6, "cannot write here"),
+    "a folder in the way": (("convert", "m.onnx", "folder"), 6, "stands in the way"),
+    "an array of the wrong shape": (("run", "m.onnx", "--input", "x=wide.npy"), 2, "another shape"),
+    "an array that is none": (("run", "m.onnx", "--input", "x=text.txt"), 5, "cannot be read as arrays"),
+    "the wrong number of inputs": (
+        ("verify", "m.onnx", "m.onnx", "--input", "x:2,3", "--input", "y:2"),
+        2,
+        "number",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_bad_input_gives_one_message_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    saved(tmp_path, dense(), "m.onnx")
+    (tmp_path / "text.txt").write_text("I am text")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "net-0001.params").write_bytes((0x112).to_bytes(8, "little") + bytes(24))
+    variable = {"op": "null", "name": "data", "inputs": []}
+    weight = {"op": "null", "name": "w", "inputs": []}
+    layer = {"op": "broadcast_mul", "name": "y", "inputs": [[0, 0, 0], [1, 0, 0]]}
+    symbol = {"nodes": [variable, weight, layer], "arg_nodes": [0, 1], "heads": [[2, 0, 0]]}
+    (tmp_path / "lone-symbol.json").write_text(json.dumps(symbol))
+    (tmp_path / "w.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    np.save(tmp_path / "wide.npy", np.ones((2, 9), np.float32))
+    before = sorted(tmp_path.rglob("*"))
+    args, code, message = BAD_CALLS[name]
+    assert message in fault(netferry(*args, cwd=tmp_path), code)
+    assert sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+def test_a_wrong_call_ends_with_two() -> None:
+    assert netferry("convert").returncode == 2
+    assert netferry("no-such-command").returncode == 2
+
+
+def test_a_conversion_that_differs_leaves_no_output_unless_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is planted on the road: a weight is one hundredth off."""
+    wrong = converters.carry(dense(1.01))
+    monkeypatch.setattr(converters, "carry", lambda *args, **kwargs: wrong)
+    out = tmp_path / "out.onnx"
+    done = convert(dense(), "onnx", destination=out)
+    assert done.report is not None
+    assert done.report.status == "failed"
+    assert done.files == ()
+    assert list(tmp_path.iterdir()) == []
+    assert convert(dense(), "onnx", destination=out, keep=True).files == (out,)
+    assert out.exists()
+
+
+def test_an_existing_output_survives_a_failed_conversion(tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    out.write_text("precious")
+    assert netferry("convert", "nowhere.onnx", out).returncode == 5
+    assert out.read_text() == "precious"
+
+
+def test_interruption_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\ndef make():\n    open('begun', 'w').close()\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "netferry", "convert", "slow:make", "out.onnx"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "out.onnx").exists()

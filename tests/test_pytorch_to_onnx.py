@@ -1,0 +1,389 @@
+"""PyTorch to ONNX: every row against PyTorch itself, at two batches and, where there is one, two lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
+from netferry.converters.export import Export
+from netferry.converters.pytorch import live
+from netferry.converters.pytorch.to_onnx import to_onnx
+from netferry.converters.signature import Array, Example
+
+ort = pytest.importorskip("onnxruntime")
+
+Shape = tuple[Any, ...]
+"""Sizes; a letter is a free axis, of another size in each of the two runs."""
+
+SIZES = ({"b": 3, "t": 6, "h": 8, "w": 12}, {"b": 1, "t": 9, "h": 12, "w": 16})
+NAMES = {"b": "batch", "t": "length", "h": "height", "w": "width"}
+
+
+class Fn(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Any], *parts: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, *args: torch.Tensor) -> Any:
+        return self.function(*args, *self.parts)
+
+
+def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Every weight and every statistic of its own: neutral values hide mistakes."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if "running_var" in name:
+                tensor.uniform_(0.3, 2.0)
+            elif tensor.is_floating_point():
+                tensor.normal_(0, 1 / max(tensor[0].numel() if tensor.dim() > 1 else 4, 1) ** 0.5)
+    return module.train()
+
+
+def arrays(shapes: tuple[Any, ...], sizes: Mapping[str, int], seed: int) -> list[Array]:
+    """Normal floats; a shape with a dtype in front gives that: ("i64", 5, ...) are integers below 5."""
+    rng = np.random.default_rng(seed)
+    made: list[Array] = []
+    for shape in shapes:
+        kind = shape[0] if shape and isinstance(shape[0], str) and shape[0] not in sizes else None
+        dims = [sizes.get(d, d) for d in (shape[2:] if kind == "i64" else shape[1:] if kind else shape)]
+        if kind == "i64":
+            made.append(rng.integers(0, shape[1], dims))
+        elif kind == "bool":
+            made.append(rng.random(dims) < 0.4)
+        elif kind == "pos":
+            made.append(rng.uniform(0.2, 3.0, dims).astype(np.float32))
+        else:
+            made.append(rng.normal(size=dims).astype(kind or np.float32))
+    return made
+
+
+def free_axes(shape: Shape) -> dict[int, str]:
+    dims = shape[2:] if shape and shape[0] == "i64" else shape[1:] if shape and shape[0] in KINDS else shape
+    return {axis: NAMES[d] for axis, d in enumerate(dims) if isinstance(d, str)}
+
+
+KINDS = ("bool", "pos", "float64", "float16")
+
+
+def export(module: nn.Module, *shapes: Shape, sizes: Mapping[str, int] = SIZES[0], **options: Any) -> Export:
+    examples = [
+        Example(f"x{i}", array, free_axes(shape), asked=options.get("asked", True))
+        for i, (shape, array) in enumerate(zip(shapes, arrays(shapes, sizes, 0), strict=True))
+    ]
+    return to_onnx(module, examples)
+
+
+def session(found: Export) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(
+        ir.to_proto(found.model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def check(module: nn.Module, *shapes: Shape, tolerance: float = 1e-5, road: str = "direct") -> Export:
+    """Export at the first sizes, run at both, compare with PyTorch relative to the output's scale."""
+    found = export(module, *shapes)
+    assert found.road == road, found.notes
+    running = session(found)
+    for seed, sizes in enumerate(SIZES):
+        given = arrays(shapes, sizes, seed)
+        want = live.run(module, given)
+        got = running.run(None, {i.name: a for i, a in zip(running.get_inputs(), given, strict=True)})
+        assert [o.name for o in running.get_outputs()] == list(want)
+        for name, b in zip(want, got, strict=True):
+            a = want[name]
+            assert a.dtype == b.dtype and a.shape == b.shape, (name, a.shape, b.shape, a.dtype, b.dtype)
+            wide = np.complex128 if a.dtype.kind == "c" else np.float64
+            np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+            error = np.nanmax(np.abs(a.astype(wide) - b.astype(wide)), initial=0)
+            assert error <= tolerance * max(np.nanmax(np.abs(a.astype(wide)), initial=0), 1e-6), (name, error)
+    return found
+
+
+def operators(found: Export) -> list[str]:
+    return [node.op_type for node in found.model.graph]
+
+
+# ---- layers ---------------------------------------------------------------------------------------
+
+IMAGE, SERIES, VOLUME, ROWS, STEPS = ("b", 4, "h", "w"), ("b", 4, "t"), ("b", 4, 6, 4, 8), ("b", 5), ("b", "t", 5)
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
+    "linear": (lambda: nn.Linear(5, 3), ROWS),
+    "linear over steps": (lambda: nn.Linear(5, 3), STEPS),
+    "linear of a vector": (lambda: nn.Linear(5, 3), (5,)),
+    "linear without bias": (lambda: nn.Linear(5, 3, bias=False), STEPS),
+    "conv1d": (lambda: nn.Conv1d(4, 6, 3, stride=2, padding=1), SERIES),
+    "conv1d same": (lambda: nn.Conv1d(4, 6, 4, padding="same", dilation=3), SERIES),
+    "conv2d": (lambda: nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2)), IMAGE),
+    "conv2d same even": (lambda: nn.Conv2d(4, 6, (2, 4), padding="same"), IMAGE),
+    "conv2d valid": (lambda: nn.Conv2d(4, 6, 3, padding="valid", bias=False), IMAGE),
+    "conv2d groups": (lambda: nn.Conv2d(4, 8, 3, groups=4), IMAGE),
+    "conv2d reflect": (lambda: nn.Conv2d(4, 6, 3, padding=(1, 2), padding_mode="reflect"), IMAGE),
+    "conv2d circular": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), IMAGE),
+    "conv2d unbatched": (lambda: nn.Conv2d(4, 6, 3), (4, "h", "w")),
+    "conv3d": (lambda: nn.Conv3d(4, 3, 3, padding=1), VOLUME),
+    "conv_transpose1d": (lambda: nn.ConvTranspose1d(4, 6, 3, stride=2, output_padding=1), SERIES),
+    "conv_transpose2d": (
+        lambda: nn.ConvTranspose2d(4, 6, 3, stride=(2, 3), padding=1, output_padding=(1, 2), groups=2, dilation=2),
+        IMAGE,
+    ),
+    "conv_transpose3d": (lambda: nn.ConvTranspose3d(4, 3, 2, stride=2, bias=False), VOLUME),
+    "max_pool1d": (lambda: nn.MaxPool1d(3, 2, 1), SERIES),
+    "max_pool2d": (lambda: nn.MaxPool2d(3, 2, 1, dilation=2), IMAGE),
+    "max_pool2d ceil": (lambda: nn.MaxPool2d((3, 2), (2, 3), 1, ceil_mode=True), ("b", 4, 9, 10)),
+    "max_pool2d ceil drops a window in the padding": (
+        lambda: nn.MaxPool2d(2, 2, 1, ceil_mode=True), ("b", 4, 7, 7)
+    ),
+    "max_pool3d": (lambda: nn.MaxPool3d(2), VOLUME),
+    "avg_pool1d": (lambda: nn.AvgPool1d(3, 2, 1), SERIES),
+    "avg_pool2d": (lambda: nn.AvgPool2d(3, 2, 1), IMAGE),
+    "avg_pool2d without padding counted": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), IMAGE),
+    "avg_pool2d ceil": (lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True), ("b", 4, 8, 10)),
+    "avg_pool2d ceil without padding": (lambda: nn.AvgPool2d(3, 2, ceil_mode=True), ("b", 4, 8, 10)),
+    "avg_pool2d ceil not counting padding": (
+        lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), ("b", 4, 8, 10)
+    ),
+    "avg_pool3d": (lambda: nn.AvgPool3d(2), VOLUME),
+    "adaptive_avg_pool2d to one": (lambda: nn.AdaptiveAvgPool2d(1), IMAGE),
+    "adaptive_avg_pool2d divisible": (lambda: nn.AdaptiveAvgPool2d((2, None)), ("b", 4, 8, 6)),
+    "adaptive_avg_pool1d": (lambda: nn.AdaptiveAvgPool1d(1), SERIES),
+    "adaptive_max_pool2d": (lambda: nn.AdaptiveMaxPool2d((4, 3)), ("b", 4, 8, 6)),
+    "adaptive_avg_pool3d": (lambda: nn.AdaptiveAvgPool3d((3, 2, 2)), VOLUME),
+    "batch_norm1d of rows": (lambda: nn.BatchNorm1d(5, eps=0.03), ROWS),
+    "batch_norm1d": (lambda: nn.BatchNorm1d(4), SERIES),
+    "batch_norm2d": (lambda: nn.BatchNorm2d(4, eps=0.1, momentum=0.3), IMAGE),
+    "batch_norm2d plain": (lambda: nn.BatchNorm2d(4, affine=False), IMAGE),
+    "batch_norm3d": (lambda: nn.BatchNorm3d(4), VOLUME),
+    "layer_norm": (lambda: nn.LayerNorm(5, eps=0.02), STEPS),
+    "layer_norm of two axes": (lambda: nn.LayerNorm((4, 6)), ("b", "t", 4, 6)),
+    "layer_norm without bias": (lambda: nn.LayerNorm(5, bias=False), STEPS),
+    "layer_norm plain": (lambda: nn.LayerNorm(5, elementwise_affine=False), STEPS),
+    "rms_norm": (lambda: nn.RMSNorm(5), STEPS),
+    "rms_norm with eps": (lambda: nn.RMSNorm((5,), eps=0.05), STEPS),
+    "group_norm": (lambda: nn.GroupNorm(2, 4, eps=0.01), IMAGE),
+    "group_norm plain": (lambda: nn.GroupNorm(2, 4, affine=False), SERIES),
+    "instance_norm1d": (lambda: nn.InstanceNorm1d(4), SERIES),
+    "instance_norm2d": (lambda: nn.InstanceNorm2d(4, affine=True, eps=0.02), IMAGE),
+    "instance_norm2d with statistics": (lambda: nn.InstanceNorm2d(4, track_running_stats=True), IMAGE),
+    "embedding": (lambda: nn.Embedding(7, 5, padding_idx=0), ("i64", 7, "b", "t")),
+    "prelu": (lambda: nn.PReLU(), IMAGE),
+    "prelu per channel": (lambda: nn.PReLU(4), IMAGE),
+    "prelu per feature": (lambda: nn.PReLU(5), ROWS),
+    "dropout": (lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(5, 5), nn.AlphaDropout(0.5)), ROWS),
+    "dropout2d": (lambda: nn.Sequential(nn.Dropout2d(0.5), nn.ReLU()), IMAGE),
+    "flatten": (lambda: nn.Flatten(), ("b", 4, 3, 2)),
+    "flatten of free axes": (lambda: nn.Flatten(1, 2), ("b", "t", 3, 2)),
+    "unflatten": (lambda: nn.Unflatten(1, (2, 2)), IMAGE),
+    "upsample nearest": (lambda: nn.Upsample(scale_factor=2), IMAGE),
+    "upsample nearest by a fraction": (lambda: nn.Upsample(scale_factor=1.5), IMAGE),
+    "upsample bilinear": (lambda: nn.Upsample(scale_factor=(2, 3), mode="bilinear"), IMAGE),
+    "upsample bilinear corners": (lambda: nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True), IMAGE),
+    "upsample bicubic": (lambda: nn.Upsample(scale_factor=2, mode="bicubic"), IMAGE),
+    "upsample linear": (lambda: nn.Upsample(scale_factor=2, mode="linear"), SERIES),
+    "upsample to a size": (lambda: nn.Upsample(size=(11, 7), mode="bilinear"), IMAGE),
+    "pixel_shuffle": (lambda: nn.PixelShuffle(2), IMAGE),
+    "pixel_unshuffle": (lambda: nn.PixelUnshuffle(2), ("b", 3, "h", "w")),
+    "zero_pad2d": (lambda: nn.ZeroPad2d((1, 2, 3, 0)), IMAGE),
+    "constant_pad1d": (lambda: nn.ConstantPad1d((2, 1), -1.5), SERIES),
+    "reflection_pad2d": (lambda: nn.ReflectionPad2d((1, 2, 3, 1)), IMAGE),
+    "replication_pad1d": (lambda: nn.ReplicationPad1d((2, 1)), SERIES),
+    "softmax2d": (lambda: nn.Softmax2d(), IMAGE),
+    "bilinear": (lambda: Fn(lambda x, b: b(x, x * 2), nn.Bilinear(5, 5, 3)), ROWS),
+}  # fmt: skip
+
+ACTIVATIONS: tuple[nn.Module, ...] = (
+    nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.LeakyReLU(0.2), nn.ELU(0.7), nn.SELU(), nn.CELU(0.6), nn.GELU(),
+    nn.GELU("tanh"), nn.Sigmoid(), nn.Tanh(), nn.Softmax(-1), nn.Softmax(1), nn.LogSoftmax(-1), nn.Softmin(-1),
+    nn.Softplus(), nn.Softplus(2.0, 1.5), nn.Softsign(), nn.SiLU(), nn.Mish(), nn.Hardswish(), nn.Hardsigmoid(),
+    nn.Hardtanh(-0.3, 0.8), nn.GLU(), nn.LogSigmoid(), nn.Tanhshrink(), nn.Hardshrink(0.4), nn.Softshrink(0.3),
+    nn.Threshold(0.1, -2.0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_gives_what_pytorch_gives(name: str) -> None:
+    factory, shape = LAYERS[name]
+    check(randomized(factory()), shape)
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+def test_an_activation_gives_what_pytorch_gives(layer: nn.Module) -> None:
+    check(nn.Sequential(nn.Linear(6, 6), layer), ("b", "t", 6))
+
+
+RECURRENT = [
+    (kind, options)
+    for kind in (nn.RNN, nn.LSTM, nn.GRU)
+    for options in (
+        {},
+        {"batch_first": True},
+        {"bidirectional": True, "batch_first": True},
+        {"num_layers": 2, "bidirectional": True},
+        {"num_layers": 3, "bias": False, "batch_first": True, "dropout": 0.5},
+    )
+] + [(nn.RNN, {"nonlinearity": "relu", "bidirectional": True})]
+
+
+@pytest.mark.parametrize(("kind", "options"), RECURRENT)
+def test_a_recurrent_layer_gives_what_pytorch_gives(kind: Any, options: dict[str, Any]) -> None:
+    check(randomized(kind(5, 4, **options)), STEPS)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_recurrent_layer_takes_its_initial_state(kind: Any, layers: int) -> None:
+    def run(x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, layer: nn.Module) -> Any:
+        return layer(x, (h, c) if kind is nn.LSTM else h + c)
+
+    layer = kind(5, 4, num_layers=layers, bidirectional=True, batch_first=True)
+    state = (2 * layers, "b", 4)
+    check(randomized(Fn(run, layer)), STEPS, state, state)
+
+
+def test_a_recurrent_layer_takes_a_sequence_without_a_batch() -> None:
+    check(randomized(nn.LSTM(5, 4, num_layers=2)), ("t", 5))
+
+
+# ---- functions ------------------------------------------------------------------------------------
+
+
+def written(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    y[:, 0] = 1.5
+    y[:, -1] += x[:, 0]
+    y[:, 1:3, ::2] = x[:, :2, ::2]
+    return y
+
+
+def made(x: torch.Tensor) -> torch.Tensor:
+    batch, length = x.shape[:2]
+    line = torch.arange(length, device=x.device)
+    ones = torch.ones(batch, length, 1)
+    return (x + line[None, :, None] * 0.1) * ones + torch.zeros(length, 5) + x.new_full((length, 1), 0.5)
+
+
+def heads(x: torch.Tensor) -> torch.Tensor:
+    b, t, c = x.size()
+    q = x.view(b, t, 3, c // 3).transpose(1, 2)
+    scores = (q @ q.transpose(-2, -1)) / (c // 3) ** 0.5
+    mask = torch.tril(torch.ones(t, t)).view(1, 1, t, t)
+    scores = scores.masked_fill(mask == 0, float("-inf"))
+    return (F.softmax(scores, dim=-1) @ q).transpose(1, 2).contiguous().view(b, t, c)
+
+
+def picked(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    return x[torch.arange(x.shape[0]), where]
+
+
+def norms(x: torch.Tensor) -> Any:
+    return x.norm(dim=-1), torch.norm(x, p=1, dim=1, keepdim=True), x.norm(), torch.linalg.vector_norm(x, 3, dim=-1)
+
+
+X, POS = ("b", "t", 6), ("pos", "b", "t", 6)
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Shape, ...]]] = {
+    "arithmetic": (lambda x, y: (x + y) * 2 - 1 / (y * y + 1) + (3 - x) - torch.add(x, y, alpha=0.5), (X, X)),
+    "broadcast": (lambda x, y: x * y + y, (X, (6,))),
+    "promotion of integers": (lambda i: (i + 1, i * 1.5, i / 2, i // 2, i % 3, i - 4, -i), (("i64", 9, "b", 4),)),
+    "floor of negative integers": (lambda i: ((i - 5) // 3, (i - 5) % 3, torch.div(i - 5, 3, rounding_mode="trunc"),
+                                              torch.fmod(i - 5, 3)), (("i64", 11, "b", 4),)),
+    "remainder of floats": (lambda x: (x % 0.7, x // 0.7, torch.fmod(x, 0.7), torch.remainder(x, -0.7)), (X,)),
+    "integers and floats": (lambda x, i: (x + i, i * x > 0.5, torch.where(i > 2, x, i)), (X, ("i64", 5, "b", "t", 6))),
+    "truth": (lambda x: ((x > 0) & (x < 1), (x > 0) | ~(x > -1), (x >= 0) ^ (x <= 1), x == x, x != 0), (X,)),
+    "truth as numbers": (lambda x: ((x > 0).float() * 2, (x > 0).sum(-1), (x > 0) + (x > 1), (x > 0) * x), (X,)),
+    "any and all": (lambda x: ((x > 1).any(-1), (x > -1).all(1, keepdim=True), (x > 9).any()), (X,)),
+    "powers": (lambda x: (x**2, x**0.5, x**-0.5, x**3, 2**x, x**1.7, x.square(), x.rsqrt(), x.sqrt()), (POS,)),
+    "logarithms": (lambda x: (x.log(), x.log2(), x.log10(), x.log1p(), x.exp(), x.expm1(), torch.exp2(x)), (POS,)),
+    "roundings": (lambda x: ((x * 3).round(), x.floor(), x.ceil(), x.trunc(), x.abs(), x.sign(), x.neg()), (X,)),
+    "halves round to even": (lambda i: ((i - 4) / 2).round(), (("i64", 9, "b", 4),)),
+    "trigonometry": (lambda x: (x.sin(), x.cos(), x.tanh(), x.atan(), x.erf(), x.sigmoid(), x.reciprocal()), (POS,)),
+    "clamp": (lambda x: (x.clamp(-0.5, 0.5), x.clamp(min=0), x.clamp(max=0.1), torch.clamp(x, x * 0, x + 1)), (X,)),
+    "extremes": (lambda x: (x.max(), x.max(1), x.min(-1, keepdim=True), torch.maximum(x, -x), x.argmax(-1), x.argmin()),
+                 (X,)),
+    "sums": (lambda x: (x.sum(), x.sum(1), x.mean((1, 2)), x.mean(-1, keepdim=True), x.amax(1), x.amin((0, 1)),
+                        x.prod(-1), x.logsumexp(-1)), (X,)),
+    "spreads": (lambda x: (x.var(-1), x.var(1, unbiased=False), x.std(dim=(1, 2), keepdim=True), x.std(),
+                           *torch.var_mean(x, -1, correction=0)), (X,)),
+    "norms": (norms, (X,)),
+    "cumsum": (lambda x: (x.cumsum(1), x.cumsum(-1)), (X,)),
+    "topk": (lambda x: (x.topk(3), x.sort(descending=True), x.argsort(-1)), (X,)),
+    "softmax": (lambda x: (x.softmax(1), F.softmax(x, dim=-1), torch.log_softmax(x, 2), x.transpose(1, 2).softmax(-1)),
+                (X,)),
+    "products": (lambda x, y: (x @ y.transpose(1, 2), torch.bmm(x, y.mT), torch.matmul(x, y[0].t())), (X, X)),
+    "addmm": (lambda x, y: (torch.addmm(y, x, y, beta=0.5, alpha=2.0), torch.baddbmm(y, x[None], y[None])),
+              (("b", 6), (6, 6))),
+    "einsum": (lambda x, y: (torch.einsum("btc,bsc->bts", x, y), torch.einsum("btc, btc -> bt", [x, y])), (X, X)),
+    "outer": (lambda x: torch.outer(x, x), (("t",),)),
+    "reshape": (lambda x: (x.reshape(x.shape[0], -1), x.view(-1, 3, 2), x.flatten(), x.flatten(0, 1), x.unflatten(-1, (2, 3))),
+                (X,)),
+    "reshape to sums of sizes": (lambda x: (x.reshape(x.size(0) * x.size(1), 2, 3), x.view(x.size(1), x.size(0), 6)),
+                                 (X,)),
+    "permute": (lambda x: (x.permute(2, 0, 1), x.transpose(0, 2), x.mT, x.movedim(0, -1), x[0].t(), x[0].T), (X,)),
+    "unsqueeze": (lambda x: (x.unsqueeze(1), x.unsqueeze(-1).squeeze(-1), x[:, None, :, :1].squeeze((1, 3))), (X,)),
+    "cat": (lambda x, y: (torch.cat([x, y], 1), torch.cat((x, y), dim=-1), torch.stack([x, y], 2), torch.concat([x, y[:0]])), (X, X)),
+    "split": (lambda x: (x.chunk(3, -1), x.split(2, -1), torch.split(x, [1, 5], 2), x.chunk(4, 2), x[0:1].unbind(0)), (X,)),
+    "halves of a free axis": (lambda x: (x[:, : x.size(1) // 2], x[:, x.size(1) // 2 :], x[:, -1], x[:, 1:-1]), (X,)),
+    "expand": (lambda x: (x[:, :1].expand(-1, x.size(1), -1) + x, x[0].expand_as(x), x[0, 0].expand(x.size(1), 6)), (X,)),
+    "repeat": (lambda x: (x.repeat(2, 1, 1), x.repeat(1, 1, 3), x[0].repeat(x.size(0), 1, 1), x.repeat_interleave(2, -1)),
+               (X,)),
+    "index": (lambda x: (x[0], x[:, 1], x[..., 2], x[:, None], x[:, ::2, 1:4], x[..., -1, :], x[:, [0, 2]], x[-1, -1, -1]),
+              (X,)),
+    "index by tensors": (lambda x, i: (x[i], x[:, i], x[:, :, i % 6], x.index_select(1, i), x[0, :, i % 6]),
+                         (("b", 5, 6), ("i64", 1, 4))),
+    "index by two tensors": (picked, (("b", 5, 6), ("i64", 5, "b"))),
+    "gather": (lambda x, i: (x.gather(1, i), x.scatter(1, i, 2.0)), (("b", 5), ("i64", 5, "b", 2))),
+    "masks": (lambda x, m: (x.masked_fill(m, -1e9), torch.where(m, x, -x), x * m, x.where(m, torch.zeros(()))),
+              (X, ("bool", "b", "t", 6))),
+    "triangles": (lambda x: (x.tril(), x.triu(1), torch.ones(x.size(1), x.size(1)).triu(1) > 0), (X,)),
+    "flip and roll": (lambda x: (x.flip(1), x.flip((0, -1)), torch.roll(x, 1, 2), x.roll((1, 2), (1, 2))), (X,)),
+    "making": (made, (("b", "t", 5),)),
+    "likes": (lambda x: (torch.zeros_like(x), torch.full_like(x, 2.5), torch.ones_like(x[0]) + x, x.new_zeros(3)), (X,)),
+    "writing": (written, (X,)),
+    "in place": (lambda x: x.mul(2).add_(1).relu_().clamp_(max=2).div_(3), (X,)),
+    "writing where true": (lambda x: x.clone().masked_fill_(x > 0, 0).copy_(x * 2) + x, (X,)),
+    "conversions": (lambda x: (x.long(), x.to(torch.float64), (x * 3).int(), x.bool(), x.type(torch.int64), x.half().float()),
+                    (X,)),
+    "one_hot": (lambda i: F.one_hot(i, 4), (("i64", 4, "b", "t"),)),
+    "pad": (lambda x: (F.pad(x, (1, 2)), F.pad(x, (1, 0, 2, 1), value=-1.0), F.pad(x, (1, 1), "reflect"),
+                       F.pad(x, (2, 1), mode="replicate")), (X,)),
+    "normalize": (lambda x, y: (F.normalize(x, dim=-1), F.cosine_similarity(x, y, dim=-1)), (X, X)),
+    "functional norms": (lambda x: (F.layer_norm(x, (6,)), F.rms_norm(x, (6,)), F.glu(x), F.gelu(x)), (X,)),
+    "interpolate": (lambda x: (F.interpolate(x, size=(9, 5)), F.interpolate(x, scale_factor=0.5, mode="bilinear"),
+                               F.interpolate(x, size=(x.size(2) * 2, x.size(3) + 1), mode="bilinear", align_corners=True),
+                               F.interpolate(x, size=(7, 5), mode="nearest-exact")), (IMAGE,)),
+    "pools": (lambda x: (F.max_pool2d(x, 2), F.avg_pool2d(x, 2, 1), F.adaptive_avg_pool2d(x, 1), F.relu(x).mean((2, 3))),
+              (IMAGE,)),
+    "attention": (lambda q, k: F.scaled_dot_product_attention(q, k, k), (("b", 2, "t", 4), ("b", 2, 5, 4))),
+    "causal attention": (lambda q: F.scaled_dot_product_attention(q, q, q * 2, is_causal=True, scale=0.3),
+                         (("b", 2, "t", 4),)),
+    "masked attention": (lambda q, m: F.scaled_dot_product_attention(q, q, q, attn_mask=m), (("b", 2, 6, 4), ("bool", 6, 6))),
+    "grouped attention": (lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True),
+                          (("b", 4, "t", 3), ("b", 2, "t", 3))),
+    "causal heads by hand": (heads, (X,)),
+    "iteration": (lambda x: sum(part * (i + 1) for i, part in enumerate(x)), ((4, "b", 3),)),
+    "meshgrid": (lambda x: torch.meshgrid(x, x * 2, indexing="xy"), (("t",),)),
+    "mapping of outputs": (lambda x: {"logits": x * 2, "states": (x + 1, {"last": x[:, -1]}), "none": None}, (X,)),
+    "shape as a number": (lambda x: x / x.size(1) + x.size(0) * 0.5 + x.shape[1] ** 0.5, (X,)),
+    "lerp": (lambda x, y: (torch.lerp(x, y, 0.3), torch.addcmul(x, x, y, value=0.5), x.clone().addcmul_(x, y)), (X, X)),
+    "constants": (lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) + torch.linspace(0, 1, 6), (X,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_gives_what_pytorch_gives(name: str) -> None:
+    function, shapes = FUNCTIONS[name]
+    check(Fn(function), *shapes)
