@@ -18,7 +18,7 @@ from netferry.converters.tensorflow.to_onnx import to_onnx
 
 L, ops = keras.layers, keras.ops
 SIZES = ((1, FREE[0]), (3, FREE[1]))
-LIMIT = 1e-5
+LIMIT = 3e-6
 
 Make = Callable[[], Any]
 IMAGE, VOLUME, STEPS = (8, 7, 6), (6, 5, 4, 4), (None, 6)
@@ -655,7 +655,7 @@ def test_a_subclassed_model_takes_tf2onnx_and_says_so() -> None:
     randomised(model)
     onnx_model = carried(model, examples({"signal": array}))
     assert onnx_model.export.road == "tf2onnx"
-    assert "Subclassed is not made of Keras layers alone" in onnx_model.export.notes[0]
+    assert "its layers are called by Python code of its own" in onnx_model.export.notes[0]
     assert [value.name for value in onnx_model.proto.graph.input] == ["signal"]
     assert onnx_model.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == BATCH
     for batch in (1, 3):
@@ -826,4 +826,4 @@ def test_networks_of_keras_applications(make: Make, transposes: int) -> None:
     onnx_model = carried(model)
     assert onnx_model.export.road == "direct"
     assert onnx_model.operators["Transpose"] == transposes
-    assert worst_error(model, onnx_model, [(1, 0), (2, 0)]) <= 1e-4
+    assert worst_error(model, onnx_model, [(1, 0), (2, 0)]) <= 1e-5

@@ -38,7 +38,9 @@ Named = dict[str, Any]
 
 
 class Face(Protocol):
-    """What a model shows, whatever it is."""
+    """What a model shows, whatever it is; ``opaque`` says why its layers cannot be walked, where they cannot."""
+
+    opaque: str
 
     def inputs(self, given: Sequence[Example] | None) -> Bound: ...
 
@@ -159,6 +161,8 @@ def _build(model: Any, given: Sequence[Example]) -> None:
 class Layered:
     """A Functional or Sequential model: its InputLayers' names, its output layers' names."""
 
+    opaque = ""
+
     def __init__(self, model: Any, graph: Functional) -> None:
         self._model, self.graph = model, graph
         taken: set[str] = set()
@@ -195,6 +199,8 @@ class Layered:
 
 class _Python:
     """A model whose sizes are only known from examples; its outputs are named as TensorFlow names them."""
+
+    opaque = "its layers are called by Python code of its own"
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -236,6 +242,8 @@ _CONTEXT = ("training", "mask")
 class _Traced(_Python):
     """A ``tf.function`` without a signature, or a module that is called as plain Python."""
 
+    opaque = "it is a function of TensorFlow's operators"
+
     def __init__(self, model: Any, function: Callable[..., Any]) -> None:
         super().__init__(model)
         self._function = function
@@ -249,6 +257,8 @@ class _Concrete:
 
     ``keep`` holds the loaded model, whose variables the function only borrows.
     """
+
+    opaque = "it is a graph of TensorFlow's operators"
 
     def __init__(self, function: ConcreteFunction, keep: Any = None) -> None:
         self._function, self._keep = function, keep

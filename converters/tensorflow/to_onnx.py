@@ -45,7 +45,7 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
     if isinstance(model, keras.Model):
         _refuse_outright(model)
     if not isinstance(face, live.Layered):
-        return fallback.carry(face, given, f"{type(model).__name__} is not made of Keras layers alone")
+        return fallback.carry(face, given, face.opaque)
     try:
         return _direct(model, face, given)
     except UnsupportedError as error:
