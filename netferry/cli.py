@@ -352,11 +352,19 @@ def _speaking(as_json: bool) -> Iterator[Say]:
     try:
         yield say
     except NetferryError as error:
-        if as_json:
-            say(error.to_json(), str)
-        else:
-            print(f"netferry: {error}", file=sys.stderr)
+        _tell(error, say, as_json)
         _leave(error.exit_code)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if os.environ.get("NETFERRY_TRACEBACK"):
+            raise
+        fault = NetferryError(
+            f"an unexpected {type(error).__name__}: {error}",
+            remedy="This is a fault of netferry: please report it, with what NETFERRY_TRACEBACK=1 shows",
+        )
+        _tell(fault, say, as_json)
+        _leave(fault.exit_code)
     except KeyboardInterrupt:
         print("netferry: interrupted; nothing half-done was left behind", file=sys.stderr)
         _leave(INTERRUPTED)
@@ -364,6 +372,14 @@ def _speaking(as_json: bool) -> Iterator[Say]:
         sys.stdout.flush()
         os.dup2(answer, 1)
         os.close(answer)
+
+
+def _tell(error: Any, say: Say, as_json: bool) -> None:
+    """An error as one message, or as the one document."""
+    if as_json:
+        say(error.to_json(), str)
+    else:
+        print(f"netferry: {error}", file=sys.stderr)
 
 
 def _leave(code: int) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import dense, saved
-from netferry import converters, convert
+
+from netferry import convert, converters
 
 
 def netferry(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

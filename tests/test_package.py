@@ -9,9 +9,10 @@ import venv
 from collections.abc import Iterator
 from pathlib import Path
 
-import netferry
 import numpy as np
 import pytest
+
+import netferry
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,9 +10,8 @@ import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.export import Export
 from netferry.converters.pytorch import live
 from netferry.converters.pytorch.to_onnx import to_onnx
@@ -324,7 +323,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Shape, ...]]] = {
     "softmax": (lambda x: (x.softmax(1), F.softmax(x, dim=-1), torch.log_softmax(x, 2), x.transpose(1, 2).softmax(-1)),
                 (X,)),
     "products": (lambda x, y: (x @ y.transpose(1, 2), torch.bmm(x, y.mT), torch.matmul(x, y[0].t())), (X, X)),
-    "addmm": (lambda x, y: (torch.addmm(y, x, y, beta=0.5, alpha=2.0), torch.baddbmm(y, x[None], y[None])),
+    "addmm": (lambda x, y: (torch.addmm(x, x, y, beta=0.5, alpha=2.0), torch.baddbmm(x[None], x[None], y[None])),
               (("b", 6), (6, 6))),
     "einsum": (lambda x, y: (torch.einsum("btc,bsc->bts", x, y), torch.einsum("btc, btc -> bt", [x, y])), (X, X)),
     "outer": (lambda x: torch.outer(x, x), (("t",),)),

@@ -77,7 +77,7 @@ def _dynamo(model: Any, given: Sequence[Example]) -> ir.Model:
         args = tuple(to_torch(_more_than_one(example), device_of(module)) for example in given)
         outputs = list(named_outputs(module(*args)))
         free = tuple(
-            {axis: torch.export.Dim.DYNAMIC for axis in example.free} or None for example in given
+            dict.fromkeys(example.free, torch.export.Dim.DYNAMIC) or None for example in given
         )
         program = torch.onnx.export(
             model if isinstance(model, torch.export.ExportedProgram) else _Plain(model),

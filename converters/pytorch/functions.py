@@ -439,14 +439,6 @@ def linear(e: Emitter, input: Tensor, weight: Tensor, bias: Tensor | None = None
     return wrap(product if bias is None else e.g.Add(product, bias))
 
 
-@row("bilinear")
-def bilinear(
-    e: Emitter, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
-) -> Tensor:
-    y = e.g.Einsum(input1, weight, input2, equation="...i,oij,...j->...o")
-    return y if bias is None else e.g.Add(y, bias)
-
-
 @row(torch.einsum)
 def einsum(e: Emitter, equation: str, *operands: Any) -> Tensor:
     tensors = operands[0] if isinstance(operands[0], list | tuple) else operands

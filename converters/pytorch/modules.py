@@ -143,13 +143,6 @@ def linear(e: Emitter, m: nn.Linear, input: Tensor) -> Tensor:
     return functions.linear(e, input, weight, e.weight(m, "bias"))
 
 
-@row(nn.Bilinear)
-def bilinear(e: Emitter, m: nn.Bilinear, input1: Tensor, input2: Tensor) -> Tensor:
-    weight = e.weight(m, "weight")
-    assert weight is not None
-    return functions.bilinear(e, input1, input2, weight, e.weight(m, "bias"))
-
-
 def _conv(function: Any, e: Emitter, m: Any, input: Tensor) -> Any:
     """A padding that is not of zeros is written as a Pad of its own."""
     padding = m.padding

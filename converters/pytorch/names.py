@@ -25,7 +25,7 @@ def everywhere(name: str) -> tuple[Any, ...]:
 
 
 _IN_PLACE_OPERATORS = frozenset(
-    f"__i{name}__" for name in "add sub mul truediv div floordiv mod pow and or xor lshift rshift".split()
+    f"__i{name}__" for name in ["add", "sub", "mul", "truediv", "div", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"]
 ) | {"__setitem__"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -114,6 +115,70 @@ def _conv_transpose(
 # ---- pools ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Window:
+    """How a pool moves along one axis."""
+
+    kernel: int
+    stride: int
+    pad: int
+    dilation: int
+
+    @property
+    def span(self) -> int:
+        return (self.kernel - 1) * self.dilation + 1
+
+    def starts_outside(self, size: Size) -> bool | None:
+        """Whether rounding up would add a window that starts behind the input, which PyTorch leaves out.
+
+        None where that depends on a free size.
+        """
+        if self.pad + self.stride - 1 < self.span:
+            return False
+        if not isinstance(size, int):
+            return None
+        last = -(-(size + 2 * self.pad - self.span) // self.stride)
+        return last * self.stride >= size + self.pad
+
+    def places(self, size: Size, *, up: bool) -> Size:
+        """How many windows there are when the last one is rounded up or down."""
+        room = size + 2 * self.pad - self.span
+        return (-(-room // self.stride) if up else room // self.stride) + 1
+
+
+def _windows(axes: int, kernel: Any, stride: Any, padding: Any, dilation: Any) -> list[_Window]:
+    strides = kernel if stride in (None, [], ()) else stride
+    parts = (_each(value, axes) for value in (kernel, strides, padding, dilation))
+    return [_Window(*values) for values in zip(*parts, strict=True)]
+
+
+def _attributes(windows: Sequence[_Window], ceil: bool) -> dict[str, Any]:
+    dilations = [window.dilation for window in windows]
+    return {
+        "kernel_shape": [window.kernel for window in windows],
+        "strides": [window.stride for window in windows],
+        "pads": symmetric([window.pad for window in windows]),
+        "dilations": dilations if any(dilation != 1 for dilation in dilations) else None,
+        "ceil_mode": int(ceil),
+    }
+
+
+def _rounds_up(e: Emitter, input: Tensor, windows: Sequence[_Window]) -> bool:
+    """Whether ONNX's ceil_mode gives what PyTorch's does: ONNX keeps a window that starts behind the input."""
+    sizes = e.sizes_of(input)[-len(windows) :]
+    outside = [window.starts_outside(size) for window, size in zip(windows, sizes, strict=True)]
+    if not any(found is not False for found in outside):
+        return True
+    known = all(isinstance(size, int) for size in sizes)
+    pairs = list(zip(windows, sizes, outside, strict=True))
+    if known and all(out or w.places(n, up=True) == w.places(n, up=False) for w, n, out in pairs):
+        return False
+    raise CannotCarry(
+        "a pool with ceil_mode whose last window starts behind the input, for some sizes",
+        "Use ceil_mode=False",
+    )
+
+
 def _max_pool(
     axes: int,
     e: Emitter,
@@ -127,20 +192,9 @@ def _max_pool(
 ) -> Tensor:
     if return_indices:
         raise CannotCarry("a pool that returns where its maxima stood")
-    kernel = _each(kernel_size, axes)
-    return batched(
-        e,
-        input,
-        axes,
-        lambda x: e.g.MaxPool(
-            x,
-            kernel_shape=kernel,
-            strides=kernel if stride in (None, [], ()) else _each(stride, axes),
-            pads=symmetric(_each(padding, axes)),
-            dilations=_each(dilation, axes),
-            ceil_mode=int(ceil_mode),
-        ),
-    )
+    windows = _windows(axes, kernel_size, stride, padding, dilation)
+    ceil = ceil_mode and _rounds_up(e, input, windows)
+    return batched(e, input, axes, lambda x: e.g.MaxPool(x, **_attributes(windows, ceil)))
 
 
 def _avg_pool(
@@ -156,20 +210,11 @@ def _avg_pool(
 ) -> Tensor:
     if divisor_override is not None:
         raise CannotCarry("an average with a divisor of its own")
-    kernel, pads = _each(kernel_size, axes), _each(padding, axes)
-    return batched(
-        e,
-        input,
-        axes,
-        lambda x: e.g.AveragePool(
-            x,
-            kernel_shape=kernel,
-            strides=kernel if stride in (None, [], ()) else _each(stride, axes),
-            pads=symmetric(pads),
-            ceil_mode=int(ceil_mode),
-            count_include_pad=int(count_include_pad and any(pads)),
-        ),
-    )
+    windows = _windows(axes, kernel_size, stride, padding, 1)
+    ceil = ceil_mode and _rounds_up(e, input, windows)
+    counted = int(count_include_pad and any(window.pad for window in windows))
+    attributes = _attributes(windows, ceil) | {"count_include_pad": counted}
+    return batched(e, input, axes, lambda x: e.g.AveragePool(x, **attributes))
 
 
 def _adaptive_pool(

@@ -382,8 +382,9 @@ row("ones", "ones_like", "new_ones")(partial(_filled, 1))
 
 
 @row("full", "full_like", "new_full", "fill")
-def full(e: Emitter, size: Any, fill_value: Operand, **_: Any) -> Tensor:
-    return e.full(fill_value, e.out.dims, e.dtype)
+def full(e: Emitter, *given: Any, **named: Any) -> Tensor:
+    """The value comes last: ``full(size, v)``, ``full_like(x, v)``, ``x.new_full(size, v)``, ``x.fill_(v)``."""
+    return e.full(named.get("fill_value", named.get("value", given[-1])), e.out.dims, e.dtype)
 
 
 @row("scalar_tensor", "tensor", "as_tensor")

@@ -133,6 +133,8 @@ def _write(e: Emitter, call: Call, known: dict[Value, Tensor]) -> Unsupported | 
     given, kwargs = map_structure(
         lambda item: _tensor(e, known, item) if isinstance(item, Value) else item, (call.args, call.kwargs)
     )
+    if kwargs.get("out", e) is None:
+        del kwargs["out"]
     first = () if call.module is None else (call.module,)
     assert row is not None
     try:

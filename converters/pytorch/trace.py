@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
@@ -133,7 +134,7 @@ def leaves_of(item: Any, kind: Any) -> list[Any]:
 
 _LOOKS_AT_VALUES = frozenset(
     getattr(Tensor, name)
-    for name in "__bool__ __int__ __float__ __complex__ __index__ __contains__ item tolist is_nonzero".split()
+    for name in ["__bool__", "__int__", "__float__", "__complex__", "__index__", "__contains__", "item", "tolist", "is_nonzero"]
 ) | {torch.is_nonzero, torch.equal, torch.allclose, Tensor.equal, Tensor.allclose, Tensor.numpy, Tensor.__array__}
 """Functions that carry a tensor's content into Python."""
 
@@ -154,7 +155,8 @@ class _Recorder(TorchFunctionMode):
             self._weight_names.setdefault(id(tensor), name)
         self._values: dict[int, tuple[Tensor, Value]] = {}
         self._stand_ins: dict[int, _StandIn] = {}
-        self._stale: set[int] = set()  # fake tensors that share memory with one written since
+        self._stale: dict[int, Tensor] = {}  # fake tensors that share memory with one written since: that one
+        self._cut_from: dict[int, tuple[Tensor, Any]] = {}  # results of indexing: of which tensor, by what
         self._overwritten: set[int] = set()  # memory of constants that a traced value was written into
         self._made: dict[int, Tensor] = {}
 
@@ -186,7 +188,7 @@ class _Recorder(TorchFunctionMode):
     def _know(self, fake: Tensor, data: Tensor | None = None, name: str = "") -> Value:
         value = Value(fake.dtype, tuple(map(self.sizes.named, fake.shape)), data, name)
         self._values[id(fake)] = (fake, value)
-        self._stale.discard(id(fake))
+        self._stale.pop(id(fake), None)
         return value
 
     def _seen(self, tensor: Tensor) -> Tensor:
@@ -228,6 +230,8 @@ class _Recorder(TorchFunctionMode):
         traced = any([self._is_traced(tensor) for tensor in tensors])
         if traced and func in _LOOKS_AT_VALUES:
             raise DataDependent("the code looks at a tensor's values", users_line())
+        if func is Tensor.__setitem__ and traced:
+            self._put_back(*args)
         with self.sizes.kernels():
             if not traced and not leaves_of((args, kwargs), torch.SymInt):
                 return self._constant(func, tensors, args, kwargs)
@@ -254,7 +258,7 @@ class _Recorder(TorchFunctionMode):
         given, given_kwargs = map_structure(self._argument, (args, kwargs))
         tensors = leaves_of((args, kwargs), Tensor)
         versions = [self._seen(tensor)._version for tensor in tensors]
-        with self._fake:
+        with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
             result = function(*map_structure(self._stood_in, args), **map_structure(self._stood_in, kwargs))
         written = [t for t, version in zip(tensors, versions, strict=True) if self._seen(t)._version != version]
         outputs = leaves_of(result, Tensor)
@@ -262,6 +266,8 @@ class _Recorder(TorchFunctionMode):
             return result
         for tensor in written:
             self._write(tensor)
+        if target is Tensor.__getitem__:
+            self._cut_from[id(result)] = (self._seen(args[0]), args[1])
         recorded = map_structure(self._result, result if outputs else self._seen(written[0]))
         self.calls.append(Call(target, self._paths[-1], given, given_kwargs, recorded, module))
         return self._as_called(result, written)
@@ -290,9 +296,17 @@ class _Recorder(TorchFunctionMode):
             self._stand_ins[id(tensor)].written = True
             self._overwritten.add(_storage(tensor))
         memory = _storage(fake)
-        self._stale.update(
-            id(other) for other, _ in self._values.values() if other is not fake and _storage(other) == memory
-        )
+        for other, _ in self._values.values():
+            if other is not fake and _storage(other) == memory:
+                self._stale[id(other)] = fake
+
+    def _put_back(self, base: Tensor, index: Any, part: Any) -> None:
+        """``x[i] += 1`` writes into the view ``x[i]`` and then assigns it: x is as its value and that say."""
+        fake = self._seen(base)
+        if not isinstance(part, Tensor) or self._stale.get(id(fake)) is not self._seen(part):
+            return
+        if self._cut_from.get(id(self._seen(part))) == (fake, index):
+            del self._stale[id(fake)]
 
     def _as_called(self, result: Any, written: list[Tensor]) -> Any:
         """The result as the caller expects it: an in-place function returns the very tensor it wrote."""
