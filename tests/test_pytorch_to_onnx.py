@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.export import Export
 from netferry.converters.pytorch import live
 from netferry.converters.pytorch.to_onnx import to_onnx
@@ -118,7 +119,13 @@ def operators(found: Export) -> list[str]:
 
 # ---- layers ---------------------------------------------------------------------------------------
 
-IMAGE, SERIES, VOLUME, ROWS, STEPS = ("b", 4, "h", "w"), ("b", 4, "t"), ("b", 4, 6, 4, 8), ("b", 5), ("b", "t", 5)
+IMAGE, SERIES, VOLUME, ROWS, STEPS = (
+    ("b", 4, "h", "w"),
+    ("b", 4, "t"),
+    ("b", 4, 6, 4, 8),
+    ("b", 5),
+    ("b", "t", 5),
+)
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "linear": (lambda: nn.Linear(5, 3), ROWS),
@@ -289,7 +296,12 @@ def picked(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
 
 
 def norms(x: torch.Tensor) -> Any:
-    return x.norm(dim=-1), torch.norm(x, p=1, dim=1, keepdim=True), x.norm(), torch.linalg.vector_norm(x, 3, dim=-1)
+    return (
+        x.norm(dim=-1),
+        torch.norm(x, p=1, dim=1, keepdim=True),
+        x.norm(),
+        torch.linalg.vector_norm(x, 3, dim=-1),
+    )
 
 
 X, POS = ("b", "t", 6), ("pos", "b", "t", 6)
@@ -386,3 +398,403 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Shape, ...]]] = {
 def test_a_function_gives_what_pytorch_gives(name: str) -> None:
     function, shapes = FUNCTIONS[name]
     check(Fn(function), *shapes)
+
+
+# ---- whole models ---------------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outer)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outer)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or inner != outer:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out += identity
+        return self.relu(out)
+
+
+class ResNet18(nn.Module):
+    def __init__(self, width: int = 8, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        for i in range(4):
+            first = Block(widths[i], widths[i + 1], 1 if i == 0 else 2)
+            setattr(self, f"layer{i + 1}", nn.Sequential(first, Block(widths[i + 1], widths[i + 1], 1)))
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.fc = nn.Linear(8 * width, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for i in range(4):
+            x = getattr(self, f"layer{i + 1}")(x)
+        return self.fc(torch.flatten(self.avgpool(x), 1))
+
+
+class BiLSTM(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 5)
+        self.lstm = nn.LSTM(5, 4, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        out, _ = self.lstm(self.embed(tokens))
+        return self.fc(out[:, -1])
+
+
+class GPT(nn.Module):
+    """Causal attention by hand, learned places, a head that is tied to the table."""
+
+    def __init__(self, words: int = 13, width: int = 12, heads: int = 3, longest: int = 32) -> None:
+        super().__init__()
+        self.heads, self.longest = heads, longest
+        self.wte, self.wpe = nn.Embedding(words, width), nn.Embedding(longest, width)
+        self.ln, self.qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width)
+        self.proj, self.mlp = nn.Linear(width, width), nn.Linear(width, width)
+        self.register_buffer("bias", torch.ones(longest, longest).tril().view(1, 1, longest, longest), False)
+        self.lm_head = nn.Linear(width, words, bias=False)
+        self.lm_head.weight = self.wte.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        b, t = tokens.size()
+        assert t <= self.longest, "too long"
+        x = self.wte(tokens) + self.wpe(torch.arange(0, t, dtype=torch.long, device=tokens.device))
+        q, k, v = self.qkv(self.ln(x)).split(x.size(2), dim=2)
+        q, k, v = (y.view(b, t, self.heads, -1).transpose(1, 2) for y in (q, k, v))
+        scores = (q @ k.transpose(-2, -1)) * (1.0 / k.size(-1) ** 0.5)
+        scores = scores.masked_fill(self.get_buffer("bias")[:, :, :t, :t] == 0, float("-inf"))
+        y = (F.softmax(scores, dim=-1) @ v).transpose(1, 2).contiguous().view(b, t, -1)
+        return self.lm_head(x + self.proj(y) + F.gelu(self.mlp(y)))
+
+
+def test_a_resnet18_gives_what_pytorch_gives_at_every_batch_and_image_size() -> None:
+    found = check(randomized(ResNet18()), ("b", 3, 64, 64), tolerance=1e-5)
+    names = set(found.model.graph.initializers)
+    assert {"layer2.0.downsample.1.running_var", "layer4.1.conv2.weight", "fc.bias"} <= names
+    assert operators(found).count("BatchNormalization") == 20
+    check(randomized(ResNet18(4)), ("b", 3, "h", "w"))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_transformer_encoder_traces_through(norm_first: bool, batch_first: bool) -> None:
+    layer = nn.TransformerEncoderLayer(
+        8, 2, 16, batch_first=batch_first, norm_first=norm_first, activation="gelu"
+    )
+    found = check(randomized(nn.TransformerEncoder(layer, 2, nn.LayerNorm(8))), ("b", "t", 8))
+    assert "layers.1.self_attn.in_proj_weight" in found.model.graph.initializers
+
+
+def test_a_transformer_encoder_takes_both_masks() -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+    def run(x: torch.Tensor, pad: torch.Tensor, model: nn.Module) -> Any:
+        causal = nn.Transformer.generate_square_subsequent_mask(x.size(1))
+        pad = pad.clone()
+        pad[:, 0] = False
+        return model(x, mask=causal, src_key_padding_mask=torch.zeros(pad.shape).masked_fill(pad, -1e9))
+
+    check(randomized(Fn(run, encoder)), ("b", "t", 8), ("bool", "b", "t"))
+
+
+def test_a_transformer_decoder_traces_through() -> None:
+    decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), 2)
+    check(randomized(Fn(lambda x, y, model: model(x, y), decoder)), ("b", "t", 8), ("b", 4, 8))
+
+
+ATTENTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "without weights": ({"batch_first": True}, {"need_weights": False}),
+    "per head": ({"bias": False}, {"average_attn_weights": False}),
+    "added keys": ({"add_bias_kv": True, "add_zero_attn": True}, {"mask": True}),
+    "other features": ({"kdim": 6, "vdim": 6, "batch_first": True}, {}),
+    "masked": ({"batch_first": True}, {"mask": True, "need_weights": False}),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_multi_head_attention_traces_through(name: str) -> None:
+    made, called = ATTENTIONS[name]
+    called = dict(called)
+    mask = torch.rand(6, 5) < 0.3 if called.pop("mask", False) else None
+    features = made.get("kdim", 8)
+
+    def run(q: torch.Tensor, kv: torch.Tensor, attention: nn.Module) -> Any:
+        return attention(q, kv, kv, attn_mask=mask, **called)
+
+    module = randomized(Fn(run, nn.MultiheadAttention(8, 2, **made)))
+    front = ("b", 6) if made.get("batch_first") else (6, "b")
+    behind = ("b", 5) if made.get("batch_first") else (5, "b")
+    check(module, (*front, 8), (*behind, features))
+
+
+def test_a_bidirectional_lstm_is_one_node_with_batch_and_length_free() -> None:
+    found = check(randomized(BiLSTM()), ("i64", 11, "b", "t"))
+    assert operators(found).count("LSTM") == 1
+    assert [str(dim) for dim in found.model.graph.inputs[0].shape or ()] == ["batch", "length"]
+    assert found.weights["lstm.weight_ih_l0"] == ("lstm.weight_ih_l0", "lstm.weight_ih_l0_reverse")
+
+
+def test_a_decoder_written_by_hand_keeps_its_tied_weight_one() -> None:
+    found = check(randomized(GPT()), ("i64", 13, "b", "t"))
+    names = list(found.model.graph.initializers)
+    assert "wte.weight" in names and not any(name.startswith(("wte.weight_", "lm_head")) for name in names)
+    assert any("length is at most 32" in note for note in found.notes)
+
+
+# ---- what the graph looks like --------------------------------------------------------------------
+
+
+def test_weights_and_nodes_keep_the_names_of_the_layers() -> None:
+    net = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 4, 3))
+    found = check(randomized(net), ("b", 4, 4, 4))
+    assert set(found.model.graph.initializers) == set(net.state_dict()) - {"1.num_batches_tracked"}
+    assert [node.name for node in found.model.graph] == ["0", "1", "2", "3", "4"]
+    np.testing.assert_array_equal(
+        found.model.graph.initializers["4.weight"].const_value.numpy(), net[4].weight.detach().numpy()
+    )
+
+
+def test_no_node_is_written_that_does_nothing() -> None:
+    net = nn.Sequential(nn.Linear(5, 5), nn.Dropout(), nn.Identity(), nn.ReLU())
+    found = check(Fn(lambda x, n: n(x).contiguous().detach().float().view(-1, 5)[:], net), ROWS)
+    assert operators(found) == ["Gemm", "Relu"]
+
+
+def test_attention_of_a_batch_first_layer_has_no_transposition_but_its_heads() -> None:
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    found = check(randomized(Fn(lambda x, m: m(x, x, x, need_weights=False)[0], attention)), ("b", "t", 8))
+    assert operators(found).count("Transpose") == 4
+
+
+def test_a_layer_that_is_called_twice_has_its_weights_once() -> None:
+    found = check(randomized(Fn(lambda x, fc: fc(fc(x).relu()), nn.Linear(5, 5))), STEPS)
+    assert sorted(found.model.graph.initializers) == ["parts.0.bias", "parts.0.weight"]
+
+
+def test_a_parametrized_weight_says_what_it_is_made_of() -> None:
+    layer = torch.nn.utils.parametrizations.weight_norm(nn.Linear(5, 3))
+    found = check(nn.Sequential(layer), ROWS)
+    origin = "0.parametrizations.weight.original"
+    assert found.weights["0.weight"] == (f"{origin}0", f"{origin}1")
+
+
+def test_a_batch_norm_keeps_its_momentum_in_the_words_of_onnx() -> None:
+    found = export(randomized(nn.BatchNorm2d(4, momentum=0.3)), IMAGE)
+    assert next(iter(found.model.graph)).attributes["momentum"].as_float() == pytest.approx(0.7)
+
+
+def test_the_mode_of_every_submodule_is_as_before() -> None:
+    net = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(5))
+    net[1].eval()
+    export(net, ROWS)
+    live.run(net, [np.ones((2, 5), np.float32)])
+    assert [part.training for part in net.modules()] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["float64", "float16"])
+def test_a_model_keeps_its_dtype(kind: str) -> None:
+    net = nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2))
+    module = randomized(net).to(getattr(torch, kind))
+    check(module, (kind, "b", "t", 5), tolerance=1e-11 if kind == "float64" else 3e-3)
+
+
+def test_a_bfloat16_model_keeps_its_dtype() -> None:
+    array = live.to_numpy(torch.ones(2, 5, dtype=torch.bfloat16))
+    found = to_onnx(nn.Linear(5, 3).bfloat16(), [Example("x", array, {0: "batch"})])
+    assert found.model.graph.outputs[0].dtype == ir.DataType.BFLOAT16
+
+
+def test_outputs_are_named_by_their_place_or_their_key() -> None:
+    found = check(Fn(lambda x: {"logits": x, "past": (x * 2, [x * 3, None])}), ROWS)
+    assert [value.name for value in found.model.graph.outputs] == ["logits", "past_0", "past_1_0"]
+    found = check(Fn(lambda x: (x + 1, {"k": x * 2})), ROWS)
+    assert [value.name for value in found.model.graph.outputs] == ["output_0", "output_1_k"]
+
+
+def test_the_signature_names_the_sizes_that_follow_a_free_axis() -> None:
+    example = Example("x", np.zeros((2, 7, 5), np.float32), {0: "batch", 1: "length"}, asked=True)
+    found = live.signature(nn.LSTM(5, 4, batch_first=True), [example])
+    assert str(found).endswith(
+        "-> (output_0: float32[batch, length, 4], output_1_0: float32[1, batch, 4], output_1_1: float32[1, batch, 4])"
+    )
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    first, second = (ir.to_proto(export(randomized(GPT()), ("i64", 13, "b", "t")).model) for _ in range(2))
+    assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
+
+
+# ---- sizes that do not stay free ------------------------------------------------------------------
+
+
+def branches(x: torch.Tensor) -> torch.Tensor:
+    if x.shape[0] > 1:
+        return x * 2
+    return x
+
+
+def counts(x: torch.Tensor) -> torch.Tensor:
+    return sum(x[:, i] for i in range(x.shape[1]))  # type: ignore[return-value]
+
+
+def halves(x: torch.Tensor) -> torch.Tensor:
+    return x.view(-1, 12)
+
+
+@pytest.mark.parametrize(
+    ("function", "line"), [(branches, "if x.shape[0] > 1"), (counts, "range(x.shape[1])")]
+)
+def test_an_axis_asked_to_be_free_that_the_code_fixes_is_refused_with_the_line(
+    function: Any, line: str
+) -> None:
+    with pytest.raises(UsageError, match="does not leave the size") as caught:
+        export(Fn(function), X)
+    assert line in str(caught.value)
+
+
+def test_a_default_batch_that_the_code_fixes_is_fixed_and_told() -> None:
+    found = export(Fn(branches), ("b", 6), asked=False)
+    assert found.model.graph.inputs[0].shape == ir.Shape([3, 6])
+    assert "'batch' is fixed" in found.notes[0] and "if x.shape[0] > 1" in found.notes[0]
+
+
+def test_a_branch_on_a_batch_is_seen_when_the_example_has_one() -> None:
+    with pytest.raises(UsageError, match="batch"):
+        export(Fn(branches), X, sizes=SIZES[1])
+
+
+def test_two_free_sizes_that_must_be_equal_are_told() -> None:
+    found = export(Fn(lambda x, y: x + y), ("b", 5), ("t", 5), sizes={"b": 4, "t": 4})
+    assert any("is" in note and "batch" in note and "length" in note for note in found.notes)
+
+
+def test_examples_with_one_symbol_and_two_sizes_are_refused() -> None:
+    given = [Example(n, np.zeros((s, 2), np.float32), {0: "batch"}) for n, s in (("a", 2), ("b", 3))]
+    with pytest.raises(UsageError, match="batch"):
+        to_onnx(Fn(lambda a, b: (a, b)), given)
+
+
+# ---- refusals and fallbacks -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * 2 if x.sum() > 0 else x,
+        lambda x: x * x.max().item(),
+        lambda x: x[: int(x[0, 0, 0])],
+        lambda x: x if torch.equal(x, x * 2) else -x,
+    ],
+)
+def test_code_that_looks_at_values_is_refused_with_its_line(function: Any) -> None:
+    with pytest.raises(UnsupportedError, match="looks at a tensor's values") as caught:
+        export(Fn(function), X)
+    assert "test_pytorch_to_onnx.py:" in str(caught.value)
+
+
+def test_functions_without_a_row_are_named_all_at_once() -> None:
+    def strange(x: torch.Tensor) -> torch.Tensor:
+        return torch.lgamma(x) + torch.special.bessel_j0(x) + torch.digamma(x)
+
+    with pytest.raises(UnsupportedError) as caught:
+        export(Fn(strange), X)
+    assert [problem.operator for problem in caught.value.problems] == [
+        "lgamma",
+        "special_bessel_j0",
+        "digamma",
+    ]
+    assert "PyTorch's TorchScript exporter" in str(caught.value)
+
+
+def test_what_has_no_row_goes_by_pytorchs_exporter_and_says_so() -> None:
+    pool = nn.Sequential(
+        nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6), nn.MaxPool2d(2, return_indices=True)
+    )
+    found = check(randomized(pool), ("b", 4, 10, 10), road="torchscript")
+    assert "BatchNormalization" in operators(found)
+    assert "TorchScript exporter was used" in found.notes[0] and "maxima" in found.notes[0]
+    assert "0.weight" in found.model.graph.initializers
+
+
+def test_reading_a_tensor_after_a_view_of_it_was_written_is_never_left_to_torchscript() -> None:
+    def aliased(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        view = y.view(-1, 3)
+        view.mul_(5)
+        return y + 1
+
+    assert check(Fn(aliased), X, road="dynamo").notes[0].count("shares its memory") == 1
+
+
+def test_a_fallback_leaves_no_path_of_this_machine_in_the_file() -> None:
+    def aliased(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        y.view(-1, 3).mul_(5)
+        return y
+
+    found = export(Fn(aliased), X)
+    assert found.road == "dynamo"
+    assert b".py" not in ir.to_proto(found.model).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "function", [F.dropout, lambda x: x + torch.rand(6), lambda x: x + torch.randn_like(x)]
+)
+def test_code_that_draws_random_numbers_in_inference_is_refused(function: Any) -> None:
+    with pytest.raises(UnsupportedError, match=r"random numbers|on in inference"):
+        export(Fn(function), X)
+
+
+def test_a_scripted_module_goes_by_the_torchscript_exporter() -> None:
+    scripted = torch.jit.script(randomized(nn.Sequential(nn.Linear(5, 4), nn.ReLU())))
+    check(scripted, ROWS, road="torchscript")
+
+
+def test_an_exported_program_is_traced_again() -> None:
+    net = randomized(
+        nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
+    )
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(net.eval(), (torch.randn(3, 4, 4, 4),), dynamic_shapes=({0: batch},))
+    found = to_onnx(program)
+    assert found.road == "direct", found.notes
+    assert {"0.weight", "1.running_mean", "4.bias"} <= set(found.model.graph.initializers)
+    x = np.random.default_rng(0).normal(size=(5, 4, 4, 4)).astype(np.float32)
+    running = session(found)
+    got = running.run(None, {running.get_inputs()[0].name: x})[0]
+    np.testing.assert_allclose(got, live.run(program, [x])["output"], rtol=1e-5, atol=1e-5)
+
+
+def test_an_exported_lstm_stays_one_node() -> None:
+    net = randomized(BiLSTM()).eval()
+    program = torch.export.export(net, (torch.zeros(3, 6, dtype=torch.long),))
+    found = to_onnx(program)
+    assert operators(found).count("LSTM") == 1
+
+
+def test_without_examples_the_error_says_how_to_give_them() -> None:
+    with pytest.raises(UsageError, match="--input tokens:"):
+        to_onnx(BiLSTM())
+
+
+def test_inputs_that_the_model_does_not_take_are_refused_in_one_line() -> None:
+    with pytest.raises(RefusedError, match="does not run on these inputs"):
+        export(nn.Linear(5, 3), ("b", 4))
+    with pytest.raises(RefusedError, match="does not run"):
+        live.run(nn.Linear(5, 3), [np.zeros((2, 4), np.float32)])

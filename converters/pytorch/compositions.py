@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.pytorch.names import everywhere, writes
+from netferry.converters.pytorch.sizes import users_line
+from netferry.converters.pytorch.untraceable import Random
+
+Body = TypeVar("Body", bound=Callable[..., Any])
 
 COMPOSITIONS: dict[Any, Callable[..., Any]] = {}
 """The torch function, in each of its places, and what it is made of."""
 
 
-def _composed(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _composed(*functions: Any) -> Callable[[Body], Body]:
     """Register for torch functions: by name in each of their places, or one as it is."""
 
-    def register(body: Callable[..., Any]) -> Callable[..., Any]:
+    def register(body: Body) -> Body:
         for function in functions:
             for place in everywhere(function) if isinstance(function, str) else (function,):
                 COMPOSITIONS[place] = _in_place(body) if writes(place) else body
@@ -32,7 +36,29 @@ def _composed(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 def _in_place(body: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda input, *args, **kwargs: input.copy_(body(input, *args, **kwargs))
+    def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = body(input, *args, **kwargs)
+        return input if result is input else input.copy_(result)
+
+    return write
+
+
+@_composed(
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "feature_dropout",
+)
+def _dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, **other: Any
+) -> Tensor:
+    """Nothing; where the code keeps it on in inference, there is nothing to compare with."""
+    if other.get("train", training) and p:
+        raise Random("dropout is on in inference too; pass training=self.training", users_line())
+    return input
 
 
 @_composed("scaled_dot_product_attention")
@@ -47,8 +73,7 @@ def _attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     """softmax(q k^T * scale + mask) v; a query that may look at nothing gets 0, as PyTorch has it."""
-    if dropout_p:
-        raise NotImplementedError("attention with dropout in inference mode")
+    _dropout(query, dropout_p)
     if enable_gqa:
         groups = query.size(-3) // key.size(-3)
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
@@ -58,7 +83,9 @@ def _attention(
         return scores.masked_fill(~causal, -math.inf).softmax(-1) @ value
     if attn_mask is None:
         return scores.softmax(-1) @ value
-    scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    scores = (
+        scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    )
     blind = scores.amax(-1, keepdim=True) == -math.inf
     return scores.softmax(-1).masked_fill(blind, 0.0) @ value
 
@@ -201,12 +228,16 @@ def _without(input: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 @_composed("var")
-def _var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def _var(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     return _spread(input, dim, unbiased, correction, keepdim)[0]
 
 
 @_composed("std")
-def _std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def _std(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     return _spread(input, dim, unbiased, correction, keepdim)[0].sqrt()
 
 
@@ -276,7 +307,9 @@ def _unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @_composed("repeat_interleave")
-def _repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> Tensor:
+def _repeat_interleave(
+    input: Tensor, repeats: Any, dim: int | None = None, *, output_size: Any = None
+) -> Tensor:
     if isinstance(repeats, Tensor):
         raise NotImplementedError("repeat_interleave with a tensor of repeats")
     if dim is None:

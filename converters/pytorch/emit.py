@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -22,8 +22,8 @@ from netferry.converters.pytorch.sizes import Size
 from netferry.converters.pytorch.trace import Call, Value, leaves_of
 from netferry.converters.signature import Dim
 
-Scalar = int | float | bool | sympy.Expr
-Operand = Tensor | Scalar
+Scalar: TypeAlias = int | float | bool | sympy.Expr
+Operand: TypeAlias = Tensor | Scalar
 
 
 def _same(x: Tensor) -> Tensor:
@@ -82,8 +82,10 @@ class Emitter:
                 return None
             full = f"{self.path}.{name}" if self.path else name
             if parametrize.is_parametrized(module, name):
-                originals = module.parametrizations[name]._parameters  # type: ignore[index, union-attr]
-                self.made_of[full] = tuple(f"{self.path}.parametrizations.{name}.{part}" for part in originals)
+                originals = module.parametrizations[name]._parameters
+                self.made_of[full] = tuple(
+                    f"{self.path}.parametrizations.{name}.{part}" for part in originals
+                )
             self._tensors[key] = self.constant(tensor, full)
         return self._tensors[key]
 
@@ -186,7 +188,9 @@ class Emitter:
             return self.g.constant([float(size)], np.float64)
         known = next((entry for kind, entry in _ARITHMETIC.items() if isinstance(size, kind)), None)
         if known is None:
-            raise CannotCarry(f"the size {size} is an expression that netferry does not compute ({size.func})")
+            raise CannotCarry(
+                f"the size {size} is an expression that netferry does not compute ({size.func})"
+            )
         operator, to_float = known
         parts = [self.size(part) for part in size.args]  # type: ignore[arg-type]
         if to_float or any(part.dtype == np.float64 for part in parts):
@@ -233,7 +237,9 @@ class Emitter:
             return x
         offset = len(sizes) - x.rank
         have = x.dims or ()
-        stays = [axis >= offset and have[axis - offset] == self.dims([size])[0] for axis, size in enumerate(sizes)]
+        stays = [
+            axis >= offset and have[axis - offset] == self.dims([size])[0] for axis, size in enumerate(sizes)
+        ]
         shape = self.shape([1 if kept else size for kept, size in zip(stays, sizes, strict=True)])
         return self.known(self.g.Expand(x, shape), sizes)
 

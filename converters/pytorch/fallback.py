@@ -43,7 +43,9 @@ def export(model: Any, given: Sequence[Example], roads: Sequence[str], reason: s
         try:
             found = _ROADS[road](model, given)
         except Exception as error:
-            failures.append(f"PyTorch's {_TITLES[road]} exporter: {type(error).__name__}: {first_line(error)}")
+            failures.append(
+                f"PyTorch's {_TITLES[road]} exporter: {type(error).__name__}: {first_line(error)}"
+            )
             continue
         note = f"PyTorch's {_TITLES[road]} exporter was used: {reason}"
         return Export(_cleaned(found), road=road, notes=(note,))
@@ -58,7 +60,7 @@ def _torchscript(model: nn.Module, given: Sequence[Example]) -> ir.Model:
         torch.onnx.export(
             model if isinstance(model, torch.jit.ScriptModule) else _Plain(model),
             args,
-            buffer,
+            buffer,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=OPSETS["torchscript"],
             input_names=[example.name for example in given],
@@ -76,9 +78,7 @@ def _dynamo(model: Any, given: Sequence[Example]) -> ir.Model:
     with inference(module), _quiet():
         args = tuple(to_torch(_more_than_one(example), device_of(module)) for example in given)
         outputs = list(named_outputs(module(*args)))
-        free = tuple(
-            dict.fromkeys(example.free, torch.export.Dim.DYNAMIC) or None for example in given
-        )
+        free = tuple(dict.fromkeys(example.free, torch.export.Dim.DYNAMIC) or None for example in given)
         program = torch.onnx.export(
             model if isinstance(model, torch.export.ExportedProgram) else _Plain(model),
             args,
@@ -127,12 +127,16 @@ def _name_axes(model: ir.Model, given: Sequence[Example]) -> None:
     names: dict[str, str] = {}
     for value, example in zip(model.graph.inputs, given, strict=True):
         for axis, name in example.free.items():
-            if value.shape is not None and isinstance(value.shape[axis], ir.SymbolicDim):
-                names[str(value.shape[axis].value)] = name
+            dim = None if value.shape is None else value.shape[axis]
+            if isinstance(dim, ir.SymbolicDim):
+                names[str(dim.value)] = name
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.shape is not None:
             value.shape = ir.Shape(
-                [names.get(str(d.value), d.value) if isinstance(d, ir.SymbolicDim) else d for d in value.shape]
+                [
+                    names.get(str(d.value), d.value) if isinstance(d, ir.SymbolicDim) else d
+                    for d in value.shape
+                ]
             )
 
 

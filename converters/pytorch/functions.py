@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,18 +22,19 @@ from netferry.converters.pytorch.live import numpy_dtype, torch_dtype
 from netferry.converters.pytorch.names import everywhere
 
 Row = Callable[..., Any]
+RowT = TypeVar("RowT", bound=Row)
 
 FUNCTIONS: Table[Any, Row] = Table("torch functions")
 
 INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 
-def row(*functions: Any) -> Callable[[Row], Row]:
+def row(*functions: Any) -> Callable[[RowT], RowT]:
     """Register for torch functions: by name in each of their places, or one as it is."""
     keys: dict[Any, None] = {}
     for function in functions:
         keys |= dict.fromkeys(everywhere(function) if isinstance(function, str) else (function,))
-    return FUNCTIONS.row(*keys)
+    return cast(Callable[[RowT], RowT], FUNCTIONS.row(*keys))
 
 
 # ---- one tensor, element by element ---------------------------------------------------------------
@@ -270,17 +271,6 @@ def softmin(e: Emitter, input: Tensor, dim: int | None = None, *_: Any, **__: An
     return _softmax("Softmax", e, e.g.Neg(e.cast(input, e.dtype)), dim)
 
 
-@row("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout")
-def dropout(
-    e: Emitter, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, **other: Any
-) -> Tensor:
-    if other.get("train", training) and p:
-        raise CannotCarry(
-            "the code drops values in inference too", "Pass training=self.training, or use nn.Dropout"
-        )
-    return input
-
-
 # ---- two tensors ----------------------------------------------------------------------------------
 
 
@@ -371,7 +361,7 @@ def _common_dtype(*operands: Operand) -> np.dtype[Any]:
         torch.empty((1,) * min(x.rank, 1), dtype=torch_dtype(x.dtype)) if isinstance(x, Tensor) else x
         for x in (operand if isinstance(operand, Tensor | int | float) else 1 for operand in operands)
     ]
-    return numpy_dtype(torch.result_type(*shown))
+    return numpy_dtype(torch.result_type(*shown))  # type: ignore[arg-type]
 
 
 for _operator, _names in {
@@ -512,9 +502,7 @@ row("max")(partial(_extreme, "Max"))
 row("min")(partial(_extreme, "Min"))
 
 
-def _place(
-    operator: str, e: Emitter, input: Tensor, dim: int | None = None, keepdim: bool = False
-) -> Tensor:
+def _place(operator: str, e: Emitter, input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     if dim is None:
         input, dim = e.g.Reshape(input, e.g.ints(-1)), 0
     return e.g.op(operator, input, axis=dim, keepdims=int(keepdim))
@@ -555,11 +543,14 @@ def cumsum(e: Emitter, input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 
 @row("topk")
 def topk(
-    e: Emitter, input: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True  # noqa: A002
+    e: Emitter,
+    input: Tensor,
+    k: Any,
+    dim: int = -1,
+    largest: bool = True,
+    sorted: bool = True,  # noqa: A002
 ) -> Sequence[Tensor]:
-    return e.g.ops(
-        "TopK", input, e.size(k), outputs=2, axis=dim, largest=int(largest), sorted=int(sorted)
-    )
+    return e.g.ops("TopK", input, e.size(k), outputs=2, axis=dim, largest=int(largest), sorted=int(sorted))
 
 
 @row("sort")

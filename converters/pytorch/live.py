@@ -136,7 +136,7 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
 def parameter_names(module: nn.Module) -> list[str]:
     """The positional parameters of ``forward`` that have no default."""
     if isinstance(module, torch.jit.ScriptModule):
-        return [argument.name for argument in module.forward.schema.arguments[1:]]
+        return [a.name for a in module.forward.schema.arguments[1:]]  # type: ignore[attr-defined]
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -20,15 +20,17 @@ from netferry.converters.graph.build import Tensor
 from netferry.converters.graph.table import Table
 from netferry.converters.pytorch import functions, spatial, tensors
 from netferry.converters.pytorch.emit import Emitter
-from netferry.converters.pytorch.functions import FUNCTIONS
+from netferry.converters.pytorch.functions import FUNCTIONS, Row, RowT
 from netferry.converters.pytorch.live import to_numpy
 from netferry.converters.signature import Array
 
-Row = Callable[..., Any]
-
 MODULES: Table[type[nn.Module], Row] = Table("PyTorch layers")
 
-row = MODULES.row
+
+def row(*kinds: type[nn.Module]) -> Callable[[RowT], RowT]:
+    """Register for layer classes."""
+    return cast(Callable[[RowT], RowT], MODULES.row(*kinds))
+
 
 # ---- layers that are a function of their attributes -----------------------------------------------
 
@@ -119,7 +121,14 @@ def prelu(e: Emitter, m: nn.PReLU, input: Tensor) -> Tensor:
 
 
 _PADS: dict[str, tuple[type[nn.Module], ...]] = {
-    "constant": (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    "constant": (
+        nn.ConstantPad1d,
+        nn.ConstantPad2d,
+        nn.ConstantPad3d,
+        nn.ZeroPad1d,
+        nn.ZeroPad2d,
+        nn.ZeroPad3d,
+    ),
     "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
     "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
     "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
@@ -224,7 +233,10 @@ def recurrent_layer(e: Emitter, m: nn.RNNBase, input: Tensor, hx: Any = None) ->
     """One ONNX node per layer; the sequence is (time, batch, features) in between."""
     unbatched = input.rank == 2
     if unbatched:
-        input, hx = e.g.Unsqueeze(input, e.g.ints(1)), _map_states(hx, lambda s: e.g.Unsqueeze(s, e.g.ints(1)))
+        input, hx = (
+            e.g.Unsqueeze(input, e.g.ints(1)),
+            _map_states(hx, lambda s: e.g.Unsqueeze(s, e.g.ints(1))),
+        )
     elif m.batch_first:
         input = e.g.transpose(input, layout.batch_second(3))
     states = hx if isinstance(hx, tuple | list) else (hx,)

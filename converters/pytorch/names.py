@@ -24,8 +24,28 @@ def everywhere(name: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def getter(name: str) -> Any:
+    """What reads an attribute of a tensor, as the trace sees it: ``getter("T")`` is called for ``x.T``."""
+    return getattr(torch.Tensor, name).__get__
+
+
 _IN_PLACE_OPERATORS = frozenset(
-    f"__i{name}__" for name in ["add", "sub", "mul", "truediv", "div", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"]
+    f"__i{name}__"
+    for name in [
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "div",
+        "floordiv",
+        "mod",
+        "pow",
+        "and",
+        "or",
+        "xor",
+        "lshift",
+        "rshift",
+    ]
 ) | {"__setitem__"}
 
 

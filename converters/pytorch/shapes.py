@@ -1,11 +1,13 @@
-"""Sizes of what recurrent layers give: their own kernels cannot run with symbolic sizes."""
+"""Sizes of what some layers and functions give: their own kernels cannot run with symbolic sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 
 def _recurrent(module: nn.RNNBase, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
@@ -24,9 +26,37 @@ def _recurrent(module: nn.RNNBase, input: Tensor, hx: Any = None) -> tuple[Tenso
     return output, (state(), state()) if module.mode == "LSTM" else state()
 
 
-SHAPES: Mapping[type[nn.Module], Callable[..., Any]] = {
+def _max_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """As a pool over a plane of one row."""
+
+    def plane(value: Any, row: int) -> tuple[Any, Any]:
+        return row, value[0] if isinstance(value, tuple | list) else value
+
+    stride = kernel_size if stride in (None, [], ()) else stride
+    places = plane(kernel_size, 1), plane(stride, 1), plane(padding, 0), plane(dilation, 1)
+    pool: Any = F.max_pool2d
+    found = pool(input.unsqueeze(-2), *places, ceil_mode, return_indices)
+    return tuple(y.squeeze(-2) for y in found) if return_indices else found.squeeze(-2)
+
+
+def _max_pool1d_layer(m: nn.MaxPool1d, input: Tensor) -> Any:
+    return _max_pool1d(input, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
+
+
+SHAPES: Mapping[Any, Callable[..., Any]] = {
     nn.RNN: _recurrent,
     nn.LSTM: _recurrent,
     nn.GRU: _recurrent,
+    nn.MaxPool1d: _max_pool1d_layer,
+    F.max_pool1d: _max_pool1d,
+    torch.max_pool1d: _max_pool1d,
 }
-"""Layer classes and the rule for what they give."""
+"""Layer classes and functions, and the rule for what they give; a layer's takes the layer first."""

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from sys import _getframe
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import sympy
 import torch
 from sympy.logic.boolalg import BooleanAtom
-from torch._guards import Source
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, SLoc
+from torch._guards import SLoc, Source
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
-Size = int | sympy.Expr
+Size: TypeAlias = int | sympy.Expr
 """A size of a tensor: known, or an expression over the free axes' names."""
 
 _NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
@@ -117,7 +117,9 @@ class Sizes(ShapeEnv):
             self._answers[orig_expr] = answer
         return answer
 
-    def _get_stack_summary(self, is_debug: bool = False, framework_loc: str | None = None) -> tuple[SLoc, str]:
+    def _get_stack_summary(
+        self, is_debug: bool = False, framework_loc: str | None = None
+    ) -> tuple[SLoc, str]:
         """Nothing: ``users_line`` is asked instead, without importing PyTorch's compilers."""
         return SLoc(framework_loc, None), ""
 
@@ -128,7 +130,11 @@ class Sizes(ShapeEnv):
         else:
             condition = sympy.Eq(expr, answer)
         named = self._over_names(condition)
-        harmless = _asserts(line) if not self._depth else isinstance(answer, BooleanAtom) and not _fixes_one(condition)
+        harmless = (
+            _asserts(line)
+            if not self._depth
+            else isinstance(answer, BooleanAtom) and not _fixes_one(condition)
+        )
         fixes = frozenset() if harmless else named.free_symbols
         found = Narrowing(_words(named), frozenset(map(str, fixes)), line)
         if found not in self.narrowings:

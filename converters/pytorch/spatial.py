@@ -16,7 +16,13 @@ from netferry.converters.pytorch.emit import Emitter
 from netferry.converters.pytorch.functions import row
 from netferry.converters.pytorch.sizes import Size
 
-PAD_MODES = {"constant": "constant", "zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+PAD_MODES = {
+    "constant": "constant",
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 """PyTorch's words for how to pad, and ONNX's."""
 
 
@@ -27,9 +33,7 @@ def _each(value: Any, axes: int) -> list[Any]:
     return list(value) * axes if len(value) == 1 else list(value)
 
 
-def batched(
-    e: Emitter, input: Tensor, axes: int, layer: Callable[[Tensor], Tensor]
-) -> Tensor:
+def batched(e: Emitter, input: Tensor, axes: int, layer: Callable[[Tensor], Tensor]) -> Tensor:
     """PyTorch also takes (channels, *space); ONNX wants a batch in front."""
     if input.rank == axes + 2:
         return layer(input)
@@ -229,7 +233,9 @@ def _adaptive_pool(
         return batched(e, input, axes, lambda x: e.g.op(f"Global{operator}", x))
     if have == want:
         return input
-    if not all(isinstance(h, int) and isinstance(w, int) and h % w == 0 for h, w in zip(have, want, strict=True)):
+    if not all(
+        isinstance(h, int) and isinstance(w, int) and h % w == 0 for h, w in zip(have, want, strict=True)
+    ):
         raise CannotCarry(
             f"an adaptive pool from {_shown(have)} to {_shown(want)} has windows of several sizes",
             "Give it input sizes that are multiples of its output sizes",
@@ -320,15 +326,13 @@ def _resize_kind(mode: str, align_corners: bool) -> dict[str, Any]:
 
 @row("pixel_shuffle")
 def pixel_shuffle(e: Emitter, input: Tensor, upscale_factor: int) -> Tensor:
-    return batched(
-        e, input, 2, lambda x: e.g.DepthToSpace(x, blocksize=upscale_factor, mode="CRD")
-    )
+    return batched(e, input, 2, lambda x: e.g.DepthToSpace(x, blocksize=upscale_factor, mode="CRD"))
 
 
 @row("pixel_unshuffle")
 def pixel_unshuffle(e: Emitter, input: Tensor, downscale_factor: int) -> Tensor:
     """(..., c, h r, w r) -> (..., c r r, h, w): the blocks' places vary slowest behind the channels."""
-    *front, c, h, w = e.sizes_of(input)
+    *front, c, _, _ = e.sizes_of(input)
     r, n = downscale_factor, len(front)
     split = e.reshape(input, [*front, c, e.out.dims[-2], r, e.out.dims[-1], r])
     order = [*range(n), n, n + 2, n + 4, n + 1, n + 3]

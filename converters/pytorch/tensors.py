@@ -15,6 +15,7 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import Tensor
 from netferry.converters.pytorch.emit import Emitter, Operand
 from netferry.converters.pytorch.functions import FUNCTIONS, INT64, row
+from netferry.converters.pytorch.names import getter
 from netferry.converters.pytorch.sizes import Size
 from netferry.converters.pytorch.trace import leaves_of
 
@@ -24,15 +25,32 @@ _TO_THE_START = np.iinfo(np.int64).min
 # ---- the same content, seen otherwise -------------------------------------------------------------
 
 
-@row("contiguous", "detach", "clone", "alias", "lift_fresh_copy", "resolve_conj", "resolve_neg", "cpu", "cuda")
+@row(
+    "contiguous", "detach", "clone", "alias", "lift_fresh_copy", "resolve_conj", "resolve_neg", "cpu", "cuda"
+)
 def same(e: Emitter, input: Tensor, *_: Any, **__: Any) -> Tensor:
     return input
 
 
-FUNCTIONS.row(torch.Tensor.data.__get__, torch.Tensor.requires_grad_)(same)
+FUNCTIONS.row(getter("data"), torch.Tensor.requires_grad_)(same)
 
 
-@row("to", "type", "type_as", "float", "double", "half", "bfloat16", "int", "long", "short", "char", "byte", "bool", "_to_copy")
+@row(
+    "to",
+    "type",
+    "type_as",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "int",
+    "long",
+    "short",
+    "char",
+    "byte",
+    "bool",
+    "_to_copy",
+)
 def convert(e: Emitter, input: Tensor, *_: Any, **__: Any) -> Tensor:
     return e.cast(input, e.dtype)
 
@@ -80,12 +98,12 @@ def transpose(e: Emitter, input: Tensor, dim0: int, dim1: int) -> Tensor:
     return e.transpose(input, axes)
 
 
-@row("t", "numpy_T", torch.Tensor.T.__get__)
+@row("t", "numpy_T", getter("T"))
 def reverse_axes(e: Emitter, input: Tensor) -> Tensor:
     return e.transpose(input, range(input.rank)[::-1])
 
 
-@row("adjoint", torch.Tensor.mT.__get__)
+@row("adjoint", getter("mT"))
 def swap_last(e: Emitter, input: Tensor) -> Tensor:
     return transpose(e, input, -2, -1)
 

@@ -15,9 +15,10 @@ from netferry.converters.graph.build import GraphBuilder, Tensor
 from netferry.converters.pytorch import fallback, spatial, tensors  # noqa: F401 - they fill the table
 from netferry.converters.pytorch.emit import Emitter
 from netferry.converters.pytorch.functions import FUNCTIONS, Row
-from netferry.converters.pytorch.live import examples_of, module_of, numpy_dtype
+from netferry.converters.pytorch.live import examples_of, module_of, numpy_dtype, run
 from netferry.converters.pytorch.modules import MODULES
-from netferry.converters.pytorch.trace import Call, Trace, Untraceable, Value, leaves_of, map_structure, trace
+from netferry.converters.pytorch.trace import Call, Trace, Value, leaves_of, map_structure, trace
+from netferry.converters.pytorch.untraceable import Untraceable
 from netferry.converters.signature import Example, TensorSpec
 
 
@@ -37,6 +38,7 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
     try:
         return _direct(module_of(model), given)
     except Untraceable as problem:
+        run(model, [example.array for example in given])  # inputs that do not fit are told as such
         reason, roads = problem.reason, tuple(road for road in problem.roads if road in roads)
     except UnsupportedError as problem:
         problems, reason = problem.problems, "; ".join(_short(found) for found in problem.problems)
@@ -103,7 +105,9 @@ def _freest_trace(module: nn.Module, given: Sequence[Example]) -> tuple[Trace, t
                     received=f"code for which {fixed[symbol]}",
                     remedy=f"Leave '{symbol}' out of dynamic, or change that line",
                 )
-        notes |= {f"'{symbol}' is fixed at the example's size: {found}": None for symbol, found in fixed.items()}
+        notes |= {
+            f"'{symbol}' is fixed at the example's size: {found}": None for symbol, found in fixed.items()
+        }
         given = [_with_fixed(example, fixed) for example in given]
 
 

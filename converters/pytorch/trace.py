@@ -7,6 +7,7 @@ ONNX in it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,36 +19,17 @@ from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules import transformer
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.compositions import COMPOSITIONS
 from netferry.converters.pytorch.live import device_of, first_line, inference, named_outputs, torch_dtype
 from netferry.converters.pytorch.names import torch_function, writes
 from netferry.converters.pytorch.shapes import SHAPES
 from netferry.converters.pytorch.sizes import Narrowing, Size, Sizes, line_of, users_line
+from netferry.converters.pytorch.untraceable import DataDependent, Random, StaleAlias, Untraceable
 from netferry.converters.signature import Example
-
-
-class Untraceable(Exception):  # noqa: N818 - a finding; the exporter decides what becomes of it
-    """The module cannot be traced, and why; ``roads`` are the exporters that may still carry it."""
-
-    roads: tuple[str, ...] = ("torchscript", "dynamo")
-
-    def __init__(self, reason: str, line: str | None = None) -> None:
-        self.reason = f"{reason} ({line})" if line else reason
-        super().__init__(self.reason)
-
-
-class DataDependent(Untraceable):
-    """The code looks at a tensor's values: every exporter would keep one branch in silence."""
-
-    roads = ()
-
-
-class StaleAlias(Untraceable):
-    """A tensor is read after a view of it was written: the TorchScript exporter gets this wrong in silence."""
-
-    roads = ("dynamo",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +77,8 @@ def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn
             stack.enter_context(inference(module))
             stack.enter_context(patch.object(nn.Module, "__call__", recorder.call_of_modules()))
             stack.enter_context(patch.object(transformer, "_detect_is_causal_mask", _only_if_told))
+            stack.enter_context(patch.object(torch.backends.opt_einsum, "enabled", False))
+            stack.enter_context(_hushed())
             stack.enter_context(recorder)
             result = module(*inputs)
     except Untraceable:
@@ -108,6 +92,18 @@ def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn
         tuple(_needed(recorder.calls, outputs.values())),
         tuple(recorder.sizes.narrowings),
     )
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """PyTorch logs what its fake tensors cannot do; here that is a finding and no message."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def map_structure(function: Callable[[Any], Any], item: Any) -> Any:
@@ -134,9 +130,35 @@ def leaves_of(item: Any, kind: Any) -> list[Any]:
 
 _LOOKS_AT_VALUES = frozenset(
     getattr(Tensor, name)
-    for name in ["__bool__", "__int__", "__float__", "__complex__", "__index__", "__contains__", "item", "tolist", "is_nonzero"]
-) | {torch.is_nonzero, torch.equal, torch.allclose, Tensor.equal, Tensor.allclose, Tensor.numpy, Tensor.__array__}
+    for name in [
+        "__bool__",
+        "__int__",
+        "__float__",
+        "__complex__",
+        "__index__",
+        "__contains__",
+        "item",
+        "tolist",
+        "is_nonzero",
+    ]
+) | {
+    torch.is_nonzero,
+    torch.equal,
+    torch.allclose,
+    Tensor.equal,
+    Tensor.allclose,
+    Tensor.numpy,
+    Tensor.__array__,
+}
 """Functions that carry a tensor's content into Python."""
+
+
+_DRAWS = frozenset(
+    ["bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal", "poisson"]
+    + ["rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random", "randperm"]
+    + ["gumbel_softmax", "rrelu_with_noise", "uniform"]
+)
+"""Names of functions that draw random numbers."""
 
 
 class _Recorder(TorchFunctionMode):
@@ -164,13 +186,21 @@ class _Recorder(TorchFunctionMode):
 
     def inputs(self, given: Sequence[Example], device: torch.device) -> list[Tensor]:
         """A fake tensor per example; free axes of one name have one symbol."""
-        free: dict[str, Any] = {}
+        free: dict[str, tuple[int, torch.SymInt]] = {}
         fakes = []
         for example in given:
             shape: list[Any] = list(example.array.shape)
             for axis, name in example.free.items():
-                shape[axis] = free.setdefault(name, None) or self.sizes.free(name, shape[axis])
-                free[name] = shape[axis]
+                if name not in free:
+                    free[name] = shape[axis], self.sizes.free(name, shape[axis])
+                size, shape[axis] = free[name]
+                if size != example.array.shape[axis]:
+                    raise UsageError(
+                        f"the examples give the size '{name}' two values",
+                        where=f"input '{example.name}', axis {axis}",
+                        expected=size,
+                        received=example.array.shape[axis],
+                    )
             dtype = torch_dtype(example.array.dtype)
             with self._fake:
                 fake = torch.empty(shape, dtype=dtype, device=device)
@@ -227,7 +257,9 @@ class _Recorder(TorchFunctionMode):
             with self.sizes.kernels(), self:
                 return COMPOSITIONS[func](*args, **kwargs)
         tensors = leaves_of((args, kwargs), Tensor)
-        traced = any([self._is_traced(tensor) for tensor in tensors])
+        traced = any({self._is_traced(tensor) for tensor in tensors})  # each is looked at: one may be stale
+        if getattr(func, "__name__", "").removesuffix("_") in _DRAWS:
+            raise Random(f"'{func.__name__}' draws random numbers", users_line())
         if traced and func in _LOOKS_AT_VALUES:
             raise DataDependent("the code looks at a tensor's values", users_line())
         if func is Tensor.__setitem__ and traced:
@@ -235,7 +267,7 @@ class _Recorder(TorchFunctionMode):
         with self.sizes.kernels():
             if not traced and not leaves_of((args, kwargs), torch.SymInt):
                 return self._constant(func, tensors, args, kwargs)
-            return self._record(func, func, args, kwargs)
+            return self._record(func, SHAPES.get(func, func), args, kwargs)
 
     def _constant(self, func: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         """Call with what is known now; what comes of it is a constant of the model."""
@@ -246,13 +278,18 @@ class _Recorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         if not torch.equal(before, torch.random.get_rng_state()):
             torch.random.set_rng_state(before)
-            raise Untraceable(f"'{name}' draws random numbers", users_line())
+            raise Random(f"'{name}' draws random numbers", users_line())
         inputs = set(map(_storage, tensors))
         self._made.update((_storage(t), t) for t in leaves_of(result, Tensor) if _storage(t) not in inputs)
         return result
 
     def _record(
-        self, target: Any, function: Callable[..., Any], args: Any, kwargs: Any, module: nn.Module | None = None
+        self,
+        target: Any,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        module: nn.Module | None = None,
     ) -> Any:
         """Call over fake tensors and write it down; whatever it wrote into is a new value from now on."""
         given, given_kwargs = map_structure(self._argument, (args, kwargs))
@@ -260,7 +297,9 @@ class _Recorder(TorchFunctionMode):
         versions = [self._seen(tensor)._version for tensor in tensors]
         with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
             result = function(*map_structure(self._stood_in, args), **map_structure(self._stood_in, kwargs))
-        written = [t for t, version in zip(tensors, versions, strict=True) if self._seen(t)._version != version]
+        written = [
+            t for t, version in zip(tensors, versions, strict=True) if self._seen(t)._version != version
+        ]
         outputs = leaves_of(result, Tensor)
         if not outputs and not written:
             return result
@@ -335,7 +374,8 @@ class _Recorder(TorchFunctionMode):
         if hooked:
             return None
         kinds = (kind for kind in type(module).__mro__ if kind in self._leaves)
-        return next((kind for kind in kinds if type(module).forward is kind.forward), None)
+        own = getattr(type(module), "forward", None)
+        return next((kind for kind in kinds if getattr(kind, "forward", None) is own), None)
 
     @contextmanager
     def _inside(self, module: nn.Module) -> Iterator[None]:
@@ -366,13 +406,16 @@ def _forward_of(
     if key in SHAPES:
         return lambda *args, **kwargs: SHAPES[key](module, *args, **kwargs)
 
+    parametrized: Any = module.parametrizations if parametrize.is_parametrized(module) else ()
+    computed = {name: stood_in(getattr(module, name)) for name in parametrized}
+
     def forward(*args: Any, **kwargs: Any) -> Any:
-        parameters, buffers = module._parameters, module._buffers
-        module._parameters, module._buffers = map_structure(stood_in, (dict(parameters), dict(buffers)))
-        try:
+        with ExitStack() as stack:
+            for own in (module._parameters, module._buffers):
+                stack.enter_context(patch.dict(own, map_structure(stood_in, own)))
+            for name, weight in computed.items():
+                stack.enter_context(patch.object(type(module), name, weight))
             return module.forward(*args, **kwargs)
-        finally:
-            module._parameters, module._buffers = parameters, buffers
 
     return forward
 
@@ -408,4 +451,4 @@ def _stale() -> StaleAlias:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

@@ -1,0 +1,31 @@
+"""What keeps a module from being traced; the exporter decides what becomes of it."""
+
+from __future__ import annotations
+
+
+class Untraceable(Exception):  # noqa: N818 - a finding
+    """The module cannot be traced, and why; ``roads`` are the exporters that may still carry it."""
+
+    roads: tuple[str, ...] = ("torchscript", "dynamo")
+
+    def __init__(self, reason: str, line: str | None = None) -> None:
+        self.reason = f"{reason} ({line})" if line else reason
+        super().__init__(self.reason)
+
+
+class DataDependent(Untraceable):
+    """The code looks at a tensor's values: every exporter would keep one branch in silence."""
+
+    roads = ()
+
+
+class StaleAlias(Untraceable):
+    """A tensor is read after a view of it was written: the TorchScript exporter gets this wrong in silence."""
+
+    roads = ("dynamo",)
+
+
+class Random(Untraceable):
+    """The code draws random numbers: what it gives in inference cannot be compared with anything."""
+
+    roads = ()

@@ -1,0 +1,85 @@
+"""Write the tables of README.md from the code and from a run of the matrix.
+
+    python scripts/make_tables.py                                 what is carried
+    python scripts/make_tables.py netferry-demo/matrix.json       and the matrix of that run
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def rows() -> Mapping[str, list[str]]:
+    """The names of everything that has a row, by framework and kind."""
+    import netferry.converters.mxnet.to_onnx
+    import netferry.converters.pytorch.to_onnx
+    import netferry.converters.tensorflow.to_onnx  # noqa: F401 - fills the tables
+    from netferry.converters.mxnet.rows import ROWS as mxnet
+    from netferry.converters.pytorch.functions import FUNCTIONS as functions
+    from netferry.converters.pytorch.modules import MODULES as modules
+    from netferry.converters.tensorflow.pen import ACTIVATIONS as activations
+    from netferry.converters.tensorflow.pen import ROWS as keras
+
+    layers = [key for key in keras if ".layers." in key.__module__]
+    return {
+        "PyTorch layers": _names(modules),
+        "PyTorch functions": _names(functions),
+        "Keras layers": _names(layers),
+        "Keras operations": _names(key for key in keras if key not in layers),
+        "Keras activations": _names(activations),
+        "MXNet operators": _names(mxnet),
+    }
+
+
+def _names(keys: Iterable[Any]) -> list[str]:
+    """Names as a person writes them; one that only an implementation has is left out."""
+    names = {key if isinstance(key, str) else getattr(key, "__name__", str(key)) for key in keys}
+    return sorted((name for name in names if name.isidentifier()), key=str.lower)
+
+
+def carried() -> str:
+    """Each kind with its count, the names folded away."""
+    blocks = [
+        f"<details><summary>{len(names)} {kind}</summary>\n\n{', '.join(f'`{name}`' for name in names)}\n\n</details>"
+        for kind, names in rows().items()
+    ]
+    return "\n".join(blocks)
+
+
+def matrix(document: Mapping[str, Any]) -> str:
+    """Models down, sources across: verdict and worst error of each cell."""
+    cells = document["cells"]
+    sources = list(dict.fromkeys(cell["source"] for cell in cells))
+    lines = [
+        "| model | " + " | ".join(f"{source} -> onnx" for source in sources) + " |",
+        "|---" * (len(sources) + 1) + "|",
+    ]
+    for model in dict.fromkeys(cell["model"] for cell in cells):
+        found = {cell["source"]: cell for cell in cells if cell["model"] == model}
+        words = (f"{found[s]['status']} {found[s]['max_rel']:.1e}" if s in found else "-" for s in sources)
+        lines.append(f"| `{model}` | " + " | ".join(words) + " |")
+    return "\n".join(lines)
+
+
+def put(text: str, marker: str, content: str) -> str:
+    """Replace what stands between ``<!-- marker -->`` and ``<!-- /marker -->``."""
+    pattern = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
+
+
+def main() -> None:
+    text = put(README.read_text(encoding="utf-8"), "rows", carried())
+    if len(sys.argv) > 1:
+        text = put(text, "matrix", matrix(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

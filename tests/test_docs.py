@@ -1,0 +1,50 @@
+"""What the documents say is what the code holds."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+PLACES = "|".join(rf"(?<![\w.])/{folder}/" for folder in ("home", "root", "work"))
+"""Folders of some machine, written so that this line is not one."""
+
+
+def test_the_readmes_table_of_rows_is_fresh() -> None:
+    """``python scripts/make_tables.py`` makes it so."""
+    tables = runpy.run_path(str(ROOT / "scripts" / "make_tables.py"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables["put"](readme, "rows", tables["carried"]()) == readme
+
+
+def test_every_command_and_exit_code_is_documented() -> None:
+    from netferry.converters import errors
+
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for command in ("convert", "verify", "run", "inspect", "zoo list", "doctor", "demo"):
+        assert f"netferry {command}" in page
+    family = {cls.exit_code for cls in vars(errors).values() if hasattr(cls, "exit_code")}
+    for code in {0, 1, 130} | family:
+        assert f"| {code} |" in page
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_contributing_is_short() -> None:
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) < 50
+
+
+def test_no_machine_path_stands_in_the_project() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".md", ".toml", ".txt", ""}:
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(PLACES, text), name
