@@ -70,12 +70,15 @@ def named(name: str) -> Framework:
 
 
 def of(model: object) -> Framework:
-    """The framework that a model in memory belongs to; nothing is imported to find out."""
-    modules = {f"{cls.__module__}." for cls in type(model).__mro__}
-    for framework in FRAMEWORKS.values():
-        inside = any(module.startswith(f"{root}.") for module in modules for root in framework.roots)
-        if inside and framework.live.accepts(model):
-            return framework
+    """The framework that a model in memory belongs to; nothing is imported to find out.
+
+    The class nearest to the model's own decides: a Keras model that runs on PyTorch is a Keras model.
+    """
+    for cls in type(model).__mro__:
+        for framework in FRAMEWORKS.values():
+            inside = any(f"{cls.__module__}.".startswith(f"{root}.") for root in framework.roots)
+            if inside and framework.live.accepts(model):
+                return framework
     raise RefusedError(
         "this is not a model that netferry knows",
         expected="a path, a torch.nn.Module, a keras.Model, a gluon block, or an onnx.ModelProto",

@@ -1,7 +1,7 @@
 """Measure what netferry promises about speed: each figure beside its yardstick, interleaved, medians.
 
-    python scripts/bench.py              every benchmark
-    python scripts/bench.py start        only those whose name holds the word
+python scripts/bench.py              every benchmark
+python scripts/bench.py start        only those whose name holds the word
 """
 
 from __future__ import annotations

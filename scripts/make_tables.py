@@ -1,7 +1,7 @@
 """Write the tables of README.md from the code and from a run of the matrix.
 
-    python scripts/make_tables.py                                 what is carried
-    python scripts/make_tables.py netferry-demo/matrix.json       and the matrix of that run
+python scripts/make_tables.py                                 what is carried
+python scripts/make_tables.py netferry-demo/matrix.json       and the matrix of that run
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ def rows() -> Mapping[str, list[str]]:
     import netferry.converters.mxnet.to_onnx
     import netferry.converters.pytorch.to_onnx
     import netferry.converters.tensorflow.to_onnx  # noqa: F401 - fills the tables
-    from netferry.converters.mxnet.rows import ROWS as mxnet
-    from netferry.converters.pytorch.functions import FUNCTIONS as functions
-    from netferry.converters.pytorch.modules import MODULES as modules
-    from netferry.converters.tensorflow.pen import ACTIVATIONS as activations
-    from netferry.converters.tensorflow.pen import ROWS as keras
+    from netferry.converters.mxnet import rows as mxnet
+    from netferry.converters.pytorch import functions, modules
+    from netferry.converters.tensorflow import pen
 
-    layers = [key for key in keras if ".layers." in key.__module__]
+    layers = [key for key in pen.ROWS if ".layers." in key.__module__]
     return {
-        "PyTorch layers": _names(modules),
-        "PyTorch functions": _names(functions),
+        "PyTorch layers": _names(modules.MODULES),
+        "PyTorch functions": _names(functions.FUNCTIONS),
         "Keras layers": _names(layers),
-        "Keras operations": _names(key for key in keras if key not in layers),
-        "Keras activations": _names(activations),
-        "MXNet operators": _names(mxnet),
+        "Keras operations": _names(key for key in pen.ROWS if key not in layers),
+        "Keras activations": _names(pen.ACTIVATIONS),
+        "MXNet operators": _names(mxnet.ROWS),
     }
 
 
 def _names(keys: Iterable[Any]) -> list[str]:
-    """Names as a person writes them; one that only an implementation has is left out."""
+    """Names as a person writes them; those that only an implementation has are left out."""
     names = {key if isinstance(key, str) else getattr(key, "__name__", str(key)) for key in keys}
-    return sorted((name for name in names if name.isidentifier()), key=str.lower)
+    return sorted(
+        (name for name in names if name.isidentifier() and not name.startswith("__")), key=str.lower
+    )
 
 
 def carried() -> str:

@@ -13,6 +13,7 @@ from onnx import helper
 import netferry
 from netferry.converters.signature import Example, Signature, TensorSpec
 from netferry.validation.inputs import samples
+from netferry.validation.metrics import compare
 
 
 def two_outputs(names: tuple[str, str]) -> onnx.ModelProto:
@@ -73,6 +74,15 @@ KNOWN = {
 def test_every_pair_gets_its_verdict(name: str) -> None:
     a, b, verdict = KNOWN[name]
     assert netferry.verify(a, b).status == verdict
+
+
+def test_a_sigmoid_near_zero_is_held_to_the_rounding_of_its_usual_scale() -> None:
+    """onnxruntime's sigmoid is right to one rounding of 1; where it is 1e-5 that is a thousandth of it."""
+    usual, small = (compare(np.float32([x]), np.float32([x + 6e-8])) for x in (0.5, 1e-5))
+    assert usual.status == "passed"
+    assert small.status == "failed"
+    assert small.seen_from(0.5).status == "passed"
+    assert compare(np.float32([1e-5]), np.float32([1.1e-5])).seen_from(0.5).status == "failed"
 
 
 def test_gelu_forms_are_told_apart() -> None:

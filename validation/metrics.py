@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from netferry.converters.signature import Array
@@ -24,6 +25,10 @@ RELATIVE_TO_SCALE: Mapping[str, float] = {
 }
 """The largest error, relative to the largest value of the output, that is called rounding."""
 
+ROUNDINGS = 4
+"""Errors below this many roundings of the output's usual largest value are rounding at any rate: a sigmoid that
+comes near zero has an error of the size of float32's rounding at one, not at its own small value."""
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -35,15 +40,30 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One output compared: errors absolute, relative to the output's scale, and in units in the last place."""
+    """One output compared: errors absolute, relative to the output's scale, and in units in the last place.
+
+    ``scale`` is the largest value of the source's output, ``limit`` the largest error that rounding explains,
+    ``roundoff`` the unit roundoff of the output's dtype; they are None where no floats were compared.
+    """
 
     status: str
     reason: str = ""
     elements: int = 0
+    scale: float | None = None
+    roundoff: float | None = None
+    limit: float | None = None
     max_abs: float | None = None
     max_rel: float | None = None
     max_ulp: float | None = None
     top1: float | None = None
+
+    def seen_from(self, usual: float) -> Comparison:
+        """The same comparison, once the output's ``usual`` scale (the median over all samples) is known."""
+        if self.scale is None or self.limit is None or self.max_abs is None or self.roundoff is None:
+            return self
+        scale, limit = max(self.scale, usual), max(self.limit, ROUNDINGS * self.roundoff * usual)
+        seen = replace(self, max_rel=self.max_abs / scale if scale else self.max_rel, limit=limit)
+        return _held_to_limit(seen)
 
     def __or__(self, other: Comparison) -> Comparison:
         """Both together: a difference outranks what was not checked, which outranks equality."""
@@ -52,6 +72,8 @@ class Comparison:
         return replace(
             worse,
             elements=self.elements + other.elements,
+            scale=_largest(self.scale, other.scale),
+            limit=_largest(self.limit, other.limit),
             max_abs=_largest(self.max_abs, other.max_abs),
             max_rel=_largest(self.max_rel, other.max_rel),
             max_ulp=_largest(self.max_ulp, other.max_ulp),
@@ -97,18 +119,36 @@ def _compare_floats(a: Array, b: Array, tolerance: Tolerance | None) -> Comparis
         return Comparison(NOT_CHECKED, "no value of the output is finite", elements=a.size)
     x, y = wide_a[finite], wide_b[finite]
     error = np.abs(x - y)
-    scale = float(np.abs(x).max())
-    worst = float(error.max())
+    scale, worst = float(np.abs(x).max()), float(error.max())
     measured = Comparison(
         PASSED,
         elements=a.size,
+        scale=scale,
+        roundoff=_epsilon(a.dtype) / 2,
         max_abs=worst,
         max_rel=worst / scale if scale else (0.0 if worst == 0 else float("inf")),
         max_ulp=float((error / _spacing(x, a.dtype)).max()),
         top1=_top1(wide_a, wide_b),
     )
-    problem = _beyond(error, x, y, a.dtype, tolerance)
-    return replace(measured, status=FAILED, reason=problem) if problem else measured
+    if tolerance is not None:
+        return _held_to_tolerance(measured, error, np.minimum(np.abs(x), np.abs(y)), tolerance)
+    limit = RELATIVE_TO_SCALE[a.dtype.name] * min(scale, float(np.abs(y).max()))
+    return _held_to_limit(replace(measured, limit=limit))
+
+
+def _held_to_tolerance(measured: Comparison, error: Array, size: Array, tolerance: Tolerance) -> Comparison:
+    outside = int((error > tolerance.atol + tolerance.rtol * size).sum())
+    reason = f"{outside} of {error.size} values are outside rtol and atol"
+    return replace(measured, status=FAILED, reason=reason) if outside else measured
+
+
+def _held_to_limit(measured: Comparison) -> Comparison:
+    assert measured.max_abs is not None
+    assert measured.limit is not None
+    if measured.max_abs <= measured.limit:
+        return replace(measured, status=PASSED, reason="")
+    reason = f"an error of {measured.max_abs:.3g}, where rounding explains {measured.limit:.3g}"
+    return replace(measured, status=FAILED, reason=reason)
 
 
 def _not_finite_alike(a: Array, b: Array) -> str:
@@ -120,25 +160,16 @@ def _not_finite_alike(a: Array, b: Array) -> str:
     return ""
 
 
-def _beyond(error: Array, x: Array, y: Array, dtype: np.dtype[Any], tolerance: Tolerance | None) -> str:
-    """Why the error is more than rounding, or nothing."""
-    if tolerance is not None:
-        limit = tolerance.atol + tolerance.rtol * np.minimum(np.abs(x), np.abs(y))
-        outside = int((error > limit).sum())
-        return f"{outside} of {x.size} values are outside rtol and atol" if outside else ""
-    limit = RELATIVE_TO_SCALE[dtype.name] * min(np.abs(x).max(), np.abs(y).max())
-    if error.max() > limit:
-        return f"an error of {error.max():.3g}, where rounding explains {limit:.3g}"
-    return ""
-
-
 def _spacing(x: Array, dtype: np.dtype[Any]) -> Array:
     """The distance from each value to the next one that ``dtype`` can hold."""
-    import ml_dtypes
+    smallest = float(ml_dtypes.finfo(dtype).smallest_normal)
+    exponent = np.floor(np.log2(np.maximum(np.abs(x), smallest)))
+    return np.asarray(np.exp2(exponent) * _epsilon(dtype))
 
-    info = ml_dtypes.finfo(dtype)
-    exponent = np.floor(np.log2(np.maximum(np.abs(x), float(info.smallest_normal))))
-    return np.asarray(np.exp2(exponent) * float(info.eps))
+
+def _epsilon(dtype: np.dtype[Any]) -> float:
+    """The distance from one to the next larger value."""
+    return float(ml_dtypes.finfo(dtype).eps)
 
 
 def _top1(a: Array, b: Array) -> float | None:

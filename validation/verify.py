@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -17,34 +20,37 @@ from netferry.validation.report import OutputVerdict, Report, versions
 
 @dataclass
 class _Record:
-    """What is known of one output so far."""
+    """What is known of one output so far: each sample's comparison, and whether the output ever moves."""
 
-    verdict: Comparison | None = None
-    worst: str = ""
+    comparisons: list[tuple[str, Comparison]] = field(default_factory=list)
     seen: dict[tuple[int, ...], Array] = field(default_factory=dict)
     moved: bool = False
     varied: bool = False
 
     def add(self, sample: Sample, a: Array, one: Comparison) -> None:
-        larger = self.verdict is None or (one.max_rel or 0.0) > (self.verdict.max_rel or 0.0)
-        if larger or (one.status == FAILED and self.verdict and self.verdict.status != FAILED):
-            self.worst = sample.label
-        self.verdict = one if self.verdict is None else self.verdict | one
+        self.comparisons.append((sample.label, one))
         before = self.seen.setdefault(a.shape, a)
         self.moved |= not np.array_equal(before, a, equal_nan=a.dtype.kind == "f")
         self.varied |= a.size > 0 and not _all_equal(a)
 
-    def close(self, samples_run: int) -> Comparison:
-        """The verdict, brought down to ``not_checked`` where equality proves nothing."""
-        assert self.verdict is not None
-        if self.verdict.status != PASSED:
-            return self.verdict
-        why = ""
+    def close(self, name: str) -> OutputVerdict:
+        """All samples together, brought down to ``not_checked`` where equality proves nothing."""
+        scales = [one.scale for _, one in self.comparisons if one.scale is not None]
+        usual = statistics.median(scales) if scales else 0.0
+        judged = [(label, one.seen_from(usual)) for label, one in self.comparisons]
+        whole = reduce(or_, (one for _, one in judged))
+        label, _ = max(judged, key=lambda pair: (pair[1].status == FAILED, pair[1].max_rel or 0.0))
+        why = self._proves_nothing()
+        if why and whole.status == PASSED:
+            whole |= Comparison(NOT_CHECKED, why)
+        return OutputVerdict(name, whole, label)
+
+    def _proves_nothing(self) -> str:
         if not self.moved and not self.varied:
-            why = "the output is constant"
-        elif not self.moved and samples_run > len(self.seen):
-            why = "the output does not depend on the input"
-        return self.verdict | Comparison(NOT_CHECKED, why) if why else self.verdict
+            return "the output is constant"
+        if not self.moved and len(self.comparisons) > len(self.seen):
+            return "the output does not depend on the input"
+        return ""
 
 
 def verify(
@@ -114,9 +120,7 @@ def _compare_all(
             records.setdefault(name, _Record()).add(sample, left.get(name, np.empty(0)), one)
     return replace(
         report,
-        outputs=tuple(
-            OutputVerdict(name, record.close(len(labels)), record.worst) for name, record in records.items()
-        ),
+        outputs=tuple(record.close(name) for name, record in records.items()),
         samples=tuple(labels),
         notes=tuple(notes),
         reason="" if labels else "the source ran on none of the inputs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -39,6 +40,7 @@ def import_mxnet() -> Any:
             setattr(np, name, _dropped)
     if sys.version_info >= (3, 12) and find_spec("distutils") is None:
         _stub_distutils()
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # else every bound graph is announced on stderr
     try:
         import mxnet
     except (ImportError, OSError, AttributeError) as error:

@@ -149,7 +149,7 @@ def _multi_head_attention(
     if add_zero_attn:
         k, v = (F.pad(x, (0, 0, 0, 0, 0, 1)) for x in (k, v))
     mask = _merged_mask(q, k, attn_mask, key_padding_mask, num_heads)
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3) for x in (q, k, v))
+    q, k, v = (x.view(x.size(0), x.size(1), num_heads, -1).permute(1, 2, 0, 3) for x in (q, k, v))
     if need_weights:
         scores = q @ k.transpose(-2, -1) * q.size(-1) ** -0.5
         weights_seen = (scores if mask is None else scores + mask).softmax(-1)
@@ -170,7 +170,7 @@ def _merged_mask(
     masks = []
     if attention is not None:
         full = F.pad(_additive(attention, q.dtype), (0, grown)) if grown else _additive(attention, q.dtype)
-        masks.append(full if full.dim() == 2 else full.unflatten(0, (-1, heads)))
+        masks.append(full if full.dim() == 2 else full.view(-1, heads, full.size(1), full.size(2)))
     if padding is not None:
         full = F.pad(_additive(padding, q.dtype), (0, grown)) if grown else _additive(padding, q.dtype)
         masks.append(full[:, None, None, :])
@@ -258,13 +258,22 @@ def _std_mean(
 
 @_composed("normalize")
 def _normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
-    return input / input.norm(p, dim, keepdim=True).clamp_min(eps)
+    length: Tensor = input.norm(p, dim, keepdim=True)
+    return input / length.clamp_min(eps)
+
+
+@_composed(torch._weight_norm)
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g v / |v|, the norm taken over all axes but ``dim``; -1 stands for none."""
+    axes = [axis for axis in range(v.dim()) if axis != dim]
+    length: Tensor = v.norm(2, axes, keepdim=True)
+    return v * (g / length)
 
 
 @_composed("cosine_similarity")
 def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    lengths = (x.norm(2, dim, keepdim=True).clamp_min(eps) for x in (x1, x2))
-    return (x1 / next(lengths) * (x2 / next(lengths))).sum(dim)
+    first, second = (_normalize(x, 2, dim, eps) for x in (x1, x2))
+    return (first * second).sum(dim)
 
 
 @_composed("glu")
@@ -286,6 +295,49 @@ def _add_product(input: Tensor, left: Tensor, right: Tensor, *, beta: float = 1,
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 
+@_composed("lstm_cell")
+def _lstm_cell(
+    input: Tensor,
+    hx: Sequence[Tensor],
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Gates stand in the order input, forget, cell, output."""
+    i, f, g, o = (F.linear(input, w_ih, b_ih) + F.linear(hx[0], w_hh, b_hh)).chunk(4, -1)
+    c = f.sigmoid() * hx[1] + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+@_composed("gru_cell")
+def _gru_cell(
+    input: Tensor,
+    hx: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor:
+    """Gates stand in the order reset, update, new; the reset comes behind the product."""
+    r, z, n = F.linear(input, w_ih, b_ih).chunk(3, -1)
+    hr, hz, hn = F.linear(hx, w_hh, b_hh).chunk(3, -1)
+    update, new = (z + hz).sigmoid(), (n + (r + hr).sigmoid() * hn).tanh()
+    return (hx - new) * update + new
+
+
+@_composed("rnn_tanh_cell")
+def _rnn_tanh_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, *biases: Tensor | None) -> Tensor:
+    b_ih, b_hh = biases or (None, None)
+    return (F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh)).tanh()
+
+
+@_composed("rnn_relu_cell")
+def _rnn_relu_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, *biases: Tensor | None) -> Tensor:
+    b_ih, b_hh = biases or (None, None)
+    return (F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh)).relu()
+
+
 @_composed("addcmul")
 def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     return input + (tensor1 * tensor2 if value == 1 else tensor1 * tensor2 * value)
@@ -298,7 +350,8 @@ def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 
 
 @_composed("lerp")
 def _lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
-    return input + weight * (end - input)
+    step: Tensor = weight * (end - input)
+    return input + step
 
 
 @_composed("unbind")

@@ -17,9 +17,9 @@ from torch.utils._sympy import functions as symbolic
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph import layout
 from netferry.converters.graph.build import GraphBuilder, Tensor
+from netferry.converters.pytorch.calls import Call, Value, leaves_of
 from netferry.converters.pytorch.live import numpy_dtype, to_numpy
 from netferry.converters.pytorch.sizes import Size
-from netferry.converters.pytorch.trace import Call, Value, leaves_of
 from netferry.converters.signature import Dim
 
 Scalar: TypeAlias = int | float | bool | sympy.Expr
@@ -38,6 +38,7 @@ class Emitter:
         self.path = ""
         self.outs: list[Value] = []
         self.made_of: dict[str, tuple[str, ...]] = {}
+        self.notes: list[str] = []
         self._tied = _tied(calls)
         self._names: dict[int, str] = {}
         for name, tensor in (*root.named_parameters(), *root.named_buffers()):
@@ -82,7 +83,8 @@ class Emitter:
                 return None
             full = f"{self.path}.{name}" if self.path else name
             if parametrize.is_parametrized(module, name):
-                originals = module.parametrizations[name]._parameters
+                parts: Any = module.parametrizations
+                originals = parts[name]._parameters
                 self.made_of[full] = tuple(
                     f"{self.path}.parametrizations.{name}.{part}" for part in originals
                 )
@@ -163,7 +165,7 @@ class Emitter:
     def shape(self, sizes: Sequence[Size]) -> Tensor:
         """Sizes as a 1-D tensor: a constant, or computed when the model runs."""
         if all(isinstance(size, int) for size in sizes):
-            return self.g.ints(*sizes)  # type: ignore[arg-type]
+            return self.g.ints(*sizes)
         parts = [self.size(size) for size in sizes]
         return parts[0] if len(parts) == 1 else self.g.Concat(*parts, axis=0)
 
@@ -184,6 +186,8 @@ class Emitter:
     def _computed(self, size: sympy.Expr) -> Tensor:
         if isinstance(size, sympy.Integer):
             return self.g.ints(int(size))
+        if isinstance(size, symbolic.FloorDiv) and not size.args[0].is_nonnegative:
+            return self._floored(*map(self.size, size.args))
         if size.is_number:
             return self.g.constant([float(size)], np.float64)
         known = next((entry for kind, entry in _ARITHMETIC.items() if isinstance(size, kind)), None)
@@ -192,13 +196,17 @@ class Emitter:
                 f"the size {size} is an expression that netferry does not compute ({size.func})"
             )
         operator, to_float = known
-        parts = [self.size(part) for part in size.args]  # type: ignore[arg-type]
+        parts = [self.size(part) for part in size.args]
         if to_float or any(part.dtype == np.float64 for part in parts):
             parts = [self.cast(part, np.dtype(np.float64)) for part in parts]
         result = parts[0]
         for part in parts[1:]:
             result = self.g.op(operator, result, part)
         return result
+
+    def _floored(self, x: Tensor, y: Tensor) -> Tensor:
+        """Division that rounds down: ONNX's rounds towards zero, but its Mod has the divisor's sign."""
+        return self.g.Div(self.g.Sub(x, self.g.Mod(x, y)), y)
 
     # ---- what many rows need --------------------------------------------------------------------
 
@@ -251,7 +259,7 @@ class Emitter:
 _ARITHMETIC: Mapping[Any, tuple[str, bool]] = {
     sympy.Add: ("Add", False),
     sympy.Mul: ("Mul", False),
-    symbolic.FloorDiv: ("Div", False),  # of sizes, which are not negative: truncation is the floor
+    symbolic.FloorDiv: ("Div", False),
     symbolic.CleanDiv: ("Div", False),
     symbolic.PythonMod: ("Mod", False),
     symbolic.Mod: ("Mod", False),

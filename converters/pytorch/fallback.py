@@ -6,6 +6,8 @@ import contextlib
 import io
 import logging
 import os
+import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -43,13 +45,18 @@ def export(model: Any, given: Sequence[Example], roads: Sequence[str], reason: s
         try:
             found = _ROADS[road](model, given)
         except Exception as error:
-            failures.append(
-                f"PyTorch's {_TITLES[road]} exporter: {type(error).__name__}: {first_line(error)}"
-            )
+            failures.append(f"PyTorch's {_TITLES[road]} exporter: {_root(error)}")
             continue
         note = f"PyTorch's {_TITLES[road]} exporter was used: {reason}"
         return Export(_cleaned(found), road=road, notes=(note,))
-    raise Failed("; ".join(failures) or "PyTorch's exporters would keep one branch in silence")
+    raise Failed("; ".join(failures) or "An exporter would keep what this one run did, in silence")
+
+
+def _root(error: BaseException) -> str:
+    """What went wrong first, in one line without colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {re.sub(chr(27) + r'[[][0-9;]*m', '', first_line(error))}"
 
 
 def _torchscript(model: nn.Module, given: Sequence[Example]) -> ir.Model:
@@ -163,13 +170,29 @@ def _cleaned(model: ir.Model) -> ir.Model:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters print and warn; what they have to say is in their result or in their error."""
+    """The exporters print, also from C++; what they have to say is in their result or in their error."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
+    with warnings.catch_warnings(), _nowhere(1), _nowhere(2):
         warnings.simplefilter("ignore")
-        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-            try:
-                yield
-            finally:
-                logging.disable(level)
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+@contextlib.contextmanager
+def _nowhere(stream: int) -> Iterator[None]:
+    """What is written to a file descriptor is lost."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept, nowhere = os.dup(stream), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(kept, stream)
+        os.close(kept)
+        os.close(nowhere)

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import layout, recurrent
 from netferry.converters.graph.build import Tensor
 from netferry.converters.graph.table import Table
-from netferry.converters.pytorch import functions, spatial, tensors
+from netferry.converters.pytorch import functions, reductions, spatial
 from netferry.converters.pytorch.emit import Emitter
 from netferry.converters.pytorch.functions import FUNCTIONS, Row, RowT
-from netferry.converters.pytorch.live import to_numpy
-from netferry.converters.signature import Array
 
 MODULES: Table[type[nn.Module], Row] = Table("PyTorch layers")
 
 
 def row(*kinds: type[nn.Module]) -> Callable[[RowT], RowT]:
     """Register for layer classes."""
-    return cast(Callable[[RowT], RowT], MODULES.row(*kinds))
+    return MODULES.row(*kinds)
 
 
 # ---- layers that are a function of their attributes -----------------------------------------------
@@ -149,7 +146,7 @@ for _mode, _kinds in _PADS.items():
 def linear(e: Emitter, m: nn.Linear, input: Tensor) -> Tensor:
     weight = e.weight(m, "weight")
     assert weight is not None
-    return functions.linear(e, input, weight, e.weight(m, "bias"))
+    return reductions.linear(e, input, weight, e.weight(m, "bias"))
 
 
 def _conv(function: Any, e: Emitter, m: Any, input: Tensor) -> Any:
@@ -178,124 +175,43 @@ row(nn.ConvTranspose2d)(partial(_conv_transpose, F.conv_transpose2d))
 row(nn.ConvTranspose3d)(partial(_conv_transpose, F.conv_transpose3d))
 
 
-def _statistics(e: Emitter, m: Any) -> tuple[Tensor | None, ...]:
-    return tuple(e.weight(m, name) for name in ("running_mean", "running_var", "weight", "bias"))
+def _statistics(e: Emitter, m: Any) -> dict[str, Any]:
+    return {name: e.weight(m, name) for name in ("running_mean", "running_var", "weight", "bias")}
 
 
 @row(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def batch_norm(e: Emitter, m: Any, input: Tensor) -> Tensor:
-    training = m.running_mean is None
-    return functions.batch_norm(e, input, *_statistics(e, m), training, m.momentum, m.eps)
+    fixed = {"training": m.running_mean is None, "momentum": m.momentum, "eps": m.eps}
+    return reductions.batch_norm(e, input, **_statistics(e, m), **fixed)
 
 
 @row(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 def instance_norm(e: Emitter, m: Any, input: Tensor) -> Tensor:
     spatial_rank = {nn.InstanceNorm1d: 1, nn.InstanceNorm2d: 2, nn.InstanceNorm3d: 3}
     axes = next(n for kind, n in spatial_rank.items() if isinstance(m, kind))
-    weights = _statistics(e, m)
-    return spatial.batched(
-        e,
-        input,
-        axes,
-        lambda x: functions.instance_norm(e, x, *weights, not m.track_running_stats, m.momentum, m.eps),
-    )
+    given = {**_statistics(e, m), "use_input_stats": not m.track_running_stats, "momentum": m.momentum}
+    return spatial.batched(e, input, axes, lambda x: reductions.instance_norm(e, x, **given, eps=m.eps))
 
 
 @row(nn.LayerNorm)
 def layer_norm(e: Emitter, m: nn.LayerNorm, input: Tensor) -> Tensor:
-    return functions.layer_norm(
+    return reductions.layer_norm(
         e, input, m.normalized_shape, e.weight(m, "weight"), e.weight(m, "bias"), m.eps
     )
 
 
 @row(nn.RMSNorm)
 def rms_norm(e: Emitter, m: nn.RMSNorm, input: Tensor) -> Tensor:
-    return functions.rms_norm(e, input, m.normalized_shape, e.weight(m, "weight"), m.eps)
+    return reductions.rms_norm(e, input, m.normalized_shape, e.weight(m, "weight"), m.eps)
 
 
 @row(nn.GroupNorm)
 def group_norm(e: Emitter, m: nn.GroupNorm, input: Tensor) -> Tensor:
-    return functions.group_norm(e, input, m.num_groups, e.weight(m, "weight"), e.weight(m, "bias"), m.eps)
+    return reductions.group_norm(e, input, m.num_groups, e.weight(m, "weight"), e.weight(m, "bias"), m.eps)
 
 
 @row(nn.Embedding)
 def embedding(e: Emitter, m: nn.Embedding, input: Tensor) -> Tensor:
     weight = e.weight(m, "weight")
     assert weight is not None
-    return functions.embedding(e, input, weight, m.padding_idx, m.max_norm)
-
-
-# ---- recurrent layers -----------------------------------------------------------------------------
-
-
-@row(nn.RNN, nn.LSTM, nn.GRU)
-def recurrent_layer(e: Emitter, m: nn.RNNBase, input: Tensor, hx: Any = None) -> Any:
-    """One ONNX node per layer; the sequence is (time, batch, features) in between."""
-    unbatched = input.rank == 2
-    if unbatched:
-        input, hx = (
-            e.g.Unsqueeze(input, e.g.ints(1)),
-            _map_states(hx, lambda s: e.g.Unsqueeze(s, e.g.ints(1))),
-        )
-    elif m.batch_first:
-        input = e.g.transpose(input, layout.batch_second(3))
-    states = hx if isinstance(hx, tuple | list) else (hx,)
-    last: list[list[Tensor]] = [[], []]
-    x = input
-    for layer in range(m.num_layers):
-        initial = [_layer_state(e, m, state, layer) for state in states]
-        x, h, c = _layer(e, m, layer, x, initial)
-        last[0].append(h)
-        last[1] += [] if c is None else [c]
-    output = e.g.transpose(x, layout.batch_second(3)) if m.batch_first and not unbatched else x
-    finals = [parts[0] if len(parts) == 1 else e.g.Concat(*parts, axis=0) for parts in last if parts]
-    if unbatched:
-        output, *finals = (e.g.Squeeze(y, e.g.ints(1)) for y in (output, *finals))
-    return output, tuple(finals) if m.mode == "LSTM" else finals[0]
-
-
-def _map_states(hx: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    if hx is None:
-        return None
-    return tuple(map(function, hx)) if isinstance(hx, tuple | list) else function(hx)
-
-
-def _layer_state(e: Emitter, m: nn.RNNBase, state: Tensor | None, layer: int) -> Tensor | None:
-    """The part of an initial state (layers * directions, batch, hidden) that belongs to one layer."""
-    if state is None or m.num_layers == 1:
-        return state
-    count = 2 if m.bidirectional else 1
-    return tensors.narrow(e, state, 0, layer * count, count)
-
-
-def _layer(
-    e: Emitter, m: nn.RNNBase, layer: int, x: Tensor, initial: Sequence[Tensor | None]
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    ends = [f"l{layer}", f"l{layer}_reverse"] if m.bidirectional else [f"l{layer}"]
-    parts = {name: [f"{e.path}.{name}_{end}".lstrip(".") for end in ends] for name in _WEIGHTS}
-    names = recurrent.Names(parts["weight_ih"][0], parts["weight_hh"][0], parts["bias_ih"][0])
-    e.made_of[names.w] = tuple(parts["weight_ih"])
-    e.made_of[names.r] = tuple(parts["weight_hh"])
-    if m.bias:
-        e.made_of[names.b] = (*parts["bias_ih"], *parts["bias_hh"])
-    cell = "RNN" if m.mode.startswith("RNN") else m.mode
-    return recurrent.layer(
-        e.g,
-        cell,
-        "pytorch",
-        x,
-        [recurrent.Direction(*(_content(m, f"{name}_{end}") for name in _WEIGHTS)) for end in ends],  # type: ignore[arg-type]
-        names,
-        initial_h=initial[0],
-        initial_c=initial[1] if cell == "LSTM" and len(initial) == 2 else None,
-        activations=["Relu"] if m.mode == "RNN_RELU" else None,
-        linear_before_reset=True,
-    )
-
-
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-
-
-def _content(m: nn.RNNBase, name: str) -> Array | None:
-    weight = getattr(m, name, None)
-    return None if weight is None else to_numpy(weight)
+    return reductions.embedding(e, input, weight, m.padding_idx, m.max_norm)

@@ -26,6 +26,26 @@ def _recurrent(module: nn.RNNBase, input: Tensor, hx: Any = None) -> tuple[Tenso
     return output, (state(), state()) if module.mode == "LSTM" else state()
 
 
+def _recurrent_function(
+    input: Tensor,
+    hx: Any,
+    params: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, ...]:
+    """``torch.lstm`` and its like: the last states have the sizes of the first."""
+    if isinstance(has_biases, list | tuple):
+        raise NotImplementedError("packed sequences")
+    states = hx if isinstance(hx, tuple | list) else [hx]
+    hidden = params[1].shape[-1] * (2 if bidirectional else 1)
+    output = input.new_empty((*input.shape[:-1], hidden))
+    return output, *(state.new_empty(state.shape) for state in states)
+
+
 def _max_pool1d(
     input: Tensor,
     kernel_size: Any,
@@ -51,6 +71,16 @@ def _max_pool1d_layer(m: nn.MaxPool1d, input: Tensor) -> Any:
     return _max_pool1d(input, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
 
 
+def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> Tensor:
+    """A tensor made of symbolic sizes."""
+    listed = isinstance(data, list | tuple)
+    whole = all(isinstance(size, int | torch.SymInt) for size in (data if listed else [data]))
+    shape = (len(data),) if listed else ()
+    return torch.empty(
+        shape, dtype=dtype or (torch.int64 if whole else torch.get_default_dtype()), device=device
+    )
+
+
 SHAPES: Mapping[Any, Callable[..., Any]] = {
     nn.RNN: _recurrent,
     nn.LSTM: _recurrent,
@@ -58,5 +88,12 @@ SHAPES: Mapping[Any, Callable[..., Any]] = {
     nn.MaxPool1d: _max_pool1d_layer,
     F.max_pool1d: _max_pool1d,
     torch.max_pool1d: _max_pool1d,
+    torch.lstm: _recurrent_function,
+    torch.gru: _recurrent_function,
+    torch.rnn_tanh: _recurrent_function,
+    torch.rnn_relu: _recurrent_function,
+    torch.tensor: _tensor,
+    torch.as_tensor: _tensor,
+    torch.scalar_tensor: _tensor,
 }
 """Layer classes and functions, and the rule for what they give; a layer's takes the layer first."""

@@ -16,6 +16,7 @@ import torch
 from sympy.logic.boolalg import BooleanAtom
 from torch._guards import SLoc, Source
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.utils._sympy import functions as symbolic
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
@@ -91,9 +92,9 @@ class Sizes(ShapeEnv):
         self,
         orig_expr: sympy.Basic,
         hint: int | bool | float | None = None,
-        fx_node: torch.fx.Node | None = None,
-        size_oblivious: bool = False,
-        fallback_value: bool | None = None,
+        fx_node: torch.fx.Node | None = None,  # noqa: ARG002 - ShapeEnv's own signature
+        size_oblivious: bool = False,  # noqa: ARG002
+        fallback_value: bool | None = None,  # noqa: ARG002
         *,
         forcing_spec: bool = False,
     ) -> sympy.Basic:
@@ -106,6 +107,8 @@ class Sizes(ShapeEnv):
         known = None if self._depth else self._maybe_evaluate_static(expr)
         if known is not None:
             return known
+        if isinstance(expr, sympy.Eq | sympy.Ne) and sympy.expand(expr.lhs - expr.rhs) == 0:
+            return sympy.sympify(isinstance(expr, sympy.Eq))
         answer = expr.xreplace(self.backed_var_to_val)
         if _is_equality(expr, answer):
             self._narrow(expr, answer)
@@ -118,7 +121,9 @@ class Sizes(ShapeEnv):
         return answer
 
     def _get_stack_summary(
-        self, is_debug: bool = False, framework_loc: str | None = None
+        self,
+        is_debug: bool = False,  # noqa: ARG002
+        framework_loc: str | None = None,
     ) -> tuple[SLoc, str]:
         """Nothing: ``users_line`` is asked instead, without importing PyTorch's compilers."""
         return SLoc(framework_loc, None), ""
@@ -130,11 +135,12 @@ class Sizes(ShapeEnv):
         else:
             condition = sympy.Eq(expr, answer)
         named = self._over_names(condition)
-        harmless = (
-            _asserts(line)
-            if not self._depth
-            else isinstance(answer, BooleanAtom) and not _fixes_one(condition)
-        )
+        if not self._depth:
+            harmless = _asserts(line)
+        else:
+            harmless = isinstance(answer, BooleanAtom) and not _fixes_one(condition)
+            if harmless and not _is_a_need(condition):
+                return
         fixes = frozenset() if harmless else named.free_symbols
         found = Narrowing(_words(named), frozenset(map(str, fixes)), line)
         if found not in self.narrowings:
@@ -189,6 +195,13 @@ def _fixes_one(equality: sympy.Eq) -> bool:
     moving = left if right.is_number else right if left.is_number else left - right
     symbol = next(iter(equality.free_symbols))
     return bool(moving.is_polynomial(symbol))
+
+
+def _is_a_need(equality: sympy.Eq) -> bool:
+    """Whether kernels need it of their inputs: two sizes are one, or one divides; the rest is about strides."""
+    return all(side.is_Symbol for side in equality.args) or bool(
+        equality.has(symbolic.Mod, symbolic.PythonMod)
+    )
 
 
 def _asserts(line: str | None) -> bool:

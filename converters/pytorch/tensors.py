@@ -13,11 +13,11 @@ import torch
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import Tensor
+from netferry.converters.pytorch.calls import leaves_of
 from netferry.converters.pytorch.emit import Emitter, Operand
 from netferry.converters.pytorch.functions import FUNCTIONS, INT64, row
 from netferry.converters.pytorch.names import getter
 from netferry.converters.pytorch.sizes import Size
-from netferry.converters.pytorch.trace import leaves_of
 
 _TO_THE_END = np.iinfo(np.int64).max
 _TO_THE_START = np.iinfo(np.int64).min
@@ -82,6 +82,7 @@ def squeeze(e: Emitter, input: Tensor, dim: Any = None) -> Tensor:
     asked = range(input.rank) if dim is None else [dim] if isinstance(dim, int) else dim
     sizes = input.dims or ()
     gone = sorted(axis % input.rank for axis in asked if sizes[axis] == 1)
+    e.notes += [f"squeeze keeps '{sizes[a]}' also where it is 1" for a in asked if isinstance(sizes[a], str)]
     return e.g.Squeeze(input, e.g.ints(*gone)) if gone else input
 
 

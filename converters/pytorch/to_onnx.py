@@ -12,12 +12,13 @@ from torch import nn
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
 from netferry.converters.graph.build import GraphBuilder, Tensor
-from netferry.converters.pytorch import fallback, spatial, tensors  # noqa: F401 - they fill the table
+from netferry.converters.pytorch import fallback, recurrent, reductions, spatial, tensors  # noqa: F401 - they fill the table
+from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.emit import Emitter
 from netferry.converters.pytorch.functions import FUNCTIONS, Row
 from netferry.converters.pytorch.live import examples_of, module_of, numpy_dtype, run
 from netferry.converters.pytorch.modules import MODULES
-from netferry.converters.pytorch.trace import Call, Trace, Value, leaves_of, map_structure, trace
+from netferry.converters.pytorch.trace import trace
 from netferry.converters.pytorch.untraceable import Untraceable
 from netferry.converters.signature import Example, TensorSpec
 
@@ -82,7 +83,7 @@ def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
         raise UnsupportedError(problems)
     for name, value in traced.outputs.items():
         g.output(_tensor(e, known, value), name, e.dims(value.dims))
-    return Export(g.finish(), notes=notes, weights=e.made_of)
+    return Export(g.finish(), notes=(*notes, *e.notes), weights=e.made_of)
 
 
 def _freest_trace(module: nn.Module, given: Sequence[Example]) -> tuple[Trace, tuple[str, ...]]:

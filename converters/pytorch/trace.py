@@ -7,6 +7,7 @@ ONNX in it.
 
 from __future__ import annotations
 
+import builtins
 import logging
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,61 +24,32 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from netferry.converters.errors import UsageError
+from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.compositions import COMPOSITIONS
 from netferry.converters.pytorch.live import device_of, first_line, inference, named_outputs, torch_dtype
 from netferry.converters.pytorch.names import torch_function, writes
 from netferry.converters.pytorch.shapes import SHAPES
-from netferry.converters.pytorch.sizes import Narrowing, Size, Sizes, line_of, users_line
-from netferry.converters.pytorch.untraceable import DataDependent, Random, StaleAlias, Untraceable
+from netferry.converters.pytorch.sizes import Sizes, line_of, users_line
+from netferry.converters.pytorch.untraceable import DataDependent, Random, StaleAlias, Stateful, Untraceable
 from netferry.converters.signature import Example
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A tensor of the trace. A weight has its ``name`` and ``data``, another constant only ``data``."""
-
-    dtype: torch.dtype
-    dims: tuple[Size, ...]
-    data: Tensor | None = None
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a layer (``target`` is its class) or of a torch function.
-
-    ``args``, ``kwargs`` and ``result`` hold a Value where the model held a tensor and a sympy expression where it
-    held a symbolic size; ``path`` is the layer's name, or that of the module whose code called the function.
-    """
-
-    target: Any
-    path: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    result: Any
-    module: nn.Module | None = None
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What ``forward`` did: only the calls that its outputs need, in order."""
-
-    inputs: tuple[Value, ...]
-    outputs: Mapping[str, Value]
-    calls: tuple[Call, ...]
-    narrowings: tuple[Narrowing, ...]
 
 
 def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn.Module]]) -> Trace:
     """Run ``module`` over fake tensors shaped as ``given``; layers whose class is in ``leaves`` stay whole."""
     recorder = _Recorder(module, leaves)
     inputs = recorder.inputs(given, device_of(module))
+    values = tuple(map(recorder.value, inputs))
     try:
         with ExitStack() as stack:
             stack.enter_context(inference(module))
-            stack.enter_context(patch.object(nn.Module, "__call__", recorder.call_of_modules()))
-            stack.enter_context(patch.object(transformer, "_detect_is_causal_mask", _only_if_told))
-            stack.enter_context(patch.object(torch.backends.opt_einsum, "enabled", False))
+            stack.enter_context(_left_as_it_was(module))
+            for where, name, stand_in in (
+                (nn.Module, "__call__", recorder.call_of_modules()),
+                (transformer, "_detect_is_causal_mask", _only_if_told),
+                (torch.backends.opt_einsum, "enabled", False),
+                (builtins, "len", _len),
+            ):
+                stack.enter_context(patch.object(where, name, stand_in))
             stack.enter_context(_hushed())
             stack.enter_context(recorder)
             result = module(*inputs)
@@ -86,12 +58,38 @@ def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn
     except Exception as error:
         raise Untraceable(f"{type(error).__name__}: {first_line(error)}", users_line_of(error)) from error
     outputs = {name: recorder.value(tensor) for name, tensor in named_outputs(result).items()}
-    return Trace(
-        tuple(map(recorder.value, inputs)),
-        outputs,
-        tuple(_needed(recorder.calls, outputs.values())),
-        tuple(recorder.sizes.narrowings),
-    )
+    calls = tuple(_needed(recorder.calls, outputs.values()))
+    return Trace(values, outputs, calls, tuple(recorder.sizes.narrowings))
+
+
+@contextmanager
+def _left_as_it_was(module: nn.Module) -> Iterator[None]:
+    """Take back what the code assigns to the module's attributes; a weight that it replaces is a refusal."""
+    own = [
+        (part, part.__dict__.copy(), part._parameters.copy(), part._buffers.copy())
+        for part in module.modules()
+    ]
+    replaced: list[str] = []
+    try:
+        yield
+    finally:
+        for part, attributes, parameters, buffers in own:
+            for now, before in ((part._parameters, parameters), (part._buffers, buffers)):
+                replaced += [name for name, tensor in before.items() if now.get(name) is not tensor]
+                now.clear()
+                now.update(before)  # type: ignore[arg-type]
+            part.__dict__.clear()
+            part.__dict__.update(attributes)
+    if replaced:
+        raise Stateful(f"the code replaces {', '.join(map(repr, replaced))} as it runs")
+
+
+_real_len = len
+
+
+def _len(sized: Any) -> Any:
+    """``len`` of a tensor is its first size, which stays symbolic."""
+    return sized.shape[0] if isinstance(sized, FakeTensor) else _real_len(sized)
 
 
 @contextmanager
@@ -104,28 +102,6 @@ def _hushed() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def map_structure(function: Callable[[Any], Any], item: Any) -> Any:
-    """Apply ``function`` to what tuples, lists, mappings and slices hold."""
-    if isinstance(item, tuple) and hasattr(item, "_fields"):
-        return type(item)(*(map_structure(function, inner) for inner in item))
-    if isinstance(item, tuple):
-        return tuple(map_structure(function, inner) for inner in item)
-    if isinstance(item, list):
-        return [map_structure(function, inner) for inner in item]
-    if isinstance(item, Mapping):
-        return {key: map_structure(function, inner) for key, inner in item.items()}
-    if isinstance(item, slice):
-        return slice(*(map_structure(function, inner) for inner in (item.start, item.stop, item.step)))
-    return function(item)
-
-
-def leaves_of(item: Any, kind: Any) -> list[Any]:
-    """Everything of type ``kind`` inside a structure, in order."""
-    found: list[Any] = []
-    map_structure(lambda leaf: found.append(leaf) if isinstance(leaf, kind) else None, item)
-    return found
 
 
 _LOOKS_AT_VALUES = frozenset(
@@ -154,9 +130,20 @@ _LOOKS_AT_VALUES = frozenset(
 
 
 _DRAWS = frozenset(
-    ["bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal", "poisson"]
-    + ["rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random", "randperm"]
-    + ["gumbel_softmax", "rrelu_with_noise", "uniform"]
+    [
+        *(
+            "bernoulli",
+            "cauchy",
+            "exponential",
+            "geometric",
+            "log_normal",
+            "multinomial",
+            "normal",
+            "poisson",
+        ),
+        *("rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random", "randperm"),
+        *("gumbel_softmax", "rrelu_with_noise", "uniform"),
+    ]
 )
 """Names of functions that draw random numbers."""
 
@@ -257,7 +244,7 @@ class _Recorder(TorchFunctionMode):
             with self.sizes.kernels(), self:
                 return COMPOSITIONS[func](*args, **kwargs)
         tensors = leaves_of((args, kwargs), Tensor)
-        traced = any({self._is_traced(tensor) for tensor in tensors})  # each is looked at: one may be stale
+        traced = [tensor for tensor in tensors if self._is_traced(tensor)]
         if getattr(func, "__name__", "").removesuffix("_") in _DRAWS:
             raise Random(f"'{func.__name__}' draws random numbers", users_line())
         if traced and func in _LOOKS_AT_VALUES:
@@ -273,7 +260,7 @@ class _Recorder(TorchFunctionMode):
         """Call with what is known now; what comes of it is a constant of the model."""
         name = getattr(func, "__name__", "a function")
         if writes(func) and tensors and _storage(tensors[0]) not in self._made:
-            raise Untraceable(f"'{name}' writes into a tensor that outlives the call", users_line())
+            raise Stateful(f"'{name}' writes into a tensor that outlives the call", users_line())
         before = torch.random.get_rng_state()
         result = func(*args, **kwargs)
         if not torch.equal(before, torch.random.get_rng_state()):
@@ -327,11 +314,11 @@ class _Recorder(TorchFunctionMode):
     def _write(self, tensor: Tensor) -> None:
         """``tensor`` was written in place: what shares its memory no longer holds what its value says."""
         if id(tensor) in self._weight_names:
-            raise Untraceable(f"the code writes into '{self._weight_names[id(tensor)]}'", users_line())
+            raise Stateful(f"the code writes into '{self._weight_names[id(tensor)]}'", users_line())
         fake = self._seen(tensor)
         if fake is not tensor:
             if _storage(tensor) not in self._made:
-                raise Untraceable("the code writes into a tensor that outlives the call", users_line())
+                raise Stateful("the code writes into a tensor that outlives the call", users_line())
             self._stand_ins[id(tensor)].written = True
             self._overwritten.add(_storage(tensor))
         memory = _storage(fake)
@@ -349,8 +336,7 @@ class _Recorder(TorchFunctionMode):
 
     def _as_called(self, result: Any, written: list[Tensor]) -> Any:
         """The result as the caller expects it: an in-place function returns the very tensor it wrote."""
-        own = {id(self._seen(tensor)): tensor for tensor in written}
-        return map_structure(lambda item: own.get(id(item), item), result)
+        return next((tensor for tensor in written if self._seen(tensor) is result), result)
 
     # ---- modules ------------------------------------------------------------------------------
 

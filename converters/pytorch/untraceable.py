@@ -25,6 +25,12 @@ class StaleAlias(Untraceable):
     roads = ("dynamo",)
 
 
+class Stateful(Untraceable):
+    """The code changes the model as it runs: the same inputs do not give the same outputs."""
+
+    roads = ()
+
+
 class Random(Untraceable):
     """The code draws random numbers: what it gives in inference cannot be compared with anything."""
 

@@ -1,0 +1,113 @@
+"""PyTorch's files: exported programs, TorchScript archives, and weights for a model that code builds.
+
+What a file is was looked at before (``artifact.py``); a pickle that can run code is never loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netferry.converters.artifact import Artifact
+from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.pytorch.live import first_line
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training scripts save the state dict beside other things."""
+
+_SHOWN = 8
+
+
+def read(artifact: Artifact, *, weights: Path | None = None) -> Any:
+    """Load an exported program (``pt2``) or a TorchScript archive, onto the CPU."""
+    where = str(artifact.path)
+    if weights is not None:
+        raise UsageError(
+            f"{artifact.title} brings its own weights", where=where, remedy="Leave --weights out"
+        )
+    try:
+        if artifact.kind == "pt2":
+            return torch.export.load(artifact.path)
+        return torch.jit.load(artifact.path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise RefusedError(
+            f"not {artifact.title} that PyTorch reads ({first_line(error)})", where=where
+        ) from error
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a ``.safetensors`` file or a saved state dict into ``model``; every weight must have its place."""
+    state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+    state = _without_wrapper_names(state, model.state_dict())
+    problems = list(_problems(model.state_dict(), state))
+    if problems:
+        raise RefusedError(
+            f"the weights do not fit {type(model).__name__}: {'; '.join(problems)}", where=str(path)
+        )
+    model.load_state_dict(state)
+
+
+def _safetensors(path: Path) -> Mapping[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RefusedError(f"not a safetensors file ({first_line(error)})", where=str(path)) from error
+
+
+def _state_dict(path: Path) -> Mapping[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RefusedError(
+            "not a state dict that can be loaded without running code from the file",
+            where=str(path),
+            expected="what torch.save(model.state_dict(), path) writes",
+            received=f"{type(error).__name__}: {first_line(error)}",
+            remedy="Save the state dict of a pickled model where it was made, best as .safetensors",
+        ) from error
+    for key in WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise RefusedError(
+            "not a state dict",
+            where=str(path),
+            expected=f"tensors by name, or a mapping with one of {', '.join(WRAPPERS)}",
+            received=_described(loaded),
+        )
+    return loaded
+
+
+def _described(loaded: object) -> str:
+    if not isinstance(loaded, Mapping):
+        return type(loaded).__name__
+    return f"a mapping with {', '.join(sorted(map(str, loaded))[:_SHOWN])}"
+
+
+def _without_wrapper_names(state: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """DataParallel and torch.compile put a name of their own in front of every weight's."""
+    for prefix in ("module.", "_orig_mod."):
+        if state and all(name.startswith(prefix) and name not in known for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _problems(known: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterable[str]:
+    missing = [name for name in known if name not in state]
+    unexpected = [name for name in state if name not in known]
+    reshaped = [
+        f"{name} (expected {list(known[name].shape)}, received {list(state[name].shape)})"
+        for name in known
+        if name in state and known[name].shape != state[name].shape
+    ]
+    for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)):
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            yield f"{title}: {', '.join(names[:_SHOWN])}{more}"
