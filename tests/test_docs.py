@@ -48,3 +48,14 @@ def test_no_machine_path_stands_in_the_project() -> None:
         if path.is_file() and path.suffix in {".py", ".md", ".toml", ".txt", ""}:
             text = path.read_text(encoding="utf-8")
             assert not re.search(PLACES, text), name
+
+
+def test_the_zoo_page_shows_the_code_as_it_is() -> None:
+    """``python scripts/make_zoo_page.py netferry-demo/matrix.json`` makes it so."""
+    from netferry.zoo.catalog import CATALOG
+
+    page = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
+    script = runpy.run_path(str(ROOT / "scripts" / "make_zoo_page.py"))
+    for framework in script["TITLES"]:
+        for names in [*([spec.factory] for spec in CATALOG.values()), ["train"]]:
+            assert script["code"](framework, names) in page, (framework, names)

@@ -199,9 +199,9 @@ def _fixes_one(equality: sympy.Eq) -> bool:
 
 def _is_a_need(equality: sympy.Eq) -> bool:
     """Whether kernels need it of their inputs: two sizes are one, or one divides; the rest is about strides."""
-    return all(side.is_Symbol for side in equality.args) or bool(
-        equality.has(symbolic.Mod, symbolic.PythonMod)
-    )
+    left, right = equality.args
+    divides = isinstance(left, symbolic.Mod | symbolic.PythonMod) and left.args[1].is_number and right == 0
+    return bool(divides or (left.is_Symbol and right.is_Symbol))
 
 
 def _asserts(line: str | None) -> bool:
