@@ -117,7 +117,10 @@ def verify(
 def run(
     model: Source,
     inputs: Annotated[
-        list[str], typer.Option("--input", metavar="NAME=FILE", help="name=array.npy, or one .npz that holds all inputs by name.")
+        list[str],
+        typer.Option(
+            "--input", metavar="NAME=FILE", help="name=array.npy, or one .npz that holds all inputs by name."
+        ),
     ],
     output: Annotated[Path | None, typer.Option(help="An .npz for the outputs.")] = None,
     weights: Weights = None,
