@@ -5,7 +5,7 @@ Each class carries the exit code that the command line ends with (see ``docs/cli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -119,10 +119,3 @@ class CannotCarry(Exception):  # noqa: N818 - raised by a row, caught by the wal
         super().__init__(reason)
         self.reason = reason
         self.remedy = remedy
-
-
-def require_known(attributes: Mapping[str, object], known: Iterable[str]) -> None:
-    """Refuse attributes that a row does not know, by name."""
-    unknown = sorted(set(attributes) - set(known))
-    if unknown:
-        raise CannotCarry(f"attribute {', '.join(map(repr, unknown))} is not one netferry knows")

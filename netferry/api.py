@@ -23,7 +23,7 @@ from netferry.validation.metrics import FAILED, Tolerance
 from netferry.validation.report import Report
 from netferry.validation.verify import verify as compare
 
-Path_ = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
 Inputs = Mapping[str, Any] | Sequence[Any] | Sequence[Example]
 Dynamic = Mapping[str, Mapping[int, str]]
 
@@ -66,11 +66,11 @@ def convert(
     model: object,
     to: str,
     *,
-    destination: Path_ | None = None,
+    destination: PathLike | None = None,
     inputs: Inputs | None = None,
     dynamic: Dynamic | None = None,
     opset: int | None = None,
-    weights: Path_ | None = None,
+    weights: PathLike | None = None,
     verify: bool = True,
     keep: bool = False,
     seed: int = 0,
@@ -118,7 +118,7 @@ def verify(
     inputs: Inputs | None = None,
     *,
     dynamic: Dynamic | None = None,
-    weights: tuple[Path_ | None, Path_ | None] = (None, None),
+    weights: tuple[PathLike | None, PathLike | None] = (None, None),
     seed: int = 0,
     rtol: float | None = None,
     atol: float | None = None,
@@ -149,7 +149,7 @@ def run(
     model: object,
     inputs: Mapping[str, Any] | Sequence[Any],
     *,
-    weights: Path_ | None = None,
+    weights: PathLike | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Run a path, a factory or a live model once; outputs come in the model's order under its names."""
@@ -189,7 +189,7 @@ def inspect(
     *,
     inputs: Inputs | None = None,
     dynamic: Dynamic | None = None,
-    weights: Path_ | None = None,
+    weights: PathLike | None = None,
 ) -> Inspection:
     """Describe a model as it stands in ONNX, which is what every conversion starts from."""
     live = source.open_source(model, weights)
@@ -213,7 +213,7 @@ def inspect(
     )
 
 
-def _opened(model: object, weights: Path_ | None) -> object:
+def _opened(model: object, weights: PathLike | None) -> object:
     """What can be run: a model in memory, or the path of an ONNX file, which onnxruntime opens itself."""
     if isinstance(model, str | os.PathLike) and source.is_onnx_file(model):
         return Path(model)

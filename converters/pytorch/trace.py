@@ -106,17 +106,7 @@ def _hushed() -> Iterator[None]:
 
 _LOOKS_AT_VALUES = frozenset(
     getattr(Tensor, name)
-    for name in [
-        "__bool__",
-        "__int__",
-        "__float__",
-        "__complex__",
-        "__index__",
-        "__contains__",
-        "item",
-        "tolist",
-        "is_nonzero",
-    ]
+    for name in "__bool__ __int__ __float__ __complex__ __index__ __contains__ item tolist is_nonzero".split()
 ) | {
     torch.is_nonzero,
     torch.equal,
@@ -130,20 +120,10 @@ _LOOKS_AT_VALUES = frozenset(
 
 
 _DRAWS = frozenset(
-    [
-        *(
-            "bernoulli",
-            "cauchy",
-            "exponential",
-            "geometric",
-            "log_normal",
-            "multinomial",
-            "normal",
-            "poisson",
-        ),
-        *("rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random", "randperm"),
-        *("gumbel_softmax", "rrelu_with_noise", "uniform"),
-    ]
+    """
+    bernoulli cauchy exponential geometric gumbel_softmax log_normal multinomial normal poisson rand rand_like
+    randint randint_like randn randn_like random randperm rrelu_with_noise uniform
+    """.split()
 )
 """Names of functions that draw random numbers."""
 
