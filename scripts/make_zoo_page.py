@@ -26,6 +26,9 @@ own loop. `scripts/make_zoo_page.py` writes this page from the sources and from 
 
 The loss curve has a bar for each pass over the data, from its largest loss to its smallest. Latency is the median of one
 row in onnxruntime on one thread. Seconds are training alone, on two cores.
+
+How the frameworks differ in kind (values at once or a graph first, what broadcasts, computations composed before any value
+exists) is run in all three by `tests/test_frameworks_side_by_side.py`.
 """
 
 
