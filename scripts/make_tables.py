@@ -40,7 +40,8 @@ def _names(keys: Iterable[Any]) -> list[str]:
     """Names as a person writes them; those that only an implementation has are left out."""
     names = {key if isinstance(key, str) else getattr(key, "__name__", str(key)) for key in keys}
     return sorted(
-        (name for name in names if name.isidentifier() and not name.startswith("__")), key=lambda name: (name.lower(), name)
+        (name for name in names if name.isidentifier() and not name.startswith("__")),
+        key=lambda name: (name.lower(), name),
     )
 
 

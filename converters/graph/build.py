@@ -209,7 +209,7 @@ class GraphBuilder:
                     self._taken.discard(name)
 
     def _fresh(self, wish: str) -> str:
-        return _fresh(wish, self._taken)
+        return unique(wish, self._taken)
 
     def _weight(self, array: Array, name: str) -> Tensor:
         known = self._weights.setdefault(name, [])
@@ -292,7 +292,7 @@ class GraphBuilder:
             [None if x is None else x.value for x in operands],
             attributes,
             num_outputs=outputs,
-            name=_fresh(self._scope if plain else f"{self._scope}/{op_type}", self._nodes),
+            name=unique(self._scope if plain else f"{self._scope}/{op_type}", self._nodes),
         )
         for value in node.outputs:
             value.name = self._fresh(f"{node.name}_output")
@@ -351,7 +351,7 @@ class GraphBuilder:
         return Tensor(value, dtype, dims)
 
 
-def _fresh(wish: str, taken: set[str]) -> str:
+def unique(wish: str, taken: set[str]) -> str:
     """``wish``, or ``wish_1`` ... where it is taken; nodes and values have names of their own each."""
     name, count = wish, 0
     while name in taken:

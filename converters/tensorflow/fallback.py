@@ -19,9 +19,9 @@ from onnx import defs, numpy_helper, shape_inference
 
 from netferry.converters.errors import MissingError, Unsupported, UnsupportedError
 from netferry.converters.export import Export
+from netferry.converters.graph.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
 from netferry.converters.tensorflow import live
-from netferry.converters.tensorflow.pen import unique
 from netferry.converters.tensorflow.runtime import quiet, tf
 
 OPSET = 18

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.graph.build import unique
 from netferry.converters.signature import (
     BATCH,
     Array,
@@ -22,7 +23,6 @@ from netferry.converters.signature import (
     TensorSpec,
     examples,
 )
-from netferry.converters.tensorflow.pen import unique
 from netferry.converters.tensorflow.runtime import (
     BACKEND,
     ConcreteFunction,

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph import layout
-from netferry.converters.graph.build import GraphBuilder, Tensor
+from netferry.converters.graph.build import GraphBuilder, Tensor, unique
 from netferry.converters.graph.table import Table
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.runtime import keras, result_type
@@ -70,16 +70,6 @@ class Pen(GraphBuilder):
         """
         place = x.perm or layout.identity(x.rank)
         return self.transpose(write(self.transpose(x, layout.inverse(place)), place), place)
-
-
-def unique(wish: str, taken: set[str]) -> str:
-    """``wish``, or ``wish_1`` ... where that is taken."""
-    name, count = wish, 0
-    while name in taken:
-        count += 1
-        name = f"{wish}_{count}"
-    taken.add(name)
-    return name
 
 
 def unless(values: Sequence[int], default: int) -> list[int] | None:
