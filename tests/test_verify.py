@@ -112,6 +112,16 @@ def test_given_inputs_come_first_and_bind_by_position() -> None:
     assert report.samples[0] == "given"
 
 
+def test_inputs_of_the_same_names_are_bound_by_name_in_whatever_order() -> None:
+    subtract = [helper.make_node("Sub", ["a", "b"], ["y"])]
+    one, other = (
+        model(subtract, {name: ["batch", 3] for name in order}, {"y": ["batch", 3]}) for order in ("ab", "ba")
+    )
+    assert netferry.verify(one, other).status == "passed"
+    given = {"b": np.ones((2, 3), np.float32), "a": np.full((2, 3), 3, np.float32)}
+    assert netferry.verify(one, other, given).status == "passed"
+
+
 def test_a_size_that_only_the_target_refuses_is_a_difference() -> None:
     frozen = model([helper.make_node("Identity", ["x"], ["y"])], {"x": [1, 6]}, {"y": [1, 6]})
     report = netferry.verify(IDENTITY, frozen)

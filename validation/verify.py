@@ -13,6 +13,7 @@ import numpy as np
 from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Signature
 from netferry.inference.run import Runnable, runnable
+from netferry.inference.session import bind
 from netferry.validation.inputs import Sample, samples
 from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison, Tolerance, compare
 from netferry.validation.report import OutputVerdict, Report, versions
@@ -97,13 +98,14 @@ def _compare_all(
     notes: list[str] = list(_input_notes(source.signature, target.signature))
     for sample in made:
         try:
-            left = source.run(sample.arrays)
+            feed = bind(sample.arrays, source.signature)
+            left = source.run(feed)
         except RefusedError as error:
             notes.append(f"the source cannot run at '{sample.label}': {error}")
             continue
         labels.append(sample.label)
         try:
-            right = target.run(list(_in_order(sample, source.signature)))
+            right = target.run(feed)
         except (RefusedError, UsageError) as error:
             return replace(
                 report,
@@ -128,13 +130,6 @@ def _compare_all(
     )
 
 
-def _in_order(sample: Sample, signature: Signature) -> Iterable[Array]:
-    by_name = {spec.name for spec in signature.inputs} == set(sample.arrays)
-    return (
-        (sample.arrays[spec.name] for spec in signature.inputs) if by_name else iter(sample.arrays.values())
-    )
-
-
 def _compare_outputs(
     left: Mapping[str, Array], right: Mapping[str, Array], tolerance: Tolerance | None
 ) -> dict[str, Comparison]:
@@ -151,7 +146,7 @@ def _compare_outputs(
 
 def _input_notes(source: Signature, target: Signature) -> Iterable[str]:
     ours, theirs = ([spec.name for spec in side.inputs] for side in (source, target))
-    if ours != theirs:
+    if set(ours) != set(theirs):
         yield f"inputs are bound by position: {', '.join(ours)} to {', '.join(theirs)}"
 
 
