@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -60,6 +60,14 @@ FRAMEWORKS: Mapping[str, Framework] = {
         Framework("onnx", "ONNX", "onnx", ("onnx", "onnx_ir")),
     )
 }
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution (what pip installs), or None where it is not."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def named(name: str) -> Framework:

@@ -6,13 +6,13 @@ import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from importlib import metadata
 from io import StringIO
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError
+from netferry.converters.frameworks import installed_version
 from netferry.converters.onnx import live
 from netferry.converters.signature import Array, Signature, TensorSpec
 
@@ -114,7 +114,7 @@ def installed_onnxruntimes() -> dict[str, str]:
     return {
         name: version
         for name in ("onnxruntime", "onnxruntime-gpu")
-        if (version := _version(name)) is not None
+        if (version := installed_version(name)) is not None
     }
 
 
@@ -213,10 +213,3 @@ def _first_line(error: Exception) -> str:
     return (
         str(error).strip().splitlines()[0].rpartition("] ")[2] if str(error).strip() else type(error).__name__
     )
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

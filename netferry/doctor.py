@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 
 from netferry.converters.errors import MissingError
-from netferry.converters.frameworks import FRAMEWORKS
+from netferry.converters.frameworks import FRAMEWORKS, installed_version
 from netferry.inference import session
 
 GOOD, MISSING, PROBLEM = "ok", "missing", "problem"
@@ -53,21 +52,14 @@ _EXTRAS = (
 )
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _package(name: str, remedy: str) -> Finding:
-    version = _version(name)
+    version = installed_version(name)
     return Finding(name, GOOD, version) if version else Finding(name, MISSING, "not installed", remedy)
 
 
 def _framework(name: str) -> Finding:
     framework = FRAMEWORKS[name]
-    found = [f"{dist} {version}" for dist in _DISTRIBUTIONS[name] if (version := _version(dist))]
+    found = [f"{dist} {version}" for dist in _DISTRIBUTIONS[name] if (version := installed_version(dist))]
     if found:
         return Finding(framework.title, GOOD, ", ".join(found))
     without = "MXNet files are read without it" if name == "mxnet" else "not installed"

@@ -6,9 +6,9 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from typing import Any
 
+from netferry.converters.frameworks import installed_version
 from netferry.converters.signature import Signature
 from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison
 
@@ -110,10 +110,5 @@ def versions() -> dict[str, str]:
     """The versions that a verdict stands on."""
     names = ("netferry", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "tensorflow",
              "tensorflow-cpu", "keras", "mxnet", "tf2onnx")  # fmt: skip
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: version for name in names if (version := installed_version(name))}
+    return {"python": platform.python_version()} | found

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -203,13 +202,8 @@ def _description(trained: Trained, files: Iterable[Path]) -> dict[str, Any]:
 
 
 def _versions(framework: str) -> dict[str, str]:
-    versions = {}
-    for package in (*PACKAGES[framework], "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+    packages = (*PACKAGES[framework], "numpy")
+    return {package: version for package in packages if (version := frameworks.installed_version(package))}
 
 
 def _record(path: Path) -> dict[str, str]:
