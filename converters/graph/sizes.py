@@ -1,0 +1,229 @@
+"""Sizes that are known only when the model runs, as integer expressions.
+
+A ``Size`` is a polynomial with integer coefficients over atoms. An atom is the name of a free size
+(``batch``), or a function of other sizes that no polynomial can write (``(height - 1) // 2``). Equal
+polynomials are equal sizes, so ``2 * batch // 2 == batch`` holds without running anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import mul
+from typing import Any, TypeAlias, TypeVar
+
+Dim: TypeAlias = "int | Size"
+"""A size: a plain int where it is known, a ``Size`` where it is not."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, order=True)
+class Atom:
+    """A free size, or a function of sizes: ``//``, ``%``, ``max``, ``min``, or ``nonzero`` (a, or b where a is 0)."""
+
+    word: str
+    args: tuple[Size | int, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.args:
+            return self.word
+        left, right = (
+            f"({arg})" if isinstance(arg, Size) and len(arg.terms) > 1 else str(arg) for arg in self.args
+        )
+        return (
+            f"({left} {self.word} {right})"
+            if self.word in _FOLDS and not self.word.isalpha()
+            else f"{self.word}({left}, {right})"
+        )
+
+
+Monomial = tuple[Atom, ...]
+
+
+def _clean(terms: Mapping[Monomial, int]) -> Dim:
+    kept = {atoms: count for atoms, count in terms.items() if count}
+    if not kept:
+        return 0
+    if set(kept) == {()}:
+        return kept[()]
+    return Size(tuple(sorted(kept.items(), key=lambda term: (-len(term[0]), str(term)))))
+
+
+def _terms(value: Any) -> dict[Monomial, int]:
+    return dict(value.terms) if isinstance(value, Size) else {(): int(value)}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A sum of products of atoms; ``terms`` are (product, coefficient), in a fixed order."""
+
+    terms: tuple[tuple[Monomial, int], ...]
+
+    @staticmethod
+    def named(name: str) -> Size:
+        """The free size called ``name``."""
+        return Size((((Atom(name),), 1),))
+
+    def __add__(self, other: Any) -> Any:
+        total = _terms(self)
+        for atoms, count in _terms(other).items():
+            total[atoms] = total.get(atoms, 0) + count
+        return _clean(total)
+
+    def __mul__(self, other: Any) -> Any:
+        total: dict[Monomial, int] = {}
+        for one, a in self.terms:
+            for two, b in _terms(other).items():
+                product = tuple(sorted(one + two, key=str))
+                total[product] = total.get(product, 0) + a * b
+        return _clean(total)
+
+    def __neg__(self) -> Any:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Any:
+        return self + (-1 * other if isinstance(other, Size) else -int(other))
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __floordiv__(self, other: Any) -> Any:
+        exact = _exact(self, other)
+        return _apply("//", self, other) if exact is None else exact
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return _apply("//", other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return _apply("%", self, other) if _exact(self, other) is None else 0
+
+    def __rmod__(self, other: Any) -> Any:
+        return _apply("%", other, self)
+
+    def __index__(self) -> int:
+        raise TypeError(f"the size {self} is known only when the model runs")
+
+    def __str__(self) -> str:
+        words = []
+        for atoms, count in self.terms:
+            parts = ([] if abs(count) == 1 and atoms else [str(abs(count))]) + [str(atom) for atom in atoms]
+            words.append(("- " if count < 0 else "+ ") + " * ".join(parts))
+        text = " ".join(words)
+        return text[2:] if text.startswith("+ ") else text.replace("- ", "-", 1)
+
+    __repr__ = __str__
+
+    @property
+    def atom(self) -> Atom | None:
+        """The one atom that this size is, or None where it is more than that."""
+        ((atoms, count), *rest) = self.terms
+        return atoms[0] if not rest and count == 1 and len(atoms) == 1 else None
+
+    def names(self) -> Iterator[str]:
+        """The free sizes that it is made of."""
+        for atoms, _ in self.terms:
+            for atom in atoms:
+                if not atom.args:
+                    yield atom.word
+                for arg in atom.args:
+                    if isinstance(arg, Size):
+                        yield from arg.names()
+
+    def build(
+        self, name: Callable[[str], T], call: Callable[[str, T, T], T], literal: Callable[[int], T]
+    ) -> T:
+        """The expression in other words: ``call`` gets one of ``+ - * // % max min nonzero`` and two sides."""
+
+        def of(value: Size | int) -> T:
+            return value.build(name, call, literal) if isinstance(value, Size) else literal(value)
+
+        def atom(one: Atom) -> T:
+            return call(one.word, *(of(arg) for arg in one.args)) if one.args else name(one.word)
+
+        total: T | None = None
+        for atoms, count in sorted(self.terms, key=lambda term: term[1] < 0):
+            factors = [atom(one) for one in atoms]
+            if abs(count) != 1 or not atoms or (total is None and count < 0):
+                factors.append(literal(count if total is None else abs(count)))
+            product = reduce(lambda a, b: call("*", a, b), factors)
+            total = product if total is None else call("-" if count < 0 else "+", total, product)
+        assert total is not None
+        return total
+
+    def at(self, sizes: Mapping[str, int]) -> int:
+        """The number, once every free size is known."""
+        return self.build(sizes.__getitem__, lambda word, a, b: _FOLDS[word](a, b), int)
+
+
+_FOLDS: Mapping[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": mul,
+    "//": lambda a, b: a // b,
+    "%": lambda a, b: a % b,
+    "max": max,
+    "min": min,
+    "nonzero": lambda a, b: a or b,
+}
+
+
+def _apply(word: str, a: Any, b: Any) -> Any:
+    if not isinstance(a, Size) and not isinstance(b, Size):
+        return _FOLDS[word](int(a), int(b))
+    args = tuple(arg if isinstance(arg, Size) else int(arg) for arg in (a, b))
+    return Size((((Atom(word, args),), 1),))
+
+
+def _exact(a: Size, b: Any) -> Any:
+    """a / b where the division leaves nothing in every term and b is one term; None elsewhere."""
+    divisor = list(_terms(b).items())
+    if len(divisor) != 1 or divisor[0][1] == 0:
+        return 1 if a == b else None
+    ((atoms, count),) = divisor
+    quotient: dict[Monomial, int] = {}
+    for product, times in a.terms:
+        rest = list(product)
+        for atom in atoms:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if times % count:
+            return None
+        quotient[tuple(rest)] = times // count
+    return _clean(quotient)
+
+
+def largest(a: Any, b: Any) -> Any:
+    """The larger of two sizes."""
+    return a if a == b else _apply("max", a, b)
+
+
+def smallest(a: Any, b: Any) -> Any:
+    """The smaller of two sizes."""
+    return a if a == b else _apply("min", a, b)
+
+
+def nonzero(a: Any, b: Any) -> Any:
+    """``a``, or ``b`` where ``a`` is 0: how ONNX's Reshape copies a size."""
+    return (
+        b if not isinstance(a, Size) and a == 0 else a if not isinstance(a, Size) else _apply("nonzero", a, b)
+    )
+
+
+def ceil_div(a: Any, b: int) -> Any:
+    """a / b, rounded up."""
+    return (a + (b - 1)) // b
+
+
+def product(sizes: Any) -> Any:
+    """The product of sizes; 1 of none."""
+    return reduce(mul, sizes, 1)
+
+
+def known(sizes: Any) -> bool:
+    """Whether every size is a plain number."""
+    return all(not isinstance(size, Size) for size in sizes)
