@@ -38,7 +38,7 @@ def _combine(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(plain, divided)
 
 
-@given(st.data(), st.fixed_dictionaries({name: numbers for name in NAMES}))
+@given(st.data(), st.fixed_dictionaries(dict.fromkeys(NAMES, numbers)))
 def test_an_expression_is_what_its_parts_are(data: st.DataObject, sizes: dict[str, int]) -> None:
     a, b = data.draw(st.recursive(leaves, _combine, max_leaves=6)), data.draw(leaves)
     divisor = data.draw(st.integers(1, 9))
@@ -52,9 +52,9 @@ def test_an_expression_is_what_its_parts_are(data: st.DataObject, sizes: dict[st
     assert _number(smallest(a, b), sizes) == min(x, y)
 
 
-@given(st.recursive(leaves, _combine, max_leaves=8), st.fixed_dictionaries({name: numbers for name in NAMES}))
+@given(st.recursive(leaves, _combine, max_leaves=8), st.fixed_dictionaries(dict.fromkeys(NAMES, numbers)))
 def test_what_is_written_computes_the_same(value: Any, sizes: dict[str, int]) -> None:
-    assert eval(str(value), {"max": max, "min": min}, dict(sizes)) == _number(value, sizes)  # noqa: S307
+    assert eval(str(value), {"max": max, "min": min}, dict(sizes)) == _number(value, sizes)
 
 
 def test_equal_sizes_are_equal_however_they_were_made() -> None:
