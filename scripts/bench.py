@@ -11,32 +11,139 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 ROUNDS = 15
 
 YARDSTICK_IMPORTS = "import typer, rich"
 
+Timed = Callable[[], float]
+"""Runs once and gives the seconds that it took."""
 
-def process(*command: str) -> Callable[[], float]:
+
+def process(*command: str) -> Timed:
     """Wall seconds of one whole process."""
+    return wall(
+        lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), 1
+    )
+
+
+def wall(work: Callable[[], Any], times: int = 5) -> Timed:
+    """Mean wall seconds of a few calls in a row."""
 
     def once() -> float:
         begun = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return time.perf_counter() - begun
+        for _ in range(times):
+            work()
+        return (time.perf_counter() - begun) / times
 
     return once
 
 
-BENCHMARKS: Mapping[str, tuple[Callable[[], float], Callable[[], float]]] = {
-    "start: netferry --help against importing typer and rich": (
+def start() -> tuple[Timed, Timed]:
+    return (
         process(sys.executable, "-m", "netferry", "--help"),
         process(sys.executable, "-c", YARDSTICK_IMPORTS),
-    ),
+    )
+
+
+def _inputs() -> Mapping[str, Any]:
+    """The measured models with one batch of each, all on one thread."""
+    import torch
+    from bench_models import BiLSTM, Encoder, ResNet18, randomised
+
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    return {
+        "resnet18": (randomised(ResNet18()), torch.randn(1, 3, 224, 224)),
+        "bilstm": (randomised(BiLSTM()), torch.randn(8, 50, 64)),
+        "encoder": (randomised(Encoder()), torch.randint(0, 1000, (8, 64))),
+    }
+
+
+def _exported(model: Any, x: Any) -> Any:
+    import netferry
+
+    return netferry.convert(model, "onnx", inputs={"x": x.numpy()}, verify=False).model
+
+
+def in_pytorch(name: str) -> tuple[Timed, Timed]:
+    """What arrives in PyTorch against the module that it came from."""
+    import torch
+
+    import netferry
+
+    original, x = _inputs()[name]
+    arrived = netferry.convert(_exported(original, x), "pytorch", verify=False).model
+
+    def run(module: Any) -> Timed:
+        def work() -> None:
+            with torch.inference_mode():
+                module(x)
+
+        return wall(work)
+
+    return run(arrived), run(original)
+
+
+def in_keras(name: str) -> tuple[Timed, Timed]:
+    """What arrives in Keras, as a ``tf.function``, against onnxruntime on the same graph."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    import netferry
+    from netferry.inference.session import Session
+
+    original, x = _inputs()[name]
+    exported = _exported(original, x)
+    session = Session(exported, threads=1)
+    model = netferry.convert(exported, "tensorflow", verify=False).model
+    function, tensor = tf.function(lambda t: model(t, training=False)), tf.constant(x.numpy())
+    return wall(lambda: function(tensor)), wall(lambda: session.run([x.numpy()]))
+
+
+def carry() -> tuple[Timed, Timed]:
+    """CPU seconds of resnet18, an ONNX file to a live PyTorch module, against onnx reading and checking it."""
+    import tempfile
+    from pathlib import Path
+
+    import onnx
+
+    import netferry
+
+    path = Path(tempfile.mkdtemp()) / "resnet18.onnx"
+    onnx.save(_exported(*_inputs()["resnet18"]), path)
+
+    def cpu(work: Callable[[], Any]) -> Timed:
+        def once() -> float:
+            begun = time.process_time()
+            work()
+            return time.process_time() - begun
+
+        return once
+
+    return (
+        cpu(lambda: netferry.convert(path, "pytorch", verify=False).model),
+        cpu(lambda: onnx.checker.check_model(onnx.load(path))),
+    )
+
+
+BENCHMARKS: Mapping[str, Callable[[], tuple[Timed, Timed]]] = {
+    "start: netferry --help against importing typer and rich": start,
+    "carry: resnet18 from .onnx to a live module, CPU, against onnx.load and its checker": carry,
+    **{
+        f"pytorch: {name} that arrived against the original module": lambda name=name: in_pytorch(name)
+        for name in ("resnet18", "bilstm", "encoder")
+    },
+    **{
+        f"keras: {name} that arrived, in tf.function, against onnxruntime": lambda name=name: in_keras(name)
+        for name in ("resnet18", "bilstm", "encoder")
+    },
 }
 
 
-def interleaved(ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[float, float, float]:
+def interleaved(ours: Timed, theirs: Timed) -> tuple[float, float, float]:
     """Median seconds of both and the median of the ratios, pair by pair, after one round that is not counted."""
     ours(), theirs()
     pairs = [(ours(), theirs()) for _ in range(ROUNDS)]
@@ -52,8 +159,8 @@ def main() -> None:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     for title, sides in BENCHMARKS.items():
         if word in title:
-            mine, other, ratio = interleaved(*sides)
-            print(f"{title}: {mine * 1e3:.0f} ms against {other * 1e3:.0f} ms, ratio {ratio:.2f}")
+            mine, other, ratio = interleaved(*sides())
+            print(f"{title}: {mine * 1e3:.1f} ms against {other * 1e3:.1f} ms, ratio {ratio:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,23 @@ def carried() -> str:
 
 
 def matrix(document: Mapping[str, Any]) -> str:
-    """Models down, sources across: verdict and worst error of each cell."""
+    """Sources down, targets across: how many models passed, and the worst error among them."""
     cells = document["cells"]
-    sources = list(dict.fromkeys(cell["source"] for cell in cells))
-    lines = [
-        "| model | " + " | ".join(f"{source} -> onnx" for source in sources) + " |",
-        "|---" * (len(sources) + 1) + "|",
-    ]
-    for model in dict.fromkeys(cell["model"] for cell in cells):
-        found = {cell["source"]: cell for cell in cells if cell["model"] == model}
-        words = (f"{found[s]['status']} {found[s]['max_rel']:.1e}" if s in found else "-" for s in sources)
-        lines.append(f"| `{model}` | " + " | ".join(words) + " |")
+    targets = list(dict.fromkeys(cell["target"] for cell in cells))
+    lines = ["| from \\ to | " + " | ".join(targets) + " |", "|---" * (len(targets) + 1) + "|"]
+    for source in dict.fromkeys(cell["source"] for cell in cells):
+        words = (
+            _summary([cell for cell in cells if (cell["source"], cell["target"]) == (source, target)])
+            for target in targets
+        )
+        lines.append(f"| {source} | " + " | ".join(words) + " |")
     return "\n".join(lines)
+
+
+def _summary(cells: Sequence[Mapping[str, Any]]) -> str:
+    passed = [cell for cell in cells if cell["status"] == "passed"]
+    worst = max((cell["max_rel"] for cell in passed), default=0.0)
+    return f"{len(passed)} of {len(cells)} passed, worst {worst:.1e}"
 
 
 def put(text: str, marker: str, content: str) -> str:

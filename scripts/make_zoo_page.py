@@ -25,7 +25,8 @@ Eleven reference models, each written as a person who uses that framework would 
 own loop. `scripts/make_zoo_page.py` writes this page from the sources and from one run of `netferry zoo matrix`.
 
 The loss curve has a bar for each pass over the data, from its largest loss to its smallest. Latency is the median of one
-row in onnxruntime on one thread. Seconds are training alone, on two cores.
+row in onnxruntime on one thread. Seconds are training alone, on two cores. Under each target stand the verdict, the worst error
+relative to the output's scale, and the loss of 20 further training steps that the model took after it had arrived.
 
 How the frameworks differ in kind (values at once or a graph first, what broadcasts, computations composed before any value
 exists) is run in all three by `tests/test_frameworks_side_by_side.py`.
@@ -69,17 +70,30 @@ def sections(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _numbers(spec: ModelSpec, cells: Sequence[Mapping[str, Any]]) -> str:
+    """Sources down; how training went, and how each target's worst error came out."""
+    targets = list(dict.fromkeys(cell["target"] for cell in cells))
     lines = [
-        f"| framework | held-out {spec.metric} | training | loss | last loss | onnxruntime, one row | worst error |",
-        "|---" * 7 + "|",
+        f"| trained in | held-out {spec.metric} | training | loss | last loss | onnxruntime, one row | "
+        + " | ".join(f"-> {target}" for target in targets)
+        + " |",
+        "|---" * (6 + len(targets)) + "|",
     ]
-    for cell in cells:
+    for source in dict.fromkeys(cell["source"] for cell in cells):
+        found = {cell["target"]: cell for cell in cells if cell["source"] == source}
+        one = found["onnx"]
         lines.append(
-            f"| {TITLES[cell['source']]} | {cell['metric']:.4f} | {cell['train_seconds']:.1f} s "
-            f"| {curve(cell['history'])} | {cell['history'][-1]:.4f} | {cell['latency_ms']:.3f} ms "
-            f"| {cell['status']} {cell['max_rel']:.1e} |"
+            f"| {TITLES[source]} | {one['metric']:.4f} | {one['train_seconds']:.1f} s "
+            f"| {curve(one['history'])} | {one['history'][-1]:.4f} | {one['latency_ms']:.3f} ms | "
+            + " | ".join(_arrived(found[target]) for target in targets)
+            + " |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _arrived(cell: Mapping[str, Any]) -> str:
+    """The verdict, and the curve of the losses of the steps that were taken after the arrival."""
+    error = "" if cell["max_rel"] is None else f" {cell['max_rel']:.1e}"
+    return f"{cell['status']}{error} {curve(cell['further']) if cell['further'] else ''}".rstrip()
 
 
 def curve(history: Sequence[float]) -> str:

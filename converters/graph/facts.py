@@ -64,4 +64,5 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def fact(self, value: ir.Value) -> Fact:
-        return self.facts[value]
+        """What is known of a value; of an output that nobody asked for, nothing."""
+        return self.facts.get(value) or Fact(None)
