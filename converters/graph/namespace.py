@@ -85,7 +85,11 @@ class Namespace:
         return output < len(outputs) and bool(outputs[output].name)
 
     def symbol(self, fact: Fact) -> Any:
-        """A constant: its content is known, its expression is made when it is first needed."""
+        """A constant: its content is known, its expression is made when it is first needed.
+
+        Without content, something that stands for an output of a node that cannot be carried: no program is
+        made of it, but the nodes behind it are still looked at.
+        """
         raise NotImplementedError
 
     def bind(

@@ -37,8 +37,11 @@ _UNARY: Mapping[str, type[ast.unaryop]] = {"-": ast.USub, "~": ast.Invert, "not"
 
 
 def identifier(text: str) -> str:
-    """A legal Python identifier that still reads like ``text``; never a keyword, never empty."""
-    word = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
+    """A legal Python identifier that still reads like ``text``; never a keyword, never empty.
+
+    What exporters hang on the name of a node to name its output (``/conv1/Conv_output_0``) is left out.
+    """
+    word = re.sub(r"\W+", "_", re.sub(r"(?<=\w)(_output(_\d+)?|:\d+)$", "", text), flags=re.ASCII).strip("_")
     if not word or word[0].isdigit():
         word = f"x_{word}" if word else "x"
     return f"{word}_" if keyword.iskeyword(word) or keyword.issoftkeyword(word) else word
@@ -202,7 +205,7 @@ class Recorder(Namespace):
             self.statements, self.size_names = outer, names
 
     def symbol(self, fact: Fact) -> Symbol:
-        return Symbol(self, fact)
+        return Symbol(self, fact, _REFUSED if fact.content is None else None)
 
     def bind(self, values: Sequence[ir.Value], results: Sequence[Any], facts: Sequence[Fact]) -> list[Any]:
         """One line for each output that is more than a name; free sizes that live in it are read after it."""
@@ -283,6 +286,10 @@ _WORK = (ast.Call, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.BoolO
 """Expressions that cost something when they are run."""
 
 
+_REFUSED = ast.Name("refused", ast.Load())
+"""Stands for an output of a node that cannot be carried, so that the walk can go on and find all others."""
+
+
 def literal(value: Any) -> ast.expr:
     """A number, string, bool, None or ellipsis as an expression that reads back as the same value."""
     if isinstance(value, np.generic):
@@ -299,6 +306,8 @@ def literal(value: Any) -> ast.expr:
 def prune(statements: Sequence[ast.stmt], live: set[str]) -> list[ast.stmt]:
     """The statements without the assignments that nothing reads; ``live`` are the names read afterwards.
 
+    Of a result in parts, those that nothing reads are called ``_``.
+
     Blocks of ``if`` and loops keep every name that they read themselves, since a loop reads what its last turn
     wrote.
     """
@@ -308,6 +317,7 @@ def prune(statements: Sequence[ast.stmt], live: set[str]) -> list[ast.stmt]:
             targets = {n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
             if not targets & live:
                 continue
+            statement.targets = [_used(target, live) for target in statement.targets]
         inner = loaded(statement)
         for field in ("body", "orelse"):
             block = getattr(statement, field, None)
@@ -316,6 +326,17 @@ def prune(statements: Sequence[ast.stmt], live: set[str]) -> list[ast.stmt]:
         live |= inner
         kept.append(statement)
     return kept[::-1]
+
+
+def _used(target: ast.expr, live: set[str]) -> ast.expr:
+    """``values, _`` for ``values, indices`` where nothing reads the indices."""
+    if isinstance(target, ast.Tuple):
+        parts = [_used(part, live) for part in target.elts]
+        if any(not isinstance(part, ast.Name) or part.id != "_" for part in parts):
+            return ast.Tuple(parts, ast.Store())
+    elif not isinstance(target, ast.Name) or target.id in live:
+        return target
+    return ast.Name("_", ast.Store())
 
 
 def loaded(*nodes: ast.AST) -> set[str]:

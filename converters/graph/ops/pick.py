@@ -1,0 +1,138 @@
+"""Picking and placing: what takes elements by index, sorts them, or writes them somewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netferry.converters.graph.ops.table import INT64, Sizes, along, as_dtype, choice, ints, op, others
+from netferry.converters.graph.symbol import Symbol
+
+REDUCTIONS = ("none", "add", "mul", "max", "min")
+"""What a scatter does where several updates meet."""
+
+
+# ---- taking ------------------------------------------------------------------------------------------------
+
+
+@op
+def Gather(xp: Any, data: Symbol, indices: Symbol, *, axis: int = 0) -> Any:
+    return xp.take(data, indices, along(axis, data.ndim))
+
+
+@op
+def GatherElements(xp: Any, data: Symbol, indices: Symbol, *, axis: int = 0) -> Any:
+    return xp.take_along_axis(data, indices, along(axis, data.ndim))
+
+
+@op
+def GatherND(xp: Any, data: Symbol, indices: Symbol, *, batch_dims: int = 0) -> Any:
+    return xp.gather_nd(data, indices, batch_dims)
+
+
+@op
+def Compress(xp: Any, x: Symbol, condition: Symbol, *, axis: int | None = None) -> Any:
+    if axis is None:
+        return xp.compress(xp.reshape(x, (-1,)), condition, 0)
+    return xp.compress(x, condition, along(axis, x.ndim))
+
+
+@op
+def Trilu(xp: Any, x: Symbol, k: Sizes | None = None, *, upper: int = 1) -> Any:
+    (diagonal,) = (0,) if k is None else ints(k, "diagonal")
+    return xp.triu(x, diagonal) if upper else xp.tril(x, diagonal)
+
+
+@op
+def ReverseSequence(
+    xp: Any, x: Symbol, sequence_lens: Symbol, *, batch_axis: int = 1, time_axis: int = 0
+) -> Any:
+    """The first ``sequence_lens[b]`` steps of each batch b backwards, the rest as they stand."""
+    batch, time = along(batch_axis, x.ndim), along(time_axis, x.ndim)
+    steps = xp.expand_dims(xp.arange(0, x.shape[time], 1, INT64), others(x.ndim, time))
+    lengths = xp.expand_dims(as_dtype(xp, sequence_lens, INT64), others(x.ndim, batch))
+    places = xp.where(steps < lengths, lengths - 1 - steps, steps)
+    return xp.take_along_axis(x, xp.broadcast_to(places, x.shape), time)
+
+
+# ---- sorting ---------------------------------------------------------------------------------------------------
+
+
+@op
+def TopK(
+    xp: Any,
+    x: Symbol,
+    k: Sizes,
+    *,
+    axis: int = -1,
+    largest: int = 1,
+    sorted: int = 1,  # noqa: A002
+) -> Any:
+    """Sorted in any case: an unsorted result may be in any order."""
+    return tuple(xp.topk(x, k[0], along(axis, x.ndim), bool(largest)))
+
+
+@op
+def Unique(xp: Any, x: Symbol, *, axis: int | None = None, sorted: int = 1) -> Any:  # noqa: A002
+    return tuple(xp.unique(x, None if axis is None else along(axis, x.ndim), bool(sorted)))
+
+
+def _arg(xp: Any, word: Any, x: Symbol, axis: int, keepdims: int, last: int) -> Any:
+    axis = along(axis, x.ndim)
+    if not last:
+        return word(x, axis, bool(keepdims))
+    return x.shape[axis] - 1 - word(xp.flip(x, (axis,)), axis, bool(keepdims))
+
+
+@op
+def ArgMax(xp: Any, x: Symbol, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Any:
+    return _arg(xp, xp.argmax, x, axis, keepdims, select_last_index)
+
+
+@op
+def ArgMin(xp: Any, x: Symbol, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Any:
+    return _arg(xp, xp.argmin, x, axis, keepdims, select_last_index)
+
+
+@op
+def Hardmax(xp: Any, x: Symbol, *, axis: int = -1) -> Any:
+    """1 at the first of the largest, 0 elsewhere."""
+    axis = along(axis, x.ndim)
+    places = xp.expand_dims(xp.arange(0, x.shape[axis], 1, INT64), others(x.ndim, axis))
+    return xp.astype(xp.equal(xp.argmax(x, axis, True), places), x.dtype)
+
+
+# ---- placing -----------------------------------------------------------------------------------------------------
+
+
+@op
+def ScatterElements(
+    xp: Any, data: Symbol, indices: Symbol, updates: Symbol, *, axis: int = 0, reduction: str = "none"
+) -> Any:
+    choice(reduction, REDUCTIONS, "reduction")
+    return xp.scatter_along_axis(data, indices, updates, along(axis, data.ndim), reduction)
+
+
+@op
+def ScatterND(xp: Any, data: Symbol, indices: Symbol, updates: Symbol, *, reduction: str = "none") -> Any:
+    return xp.scatter_nd(data, indices, updates, choice(reduction, REDUCTIONS, "reduction"))
+
+
+@op
+def TensorScatter(
+    xp: Any,
+    cache: Symbol,
+    update: Symbol,
+    write_indices: Symbol | None = None,
+    *,
+    axis: int = -2,
+    mode: str = "linear",
+) -> Any:
+    """``update`` written into ``cache`` along ``axis``, from an index of its own for each batch."""
+    axis = along(axis, cache.ndim)
+    places = xp.expand_dims(xp.arange(0, update.shape[axis], 1, INT64), others(cache.ndim, axis))
+    if write_indices is not None:
+        starts = as_dtype(xp, write_indices, INT64)
+        places = places + xp.expand_dims(starts, others(cache.ndim, 0))
+    if choice(mode, ("linear", "circular"), "mode") == "circular":
+        places = xp.remainder(places, cache.shape[axis])
+    return xp.scatter_along_axis(cache, xp.broadcast_to(places, update.shape), update, axis, "none")

@@ -1,0 +1,246 @@
+"""Quantised operators: exact integers in between, rounding half to even, saturating."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.facts import Fact
+from netferry.converters.graph.ops.spatial import Conv
+from netferry.converters.graph.ops.table import (
+    FLOAT32,
+    FLOAT64,
+    INT32,
+    along,
+    as_dtype,
+    dtype_of,
+    op,
+    per_channel,
+    shaped,
+)
+from netferry.converters.graph.sizes import Size
+from netferry.converters.graph.symbol import Symbol
+
+_UINT8 = np.dtype(np.uint8)
+
+RANGES = {
+    "uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767),
+    "uint4": (0, 15), "int4": (-8, 7), "uint2": (0, 3), "int2": (-2, 1),
+}  # fmt: skip
+
+
+def _spread(xp: Any, part: Symbol, x: Symbol, axis: int, block_size: int) -> Any:
+    """A scale or zero point as something that broadcasts against ``x``: of all, of an axis, or of blocks."""
+    if part.ndim == 0 or (part.ndim == 1 and x.ndim == 1 and not block_size) or part.shape == (1,):
+        return xp.reshape(part, ()) if part.shape == (1,) and x.ndim != 1 else part
+    axis = along(axis, x.ndim)
+    if part.ndim == 1:
+        return per_channel(xp, part, x.ndim, axis)
+    size, blocks = x.shape[axis], part.shape[axis]
+    if not block_size or isinstance(size, Size) or isinstance(blocks, Size):
+        raise CannotCarry(
+            "its scale has neither one element, nor one per place of an axis, nor one per block"
+        )
+    spread = xp.broadcast_to(
+        xp.expand_dims(part, (axis + 1,)), (*part.shape[: axis + 1], block_size, *part.shape[axis + 1 :])
+    )
+    flat = xp.reshape(spread, (*part.shape[:axis], blocks * block_size, *part.shape[axis + 1 :]))
+    return flat if blocks * block_size == size else xp.slice(flat, {axis: (0, size, 1)})
+
+
+def _saturated(xp: Any, x: Any, zero: Any, dtype: np.dtype[Any]) -> Any:
+    """round(x) + zero within the range of ``dtype``; float32 holds all integers of these ranges."""
+    low, high = RANGES[dtype.name]
+    y = as_dtype(xp, xp.round(x), FLOAT32)
+    if zero is not None:
+        y = y + as_dtype(xp, zero, FLOAT32)
+    return xp.astype(xp.minimum(xp.maximum(y, low), high), dtype)
+
+
+@op
+def QuantizeLinear(
+    xp: Any,
+    x: Symbol,
+    y_scale: Symbol,
+    y_zero_point: Symbol | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    precision: int = 0,
+    saturate: int = 1,
+) -> Any:
+    dtype = (
+        y_zero_point.dtype if y_zero_point is not None else dtype_of(output_dtype) if output_dtype else _UINT8
+    )
+    wide = dtype_of(precision) if precision else y_scale.dtype
+    scale = as_dtype(xp, _spread(xp, y_scale, x, axis, block_size), wide)
+    scaled = as_dtype(xp, x, wide) / scale
+    zero = None if y_zero_point is None else _spread(xp, y_zero_point, x, axis, block_size)
+    if dtype.name in RANGES:
+        return _saturated(xp, scaled, zero, dtype)
+    if not saturate:
+        raise CannotCarry(f"it quantises to {dtype.name} without saturation")
+    return xp.astype(scaled, dtype)
+
+
+@op
+def DequantizeLinear(
+    xp: Any,
+    x: Symbol,
+    x_scale: Symbol,
+    x_zero_point: Symbol | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+) -> Any:
+    """(x - zero) * scale, in float32 and then in the scale's dtype."""
+    y = as_dtype(xp, x, FLOAT32)
+    if x_zero_point is not None:
+        y = y - as_dtype(xp, _spread(xp, x_zero_point, x, axis, block_size), FLOAT32)
+    y = y * as_dtype(xp, _spread(xp, x_scale, x, axis, block_size), FLOAT32)
+    return as_dtype(xp, y, dtype_of(output_dtype) if output_dtype else x_scale.dtype)
+
+
+@op
+def DynamicQuantizeLinear(xp: Any, x: Symbol) -> Any:
+    """To uint8, with a scale whose range holds the input and 0."""
+    axes = tuple(range(x.ndim))
+    low, high = xp.minimum(xp.min(x, axes, False), 0), xp.maximum(xp.max(x, axes, False), 0)
+    scale = xp.where(xp.equal(high, low), 1.0, high - low) / 255.0
+    zero = _saturated(xp, -low / scale, None, _UINT8)
+    return _saturated(xp, x / scale, zero, _UINT8), scale, zero
+
+
+# ---- products of integers: in float64, which holds every sum of 2**37 products of bytes ---------------------------
+
+
+def _shifted(xp: Any, x: Symbol, zero: Symbol | None, *, places: Any = None) -> Any:
+    """``x - zero`` in float64; ``places`` puts a vector of zero points where it belongs."""
+    wide = xp.astype(x, FLOAT64)
+    if zero is None:
+        return wide
+    offset = xp.astype(zero, FLOAT64)
+    return wide - (offset if zero.ndim == 0 or places is None else places(offset))
+
+
+def _row_wise(xp: Any, a: Symbol, zero: Symbol | None) -> Any:
+    """Where the zero points of the rows of a matrix belong."""
+    return lambda offset: (
+        xp.expand_dims(offset, (1,)) if zero is not None and zero.ndim == 1 and zero.shape != (1,) else offset
+    )
+
+
+@op
+def MatMulInteger(
+    xp: Any, a: Symbol, b: Symbol, a_zero_point: Symbol | None = None, b_zero_point: Symbol | None = None
+) -> Any:
+    """Zero points are one number, one for each row of ``a``, or one for each column of ``b``."""
+    left = _shifted(xp, a, a_zero_point, places=_row_wise(xp, a, a_zero_point))
+    return xp.astype(xp.matmul(left, _shifted(xp, b, b_zero_point)), INT32)
+
+
+@op
+def QLinearMatMul(
+    xp: Any,
+    a: Symbol,
+    a_scale: Symbol,
+    a_zero_point: Symbol,
+    b: Symbol,
+    b_scale: Symbol,
+    b_zero_point: Symbol,
+    y_scale: Symbol,
+    y_zero_point: Symbol,
+) -> Any:
+    left = _shifted(xp, a, a_zero_point, places=_row_wise(xp, a, a_zero_point))
+    product = xp.matmul(left, _shifted(xp, b, b_zero_point))
+    rows = _row_wise(xp, a, a_scale)
+    scale = rows(xp.astype(a_scale, FLOAT64)) * xp.astype(b_scale, FLOAT64) / xp.astype(y_scale, FLOAT64)
+    return _saturated(xp, product * scale, y_zero_point, y_zero_point.dtype)
+
+
+def _convolved(
+    xp: Any,
+    x: Symbol,
+    w: Symbol,
+    x_zero_point: Symbol | None,
+    w_zero_point: Symbol | None,
+    attributes: Mapping[str, Any],
+) -> Any:
+    """The convolution of shifted integers in float64, where padding is the zero point, so 0 after the shift."""
+    row = xp.rows.get("Conv") or Conv
+    return row(
+        xp, shaped(_shifted(xp, x, x_zero_point), x.shape), _kernel(xp, w, w_zero_point), None, **attributes
+    )
+
+
+def _kernel(xp: Any, w: Symbol, zero: Symbol | None) -> Symbol:
+    """The shifted kernel: a constant where it can be one, so that a layer can hold it."""
+    if w.content is None or (zero is not None and zero.content is None):
+        made = _shifted(xp, w, zero, places=lambda offset: per_channel(xp, offset, w.ndim, 0))
+        return shaped(made, w.shape)
+    kernel = w.content.astype(np.float64)
+    if zero is not None and zero.content is not None:
+        kernel = kernel - zero.content.astype(np.float64).reshape(-1, *[1] * (w.ndim - 1))
+    made = xp.symbol(Fact(FLOAT64, kernel.shape, kernel))
+    assert isinstance(made, Symbol)
+    return made
+
+
+@op
+def ConvInteger(
+    xp: Any,
+    x: Symbol,
+    w: Symbol,
+    x_zero_point: Symbol | None = None,
+    w_zero_point: Symbol | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Any = None,
+    group: int = 1,
+    kernel_shape: Any = None,
+    pads: Any = None,
+    strides: Any = None,
+) -> Any:
+    attributes = {
+        "auto_pad": auto_pad, "dilations": dilations, "group": group,
+        "kernel_shape": kernel_shape, "pads": pads, "strides": strides,
+    }  # fmt: skip
+    return xp.astype(_convolved(xp, x, w, x_zero_point, w_zero_point, attributes), INT32)
+
+
+@op
+def QLinearConv(
+    xp: Any,
+    x: Symbol,
+    x_scale: Symbol,
+    x_zero_point: Symbol,
+    w: Symbol,
+    w_scale: Symbol,
+    w_zero_point: Symbol,
+    y_scale: Symbol,
+    y_zero_point: Symbol,
+    b: Symbol | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Any = None,
+    group: int = 1,
+    kernel_shape: Any = None,
+    pads: Any = None,
+    strides: Any = None,
+) -> Any:
+    """The bias is an integer at the scale of the products."""
+    attributes = {
+        "auto_pad": auto_pad, "dilations": dilations, "group": group,
+        "kernel_shape": kernel_shape, "pads": pads, "strides": strides,
+    }  # fmt: skip
+    y = _convolved(xp, x, w, x_zero_point, w_zero_point, attributes)
+    if b is not None:
+        y = y + per_channel(xp, xp.astype(b, FLOAT64), x.ndim)
+    scale = xp.astype(x_scale, FLOAT64) * xp.astype(w_scale, FLOAT64) / xp.astype(y_scale, FLOAT64)
+    scale = scale if w_scale.ndim == 0 else per_channel(xp, scale, x.ndim)
+    return _saturated(xp, y * scale, y_zero_point, y_zero_point.dtype)

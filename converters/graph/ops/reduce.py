@@ -1,0 +1,225 @@
+"""Along axes: reductions, cumulations, products of matrices, softmax and losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.graph.ops.table import (
+    BOOL,
+    FLOAT64,
+    OPS,
+    Row,
+    Sizes,
+    all_along,
+    along,
+    as_dtype,
+    choice,
+    ints,
+    is_float,
+    op,
+)
+from netferry.converters.graph.symbol import Symbol
+
+# ---- reductions ----------------------------------------------------------------------------------------------
+
+Step = Callable[[Any, Any], Any]
+
+
+def _same(xp: Any, x: Any) -> Any:
+    return x
+
+
+def _reduce(word: str, before: Step = _same, after: Step = _same, *, exact: bool = True) -> Row:
+    """A reduction with a step before and after it.
+
+    One over no axes does the steps alone. ``exact`` false: what the steps give is not an integer, so that
+    integers are computed in float64 and cut toward zero, as ONNX's reference does.
+    """
+
+    def row(
+        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+    ) -> Any:
+        places = all_along(ints(axes or (), "axes"), data.ndim)
+        if not places and not noop_with_empty_axes:
+            places = tuple(range(data.ndim))
+        x = data if exact or is_float(data.dtype) else xp.astype(data, FLOAT64)
+        x = before(xp, x)
+        x = getattr(xp, word)(x, places, bool(keepdims)) if places else x
+        return as_dtype(xp, after(xp, x), data.dtype)
+
+    return row
+
+
+def _absolute(xp: Any, x: Any) -> Any:
+    return xp.abs(x)
+
+
+def _square(xp: Any, x: Any) -> Any:
+    return xp.square(x)
+
+
+def _root(xp: Any, x: Any) -> Any:
+    return xp.sqrt(x)
+
+
+def _log(xp: Any, x: Any) -> Any:
+    return xp.log(x)
+
+
+for _operator, _row in {
+    "ReduceSum": _reduce("sum"),
+    "ReduceMean": _reduce("mean", exact=False),
+    "ReduceProd": _reduce("prod"),
+    "ReduceL1": _reduce("sum", _absolute),
+    "ReduceL2": _reduce("sum", _square, _root, exact=False),
+    "ReduceSumSquare": _reduce("sum", _square),
+    "ReduceLogSum": _reduce("sum", _same, _log, exact=False),
+    "ReduceLogSumExp": _reduce("logsumexp", exact=False),
+}.items():
+    OPS.row(_operator)(_row)
+
+
+def _extreme(word: str) -> Row:
+    row = _reduce(word)
+
+    def of_any(
+        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+    ) -> Any:
+        """Booleans are compared as numbers: False is less than True."""
+        x = xp.astype(data, np.dtype(np.uint8)) if data.dtype == BOOL else data
+        return as_dtype(
+            xp, row(xp, x, axes, keepdims=keepdims, noop_with_empty_axes=noop_with_empty_axes), data.dtype
+        )
+
+    return of_any
+
+
+OPS.row("ReduceMax")(_extreme("max"))
+OPS.row("ReduceMin")(_extreme("min"))
+
+
+@op
+def CumSum(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
+    return _cumulate(xp, xp.cumulative_sum, x, axis, exclusive, reverse, 0)
+
+
+@op
+def CumProd(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
+    return _cumulate(xp, xp.cumulative_prod, x, axis, exclusive, reverse, 1)
+
+
+def _cumulate(xp: Any, word: Any, x: Symbol, axes: Sizes, exclusive: int, reverse: int, neutral: int) -> Any:
+    """An exclusive one is that of the input moved on by one place, the neutral element first."""
+    (axis,) = all_along(ints(axes, "axis"), x.ndim)
+    y = xp.flip(x, (axis,)) if reverse else x
+    if exclusive:
+        pairs = tuple((1, -1) if place == axis else (0, 0) for place in range(x.ndim))
+        y = xp.pad(y, pairs, "constant", neutral)
+    y = word(y, axis)
+    return xp.flip(y, (axis,)) if reverse else y
+
+
+# ---- products of matrices ----------------------------------------------------------------------------------------
+
+
+@op
+def MatMul(xp: Any, a: Symbol, b: Symbol) -> Any:
+    return xp.matmul(a, b)
+
+
+@op
+def Gemm(
+    xp: Any,
+    a: Symbol,
+    b: Symbol,
+    c: Symbol | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,  # noqa: N803
+    transB: int = 0,  # noqa: N803
+) -> Any:
+    left = xp.permute_dims(a, (1, 0)) if transA else a
+    right = xp.permute_dims(b, (1, 0)) if transB else b
+    product = _times(alpha, xp.matmul(left, right))
+    return product if c is None else product + _times(beta, c)
+
+
+def _times(factor: float, x: Any) -> Any:
+    """``factor * x``; a factor of an integer tensor is an integer."""
+    return x if factor == 1 else (factor if is_float(x.dtype) else int(factor)) * x
+
+
+@op
+def Linear(xp: Any, x: Symbol, w: Symbol, b: Symbol | None = None) -> Any:
+    """Ours: ``x`` (..., in) times ``w`` (in, out) plus ``b`` (out)."""
+    return xp.matmul(x, w) if b is None else xp.matmul(x, w) + b
+
+
+@op
+def Einsum(xp: Any, *inputs: Symbol, equation: str) -> Any:
+    return xp.einsum(equation.replace(" ", ""), *inputs)
+
+
+# ---- softmax and losses --------------------------------------------------------------------------------------------
+
+
+@op
+def Softmax(xp: Any, x: Symbol, *, axis: int = -1) -> Any:
+    return xp.softmax(x, along(axis, x.ndim))
+
+
+@op
+def LogSoftmax(xp: Any, x: Symbol, *, axis: int = -1) -> Any:
+    return xp.log_softmax(x, along(axis, x.ndim))
+
+
+@op
+def SoftmaxCrossEntropyLoss(
+    xp: Any,
+    scores: Symbol,
+    labels: Symbol,
+    weights: Symbol | None = None,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    logs = xp.log_softmax(scores, 1)
+    loss = NegativeLogLikelihoodLoss(
+        xp, logs, labels, weights, ignore_index=ignore_index, reduction=reduction
+    )
+    return loss, logs
+
+
+@op
+def NegativeLogLikelihoodLoss(
+    xp: Any,
+    x: Symbol,
+    target: Symbol,
+    weight: Symbol | None = None,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """``-weight[target] * x[target]``, ``x``: (batch, classes, *space), ``target``: (batch, *space).
+
+    A mean is over the weights, and an ignored target weighs nothing.
+    """
+    choice(reduction, ("none", "mean", "sum"), "reduction")
+    counts = None if ignore_index is None else xp.not_equal(target, ignore_index)
+    classes = target if counts is None else xp.where(counts, target, 0)
+    loss = -xp.squeeze(xp.take_along_axis(x, xp.expand_dims(classes, (1,)), 1), (1,))
+    weighs = None if weight is None else xp.take(weight, classes, 0)
+    if counts is not None:
+        weighs = xp.astype(counts, x.dtype) if weighs is None else xp.where(counts, weighs, 0)
+    loss = loss if weighs is None else loss * weighs
+    axes = tuple(range(target.ndim))
+    if reduction == "none":
+        return loss
+    if reduction == "sum" or weighs is not None:
+        total = xp.sum(loss, axes, False)
+        return total if reduction == "sum" else total / xp.sum(weighs, axes, False)
+    return xp.mean(loss, axes, False)

@@ -1,0 +1,318 @@
+"""Sampling at computed places: grids, regions of interest, deformable kernels.
+
+One idea serves them: a coordinate along an axis becomes a few (place, weight) pairs, the places of all axes
+one flat index, and the result is a sum of picked elements times weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ops.table import INT64, as_dtype, choice, content, ints, op
+from netferry.converters.graph.sizes import product
+from netferry.converters.graph.symbol import Symbol
+
+Taps = list[tuple[Any, Any]]
+"""(place, weight) pairs of one axis; a place is an int64 symbol within the axis, a weight a float one or 1."""
+
+
+def _reflected(xp: Any, x: Any, low: float, high: float) -> Any:
+    """``x`` folded back and forth between two borders."""
+    span = high - low
+    if span == 0:
+        return x * 0 + low
+    away = xp.abs(x - low)
+    turns = xp.floor(away / span)
+    rest = away - turns * span
+    even = xp.equal(turns - xp.floor(turns / 2) * 2, 0)
+    return xp.where(even, rest + low, high - rest)
+
+
+def _bounded(xp: Any, x: Any, size: int, padding: str, corners: bool) -> Any:
+    """A coordinate brought back into its axis; one that pads with zeros stays where it is."""
+    if padding == "reflection":
+        low, high = (0.0, size - 1.0) if corners else (-0.5, size - 0.5)
+        x = _reflected(xp, x, low, high)
+    return x if padding == "zeros" else xp.minimum(xp.maximum(x, 0), size - 1)
+
+
+def _tap(xp: Any, place: Any, weight: Any, size: int, padding: str, corners: bool) -> tuple[Any, Any]:
+    """A whole coordinate as a place; outside, with zeros, any place that weighs nothing."""
+    if padding == "zeros":
+        inside = (place >= 0) & (place <= size - 1)
+        weight = (
+            xp.where(inside, weight, 0) if not isinstance(weight, int) else xp.astype(inside, place.dtype)
+        )
+        place = xp.minimum(xp.maximum(place, 0), size - 1)
+    else:
+        place = _bounded(xp, place, size, padding, corners)
+    return xp.astype(place, INT64), weight
+
+
+def _cubic(xp: Any, t: Any, a: float = -0.75) -> list[Any]:
+    """The weights of the four places around; R. Keys, 1981."""
+
+    def near(d: Any) -> Any:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: Any) -> Any:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
+def _taps(xp: Any, x: Any, size: int, mode: str, padding: str, corners: bool) -> Taps:
+    """The places that a coordinate (in elements) is made of, and their weights."""
+    if mode == "nearest":
+        x = _bounded(xp, xp.round(x), size, padding, corners)
+        return [_tap(xp, xp.round(x), 1, size, padding, corners)]
+    if padding != "zeros" and mode == "linear":
+        x = _bounded(xp, x, size, padding, corners)
+    low = xp.floor(x)
+    t = x - low
+    weights = [1 - t, t] if mode == "linear" else _cubic(xp, t)
+    first = 0 if mode == "linear" else -1
+    return [
+        _tap(xp, low + (first + i) if first + i else low, weight, size, padding, corners)
+        for i, weight in enumerate(weights)
+    ]
+
+
+def _picked(xp: Any, flat: Any, taps: Sequence[Taps], space: Sequence[int], spread: Any) -> Any:
+    """The weighed sum over all combinations of taps; ``spread`` makes an index as large as what it picks."""
+    total = None
+    for combination in itertools.product(*taps):
+        place: Any = 0
+        weight: Any = 1
+        for (where, share), size in zip(combination, space, strict=True):
+            place = where if isinstance(place, int) else place * size + where
+            weight = (
+                share if isinstance(weight, int) else weight if isinstance(share, int) else weight * share
+            )
+        term = spread(flat, place)
+        term = term if isinstance(weight, int) else term * xp.expand_dims(weight, (1,))
+        total = term if total is None else total + term
+    return total
+
+
+@op
+def GridSample(
+    xp: Any,
+    x: Symbol,
+    grid: Symbol,
+    *,
+    align_corners: int = 0,
+    mode: str = "linear",
+    padding_mode: str = "zeros",
+) -> Any:
+    """``x``: (batch, channels, *space), ``grid``: (batch, *out, dims) in [-1, 1], the last axis of ``x`` first."""
+    choice(mode, ("nearest", "linear", "cubic"), "mode")
+    choice(padding_mode, ("zeros", "border", "reflection"), "padding_mode")
+    space = ints(x.shape[2:], "image sizes")
+    (batch, *out), channels = grid.shape[:-1], x.shape[1]
+    points = xp.reshape(as_dtype(xp, grid, x.dtype), (batch, product(out), len(space)))
+    taps = []
+    for size, n in zip(space, xp.unstack(points, 2)[::-1], strict=True):
+        place = (n + 1) * ((size - 1) / 2) if align_corners else ((n + 1) * size - 1) / 2
+        taps.append(_taps(xp, place, size, mode, padding_mode, bool(align_corners)))
+    flat = xp.reshape(x, (batch, channels, product(space)))
+
+    def spread(data: Any, place: Any) -> Any:
+        wide = xp.broadcast_to(xp.expand_dims(place, (1,)), (batch, channels, product(out)))
+        return xp.take_along_axis(data, wide, 2)
+
+    return xp.reshape(_picked(xp, flat, taps, space, spread), (batch, channels, *out))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples of each bin of each region lie along one axis: (rois, bins, samples), in elements.
+
+    ``inside`` tells those near enough to the axis to count, ``taken`` those that are taken at all (None: all
+    are), ``count`` how many a bin has.
+    """
+
+    size: Any
+    number: int
+    where: Any
+    inside: Any
+    taken: Any
+    count: Any
+
+    def weights(self, xp: Any) -> Any:
+        """(rois, bins, size): how much each element weighs in the mean of each bin."""
+        elements = xp.reshape(xp.arange(0, self.size, 1, self.where.dtype), (1, 1, 1, -1))
+        shares = xp.maximum(1 - xp.abs(xp.expand_dims(self.where, (3,)) - elements), 0)
+        counts = self.inside if self.taken is None else self.inside & self.taken
+        return xp.sum(xp.where(xp.expand_dims(counts, (3,)), shares, 0), (2,), False) / self.count
+
+    def neighbours(self, xp: Any, sample: int) -> list[tuple[Any, Any]]:
+        """(place, weight) of the two elements beside one sample of each bin: (rois, bins) each."""
+        at = {2: (sample, sample + 1, 1)}
+        where, inside = (xp.squeeze(xp.slice(x, at), (2,)) for x in (self.where, self.inside))
+        low = xp.floor(where)
+        part = where - low
+        places = low, xp.minimum(low + 1, self.size - 1)
+        weights = (xp.where(inside, share, 0) for share in (1 - part, part))
+        return [(xp.astype(place, INT64), weight) for place, weight in zip(places, weights, strict=True)]
+
+
+@op
+def RoiAlign(
+    xp: Any,
+    x: Symbol,
+    rois: Symbol,
+    batch_indices: Symbol,
+    *,
+    coordinate_transformation_mode: str = "half_pixel",
+    mode: str = "avg",
+    output_height: int = 1,
+    output_width: int = 1,
+    sampling_ratio: int = 0,
+    spatial_scale: float = 1.0,
+) -> Any:
+    """The mean or the maximum, over each bin of each region, of samples between the elements around.
+
+    A mean is separable: one matrix for each of the two axes. ``rois``: (rois, 4), x before y.
+    """
+    modes = ("half_pixel", "output_half_pixel")
+    half = choice(coordinate_transformation_mode, modes, "coordinate_transformation_mode") == modes[0]
+    left, top, right, bottom = xp.unstack(rois * spatial_scale - (0.5 if half else 0.0), 1)
+    regions = xp.take(x, batch_indices, 0)
+    rows, columns = (
+        _samples(
+            xp,
+            start,
+            stop,
+            bins,
+            size,
+            sampling_ratio,
+            not half,
+            _most(rois, bins, spatial_scale, sampling_ratio, at),
+        )
+        for start, stop, bins, size, at in (
+            (top, bottom, output_height, x.shape[2], 1),
+            (left, right, output_width, x.shape[3], 0),
+        )
+    )
+    if choice(mode, ("avg", "max"), "mode") == "max":
+        return _largest_share(xp, regions, rows, columns, (x.shape[1], output_height, output_width))
+    above = xp.matmul(xp.expand_dims(rows.weights(xp), (1,)), regions)
+    return xp.matmul(above, xp.expand_dims(xp.permute_dims(columns.weights(xp), (0, 2, 1)), (1,)))
+
+
+def _most(rois: Symbol, bins: int, scale: float, fixed: int, axis: int) -> int:
+    """How many samples a bin of the largest region has, where their number follows the region's size."""
+    if fixed:
+        return fixed
+    corners = content(rois, "regions, which decide how many samples are taken,")
+    spans = np.maximum((corners[:, axis + 2] - corners[:, axis]) * scale, 1)
+    return int(np.ceil(spans / bins).max(initial=1))
+
+
+def _samples(
+    xp: Any, start: Any, stop: Any, bins: int, size: Any, fixed: int, at_least_one: bool, most: int
+) -> Samples:
+    span = xp.maximum(stop - start, 1) if at_least_one else stop - start
+    width = xp.expand_dims(span / bins, (1, 2))
+    wanted = None if fixed else xp.ceil(width)
+    count = fixed if fixed else xp.maximum(wanted, 1)
+    sample = xp.asarray(np.arange(most).reshape(1, 1, -1), start.dtype)
+    places = xp.asarray(np.arange(bins).reshape(1, -1, 1), start.dtype)
+    where = xp.expand_dims(start, (1, 2)) + places * width + (sample + 0.5) * (width / count)
+    inside = (where >= -1.0) & (where <= size)
+    where = xp.minimum(xp.maximum(where, 0), size - 1)
+    return Samples(size, most, where, inside, None if fixed else xp.less(sample, wanted), count)
+
+
+def _largest_share(xp: Any, regions: Any, rows: Samples, columns: Samples, sizes: Sequence[Any]) -> Any:
+    """The largest of all neighbours of all samples, each times its own weight, as the reference has it."""
+    channels, height, width = sizes
+    flat = xp.reshape(regions, (-1, channels, rows.size * columns.size))
+    best = None
+    for i, j in itertools.product(range(rows.number), range(columns.number)):
+        shares = []
+        for (y, high), (x, wide) in itertools.product(rows.neighbours(xp, i), columns.neighbours(xp, j)):
+            place = xp.expand_dims(y, (2,)) * columns.size + xp.expand_dims(x, (1,))
+            weight = xp.expand_dims(high, (2,)) * xp.expand_dims(wide, (1,))
+            index = xp.tile(xp.reshape(place, (-1, 1, height * width)), (1, channels, 1))
+            shares.append(xp.take_along_axis(flat, index, 2) * xp.reshape(weight, (-1, 1, height * width)))
+        share = reduce(xp.maximum, shares)
+        if rows.taken is not None and i + j:
+            taken = xp.slice(rows.taken, {2: (i, i + 1, 1)}) & xp.slice(
+                columns.taken, {2: (j, j + 1, 1)}
+            )  # (rois, 1, 1): as many in every bin
+            share = xp.where(taken, share, -float("inf"))
+        best = share if best is None else xp.maximum(best, share)
+    return xp.reshape(best, (-1, channels, height, width))
+
+
+@op
+def DeformConv(
+    xp: Any,
+    x: Symbol,
+    w: Symbol,
+    offset: Symbol,
+    b: Symbol | None = None,
+    mask: Symbol | None = None,
+    *,
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    offset_group: int = 1,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Any:
+    """A convolution whose kernel looks between the elements, moved by ``offset``; outside are zeros.
+
+    ``offset``: (batch, offset_group * kernel * 2, *out), y before x; ``mask``: the same without the 2.
+    """
+    space, out = ints(x.shape[2:], "image sizes"), ints(offset.shape[2:], "output sizes")
+    if len(space) != 2:
+        raise CannotCarry(f"it convolves over {len(space)} axes", "Two are carried")
+    batch, channels, kernel = x.shape[0], x.size(1), ints(w.shape[2:], "kernel sizes")
+    count = product(kernel)
+    base = _kernel_places(kernel, out, strides or (1, 1), pads or (0, 0), dilations or (1, 1))
+    moved = xp.reshape(offset, (-1, count, 2, *out)) + xp.asarray(base, x.dtype)
+    taps = []
+    for size, place in zip(space, xp.unstack(moved, 2), strict=True):
+        flat_place = xp.reshape(place, (-1, count * product(out)))
+        taps.append(_taps(xp, flat_place, size, "linear", "zeros", True))
+    depth = channels // offset_group
+    data = xp.reshape(x, (-1, depth, product(space)))
+
+    def spread(flat: Any, place: Any) -> Any:
+        wide = xp.tile(xp.expand_dims(place, (1,)), (1, depth, 1))
+        return xp.take_along_axis(flat, wide, 2)
+
+    columns = _picked(xp, data, taps, space, spread)
+    if mask is not None:
+        columns = columns * xp.reshape(mask, (-1, 1, count * product(out)))
+    columns = xp.reshape(columns, (batch, group, channels // group * count, product(out)))
+    y = xp.matmul(xp.reshape(w, (group, w.shape[0] // group, -1)), columns)
+    y = xp.reshape(y, (batch, w.shape[0], *out))
+    return y if b is None else y + xp.expand_dims(b, (1, 2))
+
+
+def _kernel_places(
+    kernel: Sequence[int],
+    out: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+) -> Any:
+    """(kernel, 2, *out): where each element of the kernel stands at each output place, before it is moved."""
+    axes = [
+        np.arange(k)[:, None] * dilation + np.arange(o)[None, :] * stride - pad
+        for k, o, stride, pad, dilation in zip(kernel, out, strides, pads, dilations, strict=False)
+    ]
+    rows = np.broadcast_to(axes[0][:, None, :, None], (*kernel, *out))
+    columns = np.broadcast_to(axes[1][None, :, None, :], (*kernel, *out))
+    return np.stack([rows, columns], 2).reshape(product(kernel), 2, *out)

@@ -1,0 +1,119 @@
+"""Signals: Fourier transforms, windows and filters."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.graph.ops.table import (
+    FLOAT32,
+    INT64,
+    Sizes,
+    along,
+    as_dtype,
+    content,
+    dtype_of,
+    ints,
+    op,
+)
+from netferry.converters.graph.sizes import Size
+from netferry.converters.graph.symbol import Symbol
+from netferry.converters.signature import Array
+
+
+@op
+def DFT(
+    xp: Any,
+    x: Symbol,
+    dft_length: Sizes | None = None,
+    axis: Sizes | None = None,
+    *,
+    inverse: int = 0,
+    onesided: int = 0,
+) -> Any:
+    """Complex numbers are a last axis of 2; one of 1 holds real numbers."""
+    place = along(-2 if axis is None else ints(axis, "axis")[0], x.ndim)
+    size = x.shape[place]
+    whole = 2 * (size - 1) if inverse and onesided else size
+    length = whole if dft_length is None else dft_length[0]
+    return xp.dft(x, place, length, bool(inverse), bool(onesided))
+
+
+@op
+def STFT(
+    xp: Any,
+    signal: Symbol,
+    frame_step: Sizes,
+    window: Symbol | None = None,
+    frame_length: Sizes | None = None,
+    *,
+    onesided: int = 1,
+) -> Any:
+    """The transform of each frame, ``signal``: (batch, length, 1 or 2)."""
+    length = signal.shape[1]
+    frame = frame_length[0] if frame_length is not None else length if window is None else window.shape[0]
+    count = (length - frame) // frame_step[0] + 1
+    starts = xp.expand_dims(xp.arange(0, count, 1, INT64) * frame_step[0], (1,))
+    frames = xp.take(signal, starts + xp.arange(0, frame, 1, INT64), 1)
+    if window is not None:
+        frames = frames * xp.expand_dims(window, (1,))
+    return xp.dft(frames, 2, frame, False, bool(onesided))
+
+
+def _cosine_window(xp: Any, size: Sizes, periodic: int, output: int, *terms: float) -> Any:
+    """The sum of a_k cos(2 pi k n / N), N the size, or one less where the window is not periodic."""
+    span = size[0] if periodic else size[0] - 1
+    turn = xp.arange(0, size[0], 1, FLOAT32)
+    angle = (
+        turn * (2 * math.pi) / span if isinstance(span, Size) else turn * (2 * math.pi / span if span else 0)
+    )
+    waves = (a * xp.cos(angle * k if k > 1 else angle) for k, a in enumerate(terms[1:], 1))
+    return as_dtype(xp, sum(waves, start=terms[0]), dtype_of(output))
+
+
+@op
+def HannWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
+    return _cosine_window(xp, size, periodic, output_datatype, 0.5, -0.5)
+
+
+@op
+def HammingWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
+    return _cosine_window(xp, size, periodic, output_datatype, 25 / 46, -21 / 46)
+
+
+@op
+def BlackmanWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
+    return _cosine_window(xp, size, periodic, output_datatype, 0.42, -0.5, 0.08)
+
+
+@op
+def MelWeightMatrix(
+    xp: Any,
+    num_mel_bins: Symbol,
+    dft_length: Symbol,
+    sample_rate: Symbol,
+    lower_edge_hertz: Symbol,
+    upper_edge_hertz: Symbol,
+    *,
+    output_datatype: int = 1,
+) -> Any:
+    """Triangles on the mel scale; all its inputs must be constants."""
+    inputs = num_mel_bins, dft_length, sample_rate, lower_edge_hertz, upper_edge_hertz
+    numbers = [content(x, "number of bins or one of its frequencies").item() for x in inputs]
+    return xp.asarray(_mel_weights(*numbers), dtype_of(output_datatype))
+
+
+def _mel_weights(bins: int, length: int, rate: int, low: float, high: float) -> Array:
+    """(length // 2 + 1, bins): each column rises to 1 at its centre and falls to 0 at the next one's."""
+    ends = 2595 * np.log10(1 + np.array([low, high]) / 700)
+    mels = ends[0] + np.arange(bins + 2) * (ends[1] - ends[0]) / (bins + 2)
+    places = ((length + 1) * 700 * (10 ** (mels / 2595) - 1) // rate).astype(np.int64)
+    left, centre, right = places[:-2], places[1:-1], places[2:]
+    row = np.arange(length // 2 + 1)[:, None]
+    with np.errstate(all="ignore"):
+        rise = np.where(centre == left, row == centre, (row - left) / (centre - left))
+        fall = (right - row) / (right - centre)
+    inside = np.where((row >= left) & (row <= centre), rise, 0)
+    return np.where((row >= centre) & (row < right), fall, inside)

@@ -1,0 +1,308 @@
+"""Convolutions and pools from strided slices: exact for every form, where a target's own kernel has not that form.
+
+One slice of the padded input for each place of the kernel; a pool combines the slices, a convolution multiplies
+them with that place's weights. Sizes may be free.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.graph.ops.table import INT64, choice, ints, is_float, op
+from netferry.converters.graph.sizes import Size, ceil_div, largest, product, smallest
+from netferry.converters.graph.symbol import Symbol
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel moves along one axis: ``before`` and ``after`` are the padding, ``out`` its places."""
+
+    size: Any
+    kernel: int
+    stride: int
+    dilation: int
+    before: Any
+    after: Any
+    out: Any
+
+    @property
+    def span(self) -> int:
+        return (self.kernel - 1) * self.dilation + 1
+
+    @property
+    def missing(self) -> Any:
+        """What the last window reaches beyond the padding, where sizes are rounded up."""
+        reach = (self.out - 1) * self.stride + self.span
+        return largest(reach - (self.size + self.before + self.after), 0)
+
+    def slice(self, place: int) -> tuple[Any, Any, int]:
+        """The elements that one place of the kernel meets, in the padded axis."""
+        first = place * self.dilation
+        return first, first + (self.out - 1) * self.stride + 1, self.stride
+
+
+def windows(
+    space: Sequence[Any],
+    kernel: Sequence[int],
+    strides: Sequence[int] | None,
+    dilations: Sequence[int] | None,
+    pads: Sequence[int] | None,
+    auto_pad: str,
+    ceil_mode: int = 0,
+) -> list[Window]:
+    """The windows of a spatial operator from its attributes, one for each axis."""
+    choice(auto_pad, ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), "auto_pad")
+    rank = len(kernel)
+    strides, dilations, pads = strides or [1] * rank, dilations or [1] * rank, pads or [0] * (2 * rank)
+    made = []
+    for i, (size, k, stride, dilation) in enumerate(zip(space, kernel, strides, dilations, strict=True)):
+        span = (k - 1) * dilation + 1
+        if auto_pad.startswith("SAME"):
+            out = ceil_div(size, stride)
+            total = largest((out - 1) * stride + span - size, 0)
+            less, more = total // 2, total - total // 2
+            before, after = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+        else:
+            before, after = (0, 0) if auto_pad == "VALID" else (pads[i], pads[rank + i])
+            room = size + before + after - span
+            out = (ceil_div(room, stride) if ceil_mode else room // stride) + 1
+            if ceil_mode:  # a window that would begin behind the input and its first padding is left out
+                out = smallest(out, (size + before - 1) // stride + 1)
+        made.append(Window(size, k, stride, dilation, before, after, out))
+    return made
+
+
+def _padded(xp: Any, x: Any, axes: Sequence[Window], value: Any, *, overhang: bool = True) -> Any:
+    pairs = [(w.before, w.after + (w.missing if overhang else 0)) for w in axes]
+    if all(not isinstance(side, Size) and side == 0 for pair in pairs for side in pair):
+        return x
+    return xp.pad(x, ((0, 0), (0, 0), *pairs), "constant", value)
+
+
+def _slices(xp: Any, x: Any, axes: Sequence[Window]) -> list[Any]:
+    """What each place of the kernel meets, in row-major order: (batch, channels, *out) each."""
+    places = itertools.product(*(range(w.kernel) for w in axes))
+    return [
+        xp.slice(x, {2 + i: w.slice(k) for i, (w, k) in enumerate(zip(axes, place, strict=True))})
+        for place in places
+    ]
+
+
+# ---- pools ------------------------------------------------------------------------------------------------------
+
+
+@op
+def MaxPool(
+    xp: Any,
+    x: Symbol,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    storage_order: int = 0,
+    strides: Sequence[int] | None = None,
+) -> Any:
+    axes = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    least = -float("inf") if is_float(x.dtype) else int(np.iinfo(x.dtype).min)
+    met = _slices(xp, _padded(xp, x, axes, least), axes)
+    y = reduce(xp.maximum, met)
+    return (y, _places(xp, x, axes, met, bool(storage_order))) if xp.wanted(1) else y
+
+
+def _places(xp: Any, x: Symbol, axes: Sequence[Window], met: list[Any], column_major: bool) -> Any:
+    """The flat index in ``x`` of each maximum, the first among equals."""
+    sizes = ints(x.shape, "sizes")
+    best = xp.argmax(xp.stack(met, 0), 0, False)
+    shape = (*sizes[:2], *(w.out for w in axes))
+    steps = [product(sizes[2 + i + 1 :]) for i in range(len(axes))]
+    if column_major:
+        steps = [product(sizes[2 : 2 + i]) for i in range(len(axes))]
+    candidates = []
+    for place in itertools.product(*(range(w.kernel) for w in axes)):
+        flat = np.arange(product(sizes[:2])).reshape(*sizes[:2], *[1] * len(axes)) * product(sizes[2:])
+        for i, (w, k, step) in enumerate(zip(axes, place, steps, strict=True)):
+            along = np.arange(w.out) * w.stride + k * w.dilation - w.before
+            flat = flat + (along * step).reshape([-1 if 2 + i == axis else 1 for axis in range(len(shape))])
+        candidates.append(np.broadcast_to(flat, shape))
+    index = xp.asarray(np.stack(candidates), INT64)
+    return xp.squeeze(xp.take_along_axis(index, xp.expand_dims(best, (0,)), 0), (0,))
+
+
+@op
+def AveragePool(
+    xp: Any,
+    x: Symbol,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Any:
+    """What a window reaches beyond the padding never counts; the padding itself where it is told to."""
+    axes = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    total = reduce(xp.add, _slices(xp, _padded(xp, x, axes, 0), axes))
+    return total / _counts(xp, x, axes, bool(count_include_pad))
+
+
+def _counts(xp: Any, x: Symbol, axes: Sequence[Window], with_padding: bool) -> Any:
+    """How many elements each window holds: a number where all hold the same, else (1, 1, *out)."""
+    rims = [w.missing if with_padding else w.before + w.after + w.missing for w in axes]
+    if all(not isinstance(rim, Size) and rim == 0 for rim in rims):
+        return product(w.kernel for w in axes)
+    ones = xp.full((1, 1, *(w.size for w in axes)), 1, x.dtype)
+    if with_padding:
+        pairs = [(w.before, w.after) for w in axes]
+        ones = xp.pad(ones, ((0, 0), (0, 0), *pairs), "constant", 1)
+        ones = xp.pad(ones, ((0, 0), (0, 0), *((0, w.missing) for w in axes)), "constant", 0)
+    else:
+        ones = _padded(xp, ones, axes, 0)
+    return reduce(xp.add, _slices(xp, ones, axes))
+
+
+@op
+def LpPool(
+    xp: Any,
+    x: Symbol,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    p: int = 2,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Any:
+    axes = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    powers = _padded(xp, xp.abs(x) ** p, axes, 0)
+    return reduce(xp.add, _slices(xp, powers, axes)) ** (1 / p)
+
+
+# ---- convolutions ---------------------------------------------------------------------------------------------------
+
+
+@op
+def Conv(
+    xp: Any,
+    x: Symbol,
+    w: Symbol,
+    b: Symbol | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Any:
+    axes = windows(x.shape[2:], ints(w.shape[2:], "kernel sizes"), strides, dilations, pads, auto_pad)
+    y = _convolved(xp, _padded(xp, x, axes, 0, overhang=False), w, axes, x.shape[0], group)
+    return y if b is None else y + xp.expand_dims(b, tuple(range(1, x.ndim - 1)))
+
+
+def _convolved(xp: Any, x: Any, w: Any, axes: Sequence[Window], batch: Any, group: int) -> Any:
+    """``x`` (batch, channels, *padded) by ``w`` (out, channels / group, *kernel), as one product of matrices."""
+    out, taps = tuple(a.out for a in axes), product(a.kernel for a in axes)
+    places = product(out)
+    columns = xp.stack(_slices(xp, x, axes), 2)  # (batch, channels, kernel, *out)
+    columns = xp.reshape(columns, (batch, group, -1, places))
+    kernels = xp.reshape(w, (group, w.shape[0] // group, w.shape[1] * taps))
+    return xp.reshape(xp.matmul(kernels, columns), (batch, w.shape[0], *out))
+
+
+@op
+def ConvTranspose(
+    xp: Any,
+    x: Symbol,
+    w: Symbol,
+    b: Symbol | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    output_padding: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Any:
+    """A convolution of the input with zeros between its elements, by the kernel turned round.
+
+    ``w``: (channels, out / group, *kernel).
+    """
+    kernel = ints(w.shape[2:], "kernel sizes")
+    rank = len(kernel)
+    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    extra = output_padding or [0] * rank
+    sides = transposed_pads(x.shape[2:], kernel, strides, dilations, pads, extra, output_shape, auto_pad)
+    spread, axes = x, []
+    for i, (stride, k, dilation) in enumerate(zip(strides, kernel, dilations, strict=True)):
+        spread = _with_zeros(xp, spread, x.shape, i, strides)
+        size, reach = (x.shape[2 + i] - 1) * stride + 1, (k - 1) * dilation
+        before, after = reach - sides[i][0], reach - sides[i][1] + extra[i]
+        axes.append(Window(size, k, 1, dilation, before, after, size + before + after - reach))
+    turned = xp.flip(w, tuple(range(2, 2 + rank)))
+    inputs, outputs = w.shape[0] // group, w.shape[1]
+    grouped = xp.permute_dims(
+        xp.reshape(turned, (group, inputs, outputs, *kernel)), (0, 2, 1, *range(3, 3 + rank))
+    )
+    columns = xp.stack(_slices(xp, _padded(xp, spread, axes, 0, overhang=False), axes), 2)
+    out = tuple(a.out for a in axes)
+    columns = xp.reshape(columns, (x.shape[0], group, inputs * product(kernel), product(out)))
+    y = xp.matmul(xp.reshape(grouped, (group, outputs, inputs * product(kernel))), columns)
+    y = xp.reshape(y, (x.shape[0], group * outputs, *out))
+    return y if b is None else y + xp.expand_dims(b, tuple(range(1, 1 + rank)))
+
+
+def transposed_pads(
+    space: Sequence[Any],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[int] | None,
+    extra: Sequence[int],
+    output_shape: Sequence[int] | None,
+    auto_pad: str,
+) -> list[tuple[Any, Any]]:
+    """(before, after) of each axis that a transposed convolution cuts off."""
+    rank = len(kernel)
+    if output_shape is None and not auto_pad.startswith("SAME"):
+        pads = pads or [0] * (2 * rank)
+        return [(pads[i], pads[rank + i]) for i in range(rank)]
+    sides = []
+    wanted = (
+        list(output_shape)[-rank:]
+        if output_shape
+        else [size * s for size, s in zip(space, strides, strict=True)]
+    )
+    rows = zip(space, kernel, strides, dilations, extra, wanted, strict=True)
+    for size, k, stride, dilation, more, want in rows:
+        total = stride * (size - 1) + more + (k - 1) * dilation + 1 - want
+        less = total // 2
+        sides.append((less, total - less) if auto_pad == "SAME_UPPER" else (total - less, less))
+    return sides
+
+
+def _with_zeros(xp: Any, x: Any, shape: Sequence[Any], place: int, strides: Sequence[int]) -> Any:
+    """``stride - 1`` zeros between neighbours along one axis; the axes before it have theirs already."""
+    stride, axis = strides[place], 2 + place
+    if stride == 1:
+        return x
+    done = [(size - 1) * s + 1 for size, s in zip(shape[2:axis], strides, strict=False)]
+    sizes = (*shape[:2], *done, *shape[axis:])
+    apart = xp.reshape(x, (*sizes[: axis + 1], 1, *sizes[axis + 1 :]))
+    pairs = tuple((0, stride - 1) if i == axis + 1 else (0, 0) for i in range(len(sizes) + 1))
+    wide = xp.reshape(
+        xp.pad(apart, pairs, "constant", 0), (*sizes[:axis], sizes[axis] * stride, *sizes[axis + 1 :])
+    )
+    return xp.slice(wide, {axis: (0, (sizes[axis] - 1) * stride + 1, 1)})
