@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.pytorch.live import first_line
@@ -20,6 +21,55 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts save the state dict beside other things."""
 
 _SHOWN = 8
+
+
+WRITTEN = "a folder (model.py and model.safetensors), a .py file, or a .pt2 exported program"
+
+
+def write(arrival: Arrival, path: Path) -> None:
+    """Write a model that has arrived.
+
+    No suffix: a folder with ``model.py`` and ``model.safetensors``; ``.py``: that module, its weights beside it;
+    ``.pt2``: an exported program. All of them run where netferry is not installed.
+    """
+    if path.suffix == ".pt2":
+        _write_program(arrival, path)
+    elif path.suffix == ".py":
+        arrival.write_source(path)
+    elif not path.suffix:
+        path.mkdir()
+        arrival.write_source(path / "model.py")
+    else:
+        raise UsageError(
+            f"PyTorch models are not written as {path.suffix}",
+            where=str(path),
+            expected=WRITTEN,
+            remedy="A .safetensors file of the weights alone is part of the folder and of the .py form",
+        )
+
+
+def _write_program(arrival: Arrival, path: Path) -> None:
+    """An exported program whose free sizes stay free; nothing of this machine's folders is left in it."""
+    from netferry.converters.pytorch.from_onnx import module_of
+    from netferry.converters.pytorch.live import examples_of, to_torch
+
+    state = {key: to_torch(array) for key, array in arrival.weights.items()}
+    model = module_of(arrival.source, "model").load(state)
+    given = examples_of(model, None)
+    sizes = tuple({axis: torch.export.Dim.DYNAMIC for axis in example.free} for example in given)
+    tensors = tuple(to_torch(example.array) for example in given)
+    try:
+        program = torch.export.export(model, tensors, dynamic_shapes=sizes)
+    except Exception as error:
+        raise RefusedError(
+            f"torch.export does not take this model ({first_line(error)})",
+            where=str(path),
+            remedy="Write it as a folder or a .py file",
+        ) from error
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    torch.export.save(program, path)
 
 
 def read(artifact: Artifact, *, weights: Path | None = None) -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError
-from netferry.converters.signature import BATCH, Array, Dim, Example, Signature, TensorSpec
+from netferry.converters.signature import BATCH, BATCH_SHOWN, SIZE_SHOWN, Array, Dim, Example, Signature, TensorSpec
 
 DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
@@ -30,6 +30,21 @@ DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
     torch.uint32: np.dtype(np.uint32),
     torch.uint64: np.dtype(np.uint64),
 }
+BYTES: Mapping[torch.dtype, np.dtype[Any]] = {
+    torch.float8_e4m3fn: np.dtype(ml_dtypes.float8_e4m3fn),
+    torch.float8_e4m3fnuz: np.dtype(ml_dtypes.float8_e4m3fnuz),
+    torch.float8_e5m2: np.dtype(ml_dtypes.float8_e5m2),
+    torch.float8_e5m2fnuz: np.dtype(ml_dtypes.float8_e5m2fnuz),
+    torch.float8_e8m0fnu: np.dtype(ml_dtypes.float8_e8m0fnu),
+}
+"""Types that models which arrived may take and give; PyTorch and numpy agree on their bits alone."""
+NARROW: Mapping[np.dtype[Any], torch.dtype] = {
+    np.dtype(ml_dtypes.int4): torch.int8,
+    np.dtype(ml_dtypes.uint4): torch.uint8,
+    np.dtype(ml_dtypes.int2): torch.int8,
+    np.dtype(ml_dtypes.uint2): torch.uint8,
+}
+"""Types that PyTorch has not: what holds the same numbers."""
 _TORCH: Mapping[np.dtype[Any], torch.dtype] = {native: dtype for dtype, native in DTYPES.items()}
 
 
@@ -82,7 +97,17 @@ def run(model: Any, arrays: Sequence[Array]) -> dict[str, Array]:
                 received=", ".join(f"{array.dtype.name}{list(array.shape)}" for array in arrays),
                 remedy=f"PyTorch says: {first_line(error)}",
             ) from error
-    return {name: to_numpy(tensor) for name, tensor in named_outputs(result).items()}
+    return {name: to_numpy(tensor) for name, tensor in outputs_of(module, result).items()}
+
+
+def outputs_of(module: nn.Module, result: Any) -> dict[str, torch.Tensor]:
+    """The tensors in what a forward returned; a model that has arrived knows the names that they had."""
+    names = getattr(module, "output_names", None)
+    tensors = result if isinstance(result, tuple) else (result,)
+    told = isinstance(names, tuple) and len(names) == len(tensors) == len(set(names))
+    if told and all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+        return dict(zip(names, tensors, strict=True))
+    return named_outputs(result)
 
 
 def named_outputs(result: Any) -> dict[str, torch.Tensor]:
@@ -124,6 +149,8 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
         return given
     if isinstance(model, torch.export.ExportedProgram) and model.example_inputs is not None:
         return _program_examples(model)
+    if isinstance(getattr(model, "input_specs", None), Mapping):
+        return _arrived_examples(model.input_specs)
     names = parameter_names(module_of(model))
     shown = ", ".join(f'"{name}": array' for name in names) or '"x": array'
     raise UsageError(
@@ -183,8 +210,10 @@ def inference(module: nn.Module) -> Iterator[None]:
 
 def to_numpy(tensor: torch.Tensor) -> Array:
     """The tensor's content; the memory is shared where it can be."""
-    dtype = numpy_dtype(tensor.dtype)
     tensor = tensor.detach().cpu()
+    if tensor.dtype in BYTES:
+        return tensor.contiguous().view(torch.uint8).numpy().view(BYTES[tensor.dtype])
+    dtype = numpy_dtype(tensor.dtype)
     if tensor.dtype is torch.bfloat16:
         return tensor.contiguous().view(torch.int16).numpy().view(dtype)
     return tensor.resolve_conj().resolve_neg().numpy()
@@ -192,6 +221,11 @@ def to_numpy(tensor: torch.Tensor) -> Array:
 
 def to_torch(array: Array, device: torch.device | None = None) -> torch.Tensor:
     """A tensor with a copy of the array, so that a model may write into its input."""
+    if array.dtype in NARROW:
+        return torch.from_numpy(array.astype(numpy_dtype(NARROW[array.dtype]))).to(device)
+    for dtype, native in BYTES.items():
+        if native == array.dtype:
+            return torch.from_numpy(np.array(array).view(np.uint8)).view(dtype).to(device)
     dtype = torch_dtype(array.dtype)
     if dtype is torch.bfloat16:
         return torch.from_numpy(array.view(np.int16).copy()).view(dtype).to(device)
@@ -222,6 +256,19 @@ def _grown(example: Example) -> Array:
     for axis in example.free:
         array = np.concatenate([array, array.take([-1], axis)], axis)
     return array
+
+
+def _arrived_examples(specs: Mapping[str, tuple[str, tuple[Dim, ...]]]) -> tuple[Example, ...]:
+    """Example inputs for a model that has arrived, which says what it takes: ``{"x": ("float32", ("batch", 3))}``."""
+    rng = np.random.default_rng(0)
+    found = []
+    for name, (dtype, dims) in specs.items():
+        shape = [d if isinstance(d, int) else BATCH_SHOWN if d == BATCH else SIZE_SHOWN for d in dims]
+        whole = np.dtype(dtype).kind in "biu"
+        array = rng.integers(0, 2, shape) if whole else rng.standard_normal(shape)
+        free = {axis: d or f"{name}_{axis}" for axis, d in enumerate(dims) if not isinstance(d, int)}
+        found.append(Example(name, np.asarray(array).astype(dtype), free, asked=bool(free)))
+    return tuple(found)
 
 
 def _program_examples(program: torch.export.ExportedProgram) -> tuple[Example, ...]:

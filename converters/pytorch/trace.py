@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.compositions import COMPOSITIONS
-from netferry.converters.pytorch.live import device_of, first_line, inference, named_outputs, torch_dtype
+from netferry.converters.pytorch.live import device_of, first_line, inference, outputs_of, torch_dtype
 from netferry.converters.pytorch.names import torch_function, writes
 from netferry.converters.pytorch.shapes import SHAPES
 from netferry.converters.pytorch.sizes import Sizes, line_of, users_line
@@ -57,7 +57,7 @@ def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn
         raise
     except Exception as error:
         raise Untraceable(f"{type(error).__name__}: {first_line(error)}", users_line_of(error)) from error
-    outputs = {name: recorder.value(tensor) for name, tensor in named_outputs(result).items()}
+    outputs = {name: recorder.value(tensor) for name, tensor in outputs_of(module, result).items()}
     calls = tuple(_needed(recorder.calls, outputs.values()))
     return Trace(values, outputs, calls, tuple(recorder.sizes.narrowings))
 
