@@ -1,7 +1,8 @@
-"""Read Keras' ``.keras`` and ``.h5`` and TensorFlow's SavedModel folders."""
+"""Read Keras' ``.keras`` and ``.h5`` and TensorFlow's SavedModel folders; write ``.keras`` and SavedModels."""
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from typing import Any
 
 import h5py
 
+from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import Artifact
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import CannotCarry, RefusedError, Unsupported, UnsupportedError, UsageError
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import keras, quiet, tf
 
@@ -44,6 +46,60 @@ def read(artifact: Artifact, *, weights: Path | None = None) -> Any:
     if weights is not None:
         load_weights(model, weights)
     return model
+
+
+def write(arrival: Arrival, path: Path) -> None:
+    """Write ``.keras`` where that is asked for, else a SavedModel folder that serves ONNX's own names.
+
+    Raises:
+        UnsupportedError: a ``.keras`` is asked for and the model is no functional one.
+    """
+    if path.suffix != ".keras":
+        _write_saved_model(arrival, path)
+        return
+    if arrival.form != "functional":
+        why = next(iter(arrival.notes), "its call is made of TensorFlow's operations")
+        raise UnsupportedError(
+            [Unsupported(path.stem, "graph", f"a .keras file holds functional models only. {why}", _SAVED_MODEL)]
+        )
+    with quiet():
+        arrival.model.save(path)
+    _timeless(path)
+
+
+_SAVED_MODEL = "Write a SavedModel: a destination without a suffix"
+
+_DATE = "1980-01-01@00:00:00"
+
+
+def _timeless(path: Path) -> None:
+    """The same archive without the time of its making: the same model gives the same bytes."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(parts["metadata.json"]) | {"date_saved": _DATE}
+    parts["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _write_saved_model(arrival: Arrival, path: Path) -> None:
+    """Inputs and outputs under ONNX's names, as far as TensorFlow takes them; the weights stay trainable."""
+    model, names = arrival.model, [spec.name for spec in arrival.signature.outputs]
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        given = list(tensors)
+        result = model(*given, training=False) if arrival.form != "functional" else model(given, training=False)
+        return dict(zip(names, tf.nest.flatten(result) if not isinstance(result, dict) else result.values(), strict=True))
+
+    try:
+        with quiet():
+            archive = keras.export.ExportArchive()
+            archive.track(model)
+            archive.add_endpoint("serve", serve, input_signature=live.served_specs(model, arrival.signature))
+            archive.write_out(str(path), verbose=False)
+    except CannotCarry as cannot:
+        raise UnsupportedError([Unsupported(path.stem, "graph", cannot.reason, cannot.remedy)]) from cannot
 
 
 def load_weights(model: Any, path: Path) -> None:

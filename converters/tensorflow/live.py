@@ -23,6 +23,7 @@ from netferry.converters.signature import (
     TensorSpec,
     examples,
 )
+from netferry.converters.tensorflow.native_table import served_name
 from netferry.converters.tensorflow.runtime import (
     BACKEND,
     ConcreteFunction,
@@ -113,7 +114,9 @@ def face_of(model: object, given: Sequence[Example] | None = None) -> Face:
 def _face_of(model: Any) -> Face | None:
     if isinstance(model, keras.Model):
         graph = functional(model)
-        return _Unbuilt(model) if graph is None else Layered(model, graph)
+        if graph is not None:
+            return Layered(model, graph)
+        return _Served(model) if _says_sizes(getattr(model, "serve", None)) else _Unbuilt(model)
     if isinstance(model, ConcreteFunction):
         return _Concrete(model)
     if isinstance(model, tf.types.experimental.PolymorphicFunction):
@@ -235,6 +238,21 @@ class _Unbuilt(_Python):
         return self._model(*([list(tensors)] if many else tensors), training=False)
 
 
+class _Served(_Unbuilt):
+    """A Keras model with Python code of its own that says under which signature it is served."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        specs = model.serve.input_signature
+        self._own = [_spec(spec.name or f"input_{place}", spec) for place, spec in enumerate(specs)]
+
+    def inputs(self, given: Sequence[Example] | None) -> Bound:
+        return _bind(self._own, given)
+
+    def _apply(self, tensors: Sequence[Any]) -> Any:
+        return self._model(*tensors, training=False)
+
+
 _CONTEXT = ("training", "mask")
 """Arguments of ``call`` that are no inputs."""
 
@@ -307,6 +325,17 @@ def tensor_specs(inputs: Sequence[TensorSpec]) -> list[Any]:
             name=f"input_{place}",
         )
         for place, spec in enumerate(inputs)
+    ]
+
+
+def served_specs(model: Any, signature: Signature) -> list[Any]:
+    """The inputs of a model that has arrived, as TensorFlow serves them."""
+    own = getattr(getattr(model, "serve", None), "input_signature", None)
+    if own is not None:
+        return list(own)
+    return [
+        tf.TensorSpec(tensor.shape, tensor.dtype, name=served_name(spec.name))
+        for tensor, spec in zip(model.inputs, signature.inputs, strict=True)
     ]
 
 

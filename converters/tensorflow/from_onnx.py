@@ -1,0 +1,277 @@
+"""ONNX to Keras and TensorFlow: a functional ``keras.Model`` where the graph allows it, else a model with its own source."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from netferry.converters.arrival import Arrival
+from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
+from netferry.converters.graph.build import unique
+from netferry.converters.graph.facts import Plan
+from netferry.converters.graph.recorder import dotted, loaded, prune, source
+from netferry.converters.graph.symbol import Symbol
+from netferry.converters.graph.walk import Walk
+from netferry.converters.signature import Array, Signature, TensorSpec
+from netferry.converters.tensorflow import rows  # noqa: F401 - registers the rows
+from netferry.converters.tensorflow.function import Function
+from netferry.converters.tensorflow.functional import Functional
+from netferry.converters.tensorflow.namespace import Words, automatic, named
+from netferry.converters.tensorflow.native_table import legal, served_name
+
+RESERVED = ("keras", "layers", "np", "ops", "tf", "Path", "build", "load", "load_file", "Model", "weights", "self")
+"""Names of the generated module that no value gets."""
+
+FUNCTIONAL, FUNCTION = "functional", "function"
+
+_HEAD = '''"""{name}: {title}.
+
+``load()`` gives the model with its weights, which lie in the .safetensors file beside this one.
+"""
+
+from pathlib import Path
+
+import keras
+{imports}
+'''
+
+_LOAD = '''
+
+def load(weights=None):
+    """The model with its weights: those given by name, or those beside this file."""
+    if weights is None:
+        from safetensors.numpy import load_file
+
+        weights = load_file(Path(__file__).with_suffix(".safetensors"))
+    model = {make}
+    for variable in model.weights:
+        variable.assign(weights[variable.path])
+    return model
+'''
+
+_TITLES: Mapping[str, str] = {
+    FUNCTIONAL: "a functional Keras model",
+    FUNCTION: "a Keras model whose call is made of TensorFlow's operations",
+}
+
+
+def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Arrival:
+    """The graph as a program of Keras; neither Keras nor TensorFlow is imported before ``model`` is asked for.
+
+    Raises:
+        UnsupportedError: operators that TensorFlow cannot hold, all of them at once.
+    """
+    try:
+        return _arrive(functional(plan, signature, name), signature, name)
+    except UnsupportedError as why:
+        program = function(plan, signature, name)
+        told = "; ".join(f"{problem.node or problem.operator}: {problem.reason}" for problem in why.problems[:3])
+        return _arrive(program, signature, name, f"It is no functional model ({told})")
+
+
+def _telling(write: Callable[[Plan, Signature, str], Program]) -> Callable[[Plan, Signature, str], Program]:
+    """What is refused outside of any node is told of the graph."""
+
+    @wraps(write)
+    def told(plan: Plan, signature: Signature, name: str) -> Program:
+        try:
+            return write(plan, signature, name)
+        except CannotCarry as cannot:
+            raise UnsupportedError([Unsupported(name, "graph", cannot.reason, cannot.remedy)]) from cannot
+
+    return told
+
+
+@dataclass(frozen=True)
+class Program:
+    """What was written: the form, its statements as text, and the namespace that holds the weights."""
+
+    form: str
+    text: str
+    words: Words
+
+
+def _arrive(program: Program, signature: Signature, name: str, *notes: str) -> Arrival:
+    words = program.words
+    weights = dict(words.weights)
+    return Arrival(
+        framework="tensorflow",
+        signature=signature,
+        source=program.text,
+        weights=weights,
+        build=lambda: _build(program.text, weights, name),
+        names=dict(words.names),
+        form=program.form,
+        notes=(*notes, *words.notes),
+    )
+
+
+# ---- the functional form --------------------------------------------------------------------------------
+
+
+@_telling
+def functional(plan: Plan, signature: Signature, name: str) -> Program:
+    """``def build() -> keras.Model``."""
+    xp = Functional(plan, reserved=RESERVED)
+    inputs = {value: _keras_input(xp, value, spec, plan) for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True)}
+    results = Walk(plan, xp).run(inputs)
+    statements = xp.statements
+    outputs = _keras_outputs(xp, results, signature)
+    model = xp.call_expr(dotted("keras.Model"), _only([x.expr for x in xp.inputs]), outputs, name=legal(name))
+    body = _body([*xp.preamble, *statements], ast.Return(model))
+    text = _module(name, FUNCTIONAL, f"def build():\n{_indent(body)}", "build()")
+    return Program(FUNCTIONAL, text, xp)
+
+
+def _keras_input(xp: Functional, value: Any, spec: TensorSpec, plan: Plan) -> Symbol:
+    """``x = keras.Input(batch_shape=(None, 3, 224, 224), name="x")``"""
+    fact = plan.fact(value)
+    known = xp.symbol(fact)
+    if fact.dims is None:
+        raise CannotCarry(f"the rank of input '{spec.name}' is not known")
+    xp.allow(fact.dtype)
+    dtype = known.dtype.name
+    shape = tuple(size if isinstance(size, int) else None for size in fact.dims)
+    title = unique(legal(spec.name), xp.layer_names)
+    made = xp.call_expr(dotted("keras.Input"), batch_shape=shape, dtype=None if dtype == "float32" else dtype, name=title)
+    with xp.outside():
+        symbol = type(known)(xp, fact, xp.let(Symbol(xp, fact, made), spec.name).expr)
+    xp.inputs.append(symbol)
+    xp.read_sizes(value, symbol)
+    return symbol
+
+
+def _keras_outputs(xp: Functional, results: Sequence[Any], signature: Signature) -> Any:
+    """Tensors that carry the source's names: by a layer of that name, or as a mapping where Keras has it taken."""
+    names = [spec.name for spec in signature.outputs]
+    exprs = [_hanging(xp, result) for result in results]
+    plain = all(legal(n) == n and xp.free(n) and not automatic(n) for n in names) and len(set(names)) == len(names)
+    if not plain:
+        return ast.Dict([ast.Constant(n) for n in names], list(exprs))
+    outputs = []
+    for title, expr, result in zip(names, exprs, results, strict=True):
+        layer = xp.call_expr(dotted("layers.Identity"), dtype=named(result.dtype), name=title)
+        outputs.append(xp.let(Symbol(xp, result.fact, xp.call_expr(layer, expr)), title).expr)
+    return _only(outputs)
+
+
+def _hanging(xp: Functional, result: Symbol) -> ast.expr:
+    """An output; a constant one hangs on the input, as Keras wants it."""
+    content = result.fact.constant
+    return result.expr if content is None else xp.parameter(result.fact, content)
+
+
+def _only(items: list[Any]) -> Any:
+    return items[0] if len(items) == 1 else items
+
+
+# ---- the function form -------------------------------------------------------------------------------------
+
+
+@_telling
+def function(plan: Plan, signature: Signature, name: str) -> Program:
+    """``class Model(keras.Model)`` with ``call`` and the signature that it is served under."""
+    xp = Function(plan, reserved=RESERVED)
+    inputs = {}
+    for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True):
+        fact = plan.fact(value)
+        symbol = type(xp.symbol(fact))(xp, fact, ast.Name(xp.fresh(spec.name), ast.Load()))
+        xp.read_sizes(value, symbol)
+        inputs[value] = symbol
+    arguments = [symbol.expr.id for symbol in inputs.values()]
+    results = Walk(plan, xp).run(inputs)
+    keys: list[ast.expr | None] = [ast.Constant(spec.name) for spec in signature.outputs]
+    returned = ast.Return(ast.Dict(keys, [result.expr for result in results]))
+    call = _body(xp.statements, returned)
+    text = "".join(f"{_snippet(word)}\n\n\n" for word in xp.snippets)
+    text += _class_text(xp, name, arguments, _specs(plan, signature), call)
+    return Program(FUNCTION, _module(name, FUNCTION, text, "Model()"), xp)
+
+
+def _specs(plan: Plan, signature: Signature) -> list[str]:
+    """How each input is served: ``tf.TensorSpec([None, 3], "float32", name="x")``."""
+    specs = []
+    for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True):
+        dims = plan.fact(value).dims
+        shape = None if dims is None else [size if isinstance(size, int) else None for size in dims]
+        dtype = "string" if spec.dtype.kind in "OUS" else spec.dtype.name
+        specs.append(f"tf.TensorSpec({shape!r}, {dtype!r}, name={served_name(spec.name)!r})")
+    return specs
+
+
+def _class_text(xp: Function, name: str, arguments: Sequence[str], specs: Sequence[str], call: str) -> str:
+    given = ", ".join(["self", *arguments])
+    made = source(xp.preamble)
+    lines = [
+        "class Model(keras.Model):",
+        "    def __init__(self):",
+        f"        super().__init__(name={legal(name)!r}, autocast=False)",
+        *([_indent(made, 8)] if made else []),
+        "        self.built = True",
+        "",
+        f"    def call({given}):",
+        _indent(call, 8),
+        "",
+        f"    @tf.function(input_signature=[{', '.join(specs)}])",
+        f"    def serve({given}):",
+        f"        return self({', '.join([*arguments, 'training=False'])})",
+    ]
+    if not arguments:
+        lines += ["", "    def __call__(self, training=False):", "        return self.call()"]
+    return "\n".join(lines) + "\n"
+
+
+def _snippet(name: str) -> str:
+    """The text of one of ``snippets/`` below its imports."""
+    text = Path(__file__).with_name("snippets").joinpath(f"{name}.py").read_text(encoding="utf-8")
+    return text.split("import tensorflow as tf\n", 1)[1].strip().replace(": Any", "").replace(" -> Any", "")
+
+
+# ---- the module ---------------------------------------------------------------------------------------------
+
+
+def _body(statements: Sequence[ast.stmt], last: ast.stmt) -> str:
+    kept = prune(statements, loaded(last))
+    return source([*kept, last])
+
+
+def _indent(text: str, by: int = 4) -> str:
+    return "\n".join(" " * by + line if line else line for line in text.splitlines())
+
+
+def _module(name: str, form: str, body: str, make: str) -> str:
+    imports = [
+        line
+        for word, line in (("np.", "import numpy as np"), ("tf.", "import tensorflow as tf"))
+        if word in body
+    ]
+    words = [word for word in ("layers", "ops") if f"{word}." in body]
+    imports += [f"from keras import {', '.join(words)}"] if words else []
+    head = _HEAD.format(name=legal(name), title=_TITLES[form], imports="\n".join(imports))
+    return head.rstrip("\n") + "\n\n\n" + body.rstrip("\n") + "\n" + _LOAD.format(make=make)
+
+
+def _build(text: str, weights: Mapping[str, Array], name: str) -> Any:
+    """Run the generated module, under a name that tracebacks find its source by."""
+    from netferry.converters.tensorflow.runtime import quiet
+
+    module = _run(text, name)
+    load: Callable[..., Any] = module.load
+    with quiet():
+        return load(weights)
+
+
+def _run(text: str, name: str) -> ModuleType:
+    title = f"netferry_{legal(name)}"
+    file = f"<{title}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    module = ModuleType(title)
+    module.__file__ = file
+    exec(compile(text, file, "exec"), module.__dict__)
+    return module

@@ -1,0 +1,42 @@
+"""The table of rows that arrive as layers and kernels of Keras and TensorFlow, and the path of a weight as a layer's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from netferry.converters.graph.table import Table
+
+NATIVE: Table[str, Callable[..., Any]] = Table("ONNX -> Keras")
+
+_WEIGHT = re.compile(
+    r"""(?P<path>.+?)[./_](?P<weight>weight|bias|kernel|gamma|beta|moving_mean|moving_variance|running_mean|running_var|
+    embeddings|recurrent_kernel|weight_[ih]h_l\d+(_reverse)?|bias_[ih]h_l\d+(_reverse)?|depthwise_kernel|alpha|scale|mean|
+    var|variance|w|b|W|B|[lr]\d+_[ih]2h_(weight|bias))""",
+    re.VERBOSE,
+)
+"""Where a weight's name is its layer's path and the weight's own word."""
+
+
+def layer_path(names: Sequence[str], node: str) -> str:
+    """The layer's path in the source: the weight's without its last word, else the node's."""
+    for name in names:
+        match = _WEIGHT.fullmatch(name)
+        if match:
+            path = match["path"]
+            stem, _, last = path.rpartition("/")
+            return stem if stem and last.endswith("_cell") else path
+    return node or next(iter(names), "") or "layer"
+
+
+def legal(path: str) -> str:
+    """A name that Keras takes: no slash, nothing that HDF5 or TensorFlow's scopes stumble over."""
+    word = re.sub(r"[^A-Za-z0-9_.\-]+", "_", path.strip("/").replace("/", ".")).strip("._-")
+    return word or "layer"
+
+
+def served_name(name: str) -> str:
+    """A name that TensorFlow takes for an input of a signature."""
+    word = legal(name).replace("-", "_")
+    return word if word[0].isalpha() else f"x_{word}"

@@ -1,0 +1,1 @@
+"""Python that a generated module carries along, for what has no name in TensorFlow."""
