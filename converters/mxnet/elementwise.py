@@ -88,6 +88,8 @@ COMPOSED: Mapping[str, Unary] = {
     "radians": _scaled("", math.pi / 180),
     "trunc": _trunc,
     "fix": _trunc,
+    "_contrib_round_ste": _round,
+    "_contrib_sign_ste": lambda g, x: g.Sign(x),
     "round": _round,
     "rint": _rint,
     "log1p": _log1p,
@@ -126,6 +128,13 @@ def smooth_l1(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     return g.Where(g.Less(size, g.scalar(1 / square, x)), near, g.Sub(size, g.scalar(0.5 / square, x)))
 
 
+@ROWS.row("_contrib_quadratic")
+def quadratic(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """(a x + b) x + c."""
+    first, second, third = (g.scalar(a.number(name, 0.0), x) for name in "abc")
+    return g.Add(g.Mul(g.Add(g.Mul(x, first), second), x), third)
+
+
 @ROWS.row("clip")
 def clip(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     return g.Clip(x, g.scalar(a.number("a_min"), x), g.scalar(a.number("a_max"), x))
@@ -152,20 +161,39 @@ def _mod(g: Pen, x: Tensor, y: Tensor) -> Tensor:
     return g.Where(g.Equal(y, zero), zero, wrapped)
 
 
-def _truth(function: Callable[..., Tensor]) -> Binary:
+def _truth(function: Binary) -> Binary:
     """A comparison gives 0 and 1 in the dtype of what was compared."""
     return lambda g, x, y: cast(g, function(g, x, y), x.dtype)
 
 
 def _logical(name: str) -> Binary:
-    return lambda g, x, y: cast(g, g.op(name, cast(g, x, np.bool_), cast(g, y, np.bool_)), x.dtype)
+    return lambda g, x, y: g.op(name, cast(g, x, np.bool_), cast(g, y, np.bool_))
 
+
+RELATIONS: Mapping[str, Binary] = {
+    "equal": lambda g, x, y: g.Equal(x, y),
+    "not_equal": lambda g, x, y: g.Not(g.Equal(x, y)),
+    "greater": lambda g, x, y: g.Greater(x, y),
+    "greater_equal": lambda g, x, y: g.GreaterOrEqual(x, y),
+    "lesser": lambda g, x, y: g.Less(x, y),
+    "lesser_equal": lambda g, x, y: g.LessOrEqual(x, y),
+    "logical_and": _logical("And"),
+    "logical_or": _logical("Or"),
+    "logical_xor": _logical("Xor"),
+}
+"""What is true of two tensors, as bools."""
 
 FAMILIES: Mapping[str, tuple[Binary, str]] = {
-    "add": (lambda g, x, y: g.Add(x, y), "elemwise_add broadcast_add _plus_scalar"),
-    "sub": (lambda g, x, y: g.Sub(x, y), "elemwise_sub broadcast_sub _minus_scalar _rminus_scalar"),
+    "add": (lambda g, x, y: g.Add(x, y), "elemwise_add broadcast_add _plus_scalar _scatter_plus_scalar"),
+    "sub": (
+        lambda g, x, y: g.Sub(x, y),
+        "elemwise_sub broadcast_sub _minus_scalar _rminus_scalar _scatter_minus_scalar",
+    ),
     "mul": (lambda g, x, y: g.Mul(x, y), "elemwise_mul broadcast_mul _mul_scalar"),
-    "div": (lambda g, x, y: g.Div(x, y), "elemwise_div broadcast_div _div_scalar _rdiv_scalar"),
+    "div": (
+        lambda g, x, y: g.Div(x, y),
+        "elemwise_div broadcast_div _div_scalar _rdiv_scalar _scatter_elemwise_div",
+    ),
     "mod": (_mod, "_mod broadcast_mod _mod_scalar _rmod_scalar"),
     "power": (lambda g, x, y: g.Pow(x, y), "_power broadcast_power _power_scalar _rpower_scalar"),
     "maximum": (lambda g, x, y: g.Max(x, y), "_maximum broadcast_maximum _maximum_scalar"),
@@ -174,24 +202,10 @@ FAMILIES: Mapping[str, tuple[Binary, str]] = {
         lambda g, x, y: g.Sqrt(g.Add(g.Mul(x, x), g.Mul(y, y))),
         "_hypot broadcast_hypot _hypot_scalar",
     ),
-    "equal": (_truth(lambda g, x, y: g.Equal(x, y)), "_equal broadcast_equal _equal_scalar"),
-    "not_equal": (
-        _truth(lambda g, x, y: g.Not(g.Equal(x, y))),
-        "_not_equal broadcast_not_equal _not_equal_scalar",
-    ),
-    "greater": (_truth(lambda g, x, y: g.Greater(x, y)), "_greater broadcast_greater _greater_scalar"),
-    "greater_equal": (
-        _truth(lambda g, x, y: g.GreaterOrEqual(x, y)),
-        "_greater_equal broadcast_greater_equal _greater_equal_scalar",
-    ),
-    "lesser": (_truth(lambda g, x, y: g.Less(x, y)), "_lesser broadcast_lesser _lesser_scalar"),
-    "lesser_equal": (
-        _truth(lambda g, x, y: g.LessOrEqual(x, y)),
-        "_lesser_equal broadcast_lesser_equal _lesser_equal_scalar",
-    ),
-    "logical_and": (_logical("And"), "_logical_and broadcast_logical_and _logical_and_scalar"),
-    "logical_or": (_logical("Or"), "_logical_or broadcast_logical_or _logical_or_scalar"),
-    "logical_xor": (_logical("Xor"), "_logical_xor broadcast_logical_xor _logical_xor_scalar"),
+    **{
+        name: (_truth(relation), f"_{name} broadcast_{name} _{name}_scalar")
+        for name, relation in RELATIONS.items()
+    },
 }
 """What is computed, and MXNet's names for it: of two tensors, and with a number (``_r``: number first)."""
 

@@ -25,6 +25,7 @@ from netferry.converters.signature import Array
 
 if TYPE_CHECKING:
     from netferry.converters.artifact import Artifact
+    from netferry.converters.mxnet.from_onnx import MxnetArrival
 
 DTYPES: tuple[np.dtype[Any], ...] = tuple(
     np.dtype(kind)
@@ -76,6 +77,13 @@ def read(artifact: Artifact, *, weights: Path | None = None) -> SymbolModel:
         some = ", ".join(extra[:5]) + (" ..." if len(extra) > 5 else "")
         notes += (f"{chosen.name} holds {len(extra)} arrays that the symbol does not use: {some}",)
     return SymbolModel(graph, {n: a for n, a in params.items() if n in known}, artifact.path.name, notes)
+
+
+def write(arrival: MxnetArrival, path: Path) -> None:
+    """Write ``NAME-symbol.json`` and ``NAME-0000.params``; ``path`` is the symbol's, or ``NAME`` alone."""
+    prefix = re.sub(r"(-symbol)?\.json$", "", path.name)
+    write_symbol(path if path.suffix == ".json" else path.with_name(f"{prefix}-symbol.json"), arrival.graph)
+    write_params(path.with_name(f"{prefix}-0000.params"), arrival.params)
 
 
 def load_weights(model: Any, path: Path) -> None:
@@ -317,7 +325,7 @@ def parse_symbol(text: str | bytes, where: str = "symbol") -> Symbol:
         raise RefusedError("not an MXNet symbol", where=where, expected="lists 'nodes' and 'heads'")
     nodes = tuple(_node(raw, place, where) for place, raw in enumerate(document["nodes"]))
     heads = _entries(document["heads"], "heads", where)
-    symbol = Symbol(nodes, heads, _version(document))
+    symbol = Symbol(nodes, heads, _attribute(document, "mxnet_version", OLDEST), _is_numpy(document))
     for label, entries in [("heads", heads), *((node.label(), node.inputs) for node in nodes)]:
         for place, _ in entries:
             if place >= len(nodes):
@@ -335,10 +343,15 @@ def parse_symbol(text: str | bytes, where: str = "symbol") -> Symbol:
     return symbol
 
 
-def _version(document: Mapping[str, Any]) -> int:
+def _attribute(document: Mapping[str, Any], name: str, default: int) -> int:
+    """An integer among the graph's attributes: ["int", 10901]."""
     attrs = document.get("attrs")
-    pair = attrs.get("mxnet_version") if isinstance(attrs, dict) else None
-    return pair[1] if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int) else OLDEST
+    pair = attrs.get(name) if isinstance(attrs, dict) else None
+    return pair[1] if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int) else default
+
+
+def _is_numpy(document: Mapping[str, Any]) -> bool:
+    return any(_attribute(document, name, 0) for name in ("is_np_shape", "is_np_array"))
 
 
 def _node(raw: Any, place: int, where: str) -> Node:
@@ -394,6 +407,6 @@ def symbol_text(symbol: Symbol) -> str:
         "arg_nodes": [place for place, each in enumerate(symbol.nodes) if each.is_variable],
         "node_row_ptr": list(range(len(symbol.nodes) + 1)),
         "heads": entries(symbol.heads),
-        "attrs": {"mxnet_version": ["int", VERSION]},
+        "attrs": ({"is_np_shape": ["int", 1]} if symbol.numpy else {}) | {"mxnet_version": ["int", VERSION]},
     }
     return json.dumps(document, indent=2)

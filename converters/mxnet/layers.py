@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -93,7 +92,7 @@ def fully_connected(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | 
     return y if bias is None else g.Add(y, bias)
 
 
-@ROWS.row("Embedding")
+@ROWS.row("Embedding", "_contrib_SparseEmbedding")
 def embedding(g: Pen, a: Attrs, indices: Tensor, weight: Tensor) -> Tensor:
     """An index outside of the table takes its first or last row, as in MXNet."""
     last = g.constant(weight.size(0) - 1, np.int64)
@@ -260,6 +259,34 @@ def _global_pool(g: Pen, x: Tensor, kind: str, order: int | None) -> Tensor:
     return g.op(_GLOBAL[kind], x, p=order if kind == "lp" else None)
 
 
+@ROWS.row("Pooling_v1")
+def pooling_v1(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """The retired pooling: its pad is of zeros, for maxima too, and its means are over the whole kernel."""
+    kind = a.word("pool_type", "max", among="max avg sum")
+    if a.flag("global_pool", False):
+        a.ignore("kernel", "stride", "pad", "pooling_convention")
+        return _global_pool(g, x, kind, None)
+    kernel = list(a.integers("kernel"))
+    pad, strides = _per_axis(a, "pad", 0, len(kernel)), _per_axis(a, "stride", 1, len(kernel))
+    if any(pad):
+        x = g.Pad(x, g.ints(0, 0, *pad, 0, 0, *pad), g.scalar(0, x))
+    if a.word("pooling_convention", "valid", among="valid full") == "full":
+        beyond = [_overhang(x.size(i + 2), kernel[i], strides[i]) for i in range(len(kernel))]
+        fill = float(np.finfo(x.dtype).min) if kind == "max" else 0.0
+        if any(beyond):
+            x = g.Pad(x, g.ints(*[0] * (x.rank + 2), *beyond), g.scalar(fill, x))
+    if kind == "max":
+        return g.MaxPool(x, kernel_shape=kernel, strides=strides)
+    mean = g.AveragePool(x, kernel_shape=kernel, strides=strides)
+    return g.Mul(mean, g.scalar(math.prod(kernel), x)) if kind == "sum" else mean
+
+
+def _overhang(size: int, kernel: int, stride: int) -> int:
+    """How far the last window reaches beyond an axis, if all of it is covered."""
+    last = min(size - kernel + stride - 1, size - 1) // stride
+    return max(last * stride + kernel - size, 0)
+
+
 class _Windows:
     """Where the windows of a pooling lie, per spatial axis, in explicit pads.
 
@@ -340,63 +367,6 @@ class _Windows:
         return shares
 
 
-# ---- images --------------------------------------------------------------------------------------
-
-
-@ROWS.row("UpSampling")
-def up_sampling(g: Pen, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
-    """By pixel, or by a transposed convolution with the bilinear kernel that is its weight."""
-    scale = a.integer("scale")
-    kind = a.word("sample_type", among="nearest bilinear")
-    a.ignore("num_filter", "multi_input_mode")
-    if kind == "nearest":
-        if others:
-            raise CannotCarry("more than one input")
-        scales = g.constant([1, 1, scale, scale], np.float32)
-        return g.Resize(
-            x, None, scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
-        )
-    kernel, pad = 2 * scale - scale % 2, scale // 2
-    return g.ConvTranspose(
-        x,
-        others[0],
-        kernel_shape=[kernel, kernel],
-        strides=[scale, scale],
-        pads=[pad] * 4,
-        group=x.size(1),
-    )
-
-
-@ROWS.row("_contrib_BilinearResize2D")
-def bilinear_resize(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
-    """x: (batch, channels, height, width)."""
-    mode = a.word("mode", "size", among="size like")
-    scales = a.maybe_number("scale_height"), a.maybe_number("scale_width")
-    sizes = a.integer("height", 1), a.integer("width", 1)
-    if like is not None:
-        target = shape_tensor(g, like, [size_of(like, 2), size_of(like, 3)])
-    elif any(scales):
-        target = g.ints(*(int(x.size(2 + i) * (scale or 1)) for i, scale in enumerate(scales)))
-    elif mode == "size":
-        target = g.ints(*sizes)
-    else:
-        raise CannotCarry("mode='like' without the input to be like")
-    corners: Literal["align_corners", "half_pixel"] = (
-        "align_corners" if a.flag("align_corners", True) else "half_pixel"
-    )
-    return g.Resize(x, None, None, target, mode="linear", axes=[2, 3], coordinate_transformation_mode=corners)
-
-
-@ROWS.row("depth_to_space")
-def depth_to_space(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    return g.DepthToSpace(x, blocksize=a.integer("block_size"))
-
-
-@ROWS.row("space_to_depth")
-def space_to_depth(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    return g.SpaceToDepth(x, blocksize=a.integer("block_size"))
-
-
 # ---- heads ---------------------------------------------------------------------------------------
 
 
@@ -433,8 +403,14 @@ def as_it_is(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor
     return x
 
 
-@ROWS.row("_copy", "_identity_with_attr_like_rhs")
+@ROWS.row("_copy", "_identity_with_attr_like_rhs", "IdentityAttachKLSparseReg")
 def copy(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+    return x
+
+
+@ROWS.row("_contrib_gradientmultiplier", "cast_storage")
+def as_it_is_in_inference(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    a.ignore("scalar", "stype")
     return x
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import MissingError, RefusedError, UsageError
+from netferry.converters.errors import MissingError, RefusedError, UnsupportedError, UsageError
 from netferry.converters.mxnet import inputs
 from netferry.converters.mxnet.files import SymbolModel, parse_symbol, symbol_text
+from netferry.converters.mxnet.symbol import OUTPUT
 from netferry.converters.mxnet.to_onnx import signature_of, symbol_model, to_onnx
-from netferry.converters.signature import Array, Example, Signature
+from netferry.converters.signature import Array, Example, Signature, TensorSpec
 
 _NUMPY_ALIASES = {
     "bool": np.bool_, "PZERO": 0.0, "NZERO": -0.0, "PINF": np.inf, "NINF": -np.inf, "Inf": np.inf,
@@ -83,16 +84,37 @@ def accepts(model: object) -> bool:
 
 def signature(model: object, given: Sequence[Example] | None = None) -> Signature:
     """Names, dtypes and sizes, as the model's ONNX graph has them."""
-    taken, made = signature_of(to_onnx(model, given).model)
+    try:
+        taken, made = signature_of(to_onnx(model, given).model)
+    except UnsupportedError:
+        return _own_signature(symbol_model(model, given), given)
     return Signature(tuple(taken), tuple(made))
+
+
+def _own_signature(source: SymbolModel, given: Sequence[Example] | None) -> Signature:
+    """Of a model that ONNX cannot hold: as mxnet itself infers it."""
+    mx = import_mxnet()
+    specs, _ = inputs.specs(source, inputs.variables(source).inputs, given)
+    symbol = mx.sym.load_json(symbol_text(source.graph))
+    shapes = {s.name: tuple(d if isinstance(d, int) else 0 for d in s.dims) for s in specs if s.dims}
+    weights = {name: array.shape for name, array in source.params.items()}
+    _, sizes, _ = symbol.infer_shape_partial(**shapes, **weights)
+    kinds = {s.name: s.dtype for s in specs} | {name: a.dtype for name, a in source.params.items()}
+    _, dtypes, _ = symbol.infer_type_partial(**kinds)
+    made = (
+        TensorSpec(name, np.dtype(dtype or np.float32), tuple(d or None for d in dims) if dims else None)
+        for name, dims, dtype in zip(_output_names(mx, source), sizes, dtypes, strict=True)
+    )
+    return Signature(specs, tuple(made))
 
 
 def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
     """Run in mxnet itself, in inference mode: inputs by position, outputs under the symbol's names."""
     mx = import_mxnet()
-    outputs = _run_symbol(mx, model, arrays) if not _is_block(model) else _run_block(mx, model, arrays)
     source = symbol_model(model) if not _is_block(model) else traced(model, len(arrays))
-    names = _output_names(mx, source)
+    with mx.util.np_shape(source.graph.numpy):
+        outputs = _run_symbol(mx, source, arrays) if not _is_block(model) else _run_block(mx, model, arrays)
+        names = _output_names(mx, source)
     return dict(zip(names, outputs, strict=True))
 
 
@@ -195,7 +217,9 @@ def _output_names(mx: Any, source: SymbolModel) -> list[str]:
     """MXNet's own names; one that an input or an earlier output has gets a number."""
     taken = {source.graph.nodes[place].name for place in inputs.variables(source).inputs}
     names: list[str] = []
-    for wish in mx.sym.load_json(symbol_text(source.graph)).list_outputs():
+    own = mx.sym.load_json(symbol_text(source.graph)).list_outputs()
+    for (place, _), wish in zip(source.graph.heads, own, strict=True):
+        wish = source.graph.nodes[place].hidden.get(OUTPUT, wish)
         name, count = wish, 0
         while name in taken:
             count += 1
@@ -221,7 +245,8 @@ def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:
     fed = {name: mx.nd.array(array, dtype=array.dtype) for name, array in zip(names, arrays, strict=True)}
     fed |= {name: mx.nd.array(array, dtype=array.dtype) for name, array in source.params.items()}
     try:
-        shapes, _, _ = symbol.infer_shape(**{name: fed[name].shape for name in names})
+        given = {name: fed[name].shape for name in symbol.list_arguments() if name in fed}
+        shapes, _, _ = symbol.infer_shape(**given)
         for name, shape in zip(symbol.list_arguments(), shapes or (), strict=True):
             fed.setdefault(name, mx.nd.zeros(shape))
         states = {name: fed[name] for name in symbol.list_auxiliary_states()}

@@ -16,6 +16,7 @@ from netferry.converters.mxnet.rows import (
     cut,
     dtype_named,
     few,
+    places_along,
     positive,
     reshape,
     shape_tensor,
@@ -59,6 +60,18 @@ def _register_reductions() -> None:
 
 
 _register_reductions()
+
+
+def _without_nan(name: str, neutral: float) -> Callable[..., Tensor]:
+    def row(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+        x = g.Where(g.IsNaN(x), g.scalar(neutral, x), x)
+        return _reduced(g, name, x, _reduction_axes(a, x.rank), a.flag("keepdims", False))
+
+    return row
+
+
+ROWS.row("nansum")(_without_nan("ReduceSum", 0.0))
+ROWS.row("nanprod")(_without_nan("ReduceProd", 1.0))
 
 
 @ROWS.row("norm")
@@ -112,30 +125,46 @@ def argmax_channel(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 # ---- softmax ---------------------------------------------------------------------------------------
 
 
-def _softmax(g: Pen, a: Attrs, x: Tensor, name: str) -> Tensor:
-    axis, temperature = a.integer("axis", -1), a.maybe_number("temperature")
-    if a.flag("use_length", False):
-        raise CannotCarry("use_length: a softmax over a part of the axis")
+def _softmax(g: Pen, a: Attrs, x: Tensor, name: str, length: Tensor | None = None) -> Tensor:
+    """Over an axis, or over its first ``length`` places: the others are 0."""
+    axis, temperature = positive(a.integer("axis", -1), x.rank), a.maybe_number("temperature")
     if temperature is not None and temperature != 1:
         x = g.Div(x, g.scalar(temperature, x))
-    y = g.op(name, x, axis=axis)
+    if a.flag("use_length", False):
+        if length is None:
+            raise CannotCarry("use_length without lengths")
+        form = [axis_ for axis_ in range(x.rank) if axis_ != axis]
+        places = g.Unsqueeze(places_along(g, x, axis), g.ints(*form))
+        inside = g.Less(places, g.Unsqueeze(cast(g, length, np.int64), g.ints(axis)))
+        bounded = g.op(name, g.Where(inside, x, g.scalar(-np.inf, x)), axis=axis)
+        y = g.Where(inside, bounded, g.scalar(0, x))
+    else:
+        y = g.op(name, x, axis=axis)
     dtype = a.maybe_word("dtype")
     return y if dtype is None else cast(g, y, dtype_named(dtype))
 
 
 @ROWS.row("softmax")
 def softmax(g: Pen, a: Attrs, x: Tensor, length: Tensor | None = None) -> Tensor:
-    return _softmax(g, a, x, "Softmax")
+    return _softmax(g, a, x, "Softmax", length)
 
 
 @ROWS.row("log_softmax")
-def log_softmax(g: Pen, a: Attrs, x: Tensor, length: Tensor | None = None) -> Tensor:
+def log_softmax(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     return _softmax(g, a, x, "LogSoftmax")
 
 
 @ROWS.row("softmin")
-def softmin(g: Pen, a: Attrs, x: Tensor, length: Tensor | None = None) -> Tensor:
+def softmin(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     return _softmax(g, a, g.Neg(x), "Softmax")
+
+
+@ROWS.row("softmax_cross_entropy")
+def softmax_cross_entropy(g: Pen, a: Attrs, x: Tensor, label: Tensor) -> Tensor:
+    """(1,): over all rows, minus the logarithm of the probability of the row's label."""
+    index = g.Unsqueeze(cast(g, label, np.int64), g.ints(1))
+    found = g.GatherElements(g.LogSoftmax(x, axis=1), index, axis=1)
+    return g.Reshape(g.Neg(g.ReduceSum(found, g.ints(0, 1), keepdims=0)), g.ints(1))
 
 
 # ---- products --------------------------------------------------------------------------------------
@@ -272,9 +301,7 @@ def sequence_mask(g: Pen, a: Attrs, x: Tensor, lengths: Tensor | None = None) ->
     axis, value = _time(a), a.number("value", 0.0)
     if not a.flag("use_sequence_length", False) or lengths is None:
         return x
-    zero, one = g.constant(0, np.int64), g.constant(1, np.int64)
-    end = g.Squeeze(shape_tensor(g, x, [size_of(x, axis)]), g.ints(0))
-    places = g.Unsqueeze(g.Range(zero, end, one), g.ints(1 - axis))
+    places = g.Unsqueeze(places_along(g, x, axis), g.ints(1 - axis))
     inside = g.Less(places, g.Unsqueeze(cast(g, lengths, np.int64), g.ints(axis)))
     if x.rank > 2:
         inside = g.Unsqueeze(inside, g.ints(*range(2, x.rank)))

@@ -132,6 +132,15 @@ def _at_run_time(g: GraphBuilder, x: Tensor, size: Size) -> Tensor:
     return first if size.over == 1 else g.Div(first, g.ints(size.over))
 
 
+def places_along(g: GraphBuilder, x: Tensor, axis: int) -> Tensor:
+    """0, 1, 2 ... as int64, as many as an axis has places."""
+    count = size_of(x, axis)
+    if isinstance(count, int):
+        return g.constant(np.arange(few(count)), np.int64)
+    end = g.Squeeze(shape_tensor(g, x, [count]), g.ints(0))
+    return g.Range(g.constant(0, np.int64), end, g.constant(1, np.int64))
+
+
 def reshape(g: GraphBuilder, x: Tensor, sizes: Sequence[int | Size]) -> Tensor:
     """Reshape to sizes of which one may be -1; 0 and -1 stand for unknown ones where they can."""
     if x.array is not None and all(isinstance(size, int) for size in sizes):
@@ -149,24 +158,26 @@ def reshape(g: GraphBuilder, x: Tensor, sizes: Sequence[int | Size]) -> Tensor:
     return g.Reshape(x, shape)
 
 
-def reshape_sizes(x: Tensor, codes: Sequence[int]) -> list[int | Size]:
+def reshape_sizes(x: Tensor, codes: Sequence[int], *, reverse: bool = False) -> list[int | Size]:
     """MXNet's codes as sizes of ``x``.
 
     0 keeps an axis, -1 is inferred, -2 keeps all that are left, -3 joins two, -4 splits one into the two
-    sizes that follow (of which one may be -1).
+    sizes that follow (of which one may be -1). ``reverse``: axes and codes meet from the right.
     """
     sizes: list[int | Size] = []
-    codes, at = list(codes), 0
+    codes, at, axes = list(codes), 0, list(range(x.rank))
+    if reverse:
+        codes, axes = codes[::-1], axes[::-1]
     while codes:
         code = codes.pop(0)
         used = {-3: 2, -2: x.rank - at}.get(code, 1)
         if code <= 0 and code != -1 and at + used > x.rank:
             raise CannotCarry(f"code {code} of shape meets no axis of its input")
         if code in (0, -2):
-            sizes += [size_of(x, axis) for axis in range(at, at + used)]
+            sizes += [size_of(x, axis) for axis in axes[at : at + used]]
         elif code == -3:
-            sizes.append(size_of(x, at, at + 1))
-        elif code == -4:
+            sizes.append(size_of(x, *sorted(axes[at : at + 2])))
+        elif code == -4 and not reverse:
             sizes += _split_size(x, at, codes)
             del codes[:2]
         elif code >= -1:
@@ -174,7 +185,7 @@ def reshape_sizes(x: Tensor, codes: Sequence[int]) -> list[int | Size]:
         else:
             raise CannotCarry(f"shape has no code {code}")
         at += used
-    return sizes
+    return sizes[::-1] if reverse else sizes
 
 
 def _split_size(x: Tensor, axis: int, codes: Sequence[int]) -> list[int | Size]:

@@ -17,6 +17,7 @@ from netferry.converters.mxnet.rows import (
     cut,
     dtype_named,
     few,
+    places_along,
     positive,
     reshape,
     reshape_sizes,
@@ -71,10 +72,10 @@ def flatten(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 @ROWS.row("Reshape")
 def reshape_to(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     shape = a.integers("shape", ())
-    if not shape or a.flag("reverse", False):
-        raise CannotCarry("a shape that is read from the right" if shape else "no shape")
+    if not shape:
+        raise CannotCarry("no shape")
     a.ignore("target_shape", "keep_highest")
-    return reshape(g, x, reshape_sizes(x, shape))
+    return reshape(g, x, reshape_sizes(x, shape, reverse=a.flag("reverse", False)))
 
 
 @ROWS.row("reshape_like")
@@ -218,7 +219,7 @@ def _filled(g: Pen, a: Attrs, value: float) -> Tensor:
     return g.constant(np.full(shape, value, dtype_named(a.word("dtype", "float32"))))
 
 
-@ROWS.row("_zeros")
+@ROWS.row("_zeros", "_zeros_without_dtype")
 def zeros(g: Pen, a: Attrs) -> Tensor:
     return _filled(g, a, 0.0)
 
@@ -262,9 +263,7 @@ def arange_like(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
     if axis is None or a.integer("repeat", 1) != 1:
         raise CannotCarry("a range over all axes, or one that repeats", "Name the axis")
-    zero, one = g.constant(0, np.int64), g.constant(1, np.int64)
-    count = g.Squeeze(shape_tensor(g, x, [size_of(x, positive(axis, x.rank))]), g.ints(0))
-    places = cast(g, g.Range(zero, count, one), x.dtype)
+    places = cast(g, places_along(g, x, positive(axis, x.rank)), x.dtype)
     return g.Add(g.Mul(places, g.scalar(step, x)), g.scalar(start, x))
 
 

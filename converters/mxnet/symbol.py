@@ -20,6 +20,12 @@ VERSION = 10901
 OLDEST = 800
 """Symbols without a version are MXNet 0.8's or older."""
 
+MXNET_2 = (
+    "sum max min prod all any copy transpose squeeze moveaxis roll dot cumsum diag diagonal diagflat trace"
+    " atleast_1d atleast_2d atleast_3d"
+)
+"""Operators of the numpy interface that MXNet 2 calls ``_npi_`` where 1.9.1 says ``_np_``."""
+
 ALIASES: Mapping[str, str] = {
     "ElementWiseSum": "add_n", "Softmax": "SoftmaxOutput", "max_axis": "max", "min_axis": "min", "sum_axis": "sum",
     "_Plus": "elemwise_add", "_plus": "elemwise_add", "_add": "elemwise_add", "_grad_add": "elemwise_add",
@@ -53,7 +59,27 @@ ALIASES: Mapping[str, str] = {
     "_npx_reshape_like": "reshape_like", "_npx_sequence_mask": "SequenceMask", "_npx_slice": "slice",
     "_npi_slice": "slice", "_npx_smooth_l1": "smooth_l1", "_npx_softmax": "softmax", "_npx_topk": "topk",
     "_npi_expand_dims": "expand_dims", "_npi_swapaxes": "SwapAxis", "_npi_tile": "tile",
-    "BatchNorm_v1": "BatchNorm", "Convolution_v1": "Convolution", "Pooling_v1": "Pooling",
+    "_npi_full": "_full", "_npi_split": "_split_v2", "_npi_take": "take", "_npi_argsort": "argsort", "_npi_sort": "sort",
+    "_npi_maximum": "broadcast_maximum", "_npi_minimum": "broadcast_minimum", "_npi_hypot_scalar": "_hypot_scalar",
+    "_npi_maximum_scalar": "_maximum_scalar", "_npi_minimum_scalar": "_minimum_scalar",
+    "_npi_gather_nd": "gather_nd", "_npx_gather_nd": "gather_nd", "_npx_shape_array": "shape_array",
+    "_npi_linspace": "_linspace", "_npi_det": "_linalg_det", "_npi_slogdet": "_linalg_slogdet",
+    "_npi_abs": "_npi_absolute", "_npi_reshape": "_npx_reshape", "cumsum": "_np_cumsum",
+    "_np_amax": "_np_max", "_np_amin": "_np_min", "_np_product": "_np_prod", "_np_sometrue": "_np_any",
+    "_npi_boolean_mask": "_contrib_boolean_mask",
+    "_npi_slice_assign": "_slice_assign", "_npi_slice_assign_scalar": "_slice_assign_scalar",
+    "_crop_assign": "_slice_assign", "_crop_assign_scalar": "_slice_assign_scalar",
+    "_npx_multibox_detection": "_contrib_MultiBoxDetection", "_npx_multibox_prior": "_contrib_MultiBoxPrior",
+    "_npx_roi_pooling": "ROIPooling", "_contrib_box_non_maximum_suppression": "_contrib_box_nms",
+    **{f"linalg_{name}": f"_linalg_{name}" for name in (
+        "det extractdiag extracttrian gemm gemm2 makediag maketrian slogdet sumlogdiag syrk trmm"
+    ).split()},
+    "ravel_multi_index": "_ravel_multi_index", "unravel_index": "_unravel_index",
+    **{f"_npx__image_{name}": f"_image_{name}" for name in (
+        "crop flip_left_right flip_top_bottom normalize to_tensor"
+    ).split()},
+    **{f"_npi_{name}": f"_np_{name}" for name in MXNET_2.split()},
+    "BatchNorm_v1": "BatchNorm", "Convolution_v1": "Convolution",
 }  # fmt: skip
 """Names under which older (and numpy-like) symbols call an operator of MXNet 1.9.1."""
 
@@ -62,7 +88,7 @@ _STATISTICS = (*_NORMALIZATION, "moving_mean", "moving_var")
 
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "Convolution": ("data", "weight", "bias"), "Deconvolution": ("data", "weight", "bias"),
-    "FullyConnected": ("data", "weight", "bias"), "Embedding": ("data", "weight"),
+    "FullyConnected": ("data", "weight", "bias"), "Embedding": ("data", "weight"), "_contrib_SparseEmbedding": ("data", "weight"),
     "BatchNorm": _STATISTICS, "_contrib_SyncBatchNorm": _STATISTICS, "_contrib_BatchNormWithReLU": _STATISTICS,
     "LayerNorm": _NORMALIZATION, "InstanceNorm": _NORMALIZATION, "GroupNorm": _NORMALIZATION,
     "LeakyReLU": ("data", "gamma"), "RNN": ("data", "parameters", "state", "state_cell"),
@@ -71,6 +97,9 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
     "MAERegressionOutput": ("data", "label"),
 }  # fmt: skip
 """What the inputs of an operator are called, where some of them are weights or labels."""
+
+OUTPUT = "__output__"
+"""The hidden attribute with the name that an output had where the model came from."""
 
 WEIGHTS = frozenset({"weight", "bias", "gamma", "beta", "moving_mean", "moving_var", "parameters"})
 STATISTICS = frozenset({"moving_mean", "moving_var"})
@@ -93,7 +122,8 @@ HARMLESS: Mapping[str, frozenset[str]] = {
         "LayerNorm": "output_mean_var", "GroupNorm": "output_mean_var",
         "Dropout": "p axes", "RNN": "p",
         "Convolution": "num_filter", "Deconvolution": "num_filter", "FullyConnected": "num_hidden",
-        "Embedding": "input_dim output_dim dtype",
+        "Embedding": "input_dim output_dim dtype", "_contrib_SparseEmbedding": "input_dim output_dim dtype",
+        "IdentityAttachKLSparseReg": "sparseness_target penalty momentum",
         "LeakyReLU": "slope lower_bound upper_bound",
         "SoftmaxOutput": "grad_scale ignore_label use_ignore normalization out_grad smooth_alpha",
         "SVMOutput": "margin regularization_coefficient use_linear",
@@ -132,11 +162,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A graph; ``heads`` are its outputs. Nodes stand in the file's order."""
+    """A graph; ``heads`` are its outputs. Nodes stand in the file's order.
+
+    ``numpy``: it was written under ``npx.set_np``, where 0 is a size and tensors may have no axes.
+    """
 
     nodes: tuple[Node, ...]
     heads: tuple[Entry, ...]
     version: int = VERSION
+    numpy: bool = False
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -174,6 +208,8 @@ class Symbol:
 
 def output_name(node: Node, index: int, count: int) -> str:
     """What MXNet's ``list_outputs`` calls output ``index`` of ``count`` of a node."""
+    if OUTPUT in node.hidden:
+        return node.hidden[OUTPUT]
     if node.is_variable:
         return node.name
     numbered = count > 1 or node.op == "SliceChannel" or node.attrs.get("ret_typ") == "value"
@@ -185,6 +221,8 @@ def output_name(node: Node, index: int, count: int) -> str:
 def input_name(node: Node, slot: int) -> str:
     """What the operator calls its input ``slot``; ``data`` where no table says more."""
     names = INPUTS.get(node.op, ())
+    if node.attrs.get("sample_type") == "nearest":  # UpSampling has a weight in its other form alone
+        return "data"
     return names[slot] if slot < len(names) else "data"
 
 
@@ -209,7 +247,8 @@ def _with_todays_attributes(node: Node) -> Node:
             hidden[f"__{bare or key}__"] = text
         elif not _TRAINING_ONLY.search(key):
             attrs[key] = text
-    return replace(node, op=ALIASES.get(node.op, node.op), attrs=attrs, hidden=hidden)
+    op = node.op.removeprefix("_sparse_")
+    return replace(node, op=ALIASES.get(op, op), attrs=attrs, hidden=hidden)
 
 
 def _with_statistics(symbol: Symbol) -> Symbol:
@@ -261,6 +300,14 @@ def _integers(text: str) -> tuple[int, ...]:
     return tuple(map(_integer, _items(text)))
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, _items(text)))
+
+
+def _pairs(text: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(_integers(pair) for pair in re.findall(r"[(\[]([^()\[\]]*)[)\]]", text.strip()[1:-1]))
+
+
 def _bounds(text: str) -> tuple[int | None, ...]:
     return tuple(None if item in _NONE else _integer(item) for item in _items(text))
 
@@ -290,6 +337,12 @@ class Attrs:
 
     def integers(self, name: str, default: tuple[int, ...] = _REQUIRED) -> tuple[int, ...]:
         return self._value(name, "a tuple of integers", _integers, default)
+
+    def numbers(self, name: str, default: tuple[float, ...] = _REQUIRED) -> tuple[float, ...]:
+        return self._value(name, "a tuple of numbers", _numbers, default)
+
+    def pairs(self, name: str) -> tuple[tuple[int, ...], ...]:
+        return self._value(name, "a tuple of pairs of integers", _pairs, _REQUIRED)
 
     def maybe_integer(self, name: str, default: int | None = None) -> int | None:
         return self._maybe(name, "an integer or None", _integer, default)

@@ -13,7 +13,20 @@ import onnx_ir as ir
 from netferry.converters.errors import CannotCarry, RefusedError, Unsupported, UnsupportedError
 from netferry.converters.export import Export
 from netferry.converters.graph.build import Tensor
-from netferry.converters.mxnet import elementwise, inputs, layers, operators, recurrent, shapes  # noqa: F401 - they fill the table
+from netferry.converters.mxnet import (  # noqa: F401 - they fill the table
+    attention,
+    detection,
+    elementwise,
+    images,
+    indexing,
+    inputs,
+    layers,
+    linear_algebra,
+    numpy_names,
+    operators,
+    recurrent,
+    shapes,
+)
 from netferry.converters.mxnet.files import SymbolModel
 from netferry.converters.mxnet.rows import ROWS, Pen
 from netferry.converters.mxnet.symbol import Attrs, Node, Symbol, output_name
