@@ -1,4 +1,4 @@
-"""The road of a conversion: a model of any framework becomes ONNX.
+"""The road of a conversion: a model of any framework becomes ONNX, and ONNX a model of any framework.
 
 This page is the road; each step stands in the room that it names.
 """
@@ -8,11 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import onnx_ir as ir
+
+from netferry.converters.arrival import Arrival
 from netferry.converters.export import Export
 from netferry.converters.signature import Example
 
-__all__ = ["Export", "carry"]
+__all__ = ["Arrival", "Export", "arrive", "carry", "write"]
 
 
 def carry(model: object, *, given: Sequence[Example] | None = None, opset: int | None = None) -> Export:
@@ -29,8 +34,30 @@ def carry(model: object, *, given: Sequence[Example] | None = None, opset: int |
     return export if opset is None else replace(export, model=to_opset(export.model, opset))
 
 
-def write(export: Export, path: str | os.PathLike[str]) -> None:
-    """Write the carried model to ``path``; weights over the limit of one protobuf go beside it."""
-    from netferry.converters.onnx import files
+def arrive(model: ir.Model, to: str, *, name: str = "model") -> Arrival:
+    """Carry ONNX to the framework ``to``: normalised, walked, written as a program of that framework.
 
-    files.write(export.model, path)
+    The framework itself is imported when the arrival's ``model`` is asked for. Raises ``UnsupportedError``
+    with every node that the framework cannot take.
+    """
+    from netferry.converters import frameworks
+    from netferry.converters.graph.normalize import plan
+
+    framework = frameworks.named(to)
+    signature = frameworks.named("onnx").live.signature(model)
+    arrival: Arrival = framework.from_onnx.from_onnx(plan(model), signature, name=name)
+    return arrival
+
+
+def write(result: Export | Arrival, path: str | os.PathLike[str]) -> None:
+    """Write what was carried to ``path``, in the format that its name asks for."""
+    from netferry.converters import frameworks
+
+    if isinstance(result, Export):
+        frameworks.named("onnx").files.write(result.model, path)
+        return
+    files: Any = frameworks.named(result.framework).files
+    if Path(path).suffix == ".py":
+        result.write_source(Path(path))
+    else:
+        files.write(result, Path(path))

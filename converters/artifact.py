@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netferry.converters import frameworks
-from netferry.converters.errors import RefusedError, WriteError
+from netferry.converters.errors import RefusedError, UsageError, WriteError
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "pt2": ("pytorch", "a PyTorch exported program"),
@@ -30,6 +30,14 @@ KINDS: Mapping[str, tuple[str, str]] = {
 }
 """Each kind of file, the framework that reads it, and its name in a sentence."""
 
+DESTINATIONS: Mapping[str, str] = {
+    ".onnx": "onnx",
+    ".pt2": "pytorch",
+    ".keras": "tensorflow",
+    "-symbol.json": "mxnet",
+}
+"""How the name of a new file ends -> the framework that reads it."""
+
 _HEAD = 64
 _ONNX_FIRST_BYTES = frozenset(b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 """The first byte of a ModelProto: the tag of any of its fields (number << 3 | wire type)."""
@@ -38,6 +46,19 @@ _GIVE_A_FACTORY = (
     "Weights alone are not a model: give the code that builds it, "
     "netferry convert package.module:factory out.onnx --weights {}"
 )
+
+
+def arrives_in(destination: Path) -> str:
+    """The framework that a destination is meant for, by its name."""
+    for ending, framework in DESTINATIONS.items():
+        if destination.name.endswith(ending):
+            return framework
+    raise UsageError(
+        "the destination does not say which framework is meant",
+        where=str(destination),
+        expected=f"a name that ends in {', '.join(DESTINATIONS)}",
+        remedy="Or say it with --to pytorch, tensorflow, mxnet or onnx",
+    )
 
 
 @dataclass(frozen=True)
@@ -184,7 +205,8 @@ def staged(destination: Path) -> Iterator[Path]:
     """A path to write to instead of ``destination``; what was written there is moved in place at the end.
 
     Everything written beside the staged path (external data) moves along, the main file last. If the
-    body raises, or a move fails, the old files stand as they stood and nothing else is left.
+    body raises, or a move fails, the old files stand as they stood and nothing else is left. A folder is
+    replaced only where the new model has a file for each of the old one's.
     """
     folder = destination.parent
     try:
@@ -196,9 +218,8 @@ def staged(destination: Path) -> Iterator[Path]:
             remedy="Choose another destination",
         ) from error
     try:
-        if destination.is_dir():
-            raise WriteError("a folder stands in the way", where=str(destination))
         yield stage / destination.name
+        _may_replace(destination, stage / destination.name)
         _move_in_place(sorted(stage.iterdir(), key=lambda file: file.name == destination.name), folder)
     except OSError as error:
         raise WriteError(
@@ -208,9 +229,29 @@ def staged(destination: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _move_in_place(files: Sequence[Path], folder: Path) -> None:
-    for file in files:
-        with file.open("rb+") as handle:
-            os.fsync(handle.fileno())
-    for file in files:
-        file.replace(folder / file.name)
+def _may_replace(destination: Path, new: Path) -> None:
+    """A file takes a file's place and a folder that of its like, never that of a person's other files."""
+    if not destination.is_dir() or not new.exists():
+        return
+    if not new.is_dir():
+        raise WriteError("a folder stands in the way", where=str(destination))
+    others = {entry.name for entry in destination.iterdir()} - {entry.name for entry in new.iterdir()}
+    if others:
+        raise WriteError(
+            "the folder holds other files, which would be lost",
+            where=str(destination),
+            received=", ".join(sorted(others)[:3]),
+            remedy="Choose an empty or a new folder",
+        )
+
+
+def _move_in_place(entries: Sequence[Path], folder: Path) -> None:
+    for entry in entries:
+        for file in [entry] if entry.is_file() else (f for f in entry.rglob("*") if f.is_file()):
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+    for entry in entries:
+        place = folder / entry.name
+        if place.is_dir():
+            place.replace(entry.parent / f"{entry.name}.old")
+        entry.replace(place)

@@ -1,7 +1,7 @@
 """The frameworks, as a table. A framework's folder is imported only when it is used.
 
 Each folder has the same rooms: ``files`` reads and writes its native formats, ``live`` recognises,
-describes and runs a model in memory, ``to_onnx`` carries it to ONNX.
+describes and runs a model in memory, ``to_onnx`` carries it to ONNX and ``from_onnx`` from there.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ class Framework:
     @property
     def to_onnx(self) -> ModuleType:
         return self._room("to_onnx")
+
+    @property
+    def from_onnx(self) -> ModuleType:
+        return self._room("from_onnx")
 
     @property
     def installed(self) -> bool:

@@ -33,6 +33,11 @@ def open_source(source: object, weights: str | os.PathLike[str] | None = None) -
         raise RefusedError(f"cannot be loaded ({error})", where=text) from error
 
 
+def open_module(module: Path, name: str = "load") -> object:
+    """The model that a function of a ``.py`` file builds: what ``--source`` wrote, read back."""
+    return _from_factory(str(module), name, None)
+
+
 def is_onnx_file(source: str | os.PathLike[str]) -> bool:
     """Whether this names an ONNX file, as its content has it."""
     return os.path.lexists(source) and artifact.look(source).kind == "onnx"

@@ -56,14 +56,28 @@ def _root(
         raise typer.Exit
 
 
-@app.command(epilog="Example: netferry convert cnn.keras cnn.onnx")
+@app.command(
+    epilog="Example: netferry convert cnn.keras cnn.pt2, or netferry convert cnn.onnx cnn --to pytorch"
+)
 def convert(
     source: Source,
-    destination: Annotated[Path, typer.Argument(help="The file to write, e.g. model.onnx.", metavar="DST")],
-    to: Annotated[str, typer.Option(help="The framework to arrive in.")] = "onnx",
+    destination: Annotated[
+        Path,
+        typer.Argument(
+            help="What to write: NAME.onnx, .pt2, .keras, NAME-symbol.json, or a folder with --to.",
+            metavar="DST",
+        ),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(help="pytorch, tensorflow, mxnet or onnx; left out, the end of DST's name says it."),
+    ] = None,
     inputs: InputFlags = None,
     weights: Weights = None,
     opset: Annotated[int | None, typer.Option(help="Opset of the written model.")] = None,
+    write_source: Annotated[
+        bool, typer.Option("--source", help="Write the model as readable Python beside DST, too.")
+    ] = False,
     verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Keep a result that differs from its source.")] = False,
     report: Annotated[Path | None, typer.Option(help="A folder for the verdict as text and JSON.")] = None,
@@ -77,7 +91,7 @@ def convert(
         with _busy(f"carrying {source}"):
             done = do(
                 source, to, destination=destination, inputs=_examples(inputs, seed), weights=weights,
-                opset=opset, verify=verify, keep=keep, seed=seed,
+                opset=opset, write_source=write_source, verify=verify, keep=keep, seed=seed,
             )  # fmt: skip
         if report is not None and done.report is not None:
             _write_report(report, done.report)
@@ -144,16 +158,23 @@ def run(
         )
 
 
-@app.command(epilog="Example: netferry inspect cnn.keras")
+@app.command(epilog="Example: netferry inspect cnn.onnx --to all")
 def inspect(
-    model: Source, inputs: InputFlags = None, weights: Weights = None, as_json: AsJson = False
+    model: Source,
+    to: Annotated[
+        list[str] | None, typer.Option(help="What this framework could take of it; all for every framework.")
+    ] = None,
+    inputs: InputFlags = None,
+    weights: Weights = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Inputs, outputs, operators and parameters of a model."""
+    """Inputs, outputs, operators and parameters of a model, and where it could go."""
     with _speaking(as_json) as say:
         from netferry.api import inspect as do
 
         with _busy(f"reading {model}"):
-            found = do(model, inputs=_examples(inputs, 0), weights=weights)
+            wanted = "all" if "all" in (to or ()) else to or ()
+            found = do(model, inputs=_examples(inputs, 0), weights=weights, to=wanted)
         say(found.to_dict(), lambda: _inspection_text(found))
 
 
@@ -279,6 +300,14 @@ def _inspection_text(found: Any) -> str:
     lines += [f"  out  {spec}" for spec in found.signature.outputs]
     lines.append(f"  {found.parameters:,} parameters, {found.bytes:,} bytes")
     lines.append("  " + ", ".join(f"{name} {count}" for name, count in found.operators.items()))
+    for target, prospect in found.targets.items():
+        count = len(prospect.problems)
+        lines.append(
+            f"  to {target}: "
+            + (f"{count} nodes cannot be carried" if count else f"all of it, as a {prospect.form}")
+        )
+        lines += [f"    {problem}" for problem in prospect.problems]
+        lines += [f"    note: {note}" for note in prospect.notes]
     return "\n".join(lines + [f"  note: {note}" for note in found.notes])
 
 

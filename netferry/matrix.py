@@ -17,17 +17,28 @@ from netferry.validation.metrics import FAILED
 from netferry.validation.report import finite
 from netferry.zoo import catalog, data
 from netferry.zoo.catalog import Progress
-from netferry.zoo.train import TRAINERS, Trained, silent, train, trainer
+from netferry.zoo.train import TRAINERS, Trained, silent, train, train_on, trainer
 
 SOURCES = tuple(TRAINERS)
-TARGETS = ("onnx",)
+TARGETS: Mapping[str, str] = {
+    "onnx": "{}.onnx",
+    "pytorch": "{}-pytorch",
+    "tensorflow": "{}.keras",
+    "mxnet": "{}-symbol.json",
+}
+"""Every framework a model arrives in, and the file or folder that it becomes."""
+
 HELD_OUT = 64
 """Held-out rows that each cell is checked on beside the made inputs."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model, one source, one target."""
+    """One model, one source, one target.
+
+    ``history`` are the losses of its training in the source, ``further`` those of the steps that it took in
+    the target after it had arrived.
+    """
 
     model: str
     source: str
@@ -42,6 +53,7 @@ class Cell:
     metric: float | None = None
     metric_name: str = ""
     history: tuple[float, ...] = ()
+    further: tuple[float, ...] = ()
     files: tuple[str, ...] = ()
     reason: str = ""
 
@@ -109,12 +121,16 @@ def matrix(
 def _cells(spec: catalog.ModelSpec, framework: str, directory: Path, data_dir: Path | None) -> Iterator[Cell]:
     trained = train(spec, framework, directory, data_dir)
     given = example(trained, data_dir)
-    for target in TARGETS:
-        yield carry_trained(trained, target, directory / framework / f"{spec.name}.onnx", given)
+    for target, ending in TARGETS.items():
+        yield carry_trained(
+            trained, target, directory / framework / ending.format(spec.name), given, data_dir
+        )
 
 
-def carry_trained(trained: Trained, target: str, destination: Path, given: Example) -> Cell:
-    """One cell: the trained model carried to ``target`` and held against itself, real rows first."""
+def carry_trained(
+    trained: Trained, target: str, destination: Path, given: Example, data_dir: Path | None = None
+) -> Cell:
+    """One cell: the trained model carried to ``target``, held against itself (real rows first), trained on."""
     begun = time.perf_counter()
     cell = Cell(
         trained.spec.name,
@@ -131,16 +147,24 @@ def carry_trained(trained: Trained, target: str, destination: Path, given: Examp
     except NetferryError as error:
         return replace(cell, reason=str(error), seconds=time.perf_counter() - begun)
     assert done.report is not None
+    latency = _latency(destination, given) if done.files and target == "onnx" else None
+    further = (
+        ()
+        if done.arrival is None
+        else train_on(done.model, trained.spec, target, trained.framework, data_dir)
+    )
+    falls = not further or statistics.mean(further[-5:]) < statistics.mean(further[:5])
     return replace(
         cell,
-        status=done.report.status,
-        reason=done.report.reason,
+        status=done.report.status if falls else FAILED,
+        reason=done.report.reason if falls else "its loss does not fall when training goes on",
         max_abs=done.report.max_abs,
         max_rel=done.report.max_rel,
         road=done.road,
         seconds=time.perf_counter() - begun,
         files=tuple(str(file) for file in done.files),
-        latency_ms=_latency(destination, given) if done.files else None,
+        latency_ms=latency,
+        further=further,
     )
 
 

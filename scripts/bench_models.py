@@ -39,8 +39,7 @@ class ResNet18(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         widths = (64, 64, 128, 256, 512)
         self.layers = nn.ModuleList(
-            nn.Sequential(Block(a, b, 1 if a == b else 2), Block(b, b, 1))
-            for a, b in pairwise(widths)
+            nn.Sequential(Block(a, b, 1 if a == b else 2), Block(b, b, 1)) for a, b in pairwise(widths)
         )
         self.fc = nn.Linear(512, 1000)
 

@@ -1,4 +1,4 @@
-"""Write the tables of README.md from the code and from a run of the matrix.
+"""Write the tables of README.md and docs/operators.md from the code and from a run of the matrix.
 
 python scripts/make_tables.py                                 what is carried
 python scripts/make_tables.py netferry-demo/matrix.json       and the matrix of that run
@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "operators.md"
 
 
 def rows() -> Mapping[str, list[str]]:
@@ -54,6 +56,65 @@ def carried() -> str:
     return "\n".join(blocks)
 
 
+TARGETS = ("pytorch", "tensorflow", "mxnet")
+
+
+def operators() -> str:
+    """Each operator of ONNX, and in how many of ONNX's own node cases each target takes it.
+
+    A case counts with its inputs as inputs, or, where the target needs that, with all but the first as
+    initializers. Nothing is run: a walk says what can be carried, the tests say that it is right.
+    """
+    sys.path.insert(0, str(ROOT / "tests"))
+    from onnx import defs
+
+    found = _taken()
+    names = sorted({s.name for s in defs.get_all_schemas() if s.domain == "" and not s.deprecated})
+    lines = ["| operator | cases | " + " | ".join(TARGETS) + " |", "|---" * (2 + len(TARGETS)) + "|"]
+    for name in names:
+        taken = found.get(name, [])
+        words = (_share([one[target] for one in taken]) for target in TARGETS)
+        lines.append(f"| `{name}` | {len(taken) or '-'} | " + " | ".join(words) + " |")
+    whole = (f"{sum(any(one[t] for one in found.get(n, [])) for n in names)} operators" for t in TARGETS)
+    head = f"{len(names)} operators of ONNX {defs.onnx_opset_version()}: " + ", ".join(
+        f"{target} takes {count}" for target, count in zip(TARGETS, whole, strict=True)
+    )
+    return f"<details><summary>{head}</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
+
+
+def _share(taken: Sequence[bool]) -> str:
+    if not taken:
+        return "-"
+    return "all" if all(taken) else f"{sum(taken)}" if any(taken) else "refused"
+
+
+def _taken() -> Mapping[str, list[Mapping[str, bool]]]:
+    """Operator -> what each target says to each case of one node."""
+    from onnx_cases import cases, freeze
+
+    found: dict[str, list[Mapping[str, bool]]] = {}
+    for case in cases():
+        nodes = case.model.graph.node
+        if len(nodes) == 1 and not nodes[0].domain:
+            forms = [form for form in (case, freeze(case)) if form is not None]
+            one = {target: any(_takes(form.model, target) for form in forms) for target in TARGETS}
+            found.setdefault(nodes[0].op_type, []).append(one)
+    return found
+
+
+def _takes(model: Any, target: str) -> bool:
+    import onnx_ir as ir
+
+    from netferry.converters import arrive
+    from netferry.converters.errors import NetferryError
+
+    try:
+        arrive(ir.from_proto(model), target)
+    except NetferryError:
+        return False
+    return True
+
+
 def matrix(document: Mapping[str, Any]) -> str:
     """Sources down, targets across: how many models passed, and the worst error among them."""
     cells = document["cells"]
@@ -81,7 +142,9 @@ def put(text: str, marker: str, content: str) -> str:
 
 
 def main() -> None:
-    text = put(README.read_text(encoding="utf-8"), "rows", carried())
+    page = put(PAGE.read_text(encoding="utf-8"), "rows", carried())
+    PAGE.write_text(page, encoding="utf-8")
+    text = put(README.read_text(encoding="utf-8"), "operators", operators())
     if len(sys.argv) > 1:
         text = put(text, "matrix", matrix(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
     README.write_text(text, encoding="utf-8")

@@ -77,9 +77,19 @@ def _words(mx: Any) -> dict[str, Any]:
         """Operators under their registered names, those with an underscore too."""
 
         def __getattr__(self, name: str) -> Any:
+            for prefix, place in places.items():
+                found = getattr(place, name.removeprefix(prefix), None) if name.startswith(prefix) else None
+                if found is not None:
+                    return found
             return getattr(mx.sym, name, None) or getattr(mx.sym._internal, name)
 
-    names = {name: mx.sym.var(name) for name in ("data", "other", "third")}
+    places = {
+        "_npi_": mx.sym.numpy._symbol._npi, "_np_": mx.sym.numpy._symbol._mx_np_op, "_npx_": mx.sym.numpy_extension,
+        "_contrib_": mx.sym.contrib, "_linalg_": mx.sym.linalg, "_image_": mx.sym.image,
+    }  # fmt: skip
+    names = {name: mx.sym.var(name) for name in ("data", "other", "third", "fourth")}
+    if mx.util.is_np_shape():
+        names = {name: variable.as_np_ndarray() for name, variable in names.items()}
     return {
         "mx": mx,
         "F": All(),
@@ -87,16 +97,26 @@ def _words(mx: Any) -> dict[str, Any]:
         "nn": mx.gluon.nn,
         "rnn": mx.gluon.rnn,
         "np": np,
+        "np_": mx.sym.np,
         **names,
     }
 
 
-def symbol(case: str, inputs: list[dict[str, Any]], prefix: str, seed: int = 0) -> Any:
-    """Evaluate a symbol, save it with random parameters, run it on each set of inputs."""
+def symbol(case: str, inputs: list[dict[str, Any]], prefix: str, seed: int = 0, numpy: bool = False) -> Any:
+    """Evaluate a symbol, save it with random parameters, run it on each set of inputs.
+
+    ``numpy``: as code under ``npx.set_np`` writes it.
+    """
     import mxnet as mx
 
-    graph = eval(case, _words(mx))
-    graph = mx.sym.Group(graph) if isinstance(graph, list | tuple) else graph
+    with mx.util.np_shape(numpy):
+        graph = eval(case, _words(mx))
+        several = isinstance(graph, list | tuple)
+        heads = [head.as_nd_ndarray() if numpy else head for head in (graph if several else [graph])]
+        return _run(mx, mx.sym.Group(heads) if several else heads[0], inputs, prefix, seed)
+
+
+def _run(mx: Any, graph: Any, inputs: list[dict[str, Any]], prefix: str, seed: int) -> Any:
     first = inputs[0]
     shapes, _, state_shapes = graph.infer_shape(**{k: v.shape for k, v in first.items()})
     arguments = dict(zip(graph.list_arguments(), shapes, strict=True))
@@ -205,6 +225,45 @@ def run_files(prefix: str, arrays: list[Any]) -> Any:
     from netferry.converters.mxnet import live as room
 
     return room.run(files.read(artifact.look(f"{prefix}-symbol.json")), arrays)
+
+
+def imported(prefix: str, names: list[str], feeds: list[list[Any]]) -> Any:
+    """What gluon makes of an arrived symbol and its params file: the outputs at each feed."""
+    import mxnet as mx
+
+    block = mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", names, f"{prefix}-0000.params")
+    return [_outputs(block, arrays) for arrays in feeds]
+
+
+def from_module(path: str, feeds: list[list[Any]]) -> Any:
+    """What a generated module makes of its weights, and the symbol that it writes."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("arrived", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    block = module.load()
+    return [_outputs(block, arrays) for arrays in feeds], module.symbol().tojson()
+
+
+def trained(prefix: str, names: list[str], array: Any, target: Any, steps: int, rate: float = 0.05) -> Any:
+    """Losses of some steps of an arrived block, and its parameters before and after."""
+    import mxnet as mx
+
+    block = mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", names, f"{prefix}-0000.params")
+    before = {name: p.data().asnumpy() for name, p in block.collect_params().items()}
+    trainer = mx.gluon.Trainer(block.collect_params(), "sgd", {"learning_rate": rate})
+    loss = mx.gluon.loss.L2Loss()
+    x, y = (mx.nd.array(a, dtype=a.dtype) for a in (array, target))
+    losses = []
+    for _ in range(steps):
+        with mx.autograd.record():
+            value = loss(block(x), y)
+        value.backward()
+        trainer.step(len(array))
+        losses.append(float(value.mean().asnumpy().item()))
+    return losses, before, {name: p.data().asnumpy() for name, p in block.collect_params().items()}
 
 
 def save(arrays: Any, path: str) -> None:

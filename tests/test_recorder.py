@@ -105,6 +105,13 @@ def test_a_word_that_a_target_lacks_is_refused_by_its_name() -> None:
         pen.erf(x)
 
 
+def test_parts_of_a_result_that_nothing_reads_have_no_name() -> None:
+    code = ast.parse("y, (h, c) = lstm(x)\nvalues, places = topk(y)\nz = places")
+    assert ast.unparse(ast.Module(prune(code.body, {"z"}), [])) == (
+        "y, _ = lstm(x)\n_, places = topk(y)\nz = places"
+    )
+
+
 def test_lines_that_nothing_reads_are_dropped_and_loops_keep_theirs() -> None:
     code = ast.parse("a = f(x)\nb = g(x)\nwhile a:\n    c = a + 1\n    a = c\n    d = c\ny = a")
     assert ast.unparse(ast.Module(prune(code.body, {"y"}), [])) == (

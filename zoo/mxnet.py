@@ -219,7 +219,7 @@ def to_native(x: Array) -> Array:
 
 def train(model: Any, spec: ModelSpec, dataset: Dataset, progress: Progress) -> list[float]:
     """Record, backward, step; returns the mean loss of each pass over the data."""
-    rows = gluon.data.ArrayDataset(to_native(dataset.x_train), dataset.y_train)
+    rows = gluon.data.ArrayDataset(dataset.x_train, dataset.y_train)
     batches = gluon.data.DataLoader(rows, batch_size=spec.batch_size, shuffle=True)
     schedule = CosineScheduler(spec.epochs * len(batches), base_lr=spec.learning_rate)
     settings = {"learning_rate": spec.learning_rate, "lr_scheduler": schedule}

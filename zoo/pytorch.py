@@ -230,7 +230,7 @@ def to_native(x: Array) -> Array:
 
 def train(model: nn.Module, spec: ModelSpec, dataset: Dataset, progress: Progress) -> list[float]:
     """Forward, loss, backward, step; returns the mean loss of each pass over the data."""
-    rows = TensorDataset(torch.from_numpy(to_native(dataset.x_train)), torch.from_numpy(dataset.y_train))
+    rows = TensorDataset(torch.from_numpy(dataset.x_train), torch.from_numpy(dataset.y_train))
     batches = DataLoader(rows, batch_size=spec.batch_size, shuffle=True)
     optimizer = OPTIMIZERS[spec.optimizer](model.parameters(), lr=spec.learning_rate)
     schedule = CosineAnnealingLR(optimizer, T_max=spec.epochs * len(batches))

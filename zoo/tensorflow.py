@@ -204,7 +204,7 @@ def train(model: keras.Model, spec: ModelSpec, dataset: Dataset, progress: Progr
     schedule = keras.optimizers.schedules.CosineDecay(spec.learning_rate, steps)
     model.compile(optimizer=OPTIMIZERS[spec.optimizer](schedule), loss=LOSSES[spec.task]())
     fitted = model.fit(
-        to_native(dataset.x_train),
+        dataset.x_train,
         dataset.y_train,
         batch_size=spec.batch_size,
         epochs=spec.epochs,

@@ -43,6 +43,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
 EMBEDDED_ROWS = 2_000
 FEWEST_EPOCHS = 2
 PREDICTED_AT_ONCE = 512
+FURTHER_STEPS, FURTHER_ROWS = 20, 256
 
 
 class Trainer(Protocol):
@@ -111,7 +112,7 @@ def train(
     _seed(native, spec.seed)
     model = native.build(spec)
     start = time.perf_counter()
-    history = tuple(native.train(model, spec, dataset, progress or silent))
+    history = tuple(native.train(model, spec, _in_layout(native, dataset), progress or silent))
     seconds = time.perf_counter() - start
     if not all(map(math.isfinite, history)):
         raise NetferryError(
@@ -120,6 +121,26 @@ def train(
     metrics = measure(spec, lambda x: native.predict(model, x), dataset)
     trained = Trained(model, spec, framework, history, metrics, seconds)
     return trained if directory is None else _saved(native, trained, directory / framework)
+
+
+def train_on(
+    model: Any, spec: ModelSpec, framework: str, layout: str, data_dir: Path | None = None
+) -> tuple[float, ...]:
+    """The losses of 20 further steps of a model that has arrived in ``framework``.
+
+    ``layout`` is the framework that it comes from, whose layout its inputs have kept. All steps see the same
+    rows, at a tenth of the catalog's learning rate.
+    """
+    native = trainer(framework)
+    whole = data.load(spec, data_dir)
+    rows = replace(whole, x_train=whole.x_train[:FURTHER_ROWS], y_train=whole.y_train[:FURTHER_ROWS])
+    few = replace(spec, epochs=FURTHER_STEPS, batch_size=FURTHER_ROWS, learning_rate=spec.learning_rate / 10)
+    _seed(native, spec.seed)
+    return tuple(native.train(model, few, _in_layout(trainer(layout), rows), silent))
+
+
+def _in_layout(native: Trainer, dataset: data.Dataset) -> data.Dataset:
+    return replace(dataset, x_train=native.to_native(dataset.x_train))
 
 
 def reload(spec: ModelSpec, framework: str, directory: Path) -> Any:
