@@ -273,7 +273,11 @@ def _matrix(
         _write_text(output / "matrix.json", json.dumps(result.to_dict(), indent=2) + "\n")
         _write_text(output / "matrix.txt", result.to_text() + "\n")
         passed = sum(cell.status == "passed" for cell in result.cells)
-        faults = [f"{c.model} from {c.source}: {c.reason}" for c in result.cells if c.status != "passed"]
+        faults = [
+            f"{c.model} from {c.source} to {c.target}: {c.reason}"
+            for c in result.cells
+            if c.status != "passed"
+        ]
         closing = [
             f"{passed} of {len(result.cells)} cells passed; written to {output / 'matrix.txt'} and .json"
         ]

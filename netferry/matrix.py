@@ -71,24 +71,19 @@ class Matrix:
     def to_dict(self) -> dict[str, Any]:
         return {"cells": [finite(asdict(cell)) for cell in self.cells]}
 
-    def rows(self) -> Mapping[str, Sequence[Cell]]:
-        """The cells of each model, in the order in which they were made."""
-        table: dict[str, list[Cell]] = {}
-        for cell in self.cells:
-            table.setdefault(cell.model, []).append(cell)
-        return table
-
     def to_text(self) -> str:
         """A plain table: the verdict of each cell and its worst error relative to the output's scale."""
-        columns = list(dict.fromkeys((cell.source, cell.target) for cell in self.cells))
-        heads = [f"{source} -> {target}" for source, target in columns]
-        width = max((len(head) for head in heads), default=0) + 2
-        lines = ["model".ljust(18) + "".join(head.ljust(width) for head in heads)]
-        for model, cells in self.rows().items():
-            by_column = {(cell.source, cell.target): cell for cell in cells}
-            words = (_word(by_column.get(column)).ljust(width) for column in columns)
-            lines.append(model.ljust(18) + "".join(words).rstrip())
-        return "\n".join(lines)
+        targets = list(dict.fromkeys(cell.target for cell in self.cells))
+        lines = [
+            "model".ljust(18) + "from".ljust(12) + "".join(f"-> {target}".ljust(20) for target in targets)
+        ]
+        rows: dict[tuple[str, str], dict[str, Cell]] = {}
+        for cell in self.cells:
+            rows.setdefault((cell.model, cell.source), {})[cell.target] = cell
+        for (model, source), cells in rows.items():
+            words = "".join(_word(cells.get(target)).ljust(20) for target in targets)
+            lines.append((model.ljust(18) + source.ljust(12) + words).rstrip())
+        return "\n".join(line.rstrip() for line in lines)
 
 
 def _word(cell: Cell | None) -> str:

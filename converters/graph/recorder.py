@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -266,18 +267,19 @@ class Recorder(Namespace):
         def rebuild(node: Any) -> Any:
             if id(node) in done:
                 return done[id(node)]
+            made = copy(node)  # what a line above already holds must stay as it is
             for name, child in ast.iter_fields(node):
                 if isinstance(child, ast.AST):
-                    setattr(node, name, rebuild(child))
+                    setattr(made, name, rebuild(child))
                 elif isinstance(child, list):
-                    setattr(node, name, [rebuild(c) if isinstance(c, ast.AST) else c for c in child])
+                    setattr(made, name, [rebuild(c) if isinstance(c, ast.AST) else c for c in child])
             if counts[id(node)] > 1 and isinstance(node, _WORK):
                 name = self.fresh("shared")
-                self.write(ast.Assign([ast.Name(name, ast.Store())], node))
+                self.write(ast.Assign([ast.Name(name, ast.Store())], made))
                 done[id(node)] = ast.Name(name, ast.Load())
                 return done[id(node)]
-            done[id(node)] = node
-            return node
+            done[id(node)] = made
+            return made
 
         return [rebuild(expr) for expr in exprs]
 
