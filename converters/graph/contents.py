@@ -30,7 +30,9 @@ MOVES = frozenset(
 )
 """Operators that hand on a weight as the weight it was; what they make of a weight keeps its name."""
 
-RANDOM = frozenset("Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split())
+RANDOM = frozenset(
+    "Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+)
 
 
 # ---- dtypes and arrays ----------------------------------------------------------------------------------
@@ -48,17 +50,27 @@ def onnx_dtype(dtype: np.dtype[Any]) -> ir.DataType:
 def array_of(tensor: Any) -> Array:
     """A tensor as an array that shares its memory, where it can be shared."""
     if tensor.dtype == ir.DataType.STRING:
-        items = [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in tensor.numpy().flat]
+        items = [
+            text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+            for text in tensor.numpy().flat
+        ]
         return np.asarray(items, str).reshape(tensor.shape.numpy())
     array = np.asarray(tensor.numpy())
     # A dtype that spells out the machine's own byte order is equal to, and not recognised as, the built-in one.
-    return array.view(np.dtype(array.dtype.name)) if array.dtype.isbuiltin == 0 and array.dtype.kind in "iufbc" else array
+    return (
+        array.view(np.dtype(array.dtype.name))
+        if array.dtype.isbuiltin == 0 and array.dtype.kind in "iufbc"
+        else array
+    )
 
 
 def of_weight(value: ir.Value) -> Fact:
     """An initializer: one of floats that has an axis is a weight that can be trained."""
     array = array_of(value.const_value)
-    return Fact(array.dtype, array.shape, array, None, str(value.name), is_float(array.dtype) and array.ndim > 0)
+    trainable = is_float(array.dtype) and array.ndim > 0
+    return Fact(
+        array.dtype, array.shape, array, None if trainable else _uniform(array), str(value.name), trainable
+    )
 
 
 def is_float(dtype: np.dtype[Any] | None) -> bool:
@@ -113,8 +125,13 @@ def _constant(node: ir.Node) -> Fact:
     (attribute,) = node.attributes.values()
     value = attribute.value
     if attribute.type == ir.AttributeType.TENSOR:
-        return of_array(array_of(value))
-    dtype = {"value_float": np.float32, "value_int": np.int64, "value_string": str}[attribute.name.removesuffix("s")]
+        array = array_of(value)
+        return of_array(
+            array, name=str(node.outputs[0].name) if is_float(array.dtype) and array.size > 1 else ""
+        )
+    dtype = {"value_float": np.float32, "value_int": np.int64, "value_string": str}[
+        attribute.name.removesuffix("s")
+    ]
     return of_array(np.asarray(value, dtype))
 
 
@@ -148,12 +165,16 @@ def _folded(
     if source is None or node.op_type not in MOVES:
         return [of_array(array) for array in results]
     alive = source.trainable or node.op_type == "DequantizeLinear"
-    return [of_array(a, name=source.name, trainable=alive and is_float(a.dtype) and a.ndim > 0) for a in results]
+    return [
+        of_array(a, name=source.name, trainable=alive and is_float(a.dtype) and a.ndim > 0) for a in results
+    ]
 
 
 # ---- one number everywhere ----------------------------------------------------------------------------------
 
-KEEPS_FILL = frozenset("Cast Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split())
+KEEPS_FILL = frozenset(
+    "Cast Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split()
+)
 """Operators that move the elements of their first input and add none."""
 
 

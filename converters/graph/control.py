@@ -93,7 +93,9 @@ def _always(evaluator: Evaluator, node: ir.Node, body: ir.Graph) -> bool:
     kept = body.outputs[0] is body.inputs[1] or (
         producer is not None and producer.op_type == "Identity" and producer.inputs[0] is body.inputs[1]
     )
-    return bool(np.all(first if first is not None else False)) and (kept or (again is not None and bool(again.all())))
+    return bool(np.all(first if first is not None else False)) and (
+        kept or (again is not None and bool(again.all()))
+    )
 
 
 @CONTROL.row("Scan")

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.graph import contents
+from netferry.converters.graph.build import unique
 from netferry.converters.graph.evaluate import Evaluator
 from netferry.converters.graph.facts import Fact, Home
 from netferry.converters.graph.sizes import Size
@@ -27,12 +28,15 @@ class Editor:
         self.facts = evaluator.facts
         self._moved: dict[ir.Value, ir.Value] = {}
         self._made: set[ir.Value] = set()
+        self._swept = False
+        self._flat = not any(_subgraphs(node) for node in graph)
+        self._taken = {str(value.name) for node in graph.all_nodes() for value in node.outputs}
 
     # ---- asking -------------------------------------------------------------------------------------
 
     def nodes(self) -> Iterator[ir.Node]:
         """The nodes that something reads, as the graph stands now, those of subgraphs too."""
-        for node in list(self.graph.all_nodes()):
+        for node in list(self.graph if self._flat else self.graph.all_nodes()):
             if node.graph is not None and self.live(node):
                 yield node
 
@@ -42,7 +46,8 @@ class Editor:
     def maker(self, value: ir.Value | None, *operators: str) -> ir.Node | None:
         """The node that makes ``value``, if it is one of these operators and the value is no constant."""
         node = None if value is None or self.facts[value].content is not None else value.producer()
-        return node if node is not None and node.op_type in operators else None
+        known = node is not None and node.domain in ("", "netferry") and node.op_type in operators
+        return node if known else None
 
     def inner(self, value: ir.Value) -> bool:
         """Whether one node alone reads the value, and no free size lives in it: it may be fused away."""
@@ -59,7 +64,11 @@ class Editor:
     def number(self, value: ir.Value | None) -> float | None:
         """The number that a constant of one element holds."""
         array = self.constant(value)
-        return None if array is None or array.size != 1 or array.dtype.kind in "UO" else float(array.reshape(-1)[0])
+        return (
+            None
+            if array is None or array.size != 1 or array.dtype.kind in "UO"
+            else float(array.reshape(-1)[0])
+        )
 
     def dims(self, value: ir.Value | None) -> tuple[Any, ...]:
         """The sizes of a value; of an unknown rank, those of nothing."""
@@ -87,12 +96,15 @@ class Editor:
         inputs = list(inputs)
         while inputs and inputs[-1] is None:
             inputs.pop()
-        node = ir.node(operator, inputs, attributes or {}, num_outputs=outputs, domain=domain, name=name or before.name)
+        node = ir.node(
+            operator, inputs, attributes or {}, num_outputs=outputs, domain=domain, name=name or before.name
+        )
         for place, value in enumerate(node.outputs):
-            value.name = f"{before.outputs[0].name}_{operator.lower()}{place or ''}"
+            value.name = unique(f"{before.outputs[0].name}_{operator.lower()}{place or ''}", self._taken)
         assert before.graph is not None
         before.graph.insert_before(before, node)
         self._made.update(node.outputs)
+        self._swept = False
         self.evaluator.node(node)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
 
@@ -125,13 +137,17 @@ class Editor:
         An output of the graph keeps its name: what is an input, a constant or another output itself is handed to
         it by an Identity.
         """
+        self._swept = False
         maker, leaves = new.producer(), old.is_graph_output()
         if leaves and (maker is None or new.is_graph_output() or self.facts[new].content is not None):
-            assert old.producer() is not None
-            new = self.add(old.producer(), "Identity", [new])  # type: ignore[arg-type]
+            writer = old.producer()
+            assert writer is not None
+            new = self.add(writer, "Identity", [new])
         have, known = self.facts[new], self.facts[old]
         if known.dims is not None and have.content is None:
-            self.facts[new] = replace(have, dims=known.dims, fill=known.fill if have.fill is None else have.fill)
+            self.facts[new] = replace(
+                have, dims=known.dims, fill=known.fill if have.fill is None else have.fill
+            )
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         if leaves or new in self._made:
             new.name = old.name
@@ -142,6 +158,9 @@ class Editor:
 
     def sweep(self) -> None:
         """Drop what nothing reads; a free size whose value is gone is read off another value that has it."""
+        if self._swept:
+            return
+        self._swept = True
         self._follow()
         roots: set[ir.Value] = set()
         while True:
@@ -154,6 +173,14 @@ class Editor:
             for name in homeless:
                 self._rehome(name, kept, roots)
         self._drop(self.graph, kept)
+
+    def hush(self) -> None:
+        """Take the names of outputs that nothing reads: no row needs to make them."""
+        homes = {home.value for home in self.evaluator.homes.values()}
+        for node in self.graph.all_nodes():
+            for value in node.outputs:
+                if not value.uses() and not value.is_graph_output() and value not in homes:
+                    value.name = ""
 
     def _follow(self) -> None:
         """Free sizes whose value has been replaced live in what stands for it now."""
@@ -168,15 +195,15 @@ class Editor:
     def _collect(self, graph: ir.Graph, kept: dict[ir.Value, None], roots: set[ir.Value]) -> None:
         """Mark what the graph's outputs and ``roots`` are made of, in the graph's order; constants need no maker."""
         kept.update(dict.fromkeys(graph.inputs))
-        wanted = {*graph.outputs, *roots}
+        wanted: set[ir.Value | None] = {*graph.outputs, *roots}
         nodes = []
         for node in reversed(graph):
             if any(value in wanted and self.facts[value].content is None for value in node.outputs):
                 nodes.append(node)
-                wanted |= set(_reads(node))
+                wanted.update(node.inputs if self._flat else _reads(node))
         for node in reversed(nodes):
             kept.update(dict.fromkeys(value for value in node.inputs if value is not None))
-            for subgraph in _subgraphs(node):
+            for subgraph in () if self._flat else _subgraphs(node):
                 self._collect(subgraph, kept, roots)
             kept.update(dict.fromkeys(node.outputs))
         kept.update(dict.fromkeys(graph.outputs))
@@ -188,7 +215,7 @@ class Editor:
                 for place in range(len(node.inputs)):
                     node.replace_input_with(place, None)
                 continue
-            for subgraph in _subgraphs(node):
+            for subgraph in () if self._flat else _subgraphs(node):
                 self._drop(subgraph, kept)
         for name in [name for name, value in graph.initializers.items() if value not in kept]:
             del graph.initializers[name]
@@ -215,7 +242,9 @@ class Editor:
 
 
 def _subgraphs(node: ir.Node) -> list[ir.Graph]:
-    return [attribute.value for attribute in node.attributes.values() if attribute.type == ir.AttributeType.GRAPH]
+    return [
+        attribute.value for attribute in node.attributes.values() if attribute.type == ir.AttributeType.GRAPH
+    ]
 
 
 def _reads(node: ir.Node) -> Iterator[ir.Value]:

@@ -136,7 +136,9 @@ class Evaluator:
             return
         for value in node.inputs:
             if value is not None and value not in self.facts:
-                raise RefusedError(f"node '{node.name}' ({node.op_type}) reads '{value.name}', which nothing writes")
+                raise RefusedError(
+                    f"node '{node.name}' ({node.op_type}) reads '{value.name}', which nothing writes"
+                )
         operands = [None if value is None else self.facts[value] for value in node.inputs]
         attributes = plain_attributes(node)
         rule = SHAPES.get(node.op_type) if node.domain in ("", "netferry") else None
@@ -149,7 +151,9 @@ class Evaluator:
                 self.facts[value] = fact
             return
         for place, (dtype, more) in enumerate(self._inferred(node, operands, dims, dtypes)):
-            self.settle(node.outputs[place], dtype, more, fill=contents.filled(node, operands, attributes, dtype))
+            self.settle(
+                node.outputs[place], dtype, more, fill=contents.filled(node, operands, attributes, dtype)
+            )
 
     def _inferred(
         self, node: ir.Node, operands: Sequence[Fact | None], dims: Sequence[Dims], dtypes: Sequence[Any]
@@ -241,7 +245,13 @@ def _bindings(domain: str, op_type: str, place: int) -> np.dtype[Any] | tuple[in
 
 _TYPES = {
     f"tensor({word})": np.dtype(name)
-    for word, name in (("bool", "bool"), ("int64", "int64"), ("int32", "int32"), ("float", "float32"), ("string", "str"))
+    for word, name in (
+        ("bool", "bool"),
+        ("int64", "int64"),
+        ("int32", "int32"),
+        ("float", "float32"),
+        ("string", "str"),
+    )
 }
 
 
@@ -249,7 +259,11 @@ _TYPES = {
 def schema_of(domain: str, op_type: str) -> Any:
     """The newest schema of an operator; None where ONNX does not know it."""
     try:
-        return defs.get_schema(op_type, OPSET, domain) if domain == "" else defs.get_schema(op_type, domain=domain)
+        return (
+            defs.get_schema(op_type, OPSET, domain)
+            if domain == ""
+            else defs.get_schema(op_type, domain=domain)
+        )
     except defs.SchemaError:
         return None
 
@@ -280,7 +294,9 @@ def infer(node: ir.Node, operands: Sequence[Fact | None]) -> dict[int, tuple[np.
         )
     except shape_inference.InferenceError as error:
         reason = str(error).strip().rsplit("] ", 1)[-1].splitlines()[0]
-        raise RefusedError(f"node '{node.name}' ({node.op_type}) does not fit its inputs: {reason}") from error
+        raise RefusedError(
+            f"node '{node.name}' ({node.op_type}) does not fit its inputs: {reason}"
+        ) from error
     return {int(name[1:]): _said(node.outputs[int(name[1:])], proto, free) for name, proto in found.items()}
 
 
@@ -304,7 +320,9 @@ def node_proto(node: ir.Node) -> onnx.NodeProto:
     return proto
 
 
-def _said(value: ir.Value, proto: onnx.TypeProto, free: Mapping[str, Size]) -> tuple[np.dtype[Any] | None, Dims]:
+def _said(
+    value: ir.Value, proto: onnx.TypeProto, free: Mapping[str, Size]
+) -> tuple[np.dtype[Any] | None, Dims]:
     if not proto.HasField("tensor_type"):
         if proto.WhichOneof("value"):
             value.type = ir.serde.deserialize_type_proto_for_type(proto)

@@ -53,9 +53,9 @@ def expander(known: Collection[str]) -> Expand:
 
 def _inlined(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:
     """The nodes of the operator's definition, put in the place of the node; None where it defines nothing here."""
-    outer = {value.name: value for value in _outer(node)}
+    outer = {str(value.name): value for value in _outer(node)}
     places = {f"i{place}": value for place, value in enumerate(node.inputs) if value is not None}
-    known = {**outer, **places}
+    known: dict[str, ir.Value] = {**outer, **places}
     graph = helper.make_graph(
         [evaluate.node_proto(node)],
         "definition",
@@ -68,15 +68,17 @@ def _inlined(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | N
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", evaluate.OPSET)])
     if node.domain:
         model.opset_import.append(helper.make_opsetid(node.domain, 1))
-    found = inliner.inline_selected_functions(model, [(node.domain, node.op_type)], inline_schema_functions=True)
+    found = inliner.inline_selected_functions(
+        model, [(node.domain, node.op_type)], inline_schema_functions=True
+    )
     if any(one.op_type == node.op_type and one.domain == node.domain for one in found.graph.node):
         return None
     return _spliced(node, ir.serde.deserialize_model(found).graph, known)
 
 
-def _spliced(node: ir.Node, body: ir.Graph, known: Mapping[str | None, ir.Value]) -> list[ir.Node]:
+def _spliced(node: ir.Node, body: ir.Graph, known: Mapping[str, ir.Value]) -> list[ir.Node]:
     for value in body.inputs:
-        value.replace_all_uses_with(known[value.name], replace_graph_outputs=True)
+        value.replace_all_uses_with(known[str(value.name)], replace_graph_outputs=True)
     results = list(body.outputs)
     body.outputs.clear()
     nodes = list(body)

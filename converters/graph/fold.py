@@ -63,7 +63,8 @@ class NumpyNamespace(Namespace):
     def _say(self, word: str, *args: Any) -> Any:
         like = next((x for x in _flat(args) if isinstance(x, Symbol)), None)
         if any(isinstance(x, Size) or (isinstance(x, Symbol) and _of_sizes(x)) for x in _flat(args)):
-            results = _SIZE_WORDS.get(word, _undecided)(*_plain(args, None))
+            function: Callable[..., Any] = _SIZE_WORDS.get(word, _undecided)
+            results = function(*_plain(args, None))
         else:
             results = _computed(word, args, like)
         if isinstance(results, tuple):
@@ -267,7 +268,7 @@ def fold(
     ]
     try:
         results = row(xp, *operands, **attributes)
-    except (CannotCarry, ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError):
+    except (CannotCarry, ValueError, TypeError, IndexError, AttributeError, ArithmeticError):
         return None
     results = results if isinstance(results, tuple) else (results,)
     return tuple(taken(result) for result in results[:outputs]) if _are_tensors(results) else None
@@ -279,7 +280,11 @@ def _are_tensors(results: Sequence[Any]) -> bool:
 
 def _dtype(x: Array) -> np.dtype[Any]:
     """An array of objects holds sizes where any of them is one, and text elsewhere."""
-    return np.dtype(np.int64) if any(isinstance(item, Size) for item in x.flat) else x.dtype
+    return (
+        np.dtype(np.int64)
+        if x.dtype == object and any(isinstance(item, Size) for item in x.flat)
+        else x.dtype
+    )
 
 
 def _sizes(x: Array) -> tuple[Any, ...]:

@@ -98,6 +98,10 @@ class Namespace:
         """Give the results of a node to its outputs; what comes back is what later nodes get."""
         raise NotImplementedError
 
+    def let(self, x: Any, wish: str = "x") -> Any:
+        """``x``, written once although it will be used often; only a target that writes lines has to do so."""
+        return x
+
     def materialize(self, fact: Fact) -> Any:
         """The expression of a constant: a parameter, a buffer or a literal."""
         raise NotImplementedError

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -89,7 +90,9 @@ class Rearrangement:
         perm = self._permutation()
         if perm is not None:
             return [("Transpose", perm)]
-        forms = [self._form(flat, moved, keep) for keep in ((), ("source",), ("result",), ("source", "result"))]
+        forms = [
+            self._form(flat, moved, keep) for keep in ((), ("source",), ("result",), ("source", "result"))
+        ]
         return min(forms, key=len)
 
     def _permutation(self) -> list[int] | None:
@@ -150,6 +153,19 @@ def is_move(edit: Editor, node: ir.Node | None) -> bool:
     )
 
 
+def _maker(edit: Editor, value: ir.Value) -> ir.Node | None:
+    """The rearrangement that makes a value; None where something else does."""
+    node = edit.maker(value, *MOVES)
+    return node if is_move(edit, node) else None
+
+
+def source_of(node: ir.Node) -> ir.Value:
+    """What a rearrangement starts from."""
+    value = node.inputs[0]
+    assert value is not None
+    return value
+
+
 def apply(edit: Editor, moves: Rearrangement, node: ir.Node) -> bool:
     """Let one more node of a chain act; False where it cannot be followed."""
     dims = edit.dims(node.inputs[0])
@@ -171,19 +187,16 @@ def compose(edit: Editor) -> None:
 
 def _compose(edit: Editor, last: ir.Node) -> None:
     best: tuple[int, ir.Value, list[tuple[str, Any]]] | None = None
-    chain: list[ir.Node] = [last]
-    while True:
-        source = chain[0].inputs[0]
-        assert source is not None
+    chain: list[ir.Node] = []
+    before: ir.Node | None = last
+    while before is not None:
+        chain.insert(0, before)
+        source = source_of(before)
         steps = _steps(edit, source, chain)
-        gain = -1 if steps is None else _dying(edit, chain) - len(steps)
+        gain = 0 if steps is None else _dying(edit, chain) - len(steps)
         if steps is not None and gain > 0 and (best is None or gain >= best[0]):
             best = (gain, source, steps)
-        before = edit.maker(source, *MOVES)
-        if not is_move(edit, before):
-            break
-        assert before is not None
-        chain.insert(0, before)
+        before = _maker(edit, source)
     if best is not None:
         write(edit, last, best[1], best[2])
 
@@ -221,144 +234,52 @@ def unpack(edit: Editor) -> None:
 
 
 def _unpack(edit: Editor, last: ir.Node) -> None:
-    takes = [use.node for use in last.outputs[0].uses()]
-    picks = [_picked(edit, take, last.outputs[0]) for take in takes]
-    if last.outputs[0].is_graph_output() or None in picks or len({axis for axis, _ in picks if axis is not None}) != 1:  # type: ignore[misc]
+    value = last.outputs[0]
+    takes = [use.node for use in value.uses()]
+    picks = [pick for pick in (picked(edit, take, value) for take in takes) if pick is not None]
+    if value.is_graph_output() or len(picks) < len(takes) or len({axis for axis, _ in picks}) != 1:
         return
-    axis = picks[0][0]  # type: ignore[index]
-    chain = [last]
-    while is_move(edit, before := edit.maker(chain[0].inputs[0], *MOVES)) and edit.inner(before.outputs[0]):  # type: ignore[union-attr]
-        chain.insert(0, before)  # type: ignore[arg-type]
-    source = chain[0].inputs[0]
-    assert source is not None
+    chain = alone(edit, value)
+    source = source_of(chain[0])
     moves = Rearrangement(edit.dims(source))
+    axis = picks[0][0]
     if not all(apply(edit, moves, node) for node in chain) or len(moves.result[axis]) != 1:
         return
     (atom,) = moves.result.pop(axis)
     place = next(p for p, atoms in enumerate(moves.source) if atom in atoms)
-    if moves.source[place][0] is not atom or not isinstance(atom.size, int):
+    if moves.source[place].index(atom) != 0 or not isinstance(atom.size, int):
         return
     moves.source[place].remove(atom)
-    parts = edit.add(chain[0], "Split", [source], {"axis": place, "num_outputs": atom.size}, outputs=atom.size)
-    for take, (_, index) in zip(takes, picks, strict=True):  # type: ignore[misc]
+    attributes = {"axis": place, "num_outputs": atom.size}
+    parts = edit.add(chain[0], "Split", [source], attributes, outputs=atom.size)
+    for take, (_, index) in zip(takes, picks, strict=True):
         write(edit, take, parts[index % atom.size], moves.steps())
 
 
-def _picked(edit: Editor, node: ir.Node, value: ir.Value) -> tuple[int, int] | None:
+def picked(edit: Editor, node: ir.Node, value: ir.Value) -> tuple[int, int] | None:
     """Axis and index of a Gather that takes one place of ``value``."""
-    if node.op_type != "Gather" or node.domain or node.inputs[0] is not value or edit.dims(node.inputs[1]) != ():
+    if (
+        node.op_type != "Gather"
+        or node.domain
+        or node.inputs[0] is not value
+        or edit.dims(node.inputs[1]) != ()
+    ):
         return None
     index = edit.number(node.inputs[1])
     return None if index is None else (node.attributes.get_int("axis", 0) % len(edit.dims(value)), int(index))
 
 
-# ---- past other operators ---------------------------------------------------------------------------------
-
-LAST_AXIS = ("Linear", "LayerNormalization", "RMSNormalization")
-"""Operators that act along the last axis: what rearranges the others alone may pass."""
-
-
-def sink(edit: Editor) -> None:
-    """Move a rearrangement behind an operator that does not care, where another follows or it only merges axes.
-
-    x -> Reshape (B * T, C) -> Linear -> Relu -> Reshape    becomes    x -> Linear -> Relu -> Reshape -> Reshape
-    """
-    for node in edit.nodes():
-        if node.op_type in layout.POINTWISE or node.op_type in LAST_AXIS:
-            _sink(edit, node)
-        elif node.op_type == "Gather":
-            _take_first(edit, node)
+def alone(edit: Editor, value: ir.Value) -> list[ir.Node]:
+    """The chain that makes a value, as far as each of its results has one reader."""
+    chain: list[ir.Node] = []
+    while (before := _maker(edit, value)) is not None and (not chain or edit.inner(value)):
+        chain.insert(0, before)
+        value = source_of(before)
+    return chain
 
 
-def _take_first(edit: Editor, node: ir.Node) -> None:
-    """x -> Transpose -> Gather one place    becomes    x -> Gather one place (-> Transpose of what is left)"""
-    value = node.inputs[0]
-    move = edit.maker(value, "Transpose")
-    picked = None if value is None else _picked(edit, node, value)
-    if value is None or move is None or picked is None or not edit.inner(value) or "perm" not in move.attributes:
-        return
-    perm = list(move.attributes["perm"].as_ints())
-    axis = perm.pop(picked[0])
-    left = [place - (place > axis) for place in perm]
-    made = edit.add(node, "Gather", [move.inputs[0], node.inputs[1]], {"axis": axis})
-    edit.replace(node.outputs[0], made if left == sorted(left) else edit.transpose(node, made, left))
-
-
-def _sink(edit: Editor, node: ir.Node) -> None:
-    y = node.outputs[0]
-    if len(node.outputs) != 1 or edit.facts[y].dims is None or not _leads_on(edit, y):
-        return
-    moves = [_move(edit, value) for value in node.inputs if value is not None and edit.constant(value) is None]
-    first = moves[0] if moves else None
-    if first is None or any(move is None or not _alike(edit, move, first) for move in moves):
-        return
-    constants = [value for value in node.inputs if edit.constant(value) is not None]
-    if node.op_type in LAST_AXIS:
-        if not _keeps_last(edit, first) or node.attributes.get_int("axis", -1) not in (-1, len(edit.dims(y)) - 1):
-            return
-        dims = [*edit.dims(first.outputs[0])[:-1], edit.dims(y)[-1]]
-    else:
-        dims = list(edit.dims(first.outputs[0]))
-        if list(edit.dims(y)) != dims or not all(_fits(edit, value, first) for value in constants):
-            return
-    operands = [
-        value if value is None or edit.constant(value) is not None else value.producer().inputs[0]  # type: ignore[union-attr]
-        for value in node.inputs
-    ]
-    attributes = {name: a for name, a in node.attributes.items() if node.op_type not in LAST_AXIS or name != "axis"}
-    made = edit.add(node, node.op_type, operands, attributes, domain=node.domain)
-    if first.op_type == "Transpose":
-        edit.replace(y, edit.transpose(node, made, list(first.attributes["perm"].as_ints())))
-    else:
-        edit.replace(y, edit.reshape(node, made, dims))
-
-
-def _leads_on(edit: Editor, value: ir.Value) -> bool:
-    """Whether the one thing that happens to a value, past operators that do not care, is a rearrangement."""
-    reader = edit.reader(value)
-    while reader is not None and not is_move(edit, reader):
-        if reader.op_type not in LAST_AXIS and reader.op_type not in layout.POINTWISE:
-            return False
-        reader = edit.reader(reader.outputs[0]) if len(reader.outputs) == 1 else None
-    return reader is not None
-
-
-def _move(edit: Editor, value: ir.Value) -> ir.Node | None:
-    node = edit.maker(value, *MOVES)
-    perm_known = node is not None and (node.op_type != "Transpose" or "perm" in node.attributes)
-    return node if is_move(edit, node) and perm_known and edit.inner(value) else None
-
-
-def _alike(edit: Editor, one: ir.Node, other: ir.Node) -> bool:
-    """Whether two nodes rearrange in the same way."""
-    if (one.op_type == "Transpose") != (other.op_type == "Transpose"):
-        return False
-    same_sizes = edit.dims(one.inputs[0]) == edit.dims(other.inputs[0])
-    if one.op_type == "Transpose":
-        same = one.attributes["perm"].as_ints() == other.attributes["perm"].as_ints()
-        return bool(same) and len(edit.dims(one.inputs[0])) == len(edit.dims(other.inputs[0])) and same_sizes
-    return same_sizes and edit.dims(one.outputs[0]) == edit.dims(other.outputs[0])
-
-
-def _keeps_last(edit: Editor, node: ir.Node) -> bool:
-    """Whether the last axis stays what and where it is."""
-    source = node.inputs[0]
-    assert source is not None
-    moves = Rearrangement(edit.dims(source))
-    return (
-        len(moves.source) > 1
-        and apply(edit, moves, node)
-        and bool(moves.result)
-        and bool(moves.source[-1])
-        and moves.source[-1] == moves.result[-1]
-    )
-
-
-def _fits(edit: Editor, value: ir.Value | None, move: ir.Node) -> bool:
-    """Whether a constant operand means the same before the rearrangement as behind it."""
-    dims = edit.dims(value)
-    return product(dims) == 1 and len(dims) <= len(edit.dims(move.inputs[0])) or (
-        product(dims[:-1]) == 1
-        and len(dims) <= min(len(edit.dims(move.inputs[0])), len(edit.dims(move.outputs[0])))
-        and _keeps_last(edit, move)
-    )
+def again(edit: Editor, before: ir.Node, move: ir.Node, x: ir.Value) -> ir.Value:
+    """The same rearrangement of another value of the same sizes."""
+    made: ir.Value = edit.add(before, move.op_type, [x, *move.inputs[1:]], move.attributes)
+    edit.facts[made] = replace(edit.facts[made], dims=edit.facts[move.outputs[0]].dims)
+    return made

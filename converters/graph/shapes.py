@@ -211,7 +211,9 @@ def concat(*inputs: Fact, axis: int = 0) -> Dims:
     shapes: list[Any] = [x.dims for x in inputs]
     axis %= len(shapes[0])
     return tuple(
-        sum(dims[place] for dims in shapes) if place == axis else _known_first([dims[place] for dims in shapes])
+        sum(dims[place] for dims in shapes)
+        if place == axis
+        else _known_first([dims[place] for dims in shapes])
         for place in range(len(shapes[0]))
     )
 
@@ -223,7 +225,9 @@ def _known_first(dims: Sequence[Any]) -> Any:
 
 @SHAPES.row("Split")
 @_ranked
-def split(x: Any, lengths: Fact | None = None, *, axis: int = 0, num_outputs: int = 0, outputs: int = 0) -> list[Dims]:
+def split(
+    x: Any, lengths: Fact | None = None, *, axis: int = 0, num_outputs: int = 0, outputs: int = 0
+) -> list[Dims]:
     axis %= len(x.dims)
     sizes: Any = ints(lengths)
     if lengths is None:
@@ -247,10 +251,10 @@ def slices(x: Any, starts: Fact, ends: Fact, axes: Fact | None = None, steps: Fa
     if places is None:
         return (None,) * len(x.dims)
     by = (1,) * len(places) if steps is None else ints(steps)
-    dims = list(x.dims)
+    dims: list[Any] = list(x.dims)
     for index, axis in enumerate(places):
-        known = first is not None and last is not None and by is not None
-        dims[axis] = sliced(dims[axis], first[index], last[index], by[index]) if known else None  # type: ignore[index]
+        bounds = [items[index] for items in (first, last, by) if items is not None]
+        dims[axis] = sliced(dims[axis], *bounds) if len(bounds) == 3 else None
     return tuple(dims)
 
 
@@ -295,7 +299,9 @@ def expand(x: Any, shape: Fact) -> Dims:
 @_ranked
 def tile(x: Any, repeats: Fact) -> Dims:
     times = ints(repeats)
-    return (None,) * len(x.dims) if times is None else tuple(a * b for a, b in zip(x.dims, times, strict=True))
+    return (
+        (None,) * len(x.dims) if times is None else tuple(a * b for a, b in zip(x.dims, times, strict=True))
+    )
 
 
 @SHAPES.row("Pad")
@@ -362,7 +368,8 @@ def topk(x: Any, k: Fact, *, axis: int = -1, largest: int = 1, sorted: int = 1) 
 def one_hot(indices: Fact, depth: Fact, values: Any, *, axis: int = -1) -> Dims:
     if indices.dims is None:
         return None
-    count, dims = ints(depth), list(indices.dims)
+    count = ints(depth)
+    dims: list[Any] = list(indices.dims)
     dims.insert(axis % (len(dims) + 1), None if count is None else count[0])
     return tuple(dims)
 
@@ -398,8 +405,9 @@ def range_of(start: Fact, limit: Fact, delta: Fact, **_: Any) -> Dims:
             span = last[0] - first[0]
             count = ceil_div(span, step[0]) if step[0] > 0 else ceil_div(-1 * span, -step[0])
             return (count if at_least(count) >= 0 else largest(count, 0),)
-    elif all(x.constant is not None for x in (start, limit, delta)):
-        a, b, c = (float(x.constant.reshape(-1)[0]) for x in (start, limit, delta))  # type: ignore[union-attr]
+    numbers = [float(x.constant.reshape(-1)[0]) for x in (start, limit, delta) if x.constant is not None]
+    if len(numbers) == 3:
+        a, b, c = numbers
         return (max(math.ceil((b - a) / c), 0),)
     return (None,)
 
@@ -548,7 +556,11 @@ def conv_transpose(
     return (
         *head,
         *(
-            strides[i] * (space[i] - 1) + extra[i] + ((kernel[i] - 1) * dilations[i] + 1) - pads[i] - pads[i + rank]
+            strides[i] * (space[i] - 1)
+            + extra[i]
+            + ((kernel[i] - 1) * dilations[i] + 1)
+            - pads[i]
+            - pads[i + rank]
             for i in range(rank)
         ),
     )
@@ -556,7 +568,9 @@ def conv_transpose(
 
 @SHAPES.row("AveragePool", "LpPool")
 @_ranked
-def pool(x: Any, *, kernel_shape: Sequence[int], count_include_pad: int = 0, p: int = 2, **window: Any) -> Dims:
+def pool(
+    x: Any, *, kernel_shape: Sequence[int], count_include_pad: int = 0, p: int = 2, **window: Any
+) -> Dims:
     return (*x.dims[:2], *_space(x.dims[2:], kernel_shape, **window))
 
 
@@ -611,12 +625,21 @@ def scaled(dim: Any, scale: float) -> Any:
 
 @SHAPES.row("STFT")
 @_ranked
-def stft(x: Any, step: Fact, window: Fact | None = None, length: Fact | None = None, *, onesided: int = 1) -> Dims:
+def stft(
+    x: Any, step: Fact, window: Fact | None = None, length: Fact | None = None, *, onesided: int = 1
+) -> Dims:
     """(batch, frames, bins, 2); ONNX's inference forgets that one side is the default."""
     by, size = ints(step), ints(length) if length is not None else window.dims if window is not None else None
     if by is None or size is None or isinstance(by[0], Size):
         return (x.dims[0], None, None, 2)
     return (x.dims[0], (x.dims[1] - size[0]) // by[0] + 1, size[0] // 2 + 1 if onesided else size[0], 2)
+
+
+@SHAPES.row("StringNormalizer")
+@_ranked
+def string_normalizer(x: Any, **_: Any) -> Dims:
+    """The last axis loses its stop words; ONNX's inference refuses one that is free."""
+    return (*x.dims[:-1], None)
 
 
 # ---- recurrent and attention ------------------------------------------------------------------------
@@ -661,7 +684,9 @@ def attention(
 ) -> list[Dims] | None:
     if k.dims is None or v.dims is None:
         return None
-    queries, keys, values = (_heads(x.dims, n) for x, n in ((q, q_num_heads), (k, kv_num_heads), (v, kv_num_heads)))
+    queries, keys, values = (
+        _heads(x.dims, n) for x, n in ((q, q_num_heads), (k, kv_num_heads), (v, kv_num_heads))
+    )
     before = 0 if past_key is None else (past_key.dims or (None,) * 4)[2]
     length = None if before is None else before + keys[2]
     batch, heads, places, _width = queries

@@ -46,7 +46,7 @@ class Walk:
         self.xp.node = node
         facts = [self.plan.fact(value) for value in node.outputs]
         try:
-            results = self._row(node.op_type)(self.xp, *self._operands(node), **attributes(node, self))
+            results = self._row(node)(self.xp, *self._operands(node), **attributes(node, self))
         except CannotCarry as cannot:
             self.problems.append(Unsupported(node.name or "", node.op_type, cannot.reason, cannot.remedy))
             results = [self.xp.symbol(fact) for fact in facts]
@@ -56,9 +56,12 @@ class Walk:
         ):
             self.values[value] = symbol
 
-    def _row(self, operator: str) -> Any:
-        row = self.xp.rows.get(operator) or OPS.get(operator)
+    def _row(self, node: ir.Node) -> Any:
+        """The row of a node's operator; one of another domain means something else under the same name."""
+        ours = node.domain in ("", "netferry")
+        row = (self.xp.rows.get(node.op_type) or OPS.get(node.op_type)) if ours else None
         if row is None:
+            operator = node.op_type if ours else f"{node.domain}.{node.op_type}"
             raise CannotCarry(
                 f"netferry has no row for {operator}", "Replace the operator in the source model"
             )

@@ -17,6 +17,7 @@ from netferry.converters.graph.ops import (
     shape,
     signal,
     spatial,
+    text,
 )
 from netferry.converters.graph.ops.table import OPS, Row
 
@@ -36,4 +37,5 @@ __all__ = [
     "shape",
     "signal",
     "spatial",
+    "text",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.ops.elementwise import Swish
-from netferry.converters.graph.ops.table import BOOL, FLOAT32, INT64, as_dtype, choice, dtype_of, op
+from netferry.converters.graph.ops.table import BOOL, FLOAT32, INT64, as_dtype, choice, dtype_of, ints, op
 from netferry.converters.graph.sizes import Size
 from netferry.converters.graph.symbol import Symbol
 
@@ -56,37 +56,34 @@ def Attention(
     ``q``, ``k``, ``v``: (batch, heads, length, size), or (batch, length, heads * size). Returns y, the present
     key and value, and the scores at the stage that ``qk_matmul_output_mode`` names.
     """
-    time = 1 if q.ndim == 3 else 2
-    length, total = q.shape[time], k.shape[time]
-    query, key, value = (
-        split_heads(xp, *one) for one in ((q, q_num_heads), (k, kv_num_heads), (v, kv_num_heads))
-    )
-    size = q.shape[2] // (q_num_heads or 1) if q.ndim == 3 else q.shape[3]
+    packed = q.ndim == 3
+    length, total = (x.shape[1 if packed else 2] for x in (q, k))
+    if packed and not (q_num_heads and kv_num_heads):
+        raise CannotCarry("its inputs have three axes and it does not say how many heads they hold")
+    counts: tuple[Any, Any] = (q_num_heads, kv_num_heads) if packed else (q.shape[1], k.shape[1])
+    (size,) = ints((q.shape[2] // counts[0] if packed else q.shape[3],), "heads' sizes")
+    query, key, value = (split_heads(xp, x, counts[place]) for x, place in ((q, 0), (k, 1), (v, 1)))
     past: Any = 0
     if past_key is not None:
         past = past_key.shape[2]
         total = total + past
         key, value = xp.concat([past_key, key], 2), xp.concat([past_value, value], 2)
     present = key, value
-    groups = (q_num_heads or 1, kv_num_heads or 1) if q.ndim == 3 else (q.shape[1], k.shape[1])
-    key, value = (_repeated(xp, x, *groups, q.shape[0], total) for x in present)
+    key, value = (_repeated(xp, x, *counts, q.shape[0], total) for x in present)
+
     root = math.sqrt(1 / math.sqrt(size) if scale is None else scale)
     raw = xp.matmul(query * root, xp.permute_dims(key, (0, 1, 3, 2)) * root)
     capped = xp.tanh(raw / softcap) * softcap if softcap else raw
-    sight = _sight(
-        xp, length, total, past, nonpad_kv_seqlen, left_window_size, 0 if is_causal else right_window_size
-    )
+    right = 0 if is_causal else right_window_size
+    sight = _sight(xp, length, total, past, nonpad_kv_seqlen, left_window_size, right)
     masked = _masked(xp, capped, sight, _mask(xp, attn_mask, total))
     may_be_blind = attn_mask is not None or nonpad_kv_seqlen is not None or left_window_size >= 0
     wide = masked if softmax_precision is None else as_dtype(xp, masked, dtype_of(softmax_precision))
     weights = as_dtype(xp, _weights(xp, wide, may_be_blind), q.dtype)
     y = xp.matmul(weights, value)
-    y = merge_heads(xp, y, q.shape[0], length) if q.ndim == 3 else y
-    return y, *present, choice_of(qk_matmul_output_mode, (raw, capped, masked, weights))
-
-
-def choice_of(mode: int, stages: tuple[Any, ...]) -> Any:
-    return stages[choice(mode, range(len(stages)), "qk_matmul_output_mode")]
+    stages = raw, capped, masked, weights
+    mode = choice(qk_matmul_output_mode, range(len(stages)), "qk_matmul_output_mode")
+    return merge_heads(xp, y, q.shape[0], length) if packed else y, *present, stages[mode]
 
 
 def _repeated(xp: Any, x: Any, heads: Any, groups: Any, batch: Any, length: Any) -> Any:
@@ -207,7 +204,7 @@ def LinearAttention(
     batch, steps, width = query.shape
     if isinstance(steps, Size):
         raise CannotCarry("how many steps it takes is known only when the model runs")
-    size, depth = width // q_num_heads, value.shape[2] // kv_num_heads
+    size, depth = ints((width // q_num_heads, value.shape[2] // kv_num_heads), "heads' sizes")
     parts = (query, q_num_heads), (key, kv_num_heads), (value, kv_num_heads)
     q, k, v = (_single(xp, split_heads(xp, x, count)) for x, count in parts)
     gates = rates = None
@@ -221,7 +218,8 @@ def LinearAttention(
     outputs = []
     for step in range(steps):
         at = {2: (step, step + 1, 1)}
-        state = _moved(xp, state, *(None if x is None else xp.slice(x, at) for x in (k, v, gates, rates)))
+        parts_now = (None if x is None else xp.slice(x, at) for x in (k, v, gates, rates))
+        state = xp.let(_moved(xp, state, *parts_now), "state")
         shared = _repeated(xp, state, q_num_heads, kv_num_heads, batch, size)
         outputs.append(xp.matmul(xp.slice(q, at), shared))
     y = xp.concat(outputs, 2) * (scale or 1 / math.sqrt(size))

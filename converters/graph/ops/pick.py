@@ -80,7 +80,7 @@ def _arg(xp: Any, word: Any, x: Symbol, axis: int, keepdims: int, last: int) -> 
     axis = along(axis, x.ndim)
     if not last:
         return word(x, axis, bool(keepdims))
-    return x.shape[axis] - 1 - word(xp.flip(x, (axis,)), axis, bool(keepdims))
+    return xp.subtract(x.shape[axis] - 1, word(xp.flip(x, (axis,)), axis, bool(keepdims)))
 
 
 @op

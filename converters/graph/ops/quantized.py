@@ -21,7 +21,6 @@ from netferry.converters.graph.ops.table import (
     per_channel,
     shaped,
 )
-from netferry.converters.graph.sizes import Size
 from netferry.converters.graph.symbol import Symbol
 
 _UINT8 = np.dtype(np.uint8)
@@ -34,20 +33,21 @@ RANGES = {
 
 def _spread(xp: Any, part: Symbol, x: Symbol, axis: int, block_size: int) -> Any:
     """A scale or zero point as something that broadcasts against ``x``: of all, of an axis, or of blocks."""
-    if part.ndim == 0 or (part.ndim == 1 and x.ndim == 1 and not block_size) or part.shape == (1,):
-        return xp.reshape(part, ()) if part.shape == (1,) and x.ndim != 1 else part
+    if part.ndim == 0 or (part.ndim == x.ndim == 1 and not block_size):
+        return part
+    if part.shape == (1,):
+        return xp.reshape(part, ())
     axis = along(axis, x.ndim)
-    if part.ndim == 1:
+    if part.ndim == 1 < x.ndim:
         return per_channel(xp, part, x.ndim, axis)
-    size, blocks = x.shape[axis], part.shape[axis]
-    if not block_size or isinstance(size, Size) or isinstance(blocks, Size):
+    blocks, size = part.shape[axis], x.shape[axis]
+    if part.ndim != x.ndim or not block_size:
         raise CannotCarry(
             "its scale has neither one element, nor one per place of an axis, nor one per block"
         )
-    spread = xp.broadcast_to(
-        xp.expand_dims(part, (axis + 1,)), (*part.shape[: axis + 1], block_size, *part.shape[axis + 1 :])
-    )
-    flat = xp.reshape(spread, (*part.shape[:axis], blocks * block_size, *part.shape[axis + 1 :]))
+    before, after = part.shape[:axis], part.shape[axis + 1 :]
+    whole = xp.broadcast_to(xp.expand_dims(part, (axis + 1,)), (*before, blocks, block_size, *after))
+    flat = xp.reshape(whole, (*before, blocks * block_size, *after))
     return flat if blocks * block_size == size else xp.slice(flat, {axis: (0, size, 1)})
 
 
@@ -119,20 +119,15 @@ def DynamicQuantizeLinear(xp: Any, x: Symbol) -> Any:
 # ---- products of integers: in float64, which holds every sum of 2**37 products of bytes ---------------------------
 
 
-def _shifted(xp: Any, x: Symbol, zero: Symbol | None, *, places: Any = None) -> Any:
-    """``x - zero`` in float64; ``places`` puts a vector of zero points where it belongs."""
+def _shifted(xp: Any, x: Symbol, zero: Any) -> Any:
+    """``x - zero`` in float64."""
     wide = xp.astype(x, FLOAT64)
-    if zero is None:
-        return wide
-    offset = xp.astype(zero, FLOAT64)
-    return wide - (offset if zero.ndim == 0 or places is None else places(offset))
+    return wide if zero is None else wide - xp.astype(zero, FLOAT64)
 
 
-def _row_wise(xp: Any, a: Symbol, zero: Symbol | None) -> Any:
-    """Where the zero points of the rows of a matrix belong."""
-    return lambda offset: (
-        xp.expand_dims(offset, (1,)) if zero is not None and zero.ndim == 1 and zero.shape != (1,) else offset
-    )
+def _of_rows(xp: Any, part: Symbol | None) -> Any:
+    """What belongs to the rows of a matrix, one number each, where it meets them."""
+    return xp.expand_dims(part, (1,)) if part is not None and part.ndim == 1 and part.shape != (1,) else part
 
 
 @op
@@ -140,7 +135,7 @@ def MatMulInteger(
     xp: Any, a: Symbol, b: Symbol, a_zero_point: Symbol | None = None, b_zero_point: Symbol | None = None
 ) -> Any:
     """Zero points are one number, one for each row of ``a``, or one for each column of ``b``."""
-    left = _shifted(xp, a, a_zero_point, places=_row_wise(xp, a, a_zero_point))
+    left = _shifted(xp, a, _of_rows(xp, a_zero_point))
     return xp.astype(xp.matmul(left, _shifted(xp, b, b_zero_point)), INT32)
 
 
@@ -156,11 +151,14 @@ def QLinearMatMul(
     y_scale: Symbol,
     y_zero_point: Symbol,
 ) -> Any:
-    left = _shifted(xp, a, a_zero_point, places=_row_wise(xp, a, a_zero_point))
-    product = xp.matmul(left, _shifted(xp, b, b_zero_point))
-    rows = _row_wise(xp, a, a_scale)
-    scale = rows(xp.astype(a_scale, FLOAT64)) * xp.astype(b_scale, FLOAT64) / xp.astype(y_scale, FLOAT64)
-    return _saturated(xp, product * scale, y_zero_point, y_zero_point.dtype)
+    """Scales and zero points of ``a`` and ``y`` are of all or of rows, those of ``b`` of all or of columns."""
+    product = xp.matmul(_shifted(xp, a, _of_rows(xp, a_zero_point)), _shifted(xp, b, b_zero_point))
+    a_scale, b_scale, y_scale = (
+        xp.astype(scale, FLOAT64) for scale in (_of_rows(xp, a_scale), b_scale, _of_rows(xp, y_scale))
+    )
+    return _saturated(
+        xp, product * (a_scale * b_scale / y_scale), _of_rows(xp, y_zero_point), y_zero_point.dtype
+    )
 
 
 def _convolved(
@@ -181,8 +179,8 @@ def _convolved(
 def _kernel(xp: Any, w: Symbol, zero: Symbol | None) -> Symbol:
     """The shifted kernel: a constant where it can be one, so that a layer can hold it."""
     if w.content is None or (zero is not None and zero.content is None):
-        made = _shifted(xp, w, zero, places=lambda offset: per_channel(xp, offset, w.ndim, 0))
-        return shaped(made, w.shape)
+        by_output = zero if zero is None or zero.ndim == 0 else per_channel(xp, zero, w.ndim, 0)
+        return shaped(_shifted(xp, w, by_output), w.shape)
     kernel = w.content.astype(np.float64)
     if zero is not None and zero.content is not None:
         kernel = kernel - zero.content.astype(np.float64).reshape(-1, *[1] * (w.ndim - 1))

@@ -20,7 +20,7 @@ from netferry.converters.graph.ops.elementwise import (
     Softsign,
     ThresholdedRelu,
 )
-from netferry.converters.graph.ops.table import choice, op
+from netferry.converters.graph.ops.table import choice, op, shaped
 from netferry.converters.graph.sizes import Size
 from netferry.converters.graph.symbol import Symbol
 
@@ -108,7 +108,7 @@ def _lstm(cell: Cell, given: Any, h: Any, c: Any) -> tuple[Any, Any]:
     pi, po, pf = (None,) * 3 if cell.peepholes is None else xp.split(cell.peepholes, (cell.hidden,) * 3, 0)
     i = f(cell.clipped(i if pi is None else i + pi * c))
     forget = 1 - i if cell.input_forget else f(cell.clipped(forget if pf is None else forget + pf * c))
-    c = forget * c + i * g(cell.clipped(candidate))
+    c = xp.let(forget * c + i * g(cell.clipped(candidate)), "cell")
     o = f(cell.clipped(o if po is None else o + po * c))
     return o * last(c), c
 
@@ -141,33 +141,39 @@ def Recurrent(
     """Returns the sequence (time, batch, directions * hidden) and the last states, (directions, batch, hidden)."""
     choice(cell, tuple(_GATES), "cell")
     choice(direction, ("forward", "reverse", "bidirectional"), "direction")
-    steps, batch, _ = x.shape
-    if isinstance(steps, Size):
+    if isinstance(x.shape[0], Size):
         raise CannotCarry("how many steps it takes is known only when the model runs")
-    count, hidden = (2 if direction == "bidirectional" else 1), r.shape[2]
+    count, hidden, functions = (2 if direction == "bidirectional" else 1), r.shape[2], len(_DEFAULTS[cell])
     chosen = _activations(xp, activations or _DEFAULTS[cell] * count, activation_alpha, activation_beta)
-    sequences, states_h, states_c = [], [], []
+    ends = None if sequence_lens is None else xp.expand_dims(sequence_lens, (1,))
+    results = []
     for place in range(count):
         bias = xp.full((2 * _GATES[cell] * hidden,), 0, x.dtype) if b is None else _row(xp, b, place)
         bw, br = xp.split(bias, (_GATES[cell] * hidden,) * 2, 0)
-        own = chosen[place * len(_DEFAULTS[cell]) : (place + 1) * len(_DEFAULTS[cell])]
         one = Cell(
-            xp, cell, hidden, xp.permute_dims(_row(xp, r, place), (1, 0)), br,
-            None if p is None else _row(xp, p, place), own, clip, bool(input_forget), bool(linear_before_reset),
-        )  # fmt: skip
+            xp=xp,
+            kind=cell,
+            hidden=hidden,
+            r=xp.let(xp.permute_dims(_row(xp, r, place), (1, 0)), "recurrent"),
+            br=br,
+            peepholes=None if p is None else _row(xp, p, place),
+            activations=chosen[place * functions : (place + 1) * functions],
+            clip=clip,
+            input_forget=bool(input_forget),
+            linear_before_reset=bool(linear_before_reset),
+        )
         given = xp.matmul(x, xp.permute_dims(_row(xp, w, place), (1, 0))) + bw
-        starts = [
-            xp.full((batch, hidden), 0, x.dtype) if state is None else _row(xp, state, place)
-            for state in (initial_h, initial_c)
-        ]
-        backwards = direction == "reverse" or place == 1
-        outputs, h, c = _over_time(one, given, steps, starts, sequence_lens, backwards)
-        sequences.append(xp.stack(outputs, 0))
-        states_h.append(h)
-        states_c.append(c)
-    sequence = sequences[0] if count == 1 else xp.concat(sequences, 2)
-    last = (xp.stack(states_h, 0), *([xp.stack(states_c, 0)] if cell == "LSTM" else []))
-    return sequence, *last
+        given = shaped(given, (*x.shape[:2], _GATES[cell] * hidden))
+        states = [_start(xp, state, place, (x.shape[1], hidden), x.dtype) for state in (initial_h, initial_c)]
+        results.append(_over_time(one, given, states, ends, backwards=direction == "reverse" or place == 1))
+    sequences, *last = zip(*results, strict=True)
+    return xp.concat(sequences, 2) if count == 2 else sequences[0], *(
+        xp.stack(states, 0) for states in last[: 2 if cell == "LSTM" else 1]
+    )
+
+
+def _start(xp: Any, state: Symbol | None, place: int, sizes: tuple[Any, ...], dtype: Any) -> Any:
+    return xp.full(sizes, 0, dtype) if state is None else _row(xp, state, place)
 
 
 def _row(xp: Any, x: Symbol, place: int) -> Any:
@@ -176,23 +182,23 @@ def _row(xp: Any, x: Symbol, place: int) -> Any:
 
 
 def _over_time(
-    cell: Cell, given: Any, steps: int, states: Sequence[Any], lengths: Symbol | None, backwards: bool
-) -> tuple[list[Any], Any, Any]:
-    """Every step's output and the last states; a sequence that has ended keeps its state and gives zeros."""
+    cell: Cell, given: Any, states: Sequence[Any], ends: Any, *, backwards: bool
+) -> tuple[Any, Any, Any]:
+    """All outputs and the last states; a sequence that has ended keeps its state and gives zeros."""
     xp, (h, c) = cell.xp, states
-    parts = xp.unstack(given, 0) if steps > 1 else (xp.squeeze(given, (0,)),)
-    ends = None if lengths is None else xp.expand_dims(lengths, (1,))
+    steps = given.shape[0]
+    parts = xp.unstack(given, 0)
     outputs: list[Any] = [None] * steps
     for step in range(steps)[::-1] if backwards else range(steps):
         new_h, new_c = cell.step(parts[step], h, c)
-        if ends is None:
-            outputs[step], h, c = new_h, new_h, new_c
-            continue
-        runs = ends > step
-        outputs[step] = xp.where(runs, new_h, 0)
-        h = xp.where(runs, new_h, h)
-        c = None if new_c is None else xp.where(runs, new_c, c)
-    return outputs, h, c
+        outputs[step] = new_h = xp.let(new_h, "hidden")
+        if ends is not None:
+            runs = ends > step
+            outputs[step] = xp.where(runs, new_h, 0)
+            new_h = xp.let(xp.where(runs, new_h, h), "hidden")
+            new_c = None if new_c is None else xp.let(xp.where(runs, new_c, c), "cell")
+        h, c = new_h, new_c
+    return xp.stack(outputs, 0), h, c
 
 
 def _activations(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.ops.table import (
     BOOL,
     FLOAT64,
@@ -144,13 +145,17 @@ def Gemm(
 ) -> Any:
     left = xp.permute_dims(a, (1, 0)) if transA else a
     right = xp.permute_dims(b, (1, 0)) if transB else b
-    product = _times(alpha, xp.matmul(left, right))
-    return product if c is None else product + _times(beta, c)
+    product = _times(xp, alpha, xp.matmul(left, right))
+    return product if c is None else product + _times(xp, beta, c)
 
 
-def _times(factor: float, x: Any) -> Any:
-    """``factor * x``; a factor of an integer tensor is an integer."""
-    return x if factor == 1 else (factor if is_float(x.dtype) else int(factor)) * x
+def _times(xp: Any, factor: float, x: Any) -> Any:
+    """``factor * x``; the factor of an integer tensor must be an integer."""
+    if factor == 1:
+        return x
+    if not is_float(x.dtype) and factor != int(factor):
+        raise CannotCarry(f"it multiplies {x.dtype.name} by {factor}", "Cast its inputs to float")
+    return xp.multiply(x, factor if is_float(x.dtype) else int(factor))
 
 
 @op

@@ -14,7 +14,6 @@ import numpy as np
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.ops.table import (
-    FLOAT32,
     INT64,
     Sizes,
     all_along,
@@ -232,7 +231,12 @@ def Resize(
     repeats = _repeats(x, scales, coordinates, rounding) if kernel is None and axes is None else None
     if repeats is not None:
         return _repeated(xp, x, repeats)
-    y = x if kernel is None or is_float(x.dtype) else xp.astype(x, FLOAT32)
+    if kernel is not None and not is_float(x.dtype):
+        raise CannotCarry(
+            f"it interpolates {x.dtype.name}, which ONNX's reference rounds and onnxruntime cuts",
+            "Cast its input to float and its output back",
+        )
+    y = x
     for axis in axis_resizes(x, roi, scales, sizes, axes, keep_aspect_ratio_policy, cropped):
         if kernel is None:
             y = xp.take(y, xp.asarray(nearest_places(axis, coordinates, rounding), INT64), axis.axis)
@@ -241,13 +245,7 @@ def Resize(
             y = _weighed(xp, y, weights, axis.axis, x.ndim)
         if cropped:
             y = _extrapolated(xp, y, axis, x.ndim, extrapolation_value)
-    return y if y.dtype == x.dtype else _rounded(xp, y, x.dtype)
-
-
-def _rounded(xp: Any, y: Any, dtype: np.dtype[Any]) -> Any:
-    """To an integer, cut toward zero, within its range."""
-    limits = np.iinfo(dtype)
-    return xp.astype(xp.minimum(xp.maximum(y, limits.min), limits.max), dtype)
+    return y
 
 
 def _weighed(xp: Any, x: Any, weights: Array, axis: int, rank: int) -> Any:

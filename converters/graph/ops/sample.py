@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.ops.table import INT64, as_dtype, choice, content, ints, op
+from netferry.converters.graph.ops.table import INT64, as_dtype, choice, content, ints, op, shaped
 from netferry.converters.graph.sizes import product
 from netferry.converters.graph.symbol import Symbol
 
@@ -117,7 +117,8 @@ def GridSample(
     choice(padding_mode, ("zeros", "border", "reflection"), "padding_mode")
     space = ints(x.shape[2:], "image sizes")
     (batch, *out), channels = grid.shape[:-1], x.shape[1]
-    points = xp.reshape(as_dtype(xp, grid, x.dtype), (batch, product(out), len(space)))
+    sizes = (batch, product(out), len(space))
+    points = shaped(xp.reshape(as_dtype(xp, grid, x.dtype), sizes), sizes)
     taps = []
     for size, n in zip(space, xp.unstack(points, 2)[::-1], strict=True):
         place = (n + 1) * ((size - 1) / 2) if align_corners else ((n + 1) * size - 1) / 2
@@ -184,43 +185,31 @@ def RoiAlign(
     """
     modes = ("half_pixel", "output_half_pixel")
     half = choice(coordinate_transformation_mode, modes, "coordinate_transformation_mode") == modes[0]
-    left, top, right, bottom = xp.unstack(rois * spatial_scale - (0.5 if half else 0.0), 1)
+    corners = shaped(rois * spatial_scale - (0.5 if half else 0.0), rois.shape)
+    left, top, right, bottom = xp.unstack(corners, 1)
     regions = xp.take(x, batch_indices, 0)
-    rows, columns = (
-        _samples(
-            xp,
-            start,
-            stop,
-            bins,
-            size,
-            sampling_ratio,
-            not half,
-            _most(rois, bins, spatial_scale, sampling_ratio, at),
-        )
-        for start, stop, bins, size, at in (
-            (top, bottom, output_height, x.shape[2], 1),
-            (left, right, output_width, x.shape[3], 0),
-        )
-    )
+
+    def samples(start: Any, stop: Any, bins: int, axis: int) -> Samples:
+        most = sampling_ratio or _most(rois, bins, spatial_scale, axis)
+        span = stop - start if half else xp.maximum(stop - start, 1)
+        return _samples(xp, start, span, bins, x.shape[3 - axis], sampling_ratio, most)
+
+    rows, columns = samples(top, bottom, output_height, 1), samples(left, right, output_width, 0)
     if choice(mode, ("avg", "max"), "mode") == "max":
         return _largest_share(xp, regions, rows, columns, (x.shape[1], output_height, output_width))
     above = xp.matmul(xp.expand_dims(rows.weights(xp), (1,)), regions)
     return xp.matmul(above, xp.expand_dims(xp.permute_dims(columns.weights(xp), (0, 2, 1)), (1,)))
 
 
-def _most(rois: Symbol, bins: int, scale: float, fixed: int, axis: int) -> int:
+def _most(rois: Symbol, bins: int, scale: float, axis: int) -> int:
     """How many samples a bin of the largest region has, where their number follows the region's size."""
-    if fixed:
-        return fixed
     corners = content(rois, "regions, which decide how many samples are taken,")
     spans = np.maximum((corners[:, axis + 2] - corners[:, axis]) * scale, 1)
     return int(np.ceil(spans / bins).max(initial=1))
 
 
-def _samples(
-    xp: Any, start: Any, stop: Any, bins: int, size: Any, fixed: int, at_least_one: bool, most: int
-) -> Samples:
-    span = xp.maximum(stop - start, 1) if at_least_one else stop - start
+def _samples(xp: Any, start: Any, span: Any, bins: int, size: Any, fixed: int, most: int) -> Samples:
+    """``fixed`` samples for each bin of ``span`` elements behind ``start``, or, with 0, one for each element."""
     width = xp.expand_dims(span / bins, (1, 2))
     wanted = None if fixed else xp.ceil(width)
     count = fixed if fixed else xp.maximum(wanted, 1)
@@ -282,7 +271,9 @@ def DeformConv(
     base = _kernel_places(kernel, out, strides or (1, 1), pads or (0, 0), dilations or (1, 1))
     moved = xp.reshape(offset, (-1, count, 2, *out)) + xp.asarray(base, x.dtype)
     taps = []
-    for size, place in zip(space, xp.unstack(moved, 2), strict=True):
+    for size, place in zip(
+        space, xp.unstack(shaped(moved, (batch * offset_group, count, 2, *out)), 2), strict=True
+    ):
         flat_place = xp.reshape(place, (-1, count * product(out)))
         taps.append(_taps(xp, flat_place, size, "linear", "zeros", True))
     depth = channels // offset_group

@@ -21,7 +21,10 @@ from netferry.converters.graph.symbol import Symbol
 
 @dataclass(frozen=True)
 class Window:
-    """How a kernel moves along one axis: ``before`` and ``after`` are the padding, ``out`` its places."""
+    """How a kernel moves along one axis: ``before`` and ``after`` are the padding, ``out`` its places.
+
+    ``missing`` is what the last window reaches beyond the padding, where sizes are rounded up.
+    """
 
     size: Any
     kernel: int
@@ -30,16 +33,7 @@ class Window:
     before: Any
     after: Any
     out: Any
-
-    @property
-    def span(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
-
-    @property
-    def missing(self) -> Any:
-        """What the last window reaches beyond the padding, where sizes are rounded up."""
-        reach = (self.out - 1) * self.stride + self.span
-        return largest(reach - (self.size + self.before + self.after), 0)
+    missing: Any = 0
 
     def slice(self, place: int) -> tuple[Any, Any, int]:
         """The elements that one place of the kernel meets, in the padded axis."""
@@ -63,6 +57,7 @@ def windows(
     made = []
     for i, (size, k, stride, dilation) in enumerate(zip(space, kernel, strides, dilations, strict=True)):
         span = (k - 1) * dilation + 1
+        missing: Any = 0
         if auto_pad.startswith("SAME"):
             out = ceil_div(size, stride)
             total = largest((out - 1) * stride + span - size, 0)
@@ -71,15 +66,16 @@ def windows(
         else:
             before, after = (0, 0) if auto_pad == "VALID" else (pads[i], pads[rank + i])
             room = size + before + after - span
-            out = (ceil_div(room, stride) if ceil_mode else room // stride) + 1
+            out = room // stride + 1
             if ceil_mode:  # a window that would begin behind the input and its first padding is left out
-                out = smallest(out, (size + before - 1) // stride + 1)
-        made.append(Window(size, k, stride, dilation, before, after, out))
+                out = smallest(ceil_div(room, stride) + 1, (size + before - 1) // stride + 1)
+                missing = largest((out - 1) * stride - room, 0)
+        made.append(Window(size, k, stride, dilation, before, after, out, missing))
     return made
 
 
-def _padded(xp: Any, x: Any, axes: Sequence[Window], value: Any, *, overhang: bool = True) -> Any:
-    pairs = [(w.before, w.after + (w.missing if overhang else 0)) for w in axes]
+def _padded(xp: Any, x: Any, axes: Sequence[Window], value: Any) -> Any:
+    pairs = [(w.before, w.after + w.missing) for w in axes]
     if all(not isinstance(side, Size) and side == 0 for pair in pairs for side in pair):
         return x
     return xp.pad(x, ((0, 0), (0, 0), *pairs), "constant", value)
@@ -206,7 +202,7 @@ def Conv(
     strides: Sequence[int] | None = None,
 ) -> Any:
     axes = windows(x.shape[2:], ints(w.shape[2:], "kernel sizes"), strides, dilations, pads, auto_pad)
-    y = _convolved(xp, _padded(xp, x, axes, 0, overhang=False), w, axes, x.shape[0], group)
+    y = _convolved(xp, _padded(xp, x, axes, 0), w, axes, x.shape[0], group)
     return y if b is None else y + xp.expand_dims(b, tuple(range(1, x.ndim - 1)))
 
 
@@ -256,7 +252,7 @@ def ConvTranspose(
     grouped = xp.permute_dims(
         xp.reshape(turned, (group, inputs, outputs, *kernel)), (0, 2, 1, *range(3, 3 + rank))
     )
-    columns = xp.stack(_slices(xp, _padded(xp, spread, axes, 0, overhang=False), axes), 2)
+    columns = xp.stack(_slices(xp, _padded(xp, spread, axes, 0), axes), 2)
     out = tuple(a.out for a in axes)
     columns = xp.reshape(columns, (x.shape[0], group, inputs * product(kernel), product(out)))
     y = xp.matmul(xp.reshape(grouped, (group, outputs, inputs * product(kernel))), columns)
