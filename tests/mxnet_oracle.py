@@ -66,11 +66,14 @@ def _random(name: str, shape: tuple[int, ...], seed: int) -> Any:
     rng = np.random.default_rng([seed, *name.encode()])
     if name.endswith(("var", "gamma")):
         return rng.uniform(0.4, 2.0, shape).astype(np.float32)
+    inputs = int(np.prod(shape[1:]))
+    if inputs > 20:  # many add up: the signal is to keep its size
+        return rng.normal(0, np.sqrt(2 / inputs), shape).astype(np.float32)
     return rng.normal(0.05, 0.4, shape).astype(np.float32)
 
 
-def _words(mx: Any) -> dict[str, Any]:
-    """What a case may say."""
+def _words(mx: Any, given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a case may say: of symbols, or of arrays that are ``given``."""
     import numpy as np
 
     class All:
@@ -90,14 +93,19 @@ def _words(mx: Any) -> dict[str, Any]:
     names = {name: mx.sym.var(name) for name in ("data", "other", "third", "fourth")}
     if mx.util.is_np_shape():
         names = {name: variable.as_np_ndarray() for name, variable in names.items()}
+    names |= given or {}
+    import mxnet_structures
+
     return {
         "mx": mx,
+        "structures": mxnet_structures,
         "F": All(),
         "var": mx.sym.var,
         "nn": mx.gluon.nn,
         "rnn": mx.gluon.rnn,
         "np": np,
-        "np_": mx.sym.np,
+        "np_": mx.sym.np if given is None else mx.np,
+        "npx_": mx.sym.npx if given is None else mx.npx,
         **names,
     }
 
@@ -113,7 +121,20 @@ def symbol(case: str, inputs: list[dict[str, Any]], prefix: str, seed: int = 0, 
         graph = eval(case, _words(mx))
         several = isinstance(graph, list | tuple)
         heads = [head.as_nd_ndarray() if numpy else head for head in (graph if several else [graph])]
-        return _run(mx, mx.sym.Group(heads) if several else heads[0], inputs, prefix, seed)
+        group = mx.sym.Group(heads) if several else heads[0]
+        if group.infer_shape(**{k: v.shape for k, v in inputs[0].items()})[0] is None:
+            group.save(f"{prefix}-symbol.json")  # its sizes depend on its content
+            mx.nd.save(f"{prefix}-0000.params", {})
+            return group.list_outputs(), [_at_once(mx, case, arrays, numpy) for arrays in inputs]
+        return _run(mx, group, inputs, prefix, seed)
+
+
+def _at_once(mx: Any, case: str, inputs: dict[str, Any], numpy: bool) -> Any:
+    """A case without a symbol, operator by operator."""
+    with mx.util.np_array(numpy):
+        make = mx.np.array if numpy else mx.nd.array
+        words = _words(mx, {name: make(array, dtype=array.dtype) for name, array in inputs.items()})
+        return [eval(case, words | ({} if numpy else {"F": mx.nd})).asnumpy()]
 
 
 def _run(mx: Any, graph: Any, inputs: list[dict[str, Any]], prefix: str, seed: int) -> Any:
@@ -171,6 +192,32 @@ def gluon(case: str, inputs: list[list[Any]], prefix: str, seed: int = 0) -> Any
     results = [_outputs(block, arrays) for arrays in inputs]
     block.export(prefix, 0)
     return results
+
+
+def zoo(name: str, inputs: list[list[Any]], prefix: str) -> Any:
+    """A network of gluon's zoo with random weights that keep the signal's size, run and exported."""
+    import mxnet as mx
+
+    block = mx.gluon.model_zoo.vision.get_model(name)
+    block.initialize()
+    block(mx.nd.array(inputs[0][0]))
+    for key, parameter in block.collect_params().items():
+        parameter.set_data(mx.nd.array(_random(key, parameter.shape, 1)))
+    block.hybridize()
+    results = [_outputs(block, arrays) for arrays in inputs]
+    block.export(prefix, 0)
+    return results
+
+
+def zoo_names() -> list[str]:
+    """What ``get_model`` knows, as it says itself when it is asked for something else."""
+    from mxnet.gluon.model_zoo import vision
+
+    try:
+        vision.get_model("")
+    except ValueError as error:
+        return sorted(str(error).partition("\n\t")[2].split())
+    raise AssertionError("there is a network without a name")
 
 
 def live(case: str, inputs: list[Any], seed: int = 0, shown: bool = True, hybridize: bool = False) -> Any:
@@ -277,6 +324,14 @@ def save(arrays: Any, path: str) -> None:
     mx.nd.save(path, both)
 
 
+def save_numpy(arrays: dict[str, Any], path: str) -> None:
+    """``mx.npx.savez``, or numpy's where this mxnet has none."""
+    import mxnet as mx
+    import numpy as np
+
+    getattr(mx.npx, "savez", np.savez)(path, **arrays)
+
+
 def save_sparse(array: Any, kind: str, path: str) -> None:
     import mxnet as mx
 
@@ -339,5 +394,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.remove(str(Path(__file__).parent))
     _serve()

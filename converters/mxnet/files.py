@@ -20,6 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from netferry.converters.errors import RefusedError
+from netferry.converters.mxnet import archives
 from netferry.converters.mxnet.symbol import OLDEST, VERSION, Node, Symbol, upgrade
 from netferry.converters.signature import Array
 
@@ -121,6 +122,8 @@ def read_arrays(path: Path) -> tuple[list[Array], list[str]]:
     if not path.is_file():
         raise RefusedError("there is no such file", where=str(path))
     try:
+        if (archive := archives.read(path)) is not None:
+            return archive
         data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
     except OSError as error:
         raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error

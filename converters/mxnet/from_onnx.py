@@ -10,8 +10,9 @@ from netferry.converters.arrival import Arrival
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
 from netferry.converters.graph.facts import Plan
 from netferry.converters.graph.walk import Walk
-from netferry.converters.mxnet import native_recurrent, native_source, symbol  # noqa: F401 - the first fills its table
+from netferry.converters.mxnet import native_source, symbol
 from netferry.converters.mxnet.namespace import MxnetNamespace
+from netferry.converters.mxnet.native_rows import NATIVE
 from netferry.converters.signature import Array, Signature
 
 
@@ -30,12 +31,15 @@ class MxnetArrival(Arrival):
     @property
     def params(self) -> dict[str, Array]:
         """The weights as a params file names them."""
-        return {("aux:" if name in self.states else "arg:") + name: array for name, array in self.weights.items()}
+        return {
+            ("aux:" if name in self.states else "arg:") + name: array for name, array in self.weights.items()
+        }
 
 
 def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Arrival:
     """A symbol with its parameters; refused, with every node that MXNet cannot express, before anything is written."""
     xp = MxnetNamespace(plan)
+    xp.rows = NATIVE
     walk = Walk(plan, xp)
     inputs = {value: _input(xp, plan, value) for value in plan.graph.inputs}
     results = walk.run(inputs)
@@ -57,10 +61,20 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Arriv
         lambda: block(graph, weights, constants, [spec.name for spec in signature.inputs]),
         {source: made for source, made in xp.names.items() if made in used},
         "symbol",
-        (),
+        _notes(constants),
         graph,
         states,
         constants,
+    )
+
+
+def _notes(constants: frozenset[str]) -> tuple[str, ...]:
+    """What a person who trains a loaded symbol must know."""
+    if not constants:
+        return ()
+    return (
+        f"{len(constants)} parameters are constants of the source: no gradient reaches them, and weight decay must not "
+        "(set their grad_req to 'null', as the module's load() does)",
     )
 
 
@@ -85,10 +99,14 @@ def _finished(xp: MxnetNamespace, plan: Plan, results: Any, names: list[str]) ->
     try:
         return xp.finish(results, names)
     except CannotCarry as cannot:
-        raise UnsupportedError([Unsupported(", ".join(names), "Output", cannot.reason, cannot.remedy)]) from None
+        raise UnsupportedError(
+            [Unsupported(", ".join(names), "Output", cannot.reason, cannot.remedy)]
+        ) from None
 
 
-def block(graph: symbol.Symbol, weights: Mapping[str, Array], constants: frozenset[str], inputs: list[str]) -> Any:
+def block(
+    graph: symbol.Symbol, weights: Mapping[str, Array], constants: frozenset[str], inputs: list[str]
+) -> Any:
     """The live gluon block; its constants get no gradient."""
     from netferry.converters.mxnet.files import symbol_text
     from netferry.converters.mxnet.live import import_mxnet

@@ -13,21 +13,24 @@ import numpy as np
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.ops import OPS
-from netferry.converters.graph.sizes import Size, known
+from netferry.converters.graph.sizes import Size, known, product
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.graph.table import Table
 from netferry.converters.mxnet.namespace import MxnetNamespace
+from netferry.converters.mxnet.native_windows import Windows
+from netferry.converters.mxnet.recorder import FLOAT32
 from netferry.converters.signature import Array
 
 Row = Callable[..., Any]
 NATIVE: Table[str, Row] = Table("MXNet's native layers")
-MxnetNamespace.rows = NATIVE
 
-_COMPUTED = frozenset([np.dtype("f4"), np.dtype("f8")])
+COMPUTED = frozenset([np.dtype("f4"), np.dtype("f8")])
 """What MXNet's kernels compute with on a CPU."""
 
 
-def weight(xp: MxnetNamespace, w: Symbol, change: Callable[[Array], Array] | None = None, *, fresh: bool = False) -> Symbol:
+def weight(
+    xp: MxnetNamespace, w: Symbol, change: Callable[[Array], Array] | None = None, *, fresh: bool = False
+) -> Symbol:
     """A weight as a parameter under the source's name, changed at build time where the layer wants another form."""
     content = w.content
     if content is None:
@@ -39,7 +42,7 @@ def weight(xp: MxnetNamespace, w: Symbol, change: Callable[[Array], Array] | Non
 
 
 def _computed(*xs: Symbol | None) -> bool:
-    return all(x is None or x.dtype in _COMPUTED for x in xs)
+    return all(x is None or x.dtype in COMPUTED for x in xs)
 
 
 def _shared(operator: str) -> Row:
@@ -47,111 +50,6 @@ def _shared(operator: str) -> Row:
     if row is None:
         raise CannotCarry(f"this form of {operator} is not one of MXNet's layers")
     return row
-
-
-# ---- windows ---------------------------------------------------------------------------------------
-
-
-class Windows:
-    """Kernel, strides, dilations and pads of a spatial operator, one number per spatial axis.
-
-    ``begin`` and ``end`` are what ONNX says, with ``auto_pad`` and ``ceil_mode`` resolved: a partial last window
-    becomes a longer end pad, where the sizes are known.
-    """
-
-    def __init__(
-        self,
-        x: Symbol,
-        kernel: Sequence[int],
-        *,
-        strides: Sequence[int] | None,
-        dilations: Sequence[int] | None,
-        pads: Sequence[int] | None,
-        auto_pad: str,
-        ceil_mode: int = 0,
-    ) -> None:
-        count = len(kernel)
-        if x.ndim != count + 2 or not 1 <= count <= 3:
-            raise CannotCarry(f"a kernel of {count} axes over an input of {x.ndim}")
-        self.kernel = tuple(kernel)
-        self.strides = tuple(strides or (1,) * count)
-        self.dilations = tuple(dilations or (1,) * count)
-        self.spans = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
-        self.sizes = x.shape[2:]
-        pads = tuple(pads or (0,) * (2 * count))
-        self.begin, self.end = list(pads[:count]), list(pads[count:])
-        self.full = False
-        if auto_pad not in ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"):
-            raise CannotCarry(f"auto_pad={auto_pad!r}")
-        if auto_pad == "VALID":
-            self.begin, self.end = [0] * count, [0] * count
-        elif auto_pad.startswith("SAME"):
-            self._same(upper=auto_pad == "SAME_UPPER")
-        self.asked_end = tuple(self.end)
-        if ceil_mode:
-            self._ceil()
-
-    def _same(self, upper: bool) -> None:
-        for axis, (size, span, stride) in enumerate(zip(self.sizes, self.spans, self.strides, strict=True)):
-            if isinstance(size, Size):
-                if stride != 1:
-                    raise CannotCarry("auto_pad over an axis whose size is not known", "Export it with explicit pads")
-                total = span - 1
-            else:
-                total = max((-(-size // stride) - 1) * stride + span - size, 0)
-            small, large = total // 2, total - total // 2
-            self.begin[axis], self.end[axis] = (small, large) if upper else (large, small)
-
-    def _ceil(self) -> None:
-        """ONNX drops a last window that begins beyond the input and its first pad."""
-        for axis, (size, span, stride) in enumerate(zip(self.sizes, self.spans, self.strides, strict=True)):
-            begin, end = self.begin[axis], self.end[axis]
-            if isinstance(size, Size):
-                if stride + end > span or begin != end:
-                    raise CannotCarry("ceil_mode over an axis whose size is not known", "Give the source model fixed sizes")
-                self.full = True
-                continue
-            count = -(-(size + begin + end - span) // stride) + 1
-            if (count - 1) * stride >= size + begin:
-                count -= 1
-            self.end[axis] = max((count - 1) * stride + span - size - begin, end)
-        if self.full and self.end != list(self.asked_end):
-            raise CannotCarry("ceil_mode over axes of which some have no known size")
-
-    @property
-    def even(self) -> bool:
-        """Whether each axis has the same padding on both sides."""
-        return self.begin == self.end
-
-    @property
-    def padded(self) -> bool:
-        return any(self.begin) or any(self.end)
-
-    def pad(self, xp: MxnetNamespace, x: Symbol, value: float) -> Symbol:
-        """The padding written out."""
-        pairs = [(0, 0), (0, 0), *zip(self.begin, self.end, strict=True)]
-        return xp.pad(x, pairs, "constant", value)
-
-    def attributes(self, *, dilate: bool, pad: bool) -> dict[str, Any]:
-        """As MXNet's layers take them; defaults are left out."""
-        count = len(self.kernel)
-        found: dict[str, Any] = {"kernel": self.kernel}
-        if self.strides != (1,) * count:
-            found["stride"] = self.strides
-        if dilate and self.dilations != (1,) * count:
-            found["dilate"] = self.dilations
-        if pad and any(self.begin):
-            found["pad"] = tuple(self.begin)
-        return found
-
-    def outputs(self) -> tuple[Any, ...]:
-        """How many windows fit on each axis."""
-        whole = (size + b + e for size, b, e in zip(self.sizes, self.begin, self.end, strict=True))
-        up = self.strides if self.full else (1,) * len(self.strides)
-        return tuple(
-            (size - span + add - 1) // stride + 1
-            for size, span, stride, add in zip(whole, self.spans, self.strides, up, strict=True)
-        )
 
 
 # ---- convolutions and dense layers -----------------------------------------------------------------
@@ -172,7 +70,7 @@ def conv(
     strides: Sequence[int] | None = None,
 ) -> Symbol:
     """x: (batch, channels, *space); w: (filters, channels / group, *kernel), as MXNet has it."""
-    _demand_floats(xp, x)
+    demand_floats(xp, x)
     kernel = tuple(kernel_shape or ()) or tuple(w.size(axis) for axis in range(2, w.ndim))
     windows = Windows(x, kernel, strides=strides, dilations=dilations, pads=pads, auto_pad=auto_pad)
     filters = w.size(0)
@@ -210,12 +108,14 @@ def conv_transpose(
 
     Uneven pads are cut off afterwards.
     """
-    _demand_floats(xp, x)
+    demand_floats(xp, x)
     kernel = tuple(kernel_shape or ()) or tuple(w.size(axis) for axis in range(2, w.ndim))
     windows = Windows(x, kernel, strides=strides, dilations=dilations, pads=pads, auto_pad="NOTSET")
     extra = tuple(output_padding or (0,) * len(kernel))
     begin, end, extra = _transposed_pads(windows, extra, output_shape, auto_pad)
-    whole = tuple((s - 1) * t + span for s, t, span in zip(windows.sizes, windows.strides, windows.spans, strict=True))
+    whole = tuple(
+        (s - 1) * t + span for s, t, span in zip(windows.sizes, windows.strides, windows.spans, strict=True)
+    )
     filters = w.size(1) * group
     fits = begin == end and all(add < stride for add, stride in zip(extra, windows.strides, strict=True))
     pad, adj = (begin, extra) if fits else ((0,) * len(kernel), (0,) * len(kernel))
@@ -256,7 +156,9 @@ def _transposed_pads(
     wanted = [s * t for s, t in zip(windows.sizes, windows.strides, strict=True)]
     wanted = list(output_shape[-count:]) if output_shape else wanted
     begin, end, more = [], [], []
-    for size, stride, span, add, want in zip(windows.sizes, windows.strides, windows.spans, extra, wanted, strict=True):
+    for size, stride, span, add, want in zip(
+        windows.sizes, windows.strides, windows.spans, extra, wanted, strict=True
+    ):
         total = stride * (size - 1) + add + span - want
         more.append(add + max(-total, 0))
         total = max(total, 0)
@@ -269,8 +171,8 @@ def _transposed_pads(
     return tuple(begin), tuple(end), tuple(more)
 
 
-def _demand_floats(xp: MxnetNamespace, x: Symbol) -> None:
-    if x.dtype not in _COMPUTED:
+def demand_floats(xp: MxnetNamespace, x: Symbol) -> None:
+    if x.dtype not in COMPUTED:
         raise CannotCarry(f"MXNet has no {xp.node.op_type} for {x.dtype.name}")
 
 
@@ -296,7 +198,9 @@ def linear(xp: MxnetNamespace, x: Symbol, w: Symbol, b: Symbol | None = None) ->
 def gather(xp: MxnetNamespace, x: Symbol, indices: Any, *, axis: int = 0) -> Symbol:
     """A table of vectors is an Embedding; any other a ``take``."""
     axis = axis % x.ndim
-    table = x.content is not None and x.fact.trainable and x.ndim == 2 and axis == 0 and indices.content is None
+    table = (
+        x.content is not None and x.fact.trainable and x.ndim == 2 and axis == 0 and indices.content is None
+    )
     if not table or not indices.ndim:
         return xp.take(x, indices, axis)
     rows, width = x.size(0), x.size(1)
@@ -304,7 +208,14 @@ def gather(xp: MxnetNamespace, x: Symbol, indices: Any, *, axis: int = 0) -> Sym
         indices = xp.modulo_size(indices, rows)  # MXNet clips where ONNX counts from the end
     dims = (*indices.shape, width)
     return xp.apply(
-        "Embedding", indices, weight(xp, x), gives=x.dtype, dims=dims, input_dim=rows, output_dim=width, dtype=x.dtype
+        "Embedding",
+        indices,
+        weight(xp, x),
+        gives=x.dtype,
+        dims=dims,
+        input_dim=rows,
+        output_dim=width,
+        dtype=x.dtype,
     )
 
 
@@ -315,7 +226,10 @@ def _clipped(xp: MxnetNamespace, rows: int) -> bool:
     if clip is None or clip.op_type != "Clip" or len(clip.inputs) != 3:
         return False
     bounds = [None if bound is None else xp.plan.fact(bound).constant for bound in clip.inputs[1:]]
-    return all(bound is not None for bound in bounds) and [int(b) for b in bounds if b is not None] == [0, rows - 1]
+    return all(bound is not None for bound in bounds) and [int(b) for b in bounds if b is not None] == [
+        0,
+        rows - 1,
+    ]
 
 
 # ---- normalizations --------------------------------------------------------------------------------
@@ -336,11 +250,19 @@ def batch_normalization(
 ) -> Any:
     """x: (batch, channels, ...). The statistics become auxiliary states, which training moves."""
     if training_mode:
-        raise CannotCarry("training_mode=1: the statistics of the batch as outputs", "Export it in inference mode")
+        raise CannotCarry(
+            "training_mode=1: the statistics of the batch as outputs", "Export it in inference mode"
+        )
     parts = (scale, b, mean, var)
-    fits = _computed(x, *parts) and x.ndim >= 2 and all(part.content is not None and part.fact.trainable for part in parts)
+    fits = (
+        _computed(x, *parts)
+        and x.ndim >= 2
+        and all(part.content is not None and part.fact.trainable for part in parts)
+    )
     if not fits or len({x.dtype, *(part.dtype for part in parts)}) > 1:
-        return _shared("BatchNormalization")(xp, x, *parts, epsilon=epsilon, momentum=momentum, training_mode=0)
+        return _shared("BatchNormalization")(
+            xp, x, *parts, epsilon=epsilon, momentum=momentum, training_mode=0
+        )
     gamma, beta = weight(xp, scale, fresh=True), weight(xp, b, fresh=True)
     states = [weight(xp, part, fresh=True) for part in (mean, var)]
     xp.states.update(xp.nodes[state.expr[0]].name for state in states)
@@ -362,14 +284,18 @@ def layer_normalization(
 ) -> Any:
     last = axis in (-1, x.ndim - 1) and scale.ndim == 1 and not isinstance(x.shape[-1], Size)
     if not last or scale.shape != x.shape[-1:] or not _computed(x, scale, b) or xp.wanted(1) or xp.wanted(2):
-        return _shared("LayerNormalization")(xp, x, scale, b, axis=axis, epsilon=epsilon, stash_type=stash_type)
+        return _shared("LayerNormalization")(
+            xp, x, scale, b, axis=axis, epsilon=epsilon, stash_type=stash_type
+        )
     beta = b if b is not None else xp.full(scale.shape, 0, x.dtype)
     return xp.apply("LayerNorm", x, scale, beta, dims=x.shape, axis=-1, eps=epsilon)
 
 
 @NATIVE.row("InstanceNormalization")
-def instance_normalization(xp: MxnetNamespace, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float = 1e-5) -> Any:
-    _demand_floats(xp, x)
+def instance_normalization(
+    xp: MxnetNamespace, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float = 1e-5
+) -> Any:
+    demand_floats(xp, x)
     return xp.apply("InstanceNorm", x, scale, b, dims=x.shape, eps=epsilon)
 
 
@@ -385,7 +311,7 @@ def group_normalization(
     stash_type: int = 1,
 ) -> Any:
     """MXNet 1 scales each group, ONNX each channel: after the layer, unless a group has one scale throughout."""
-    _demand_floats(xp, x)
+    demand_floats(xp, x)
     channels = x.size(1)
 
     def normalized(gamma: Symbol, beta: Symbol) -> Symbol:
@@ -410,7 +336,7 @@ def _per_group(part: Symbol, groups: int) -> bool:
 def lrn(
     xp: MxnetNamespace, x: Symbol, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
 ) -> Any:
-    if size % 2 == 0 or x.dtype != np.float32 or x.ndim != 4:
+    if size % 2 == 0 or x.dtype != FLOAT32 or x.ndim != 4:
         raise CannotCarry(f"LRN with size={size} over {x.dtype.name} of {x.ndim} axes")
     return xp.apply("LRN", x, dims=x.shape, nsize=size, alpha=alpha, beta=beta, knorm=bias)
 
@@ -430,143 +356,9 @@ def dropout(
     if xp.wanted(1):
         return x, xp.full(x.shape, 1, np.dtype(bool)) if known(x.shape) else xp.equal(x, x)
     rate = 0.5 if ratio is None else None if ratio.content is None else float(str(ratio.content.item()))
-    if rate is None or x.dtype not in _COMPUTED or not 0 <= rate < 1:
+    if rate is None or x.dtype not in COMPUTED or not 0 <= rate < 1:
         return x
     return xp.apply("Dropout", x, dims=x.shape, p=rate)
-
-
-# ---- pooling ---------------------------------------------------------------------------------------
-
-
-@NATIVE.row("MaxPool")
-def max_pool(
-    xp: MxnetNamespace,
-    x: Symbol,
-    *,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    kernel_shape: Sequence[int],
-    pads: Sequence[int] | None = None,
-    storage_order: int = 0,
-    strides: Sequence[int] | None = None,
-) -> Any:
-    if xp.wanted(1):
-        raise CannotCarry("the places of the maxima as an output")
-    windows = Windows(
-        x, kernel_shape, strides=strides, dilations=dilations, pads=pads, auto_pad=auto_pad, ceil_mode=ceil_mode
-    )
-    if x.dtype.itemsize == 1 and x.dtype.kind in "iu":
-        return xp.astype(_max_pool(xp, xp.astype(x, np.dtype("f4")), windows), x.dtype)
-    _demand_floats(xp, x)
-    return _max_pool(xp, x, windows)
-
-
-def _max_pool(xp: MxnetNamespace, x: Symbol, windows: Windows) -> Symbol:
-    if not windows.even:
-        x = windows.pad(xp, x, float(np.finfo(x.dtype).min))
-    return _pool(xp, x, windows, "max", pad=windows.even)
-
-
-def _pool(xp: MxnetNamespace, x: Symbol, windows: Windows, kind: str, *, pad: bool, **attrs: Any) -> Symbol:
-    if any(dilation != 1 for dilation in windows.dilations):
-        raise CannotCarry("MXNet's pooling has no dilation")
-    pads = list(windows.begin) if pad else [0] * len(windows.begin)
-    if any(p >= k for p, k in zip(pads, windows.kernel, strict=True)):
-        raise CannotCarry("a window that may lie wholly in the padding")
-    return xp.apply(
-        "Pooling",
-        x,
-        dims=(*x.shape[:2], *windows.outputs()),
-        **windows.attributes(dilate=False, pad=pad),
-        pool_type=kind,
-        pooling_convention="full" if windows.full else None,
-        **attrs,
-    )
-
-
-@NATIVE.row("AveragePool")
-def average_pool(
-    xp: MxnetNamespace,
-    x: Symbol,
-    *,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    count_include_pad: int = 0,
-    dilations: Sequence[int] | None = None,
-    kernel_shape: Sequence[int],
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
-    """Where MXNet's count of the elements of a window differs from ONNX's: the sum by ONNX's count."""
-    _demand_floats(xp, x)
-    windows = Windows(
-        x, kernel_shape, strides=strides, dilations=dilations, pads=pads, auto_pad=auto_pad, ceil_mode=ceil_mode
-    )
-    if windows.full and (count_include_pad or windows.padded):
-        raise CannotCarry("ceil_mode over an axis whose size is not known", "Give the source model fixed sizes")
-    if windows.even and tuple(windows.end) == windows.asked_end:
-        return _pool(xp, x, windows, "avg", pad=True, count_include_pad=bool(count_include_pad))
-    if not known(windows.sizes):
-        raise CannotCarry("uneven pads over an axis whose size is not known", "Give the source model fixed sizes")
-    total = _pool(xp, windows.pad(xp, x, 0.0), windows, "sum", pad=False)
-    return xp.multiply(total, xp.constant((1 / _counts(windows, bool(count_include_pad))).astype(x.dtype)))
-
-
-def _counts(windows: Windows, include_pad: bool) -> Array:
-    """How many elements ONNX counts in each window: (1, 1, *windows)."""
-    counts: Array = np.ones((1, 1), np.float64)
-    for axis, places in enumerate(windows.outputs()):
-        begin, size = windows.begin[axis], windows.sizes[axis]
-        low, high = (-begin, size + windows.asked_end[axis]) if include_pad else (0, size)
-        steps = np.arange(windows.kernel[axis]) * windows.dilations[axis]
-        starts = np.arange(places) * windows.strides[axis] - begin
-        inside = ((starts[:, None] + steps >= low) & (starts[:, None] + steps < high)).sum(1)
-        counts = counts[..., None] * inside
-    return counts
-
-
-@NATIVE.row("LpPool")
-def lp_pool(
-    xp: MxnetNamespace,
-    x: Symbol,
-    *,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    kernel_shape: Sequence[int],
-    p: int = 2,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
-    _demand_floats(xp, x)
-    if p not in (1, 2):
-        raise CannotCarry(f"MXNet's Lp pooling has no p={p}")
-    windows = Windows(
-        x, kernel_shape, strides=strides, dilations=dilations, pads=pads, auto_pad=auto_pad, ceil_mode=ceil_mode
-    )
-    if windows.full:
-        raise CannotCarry("ceil_mode over an axis whose size is not known", "Give the source model fixed sizes")
-    x = xp.abs(x)
-    if not windows.even:
-        x = windows.pad(xp, x, 0.0)
-    return _pool(xp, x, windows, "lp", pad=windows.even, p_value=p)
-
-
-def _global_pool(kind: str) -> Row:
-    def row(xp: MxnetNamespace, x: Symbol, *, p: int | None = None) -> Symbol:
-        if x.dtype not in _COMPUTED or not 3 <= x.ndim <= 5:
-            raise CannotCarry(f"MXNet has no global pooling over {x.ndim} axes of {x.dtype.name}")
-        count = x.ndim - 2
-        return xp.apply(
-            "Pooling", x, dims=(*x.shape[:2], *[1] * count), kernel=(1,) * count, pool_type=kind, global_pool=True
-        )
-
-    return row
-
-
-NATIVE.row("GlobalMaxPool")(_global_pool("max"))
-NATIVE.row("GlobalAveragePool")(_global_pool("avg"))
 
 
 # ---- activations -----------------------------------------------------------------------------------
@@ -580,12 +372,12 @@ _ACTIVATIONS = {
 @NATIVE.row("Relu")
 def relu(xp: MxnetNamespace, x: Symbol) -> Any:
     """``relu`` keeps NaN where ``Activation`` drops it."""
-    return xp.apply("relu", x, dims=x.fact.dims) if x.dtype in _COMPUTED else _shared("Relu")(xp, x)
+    return xp.apply("relu", x, dims=x.fact.dims) if x.dtype in COMPUTED else _shared("Relu")(xp, x)
 
 
 def _activation(operator: str, kind: str) -> Row:
     def row(xp: MxnetNamespace, x: Symbol) -> Symbol:
-        if x.dtype not in _COMPUTED:
+        if x.dtype not in COMPUTED:
             return _shared(operator)(xp, x)  # type: ignore[no-any-return]
         return xp.apply("Activation", x, dims=x.fact.dims, act_type=kind)
 
@@ -596,18 +388,25 @@ for _operator, _kind in _ACTIVATIONS.items():
     NATIVE.row(_operator)(_activation(_operator, _kind))
 
 
+# Their attributes, and gelu's erf, are float32 whatever they compute with.
+
+
 def _leaky(xp: MxnetNamespace, x: Symbol, kind: str, **attrs: Any) -> Symbol:
     return xp.apply("LeakyReLU", x, dims=x.fact.dims, act_type=kind, **attrs)
 
 
 @NATIVE.row("LeakyRelu")
 def leaky_relu(xp: MxnetNamespace, x: Symbol, *, alpha: float = 0.01) -> Any:
-    return _leaky(xp, x, "leaky", slope=alpha) if _computed(x) else _shared("LeakyRelu")(xp, x, alpha=alpha)
+    return (
+        _leaky(xp, x, "leaky", slope=alpha)
+        if x.dtype == FLOAT32
+        else _shared("LeakyRelu")(xp, x, alpha=alpha)
+    )
 
 
 @NATIVE.row("Elu")
 def elu(xp: MxnetNamespace, x: Symbol, *, alpha: float = 1.0) -> Any:
-    return _leaky(xp, x, "elu", slope=alpha) if _computed(x) else _shared("Elu")(xp, x, alpha=alpha)
+    return _leaky(xp, x, "elu", slope=alpha) if x.dtype == FLOAT32 else _shared("Elu")(xp, x, alpha=alpha)
 
 
 _SELU = (1.67326319217681884765625, 1.05070102214813232421875)
@@ -616,13 +415,15 @@ _SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 @NATIVE.row("Selu")
 def selu(xp: MxnetNamespace, x: Symbol, *, alpha: float = _SELU[0], gamma: float = _SELU[1]) -> Any:
     usual = np.allclose((alpha, gamma), _SELU, rtol=1e-7, atol=0)
-    return _leaky(xp, x, "selu") if usual and _computed(x) else _shared("Selu")(xp, x, alpha=alpha, gamma=gamma)
+    return (
+        _leaky(xp, x, "selu") if usual and _computed(x) else _shared("Selu")(xp, x, alpha=alpha, gamma=gamma)
+    )
 
 
 @NATIVE.row("Gelu")
 def gelu(xp: MxnetNamespace, x: Symbol, *, approximate: str = "none") -> Any:
     """MXNet's is the erf form."""
-    if approximate == "none" and _computed(x):
+    if approximate == "none" and x.dtype == FLOAT32:
         return _leaky(xp, x, "gelu")
     return _shared("Gelu")(xp, x, approximate=approximate)
 
@@ -633,7 +434,8 @@ def prelu(xp: MxnetNamespace, x: Symbol, slope: Symbol) -> Any:
     dims = slope.shape
     channels = x.shape[1] if x.ndim > 1 else None
     place = len(dims) - (x.ndim - 1)
-    per_channel = 0 <= place < len(dims) and dims[place] == channels and np.prod(dims) == channels
+    per_channel = 0 <= place < len(dims) and dims[place] == channels and product(dims) == channels
+    per_channel |= dims == (channels,) != x.shape[-1:]  # as before opset 7
     if slope.content is None or not slope.fact.trainable or not per_channel or not _computed(x, slope):
         return _shared("PRelu")(xp, x, slope)
     gamma = weight(xp, slope, np.ravel)
@@ -642,7 +444,7 @@ def prelu(xp: MxnetNamespace, x: Symbol, slope: Symbol) -> Any:
 
 @NATIVE.row("HardSigmoid")
 def hard_sigmoid(xp: MxnetNamespace, x: Symbol, *, alpha: float = 0.2, beta: float = 0.5) -> Any:
-    if not _computed(x):
+    if x.dtype != FLOAT32:
         return _shared("HardSigmoid")(xp, x, alpha=alpha, beta=beta)
     return xp.apply("hard_sigmoid", x, dims=x.fact.dims, alpha=alpha, beta=beta)
 
@@ -650,9 +452,9 @@ def hard_sigmoid(xp: MxnetNamespace, x: Symbol, *, alpha: float = 0.2, beta: flo
 @NATIVE.row("Clip")
 def clip(xp: MxnetNamespace, x: Symbol, low: Symbol | None = None, high: Symbol | None = None) -> Any:
     """Between two constants it is MXNet's own; an empty range gives the upper bound, as in ONNX."""
-    bounds = [None if side is None or side.content is None else side.content.item() for side in (low, high)]
-    fits = all(bound is not None and np.isfinite(bound) for bound in bounds) and bounds[0] <= bounds[1]
-    if not fits or x.dtype != np.float32:  # its bounds are float32
+    bounds = [side.content.item() for side in (low, high) if side is not None and side.content is not None]
+    fits = len(bounds) == 2 and bool(np.all(np.isfinite(bounds))) and bounds[0] <= bounds[1]
+    if not fits or x.dtype != FLOAT32:  # its bounds are float32
         return _shared("Clip")(xp, x, low, high)
     return xp.apply("clip", x, dims=x.fact.dims, a_min=float(bounds[0]), a_max=float(bounds[1]))
 
@@ -662,7 +464,7 @@ def clip(xp: MxnetNamespace, x: Symbol, low: Symbol | None = None, high: Symbol 
 
 @NATIVE.row("DepthToSpace")
 def depth_to_space(xp: MxnetNamespace, x: Symbol, *, blocksize: int, mode: str = "DCR") -> Any:
-    if mode != "DCR" or not known(x.shape[1:]) or x.dtype not in _COMPUTED:
+    if mode != "DCR" or not known(x.shape[1:]) or x.dtype not in COMPUTED:
         return _shared("DepthToSpace")(xp, x, blocksize=blocksize, mode=mode)
     n, c, h, w = x.shape
     dims = (n, c // blocksize**2, h * blocksize, w * blocksize)
@@ -671,9 +473,8 @@ def depth_to_space(xp: MxnetNamespace, x: Symbol, *, blocksize: int, mode: str =
 
 @NATIVE.row("SpaceToDepth")
 def space_to_depth(xp: MxnetNamespace, x: Symbol, *, blocksize: int, mode: str = "DCR") -> Any:
-    if mode != "DCR" or not known(x.shape[1:]) or x.dtype not in _COMPUTED:
+    if mode != "DCR" or not known(x.shape[1:]) or x.dtype not in COMPUTED:
         return _shared("SpaceToDepth")(xp, x, blocksize=blocksize, mode=mode)
     n, c, h, w = x.shape
     dims = (n, c * blocksize**2, h // blocksize, w // blocksize)
     return xp.apply("space_to_depth", x, dims=dims, block_size=blocksize)
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from netferry.converters.mxnet.namespace import MxnetNamespace
 from netferry.converters.mxnet.native_layers import NATIVE
 from netferry.converters.signature import Array
 
-_ACTIVATIONS = {
+_ACTIVATIONS: Mapping[str, Mapping[tuple[str, ...], str]] = {
     "LSTM": {("Sigmoid", "Tanh", "Tanh"): "lstm"},
     "GRU": {("Sigmoid", "Tanh"): "gru"},
     "RNN": {("Tanh",): "rnn_tanh", ("Relu",): "rnn_relu"},
@@ -98,7 +98,9 @@ def _whole(lens: Symbol, x: Symbol) -> bool:
 class _Layer:
     """The weights of a layer as parameters, and the RNN node over them."""
 
-    def __init__(self, xp: MxnetNamespace, cell: str, mode: str, w: Symbol, r: Symbol, b: Symbol | None) -> None:
+    def __init__(
+        self, xp: MxnetNamespace, cell: str, mode: str, w: Symbol, r: Symbol, b: Symbol | None
+    ) -> None:
         self.xp, self.mode, self.cell = xp, mode, cell
         self.w, self.r, self.b = w, r, b
         assert r.content is not None
@@ -115,6 +117,7 @@ class _Layer:
         states = [self._state(initial_h, ways, batch, x.dtype)]
         if self.cell == "LSTM":
             states.append(self._state(initial_c, ways, batch, x.dtype))
+        asked = xp.wanted(1) or xp.wanted(2)
         place = xp.node_of(
             "RNN",
             x,
@@ -124,10 +127,10 @@ class _Layer:
             num_layers=1,
             bidirectional=True if len(ways) == 2 else None,
             mode=self.mode,
-            state_outputs=True,
+            state_outputs=True if asked else None,
         )
         last = (len(ways), batch, self.hidden)
-        shapes = [(time, batch, len(ways) * self.hidden), last, last][: 1 + len(states)]
+        shapes = [(time, batch, len(ways) * self.hidden), last, last][: 1 + len(states) * asked]
         return tuple(xp.entry(place, i, x.dtype, dims) for i, dims in enumerate(shapes))
 
     def _state(self, state: Symbol | None, ways: tuple[int, ...], batch: Any, dtype: np.dtype[Any]) -> Symbol:
@@ -199,5 +202,7 @@ def _of_many_lengths(
     return xp.concat(sequences, 2), xp.concat(states, 0)
 
 
-def _sequence(xp: MxnetNamespace, op: str, x: Symbol, length: Symbol, dims: Any = None, **attrs: Any) -> Symbol:
+def _sequence(
+    xp: MxnetNamespace, op: str, x: Symbol, length: Symbol, dims: Any = None, **attrs: Any
+) -> Symbol:
     return xp.apply(op, x, length, dims=dims or x.shape, use_sequence_length=True, **attrs)

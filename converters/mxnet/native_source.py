@@ -67,8 +67,14 @@ def module(graph: Symbol, signature: Signature, constants: Sequence[str], title:
     heads = ", ".join(lines.entry(head) for head in graph.heads)
     last = f"return mx.sym.Group([{heads}])" if len(graph.heads) > 1 else f"return {heads}"
     names = [spec.name for spec in signature.inputs]
-    function = "\n".join(["\n\ndef symbol():", '    """The graph; parameters are variables under their names."""', *(f"    {line}" for line in [*body, last])])
-    constant = f"CONSTANTS = {_wrapped(constants)}\n\"\"\"Parameters that training leaves alone.\"\"\"\n"
+    function = "\n".join(
+        [
+            "\n\ndef symbol():",
+            '    """The graph; parameters are variables under their names."""',
+            *(f"    {line}" for line in [*body, last]),
+        ]
+    )
+    constant = f'CONSTANTS = {_wrapped(constants)}\n"""Parameters that training leaves alone."""\n'
     helper = _NUMPY_LIKE if any(node.op.startswith("_np") for node in graph.nodes) else ""
     return _HEADER.format(title=_plain(title), inputs=names) + constant + helper + function + "\n" + _LOAD
 
@@ -89,7 +95,9 @@ class _Lines:
         self._taken = {"mx", "np", "Path", "numpy_like", "symbol", "load", "INPUTS", "CONSTANTS"}
         self._names = [unique(identifier(node.name or node.op), self._taken) for node in graph.nodes]
         self._several = {place for node in graph.nodes for place, output in node.inputs if output} | {
-            place for place, node in enumerate(graph.nodes) if node.op in ("SliceChannel", "RNN", "topk")
+            place
+            for place, node in enumerate(graph.nodes)
+            if node.op in ("SliceChannel", "topk") or "state_outputs" in node.attrs
         }
 
     def entry(self, entry: Entry) -> str:

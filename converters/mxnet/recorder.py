@@ -7,7 +7,6 @@ leaves the model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,6 +31,9 @@ DTYPES = frozenset(np.dtype(kind) for kind in ("f2", "f4", "f8", "u1", "i1", "i4
 
 BOOL, INT32, INT64, FLOAT32 = (np.dtype(kind) for kind in ("?", "i4", "i8", "f4"))
 _MOST_AXES = 6
+_SMALL = 2**31
+_NOWHERE = ""
+"""The name of the variable that stands for a value of a refused node."""
 _EXACT = 2**53
 """Attributes travel as doubles."""
 
@@ -88,7 +90,9 @@ class MxnetRecorder(Namespace):
         if fact.dtype is None or fact.dims is None:
             raise CannotCarry(f"the rank of the input '{name}' is not known")
         if not fact.dims:
-            raise CannotCarry(f"the input '{name}' has no axes", "Give it an axis of size 1 in the source model")
+            raise CannotCarry(
+                f"the input '{name}' has no axes", "Give it an axis of size 1 in the source model"
+            )
         check_dtype(fact.dtype)
         return self.variable(self._fresh(name), fact.dtype, fact.dims)
 
@@ -103,7 +107,11 @@ class MxnetRecorder(Namespace):
         node = vars(self).get("node")
         if node is None:
             return "output"
-        return node.name or next((value.name for value in node.outputs if value.name), "") or node.op_type.lower()
+        return (
+            node.name
+            or next((value.name for value in node.outputs if value.name), "")
+            or node.op_type.lower()
+        )
 
     def _fresh(self, wish: str) -> str:
         return unique(wish or "x", self.taken)
@@ -114,37 +122,76 @@ class MxnetRecorder(Namespace):
         """A constant; or, for a value that a node could not be carried to, a place that stands for it."""
         if fact.content is not None or fact.fill is not None:
             return Symbol(self, fact)
-        self.nodes.append(Node("refused", "null"))
+        self.nodes.append(Node(_NOWHERE, "null"))
         return Symbol(self, fact, (len(self.nodes) - 1, 0))
 
     def materialize(self, fact: Fact) -> Entry:
         """A weight as a parameter; a constant as a filler, or as a parameter that gets no gradient."""
-        content = fact.constant
-        if content is None:
-            return self._filled(fact)
-        if fact.trainable:
-            return self.parameter(content, fact.name, source=fact.name).expr
-        return self.constant(content, fact.name).expr
+        made = self._materialized(fact)
+        entry: Entry = made.expr
+        return entry
 
-    def _filled(self, fact: Fact) -> Entry:
-        if fact.fill is None or fact.dims is None or fact.dtype is None:
+    def _materialized(self, fact: Fact) -> Symbol:
+        content = fact.constant
+        if content is not None:
+            if fact.trainable:
+                return self.parameter(content, fact.name, source=fact.name)
+            return self.constant(content, fact.name)
+        if fact.dims is None or fact.dtype is None:
             raise CannotCarry("its value is made of sizes that are known only when the model runs")
-        return self.full(fact.dims, fact.fill, fact.dtype).expr
+        if fact.content is not None:
+            return self.of_sizes(fact.content, fact.dtype)
+        assert fact.fill is not None
+        return self.full(fact.dims, fact.fill, fact.dtype)
+
+    def of_sizes(self, content: Array, dtype: np.dtype[Any]) -> Symbol:
+        """A tensor of integers of which some are free sizes."""
+        raise NotImplementedError
+
+    def full(self, sizes: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> Symbol:
+        """A tensor of one number."""
+        raise NotImplementedError
+
+    def permute_dims(self, x: Symbol, axes: Sequence[int]) -> Symbol:
+        raise NotImplementedError
 
     def constant(self, content: Array, name: str = "") -> Symbol:
-        """An array that no gradient reaches; one that holds a single number throughout needs no parameter."""
+        """An array that no gradient reaches; one that a few numbers describe needs no parameter.
+
+        Integers and truth values are stored as floats: gluon's Trainer meets every parameter of a loaded symbol,
+        and its optimizers know floats alone.
+        """
         content = np.asarray(content)
         check_dtype(content.dtype)
         check_dims(content.shape)
-        first = content.reshape(-1)[0]
-        if uniform(content) and exact(first.item()):
-            return self.full(content.shape, first.item(), content.dtype)
-        weight = self.parameter(content, name or f"{self.wish}_constant")
+        if uniform(content) and exact(content.reshape(-1)[0].item()):
+            return self.full(content.shape, content.reshape(-1)[0].item(), content.dtype)
+        if progresses(content):
+            return self._progression(content)
+        stored = as_floats(content)
+        weight = self.parameter(stored, name or f"{self.wish}_constant")
         self.constants.add(self.nodes[weight.expr[0]].name)
-        return self.apply("BlockGrad", weight, dims=content.shape)
+        kept = self.apply("BlockGrad", weight, dims=content.shape)
+        if stored.dtype == content.dtype:
+            return kept
+        return self.apply("Cast", kept, gives=content.dtype, dims=content.shape, dtype=content.dtype)
+
+    def _progression(self, content: Array) -> Symbol:
+        """Integers a step apart."""
+        start, step = int(content[0]), int(content[1]) - int(content[0])
+        stop = start + step * len(content)
+        return self.apply(
+            "_arange",
+            gives=content.dtype,
+            dims=content.shape,
+            start=start,
+            stop=stop,
+            step=step,
+            dtype=content.dtype,
+        )
 
     def parameter(self, content: Array, name: str, *, source: str = "", fresh: bool = False) -> Symbol:
-        """A parameter of the model; the same content under the same name is the same parameter.
+        """A parameter of the model; the same content under the same name, also transposed, is the same parameter.
 
         A ``fresh`` one is its layer's own, also where the file has merged equal weights.
         """
@@ -155,6 +202,8 @@ class MxnetRecorder(Namespace):
         kept = self._kept.get(name)
         if kept is not None and not fresh and same(kept[0], content):
             return kept[1]
+        if kept is not None and not fresh and content.ndim == 2 and same(kept[0].T, content):
+            return self.permute_dims(kept[1], (1, 0))
         legal = self._fresh(name or f"{self.wish}_weight")
         self.params[legal] = content
         if source:
@@ -198,7 +247,12 @@ class MxnetRecorder(Namespace):
         """Give the last node of a row the source's own name."""
         place, _ = entry
         node = self.nodes[place]
-        if place == len(self.nodes) - 1 and not node.is_variable and node.name.startswith(f"{name}_") and name not in self.taken:
+        if (
+            place == len(self.nodes) - 1
+            and not node.is_variable
+            and node.name.startswith(f"{name}_")
+            and name not in self.taken
+        ):
             self.taken.add(name)
             self.nodes[place] = replace(node, name=name)
 
@@ -229,7 +283,10 @@ class MxnetRecorder(Namespace):
         heads: list[Entry] = []
         for result, name in zip(results, names, strict=True):
             heads.append(self._head(result, name, {place for place, _ in heads}))
-        return pruned(graphs.Symbol(tuple(self.nodes), tuple(heads)))
+        graph = pruned(graphs.Symbol(tuple(self.nodes), tuple(heads)))
+        if any(node.name == _NOWHERE for node in graph.nodes):
+            raise CannotCarry("it needs a value that no node makes")
+        return graph
 
     def _head(self, x: Symbol, name: str, heads: set[int]) -> Entry:
         """A node of one output that only this output of the model has, named so that MXNet calls it ``name``."""
@@ -249,10 +306,10 @@ class MxnetRecorder(Namespace):
         return len(self.nodes) - 1
 
 
-
 _SEVERAL = frozenset({"RNN", "SliceChannel", "topk", "_split_v2"})
 _FILE_CODES: Mapping[np.dtype[Any], int] = {
-    np.dtype(kind): code for kind, code in {"f4": 0, "f8": 1, "f2": 2, "u1": 3, "i4": 4, "i1": 5, "i8": 6, "?": 7}.items()
+    np.dtype(kind): code
+    for kind, code in {"f4": 0, "f8": 1, "f2": 2, "u1": 3, "i4": 4, "i1": 5, "i8": 6, "?": 7}.items()
 }
 
 
@@ -263,7 +320,9 @@ def pruned(graph: graphs.Symbol) -> graphs.Symbol:
     def moved(entries: Sequence[Entry]) -> tuple[Entry, ...]:
         return tuple((place_of[place], index) for place, index in entries)
 
-    nodes = tuple(replace(graph.nodes[place], inputs=moved(graph.nodes[place].inputs)) for place in graph.order)
+    nodes = tuple(
+        replace(graph.nodes[place], inputs=moved(graph.nodes[place].inputs)) for place in graph.order
+    )
     return graphs.Symbol(nodes, moved(graph.heads))
 
 
@@ -293,12 +352,32 @@ def check_dims(dims: Dims | None) -> Dims | None:
 def uniform(content: Array) -> bool:
     """Whether every element is the same finite number."""
     flat = content.reshape(-1)
-    return bool(np.isfinite(flat[0])) and bool(np.all(flat == flat[0])) and not np.any(np.signbit(flat) != np.signbit(flat[0]))
+    return (
+        bool(np.isfinite(flat[0]))
+        and bool(np.all(flat == flat[0]))
+        and not np.any(np.signbit(flat) != np.signbit(flat[0]))
+    )
 
 
 def exact(number: float) -> bool:
     """Whether a number survives as an attribute."""
-    return not math.isfinite(number) or abs(number) <= _EXACT
+    return isinstance(number, float) or abs(number) <= _EXACT
+
+
+def progresses(content: Array) -> bool:
+    """Whether these are integers a fixed step apart."""
+    if content.ndim != 1 or content.dtype.kind != "i" or content.dtype.itemsize < 4 or len(content) < 2:
+        return False
+    steps = np.diff(content)
+    return bool(steps[0]) and bool(np.all(steps == steps[0])) and bool(np.all(np.abs(content) < _SMALL))
+
+
+def as_floats(content: Array) -> Array:
+    """The same numbers as float32, or as float64 where that is not enough; as they are where neither is."""
+    for dtype in (np.dtype("f4"), np.dtype("f8")):
+        if content.dtype.kind != "f" and np.array_equal(content.astype(dtype).astype(content.dtype), content):
+            return content.astype(dtype)
+    return content
 
 
 def same(one: Array, other: Array) -> bool:

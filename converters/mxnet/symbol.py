@@ -101,13 +101,20 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
 OUTPUT = "__output__"
 """The hidden attribute with the name that an output had where the model came from."""
 
+IMAGE = "image"
+"""An input on which MXNet writes an initialiser, as on a weight, and which is none."""
+
 WEIGHTS = frozenset({"weight", "bias", "gamma", "beta", "moving_mean", "moving_var", "parameters"})
 STATISTICS = frozenset({"moving_mean", "moving_var"})
 
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "RNN": ("output", "state_output", "statecell_output"),
     "make_loss": ("loss",),
-    "sort": ("output0",),
+    **dict.fromkeys(("sort", "_contrib_box_nms", "_linalg_det", "_npi_average"), ("output0",)),
+    **dict.fromkeys(("_npi_matmul", "_npi_concatenate", "_npi_hstack", "_npi_dstack"), ("out",)),
+    **dict.fromkeys(("_contrib_Proposal", "_contrib_MultiProposal"), ("output", "score")),
+    "_npi_std": ("std",),
+    "_npi_var": ("var",),
 }
 """What MXNet calls the outputs of an operator, where it is not output, or output0, output1 ..."""
 
@@ -221,8 +228,8 @@ def output_name(node: Node, index: int, count: int) -> str:
 def input_name(node: Node, slot: int) -> str:
     """What the operator calls its input ``slot``; ``data`` where no table says more."""
     names = INPUTS.get(node.op, ())
-    if node.attrs.get("sample_type") == "nearest":  # UpSampling has a weight in its other form alone
-        return "data"
+    if node.op == "UpSampling" and node.attrs.get("sample_type") == "nearest":
+        return IMAGE  # it has a weight in its other form alone
     return names[slot] if slot < len(names) else "data"
 
 
