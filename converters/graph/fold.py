@@ -122,7 +122,7 @@ def _computed(word: str, args: tuple[Any, ...], like: Symbol | None) -> Any:
 
 
 def _widened(x: Array) -> Array:
-    if x.dtype.kind in "OUST" or (x.dtype.isbuiltin == 1 and x.dtype != np.float16):
+    if x.dtype.kind in "OUST" or (x.dtype.isbuiltin != 2 and x.dtype != np.float16):
         return x
     return x.astype(np.int32 if x.dtype.name.startswith(("int", "uint")) else np.float32)
 

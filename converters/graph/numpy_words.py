@@ -133,9 +133,9 @@ def cast(x: Array, dtype: Dtype, *, saturate: bool = True, round_mode: str = "up
         return numpy_helper.to_float8e8m0(x.astype(np.float32), saturate=saturate, round_mode=round_mode)
     if dtype.name.startswith("float8") and saturate:
         return numpy_helper.saturate_cast(x.astype(np.float32), dtype)
-    if dtype.isbuiltin != 1 and dtype.name.startswith(("int", "uint")):
+    if dtype.isbuiltin == 2 and dtype.name.startswith(("int", "uint")):
         return _wrapped(x, dtype)
-    if x.dtype.isbuiltin != 1 and x.dtype.kind != "O":
+    if x.dtype.isbuiltin == 2 and x.dtype.kind != "O":
         x = x.astype(np.float32)
     return x.astype(dtype)
 
@@ -150,7 +150,7 @@ def _wrapped(x: Array, dtype: Dtype) -> Any:
 def _to_text(x: Array) -> Array:
     if x.dtype.kind in "OUS":
         return x.astype(object)
-    wide = x.astype(np.float32) if x.dtype.isbuiltin != 1 else x
+    wide = x.astype(np.float32) if x.dtype.isbuiltin == 2 else x
     return np.array([str(item) for item in wide.reshape(-1)], object).reshape(x.shape)
 
 

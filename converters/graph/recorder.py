@@ -149,7 +149,8 @@ class Recorder(Namespace):
         if isinstance(value, ast.expr):
             return value
         if isinstance(value, Symbol):
-            return value.expr
+            expr: ast.expr = value.expr
+            return expr
         if isinstance(value, Size):
             return self.size_expr(value)
         if isinstance(value, np.dtype):
