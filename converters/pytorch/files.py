@@ -56,7 +56,7 @@ def _write_program(arrival: Arrival, path: Path) -> None:
     state = {key: to_torch(array) for key, array in arrival.weights.items()}
     model = module_of(arrival.source, "model").load(state)
     given = examples_of(model, None)
-    sizes = tuple({axis: torch.export.Dim.DYNAMIC for axis in example.free} for example in given)
+    sizes = tuple(dict.fromkeys(example.free, torch.export.Dim.DYNAMIC) for example in given)
     tensors = tuple(to_torch(example.array) for example in given)
     try:
         program = torch.export.export(model, tensors, dynamic_shapes=sizes)

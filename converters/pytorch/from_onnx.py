@@ -12,15 +12,19 @@ import linecache
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from netferry.converters.arrival import Arrival
-from netferry.converters.errors import RefusedError
+from netferry.converters.errors import RefusedError, Unsupported, UnsupportedError
+from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Plan
 from netferry.converters.graph.recorder import identifier, loaded, prune, source
 from netferry.converters.graph.symbol import Symbol
@@ -33,7 +37,9 @@ from netferry.converters.pytorch import (  # noqa: F401 - they fill the table of
     layers_runtime,
     layers_spatial,
 )
-from netferry.converters.pytorch.namespace import MISSING, TorchNamespace
+from netferry.converters.pytorch.dtypes import NARROW, TORCH_DTYPES
+from netferry.converters.pytorch.namespace import TorchNamespace
+from netferry.converters.pytorch.pen import MISSING, RESERVED
 from netferry.converters.signature import Array, Signature, TensorSpec
 
 
@@ -65,9 +71,11 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "Model") -> Arriv
 
 def write(plan: Plan, signature: Signature, name: str = "Model") -> Program:
     """The module's source and its weights."""
-    xp = TorchNamespace(plan)
-    xp.node = plan.graph[0] if len(plan.graph) else xp.node
+    xp = TorchNamespace(plan, reserved=_helper_names())
     inputs = {}
+    strange = [_strange(value.name or "", plan.fact(value).dtype) for value in plan.graph.inputs]
+    if any(strange):
+        raise UnsupportedError([problem for problem in strange if problem is not None])
     for value in plan.graph.inputs:
         word = ast.Name(xp.fresh(value.name or "x"), ast.Load())
         inputs[value] = Symbol(xp, plan.fact(value), word)
@@ -81,18 +89,58 @@ def write(plan: Plan, signature: Signature, name: str = "Model") -> Program:
     returned = [xp.to_expr(result) for result in results]
     if any(MISSING in loaded(statement) for statement in (*xp.statements, *returned)):
         raise RefusedError("a value of the graph is read before it is made")
-    value = returned[0] if len(returned) == 1 else ast.Tuple(returned, ast.Load())
-    body = [*prune(xp.statements, loaded(value)), ast.Return(value)]
-    title = identifier(name)
+    whole = returned[0] if len(returned) == 1 else ast.Tuple(returned, ast.Load())
+    body = [*prune(xp.statements, loaded(whole)), ast.Return(whole)]
+    _name_chains(body)
+    title = unique(identifier(name), {*RESERVED, *_helper_names()} - {"Model"})
     return Program(_module(title, signature, parameters, body, xp), xp.state.arrays, xp.state.names)
+
+
+def _strange(name: str, dtype: np.dtype[Any] | None) -> Unsupported | None:
+    """An input of a type that no tensor has."""
+    if dtype is None or dtype in TORCH_DTYPES or dtype in NARROW:
+        return None
+    return Unsupported(name, "input", f"PyTorch has no tensors of {dtype.name}")
+
+
+CHAIN = "y"
+
+
+def _name_chains(body: Sequence[ast.stmt]) -> None:
+    """Call what only the next line reads ``y``, as a person would: it is not held longer than it is needed."""
+    reads = Counter(
+        n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
+    )
+    for block in _blocks(body):
+        for statement, after in itertools.pairwise(block):
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+            if (
+                not isinstance(target, ast.Name)
+                or not isinstance(after, ast.Assign | ast.Return)
+                or reads[target.id] != 1
+            ):
+                continue
+            for node in ast.walk(after.value) if after.value is not None else ():
+                if isinstance(node, ast.Name) and node.id == target.id:
+                    node.id = target.id = CHAIN
+                    break
+
+
+def _blocks(body: Sequence[ast.stmt]) -> Iterator[Sequence[ast.stmt]]:
+    yield body
+    for statement in body:
+        for field in ("body", "orelse"):
+            inner = getattr(statement, field, None)
+            if isinstance(inner, list) and inner:
+                yield from _blocks(inner)
 
 
 def _module(
     title: str, signature: Signature, parameters: Sequence[str], body: Sequence[ast.stmt], xp: TorchNamespace
 ) -> str:
     """The text of the whole module."""
-    init = "\n".join(xp.state.lines())
-    forward = source(body)
+    init = _double_quoted("\n".join(xp.state.lines()))
+    forward = _double_quoted(source(body))
     helpers = helper_text(xp.helpers)
     functional = "from torch.nn import functional as F\n" if "F." in forward + helpers else ""
     maths = "import math\n" if "math." in helpers else ""
@@ -104,11 +152,17 @@ def _module(
         f"class {title}({xp.state.base}):\n"
         f"    input_specs = {_specs(signature.inputs)}\n"
         f"    output_names = {_names(signature.outputs)}\n",
-        f"    def __init__(self):\n        super().__init__()\n{textwrap.indent(init, ' ' * 8)}".rstrip() + "\n",
+        f"    def __init__(self):\n        super().__init__()\n{textwrap.indent(init, ' ' * 8)}".rstrip()
+        + "\n",
         f"    def forward(self{''.join(f', {word}' for word in parameters)}):\n{textwrap.indent(forward, ' ' * 8)}\n\n",
         _LOAD.format(title=title),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _double_quoted(text: str) -> str:
+    """``self.layer1["0"]`` rather than ``self.layer1['0']``, as code is formatted today."""
+    return re.sub(r"\['(\w+)'\]", r'["\1"]', text, flags=re.ASCII)
 
 
 _LOAD = '''\
@@ -133,12 +187,12 @@ def _sentence(title: str, signature: Signature) -> str:
 
 def _specs(specs: Iterable[TensorSpec]) -> str:
     """What ``forward`` takes, by the names that its inputs had: ``{'x': ('float32', ('batch', 3))}``."""
-    rows = (f"{spec.name!r}: ({spec.dtype.name!r}, {ast.unparse(ast.Constant(spec.dims or ()))})" for spec in specs)
+    rows = (f"{spec.name!r}: ({spec.dtype.name!r}, {spec.dims or ()!r})" for spec in specs)
     return f"{{{', '.join(rows)}}}"
 
 
 def _names(specs: Iterable[TensorSpec]) -> str:
-    return ast.unparse(ast.Constant(tuple(spec.name for spec in specs)))
+    return repr(tuple(spec.name for spec in specs))
 
 
 # ---- helpers --------------------------------------------------------------------------------------
@@ -154,12 +208,24 @@ def helper_text(names: Iterable[str]) -> str:
         if name in functions and name not in found:
             found.add(name)
             wanted += loaded(functions[name])
-    return "\n\n\n".join(ast.get_source_segment(text, functions[name]) or "" for name in functions if name in found)
+    return "\n\n\n".join(
+        ast.get_source_segment(text, functions[name]) or "" for name in functions if name in found
+    )
+
+
+@cache
+def _prelude_text() -> str:
+    return Path(__file__).with_name("prelude.py").read_text(encoding="utf-8")
+
+
+@cache
+def _helper_names() -> tuple[str, ...]:
+    return tuple(re.findall(r"^def (\w+)", _prelude_text(), re.MULTILINE))
 
 
 @cache
 def _prelude() -> tuple[str, dict[str, ast.FunctionDef]]:
-    text = Path(__file__).with_name("prelude.py").read_text(encoding="utf-8")
+    text = _prelude_text()
     return text, {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 

@@ -20,7 +20,9 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.symbol import Symbol
-from netferry.converters.pytorch.namespace import FLOAT32, LAYERS, TorchNamespace, plain
+from netferry.converters.pytorch.dtypes import FLOAT32
+from netferry.converters.pytorch.namespace import LAYERS, TorchNamespace
+from netferry.converters.pytorch.pen import plain
 from netferry.converters.pytorch.state import Weight, parts
 from netferry.converters.signature import Array
 
@@ -29,15 +31,29 @@ Xp = TorchNamespace
 row = LAYERS.row
 
 
-def place(xp: Xp, *weights: Symbol | None) -> list[str]:
-    """Where a layer stands: the path of its weight's name, or the name of its node."""
-    for weight in weights:
-        path = parts(weight.fact.name) if weight is not None else []
-        if len(path) > 1:
+_LAST_WORDS = frozenset(
+    "alpha beta bias embeddings gamma kernel running_mean scale slope W w weight weights".split()
+)
+"""What a weight is called within its layer."""
+
+
+def place(xp: Xp, *weights: Symbol | None) -> list[str] | None:
+    """Where a layer stands: the path of a weight's name, or that of its node.
+
+    None where the weight belongs to a module of another kind (``self_attn.in_proj_weight``), which holds it itself.
+    """
+    paths = [parts(weight.fact.name) for weight in weights if weight is not None]
+    for path in paths:
+        if len(path) > 1 and path[-1] in _LAST_WORDS:
             return path[:-1]
-        if path and path[0].endswith("_weight"):
+        if len(path) == 1 and path[0].endswith("_weight"):
             return [path[0].removesuffix("_weight")]
-    return parts(xp.node.name or "")[-1:] or [xp.node.op_type.lower()]
+    if any(len(path) > 1 and path[-1].endswith(("_weight", "_bias")) for path in paths):
+        return None
+    path = [*dict.fromkeys(parts(xp.node.name or ""))]
+    return (path[:-1] if len(path) > 1 and path[-1].startswith(xp.node.op_type) else path) or [
+        xp.node.op_type.lower()
+    ]
 
 
 def held(x: Symbol, array: Array | None = None) -> Weight:
@@ -57,11 +73,18 @@ def turned(x: Symbol) -> Symbol:
 def fixed(*weights: Symbol | None) -> bool:
     """Whether all of these are constants of one floating type."""
     there = [weight for weight in weights if weight is not None]
-    return all(w.content is not None and w.dtype.kind in "fV" for w in there) and len({w.dtype for w in there}) == 1
+    return (
+        all(w.content is not None and w.dtype.kind in "fV" for w in there)
+        and len({w.dtype for w in there}) == 1
+    )
 
 
-def layer(xp: Xp, kind: str, *args: Any, at: list[str], weights: Mapping[str, Weight], **kwargs: Any) -> ast.expr | None:
+def layer(
+    xp: Xp, kind: str, *args: Any, at: list[str] | None, weights: Mapping[str, Weight], **kwargs: Any
+) -> ast.expr | None:
     """``nn.Conv2d(3, 64, 7, stride=2)`` in the module, and the expression that reads it from there."""
+    if at is None:
+        return None
     dtype = next((weight.array.dtype for weight in weights.values()), FLOAT32)
     call = xp.call_expr(ast.parse(f"nn.{kind}", mode="eval").body, *args, **kwargs,
                         dtype=dtype if dtype != FLOAT32 else None)  # fmt: skip
@@ -95,7 +118,15 @@ def Linear(xp: Xp, x: Symbol, w: Symbol, b: Symbol | None = None) -> Symbol:
     if fixed(w, b) and w.dtype == x.dtype:
         weights = {"weight": held(w, w.content.T)} | ({} if b is None else {"bias": held(b)})
         if b is None or b.fact.dims == (outside,):
-            made = layer(xp, "Linear", inside, outside, bias=False if b is None else None, at=place(xp, w, b), weights=weights)
+            made = layer(
+                xp,
+                "Linear",
+                inside,
+                outside,
+                bias=False if b is None else None,
+                at=place(xp, w, b),
+                weights=weights,
+            )
             if made is not None:
                 return applied(xp, made, x)
     return xp.call("F.linear", x, turned(w), b)
@@ -108,7 +139,13 @@ def Gather(xp: Xp, data: Symbol, indices: Symbol, *, axis: int = 0) -> Any:
     ONNX counts negative indices from the end; ``nn.Embedding`` refuses them when it runs, so none goes wrong.
     """
     rows = data.content
-    if rows is None or rows.ndim != 2 or axis not in (0, -2) or not data.fact.trainable or indices.content is not None:
+    if (
+        rows is None
+        or rows.ndim != 2
+        or axis not in (0, -2)
+        or not data.fact.trainable
+        or indices.content is not None
+    ):
         return composed(xp, "Gather", data, indices, axis=axis)
     at = place(xp, data)
     if not fixed(data) or indices.dtype.kind not in "iu":
@@ -170,7 +207,11 @@ def _batch_norm_of_this_batch(
     old = short(momentum)
     spread = xp.made(xp.call_expr(ast.Attribute(x.expr, "var", ast.Load()), axes, correction=0), x)
     new = round(1 - old, 7)
-    return y, xp.add(mean * old, xp.astype(now, mean.dtype) * new), xp.add(var * old, xp.astype(spread, var.dtype) * new)
+    return (
+        y,
+        xp.add(mean * old, xp.astype(now, mean.dtype) * new),
+        xp.add(var * old, xp.astype(spread, var.dtype) * new),
+    )
 
 
 @row("LayerNormalization")
@@ -199,13 +240,29 @@ def RMSNormalization(
 
 
 def _normalised(
-    xp: Xp, kind: str, function: str, x: Symbol, scale: Symbol, b: Symbol | None, sizes: Any, eps: float, default: Any
+    xp: Xp,
+    kind: str,
+    function: str,
+    x: Symbol,
+    scale: Symbol,
+    b: Symbol | None,
+    sizes: Any,
+    eps: float,
+    default: Any,
 ) -> Symbol:
     shape = sizes[0] if len(sizes) == 1 else tuple(sizes)
     if fixed(scale, b):
         weights = {"weight": held(scale)} | ({} if b is None else {"bias": held(b)})
         bias = False if b is None and kind == "LayerNorm" else None
-        made = layer(xp, kind, shape, eps=None if eps == default else eps, bias=bias, at=place(xp, scale, b), weights=weights)
+        made = layer(
+            xp,
+            kind,
+            shape,
+            eps=None if eps == default else eps,
+            bias=bias,
+            at=place(xp, scale, b),
+            weights=weights,
+        )
         if made is not None:
             return applied(xp, made, x)
     if b is None:
@@ -215,7 +272,14 @@ def _normalised(
 
 @row("GroupNormalization")
 def GroupNormalization(
-    xp: Xp, x: Symbol, scale: Symbol, bias: Symbol, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
+    xp: Xp,
+    x: Symbol,
+    scale: Symbol,
+    bias: Symbol,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
 ) -> Any:
     if not x.dtype == scale.dtype == bias.dtype or stash_type != 1 or x.dtype.itemsize > 4:
         return composed(xp, "GroupNormalization", x, scale, bias, num_groups=num_groups, epsilon=epsilon,
@@ -251,8 +315,14 @@ def InstanceNormalization(xp: Xp, x: Symbol, scale: Symbol, b: Symbol, *, epsilo
 def PRelu(xp: Xp, x: Symbol, slope: Symbol) -> Any:
     """A slope for all, or one for each channel; other shapes are written out."""
     slopes = slope.content
-    per_channel = slopes is not None and x.fact.dims is not None and slopes.size in (1, x.fact.dims[1] if x.ndim > 1 else 1)
-    shaped = slopes is not None and (slopes.size == 1 or slopes.shape[0] == slopes.size and slopes.ndim == x.ndim - 1)
+    per_channel = (
+        slopes is not None
+        and x.fact.dims is not None
+        and slopes.size in (1, x.fact.dims[1] if x.ndim > 1 else 1)
+    )
+    shaped = slopes is not None and (
+        slopes.size == 1 or (slopes.shape[0] == slopes.size and slopes.ndim == x.ndim - 1)
+    )
     if not per_channel or not shaped or not fixed(slope) or x.dtype != slope.dtype:
         return composed(xp, "PRelu", x, slope)
     assert slopes is not None
@@ -262,10 +332,23 @@ def PRelu(xp: Xp, x: Symbol, slope: Symbol) -> Any:
 
 
 @row("Dropout")
-def Dropout(xp: Xp, x: Symbol, ratio: Symbol | None = None, training_mode: Symbol | None = None, *, seed: int | None = None) -> Any:
+def Dropout(
+    xp: Xp,
+    x: Symbol,
+    ratio: Symbol | None = None,
+    training_mode: Symbol | None = None,
+    *,
+    seed: int | None = None,
+) -> Any:
     """Asleep in a trained model: ``train()`` wakes it. With training_mode set it always drops."""
     p = 0.5 if ratio is None else None if ratio.content is None else plain(ratio, FLOAT32)
-    awake = False if training_mode is None else None if training_mode.content is None else bool(plain(training_mode, None))
+    awake = (
+        False
+        if training_mode is None
+        else None
+        if training_mode.content is None
+        else bool(plain(training_mode, None))
+    )
     if p is None or awake is None:
         given = 0.5 if ratio is None else ratio, False if training_mode is None else training_mode
         return xp.unpack(xp.helper("dropout", x, *given, dtype=x.dtype), 2, [x.dtype, np.dtype(bool)])
@@ -302,7 +385,9 @@ def Celu(xp: Xp, x: Symbol, *, alpha: float = 1.0) -> Symbol:
 
 
 @row("Selu")
-def Selu(xp: Xp, x: Symbol, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875) -> Any:
+def Selu(
+    xp: Xp, x: Symbol, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875
+) -> Any:
     usual = (np.float32(alpha), np.float32(gamma)) == (np.float32(1.6732632), np.float32(1.050701))
     return xp.call("F.selu", x) if usual else composed(xp, "Selu", x, alpha=alpha, gamma=gamma)
 
@@ -350,14 +435,26 @@ def Attention(
 ) -> Any:  # fmt: skip
     """One fused kernel where the operator is softmax(q k^T scale + mask) v and nothing more is asked for."""
     causal = bool(attributes.get("is_causal", 0))
-    extras = any(part is not None for part in (past_key, past_value, nonpad_kv_seqlen)) or not _PLAIN >= _set(attributes)
+    extras = (
+        any(part is not None for part in (past_key, past_value, nonpad_kv_seqlen))
+        or not _set(attributes) <= _PLAIN
+    )
     alike = q.dtype == k.dtype == v.dtype and attributes.get("softmax_precision") in (None, 1)
-    if extras or any(map(xp.wanted, (1, 2, 3))) or not alike or (causal and attn_mask is not None) or q.ndim != k.ndim:
-        return composed(xp, "Attention", q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, **attributes)
+    if (
+        extras
+        or any(map(xp.wanted, (1, 2, 3)))
+        or not alike
+        or (causal and attn_mask is not None)
+        or q.ndim != k.ndim
+    ):
+        return composed(
+            xp, "Attention", q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, **attributes
+        )
     if not _mask_fits(attn_mask, k):
         return composed(xp, "Attention", q, k, v, attn_mask, **attributes)
     heads = (attributes.get("q_num_heads"), attributes.get("kv_num_heads"))
-    if q.ndim == 3:
+    flat = q.ndim == 3
+    if flat:
         q, k, v = (_heads(xp, x, count) for x, count in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
     scale = attributes.get("scale")
     same_heads = q.fact.dims is not None and k.fact.dims is not None and q.fact.dims[1] == k.fact.dims[1]
@@ -367,9 +464,7 @@ def Attention(
         "F.scaled_dot_product_attention", q, k, v, attn_mask=attn_mask, is_causal=True if causal else None,
         scale=None if scale is None else short(scale), enable_gqa=None if same_heads else True, dtype=q.dtype,
     )  # fmt: skip
-    if heads[0] is None or xp.node.outputs[0].name is None or attn_mask is heads:
-        return made
-    return made if _rank_of_output(xp) == 4 else _merged(xp, made)
+    return _merged(xp, made) if flat else made
 
 
 _PLAIN = frozenset("is_causal q_num_heads kv_num_heads scale softmax_precision".split())
@@ -380,11 +475,6 @@ def _set(attributes: Mapping[str, Any]) -> set[str]:
     """The attributes that say something: a window of -1 is none, a softcap or an output mode of 0 is none."""
     neutral = {"softcap": 0.0, "qk_matmul_output_mode": 0, "left_window_size": -1, "right_window_size": -1}
     return {name for name, value in attributes.items() if neutral.get(name) != value or name not in neutral}
-
-
-def _rank_of_output(xp: Xp) -> int:
-    dims = xp.plan.fact(xp.node.outputs[0]).dims
-    return 4 if dims is None else len(dims)
 
 
 def _mask_fits(mask: Symbol | None, k: Symbol) -> bool:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.graph.facts import Fact
-from netferry.converters.graph.sizes import Size, known
+from netferry.converters.graph.sizes import known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.graph.walk import Body
+from netferry.converters.pytorch.dtypes import BOOL, INT64
 from netferry.converters.pytorch.layers import Xp, row
-from netferry.converters.pytorch.namespace import BOOL, INT64, plain
+from netferry.converters.pytorch.pen import plain
 
 
 def sequence(xp: Xp, expr: ast.expr) -> Symbol:
@@ -47,7 +48,9 @@ def _is_name(expr: ast.expr, name: str) -> bool:
 
 def named(xp: Xp, names: Sequence[str], results: Sequence[Symbol]) -> list[Symbol]:
     """What is read under names that a block has written."""
-    return [Symbol(xp, Fact(r.fact.dtype), ast.Name(n, ast.Load())) for n, r in zip(names, results, strict=True)]
+    return [
+        Symbol(xp, Fact(r.fact.dtype), ast.Name(n, ast.Load())) for n, r in zip(names, results, strict=True)
+    ]
 
 
 # ---- branches and loops ---------------------------------------------------------------------------
@@ -58,7 +61,8 @@ def If(xp: Xp, cond: Symbol, *, then_branch: Body, else_branch: Body) -> Any:
     if cond.content is not None:
         return (then_branch if cond.content.all() else else_branch)()
     names = [xp.fresh(value.name or "branch") for value in xp.node.outputs]
-    blocks, results = [], ()
+    blocks: list[list[ast.stmt]] = []
+    results: tuple[Symbol, ...] = ()
     for branch in (then_branch, else_branch):
         with xp.block() as statements:
             results = branch()
@@ -116,11 +120,17 @@ def _inputs(
 ) -> list[Symbol]:
     """What a body gets: the turn's number, whether it goes on, and the states; their sizes are read inside."""
     counted = xp.make("torch.tensor", ast.Name(turn, ast.Load()), dtype=INT64, dims=())
-    told = xp.make("torch.tensor", True, dtype=BOOL, dims=()) if going is None else Symbol(xp, Fact(BOOL), ast.Name(going, ast.Load()))
+    told = (
+        xp.make("torch.tensor", True, dtype=BOOL, dims=())
+        if going is None
+        else Symbol(xp, Fact(BOOL), ast.Name(going, ast.Load()))
+    )
     given = [xp.let(counted, body.graph.inputs[0].name or "iteration"), told]
     for value, name, first in zip(body.graph.inputs[2:], states, initial, strict=True):
         fact = xp.plan.fact(value)
-        given.append(Symbol(xp, fact if fact.dtype is not None else Fact(first.fact.dtype), ast.Name(name, ast.Load())))
+        given.append(
+            Symbol(xp, fact if fact.dtype is not None else Fact(first.fact.dtype), ast.Name(name, ast.Load()))
+        )
     for value, symbol in zip(body.graph.inputs, given, strict=True):
         xp.read_sizes(value, symbol)
     return given
@@ -167,7 +177,10 @@ def Scan(
     _empty_lists(xp, lists)
     turns = ast.Call(ast.Name("range", ast.Load()), [xp.size_of(scanned[0], axes[0])], [])
     with xp.block() as statements:
-        given = [Symbol(xp, xp.plan.fact(v), ast.Name(n, ast.Load())) for v, n in zip(values[:count], states, strict=True)]
+        given = [
+            Symbol(xp, xp.plan.fact(v), ast.Name(n, ast.Load()))
+            for v, n in zip(values[:count], states, strict=True)
+        ]
         backward = scan_input_directions or [0] * num_scan_inputs
         for value, x, axis, turned in zip(values[count:], scanned, axes, backward, strict=True):
             given.append(xp.let(_at(xp, x, axis, turn, bool(turned)), value.name or "row"))
@@ -180,7 +193,9 @@ def Scan(
     stacked = []
     for place, (name, one) in enumerate(zip(lists, results[count:], strict=True)):
         if scan_output_directions and scan_output_directions[place]:
-            xp.write(ast.Expr(ast.Call(ast.Attribute(ast.Name(name, ast.Load()), "reverse", ast.Load()), [], [])))
+            xp.write(
+                ast.Expr(ast.Call(ast.Attribute(ast.Name(name, ast.Load()), "reverse", ast.Load()), [], []))
+            )
         stacked.append(_stacked(xp, name, one, scan_output_axes[place] if scan_output_axes else 0))
     return [*named(xp, states, results[:count]), *stacked]
 
@@ -210,7 +225,9 @@ def SequenceConstruct(xp: Xp, *inputs: Symbol) -> Symbol:
 @row("SequenceInsert")
 def SequenceInsert(xp: Xp, items: Symbol, tensor: Symbol, position: Symbol | None = None) -> Symbol:
     place = number(xp, position)
-    before, after = (ast.Starred(xp.index(items, cut).expr, ast.Load()) for cut in (slice(None, place), slice(place, None)))
+    before, after = (
+        ast.Starred(xp.index(items, cut).expr, ast.Load()) for cut in (slice(None, place), slice(place, None))
+    )
     if place is None:
         return sequence(xp, ast.List([ast.Starred(items.expr, ast.Load()), tensor.expr], ast.Load()))
     return sequence(xp, ast.List([before, tensor.expr, after], ast.Load()))
@@ -228,18 +245,24 @@ def SequenceAt(xp: Xp, items: Symbol, position: Symbol) -> Symbol:
 
 @row("SequenceLength")
 def SequenceLength(xp: Xp, items: Symbol) -> Symbol:
-    return xp.make("torch.tensor", ast.Call(ast.Name("len", ast.Load()), [items.expr], []), dtype=INT64, dims=())
+    return xp.make(
+        "torch.tensor", ast.Call(ast.Name("len", ast.Load()), [items.expr], []), dtype=INT64, dims=()
+    )
 
 
 @row("SplitToSequence")
-def SplitToSequence(xp: Xp, x: Symbol, split: Symbol | None = None, *, axis: int = 0, keepdims: int = 1) -> Symbol:
+def SplitToSequence(
+    xp: Xp, x: Symbol, split: Symbol | None = None, *, axis: int = 0, keepdims: int = 1
+) -> Symbol:
     if split is None:
         parts = xp.method(x, "split", 1, axis) if keepdims else xp.method(x, "unbind", axis)
         return sequence(xp, ast.List([ast.Starred(parts.expr, ast.Load())], ast.Load()))
     lengths: Any = number(xp, split) if split.fact.dims == () else xp.method(split, "tolist").expr
     if split.content is not None:
         lengths = split.content.tolist()
-    return sequence(xp, ast.List([ast.Starred(xp.method(x, "split", lengths, axis).expr, ast.Load())], ast.Load()))
+    return sequence(
+        xp, ast.List([ast.Starred(xp.method(x, "split", lengths, axis).expr, ast.Load())], ast.Load())
+    )
 
 
 @row("ConcatFromSequence")
@@ -263,7 +286,11 @@ def SequenceMap(xp: Xp, items: Symbol, *others: Symbol, body: Body) -> Any:
             xp.read_sizes(value, given[-1])
         _append(xp, lists, body(*given))
     length = ast.Call(ast.Name("len", ast.Load()), [items.expr], [])
-    xp.write(ast.For(ast.Name(turn, ast.Store()), ast.Call(ast.Name("range", ast.Load()), [length], []), statements, []))
+    xp.write(
+        ast.For(
+            ast.Name(turn, ast.Store()), ast.Call(ast.Name("range", ast.Load()), [length], []), statements, []
+        )
+    )
     return [sequence(xp, ast.Name(name, ast.Load())) for name in lists]
 
 
@@ -281,6 +308,3 @@ def OptionalHasElement(xp: Xp, x: Symbol | None = None) -> Symbol:
 @row("OptionalGetElement")
 def OptionalGetElement(xp: Xp, x: Symbol) -> Symbol:
     return Symbol(xp, xp.plan.fact(xp.node.outputs[0]), x.expr)
-
-
-_ = Size

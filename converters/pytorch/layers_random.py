@@ -21,25 +21,33 @@ def _stretched(xp: Xp, x: Symbol, by: float, shift: float) -> Any:
 
 
 @row("RandomNormal")
-def RandomNormal(xp: Xp, *, dtype: int = 1, mean: float = 0.0, scale: float = 1.0, seed: Any = None, shape: Any) -> Any:
+def RandomNormal(
+    xp: Xp, *, dtype: int = 1, mean: float = 0.0, scale: float = 1.0, seed: Any = None, shape: Any
+) -> Any:
     made = xp.make("torch.randn", tuple(shape), dtype=_dtype(dtype))
     return _stretched(xp, made, short(scale), short(mean))
 
 
 @row("RandomNormalLike")
-def RandomNormalLike(xp: Xp, x: Symbol, *, dtype: Any = None, mean: float = 0.0, scale: float = 1.0, seed: Any = None) -> Any:
+def RandomNormalLike(
+    xp: Xp, x: Symbol, *, dtype: Any = None, mean: float = 0.0, scale: float = 1.0, seed: Any = None
+) -> Any:
     made = xp.like("torch.randn_like", x, _dtype(dtype, x.dtype))
     return _stretched(xp, made, short(scale), short(mean))
 
 
 @row("RandomUniform")
-def RandomUniform(xp: Xp, *, dtype: int = 1, high: float = 1.0, low: float = 0.0, seed: Any = None, shape: Any) -> Any:
+def RandomUniform(
+    xp: Xp, *, dtype: int = 1, high: float = 1.0, low: float = 0.0, seed: Any = None, shape: Any
+) -> Any:
     made = xp.make("torch.rand", tuple(shape), dtype=_dtype(dtype))
     return _stretched(xp, made, short(high) - short(low), short(low))
 
 
 @row("RandomUniformLike")
-def RandomUniformLike(xp: Xp, x: Symbol, *, dtype: Any = None, high: float = 1.0, low: float = 0.0, seed: Any = None) -> Any:
+def RandomUniformLike(
+    xp: Xp, x: Symbol, *, dtype: Any = None, high: float = 1.0, low: float = 0.0, seed: Any = None
+) -> Any:
     made = xp.like("torch.rand_like", x, _dtype(dtype, x.dtype))
     return _stretched(xp, made, short(high) - short(low), short(low))
 

@@ -7,6 +7,7 @@ Layers that stood in one ``nn.LSTM`` of several layers (their weights are called
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,6 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.pytorch.layers import Xp, fixed, layer, place, row, short
-from netferry.converters.pytorch.namespace import FLOAT32
 from netferry.converters.pytorch.state import Weight, parts
 
 DEFAULTS: Mapping[str, tuple[str, ...]] = {
@@ -94,7 +94,9 @@ def Recurrent(
     )  # fmt: skip
     if call.kind is None:
         return _steps(xp, call)
-    stack: Stack = xp.__dict__.setdefault("stacks", {}).pop(x.expr.id if isinstance(x.expr, ast.Name) else "", Stack())
+    stack: Stack = xp.__dict__.setdefault("stacks", {}).pop(
+        x.expr.id if isinstance(x.expr, ast.Name) else "", Stack()
+    )
     stack.calls.append(call)
     if _goes_on(xp, call):
         return _put_off(xp, stack)
@@ -112,7 +114,12 @@ def _goes_on(xp: Xp, call: Call) -> bool:
     if found is None or call.direction == "reverse" or len(uses) != 1 or call.lengths is not None:
         return False
     ((after, index),) = uses
-    if after.op_type != "Recurrent" or index != 0 or after.graph is not xp.node.graph or sequence.is_graph_output():
+    if (
+        after.op_type != "Recurrent"
+        or index != 0
+        or after.graph is not xp.node.graph
+        or sequence.is_graph_output()
+    ):
         return False
     weight = after.inputs[1]
     same_module = weight is not None and xp.plan.fact(weight).name == f"{found[1]}_l{int(found[2]) + 1}"
@@ -131,16 +138,17 @@ def _attribute(node: ir.Node, name: str) -> Any:
 
 def _comes_after(node: ir.Node, other: ir.Node) -> bool:
     """Whether ``node`` stands behind ``other`` in the graph that holds both."""
-    here: ir.Node | None = other
-    while here is not None:
-        if here is node:
-            return True
-        here = here.next
-    return False
+    return any(
+        here is node for here in itertools.dropwhile(lambda here: here is not other, other.graph or ())
+    )
 
 
 def _has_home(xp: Xp, value: ir.Value) -> bool:
     return any(home.value is value for home in xp.plan.homes.values())
+
+
+def _read(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _put_off(xp: Xp, stack: Stack) -> list[Symbol]:
@@ -155,12 +163,14 @@ def _put_off(xp: Xp, stack: Stack) -> list[Symbol]:
 def _written(xp: Xp, stack: Stack) -> Any:
     """``sequence, (h, c) = self.lstm(x, (h0, c0))`` for all of the layers."""
     first, count, last = stack.calls[0], len(stack.calls), stack.calls[-1]
-    weights = {key: weight for place, call in enumerate(stack.calls) for key, weight in _weights(call, place)}
+    weights = {
+        key: weight for number, call in enumerate(stack.calls) for key, weight in _weights(call, number)
+    }
     inside, hidden = first.w.size(2), first.r.size(2)
     made = layer(
         xp, first.cell, inside, hidden, num_layers=count if count > 1 else None, nonlinearity="relu" if first.relu else None,
         bias=False if first.b is None else None, bidirectional=True if first.directions == 2 else None,
-        at=place(xp, first.w), weights=weights,
+        at=_module_path(xp, first.w), weights=weights,
     )  # fmt: skip
     if made is None:
         if count == 1:
@@ -170,8 +180,10 @@ def _written(xp: Xp, stack: Stack) -> Any:
     states = _initial(xp, stack)
     if first.lengths is not None:
         return _packed(xp, made, first, states)
-    names = [xp.fresh(value.name or "state") for value in xp.node.outputs]
-    names += [xp.fresh("state") for _ in range(len(first.states) + 1 - len(names))]
+    names = [
+        xp.fresh(value.name or "state") if _read(value) or stack.outputs else "_" for value in xp.node.outputs
+    ]
+    names += ["_" for _ in range(len(first.states) + 1 - len(names))]
     _assign(xp, names, xp.call_expr(made, x, *([states] if states is not None else [])))
     sequence: Any = xp.made(ast.Name(names[0], ast.Load()), first.x)
     finals = [xp.made(ast.Name(name, ast.Load()), first.x) for name in names[1:]]
@@ -187,8 +199,16 @@ def _written(xp: Xp, stack: Stack) -> Any:
     return sequence, *finals
 
 
+def _module_path(xp: Xp, w: Symbol) -> list[str] | None:
+    """``encoder.lstm.weight_ih_l0`` belongs to a module ``encoder.lstm``."""
+    path = parts(w.fact.name)
+    return path[:-1] if len(path) > 1 and path[-1].startswith("weight_ih") else place(xp, w)
+
+
 def _assign(xp: Xp, names: Sequence[str], call: ast.expr) -> None:
     """``sequence, (h, c) = ...`` of an LSTM, ``sequence, h = ...`` of the others."""
+    if set(names[1:]) == {"_"}:
+        names = names[:2]
     first, *rest = (ast.Name(name, ast.Store()) for name in names)
     states = rest[0] if len(rest) == 1 else ast.Tuple(list(rest), ast.Store())
     (call,) = xp._shared([call])
@@ -200,8 +220,10 @@ def _initial(xp: Xp, stack: Stack) -> Any:
     if all(state is None for call in stack.calls for state in call.states):
         return None
     joined = []
-    for place in range(len(stack.calls[0].states)):
-        of_layers = [call.states[place] if call.states[place] is not None else _zeros(xp, call) for call in stack.calls]
+    for kind in range(len(stack.calls[0].states)):
+        of_layers = [
+            call.states[kind] if call.states[kind] is not None else _zeros(xp, call) for call in stack.calls
+        ]
         joined.append(xp.concat([state for state in of_layers if state is not None], 0))
     return tuple(joined) if len(joined) > 1 else joined[0]
 
@@ -213,7 +235,14 @@ def _zeros(xp: Xp, call: Call) -> Symbol:
 
 def _packed(xp: Xp, made: ast.expr, call: Call, states: Any) -> Any:
     """Rows of their own lengths: a packed sequence, with zeros behind each row's end."""
-    result = xp.helper("run_packed", made, call.x, call.lengths, states, reverse=True if call.direction == "reverse" else None)
+    result = xp.helper(
+        "run_packed",
+        made,
+        call.x,
+        call.lengths,
+        states,
+        reverse=True if call.direction == "reverse" else None,
+    )
     return xp.unpack(result, len(call.states) + 1, [call.x.dtype] * (len(call.states) + 1))
 
 
@@ -223,7 +252,10 @@ def _weights(call: Call, number: int) -> Iterator[tuple[str, Weight]]:
     for direction, suffix in enumerate(("", "_reverse")[: call.directions]):
         for kind, packed in (("weight_ih", call.w), ("weight_hh", call.r)):
             assert packed.content is not None
-            yield f"{kind}_l{number}{suffix}", Weight(reorder(packed.content[direction], have, want), packed.fact.name)
+            yield (
+                f"{kind}_l{number}{suffix}",
+                Weight(reorder(packed.content[direction], have, want), packed.fact.name),
+            )
         if call.b is None or call.b.content is None:
             continue
         whole = call.b.content[direction]
@@ -266,7 +298,17 @@ def _steps(xp: Xp, call: Call) -> Any:
         options |= {"peepholes": call.peepholes, "input_forget": True if call.input_forget else None}
     if call.cell == "GRU":
         options |= {"before_reset": True if call.before_reset else None}
-    made = xp.helper(f"{call.cell.lower()}_steps", call.x, call.w, call.r, call.b, call.lengths, *call.states, functions, **options)
+    made = xp.helper(
+        f"{call.cell.lower()}_steps",
+        call.x,
+        call.w,
+        call.r,
+        call.b,
+        call.lengths,
+        *call.states,
+        functions,
+        **options,
+    )
     return xp.unpack(made, len(call.states) + 1, [call.x.dtype] * (len(call.states) + 1))
 
 
@@ -279,12 +321,14 @@ def _functions(call: Call) -> ast.expr:
     texts = []
     for name in call.activations:
         if name not in _ACTIVATIONS:
-            raise CannotCarry(f"the activation {name!r} is not known", f"Use one of {', '.join(_ACTIVATIONS)}")
+            raise CannotCarry(
+                f"the activation {name!r} is not known", f"Use one of {', '.join(_ACTIVATIONS)}"
+            )
         text, defaults = _ACTIVATIONS[name]
-        given = (source.pop(0) if source else default for source, default in zip((alpha, beta), defaults, strict=False))
+        given = (
+            source.pop(0) if source else default
+            for source, default in zip((alpha, beta), defaults, strict=False)
+        )
         texts.append(text.format(*(short(number) for number in given)) if defaults else text)
     rows = (", ".join(texts[i : i + each]) for i in range(0, len(texts), each))
     return ast.parse(f"({', '.join(f'({line},)' for line in rows)},)", mode="eval").body
-
-
-_ = (FLOAT32, parts)

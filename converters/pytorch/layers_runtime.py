@@ -12,9 +12,10 @@ from typing import Any
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.symbol import Symbol
+from netferry.converters.pytorch.dtypes import FLOAT64, INT64
 from netferry.converters.pytorch.layers import Xp, composed, row
 from netferry.converters.pytorch.layers_spatial import interpolated
-from netferry.converters.pytorch.namespace import FLOAT64, INT64, is_number, plain
+from netferry.converters.pytorch.pen import is_number, plain
 
 Sizes = tuple[Any, ...]
 
@@ -37,9 +38,13 @@ _FRACTIONAL = ("ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean")
 def _reduction(operator: str) -> Callable[..., Any]:
     before, word, after = REDUCTIONS[operator]
 
-    def reduce(xp: Xp, x: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Any:
+    def reduce(
+        xp: Xp, x: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+    ) -> Any:
         if axes is None or known(axes):
-            return composed(xp, operator, x, axes, keepdims=keepdims, noop_with_empty_axes=noop_with_empty_axes)
+            return composed(
+                xp, operator, x, axes, keepdims=keepdims, noop_with_empty_axes=noop_with_empty_axes
+            )
         y = xp.ordered(x) if word in ("amax", "amin") else xp.widened(x)
         if operator in _FRACTIONAL and x.dtype.kind in "iu":
             y = xp.astype(x, FLOAT64)
@@ -91,7 +96,9 @@ def Unsqueeze(xp: Xp, data: Symbol, axes: Sizes) -> Any:
 
 
 @row("Slice")
-def Slice(xp: Xp, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None) -> Any:
+def Slice(
+    xp: Xp, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None
+) -> Any:
     if known(axes or ()) and known(steps or ()):
         return composed(xp, "Slice", data, starts, ends, axes, steps)
     where = tuple(range(len(starts))) if axes is None else tuple(axes)
@@ -100,7 +107,15 @@ def Slice(xp: Xp, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None =
 
 
 @row("Pad")
-def Pad(xp: Xp, data: Symbol, pads: Sizes, value: Symbol | None = None, axes: Sizes | None = None, *, mode: str = "constant") -> Any:
+def Pad(
+    xp: Xp,
+    data: Symbol,
+    pads: Sizes,
+    value: Symbol | None = None,
+    axes: Sizes | None = None,
+    *,
+    mode: str = "constant",
+) -> Any:
     if known(axes or ()):
         return composed(xp, "Pad", data, pads, value, axes, mode=mode)
     number: Any = 0 if value is None else plain(value, data.dtype) if is_number(value, data) else value
@@ -115,7 +130,15 @@ def AffineGrid(xp: Xp, theta: Symbol, size: Sizes, *, align_corners: int = 0) ->
 
 
 @row("DFT")
-def DFT(xp: Xp, x: Symbol, dft_length: Sizes | None = None, axis: Sizes | None = None, *, inverse: int = 0, onesided: int = 0) -> Any:
+def DFT(
+    xp: Xp,
+    x: Symbol,
+    dft_length: Sizes | None = None,
+    axis: Sizes | None = None,
+    *,
+    inverse: int = 0,
+    onesided: int = 0,
+) -> Any:
     if axis is None or known(axis):
         return composed(xp, "DFT", x, dft_length, axis, inverse=inverse, onesided=onesided)
     return xp.dft(x, axis[0], None if dft_length is None else dft_length[0], bool(inverse), bool(onesided))  # type: ignore[arg-type]
@@ -143,7 +166,14 @@ def Resize(
         return _resized(xp, x, roi, scales, sizes, attributes)
 
 
-def _resized(xp: Xp, x: Symbol, roi: Symbol | None, scales: Symbol | None, sizes: Sizes | None, attributes: dict[str, Any]) -> Any:
+def _resized(
+    xp: Xp,
+    x: Symbol,
+    roi: Symbol | None,
+    scales: Symbol | None,
+    sizes: Sizes | None,
+    attributes: dict[str, Any],
+) -> Any:
     """Every axis in turn, by ``prelude.resize``."""
     allowed = {
         "mode": ("nearest", "linear", "cubic"),
@@ -157,7 +187,7 @@ def _resized(xp: Xp, x: Symbol, roi: Symbol | None, scales: Symbol | None, sizes
             raise CannotCarry(f"{name} is {attributes[name]!r}, expected one of {', '.join(values)}")
     if x.dtype.kind not in "f":
         raise CannotCarry("it resizes integers to a size that is known only when the model runs")
-    options = {name: value for name, value in attributes.items() if value != _DEFAULTS.get(name, None)}
+    options = {name: value for name, value in attributes.items() if value != _DEFAULTS.get(name)}
     if "antialias" in options or "exclude_outside" in options:
         options |= {name: True for name in ("antialias", "exclude_outside") if name in options}
     if "axes" in options:

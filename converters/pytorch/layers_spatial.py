@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.sizes import Size, ceil_div, known, largest
+from netferry.converters.graph.sizes import Size, ceil_div, largest, smallest
 from netferry.converters.graph.symbol import Symbol
+from netferry.converters.pytorch.dtypes import INT64
 from netferry.converters.pytorch.layers import Xp, applied, composed, fixed, held, layer, place, row, short
-from netferry.converters.pytorch.namespace import INT64
 
 Pairs = list[tuple[Any, Any]]
 AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
@@ -35,7 +35,12 @@ def unless(value: Any, default: Any) -> Any:
 
 
 def padding(
-    x: Symbol, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], auto_pad: str, pads: Any
+    x: Symbol,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    auto_pad: str,
+    pads: Any,
 ) -> Pairs:
     """(before, after) of each spatial axis."""
     rank = len(kernel)
@@ -118,7 +123,9 @@ def ConvTranspose(
     more = list(output_padding or [0] * rank)
     if any(extra >= max(s, d) for extra, s, d in zip(more, strides, dilations, strict=True)):
         raise CannotCarry("PyTorch wants output_padding to be smaller than stride or dilation")
-    pairs = _transposed_padding(x, kernel, strides, dilations, more, auto_pad, pads, output_shape, b is not None)
+    pairs = _transposed_padding(
+        x, kernel, strides, dilations, more, auto_pad, pads, output_shape, b is not None
+    )
     cut = None if even(pairs) else pairs
     pairs = pairs if cut is None else [(0, 0)] * rank
     options = {
@@ -179,7 +186,9 @@ def DeformConv(
 # ---- pools ----------------------------------------------------------------------------------------
 
 
-def _pool(x: Symbol, kernel: Any, strides: Any, dilations: Any, auto_pad: str, pads: Any, ceil_mode: int) -> Pairs:
+def _pool(
+    x: Symbol, kernel: Any, strides: Any, dilations: Any, auto_pad: str, pads: Any, ceil_mode: int
+) -> Pairs:
     """The padding of a pool; with ``ceil_mode`` as much behind as the last window needs.
 
     ONNX drops a last window that would begin in the padding behind.
@@ -192,8 +201,6 @@ def _pool(x: Symbol, kernel: Any, strides: Any, dilations: Any, auto_pad: str, p
         span, stride, size = (kernel[axis] - 1) * dilations[axis] + 1, strides[axis], x.shape[2 + axis]
         last = ceil_div(size + before + after - span, stride)
         inside = (size + before - 1) // stride
-        from netferry.converters.graph.sizes import smallest
-
         both = isinstance(last, Size) or isinstance(inside, Size)
         count = smallest(last, inside) if both else min(last, inside)
         result.append((before, count * stride + span - size - before))
@@ -230,7 +237,15 @@ def MaxPool(
     starts = [0] * rank if inside else [before for before, _ in pairs]
     behind = [0] * rank if inside else [before + after for before, after in pairs]
     wide = tuple(n + extra for n, extra in zip(size, behind, strict=True))
-    found = xp.helper("places_in_tensor", places, source, wide, tuple(starts), column_major=True if storage_order else None, dtype=INT64)
+    found = xp.helper(
+        "places_in_tensor",
+        places,
+        source,
+        wide,
+        tuple(starts),
+        column_major=True if storage_order else None,
+        dtype=INT64,
+    )
     return xp.astype(y, dtype), found
 
 
@@ -261,7 +276,15 @@ def AveragePool(
     whole = _pool(x, kernel_shape, strides, dilations, auto_pad, pads, ceil_mode)
     counted = pairs if count_include_pad else [(0, 0)] * rank
     beyond = [(b - c, a - d) for (b, a), (c, d) in zip(whole, counted, strict=True)]
-    return xp.helper("window_means", x, tuple(kernel_shape), tuple(strides), tuple(dilations), _ends(counted), _ends(beyond))
+    return xp.helper(
+        "window_means",
+        x,
+        tuple(kernel_shape),
+        tuple(strides),
+        tuple(dilations),
+        _ends(counted),
+        _ends(beyond),
+    )
 
 
 def _ends(pairs: Pairs) -> list[Any]:
@@ -284,17 +307,32 @@ def LpPool(
 
 @row("GlobalAveragePool")
 def GlobalAveragePool(xp: Xp, x: Symbol) -> Any:
-    return xp.mean(x, tuple(range(2, x.ndim)), True) if x.ndim > 5 else xp.call(f"F.adaptive_avg_pool{_space(x)}d", x, 1)
+    return (
+        xp.mean(x, tuple(range(2, x.ndim)), True)
+        if x.ndim > 5
+        else xp.call(f"F.adaptive_avg_pool{_space(x)}d", x, 1)
+    )
 
 
 @row("GlobalMaxPool")
 def GlobalMaxPool(xp: Xp, x: Symbol) -> Any:
-    return xp.max(x, tuple(range(2, x.ndim)), True) if x.ndim > 5 else xp.call(f"F.adaptive_max_pool{_space(x)}d", x, 1)
+    return (
+        xp.max(x, tuple(range(2, x.ndim)), True)
+        if x.ndim > 5
+        else xp.call(f"F.adaptive_max_pool{_space(x)}d", x, 1)
+    )
 
 
 @row("MaxUnpool")
 def MaxUnpool(
-    xp: Xp, x: Symbol, indices: Symbol, output_shape: Any = None, *, kernel_shape: Any, pads: Any = None, strides: Any = None
+    xp: Xp,
+    x: Symbol,
+    indices: Symbol,
+    output_shape: Any = None,
+    *,
+    kernel_shape: Any,
+    pads: Any = None,
+    strides: Any = None,
 ) -> Any:
     """Values go where they were: indices count through the whole tensor as it would be without ``output_shape``."""
     rank = _space(x)
@@ -317,7 +355,14 @@ def LRN(xp: Xp, x: Symbol, *, alpha: float = 1e-4, beta: float = 0.75, bias: flo
 
 @row("Col2Im")
 def Col2Im(
-    xp: Xp, x: Symbol, image_shape: Any, block_shape: Any, *, dilations: Any = None, pads: Any = None, strides: Any = None
+    xp: Xp,
+    x: Symbol,
+    image_shape: Any,
+    block_shape: Any,
+    *,
+    dilations: Any = None,
+    pads: Any = None,
+    strides: Any = None,
 ) -> Any:
     rank = len(image_shape)
     dilations, strides, pads = dilations or [1] * rank, strides or [1] * rank, pads or [0] * 2 * rank
@@ -325,13 +370,17 @@ def Col2Im(
     if rank == 2 and even(pairs):
         return xp.call("F.fold", x, tuple(image_shape), tuple(block_shape), dilation=unless(one(dilations), 1),
                        padding=unless(one([before for before, _ in pairs]), 0), stride=unless(one(strides), 1))  # fmt: skip
-    return xp.helper("col2im", x, tuple(image_shape), tuple(block_shape), tuple(dilations), tuple(pairs), tuple(strides))
+    return xp.helper(
+        "col2im", x, tuple(image_shape), tuple(block_shape), tuple(dilations), tuple(pairs), tuple(strides)
+    )
 
 
 # ---- sampling -------------------------------------------------------------------------------------
 
 
-def interpolated(xp: Xp, x: Symbol, scales: Symbol | None, sizes: Any, attributes: dict[str, Any]) -> Symbol | None:
+def interpolated(
+    xp: Xp, x: Symbol, scales: Symbol | None, sizes: Any, attributes: dict[str, Any]
+) -> Symbol | None:
     """Resize as ``F.interpolate``; None where that is not the same."""
     mode = _interpolation(x, scales, sizes, attributes)
     if mode is None:
@@ -341,12 +390,22 @@ def interpolated(xp: Xp, x: Symbol, scales: Symbol | None, sizes: Any, attribute
                    mode=mode[0] if mode[0] != "nearest" else None, align_corners=mode[1])  # fmt: skip
 
 
-_NAMES = {("linear", 3): "linear", ("linear", 4): "bilinear", ("linear", 5): "trilinear", ("cubic", 4): "bicubic"}
+_NAMES = {
+    ("linear", 3): "linear",
+    ("linear", 4): "bilinear",
+    ("linear", 5): "trilinear",
+    ("cubic", 4): "bicubic",
+}
 
 
-def _interpolation(x: Symbol, scales: Symbol | None, sizes: Any, attributes: dict[str, Any]) -> tuple[str, Any] | None:
+def _interpolation(
+    x: Symbol, scales: Symbol | None, sizes: Any, attributes: dict[str, Any]
+) -> tuple[str, Any] | None:
     """The mode of ``F.interpolate`` and its ``align_corners``, or None where it is not the same."""
-    kind, where = attributes.get("mode", "nearest"), attributes.get("coordinate_transformation_mode", "half_pixel")
+    kind, where = (
+        attributes.get("mode", "nearest"),
+        attributes.get("coordinate_transformation_mode", "half_pixel"),
+    )
     odd = ("antialias", "axes", "exclude_outside", "keep_aspect_ratio_policy")
     usual = all(attributes.get(key) in (0, None, "stretch") for key in odd) and x.fact.dims is not None
     if not usual or not 3 <= x.ndim <= 5 or x.dtype.kind not in "f":
@@ -369,13 +428,20 @@ def _interpolation(x: Symbol, scales: Symbol | None, sizes: Any, attributes: dic
 
 def _keeps_batch_and_channels(x: Symbol, scales: Symbol | None, sizes: Any) -> bool:
     if scales is not None and scales.content is not None:
-        return bool((scales.content[:2] == 1).all())
+        exact = scales.content * 64 == np.floor(scales.content * 64)  # so that sizes come out alike
+        return bool((scales.content[:2] == 1).all() and exact.all())
     return sizes is not None and tuple(sizes[:2]) == tuple(x.shape[:2]) and all(s is not None for s in sizes)
 
 
 @row("GridSample")
 def GridSample(
-    xp: Xp, x: Symbol, grid: Symbol, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
+    xp: Xp,
+    x: Symbol,
+    grid: Symbol,
+    *,
+    align_corners: int = 0,
+    mode: str = "linear",
+    padding_mode: str = "zeros",
 ) -> Any:
     known_modes = {"linear": "bilinear", "nearest": "nearest", "cubic": "bicubic"}
     if mode not in known_modes or padding_mode not in ("zeros", "border", "reflection"):
@@ -391,7 +457,10 @@ def RoiAlign(
     xp: Xp, x: Symbol, rois: Symbol, batch_indices: Symbol, *, coordinate_transformation_mode: str = "half_pixel",
     mode: str = "avg", output_height: int = 1, output_width: int = 1, sampling_ratio: int = 0, spatial_scale: float = 1.0,
 ) -> Any:  # fmt: skip
-    if mode not in ("avg", "max") or coordinate_transformation_mode not in ("half_pixel", "output_half_pixel"):
+    if mode not in ("avg", "max") or coordinate_transformation_mode not in (
+        "half_pixel",
+        "output_half_pixel",
+    ):
         raise CannotCarry(f"mode {mode!r} with {coordinate_transformation_mode!r} is not known")
     return xp.helper("roi_align", x, rois, batch_indices, (output_height, output_width), sampling_ratio, short(spatial_scale),
                      half_pixel=coordinate_transformation_mode == "half_pixel", mode=mode)  # fmt: skip

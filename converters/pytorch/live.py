@@ -13,7 +13,16 @@ import torch
 from torch import nn
 
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError
-from netferry.converters.signature import BATCH, BATCH_SHOWN, SIZE_SHOWN, Array, Dim, Example, Signature, TensorSpec
+from netferry.converters.signature import (
+    BATCH,
+    BATCH_SHOWN,
+    SIZE_SHOWN,
+    Array,
+    Dim,
+    Example,
+    Signature,
+    TensorSpec,
+)
 
 DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
@@ -104,10 +113,10 @@ def outputs_of(module: nn.Module, result: Any) -> dict[str, torch.Tensor]:
     """The tensors in what a forward returned; a model that has arrived knows the names that they had."""
     names = getattr(module, "output_names", None)
     tensors = result if isinstance(result, tuple) else (result,)
-    told = isinstance(names, tuple) and len(names) == len(tensors) == len(set(names))
-    if told and all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-        return dict(zip(names, tensors, strict=True))
-    return named_outputs(result)
+    named = isinstance(names, tuple) and len(names) == len(tensors) == len(set(names))
+    if not named or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+        return named_outputs(result)
+    return dict(zip(names, tensors, strict=True))  # type: ignore[arg-type]
 
 
 def named_outputs(result: Any) -> dict[str, torch.Tensor]:
@@ -150,7 +159,7 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
     if isinstance(model, torch.export.ExportedProgram) and model.example_inputs is not None:
         return _program_examples(model)
     if isinstance(getattr(model, "input_specs", None), Mapping):
-        return _arrived_examples(model.input_specs)
+        return _arrived_examples(model)
     names = parameter_names(module_of(model))
     shown = ", ".join(f'"{name}": array' for name in names) or '"x": array'
     raise UsageError(
@@ -258,17 +267,32 @@ def _grown(example: Example) -> Array:
     return array
 
 
-def _arrived_examples(specs: Mapping[str, tuple[str, tuple[Dim, ...]]]) -> tuple[Example, ...]:
-    """Example inputs for a model that has arrived, which says what it takes: ``{"x": ("float32", ("batch", 3))}``."""
+_SIZES = (SIZE_SHOWN, 8, 3, 1)
+"""Sizes that are tried on the free axes of a model that has arrived: it may know an upper bound."""
+
+
+def _arrived_examples(model: Any) -> tuple[Example, ...]:
+    """Inputs that a model which has arrived runs on; it says what it takes: ``{"x": ("float32", ("batch", 3))}``."""
+
+    def of(size: int) -> tuple[Example, ...]:
+        specs = model.input_specs.items()
+        return tuple(_arrived_example(name, dtype, dims, size) for name, (dtype, dims) in specs)
+
+    for size in _SIZES:
+        try:
+            run(model, [example.array for example in of(size)])
+        except RefusedError:
+            continue
+        return of(size)
+    return of(SIZE_SHOWN)
+
+
+def _arrived_example(name: str, dtype: str, dims: Sequence[Dim], size: int) -> Example:
     rng = np.random.default_rng(0)
-    found = []
-    for name, (dtype, dims) in specs.items():
-        shape = [d if isinstance(d, int) else BATCH_SHOWN if d == BATCH else SIZE_SHOWN for d in dims]
-        whole = np.dtype(dtype).kind in "biu"
-        array = rng.integers(0, 2, shape) if whole else rng.standard_normal(shape)
-        free = {axis: d or f"{name}_{axis}" for axis, d in enumerate(dims) if not isinstance(d, int)}
-        found.append(Example(name, np.asarray(array).astype(dtype), free, asked=bool(free)))
-    return tuple(found)
+    shape = [d if isinstance(d, int) else BATCH_SHOWN if d == BATCH else size for d in dims]
+    array: Any = rng.integers(0, 2, shape) if np.dtype(dtype).kind in "biu" else rng.standard_normal(shape)
+    free = {axis: d or f"{name}_{axis}" for axis, d in enumerate(dims) if not isinstance(d, int)}
+    return Example(name, np.asarray(array).astype(dtype), free, asked=bool(free))
 
 
 def _program_examples(program: torch.export.ExportedProgram) -> tuple[Example, ...]:

@@ -1,71 +1,36 @@
 """The words of ``graph/namespace.py`` in PyTorch's own: each writes a piece of Python, torch is not imported.
 
-PyTorch counts badly in uint16, uint32 and uint64: such values are cast to a signed type that holds the
-same numbers (or, for 64 bits, the same bits) and back. Where a word has no counterpart, the program
-brings a function of ``prelude.py`` along.
+Where a word has no counterpart, the program brings a function of ``prelude.py`` along.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from itertools import zip_longest
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.facts import Fact, Plan
 from netferry.converters.graph.namespace import ELEMENTWISE
-from netferry.converters.graph.recorder import Recorder, dotted
 from netferry.converters.graph.sizes import Size, known, product
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.graph.table import Table
-from netferry.converters.pytorch.state import State, parts
+from netferry.converters.pytorch.dtypes import (
+    BOOL,
+    FLOAT32,
+    FLOAT64,
+    INT32,
+    INT64,
+    MOVED_AS_BITS,
+    UINT64,
+    WIDER,
+)
+from netferry.converters.pytorch.pen import Pen, broadcast, dtype_of, expr_of, is_number, is_size, plain
 
 Row = Callable[..., Any]
 LAYERS: Table[str, Row] = Table("ONNX to PyTorch")
 """The target's own rows; ``layers.py`` and its neighbours fill it."""
-
-RESERVED = ("F", "Model", "Path", "annotations", "float", "len", "load", "max", "math", "min", "nn", "range", "self",
-            "torch", "tuple", "zip")  # fmt: skip
-
-MISSING = "missing_value"
-
-BOOL, INT8, INT32, INT64 = (np.dtype(kind) for kind in (np.bool_, np.int8, np.int32, np.int64))
-FLOAT32, FLOAT64, UINT64 = (np.dtype(kind) for kind in (np.float32, np.float64, np.uint64))
-
-TORCH_DTYPES: Mapping[np.dtype[Any], str] = {
-    np.dtype(kind): f"torch.{np.dtype(kind).name}"
-    for kind in (
-        *(np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
-        *(np.float16, np.float32, np.float64, ml_dtypes.bfloat16, np.complex64, np.complex128),
-        *(ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e5m2fnuz),
-        *(ml_dtypes.float8_e8m0fnu,),
-    )
-}
-NARROW: Mapping[np.dtype[Any], np.dtype[Any]] = {
-    np.dtype(narrow): np.dtype(held)
-    for narrow, held in ((ml_dtypes.int4, np.int8), (ml_dtypes.uint4, np.uint8), (ml_dtypes.int2, np.int8), (ml_dtypes.uint2, np.uint8))
-}
-"""Types that PyTorch has not, and the type that holds their numbers: such values can be read, not made."""
-_WIDER: Mapping[np.dtype[Any], np.dtype[Any]] = {
-    np.dtype(np.uint16): INT32,
-    np.dtype(np.uint32): INT64,
-    UINT64: INT64,
-}
-"""The type in which PyTorch computes for one in which it cannot."""
-_BITS: Mapping[int, np.dtype[Any]] = {1: INT8, 2: np.dtype(np.int16), 4: INT32, 8: INT64}
-_MOVED_AS_BITS = frozenset(
-    name for name in TORCH_DTYPES if name in _WIDER or name.name.startswith("float8")
-)
-"""Types that PyTorch does not gather or scatter, but stores."""
-
-_SIGN_BIT = -(2**63)
-
-_FUNCTIONS: Mapping[str, str] = {"isinf": "torch.isinf", "isnan": "torch.isnan"}
 _SIGNED_WORDS: Mapping[str, str] = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "pow": "**", "matmul": "@",
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "left_shift": "<<",
@@ -76,123 +41,10 @@ _COMPARISONS: Mapping[str, str] = {"less": "<", "less_equal": "<=", "greater": "
 _REDUCES: Mapping[str, str] = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
-class TorchNamespace(Recorder):
-    """Writes the body of ``forward``; what it needs of layers, weights and helpers is collected beside it."""
+class TorchNamespace(Pen):
+    """Every word of the array namespace."""
 
-    framework = "pytorch"
-    title = "PyTorch"
     rows = LAYERS
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan, reserved=RESERVED)
-        self.state = State()
-        self.helpers: dict[str, None] = {}
-        self.device: ast.expr | None = None
-
-    # ---- what the pen asks -----------------------------------------------------------------------
-
-    def dtype_expr(self, dtype: np.dtype[Any]) -> ast.expr:
-        if dtype not in TORCH_DTYPES:
-            raise CannotCarry(f"PyTorch has no dtype {dtype.name}", "Use a wider type in the source model")
-        return dotted(TORCH_DTYPES[dtype])
-
-    def size_of(self, x: Symbol, axis: int) -> ast.expr:
-        return ast.Subscript(ast.Attribute(x.expr, "shape", ast.Load()), ast.Constant(axis), ast.Load())
-
-    def element_of(self, x: Symbol, index: int) -> ast.expr:
-        element = x if x.fact.dims == () else self.index(x, index)
-        return self.method(element, "item").expr
-
-    def materialize(self, fact: Fact) -> ast.expr:
-        """A constant as a tensor: a weight or a buffer of the module, or one made on the spot."""
-        if fact.constant is None:
-            return self._made_on_the_spot(fact)
-        if fact.constant.ndim == 0 and not fact.trainable and fact.constant.dtype in TORCH_DTYPES:
-            return self.make("torch.tensor", plain(fact.constant, None), dtype=fact.constant.dtype).expr
-        if fact.dtype in NARROW:
-            fact = replace(fact, content=fact.constant.astype(NARROW[fact.dtype]))
-        elif fact.dtype is not None:
-            self.dtype_expr(fact.dtype)
-        return self.state.tensor(fact, wish=(parts(self.node.name or "") or [self.node.op_type])[-1] + "_constant")
-
-    def _made_on_the_spot(self, fact: Fact) -> ast.expr:
-        if fact.content is not None:
-            return self.make("torch.tensor", fact.content.tolist(), dtype=fact.dtype).expr
-        if fact.fill is None or fact.dims is None:
-            return ast.Name(MISSING, ast.Load())  # made by a node that cannot be carried: the walk will tell
-        return self.full(fact.dims, fact.fill, fact.dtype).expr
-
-    def make(self, function: str, *args: Any, dtype: Any, dims: Any = None) -> Symbol:
-        """A call that makes a tensor of a dtype, where the model's inputs are."""
-        made = self.call_expr(dotted(function), *args, dtype=dtype, device=self.device)
-        return self.made(made, dtype=np.dtype(dtype), dims=dims)
-
-    def like(self, function: str, x: Symbol, dtype: Any) -> Symbol:
-        """``torch.ones_like(x)`` and its kind; the dtype is written where it is another one."""
-        kind = np.dtype(dtype)
-        made = self.call_expr(dotted(function), x, dtype=kind if kind != x.dtype else None)
-        return self.made(made, dtype=kind, dims=x.fact.dims)
-
-    def helper(self, name: str, *args: Any, dtype: Any = None, dims: Any = None, **kwargs: Any) -> Symbol:
-        """A call of a function of ``prelude.py``, which the program then brings along."""
-        self.helpers[name] = None
-        self.taken.add(name)
-        return self.call(name, *args, dtype=dtype, dims=dims, **kwargs)
-
-    # ---- operands ----------------------------------------------------------------------------------
-
-    def pair(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Two operands: a constant of one number is written as a number where the other side is a tensor."""
-        dtype = next(side.dtype for side in (x, y) if isinstance(side, Symbol))
-        if is_number(y, x):
-            return self.tensor(x, dtype), plain(y, dtype)
-        if is_number(x, y):
-            return plain(x, dtype), self.tensor(y, dtype)
-        return self.tensor(x, dtype), self.tensor(y, dtype)
-
-    def tensor(self, x: Any, dtype: Any) -> Symbol:
-        """``x`` as a tensor, also where it is a number."""
-        return x if isinstance(x, Symbol) else self.asarray(x, dtype)
-
-    def widened(self, x: Any) -> Any:
-        """``x`` in a type in which PyTorch computes."""
-        wide = _WIDER.get(x.dtype) if isinstance(x, Symbol) else None
-        return x if wide is None else self.astype(x, wide)
-
-    def ordered(self, x: Any) -> Any:
-        """``x`` in a type in which PyTorch compares; 64 unsigned bits keep their order when the top one turns."""
-        if not isinstance(x, Symbol) or x.dtype != UINT64:
-            return self.widened(x)
-        return self.binary("^", self.astype(x, INT64), _SIGN_BIT)
-
-    def unordered(self, x: Symbol, dtype: np.dtype[Any]) -> Symbol:
-        """What ``ordered`` turned, turned back."""
-        return self.astype(self.binary("^", x, _SIGN_BIT) if dtype == UINT64 else x, dtype)
-
-    def _as_bits(self, x: Symbol) -> Symbol:
-        """``x`` in a type that PyTorch gathers and scatters."""
-        return self.bitcast(x, _BITS[x.dtype.itemsize]) if x.dtype in _MOVED_AS_BITS else x
-
-    def _two(self, x: Any, y: Any, turn: Callable[[Any], Any]) -> tuple[Any, Any]:
-        x, y = self.pair(x, y)
-        dtype = next(side.dtype for side in (x, y) if isinstance(side, Symbol))
-        if dtype in _WIDER:  # numbers as tensors too: they need the same turn
-            x, y = self.tensor(x, dtype), self.tensor(y, dtype)
-        return turn(x), turn(y)
-
-    def _binary(self, sign: str, x: Any, y: Any) -> Symbol:
-        """A sign between two operands, in the dtype that they have."""
-        dtype, dims = _dtype_of(x, y), broadcast(x, y)
-        a, b = self._two(x, y, self.widened)
-        result = self.binary(sign, a, b)
-        return self._known(self.astype(result, dtype), dims)
-
-    def _compare(self, sign: str, x: Any, y: Any) -> Symbol:
-        dims = broadcast(x, y)
-        return self._known(self.binary(sign, *self._two(x, y, self.ordered)), dims)
-
-    def _known(self, x: Symbol, dims: Any) -> Symbol:
-        return self.made(x.expr, dtype=x.dtype, dims=dims)
 
     # ---- one and two operands ------------------------------------------------------------------
 
@@ -221,7 +73,7 @@ class TorchNamespace(Recorder):
         return made if x.dtype.kind == "i" else self.where(self.isnan(x), x, made)
 
     def isinf(self, x: Symbol) -> Symbol:
-        wide = self.astype(x, FLOAT32) if x.dtype in _MOVED_AS_BITS else x
+        wide = self.astype(x, FLOAT32) if x.dtype in MOVED_AS_BITS else x
         return self.call("torch.isinf", wide, dtype=BOOL, dims=x.fact.dims)
 
     def isnan(self, x: Symbol) -> Symbol:
@@ -234,29 +86,29 @@ class TorchNamespace(Recorder):
         return self._divide("trunc", x, y)
 
     def _divide(self, rounding: str, x: Any, y: Any) -> Symbol:
-        dtype = _dtype_of(x, y)
+        dtype = dtype_of(x, y)
         if dtype == UINT64:
             return self.helper("unsigned_divide", *self.pair(x, y), dtype=dtype, dims=broadcast(x, y))
         a, b = self._two(x, y, self.widened)
-        made = self.call("torch.div", a, b, rounding_mode=rounding, dtype=_WIDER.get(dtype, dtype))
+        made = self.call("torch.div", a, b, rounding_mode=rounding, dtype=WIDER.get(dtype, dtype))
         return self._known(self.astype(made, dtype), broadcast(x, y))
 
     def remainder(self, x: Any, y: Any) -> Symbol:
-        if _dtype_of(x, y) == UINT64:
+        if dtype_of(x, y) == UINT64:
             x = self.tensor(x, UINT64)
-            return self.subtract(x, self.multiply(self._divide("trunc", x, y), y))
+            return self._binary("-", x, self._binary("*", self._divide("trunc", x, y), y))
         return self._binary("%", x, y)
 
     def fmod(self, x: Any, y: Any) -> Symbol:
-        dtype = _dtype_of(x, y)
+        dtype = dtype_of(x, y)
         if dtype == UINT64:
             return self.remainder(x, y)
         a, b = self._two(x, y, self.widened)
-        made = self.call("torch.fmod", a, b, dtype=_WIDER.get(dtype, dtype))
+        made = self.call("torch.fmod", a, b, dtype=WIDER.get(dtype, dtype))
         return self._known(self.astype(made, dtype), broadcast(x, y))
 
     def right_shift(self, x: Any, y: Any) -> Symbol:
-        if _dtype_of(x, y) == UINT64:
+        if dtype_of(x, y) == UINT64:
             return self.helper("unsigned_shift", *self.pair(x, y), dtype=UINT64, dims=broadcast(x, y))
         return self._binary(">>", x, y)
 
@@ -267,7 +119,7 @@ class TorchNamespace(Recorder):
         return self._extreme("torch.minimum", "max", x, y)
 
     def _extreme(self, function: str, bound: str, x: Any, y: Any) -> Symbol:
-        dtype, dims = _dtype_of(x, y), broadcast(x, y)
+        dtype, dims = dtype_of(x, y), broadcast(x, y)
         a, b = self._two(x, y, self.ordered)
         if not isinstance(a, Symbol):
             a, b = b, a
@@ -276,7 +128,7 @@ class TorchNamespace(Recorder):
         return self.method(a, "clamp", **{bound: b}, dims=dims)
 
     def where(self, condition: Symbol, x: Any, y: Any) -> Symbol:
-        dtype = _dtype_of(x, y)
+        dtype = dtype_of(x, y)
         dims = broadcast(condition, self.made(ast.Constant(0), dtype=dtype, dims=broadcast(x, y)))
         x, y = self.pair(x, y) if isinstance(x, Symbol) or isinstance(y, Symbol) else (x, y)
         if dtype == BOOL:  # a plain bool would do, a plain int would not: both as tensors
@@ -285,25 +137,19 @@ class TorchNamespace(Recorder):
 
     # ---- making --------------------------------------------------------------------------------
 
-    def asarray(self, content: Any, dtype: Any) -> Symbol:
-        array = np.asarray(content, dtype)
-        return Symbol(self, Fact(array.dtype, array.shape, array))
-
-    def full(self, sizes: Sequence[Any], value: Any, dtype: Any) -> Symbol:
-        return self.make("torch.full", tuple(sizes), plain(value, np.dtype(dtype)), dtype=np.dtype(dtype), dims=tuple(sizes))
-
     def arange(self, start: Any, stop: Any, step: Any, dtype: Any) -> Symbol:
         dtype = np.dtype(dtype)
         ends = [
-            plain(end, dtype) if is_number(end, None) else self.method(end, "item").expr for end in (start, stop, step)
+            plain(end, dtype) if is_number(end, None) else self.method(end, "item").expr
+            for end in (start, stop, step)
         ]
-        made = self.make("torch.arange", *_range_words(ends), dtype=_WIDER.get(dtype, dtype))
+        made = self.make("torch.arange", *_range_words(ends), dtype=WIDER.get(dtype, dtype))
         return self.astype(made, dtype)
 
     def eye(self, rows: Any, columns: Any, k: int, dtype: Any) -> Symbol:
         dtype, dims = np.dtype(dtype), (rows, columns)
         if k == 0:
-            made = self.make("torch.eye", rows, columns, dtype=BOOL if dtype in _WIDER else dtype, dims=dims)
+            made = self.make("torch.eye", rows, columns, dtype=BOOL if dtype in WIDER else dtype, dims=dims)
             return self.astype(made, dtype)
         down = self.expand_dims(self.arange(k, rows + k, 1, INT64), (1,))
         return self._known(self.astype(self.equal(down, self.arange(0, columns, 1, INT64)), dtype), dims)
@@ -312,18 +158,6 @@ class TorchNamespace(Recorder):
         if x.fact.dims is not None:
             return self.make("torch.tensor", list(x.fact.dims), dtype=INT64, dims=(len(x.fact.dims),))
         return self.make("torch.tensor", ast.Attribute(x.expr, "shape", ast.Load()), dtype=INT64)
-
-    # ---- dtype ---------------------------------------------------------------------------------
-
-    def astype(self, x: Symbol, dtype: Any) -> Symbol:
-        dtype = np.dtype(dtype)
-        return x if x.dtype == dtype else self.method(x, "to", dtype, dtype=dtype, dims=x.fact.dims)
-
-    def bitcast(self, x: Symbol, dtype: Any) -> Symbol:
-        dtype = np.dtype(dtype)
-        if x.dtype.itemsize != dtype.itemsize:
-            raise CannotCarry(f"{x.dtype.name} and {dtype.name} have different sizes")
-        return self.method(x, "view", dtype, dtype=dtype, dims=x.fact.dims)
 
     # ---- sizes and places ----------------------------------------------------------------------
 
@@ -386,7 +220,7 @@ class TorchNamespace(Recorder):
             ends = (start, stop)
             if step < 0:
                 ends = tuple(None if end is None else -1 - end for end in ends)  # type: ignore[assignment]
-            first, last = (None if _is(ends[0], 0) else ends[0]), ends[1]
+            first, last = (None if is_size(ends[0], 0) else ends[0]), ends[1]
             cuts[axis] = slice(first, last, None if abs(step) == 1 else abs(step))
         cuts = [slice(None) if cut == slice(None) else cut for cut in cuts]
         return x if all(cut == slice(None) for cut in cuts) else self.index(x, *cuts)
@@ -397,7 +231,9 @@ class TorchNamespace(Recorder):
             return x
         dims = None
         if x.fact.dims is not None:
-            dims = tuple(size + before + after for size, (before, after) in zip(x.fact.dims, pairs, strict=True))
+            dims = tuple(
+                size + before + after for size, (before, after) in zip(x.fact.dims, pairs, strict=True)
+            )
         if mode != "constant":
             made = self.helper("pad_by_index", self._as_bits(x), list(pairs), mode)
             return self._known(self._from_bits(made, x.dtype), dims)
@@ -446,13 +282,15 @@ class TorchNamespace(Recorder):
 
     def _point(self, indices: Symbol) -> ast.expr:
         """A tuple of index tensors from the last axis."""
-        return self.call("tuple", self.method(self._places(indices), "unbind", -1)).expr
+        return expr_of(self.call("tuple", self.method(self._places(indices), "unbind", -1)))
 
     def scatter_nd(self, x: Symbol, indices: Symbol, updates: Symbol, reduction: str) -> Symbol:
         if reduction in ("none", "add"):
             turn = self._as_bits if reduction == "none" else self.widened
             more = {"accumulate": True} if reduction == "add" else {}
-            made = self.method(turn(x), "index_put", self._point(indices), turn(updates), dims=x.fact.dims, **more)
+            made = self.method(
+                turn(x), "index_put", self._point(indices), turn(updates), dims=x.fact.dims, **more
+            )
             return self._from_bits(made, x.dtype) if reduction == "none" else self.astype(made, x.dtype)
         wide, values = self.ordered(x), self.ordered(updates)
         self._known_reduction(reduction)
@@ -477,7 +315,7 @@ class TorchNamespace(Recorder):
             raise CannotCarry(f"the reduction '{reduction}' is not known")
 
     def nonzero(self, x: Symbol) -> Symbol:
-        told = self.not_equal(x, 0) if x.dtype in _WIDER else x
+        told = self.not_equal(x, 0) if x.dtype in WIDER else x
         return self.made(ast.Attribute(self.method(told, "nonzero").expr, "T", ast.Load()), dtype=INT64)
 
     def compress(self, x: Symbol, condition: Symbol, axis: int | None) -> Symbol:
@@ -504,7 +342,7 @@ class TorchNamespace(Recorder):
         return self._triangle("triu", x, k)
 
     def _triangle(self, name: str, x: Symbol, k: Any) -> Symbol:
-        made = self.method(self._as_bits(x), name, *([] if _is(k, 0) else [k]), dims=x.fact.dims)
+        made = self.method(self._as_bits(x), name, *([] if is_size(k, 0) else [k]), dims=x.fact.dims)
         return self._from_bits(made, x.dtype)
 
     # ---- along axes ----------------------------------------------------------------------------
@@ -535,14 +373,16 @@ class TorchNamespace(Recorder):
 
     def _most(self, name: str, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
         dims = reduced(x, axes, keepdims)
-        if dims is not None and x.fact.dims is not None and any(_is(x.fact.dims[axis], 0) for axis in axes):
+        if (
+            dims is not None
+            and x.fact.dims is not None
+            and any(is_size(x.fact.dims[axis], 0) for axis in axes)
+        ):
             return self.full(dims, _least(x.dtype) if name == "amax" else _greatest(x.dtype), x.dtype)
         made = self._reduce(name, self.ordered(x), axes, keepdims)
         return self._known(self.unordered(made, x.dtype), dims)
 
-    def _reduce(
-        self, name: str, x: Symbol, axes: Sequence[int], keepdims: bool, kind: Any = None
-    ) -> Symbol:
+    def _reduce(self, name: str, x: Symbol, axes: Sequence[int], keepdims: bool, kind: Any = None) -> Symbol:
         where = axes[0] if len(axes) == 1 else tuple(axes)
         function = ast.Attribute(x.expr, name, ast.Load())
         made = self.call_expr(function, where, keepdim=True if keepdims else None, dtype=kind)
@@ -631,52 +471,6 @@ for _word, _sign in _COMPARISONS.items():
     setattr(TorchNamespace, _word, _comparing(_sign))
 
 
-# ---- constants and sizes --------------------------------------------------------------------------
-
-
-def is_number(x: Any, other: Any) -> bool:
-    """Whether ``x`` is one plain number beside ``other``: writing it so changes neither dtype nor rank."""
-    if not isinstance(x, Symbol):
-        return True
-    content = x.content
-    if content is None or x.fact.trainable or content.size != 1:
-        return False
-    rank = None if not isinstance(other, Symbol) or other.fact.dims is None else len(other.fact.dims)
-    return content.ndim == 0 or (rank is not None and rank >= content.ndim)
-
-
-def plain(value: Any, dtype: np.dtype[Any] | None) -> Any:
-    """A number as Python writes it; of the shortest form that is the same in ``dtype``."""
-    if isinstance(value, Symbol):
-        value = value.content
-    if isinstance(value, Size | ast.expr) or value is None:
-        return value
-    array = np.asarray(value)
-    number = array.reshape(-1)[0].item() if array.size == 1 else value
-    kind = np.dtype(dtype) if dtype is not None else array.dtype
-    if kind.kind == "b":
-        return bool(number)
-    if kind.kind in "iu":
-        return int(number)
-    if kind == FLOAT32 and np.isfinite(number):
-        return float(str(np.float32(number)))
-    return float(number) if isinstance(number, int | float | bool) else number
-
-
-def broadcast(*xs: Any) -> Any:
-    """The sizes of a result in which the operands are broadcast; None where they are not known."""
-    shapes = [x.fact.dims for x in xs if isinstance(x, Symbol)]
-    if any(dims is None for dims in shapes):
-        return None
-    result: list[Any] = []
-    for sizes in zip_longest(*(reversed(dims) for dims in shapes if dims is not None), fillvalue=1):
-        wide = {size for size in sizes if not _is(size, 1)}
-        if len(wide) > 1:
-            return None
-        result.append(wide.pop() if wide else 1)
-    return tuple(reversed(result))
-
-
 def reduced(x: Symbol, axes: Sequence[int], keepdims: bool) -> Any:
     """The sizes that are left after a reduction."""
     if x.fact.dims is None:
@@ -690,14 +484,6 @@ def _without(dims: Sequence[Any], axes: Sequence[int]) -> tuple[Any, ...]:
     return tuple(size for axis, size in enumerate(dims) if axis not in axes)
 
 
-def _dtype_of(*xs: Any) -> np.dtype[Any]:
-    return next((x.dtype for x in xs if isinstance(x, Symbol)), FLOAT32)
-
-
-def _is(size: Any, number: int) -> bool:
-    return not isinstance(size, Size) and size == number
-
-
 def _taken_dims(x: Symbol, indices: Symbol, axis: int) -> Any:
     if x.fact.dims is None or indices.fact.dims is None:
         return None
@@ -706,7 +492,7 @@ def _taken_dims(x: Symbol, indices: Symbol, axis: int) -> Any:
 
 def _reshaped(dims: Sequence[Any] | None, sizes: Sequence[Any]) -> Any:
     """The sizes after a reshape; what -1 stands for where all others are numbers."""
-    if not any(_is(size, -1) for size in sizes):
+    if not any(is_size(size, -1) for size in sizes):
         return tuple(sizes)
     if dims is None or not known((*dims, *sizes)) or 0 in sizes:
         return None
@@ -716,7 +502,7 @@ def _reshaped(dims: Sequence[Any] | None, sizes: Sequence[Any]) -> Any:
 
 def _trimmed(pairs: Sequence[tuple[Any, Any]]) -> Sequence[tuple[Any, Any]]:
     """Without the leading axes that get nothing: ``F.pad`` counts from the last."""
-    first = next((i for i, pair in enumerate(pairs) if not all(_is(end, 0) for end in pair)), len(pairs))
+    first = next((i for i, pair in enumerate(pairs) if not all(is_size(end, 0) for end in pair)), len(pairs))
     return pairs[first:]
 
 

@@ -4,7 +4,8 @@
 ``torch``, ``F``, ``math`` and its neighbours here and nothing else.
 """
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# mypy: ignore-errors
+# ruff: noqa: B905 - the programs read plainer so
 
 from __future__ import annotations
 
@@ -146,7 +147,9 @@ def places_in_tensor(places, x, sizes, starts, column_major=False):
     inside = torch.zeros_like(places)
     for axis in reversed(order) if column_major else order:
         inside = inside * space[axis] + coordinates[axis]
-    planes = torch.arange(x.shape[0] * x.shape[1], device=x.device).reshape(x.shape[0], x.shape[1], *[1] * len(space))
+    planes = torch.arange(x.shape[0] * x.shape[1], device=x.device).reshape(
+        x.shape[0], x.shape[1], *[1] * len(space)
+    )
     return inside + planes * math.prod(space)
 
 
@@ -176,7 +179,9 @@ def col2im(x, image, block, dilations, pads, strides):
         shape[axis], shape[rank + axis] = block[axis], counts[axis]
         place = place * sizes[axis] + (inside.unsqueeze(1) + corner).reshape(shape)
     summed = x.new_zeros(batch, channels, math.prod(sizes))
-    summed = summed.index_add(2, place.reshape(-1), x.reshape(batch, channels, -1)).reshape(batch, channels, *sizes)
+    summed = summed.index_add(2, place.reshape(-1), x.reshape(batch, channels, -1)).reshape(
+        batch, channels, *sizes
+    )
     for axis, (before, _) in enumerate(pads):
         summed = summed.narrow(2 + axis, before, image[axis])
     return summed
@@ -240,9 +245,7 @@ def _sampled_region(image, rows, columns, mode):
         line = torch.where(low >= size - 1, low.to(line.dtype), line)
         part = line - low
         corners.append(((low, (1 - part) * inside), ((low + 1).clamp(max=size - 1), part * inside)))
-    terms = [
-        image[:, r][:, :, c] * (a.unsqueeze(1) * b) for r, a in corners[0] for c, b in corners[1]
-    ]
+    terms = [image[:, r][:, :, c] * (a.unsqueeze(1) * b) for r, a in corners[0] for c, b in corners[1]]
     shape = (image.shape[0], -1, per_row, len(x) // per_column, per_column)
     if mode == "max":
         return torch.stack(terms).amax(0).reshape(shape).amax((2, 4))
@@ -289,7 +292,9 @@ def non_max_suppression(boxes, scores, limit=None, iou_threshold=None, score_thr
             while len(order) and len(kept) < limit:
                 best, order = order[0], order[1:]
                 kept.append(best)
-                edges = torch.minimum(high[batch, best], high[batch, order]) - torch.maximum(low[batch, best], low[batch, order])
+                edges = torch.minimum(high[batch, best], high[batch, order]) - torch.maximum(
+                    low[batch, best], low[batch, order]
+                )
                 shared = edges.clamp(min=0).prod(-1)
                 union = area[batch, best] + area[batch, order] - shared
                 order = order[~(shared / union > overlap)]
@@ -322,7 +327,9 @@ def turned_rows(x, lengths):
     return x.gather(0, place.unsqueeze(-1).expand(x.shape))
 
 
-def lstm_steps(x, w, r, b, lengths, h, c, activations, clip=None, direction="forward", peepholes=None, input_forget=False):
+def lstm_steps(
+    x, w, r, b, lengths, h, c, activations, clip=None, direction="forward", peepholes=None, input_forget=False
+):
     """ONNX's LSTM on x (time, batch, features): the sequence and the last states. Gates stand in the order i, o, f, c."""
 
     def of_direction(d):
@@ -472,7 +479,11 @@ def slice_axes(x, starts, ends, axes, steps):
     """Python's slices along axes; a negative step reads the axis from its other end."""
     for start, end, axis, step in zip(starts, ends, axes, steps):
         if step < 0:
-            x, start, end, step = x.flip(axis), *(-1 - min(max(v, -(2**62)), 2**62) for v in (start, end)), -step
+            x, start, end, step = (
+                x.flip(axis),
+                *(-1 - min(max(v, -(2**62)), 2**62) for v in (start, end)),
+                -step,
+            )
         size = x.shape[axis]
         start, end, step = slice(start, end, step).indices(size)
         x = x.index_select(axis, torch.arange(start, max(start, end), step, device=x.device))
@@ -516,7 +527,7 @@ def resize(
     axes = [axis % x.dim() for axis in (range(x.dim()) if axes is None else axes)]
     have = [x.shape[axis] for axis in axes]
     if scales is not None:
-        sizes = [math.floor(size * by + 1e-6) for size, by in zip(have, scales)]
+        sizes = [math.floor(size * by * (1 + 1e-7)) for size, by in zip(have, scales)]
     elif keep_aspect_ratio_policy == "stretch":
         scales = [want / size for want, size in zip(sizes, have)]
     else:
@@ -527,10 +538,19 @@ def resize(
     for axis, size, out, scale, window in zip(axes, have, sizes, scales, windows):
         if scale == 1 and window == (0.0, 1.0):
             continue
-        place = resized_places(torch.arange(out, dtype=torch.float64, device=x.device), size, out, scale, window,
-                               coordinate_transformation_mode)
+        place = resized_places(
+            torch.arange(out, dtype=torch.float64, device=x.device),
+            size,
+            out,
+            scale,
+            window,
+            coordinate_transformation_mode,
+        )
         if mode == "nearest":
-            half = {"round_prefer_floor": lambda v: (v - 0.5).ceil(), "round_prefer_ceil": lambda v: (v + 0.5).floor()}
+            half = {
+                "round_prefer_floor": lambda v: (v - 0.5).ceil(),
+                "round_prefer_ceil": lambda v: (v + 0.5).floor(),
+            }
             rounded = half.get(nearest_mode, getattr(torch, nearest_mode, None))(place)
             x = x.index_select(axis, rounded.clamp(0, size - 1).to(torch.int64))
         else:
@@ -538,7 +558,9 @@ def resize(
             weights = resize_weights(place, size, mode, stretch, exclude_outside, antialias, cubic_coeff_a)
             x = (x.transpose(axis, -1) @ weights.to(x.dtype).T).transpose(axis, -1)
         if coordinate_transformation_mode == "tf_crop_and_resize":
-            outside = ((place < 0) | (place > size - 1)).reshape([-1 if a == axis else 1 for a in range(x.dim())])
+            outside = ((place < 0) | (place > size - 1)).reshape(
+                [-1 if a == axis else 1 for a in range(x.dim())]
+            )
             x = torch.where(outside, extrapolation_value, x)
     return x
 
@@ -575,4 +597,6 @@ def resize_weights(place, size, mode, stretch, inside_only, antialias, a):
         total = weights.sum(1, keepdim=True)
         weights = weights / torch.where(total == 0, 1.0, total)
     where = near.clamp(0, size - 1).to(torch.int64)
-    return torch.zeros(len(place), size, dtype=place.dtype, device=place.device).scatter_add(1, where, weights)
+    return torch.zeros(len(place), size, dtype=place.dtype, device=place.device).scatter_add(
+        1, where, weights
+    )

@@ -10,13 +10,13 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.recorder import dotted, identifier
+from netferry.converters.pytorch.dtypes import TORCH_DTYPES
 from netferry.converters.signature import Array
 
 Path = tuple[str, ...]
@@ -216,7 +216,9 @@ class State:
 
 def parts(name: str) -> list[str]:
     """The path in a source's name: ``a.b.weight`` and ``a/b/kernel`` have three parts; never an empty one."""
-    words = (re.sub(r"\W+", "_", word, flags=re.ASCII) for word in re.split(r"[./]", name.split(":")[0]))
+    words = (
+        re.sub(r"\W+", "_", word, flags=re.ASCII) for word in re.split(r"[./]", re.sub(r":\d+$", "", name))
+    )
     return [word.replace("__", "_") for word in words if word.strip("_")]
 
 
@@ -239,8 +241,6 @@ def _attribute(key: str) -> bool:
 
 
 def _zeros(array: Array) -> str:
-    from netferry.converters.pytorch.namespace import TORCH_DTYPES
-
     sizes = ", ".join(map(str, array.shape)) or "()"
     dtype = "" if array.dtype == np.float32 else f", dtype={ast.unparse(dotted(TORCH_DTYPES[array.dtype]))}"
     return f"torch.zeros({sizes}{dtype})"
@@ -253,7 +253,9 @@ def _written(here: Container | Layer, depth: int) -> str:
     if not here.children:
         return "nn.ModuleDict()"
     inside, outside = "    " * (depth + 1), "    " * depth
-    rows = "".join(f"{inside}{_quoted(key)}: {_written(child, depth + 1)},\n" for key, child in here.children.items())
+    rows = "".join(
+        f"{inside}{_quoted(key)}: {_written(child, depth + 1)},\n" for key, child in here.children.items()
+    )
     return f"nn.ModuleDict({{\n{rows}{outside}}})"
 
 
