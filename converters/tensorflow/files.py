@@ -60,7 +60,11 @@ def write(arrival: Arrival, path: Path) -> None:
     if arrival.form != "functional":
         why = next(iter(arrival.notes), "its call is made of TensorFlow's operations")
         raise UnsupportedError(
-            [Unsupported(path.stem, "graph", f"a .keras file holds functional models only. {why}", _SAVED_MODEL)]
+            [
+                Unsupported(
+                    path.stem, "graph", f"a .keras file holds functional models only. {why}", _SAVED_MODEL
+                )
+            ]
         )
     with quiet():
         arrival.model.save(path)
@@ -89,8 +93,12 @@ def _write_saved_model(arrival: Arrival, path: Path) -> None:
 
     def serve(*tensors: Any) -> dict[str, Any]:
         given = list(tensors)
-        result = model(*given, training=False) if arrival.form != "functional" else model(given, training=False)
-        return dict(zip(names, tf.nest.flatten(result) if not isinstance(result, dict) else result.values(), strict=True))
+        result = (
+            model(*given, training=False) if arrival.form != "functional" else model(given, training=False)
+        )
+        if isinstance(result, dict):
+            return {name: result[name] for name in names}
+        return dict(zip(names, tf.nest.flatten(result), strict=True))
 
     try:
         with quiet():

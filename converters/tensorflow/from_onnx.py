@@ -13,7 +13,6 @@ from typing import Any
 
 from netferry.converters.arrival import Arrival
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
-from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Plan
 from netferry.converters.graph.recorder import dotted, loaded, prune, source
 from netferry.converters.graph.symbol import Symbol
@@ -22,10 +21,24 @@ from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.converters.tensorflow import rows  # noqa: F401 - registers the rows
 from netferry.converters.tensorflow.function import Function
 from netferry.converters.tensorflow.functional import Functional
-from netferry.converters.tensorflow.namespace import Words, automatic, named
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_table import legal, served_name
+from netferry.converters.tensorflow.words import automatic, named
 
-RESERVED = ("keras", "layers", "np", "ops", "tf", "Path", "build", "load", "load_file", "Model", "weights", "self")
+RESERVED = (
+    "keras",
+    "layers",
+    "np",
+    "ops",
+    "tf",
+    "Path",
+    "build",
+    "load",
+    "load_file",
+    "Model",
+    "weights",
+    "self",
+)
 """Names of the generated module that no value gets."""
 
 FUNCTIONAL, FUNCTION = "functional", "function"
@@ -71,7 +84,9 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Arriv
         return _arrive(functional(plan, signature, name), signature, name)
     except UnsupportedError as why:
         program = function(plan, signature, name)
-        told = "; ".join(f"{problem.node or problem.operator}: {problem.reason}" for problem in why.problems[:3])
+        told = "; ".join(
+            f"{problem.node or problem.operator}: {problem.reason}" for problem in why.problems[:3]
+        )
         return _arrive(program, signature, name, f"It is no functional model ({told})")
 
 
@@ -119,7 +134,10 @@ def _arrive(program: Program, signature: Signature, name: str, *notes: str) -> A
 def functional(plan: Plan, signature: Signature, name: str) -> Program:
     """``def build() -> keras.Model``."""
     xp = Functional(plan, reserved=RESERVED)
-    inputs = {value: _keras_input(xp, value, spec, plan) for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True)}
+    inputs = {
+        value: _keras_input(xp, value, spec, plan)
+        for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True)
+    }
     results = Walk(plan, xp).run(inputs)
     statements = xp.statements
     outputs = _keras_outputs(xp, results, signature)
@@ -138,8 +156,10 @@ def _keras_input(xp: Functional, value: Any, spec: TensorSpec, plan: Plan) -> Sy
     xp.allow(fact.dtype)
     dtype = known.dtype.name
     shape = tuple(size if isinstance(size, int) else None for size in fact.dims)
-    title = unique(legal(spec.name), xp.layer_names)
-    made = xp.call_expr(dotted("keras.Input"), batch_shape=shape, dtype=None if dtype == "float32" else dtype, name=title)
+    title = xp.layer_name(spec.name)
+    made = xp.call_expr(
+        dotted("keras.Input"), batch_shape=shape, dtype=None if dtype == "float32" else dtype, name=title
+    )
     with xp.outside():
         symbol = type(known)(xp, fact, xp.let(Symbol(xp, fact, made), spec.name).expr)
     xp.inputs.append(symbol)
@@ -151,7 +171,9 @@ def _keras_outputs(xp: Functional, results: Sequence[Any], signature: Signature)
     """Tensors that carry the source's names: by a layer of that name, or as a mapping where Keras has it taken."""
     names = [spec.name for spec in signature.outputs]
     exprs = [_hanging(xp, result) for result in results]
-    plain = all(legal(n) == n and xp.free(n) and not automatic(n) for n in names) and len(set(names)) == len(names)
+    plain = all(legal(n) == n and xp.free(n) and not automatic(n) for n in names) and len(set(names)) == len(
+        names
+    )
     if not plain:
         return ast.Dict([ast.Constant(n) for n in names], list(exprs))
     outputs = []
@@ -181,6 +203,9 @@ def function(plan: Plan, signature: Signature, name: str) -> Program:
     inputs = {}
     for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True):
         fact = plan.fact(value)
+        if fact.dtype is None:
+            raise CannotCarry(f"input '{spec.name}' is no tensor")
+        xp.allow(fact.dtype)
         symbol = type(xp.symbol(fact))(xp, fact, ast.Name(xp.fresh(spec.name), ast.Load()))
         xp.read_sizes(value, symbol)
         inputs[value] = symbol
@@ -198,9 +223,9 @@ def _specs(plan: Plan, signature: Signature) -> list[str]:
     """How each input is served: ``tf.TensorSpec([None, 3], "float32", name="x")``."""
     specs = []
     for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True):
-        dims = plan.fact(value).dims
+        dims, kind = plan.fact(value).dims, plan.fact(value).dtype
         shape = None if dims is None else [size if isinstance(size, int) else None for size in dims]
-        dtype = "string" if spec.dtype.kind in "OUS" else spec.dtype.name
+        dtype = "string" if kind is None or kind.kind in "OUS" else kind.name
         specs.append(f"tf.TensorSpec({shape!r}, {dtype!r}, name={served_name(spec.name)!r})")
     return specs
 
@@ -259,11 +284,11 @@ def _module(name: str, form: str, body: str, make: str) -> str:
 
 def _build(text: str, weights: Mapping[str, Array], name: str) -> Any:
     """Run the generated module, under a name that tracebacks find its source by."""
-    from netferry.converters.tensorflow.runtime import quiet
+    from netferry.converters.tensorflow.runtime import names_from_scratch, quiet
 
     module = _run(text, name)
     load: Callable[..., Any] = module.load
-    with quiet():
+    with quiet(), names_from_scratch():
         return load(weights)
 
 

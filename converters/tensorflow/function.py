@@ -6,7 +6,7 @@ It holds whatever a graph may ask: sizes that are known only when it runs, branc
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ import numpy as np
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.recorder import dotted, literal, loaded, prune
-from netferry.converters.graph.sizes import Size, known
+from netferry.converters.graph.sizes import Size, known, largest
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.arrangement import Tensor, base_axes, perm_of
-from netferry.converters.tensorflow.namespace import INT32, INT64, Words
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_table import NATIVE
+from netferry.converters.tensorflow.words import INT32, INT64
 
 MEMBERS = frozenset(
     """
@@ -45,9 +46,12 @@ DTYPES = frozenset(
     bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 complex64 complex128
     """.split()
 )
-"""What TensorFlow has kernels for; of the smaller types it has the names, and casts that do not saturate."""
+"""What TensorFlow has kernels for."""
 
-_WIDER = {
+SMALL_FLOATS = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+"""Of smaller types it casts these, and does not saturate by itself at their largest number."""
+
+_WIDER: Mapping[str, np.dtype[Any]] = {
     "int8": INT32, "int16": INT32, "uint8": INT32, "uint16": INT32, "uint32": INT64, "uint64": INT64,
 }  # fmt: skip
 _WIDE_WORDS = frozenset({"sign", "matmul", "einsum", "sum", "prod", "mean", "max", "min", "pow", "negative", "truncatediv",
@@ -72,21 +76,41 @@ class Function(Words):
     # ---- what a form says -----------------------------------------------------------------------------
 
     def allow(self, dtype: np.dtype[Any] | None) -> None:
-        if dtype is not None and dtype.kind not in "OUS" and dtype.name not in DTYPES:
+        if dtype is not None and dtype.kind not in "OUS" and dtype.name not in DTYPES | SMALL_FLOATS.keys():
             raise CannotCarry(f"TensorFlow does not compute in {dtype}")
 
+    def materialize(self, fact: Fact) -> ast.expr:
+        """Also a constant of which some elements are sizes."""
+        if fact.content is None or fact.constant is not None:
+            return super().materialize(fact)
+        items = [item if isinstance(item, Size) else int(item) for item in fact.content.reshape(-1)]
+        whole = self.call_expr(dotted("tf.reshape"), items, fact.content.shape)
+        return self.call_expr(dotted("tf.cast"), whole, fact.dtype)
+
     def array(self, content: Array) -> ast.expr:
+        if content.size == 0 and content.ndim > 1:
+            return self.call_expr(dotted("tf.zeros"), content.shape, content.dtype.name)
         if content.dtype.kind in "OUS":
             return self.call_expr(dotted("tf.constant"), content.tolist(), "string")
+        if content.dtype.name in SMALL_FLOATS:
+            single = self.call_expr(dotted("tf.constant"), _listed(content), "float32")
+            return self.call_expr(dotted("tf.cast"), single, content.dtype.name)
         return self.call_expr(dotted("tf.constant"), _listed(content), content.dtype.name)
 
     def parameter(self, fact: Fact, content: Array) -> ast.expr:
         if content.dtype.kind in "OUS":
             return self.array(content)
+        if content.dtype.name not in DTYPES:
+            raise CannotCarry(f"TensorFlow keeps no parameters in {content.dtype}")
         name = self.layer_name(fact.name or "constant")
         self.hold(name, content, [fact.name])
         made = self.call_expr(
-            dotted("keras.Variable"), "zeros", shape=content.shape, dtype=content.dtype.name, trainable=fact.trainable, name=name
+            dotted("keras.Variable"),
+            "zeros",
+            shape=content.shape,
+            dtype=content.dtype.name,
+            trainable=fact.trainable,
+            name=name,
         )
         member = self._member(name)
         self.preamble.append(ast.Assign([_stored(member)], made))
@@ -112,7 +136,9 @@ class Function(Words):
 
     # ---- statements -----------------------------------------------------------------------------------------
 
-    def define(self, name: str, arguments: Sequence[str], statements: Sequence[ast.stmt], results: Sequence[Any]) -> None:
+    def define(
+        self, name: str, arguments: Sequence[str], statements: Sequence[ast.stmt], results: Sequence[Any]
+    ) -> None:
         """``def name(arguments): ...; return (results,)``: a branch or the body of a loop."""
         last = ast.Return(ast.Tuple(list(results), ast.Load()))
         given = ast.arguments([], [ast.arg(argument) for argument in arguments], None, [], [], None, [])
@@ -131,7 +157,9 @@ class Function(Words):
     def element_of(self, x: Symbol, index: int) -> ast.expr:
         whole: ast.expr = x.expr
         if x.ndim:
-            whole = ast.Subscript(self.call_expr(dotted("tf.reshape"), whole, (-1,)), literal(index), ast.Load())
+            whole = ast.Subscript(
+                self.call_expr(dotted("tf.reshape"), whole, (-1,)), literal(index), ast.Load()
+            )
         if x.dtype.itemsize == 8 and x.dtype.kind == "i":
             whole = self.call_expr(dotted("tf.clip_by_value"), whole, -(2**31 - 1), 2**31 - 1)
         return self.call_expr(dotted("tf.cast"), whole, "int32")
@@ -161,15 +189,20 @@ class Function(Words):
         return made
 
     def broadcast_to(self, x: Symbol, sizes: Sequence[Any]) -> Tensor:
-        made: Tensor = self.call("tf.broadcast_to", x, list(sizes), dtype=x.dtype)
+        made: Tensor = self.call("tf.broadcast_to", x, list(sizes), dtype=x.dtype, dims=tuple(sizes))
         return made
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype[Any]) -> Tensor:
         if not any(isinstance(v, Size | Symbol) for v in (start, stop, step)):
             return self.asarray(np.arange(start, stop, step), dtype)
         sizes = any(isinstance(v, Size) for v in (start, stop, step))
-        computed = INT32 if sizes or dtype.kind == "i" and dtype.itemsize < 4 else dtype
-        ends = [(v if computed == INT32 else self._typed(v, computed)) if isinstance(v, int | float) else self._cast_end(v, computed) for v in (start, stop, step)]
+        computed = INT32 if sizes or (dtype.kind == "i" and dtype.itemsize < 4) else dtype
+        ends = [
+            (v if computed == INT32 else self._typed(v, computed))
+            if isinstance(v, int | float)
+            else self._cast_end(v, computed)
+            for v in (start, stop, step)
+        ]
         made = self.call("tf.range", *ends, dtype=computed)
         return made if computed == dtype else self.astype(made, dtype)
 
@@ -179,13 +212,20 @@ class Function(Words):
     def full(self, sizes: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> Tensor:
         if known(sizes) and int(np.prod(sizes, dtype=np.int64)) <= 16:
             return self.asarray(np.full(tuple(sizes), value), dtype)
-        made: Tensor = self.call("tf.fill", list(sizes), self.array(np.asarray(value).astype(dtype)), dtype=dtype)
+        made: Tensor = self.call(
+            "tf.fill",
+            list(sizes),
+            self.array(np.asarray(value).astype(dtype)),
+            dtype=dtype,
+            dims=tuple(sizes),
+        )
         return made
 
     def slice(self, x: Symbol, places: Any) -> Tensor:
-        return super().slice(
-            x, {axis: tuple(None if _beyond(v) else v for v in cut) for axis, cut in places.items()}
+        start, stop, step = (
+            {axis: None if _beyond(cut[i]) else cut[i] for axis, cut in places.items()} for i in range(3)
         )
+        return super().slice(x, {axis: (start[axis], stop[axis], step[axis]) for axis in places})
 
     def padded(self, base: ast.expr, pairs: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> ast.expr:
         fill = None if not isinstance(value, ast.expr) and value == 0 else self._typed(value, dtype)
@@ -198,7 +238,9 @@ class Function(Words):
 
     # ---- words that TensorFlow means otherwise ---------------------------------------------------------------
 
-    def say(self, word: str, *args: Any, dtype: Any = None, dims: Any = None, perm: Any = None, **kwargs: Any) -> Any:
+    def say(
+        self, word: str, *args: Any, dtype: Any = None, dims: Any = None, perm: Any = None, **kwargs: Any
+    ) -> Any:
         if dtype is None:
             dtype = next((x.fact.dtype for x in _symbols(args)), None)
         wide = _WIDER.get(dtype.name) if word in _WIDE_WORDS and dtype is not None else None
@@ -212,6 +254,70 @@ class Function(Words):
         if isinstance(x, Symbol):
             x = x.expr
         return self.call_expr(dotted("tf.cast"), x, wide) if isinstance(x, ast.expr) else x
+
+    def astype(self, x: Any, dtype: np.dtype[Any]) -> Tensor:
+        """Also to and from the small floats, by way of float32, where what is too large becomes the largest."""
+        largest_one, wide = SMALL_FLOATS.get(dtype.name), np.dtype(np.float32)
+        if x.dtype.name in SMALL_FLOATS and dtype != wide:
+            x = super().astype(x, wide)
+        if largest_one is None:
+            return super().astype(x, dtype)
+        single = super().astype(x, wide)
+        return super().astype(self.minimum(self.maximum(single, -largest_one), largest_one), dtype)
+
+    def fmod(self, a: Any, b: Any) -> Tensor:
+        """TensorFlow has no kernel for half floats: what float32 gives is exact in them too."""
+        dtype = next(x.dtype for x in (a, b) if isinstance(x, Symbol))
+        if dtype.name not in _NARROW:
+            return self._binary("fmod", a, b)
+        wide = np.dtype(np.float32)
+        return self.astype(
+            self._binary("fmod", *(self.astype(x, wide) if isinstance(x, Symbol) else x for x in (a, b))),
+            dtype,
+        )
+
+    def left_shift(self, a: Any, b: Any) -> Tensor:
+        return self._shift("left_shift", a, b)
+
+    def right_shift(self, a: Any, b: Any) -> Tensor:
+        return self._shift("right_shift", a, b)
+
+    def _shift(self, word: str, a: Any, b: Any) -> Tensor:
+        """By no place or by all of them is 0, or the sign: TensorFlow's own answer depends on the machine."""
+        dtype = next(x.dtype for x in (a, b) if isinstance(x, Symbol))
+        bits = 8 * dtype.itemsize
+        places = b if not isinstance(b, Symbol) else b.content
+        if places is not None and np.all((np.asarray(places) >= 0) & (np.asarray(places) < bits)):
+            return self._binary(word, a, b)
+        top = self.asarray(bits - 1, dtype)
+        inside = self.logical_and(self.greater_equal(b, 0), self.less_equal(b, top))
+        shifted = self._binary(word, a, self.where(inside, b, top))
+        signed = word == "right_shift" and dtype.kind == "i"
+        return shifted if signed else self.where(inside, shifted, self.asarray(0, dtype))
+
+    def pad(
+        self, x: Symbol, pairs: Sequence[tuple[Any, Any]], mode: str = "constant", value: Any = 0
+    ) -> Tensor:
+        """A pad that is known only when the model runs may cut as well."""
+        free = {axis: pair for axis, pair in enumerate(pairs) if not known(pair)}
+        if mode != "constant" or not free:
+            return super().pad(x, pairs, mode, value)
+        grown = [
+            tuple(self._positive(n) for n in pair) if axis in free else pair
+            for axis, pair in enumerate(pairs)
+        ]
+        whole = self.let(super().pad(x, grown, mode, value), "padded")
+        cuts = []
+        for axis in range(max(free) + 1):
+            before, after = (self._positive(-n) for n in free.get(axis, (0, 0)))
+            end = self.call_expr_index("tf.shape", whole.expr, axis)
+            cuts.append(
+                slice(before, ast.BinOp(end, ast.Sub(), self.to_expr(after))) if axis in free else slice(None)
+            )
+        return Tensor(self, Fact(x.dtype), self.index(whole, *cuts).expr)
+
+    def _positive(self, size: Any) -> Any:
+        return largest(size, 0) if isinstance(size, Size) else max(size, 0)
 
     def _reduce(self, word: str, x: Symbol, axes: Sequence[int], keepdims: bool) -> Tensor:
         if x.dtype.kind == "b":
@@ -234,7 +340,8 @@ class Function(Words):
         return Tensor(self, Fact(x.fact.dtype), expr)
 
     def bitcast(self, x: Symbol, dtype: np.dtype[Any]) -> Tensor:
-        made: Tensor = self.call("tf.bitcast", x, dtype, dtype=dtype)
+        bits = self.astype(x, np.dtype(np.uint8)) if x.dtype.kind == "b" else x
+        made: Tensor = self.call("tf.bitcast", bits, dtype, dtype=dtype)
         return made
 
     def take(self, x: Symbol, indices: Any, axis: int) -> Tensor:
@@ -247,7 +354,9 @@ class Function(Words):
             return indices
         size = x.fact.dims[axis] if x.fact.dims is not None else None
         if content is not None and isinstance(size, int):
-            return Tensor(self, Fact(indices.dtype, content.shape, np.where(content < 0, content + size, content)))
+            return Tensor(
+                self, Fact(indices.dtype, content.shape, np.where(content < 0, content + size, content))
+            )
         total = self.size_of(x, axis) if size is None else self.to_expr(size)
         counted = self.call("tf.cast", total, indices.dtype, dtype=indices.dtype, dims=())
         return self.where(self.less(indices, 0), self.add(indices, counted), indices)
@@ -309,7 +418,13 @@ class Function(Words):
         if indices.content is not None and (indices.content >= 0).all():
             return indices
         depth = indices.size(indices.ndim - 1)
-        sizes = self.call("tf.cast", [*x.shape[batch_dims : batch_dims + depth]], indices.dtype, dtype=indices.dtype, dims=(depth,))
+        sizes = self.call(
+            "tf.cast",
+            [*x.shape[batch_dims : batch_dims + depth]],
+            indices.dtype,
+            dtype=indices.dtype,
+            dims=(depth,),
+        )
         return self.where(self.less(indices, 0), self.add(indices, sizes), indices)
 
     def gather_nd(self, x: Symbol, indices: Symbol, batch_dims: int = 0) -> Tensor:
@@ -320,7 +435,9 @@ class Function(Words):
     def scatter_nd(self, x: Symbol, indices: Symbol, updates: Symbol, reduction: str) -> Tensor:
         return self._scattered(x, self._positive_nd(x, indices, 0), updates, reduction)
 
-    def scatter_along_axis(self, x: Symbol, indices: Symbol, updates: Symbol, axis: int, reduction: str) -> Tensor:
+    def scatter_along_axis(
+        self, x: Symbol, indices: Symbol, updates: Symbol, axis: int, reduction: str
+    ) -> Tensor:
         return self._scattered(x, self._coordinates(x, indices, axis), updates, reduction)
 
     def _scattered(self, x: Symbol, places: Symbol, updates: Symbol, reduction: str) -> Tensor:
@@ -334,14 +451,20 @@ class Function(Words):
         """Each place times the product of its updates, element by element."""
         if places.fact.dims is not None and places.size(places.ndim - 1) != x.ndim:
             raise CannotCarry("TensorFlow multiplies into single elements only")
-        strides = self.call("tf.math.cumprod", self.shape(x), exclusive=True, reverse=True, dtype=INT64, dims=(x.ndim,))
-        flat = self.call("tf.reduce_sum", self.multiply(self.astype(places, INT64), strides), axis=-1, dtype=INT64)
+        strides = self.call(
+            "tf.math.cumprod", self.shape(x), exclusive=True, reverse=True, dtype=INT64, dims=(x.ndim,)
+        )
+        flat = self.call(
+            "tf.reduce_sum", self.multiply(self.astype(places, INT64), strides), axis=-1, dtype=INT64
+        )
         line = self.call("tf.reshape", flat, (-1,), dtype=INT64)
         changes = self.call("tf.reshape", updates, (-1,), dtype=x.dtype)
         total = self.call("tf.size", x, dtype=INT32)
         factors = self.call("tf.math.unsorted_segment_prod", changes, line, total, dtype=x.dtype)
-        turned = self.call("tf.reshape", factors, self.call("tf.shape", x, dtype=INT32), dtype=x.dtype, dims=x.fact.dims)
-        return self.multiply(x, turned)
+        turned = self.call(
+            "tf.reshape", factors, self.call("tf.shape", x, dtype=INT32), dtype=x.dtype, dims=x.fact.dims
+        )
+        return self._binary("multiply", x, turned)
 
     def nonzero(self, x: Symbol) -> Tensor:
         test = x if x.dtype.kind == "b" else self.not_equal(x, self.asarray(0, x.dtype))
@@ -355,11 +478,23 @@ class Function(Words):
     def unique(self, x: Symbol, axis: int | None, sorted: bool) -> tuple[Tensor, ...]:  # noqa: A002
         """The values in the order of their first place, then sorted where that is asked for."""
         flat = self.call("tf.reshape", x, (-1,), dtype=x.dtype) if axis is None else x
-        whole = self.call("tf.raw_ops.UniqueWithCountsV2", x=flat, axis=[axis or 0], out_idx=dotted("tf.int64"), dtype=x.dtype)
+        whole = self.call(
+            "tf.raw_ops.UniqueWithCountsV2",
+            x=flat,
+            axis=[axis or 0],
+            out_idx=dotted("tf.int64"),
+            dtype=x.dtype,
+        )
         values, inverse, counts = self.unpack(whole, 3, [x.dtype, INT64, INT64])
         total = self.call("tf.size", counts, dtype=INT32)
         length = self.call("tf.size", inverse, out_type=dotted("tf.int64"), dtype=INT64)
-        first = self.call("tf.math.unsorted_segment_min", self.call("tf.range", length, dtype=INT64), inverse, total, dtype=INT64)
+        first = self.call(
+            "tf.math.unsorted_segment_min",
+            self.call("tf.range", length, dtype=INT64),
+            inverse,
+            total,
+            dtype=INT64,
+        )
         if not sorted:
             return tuple(Tensor(self, part.fact, part.expr) for part in (values, first, inverse, counts))
         order = self.let(self._order(values, axis), "order")
@@ -367,7 +502,8 @@ class Function(Words):
         picked = [self.call("tf.gather", part, order, axis=place, dtype=part.dtype)
                   for part, place in ((values, axis or 0), (first, 0), (counts, 0))]  # fmt: skip
         back = self.astype(self.call("tf.gather", ranks, inverse, dtype=INT32), INT64)
-        return picked[0], picked[1], back, picked[2]
+        values, first, counts = picked
+        return values, first, back, counts
 
     def _order(self, values: Symbol, axis: int | None) -> Tensor:
         if axis is not None:
@@ -386,11 +522,18 @@ class Function(Words):
         order = tuple(rank - 1 if i == axis else axis if i == rank - 1 else i for i in range(rank))
         line = self.call("tf.transpose", self.call("tf.complex", real, imaginary), order)
         have = x.shape[axis]
-        size = have if length is None else length
+        size = have if length is None or (inverse and onesided) else length
         if size != have:
             more = self.call_expr(dotted("tf.maximum"), self.to_expr(size - have), 0)
             line = self.call("tf.pad", line, [[0, 0]] * (rank - 1) + [[0, more]])
             line = self.index(line, ..., slice(None, size))
+        if inverse and onesided:
+            whole = self.call(
+                "tf.signal.irfft", line, [2 * (have - 1) if length is None else length], dtype=FLOAT64
+            )
+            return self.astype(
+                self.say("expand_dims", self.call("tf.transpose", whole, order), -1, dtype=FLOAT64), x.dtype
+            )
         made = self.call("tf.signal.ifft" if inverse else "tf.signal.fft", line)
         if onesided:
             made = self.index(made, ..., slice(None, size // 2 + 1))
@@ -429,4 +572,3 @@ def _symbols(values: Any) -> Any:
             yield value
         elif isinstance(value, list | tuple):
             yield from _symbols(value)
-

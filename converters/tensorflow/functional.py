@@ -14,14 +14,16 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import layout
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.recorder import dotted
 from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.arrangement import Tensor, perm_of
-from netferry.converters.tensorflow.namespace import INT32, INT64, Words, named
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_table import NATIVE
+from netferry.converters.tensorflow.words import INT32, INT64, named
 
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 float16 bfloat16 float32 float64".split())
 """What Keras computes in without changing it; of uint64 it silently makes uint32."""
@@ -30,6 +32,7 @@ _WIDENS = frozenset({"sum", "prod", "cumulative_sum", "cumulative_prod"})
 """Words that Keras answers in a wider dtype for small integers, as NumPy does."""
 
 _FREE = "a functional Keras model cannot hold the size {}, which is known only when it runs"
+
 
 class Functional(Words):
     """Writes the body of ``build() -> keras.Model``."""
@@ -71,6 +74,9 @@ class Functional(Words):
         A layer that is called on a constant drops out of a Keras model, and a long constant would end as
         text in its configuration.
         """
+        self.allow(content.dtype)
+        if content.size == 0:
+            raise CannotCarry("a functional Keras model has no empty parameters")
         whole = content.dtype.kind != "f" and content.dtype.name not in ("int32", "int64", "bfloat16")
         held = content.astype(np.int64) if whole else content
         name = self.layer_name(fact.name or "constant")
@@ -87,7 +93,8 @@ class Functional(Words):
                 row = self.say("reshape", row, content.shape)
             if held.dtype != content.dtype:
                 row = self.astype(row, content.dtype)
-            return self.let(row, name).expr
+            held_by: ast.expr = self.let(row, name).expr
+            return held_by
 
     def outside(self) -> Any:
         """Statements written inside stand before all others, beside the inputs."""
@@ -104,7 +111,7 @@ class Functional(Words):
             self._zero = self.let(self.say("sum", zeros, dtype=INT32) if x.ndim else zeros, "zero").expr
         return self._zero
 
-    def owned(self, kind: str, name: str, shape: Sequence[Any], *args: Any, **kwargs: Any) -> ast.expr:
+    def owned(self, kind: str, name: str, shape: Sequence[Any], *args: Any, **kwargs: Any) -> ast.expr:  # noqa: ARG002 - Keras finds it
         """``layers.Dense(10, name="fc")`` where it is called; given a line of its own when called again."""
         if name in self._calls:
             made = self._calls[name]
@@ -125,6 +132,11 @@ class Functional(Words):
         self.preamble.append(ast.Assign([ast.Name(word.id, ast.Store())], made))
         return word
 
+    def index(self, x: Symbol, *places: Any, dtype: Any = None, dims: Any = None) -> Tensor:
+        """Keras takes no slice that stands alone."""
+        places = (*places, ...) if len(places) == 1 else places
+        return super().index(x, *places, dtype=dtype, dims=dims)
+
     # ---- sizes -------------------------------------------------------------------------------------------
 
     def reshaped(self, base: ast.expr, fact: Fact, sizes: Sequence[Any]) -> Tensor:
@@ -137,13 +149,15 @@ class Functional(Words):
             inner = _one_left_over(sizes[1:])
         if inner is None:
             free = ", ".join(str(size) for size in sizes if isinstance(size, Size))
-            raise CannotCarry(f"a functional Keras model reshapes to one free size beside the batch, not to {free}")
+            raise CannotCarry(
+                f"a functional Keras model reshapes to one free size beside the batch, not to {free}"
+            )
         layer = self.call_expr(dotted("layers.Reshape"), inner, dtype=named(fact.dtype))
         return self.made(self.call_expr(layer, base), dtype=fact.dtype)
 
     def broadcast_to(self, x: Symbol, sizes: Sequence[Any]) -> Tensor:
         if known(sizes) and known(x.shape):
-            made: Tensor = self.call("ops.broadcast_to", x, tuple(sizes), dtype=x.dtype)
+            made: Tensor = self.call("ops.broadcast_to", x, tuple(sizes), dtype=x.dtype, dims=tuple(sizes))
             return made
         result: Any = x
         if x.ndim < len(sizes):
@@ -161,11 +175,11 @@ class Functional(Words):
         return Tensor(self, result.fact, self._base(result), perm_of(result))
 
     def _grown(self, x: Symbol, size: Size, axis: int, rank: int) -> Symbol:
-        """``x``, which has size 1 along ``axis``, repeated to a free size: with zeros added that have it."""
+        """``x``, which has size 1 along ``axis``, repeated to a free size: zeros that have it are taken away."""
         shape = [1] * rank
         shape[axis] = -1
         zeros = self.say("reshape", self.counted(size, x.dtype, "zeros_like"), tuple(shape), dtype=x.dtype)
-        word = "logical_or" if x.dtype.kind == "b" else "add"
+        word = "logical_or" if x.dtype.kind == "b" else "subtract"
         dims = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         grown: Symbol = self.say(word, x, zeros, dtype=x.dtype, dims=dims)
         return grown
@@ -217,7 +231,9 @@ class Functional(Words):
         if dtype.kind == "b":
             raise CannotCarry("Keras pads no booleans")
         filled = None if value == 0 else value
-        made: ast.expr = self.say("pad", base, pairs, mode="constant", constant_values=filled, dtype=dtype).base
+        made: ast.expr = self.say(
+            "pad", base, pairs, mode="constant", constant_values=filled, dtype=dtype
+        ).base
         return made
 
     def parted(self, base: ast.expr, lengths: Sequence[Any], axis: int, dtype: np.dtype[Any]) -> Tensor:
@@ -230,23 +246,41 @@ class Functional(Words):
         if not known(repeats):
             if any(isinstance(n, Size) and d != 1 for n, d in zip(repeats, x.shape, strict=True)):
                 raise CannotCarry(_FREE.format(next(n for n in repeats if isinstance(n, Size))))
-            if any(not isinstance(n, Size) and n != 1 and d != 1 for n, d in zip(repeats, x.shape, strict=True)):
+            if any(
+                not isinstance(n, Size) and n != 1 and d != 1 for n, d in zip(repeats, x.shape, strict=True)
+            ):
                 raise CannotCarry("it repeats along free and along known sizes at once")
             return self.broadcast_to(x, [n if d == 1 else d for n, d in zip(repeats, x.shape, strict=True)])
         return super().tile(x, repeats)
 
     # ---- words that Keras means otherwise --------------------------------------------------------------------
 
-    def say(self, word: str, *args: Any, dtype: Any = None, dims: Any = None, perm: Any = None, **kwargs: Any) -> Any:
+    def say(
+        self, word: str, *args: Any, dtype: Any = None, dims: Any = None, perm: Any = None, **kwargs: Any
+    ) -> Any:
         made = super().say(word, *args, dtype=dtype, dims=dims, perm=perm, **kwargs)
         kept = made.fact.dtype
         if word in _WIDENS and kept.kind in "iub" and kept.itemsize < 4:
             made = super().say("astype", made.base, kept, dtype=kept, dims=dims, perm=perm)
         return made
 
+    def _binary(self, word: str, a: Any, b: Any) -> Tensor:
+        """A sum that Keras may take for that of a tensor and its bias is written as a difference: see ``plain_sum``."""
+        if word == "add" and not plain_sum(*_based(a, b)):
+            dtype = next(x.dtype for x in (a, b) if isinstance(x, Symbol))
+            less = (
+                self._unary("negative", b)
+                if dtype.kind != "u"
+                else self._binary("subtract", self.asarray(0, dtype), b)
+            )
+            return self._binary("subtract", a, less)
+        return super()._binary(word, a, b)
+
     def _reduce(self, word: str, x: Symbol, axes: Sequence[int], keepdims: bool) -> Tensor:
         if word == "mean" and x.dtype.kind != "f":
             raise CannotCarry("Keras gives the mean of integers as a float")
+        if 0 in (x.fact.dims or ()):
+            raise CannotCarry("Keras reduces nothing that is empty")
         if x.dtype.kind == "b":
             word = {"max": "any", "min": "all"}.get(word, word)
         return super()._reduce(word, x, axes, keepdims)
@@ -295,12 +329,73 @@ class Functional(Words):
         return made
 
     def tril(self, x: Symbol, k: int) -> Tensor:
-        made: Tensor = self.call("ops.tril", x, k=k, dtype=x.dtype, dims=x.fact.dims)
-        return made
+        return self._triangle("tril", x, k)
 
     def triu(self, x: Symbol, k: int) -> Tensor:
-        made: Tensor = self.call("ops.triu", x, k=k, dtype=x.dtype, dims=x.fact.dims)
+        return self._triangle("triu", x, k)
+
+    def _triangle(self, word: str, x: Symbol, k: int) -> Tensor:
+        rows, columns = x.shape[-2:]
+        if isinstance(rows, Size) or isinstance(columns, Size) or not -rows < k < columns:
+            raise CannotCarry("the diagonal may lie outside of the matrix")
+        made: Tensor = self.call(f"ops.{word}", x, k=k, dtype=x.dtype, dims=x.fact.dims)
         return made
+
+    def left_shift(self, a: Any, b: Any) -> Tensor:
+        return self._shift("left_shift", a, b)
+
+    def right_shift(self, a: Any, b: Any) -> Tensor:
+        return self._shift("right_shift", a, b)
+
+    def _shift(self, word: str, a: Any, b: Any) -> Tensor:
+        """Only by fewer places than there are bits: what is beyond is not the same everywhere."""
+        dtype = next(x.dtype for x in (a, b) if isinstance(x, Symbol))
+        places = b if not isinstance(b, Symbol) else b.content
+        if places is None or not np.all(
+            (np.asarray(places) >= 0) & (np.asarray(places) < 8 * dtype.itemsize)
+        ):
+            raise CannotCarry("how far it shifts is known only when the model runs")
+        return self._binary(word, a, b)
+
+
+def _based(a: Any, b: Any) -> tuple[Any, Any]:
+    """The sizes of two operands as the program will hold them."""
+    dims = [x.fact.dims if isinstance(x, Symbol) else () for x in (a, b)]
+    perm = next((perm_of(x) for x in (a, b) if perm_of(x) is not None), None)
+    if perm is None or any(one is None for one in dims):
+        return dims[0], dims[1]
+    whole = [(1,) * (len(perm) - len(one)) + tuple(one) if one else () for one in dims if one is not None]
+    one, two = (tuple(size[axis] for axis in layout.inverse(perm)) if size else () for size in whole)
+    return one, two
+
+
+def plain_sum(a: Any, b: Any) -> bool:
+    """Whether ``keras.ops.add`` of tensors of these sizes is their sum.
+
+    Where the second has, when the model runs, one size other than 1, and that is the size of the first's axis 1
+    or of its last, Keras squeezes it and adds it along that axis as a bias (``tf.nn.bias_add``), wherever it
+    lay. So a (1, 4, 1) on a (3, 4, 4) is added along the last axis.
+    """
+    if a == () or b == () or (a is not None and (len(a) == 1 or a == b)):
+        return True
+    if a is None or b is None or len(b) > len(a):
+        return False
+    b = (1,) * (len(a) - len(b)) + tuple(b)
+    wide = [axis for axis, size in enumerate(b) if not isinstance(size, Size) and size != 1]
+    free = [axis for axis, size in enumerate(b) if isinstance(size, Size)]
+    if len(wide) > 1:
+        return True
+    return all(_as_bias(a, b[axis], axis) for axis in wide or free)
+
+
+def _as_bias(a: Any, size: Any, axis: int) -> bool:
+    """Whether Keras adds ``size`` elements along the axis on which they lie, or as it adds anything."""
+    last = len(a) - 1
+    if axis == last:
+        return bool(a[last] == size)
+    if isinstance(size, Size) or isinstance(a[last], Size) or a[last] == size:
+        return False
+    return axis == 1 or (not isinstance(a[1], Size) and a[1] != size)
 
 
 class _Outside:

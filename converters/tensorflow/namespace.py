@@ -8,9 +8,7 @@ Neither Keras nor TensorFlow is imported to write a program.
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,159 +36,19 @@ from netferry.converters.tensorflow.arrangement import (
     without,
 )
 from netferry.converters.tensorflow.native_table import layer_path, legal
-
-BOOL, INT32, INT64 = np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64)
-
-WORDS: Mapping[str, tuple[str, str]] = {
-    # word: (keras.ops, tf); "" where the framework has no such operation
-    "abs": ("abs", "abs"),
-    "acos": ("arccos", "acos"),
-    "acosh": ("arccosh", "acosh"),
-    "asin": ("arcsin", "asin"),
-    "asinh": ("arcsinh", "asinh"),
-    "atan": ("arctan", "atan"),
-    "atanh": ("arctanh", "atanh"),
-    "ceil": ("ceil", "math.ceil"),
-    "cos": ("cos", "cos"),
-    "cosh": ("cosh", "cosh"),
-    "erf": ("erf", "math.erf"),
-    "exp": ("exp", "exp"),
-    "expm1": ("expm1", "math.expm1"),
-    "floor": ("floor", "floor"),
-    "isinf": ("isinf", "math.is_inf"),
-    "isnan": ("isnan", "math.is_nan"),
-    "log": ("log", "math.log"),
-    "log1p": ("log1p", "math.log1p"),
-    "negative": ("negative", "negative"),
-    "reciprocal": ("reciprocal", "math.reciprocal"),
-    "round": ("round", "round"),
-    "rsqrt": ("rsqrt", "math.rsqrt"),
-    "sigmoid": ("sigmoid", "sigmoid"),
-    "sign": ("sign", "sign"),
-    "sin": ("sin", "sin"),
-    "sinh": ("sinh", "sinh"),
-    "sqrt": ("sqrt", "sqrt"),
-    "square": ("square", "square"),
-    "tan": ("tan", "tan"),
-    "tanh": ("tanh", "tanh"),
-    "logical_not": ("logical_not", "logical_not"),
-    "bitwise_invert": ("bitwise_not", "bitwise.invert"),
-    "add": ("add", "add"),
-    "subtract": ("subtract", "subtract"),
-    "multiply": ("multiply", "multiply"),
-    "divide": ("divide", "divide"),
-    "floor_divide": ("floor_divide", "math.floordiv"),
-    "trunc_divide": ("", "truncatediv"),
-    "remainder": ("mod", "math.floormod"),
-    "fmod": ("", "truncatemod"),
-    "pow": ("power", "pow"),
-    "maximum": ("maximum", "maximum"),
-    "minimum": ("minimum", "minimum"),
-    "equal": ("equal", "equal"),
-    "not_equal": ("not_equal", "not_equal"),
-    "less": ("less", "less"),
-    "less_equal": ("less_equal", "less_equal"),
-    "greater": ("greater", "greater"),
-    "greater_equal": ("greater_equal", "greater_equal"),
-    "logical_and": ("logical_and", "logical_and"),
-    "logical_or": ("logical_or", "logical_or"),
-    "logical_xor": ("logical_xor", "math.logical_xor"),
-    "bitwise_and": ("bitwise_and", "bitwise.bitwise_and"),
-    "bitwise_or": ("bitwise_or", "bitwise.bitwise_or"),
-    "bitwise_xor": ("bitwise_xor", "bitwise.bitwise_xor"),
-    "left_shift": ("left_shift", "bitwise.left_shift"),
-    "right_shift": ("right_shift", "bitwise.right_shift"),
-    "sum": ("sum", "reduce_sum"),
-    "mean": ("mean", "reduce_mean"),
-    "prod": ("prod", "reduce_prod"),
-    "max": ("max", "reduce_max"),
-    "min": ("min", "reduce_min"),
-    "any": ("any", "reduce_any"),
-    "all": ("all", "reduce_all"),
-    "logsumexp": ("logsumexp", "reduce_logsumexp"),
-    "softmax": ("softmax", "nn.softmax"),
-    "log_softmax": ("log_softmax", "nn.log_softmax"),
-    "cumulative_sum": ("cumsum", "cumsum"),
-    "cumulative_prod": ("cumprod", "math.cumprod"),
-    "flip": ("flip", "reverse"),
-    "roll": ("roll", "roll"),
-    "tile": ("tile", "tile"),
-    "where": ("where", "where"),
-    "take": ("take", "gather"),
-    "concat": ("concatenate", "concat"),
-    "stack": ("stack", "stack"),
-    "unstack": ("unstack", "unstack"),
-    "reshape": ("reshape", "reshape"),
-    "permute_dims": ("transpose", "transpose"),
-    "expand_dims": ("expand_dims", "expand_dims"),
-    "squeeze": ("squeeze", "squeeze"),
-    "astype": ("cast", "cast"),
-    "matmul": ("matmul", "matmul"),
-    "einsum": ("einsum", "einsum"),
-    "det": ("linalg.det", "linalg.det"),
-    "pad": ("pad", "pad"),
-    "relu": ("relu", "nn.relu"),
-    "relu6": ("relu6", "nn.relu6"),
-    "leaky_relu": ("leaky_relu", "nn.leaky_relu"),
-    "elu": ("elu", "nn.elu"),
-    "selu": ("selu", "nn.selu"),
-    "gelu": ("gelu", "nn.gelu"),
-    "silu": ("silu", "nn.silu"),
-    "softplus": ("softplus", "nn.softplus"),
-    "softsign": ("softsign", "nn.softsign"),
-}
-
-SIGNS: Mapping[str, str] = {
-    "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
-    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
-}  # fmt: skip
-"""Words that read better as Python's operators; equality is not among them (Keras' tensors do not know it)."""
-
-GIVES_BOOL = frozenset(
-    """
-    isinf isnan logical_not equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor
-    """.split()
+from netferry.converters.tensorflow.words import (
+    BOOL,
+    GIVES_BOOL,
+    INT64,
+    LITERAL,
+    SIGNS,
+    UNSIGNED_KEEPS,
+    WORDS,
+    Weight,
+    automatic,
+    named,
+    short,
 )
-
-UNSIGNED_KEEPS = frozenset({"abs"})
-"""Words that leave unsigned integers as they are."""
-
-@dataclass(frozen=True)
-class Weight:
-    """What a variable of a layer will hold, and the source's names of what it is made of."""
-
-    content: Array
-    sources: tuple[str, ...] = ()
-
-
-_UNITS = re.compile(r"(.+?)(_\d+)?")
-
-AUTOMATIC = {name.split(".")[-1].replace("_", "") for name, _ in WORDS.values()} | set(
-    """
-    getitem truedivide absolute identity reshape dropout activation relu zeropadding1d zeropadding2d zeropadding3d
-    cropping1d cropping2d cropping3d maxpooling1d maxpooling2d maxpooling3d averagepooling1d averagepooling2d
-    averagepooling3d globalaveragepooling1d globalaveragepooling2d globalaveragepooling3d globalmaxpooling1d
-    globalmaxpooling2d globalmaxpooling3d upsampling1d upsampling2d upsampling3d zeroslike oneslike topk argmax
-    argmin split repeat broadcastto takealongaxis diagonal tril triu conv convtranspose
-    """.split()
-)
-"""Names that Keras gives to operations of a model by itself, with or without a number; underscores left out."""
-
-
-def automatic(name: str) -> bool:
-    """Whether Keras may give this name to another operation of the model."""
-    match = _UNITS.fullmatch(name)
-    return match is not None and match[1].replace("_", "") in AUTOMATIC
-
-
-def named(dtype: np.dtype[Any] | None) -> str | None:
-    """A layer's dtype where it is not Keras' own default; layers leave integers and booleans as they are."""
-    floats = dtype is not None and dtype.name in ("float64", "float16", "bfloat16")
-    return dtype.name if floats and dtype is not None else None
-
-
-LITERAL = 16
-"""Constants of up to so many elements are written into the program."""
 
 
 class Words(Recorder):
@@ -213,6 +71,7 @@ class Words(Recorder):
         self.notes: dict[str, None] = {}
         self.snippets: dict[str, None] = {}
         self.depth = 0
+        self.outputs = {legal(value.name or "") for value in plan.graph.outputs}
         self.layer_names: set[str] = set()
         self._layers: dict[tuple[Any, ...], str] = {}
         self._settled: dict[tuple[str, Perm], ast.expr] = {}
@@ -244,11 +103,11 @@ class Words(Recorder):
 
     # ---- layers and their weights ---------------------------------------------------------------
 
-    def layer_name(self, wish: str) -> str:
-        """A name that no other layer has, and that Keras gives to nothing by itself."""
+    def layer_name(self, wish: str, kept: Collection[str] = ()) -> str:
+        """A name that no other layer has, that Keras gives to nothing by itself, and that is not ``kept`` for others."""
         name, count = legal(wish), 0
         stem = name
-        while not self.free(name):
+        while name in kept or not self.free(name):
             count += 1
             name = f"{stem}.{count}"
         self.layer_names.add(name)
@@ -261,7 +120,8 @@ class Words(Recorder):
     def hold(self, path: str, content: Array, sources: Sequence[str]) -> None:
         """Keep the content of one variable, and which weights of the source it was."""
         self.weights[path] = np.ascontiguousarray(content)
-        self.names.update((source, path) for source in sources if source)
+        for source in filter(None, sources):
+            self.names.setdefault(source, path)
 
     def layer(
         self,
@@ -282,23 +142,43 @@ class Words(Recorder):
         key = (kind, tuple(sources), repr(args), repr(sorted(kwargs.items(), key=str)), dtype.name)
         path = self._layers.get(key) if any(sources) else None
         if path is None:
-            path = self.layer_name(layer_path([*name, *filter(None, sources)], self.node.name or self.node.op_type))
+            told = layer_path([*name, *filter(None, sources)])
+            path = self.layer_name(
+                told or self.node.name or self.node.op_type, kept=() if told else self.outputs
+            )
             self._layers[key] = path
             for word, weight in weights.items():
                 self.hold(f"{path}/{word}", weight.content, weight.sources)
-        return self.owned(kind, path, shape, *args, **kwargs, dtype=named(dtype))
+        settings = {
+            word: short(value) if isinstance(value, float) else value for word, value in kwargs.items()
+        }
+        return self.owned(kind, path, shape, *args, **settings, dtype=named(dtype))
 
     # ---- expressions ------------------------------------------------------------------------------
 
-    def made(self, expr: ast.expr, *like: Any, dtype: Any = None, dims: Any = None, perm: Any = None) -> Tensor:
+    def made(
+        self, expr: ast.expr, *like: Any, dtype: Any = None, dims: Any = None, perm: Any = None
+    ) -> Tensor:
         known = super().made(expr, *like, dtype=dtype, dims=dims)
         self.allow(known.fact.dtype)
         return Tensor(self, known.fact, expr, perm)
 
+    def call(self, function: str, *args: Any, dtype: Any = None, dims: Any = None, **kwargs: Any) -> Tensor:
+        made = super().call(function, *args, dtype=dtype, dims=dims, **kwargs)
+        assert isinstance(made, Tensor)
+        return made
+
+    def index(self, x: Symbol, *places: Any, dtype: Any = None, dims: Any = None) -> Tensor:
+        made = super().index(x, *places, dtype=dtype, dims=dims)
+        assert isinstance(made, Tensor)
+        return made
+
     def allow(self, dtype: np.dtype[Any] | None) -> None:
         """Refuse a dtype that this form does not hold."""
 
-    def say(self, word: str, *args: Any, dtype: Any = None, dims: Any = None, perm: Any = None, **kwargs: Any) -> Any:
+    def say(
+        self, word: str, *args: Any, dtype: Any = None, dims: Any = None, perm: Any = None, **kwargs: Any
+    ) -> Any:
         """``tf.reduce_sum(x, axis=1)``: a word of the table in this form."""
         name = WORDS[word][self.column]
         if not name:
@@ -334,7 +214,7 @@ class Words(Recorder):
         expr = self.call_expr(dotted(f"{self.root}.{WORDS['permute_dims'][self.column]}"), base, perm)
         if not isinstance(base, ast.Name):
             return expr
-        name = self.let(Symbol(self, Fact(None), expr), f"{base.id}_transposed").expr
+        name: ast.expr = self.let(Symbol(self, Fact(None), expr), f"{base.id}_transposed").expr
         if not self.depth:
             self._settled[key] = name
         return name
@@ -342,7 +222,7 @@ class Words(Recorder):
     def arranged(self, x: Symbol, perm: Perm) -> ast.expr:
         """The tensor that ``x`` is when transposed by ``perm``: ``x`` as the base of that permutation."""
         if perm_of(x) == perm and isinstance(x, Tensor) and x.late is None:
-            return x.base
+            return self._base(x)
         have = perm_of(x) or layout.identity(len(perm))
         back = layout.compose(have, layout.inverse(perm))
         content = x.content
@@ -361,7 +241,9 @@ class Words(Recorder):
             return [*results, *[None] * (len(values) - len(results))]  # what was refused has no expression
         bare = [self._bare(result) for result in results]
         self._pending = {
-            value: result for value, result in zip(values, results, strict=False) if isinstance(result, Tensor)
+            value: result
+            for value, result in zip(values, results, strict=False)
+            if isinstance(result, Tensor)
         }
         bound = super().bind(values, bare, facts)
         return [self._again(value, symbol) for value, symbol in zip(values, bound, strict=True)]
@@ -399,7 +281,12 @@ class Words(Recorder):
         if not isinstance(x, Symbol):
             return x
         content = x.content
-        if content is not None and content.ndim == 0 and content.dtype.kind in "fiub" and content.dtype.itemsize <= 8:
+        if (
+            content is not None
+            and content.ndim == 0
+            and content.dtype.kind in "fiub"
+            and content.dtype.itemsize <= 8
+        ):
             return self.number(content)
         if perm is None or x.ndim == 0:
             return x.expr
@@ -432,10 +319,11 @@ class Words(Recorder):
         a, b = (self.sized(x, dtype) if isinstance(x, Size) else x for x in (a, b))
         exprs, perm, dims = self.together(a, b)
         gives = BOOL if word in GIVES_BOOL else dtype
-        if word in SIGNS and any(isinstance(x, Symbol) and x.content is None for x in (a, b)):
-            if not (isinstance(a, Symbol) and a.content is not None and isinstance(exprs[0], ast.Call)):
-                plain = self.binary(SIGNS[word], *exprs, dtype=gives)
-                return Tensor(self, Fact(gives, dims), plain.expr, perm)
+        tensors = any(isinstance(x, Symbol) and x.content is None for x in (a, b))
+        array_first = isinstance(a, Symbol) and a.content is not None and isinstance(exprs[0], ast.Call)
+        if word in SIGNS and tensors and not array_first:  # NumPy would take the operator for its own
+            plain = self.binary(SIGNS[word], *exprs, dtype=gives)
+            return Tensor(self, Fact(gives, dims), plain.expr, perm)
         typed = [self._typed(x, dtype) for x in exprs]
         made: Tensor = self.say(word, *typed, dtype=gives, dims=dims, perm=perm)
         return made
@@ -459,7 +347,9 @@ class Words(Recorder):
         return made
 
     def astype(self, x: Any, dtype: np.dtype[Any]) -> Tensor:
-        made: Tensor = self.say("astype", self._base(x), dtype, dtype=dtype, dims=x.fact.dims, perm=perm_of(x))
+        made: Tensor = self.say(
+            "astype", self._base(x), dtype, dtype=dtype, dims=x.fact.dims, perm=perm_of(x)
+        )
         return made
 
     def _base(self, x: Symbol) -> ast.expr:
@@ -475,7 +365,13 @@ class Words(Recorder):
         inner = base_axes(perm, axes)
         axis = inner[0] if len(inner) == 1 else inner
         made: Tensor = self.say(
-            word, self._base(x), axis=axis, keepdims=True if keepdims else None, dtype=x.fact.dtype, dims=dims, perm=left
+            word,
+            self._base(x),
+            axis=axis,
+            keepdims=True if keepdims else None,
+            dtype=x.fact.dtype,
+            dims=dims,
+            perm=left,
         )
         return made
 
@@ -558,7 +454,7 @@ class Words(Recorder):
             based = Fact(x.fact.dtype, tuple(dims[axis] for axis in layout.inverse(perm)))
             made = self.reshaped(self._base(x), based, sizes)
             return Tensor(self, Fact(x.fact.dtype, filled(dims, sizes)), made.base)
-        if len(sizes) == 2 and perm[0] == 0 and numbers(dims[1:]) and sizes[1] in (-1, int(np.prod(dims[1:]))):
+        if len(sizes) == 2 and perm[0] == 0 and numbers(dims[1:]) and sizes[1] in (-1, product(dims[1:])):
             return self._flattened(x, perm, dims, sizes)
         return self._resized(x, sizes)
 
@@ -573,7 +469,11 @@ class Words(Recorder):
         fact = Fact(x.fact.dtype, (dims[0], features))
         lying = self.reshaped(self._base(x), fact, (sizes[0], features))
         return Tensor(
-            self, fact, lying.base, order=flattened_order(perm, dims[1:]), late=lambda: self.reshaped(x.expr, fact, sizes)
+            self,
+            fact,
+            lying.base,
+            order=flattened_order(perm, dims[1:]),
+            late=lambda: self.reshaped(x.expr, fact, sizes),
         )
 
     def reshaped(self, base: ast.expr, fact: Fact, sizes: Sequence[Any]) -> Tensor:
@@ -623,7 +523,8 @@ class Words(Recorder):
         return self.along("roll", x, axis, shift=shift)
 
     def tile(self, x: Symbol, repeats: Sequence[Any]) -> Tensor:
-        made: Tensor = self.say("tile", x, list(repeats))
+        dims = x.fact.dims and tuple(size * times for size, times in zip(x.fact.dims, repeats, strict=True))
+        made: Tensor = self.say("tile", x, list(repeats), dims=dims)
         return made
 
     def slice(self, x: Symbol, places: Mapping[int, tuple[Any, Any, Any]]) -> Tensor:
@@ -638,7 +539,9 @@ class Words(Recorder):
         )
         return Tensor(self, Fact(x.fact.dtype, dims), self.index(base, *inside).expr, perm)
 
-    def pad(self, x: Symbol, pairs: Sequence[tuple[Any, Any]], mode: str = "constant", value: Any = 0) -> Tensor:
+    def pad(
+        self, x: Symbol, pairs: Sequence[tuple[Any, Any]], mode: str = "constant", value: Any = 0
+    ) -> Tensor:
         perm = perm_of(x)
         if any(not isinstance(n, Size) and n < 0 for pair in pairs for n in pair):
             x, pairs = self._cropped(x, pairs)
@@ -647,9 +550,15 @@ class Words(Recorder):
         if mode == "constant":
             fill: Any = value
             if isinstance(value, Symbol):
-                fill = self.squeeze(value, tuple(range(value.ndim))).expr if value.content is None else value.content.item()
+                fill = (
+                    self.squeeze(value, tuple(range(value.ndim))).expr
+                    if value.content is None
+                    else value.content.item()
+                )
             expr = self.padded(self._base(x), tuple(based), fill, x.dtype)
-            dims = x.fact.dims and tuple(b + size + a for size, (b, a) in zip(x.fact.dims, pairs, strict=True))
+            dims = x.fact.dims and tuple(
+                b + size + a for size, (b, a) in zip(x.fact.dims, pairs, strict=True)
+            )
             return Tensor(self, Fact(x.fact.dtype, dims), expr, perm)
         return self._mirrored(x, pairs, mode)
 
@@ -672,7 +581,8 @@ class Words(Recorder):
         dims = x.fact.dims
         if dims is not None:
             sizes = tuple(
-                size - cuts[axis][0] + (cuts[axis][1] or 0) if axis in cuts else size for axis, size in enumerate(dims)
+                size - cuts[axis][0] + (cuts[axis][1] or 0) if axis in cuts else size
+                for axis, size in enumerate(dims)
             )
             cropped.fact = Fact(x.fact.dtype, sizes)
         return cropped, left
@@ -685,7 +595,9 @@ class Words(Recorder):
                 continue
             size = x.size(axis)
             if isinstance(before, Size) or isinstance(after, Size):
-                raise CannotCarry(f"it pads axis {axis} in mode {mode} by a size that is known only when it runs")
+                raise CannotCarry(
+                    f"it pads axis {axis} in mode {mode} by a size that is known only when it runs"
+                )
             places = np.pad(np.arange(size), (before, after), mode=_NUMPY_MODES[mode])
             dims = result.fact.dims
             result = self.take(result, self.asarray(places, INT64), axis)
@@ -756,7 +668,9 @@ class Words(Recorder):
         self.notes[sentence] = None
 
 
-_PLAIN = frozenset({"float16", "float32", "float64", "int32", "int64", "int8", "int16", "uint8", "uint16", "bool"})
+_PLAIN = frozenset(
+    {"float16", "float32", "float64", "int32", "int64", "int8", "int16", "uint8", "uint16", "bool"}
+)
 _NUMPY_MODES: Mapping[str, Any] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
@@ -796,5 +710,6 @@ def _reduced(dims: Any, axes: Sequence[int], keepdims: bool) -> Any:
 
 
 def _flat(values: Any) -> list[Any]:
-    return [item for value in values for item in (_flat(value) if isinstance(value, list | tuple) else [value])]
-
+    return [
+        item for value in values for item in (_flat(value) if isinstance(value, list | tuple) else [value])
+    ]

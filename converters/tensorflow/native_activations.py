@@ -37,7 +37,11 @@ def Elu(xp: Words, x: Symbol, *, alpha: float = 1.0) -> Any:
 
 @NATIVE.row("Selu")
 def Selu(
-    xp: Words, x: Symbol, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875
+    xp: Words,
+    x: Symbol,
+    *,
+    alpha: float = 1.67326319217681884765625,
+    gamma: float = 1.05070102214813232421875,
 ) -> Any:
     """Keras has the two constants of the paper; others are composed."""
     usual = abs(alpha - 1.6732632423543772) < 1e-6 and abs(gamma - 1.0507009873554805) < 1e-6
@@ -56,7 +60,9 @@ def Swish(xp: Words, x: Symbol, *, alpha: float = 1.0) -> Any:
 
 @NATIVE.row("Clip")
 def Clip(xp: Words, x: Symbol, low: Symbol | None = None, high: Symbol | None = None) -> Any:
-    bounds = [None if bound is None or bound.content is None else float(bound.content) for bound in (low, high)]
+    bounds = [
+        None if bound is None or bound.content is None else float(bound.content) for bound in (low, high)
+    ]
     if bounds == [0.0, 6.0] and is_float(x.dtype):
         return xp.elementwise("relu6", x)
     return OPS["Clip"](xp, x, low, high)

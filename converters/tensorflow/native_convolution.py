@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import layout
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.padding import same_upper
 from netferry.converters.graph.recorder import dotted
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.tensorflow.arrangement import Tensor
-from netferry.converters.tensorflow.namespace import Weight, Words, named
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_layers import called, weight
 from netferry.converters.tensorflow.native_normalization import channels_last
 from netferry.converters.tensorflow.native_table import NATIVE
+from netferry.converters.tensorflow.words import Weight, named
 
 Pairs = list[tuple[Any, Any]]
 
@@ -34,7 +34,12 @@ def short(values: Sequence[int]) -> Any:
 
 
 def pairs_of(
-    auto_pad: str, pads: Sequence[int] | None, sizes: Sequence[Any], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+    auto_pad: str,
+    pads: Sequence[int] | None,
+    sizes: Sequence[Any],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
 ) -> Pairs:
     """(before, after) of each spatial axis; sizes that are only known at run time are computed then."""
     rank = len(kernel)
@@ -54,7 +59,13 @@ def pairs_of(
     return made
 
 
-def is_same(pairs: Pairs, sizes: Sequence[Any], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> bool:
+def is_same(
+    pairs: Pairs,
+    sizes: Sequence[Any],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> bool:
     """Whether TensorFlow's SAME pads exactly so."""
     for pair, size, k, stride, dilation in zip(pairs, sizes, kernel, strides, dilations, strict=True):
         if stride == 1:
@@ -117,18 +128,27 @@ def Conv(
 
 
 def _layer(
-    xp: Words, base: Any, x: Symbol, w: Symbol, b: Symbol | None, group: int, strides: Sequence[int], dilations: Sequence[int], padding: str, perm: Any
+    xp: Words,
+    base: Any,
+    x: Symbol,
+    w: Symbol,
+    b: Symbol | None,
+    group: int,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    padding: str,
+    perm: Any,
 ) -> Tensor:
     assert w.content is not None
     rank, (filters, per_group) = w.ndim - 2, w.content.shape[:2]
     depthwise = group > 1 and per_group == 1 and rank < 3 and len(set(strides)) == 1 and filters % group == 0
     if depthwise:
-        kind, args = f"DepthwiseConv{rank}D", ()
+        kind, args = f"DepthwiseConv{rank}D", list[int]()
         split = w.content.reshape(group, filters // group, *w.content.shape[2:])
         kernel = split.transpose(*range(2, rank + 2), 0, 1)
         extra: dict[str, Any] = {"depth_multiplier": filters // group if filters > group else None}
     else:
-        kind, args = f"Conv{rank}D", (filters,)
+        kind, args = f"Conv{rank}D", [filters]
         kernel = w.content.transpose(*range(2, rank + 2), 1, 0)
         extra = {"groups": group if group > 1 else None}
     weights = {"kernel": weight(w, kernel)}
@@ -143,7 +163,16 @@ def _layer(
 
 
 def _operation(
-    xp: Words, base: Any, x: Symbol, w: Symbol, b: Symbol | None, group: int, strides: Sequence[int], dilations: Sequence[int], padding: str, perm: Any
+    xp: Words,
+    base: Any,
+    x: Symbol,
+    w: Symbol,
+    b: Symbol | None,
+    group: int,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    padding: str,
+    perm: Any,
 ) -> Tensor:
     """The kernel is a tensor: (filters, channels / group, *space) turned to (*space, channels / group, filters)."""
     rank = w.ndim - 2
@@ -197,14 +226,23 @@ def ConvTranspose(
         if b is not None:
             raise CannotCarry("its output is longer than what its kernel reaches, and it has a bias")
         whole = zero_padded(xp, whole, short_by, x.dtype)
-    inside = [slice(None), *(slice(max(before, 0) or None, -after if after > 0 else None) for before, after in pairs)]
+    inside = [
+        slice(None),
+        *(slice(max(before, 0) or None, -after if after > 0 else None) for before, after in pairs),
+    ]
     if any(cut != slice(None) for cut in inside):
         whole = xp.index(Symbol(xp, Fact(x.dtype), whole), *inside).expr
     return Tensor(xp, Fact(x.dtype), whole, perm)
 
 
 def _cuts(
-    auto_pad: str, pads: Any, output_shape: Any, sizes: Sequence[Any], strides: Sequence[int], span: Sequence[int], added: Sequence[int]
+    auto_pad: str,
+    pads: Any,
+    output_shape: Any,
+    sizes: Sequence[Any],
+    strides: Sequence[int],
+    span: Sequence[int],
+    added: Sequence[int],
 ) -> Pairs:
     """What is cut off (before, after) each axis of stride * (size - 1) + span places; less than nothing is added."""
     rank = len(span)
@@ -228,7 +266,15 @@ def _cuts(
 
 
 def _transposed(
-    xp: Words, base: Any, x: Symbol, w: Symbol, b: Symbol | None, part: int, group: int, strides: Sequence[int], dilations: Sequence[int]
+    xp: Words,
+    base: Any,
+    x: Symbol,
+    w: Symbol,
+    b: Symbol | None,
+    part: int,
+    group: int,
+    strides: Sequence[int],
+    dilations: Sequence[int],
 ) -> Tensor:
     """One group of the whole transposed convolution, without padding."""
     rank, filters = w.ndim - 2, w.size(1)
@@ -266,4 +312,3 @@ def _transposed(
         dtype=x.dtype, use_bias=None if b is not None else False, name=() if group == 1 else (w.fact.name,), **settings,
     )  # fmt: skip
     return called(xp, layer, base, x)
-

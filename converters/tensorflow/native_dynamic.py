@@ -9,8 +9,9 @@ from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.sizes import known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.tensorflow.function import Function
-from netferry.converters.tensorflow.namespace import BOOL, INT32, Words
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_table import NATIVE
+from netferry.converters.tensorflow.words import BOOL, INT32
 
 REDUCTIONS: Mapping[str, tuple[str, str, str]] = {
     # operator: what is done before, how it reduces, what is done after
@@ -35,7 +36,9 @@ def late(xp: Words, sizes: Sequence[Any] | None) -> bool:
 
 
 def _reduction(operator: str, before: str, word: str, after: str) -> Any:
-    def row(xp: Any, x: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Any:
+    def row(
+        xp: Any, x: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+    ) -> Any:
         if not late(xp, axes):
             return OPS[operator](xp, x, axes, keepdims=keepdims, noop_with_empty_axes=noop_with_empty_axes)
         ready = getattr(xp, before)(x) if before else x
@@ -68,14 +71,21 @@ def Squeeze(xp: Any, data: Symbol, axes: Sizes | None = None) -> Any:
         return OPS["Squeeze"](xp, data, axes)
     rank = data.ndim
     places = xp.call("tf.math.floormod", list(axes or ()), rank, dtype=INT32)
-    apart = xp.call("tf.not_equal", xp.call("tf.range", rank, dtype=INT32), xp.call("tf.expand_dims", places, 1), dtype=BOOL)
+    apart = xp.call(
+        "tf.not_equal",
+        xp.call("tf.range", rank, dtype=INT32),
+        xp.call("tf.expand_dims", places, 1),
+        dtype=BOOL,
+    )
     kept = xp.call("tf.reduce_all", apart, axis=0, dtype=BOOL)
     sizes = xp.call("tf.boolean_mask", xp.call("tf.shape", data, dtype=INT32), kept, dtype=INT32)
     return xp.call("tf.reshape", data, sizes, dtype=data.dtype)
 
 
 @NATIVE.row("Slice")
-def Slice(xp: Any, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None) -> Any:
+def Slice(
+    xp: Any, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None
+) -> Any:
     """With axes or steps that come as tensors, begin, end and stride of every axis are put together first."""
     if not late(xp, axes) and not late(xp, steps):
         return OPS["Slice"](xp, data, starts, ends, axes, steps)
@@ -85,10 +95,18 @@ def Slice(xp: Any, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None 
 
     def everywhere(value: Any, some: Sequence[Any]) -> Any:
         whole = value if not isinstance(value, int) else xp.call("tf.fill", [rank], value, dtype=INT32)
-        return xp.call("tf.tensor_scatter_nd_update", whole, where, xp.call("tf.stack", list(some), dtype=INT32), dtype=INT32)
+        return xp.call(
+            "tf.tensor_scatter_nd_update",
+            whole,
+            where,
+            xp.call("tf.stack", list(some), dtype=INT32),
+            dtype=INT32,
+        )
 
     sizes = xp.call("tf.shape", data, dtype=INT32)
-    ends_of = [xp.call("tf.where", xp.binary("<", end, -(2**31 - 2)), -(2**31 - 1), end, dtype=INT32) for end in ends]
+    ends_of = [
+        xp.call("tf.where", xp.binary("<", end, -(2**31 - 2)), -(2**31 - 1), end, dtype=INT32) for end in ends
+    ]
     begin, stride = everywhere(0, starts), everywhere(1, steps or [1] * count)
     end = everywhere(sizes, ends_of)
     return xp.call("tf.strided_slice", data, begin, end, stride, dtype=data.dtype)

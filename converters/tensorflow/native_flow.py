@@ -16,8 +16,9 @@ from netferry.converters.graph.symbol import Symbol
 from netferry.converters.graph.walk import Body
 from netferry.converters.tensorflow.arrangement import Tensor
 from netferry.converters.tensorflow.function import Function
-from netferry.converters.tensorflow.namespace import BOOL, INT32, INT64, Words
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_table import NATIVE
+from netferry.converters.tensorflow.words import BOOL, INT32, INT64
 
 LAST = np.iinfo(np.int32).max
 """How many turns a loop without a limit takes at most."""
@@ -38,7 +39,8 @@ def _tensor(xp: Function, x: Symbol | None, what: str) -> Symbol:
 @NATIVE.row("If")
 def If(xp: Words, cond: Symbol, *, then_branch: Body, else_branch: Body) -> Any:
     f = in_function(xp)
-    names, results = [], ()
+    names: list[Any] = []
+    results: tuple[Symbol, ...] = ()
     for word, branch in (("then", then_branch), ("otherwise", else_branch)):
         name = f.fresh(word)
         results = _written(f, name, [], branch, ())
@@ -51,9 +53,10 @@ def If(xp: Words, cond: Symbol, *, then_branch: Body, else_branch: Body) -> Any:
 
 def _parts(f: Function, whole: Symbol, dtypes: Sequence[Any]) -> list[Symbol]:
     """The elements of a tuple, also of a tuple of one."""
-    kept = f.let(whole, "result")
+    kept = f.let(whole, "result").expr
     return [
-        Symbol(f, Fact(dtype), f.index(Symbol(f, Fact(None), kept.expr), place).expr) for place, dtype in enumerate(dtypes)
+        Symbol(f, Fact(dtype), f.index(Symbol(f, Fact(None), kept), place).expr)
+        for place, dtype in enumerate(dtypes)
     ]
 
 
@@ -103,7 +106,9 @@ def Loop(xp: Words, limit: Symbol | None, cond: Symbol | None, *initial: Symbol,
     inner, outputs = body.graph.inputs, body.graph.outputs
     turn = _argument(f, "turn", Fact(INT64, ()))
     going = _argument(f, "going", Fact(BOOL, ()))
-    carried = [_argument(f, v.name or "state", _inside(f, v, s)) for v, s in zip(inner[2:], states, strict=True)]
+    carried = [
+        _argument(f, v.name or "state", _inside(f, v, s)) for v, s in zip(inner[2:], states, strict=True)
+    ]
     facts = [f.plan.fact(value) for value in outputs[1 + len(states) :]]
     lists = [_argument(f, value.name or "rows", Fact(None)) for value in outputs[1 + len(states) :]]
     arguments = [x.base.id for x in (turn, going, *carried, *lists)]
@@ -111,7 +116,10 @@ def Loop(xp: Words, limit: Symbol | None, cond: Symbol | None, *initial: Symbol,
     def finish(results: Sequence[Symbol]) -> list[Any]:
         again, kept, rows = results[0], results[1 : 1 + len(states)], results[1 + len(states) :]
         place = f.call_expr(dotted("tf.cast"), turn, INT32)
-        added = [f.call_expr(ast.Attribute(x.base, "write", ast.Load()), place, row) for x, row in zip(lists, rows, strict=True)]
+        added = [
+            f.call_expr(ast.Attribute(x.base, "write", ast.Load()), place, row)
+            for x, row in zip(lists, rows, strict=True)
+        ]
         test = f.call_expr(dotted("tf.reshape"), again, ())
         return [f.binary("+", turn, 1).expr, test, *(x.expr for x in kept), *added]
 
@@ -121,10 +129,19 @@ def Loop(xp: Words, limit: Symbol | None, cond: Symbol | None, *initial: Symbol,
     more = f.call_expr(dotted("tf.logical_and"), f.binary("<", turn, most, dtype=BOOL), going)
     f.write(ast.FunctionDef(test, _arguments(arguments), [ast.Return(more)], []))
     begins: Any = True if cond is None else f.call_expr(dotted("tf.reshape"), cond, ())
-    start = [f.array(np.zeros((), np.int64)), begins, *states, *(_rows(f, fact.dtype, fact.dims) for fact in facts)]
+    start = [
+        f.array(np.zeros((), np.int64)),
+        begins,
+        *states,
+        *(_rows(f, fact.dtype, fact.dims) for fact in facts),
+    ]
     shapes = [_invariant(f, ()), _invariant(f, ()), *(_invariant(f, x.fact.dims) for x in carried)]
-    whole = _loop(f, test, step, start, shapes if not lists else [*shapes, *[_invariant(f, None)] * len(lists)])
-    parts = _parts(f, whole, [INT64, BOOL, *(s.dtype for s in states), *(r.dtype for r in results[1 + len(states) :])])[2:]
+    whole = _loop(
+        f, test, step, start, shapes if not lists else [*shapes, *[_invariant(f, None)] * len(lists)]
+    )
+    parts = _parts(
+        f, whole, [INT64, BOOL, *(s.dtype for s in states), *(r.dtype for r in results[1 + len(states) :])]
+    )[2:]
     stacked = [_stacked(f, part) for part in parts[len(states) :]]
     return tuple(Tensor(f, Fact(part.fact.dtype), part.expr) for part in [*parts[: len(states)], *stacked])
 
@@ -162,20 +179,32 @@ def Scan(
     scan_output_directions: Sequence[int] | None = None,
 ) -> Any:
     f = in_function(xp)
+    if None in operands or f.plan.graph.opset_imports.get("", 28) < 9:
+        raise CannotCarry(
+            "it is a Scan of opset 8, with a batch axis", "Export the model with opset 9 or newer"
+        )
     count = len(operands) - num_scan_inputs
     states = [_tensor(f, x, "what the scan carries") for x in operands[:count]]
     scanned = [f.let(x, "scanned") if x.content is None else x for x in operands[count:]]
     axes = [axis % x.ndim for axis, x in zip(scan_input_axes or [0] * num_scan_inputs, scanned, strict=True)]
     inner, outputs = body.graph.inputs, body.graph.outputs
-    total = f.let(Symbol(f, Fact(INT32, ()), f.size_of(Tensor(f, scanned[0].fact, scanned[0].expr), axes[0])), "count")
+    total = f.let(
+        Symbol(f, Fact(INT32, ()), f.size_of(Tensor(f, scanned[0].fact, scanned[0].expr), axes[0])), "count"
+    )
     turn = _argument(f, "turn", Fact(INT32, ()))
-    carried = [_argument(f, v.name or "state", _inside(f, v, s)) for v, s in zip(inner[:count], states, strict=True)]
+    carried = [
+        _argument(f, v.name or "state", _inside(f, v, s)) for v, s in zip(inner[:count], states, strict=True)
+    ]
     facts = [f.plan.fact(value) for value in outputs[count:]]
     lists = [_argument(f, value.name or "rows", Fact(None)) for value in outputs[count:]]
     arguments = [x.base.id for x in (turn, *carried, *lists)]
     backwards = f.binary("-", f.binary("-", total, turn), 1)
     reads = [
-        f.made(f.call_expr(dotted("tf.gather"), x, backwards if way else turn, axis=axis), dtype=x.dtype, dims=_less(x, axis))
+        f.made(
+            f.call_expr(dotted("tf.gather"), x, backwards if way else turn, axis=axis),
+            dtype=x.dtype,
+            dims=_less(x, axis),
+        )
         for x, axis, way in zip(scanned, axes, scan_input_directions or [0] * num_scan_inputs, strict=True)
     ]
     ways = scan_output_directions or [0] * len(lists)
@@ -192,11 +221,17 @@ def Scan(
     more = ast.Return(f.binary("<", turn, total).expr)
     f.write(ast.FunctionDef(test, _arguments(arguments), [more], []))
     start = [f.array(np.zeros((), np.int32)), *states, *(_rows(f, fact.dtype, fact.dims) for fact in facts)]
-    shapes = [_invariant(f, ()), *(_invariant(f, x.fact.dims) for x in carried), *[_invariant(f, None)] * len(lists)]
+    shapes = [
+        _invariant(f, ()),
+        *(_invariant(f, x.fact.dims) for x in carried),
+        *[_invariant(f, None)] * len(lists),
+    ]
     whole = _loop(f, test, step, start, shapes)
     parts = _parts(f, whole, [INT32, *(r.dtype for r in results)])[1:]
     places = scan_output_axes or [0] * len(lists)
-    stacked = [_placed(f, part, axis, fact) for part, axis, fact in zip(parts[count:], places, facts, strict=True)]
+    stacked = [
+        _placed(f, part, axis, fact) for part, axis, fact in zip(parts[count:], places, facts, strict=True)
+    ]
     return tuple(Tensor(f, Fact(part.fact.dtype), part.expr) for part in [*parts[:count], *stacked])
 
 
@@ -221,23 +256,24 @@ def _placed(f: Function, part: Symbol, axis: int, fact: Fact) -> Symbol:
 
 
 @NATIVE.row("RandomNormal", "RandomUniform")
-def RandomNormal(xp: Words, *, shape: Sequence[int], dtype: int = 1, seed: float | None = None, **limits: float) -> Any:
+def RandomNormal(
+    xp: Words, *, shape: Sequence[int], dtype: int = 1, seed: float | None = None, **limits: float
+) -> Any:
     return _random(xp, list(shape), dtype_of(dtype), **limits)
 
 
 @NATIVE.row("RandomNormalLike", "RandomUniformLike")
-def RandomNormalLike(xp: Words, x: Symbol, *, dtype: int | None = None, seed: float | None = None, **limits: float) -> Any:
+def RandomNormalLike(
+    xp: Words, x: Symbol, *, dtype: int | None = None, seed: float | None = None, **limits: float
+) -> Any:
     return _random(xp, list(x.shape), x.dtype if dtype is None else dtype_of(dtype), **limits)
 
 
 def _random(xp: Words, shape: Any, dtype: np.dtype[Any], **limits: float) -> Any:
     f = in_function(xp)
     if xp.node.op_type.startswith("RandomNormal"):
-        return f.call(
-            "tf.random.normal", shape, mean=limits.get("mean", 0.0), stddev=limits.get("scale", 1.0), dtype=dtype
-        ) if False else f.made(
-            f.call_expr(dotted("tf.random.normal"), shape, limits.get("mean", 0.0), limits.get("scale", 1.0), dtype), dtype=dtype
-        )
+        mean, scale = limits.get("mean", 0.0), limits.get("scale", 1.0)
+        return f.made(f.call_expr(dotted("tf.random.normal"), shape, mean, scale, dtype), dtype=dtype)
     low, high = limits.get("low", 0.0), limits.get("high", 1.0)
     return f.made(f.call_expr(dotted("tf.random.uniform"), shape, low, high, dtype), dtype=dtype)
 

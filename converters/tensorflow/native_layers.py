@@ -12,17 +12,21 @@ from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.ops.table import is_float
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.tensorflow.arrangement import Tensor, perm_of
-from netferry.converters.tensorflow.namespace import Weight, Words
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_table import NATIVE
+from netferry.converters.tensorflow.words import Weight
 
 
 def weight(x: Symbol, content: Any = None) -> Weight:
     """What a constant input holds, or what it has become, under its own name."""
     held = x.content if content is None else content
+    assert held is not None
     return Weight(held, (x.fact.name,) if x.fact.name else ())
 
 
-def called(xp: Words, layer: Any, x: Any, like: Symbol, *, dims: Any = None, perm: Any = None, **kwargs: Any) -> Tensor:
+def called(
+    xp: Words, layer: Any, x: Any, like: Symbol, *, dims: Any = None, perm: Any = None, **kwargs: Any
+) -> Tensor:
     """``layer(x)``"""
     return xp.made(xp.call_expr(layer, x, **kwargs), dtype=like.dtype, dims=dims, perm=perm)
 
@@ -43,7 +47,12 @@ def Linear(xp: Words, x: Symbol, w: Symbol, b: Symbol | None = None) -> Any:
         weights["bias"] = weight(b)
     units = kernel.shape[1]
     layer = xp.layer(
-        "Dense", weights, (*(None,) * (rank - 1), kernel.shape[0]), units, dtype=x.dtype, use_bias=None if b is not None else False
+        "Dense",
+        weights,
+        (*(None,) * (rank - 1), kernel.shape[0]),
+        units,
+        dtype=x.dtype,
+        use_bias=None if b is not None else False,
     )
     return called(xp, layer, base, x, dims=(*x.shape[:-1], units), perm=left)
 
@@ -59,11 +68,23 @@ def _moved(kernel: Any, order: Any) -> Any:
 def Gather(xp: Words, data: Symbol, indices: Symbol, *, axis: int = 0) -> Any:
     """An Embedding where a trained table is read by its rows."""
     table = data.content
-    if table is None or not data.fact.trainable or table.ndim != 2 or axis not in (0, -2) or indices.content is not None:
+    if (
+        table is None
+        or not data.fact.trainable
+        or table.ndim != 2
+        or axis not in (0, -2)
+        or indices.content is not None
+    ):
         return OPS["Gather"](xp, data, indices, axis=axis)
     rows, width = table.shape
     layer = xp.layer(
-        "Embedding", {"embeddings": weight(data)}, (None,), rows, width, dtype=data.dtype, embeddings_initializer="zeros"
+        "Embedding",
+        {"embeddings": weight(data)},
+        (None,),
+        rows,
+        width,
+        dtype=data.dtype,
+        embeddings_initializer="zeros",
     )
     return called(xp, layer, indices, data, dims=(*indices.shape, width))
 
@@ -83,14 +104,21 @@ def PRelu(xp: Words, x: Symbol, slope: Symbol) -> Any:
     known = tuple(x.shape[axis] for axis in layout.inverse(perm))
     if any(not isinstance(size, int) for axis, size in enumerate(known) if axis and axis not in shared):
         return OPS["PRelu"](xp, x, slope)
-    layer = xp.layer("PReLU", {"alpha": weight(slope, based[0])}, build, dtype=x.dtype, shared_axes=shared or None)
+    layer = xp.layer(
+        "PReLU", {"alpha": weight(slope, based[0])}, build, dtype=x.dtype, shared_axes=shared or None
+    )
     base = x.base if isinstance(x, Tensor) and x.late is None else x.expr
     return called(xp, layer, base, x, dims=x.shape, perm=perm_of(x))
 
 
 @NATIVE.row("Dropout")
 def Dropout(
-    xp: Words, x: Symbol, ratio: Symbol | None = None, training: Symbol | None = None, *, seed: int | None = None
+    xp: Words,
+    x: Symbol,
+    ratio: Symbol | None = None,
+    training: Symbol | None = None,
+    *,
+    seed: int | None = None,
 ) -> Any:
     """A Dropout layer, which does nothing but in training."""
     rate = 0.5 if ratio is None else ratio.content

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from netferry.converters.graph import layout
 from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.symbol import Symbol
@@ -47,7 +45,7 @@ def BatchNormalization(
         return OPS["BatchNormalization"](
             xp, x, scale, b, mean, var, epsilon=epsilon, momentum=momentum, training_mode=training_mode
         )
-    channels = len(np.atleast_1d(parts["gamma"].content))
+    channels = scale.size(0)
     layer = xp.layer(
         "BatchNormalization",
         {word: weight(part) for word, part in parts.items()},
@@ -104,7 +102,13 @@ def RMSNormalization(
 ) -> Any:
     content = scale.content
     last = axis in (-1, x.ndim - 1)
-    if content is None or not last or content.shape != x.shape[-1:] or x.dtype.name != "float32" or stash_type != FLOAT:
+    if (
+        content is None
+        or not last
+        or content.shape != x.shape[-1:]
+        or x.dtype.name != "float32"
+        or stash_type != FLOAT
+    ):
         return OPS["RMSNormalization"](xp, x, scale, axis=axis, epsilon=epsilon, stash_type=stash_type)
     build = (*(None,) * (x.ndim - 1), content.shape[0])
     layer = xp.layer("RMSNormalization", {"scale": weight(scale)}, build, dtype=x.dtype, epsilon=epsilon)

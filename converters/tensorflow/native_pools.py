@@ -15,10 +15,11 @@ from netferry.converters.graph.recorder import dotted
 from netferry.converters.graph.sizes import Size, ceil_div
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.tensorflow.arrangement import Tensor
-from netferry.converters.tensorflow.namespace import INT64, Words, named
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_convolution import Pairs, every, is_same, pairs_of, short, strided
 from netferry.converters.tensorflow.native_normalization import channels_last
 from netferry.converters.tensorflow.native_table import NATIVE
+from netferry.converters.tensorflow.words import INT64, named
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,19 @@ def MaxPool(
     w = window(x, kernel_shape, strides, dilations, auto_pad, pads, ceil_mode)
     if x.dtype.kind not in "fiu" or not 1 <= len(w.kernel) <= 3:
         raise CannotCarry(f"TensorFlow pools no {x.dtype} over {len(w.kernel)} axes")
-    wide = x if x.dtype.kind == "f" else xp.astype(x, np.dtype(np.float64 if x.dtype.itemsize > 2 else np.float32))
+    wide = (
+        x
+        if x.dtype.kind == "f"
+        else xp.astype(x, np.dtype(np.float64 if x.dtype.itemsize > 2 else np.float32))
+    )
     base, perm = channels_last(xp, wide)
     if xp.wanted(1):
         return _with_places(xp, x, base, perm, w, storage_order)
     if not w.plain and not w.same:
         base = xp.padded(base, ((0, 0), *w.all_pads, (0, 0)), float("-inf"), wide.dtype)
-    made = Tensor(xp, Fact(wide.dtype), pooled(xp, "Max", base, w, wide.dtype, "same" if w.same else "valid"), perm)
+    made = Tensor(
+        xp, Fact(wide.dtype), pooled(xp, "Max", base, w, wide.dtype, "same" if w.same else "valid"), perm
+    )
     return made if wide is x else xp.astype(made, x.dtype)
 
 
@@ -134,7 +141,7 @@ def _with_places(xp: Words, x: Symbol, base: Any, perm: Any, w: Window, storage_
     else:
         lifted = False
     (top, _), (left, _) = w.all_pads
-    batch, channels, *space = x.shape
+    _, channels, *space = x.shape
     height, width = (1, *space) if lifted else tuple(space)
     padded = xp.padded(base, ((0, 0), *w.all_pads, (0, 0)), float("-inf"), x.dtype)
     named_base = xp.let(Symbol(xp, Fact(x.dtype), padded), "padded")
@@ -145,9 +152,9 @@ def _with_places(xp: Words, x: Symbol, base: Any, perm: Any, w: Window, storage_
     values, places = xp.unpack(whole, 2, [x.dtype, INT64])
     flat_width = width + sum(w.all_pads[1])
     flat_height = height + sum(w.all_pads[0])
-    channel, rest = places % channels, xp.floor_divide(places, channels)
-    column, rest = rest % flat_width - left, xp.floor_divide(rest, flat_width)
-    row, image = rest % flat_height - top, xp.floor_divide(rest, flat_height)
+    channel, rest = xp.remainder(places, channels), xp.floor_divide(places, channels)
+    column, rest = xp.remainder(rest, flat_width) - left, xp.floor_divide(rest, flat_width)
+    row, image = xp.remainder(rest, flat_height) - top, xp.floor_divide(rest, flat_height)
     inner = row + column * height if storage_order else row * width + column
     index = (image * channels + channel) * (height * width) + inner
     turned = [Tensor(xp, part.fact, part.expr) for part in (values, index)]
@@ -211,4 +218,6 @@ def _global(xp: Words, x: Symbol, kind: str, operator: str) -> Any:
         return OPS[operator](xp, x)
     base, perm = channels_last(xp, x)
     layer = xp.call_expr(dotted(f"layers.{kind}Pooling{x.ndim - 2}D"), keepdims=True, dtype=named(x.dtype))
-    return xp.made(xp.call_expr(layer, base), dtype=x.dtype, dims=(*x.shape[:2], *[1] * (x.ndim - 2)), perm=perm)
+    return xp.made(
+        xp.call_expr(layer, base), dtype=x.dtype, dims=(*x.shape[:2], *[1] * (x.ndim - 2)), perm=perm
+    )

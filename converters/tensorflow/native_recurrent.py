@@ -18,8 +18,9 @@ from netferry.converters.graph.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.arrangement import Tensor
-from netferry.converters.tensorflow.namespace import Weight, Words, named
+from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_table import NATIVE
+from netferry.converters.tensorflow.words import Weight, named
 
 LAYERS: Mapping[str, str] = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
 CELLS: Mapping[str, str] = {"LSTM": "lstm_cell", "GRU": "gru_cell", "RNN": "simple_rnn_cell"}
@@ -70,7 +71,9 @@ def Recurrent(
         settings = {**keras_has, **({"reset_after": bool(linear_before_reset)} if cell == "GRU" else {})}
         return _layer(xp, x, w, r, b, initial_h, initial_c, cell, hidden, direction, settings)
     if xp.functional:
-        raise CannotCarry("a functional Keras model has no recurrent layer with these activations, lengths or weights")
+        raise CannotCarry(
+            "a functional Keras model has no recurrent layer with these activations, lengths or weights"
+        )
     return _steps(
         xp, x, w, r, b, sequence_lens, initial_h, initial_c, p, cell=cell, hidden=hidden, direction=direction,
         activations=wanted, alpha=list(activation_alpha or []), beta=list(activation_beta or []), clip=clip,
@@ -105,7 +108,11 @@ def _layer(
     both = direction == "bidirectional"
     sequence, states = xp.wanted(0), xp.wanted(1) or xp.wanted(2)
     inner_name = CELLS[cell].removesuffix("_cell")
-    paths = [f"forward_{inner_name}/{CELLS[cell]}", f"backward_{inner_name}/{CELLS[cell]}"] if both else [CELLS[cell]]
+    paths = (
+        [f"forward_{inner_name}/{CELLS[cell]}", f"backward_{inner_name}/{CELLS[cell]}"]
+        if both
+        else [CELLS[cell]]
+    )
     weights: dict[str, Weight] = {}
     for index, path in enumerate(paths):
         weights |= _weights(w, r, b, index, cell, bool(settings.get("reset_after")), path, len(paths))
@@ -123,7 +130,9 @@ def _layer(
         layer = xp.layer("Bidirectional", weights, build, inner, dtype=x.dtype)
     else:
         backwards = True if direction == "reverse" else None
-        layer = xp.layer(LAYERS[cell], weights, build, hidden, dtype=x.dtype, go_backwards=backwards, **kwargs)
+        layer = xp.layer(
+            LAYERS[cell], weights, build, hidden, dtype=x.dtype, go_backwards=backwards, **kwargs
+        )
     base = xp.arranged(x, layout.batch_second(3))
     initial = [
         _state(xp, state, i)
@@ -177,7 +186,10 @@ def _weights(
     def sources(packed: Symbol) -> tuple[str, ...]:
         return (packed.fact.name,) if packed.fact.name else ()
 
-    made = {f"{path}/kernel": Weight(kernel(w), sources(w)), f"{path}/recurrent_kernel": Weight(kernel(r), sources(r))}
+    made = {
+        f"{path}/kernel": Weight(kernel(w), sources(w)),
+        f"{path}/recurrent_kernel": Weight(kernel(r), sources(r)),
+    }
     if b is not None:
         assert b.content is not None
         halves = [reorder(half, have, want) for half in np.split(b.content[index], 2)]

@@ -19,15 +19,15 @@ _WEIGHT = re.compile(
 """Where a weight's name is its layer's path and the weight's own word."""
 
 
-def layer_path(names: Sequence[str], node: str) -> str:
-    """The layer's path in the source: the weight's without its last word, else the node's."""
+def layer_path(names: Sequence[str]) -> str:
+    """The layer's path in the source: its weight's without the last word; nothing where no weight tells it."""
     for name in names:
         match = _WEIGHT.fullmatch(name)
         if match:
             path = match["path"]
             stem, _, last = path.rpartition("/")
             return stem if stem and last.endswith("_cell") else path
-    return node or next(iter(names), "") or "layer"
+    return ""
 
 
 def legal(path: str) -> str:

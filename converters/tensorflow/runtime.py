@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,6 +38,20 @@ def quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
+@contextmanager
+def names_from_scratch() -> Iterator[None]:
+    """Let Keras count the names that it makes up (``relu``, ``relu_1``) from the beginning, so that they do not
+    depend on what was built before."""
+    kept = global_state.get_global_attribute(_COUNTS)
+    global_state.set_global_attribute(_COUNTS, defaultdict(int))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(_COUNTS, defaultdict(int) if kept is None else kept)
+
+
+_COUNTS = "object_name_uids"
+
 named("tensorflow").require()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", BACKEND)
@@ -47,6 +62,7 @@ with quiet():
     from keras.src.activations.activations import ReLU as ReluOperation
     from keras.src.applications import convnext
     from keras.src.backend import result_type
+    from keras.src.backend.common import global_state
     from keras.src.models.functional import Functional
     from keras.src.ops import core as core_ops
     from keras.src.ops import math as math_ops
@@ -65,6 +81,7 @@ __all__ = [
     "core_ops",
     "keras",
     "math_ops",
+    "names_from_scratch",
     "nn_ops",
     "numpy_ops",
     "quiet",

@@ -59,16 +59,18 @@ def _direction(
         shown = new[0]
         if lengths is not None:
             alive = tf.expand_dims(place < tf.cast(lengths, place.dtype), 1)
-            new = tuple(tf.where(alive, one, old) for one, old in zip(new, states[1:]))
+            new = tuple(tf.where(alive, one, old) for one, old in zip(new, states[1:], strict=True))
             shown = tf.where(alive, shown, tf.zeros_like(shown))
         return (shown, *new)
 
     every = tf.scan(step, (steps, given), (tf.zeros_like(start[0]), *start))
-    last = [tf.concat([one[None], all_of_it], 0)[-1] for one, all_of_it in zip(start, every[1:])]
+    last = [tf.concat([one[None], all_of_it], 0)[-1] for one, all_of_it in zip(start, every[1:], strict=True)]
     return (every[0], *last)
 
 
-def _lstm(share: Any, states: Any, r: Any, br: Any, p: Any, functions: Any, clip: Any, input_forget: bool, _: bool) -> Any:
+def _lstm(
+    share: Any, states: Any, r: Any, br: Any, p: Any, functions: Any, clip: Any, input_forget: bool, _: bool
+) -> Any:
     f, g, h_of = functions
     h, c = states
     gates = share + tf.matmul(h, r, transpose_b=True)
@@ -81,7 +83,17 @@ def _lstm(share: Any, states: Any, r: Any, br: Any, p: Any, functions: Any, clip
     return o * h_of(c), c
 
 
-def _gru(share: Any, states: Any, r: Any, br: Any, _p: Any, functions: Any, clip: Any, _: bool, linear_before_reset: bool) -> Any:
+def _gru(
+    share: Any,
+    states: Any,
+    r: Any,
+    br: Any,
+    _p: Any,
+    functions: Any,
+    clip: Any,
+    _: bool,
+    linear_before_reset: bool,
+) -> Any:
     f, g = functions
     (h,) = states
     wz, wr, wh = tf.split(share, 3, -1)
@@ -98,7 +110,9 @@ def _gru(share: Any, states: Any, r: Any, br: Any, _p: Any, functions: Any, clip
     return ((1 - z) * g(_clipped(new, clip)) + z * h,)
 
 
-def _rnn(share: Any, states: Any, r: Any, br: Any, _p: Any, functions: Any, clip: Any, _: bool, __: bool) -> Any:
+def _rnn(
+    share: Any, states: Any, r: Any, br: Any, _p: Any, functions: Any, clip: Any, _: bool, __: bool
+) -> Any:
     total = share + tf.matmul(states[0], r, transpose_b=True)
     return (functions[0](_clipped(total if br is None else total + br, clip)),)
 
@@ -132,6 +146,9 @@ def _activations(names: Any, alpha: Any, beta: Any) -> Any:
     made = []
     for name in names:
         function, *defaults = _PARAMETERS[name.lower()]
-        values = [(kept.pop(0) if kept else default) for kept, default in zip((alphas, betas), defaults)]
+        values = [
+            (kept.pop(0) if kept else default)
+            for kept, default in zip((alphas, betas), defaults, strict=False)
+        ]
         made.append(lambda x, function=function, values=values: function(x, *values))
     return made
