@@ -114,17 +114,15 @@ def test_source_is_written_beside_and_runs_without_netferry(
 def _unsupported() -> onnx.ModelProto:
     nodes = [
         helper.make_node("StringNormalizer", ["words"], ["lower"], name="lower_it", case_change_action="LOWER"),
-        helper.make_node("TfIdfVectorizer", ["ids"], ["scores"], name="weigh_it", mode="TF", min_gram_length=1,
-                         max_gram_length=1, max_skip_count=0, ngram_counts=[0], ngram_indexes=[0],
-                         pool_int64s=[1]),
+        helper.make_node("ImageDecoder", ["file"], ["image"], name="decode_it"),
     ]  # fmt: skip
     inputs = [
         helper.make_tensor_value_info("words", TensorProto.STRING, [3]),
-        helper.make_tensor_value_info("ids", TensorProto.INT64, [3]),
+        helper.make_tensor_value_info("file", TensorProto.UINT8, [None]),
     ]
     outputs = [
         helper.make_tensor_value_info("lower", TensorProto.STRING, [None]),
-        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1]),
+        helper.make_tensor_value_info("image", TensorProto.UINT8, [None, None, 3]),
     ]
     graph = helper.make_graph(nodes, "strings", inputs, outputs)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
@@ -136,7 +134,7 @@ def test_all_that_cannot_be_carried_is_told_at_once_and_nothing_is_written(
 ) -> None:
     with pytest.raises(UnsupportedError) as caught:
         netferry.convert(_unsupported(), target, destination=tmp_path / TARGETS[target])
-    assert {"lower_it", "weigh_it"} <= {problem.node for problem in caught.value.problems}
+    assert {"lower_it", "decode_it"} <= {problem.node for problem in caught.value.problems}
     assert all(problem.reason for problem in caught.value.problems)
     assert not list(tmp_path.iterdir())
 
@@ -152,7 +150,7 @@ def test_inspect_says_what_every_target_can_take(net: nn.Module, tmp_path: Path)
     for prospect in targets.values():
         assert not prospect["carried"]
         operators = {problem["operator"] for problem in prospect["problems"]}
-        assert {"StringNormalizer", "TfIdfVectorizer"} <= operators
+        assert {"StringNormalizer", "ImageDecoder"} <= operators
     found = netferry.inspect(net, inputs=IMAGE, to="all")
     assert not any(prospect.problems for prospect in found.targets.values())
 

@@ -16,7 +16,8 @@ from onnx import TensorProto, defs, helper, numpy_helper, parser, version_conver
 
 from netferry.converters.errors import RefusedError, UnsupportedError
 from netferry.converters.graph.fold import NumpyNamespace, NumpyWalk, run
-from netferry.converters.graph.normalize import OPSET, SAME_SINCE, plan
+from netferry.converters.graph.normalize import plan
+from netferry.converters.graph.versions import OPSET, SAME_SINCE
 
 FLOAT = TensorProto.FLOAT
 

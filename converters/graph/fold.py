@@ -328,7 +328,7 @@ def run(walk: NumpyWalk, inputs: Mapping[ir.Value, Any]) -> tuple[Any, ...]:
     """The outputs of a plan for these inputs, as arrays."""
     xp = walk.xp
     assert isinstance(xp, NumpyNamespace)
-    return tuple(_array(y) for y in walk.run({value: xp.given(x) for value, x in inputs.items()}))
+    return tuple(_array(y) for y in walk.run(lambda value: xp.given(inputs[value])))
 
 
 def _array(value: Any) -> Any:

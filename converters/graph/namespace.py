@@ -98,7 +98,10 @@ class Namespace:
         """Give the results of a node to its outputs; what comes back is what later nodes get."""
         raise NotImplementedError
 
-    def let(self, x: Any, wish: str = "x") -> Any:
+    def bind_input(self, value: ir.Value, symbol: Any) -> None:
+        """An input of the model is known from now on; its free sizes can be read."""
+
+    def let(self, x: Any, wish: str = "x") -> Any:  # noqa: ARG002 - the recorder names a line by it
         """``x``, written once although it will be used often; only a target that writes lines has to do so."""
         return x
 

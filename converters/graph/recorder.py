@@ -207,7 +207,7 @@ class Recorder(Namespace):
             self.statements, self.size_names = outer, names
 
     def symbol(self, fact: Fact) -> Symbol:
-        return Symbol(self, fact, _REFUSED if fact.content is None else None)
+        return Symbol(self, fact, REFUSED if fact.content is None else None)
 
     def bind(self, values: Sequence[ir.Value], results: Sequence[Any], facts: Sequence[Fact]) -> list[Any]:
         """One line for each output that is more than a name; free sizes that live in it are read after it."""
@@ -226,6 +226,9 @@ class Recorder(Namespace):
             bound.append(symbol)
             self.read_sizes(value, symbol)
         return bound
+
+    def bind_input(self, value: ir.Value, symbol: Any) -> None:
+        self.read_sizes(value, symbol)
 
     def _merged(self, have: Fact, known: Fact) -> Fact:
         return replace(
@@ -289,7 +292,7 @@ _WORK = (ast.Call, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.BoolO
 """Expressions that cost something when they are run."""
 
 
-_REFUSED = ast.Name("refused", ast.Load())
+REFUSED = ast.Name("refused", ast.Load())
 """Stands for an output of a node that cannot be carried, so that the walk can go on and find all others."""
 
 

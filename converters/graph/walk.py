@@ -6,7 +6,8 @@ shared one. What no row carries is collected, with the node's name, until every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -27,8 +28,14 @@ class Walk:
         self.values: dict[ir.Value, Any] = {}
         self.problems: list[Unsupported] = []
 
-    def run(self, inputs: Mapping[ir.Value, Any]) -> tuple[Any, ...]:
-        """The outputs of the whole graph; every node that cannot be carried is told at once."""
+    def run(self, take: Callable[[ir.Value], Any]) -> tuple[Any, ...]:
+        """The outputs of the whole graph; every input and node that cannot be carried is told at once.
+
+        ``take`` makes the symbol of an input.
+        """
+        inputs = {value: self._input(value, take) for value in self.plan.graph.inputs}
+        for value, symbol in inputs.items():
+            self.xp.bind_input(value, symbol)
         outputs = self.graph(self.plan.graph, inputs)
         if self.problems:
             raise UnsupportedError(self.problems)
@@ -42,19 +49,31 @@ class Walk:
                 self._node(node)
         return tuple(self._value(value) for value in graph.outputs)
 
+    def _input(self, value: ir.Value, take: Callable[[ir.Value], Any]) -> Any:
+        try:
+            return take(value)
+        except CannotCarry as cannot:
+            self._problem(value.name, "Input", cannot)
+            return self._stand_in(value)
+
     def _node(self, node: ir.Node) -> None:
         self.xp.node = node
         facts = [self.plan.fact(value) for value in node.outputs]
         try:
             results = self._row(node)(self.xp, *self._operands(node), **attributes(node, self))
+            results = results if isinstance(results, tuple | list) else (results,)
+            bound = self.xp.bind(node.outputs, results[: len(node.outputs)], facts)
         except CannotCarry as cannot:
-            self.problems.append(Unsupported(node.name or "", node.op_type, cannot.reason, cannot.remedy))
-            results = [self.xp.symbol(fact) for fact in facts]
-        results = results if isinstance(results, tuple | list) else (results,)
-        for value, symbol in zip(
-            node.outputs, self.xp.bind(node.outputs, results[: len(node.outputs)], facts), strict=True
-        ):
-            self.values[value] = symbol
+            self._problem(node.name, node.op_type, cannot)
+            bound = [self._stand_in(value) for value in node.outputs]
+        self.values.update(zip(node.outputs, bound, strict=True))
+
+    def _problem(self, name: str | None, operator: str, cannot: CannotCarry) -> None:
+        self.problems.append(Unsupported(name or "", operator, cannot.reason, cannot.remedy))
+
+    def _stand_in(self, value: ir.Value) -> Any:
+        """What the nodes behind something that cannot be carried get, so that they are looked at too."""
+        return self.xp.symbol(replace(self.plan.fact(value), content=None))
 
     def _row(self, node: ir.Node) -> Any:
         """The row of a node's operator; one of another domain means something else under the same name."""

@@ -21,21 +21,22 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from netferry.converters.arrival import Arrival
-from netferry.converters.errors import RefusedError, Unsupported, UnsupportedError
+from netferry.converters.errors import CannotCarry, RefusedError
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Plan
 from netferry.converters.graph.recorder import identifier, loaded, prune, source
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.graph.walk import Walk
 from netferry.converters.pytorch import (  # noqa: F401 - they fill the table of rows
-    layers,
-    layers_flow,
-    layers_random,
-    layers_recurrent,
-    layers_runtime,
-    layers_spatial,
+    native_flow,
+    native_layers,
+    native_random,
+    native_recurrent,
+    native_runtime,
+    native_spatial,
 )
 from netferry.converters.pytorch.dtypes import NARROW, TORCH_DTYPES
 from netferry.converters.pytorch.namespace import TorchNamespace
@@ -72,20 +73,18 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "Model") -> Arriv
 def write(plan: Plan, signature: Signature, name: str = "Model") -> Program:
     """The module's source and its weights."""
     xp = TorchNamespace(plan, reserved=_helper_names())
-    inputs = {}
-    strange = [_strange(value.name or "", plan.fact(value).dtype) for value in plan.graph.inputs]
-    if any(strange):
-        raise UnsupportedError([problem for problem in strange if problem is not None])
-    for value in plan.graph.inputs:
-        word = ast.Name(xp.fresh(value.name or "x"), ast.Load())
-        inputs[value] = Symbol(xp, plan.fact(value), word)
-    parameters = [ast.unparse(symbol.expr) for symbol in inputs.values()]
-    tensors = [symbol for symbol in inputs.values() if symbol.fact.dtype is not None]
-    if tensors:
-        xp.device = ast.Attribute(tensors[0].expr, "device", ast.Load())
-    for value, symbol in inputs.items():
-        xp.read_sizes(value, symbol)
-    results = Walk(plan, xp).run(inputs)
+    parameters: list[str] = []
+
+    def take(value: ir.Value) -> Symbol:
+        fact = plan.fact(value)
+        _demand_tensor(fact.dtype)
+        parameters.append(xp.fresh(value.name or "x"))
+        word = ast.Name(parameters[-1], ast.Load())
+        if fact.dtype is not None and xp.device is None:
+            xp.device = ast.Attribute(word, "device", ast.Load())
+        return Symbol(xp, fact, word)
+
+    results = Walk(plan, xp).run(take)
     returned = [xp.to_expr(result) for result in results]
     if any(MISSING in loaded(statement) for statement in (*xp.statements, *returned)):
         raise RefusedError("a value of the graph is read before it is made")
@@ -96,11 +95,10 @@ def write(plan: Plan, signature: Signature, name: str = "Model") -> Program:
     return Program(_module(title, signature, parameters, body, xp), xp.state.arrays, xp.state.names)
 
 
-def _strange(name: str, dtype: np.dtype[Any] | None) -> Unsupported | None:
-    """An input of a type that no tensor has."""
-    if dtype is None or dtype in TORCH_DTYPES or dtype in NARROW:
-        return None
-    return Unsupported(name, "input", f"PyTorch has no tensors of {dtype.name}")
+def _demand_tensor(dtype: np.dtype[Any] | None) -> None:
+    """Refuse an input of a type that no tensor has; sequences and optional values have none and are taken."""
+    if dtype is not None and dtype not in TORCH_DTYPES and dtype not in NARROW:
+        raise CannotCarry(f"PyTorch has no tensors of {dtype.name}")
 
 
 CHAIN = "y"

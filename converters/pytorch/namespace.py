@@ -30,7 +30,7 @@ from netferry.converters.pytorch.pen import Pen, broadcast, dtype_of, expr_of, i
 
 Row = Callable[..., Any]
 LAYERS: Table[str, Row] = Table("ONNX to PyTorch")
-"""The target's own rows; ``layers.py`` and its neighbours fill it."""
+"""The target's own rows; ``native_layers.py`` and its neighbours fill it."""
 _SIGNED_WORDS: Mapping[str, str] = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "pow": "**", "matmul": "@",
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "left_shift": "<<",

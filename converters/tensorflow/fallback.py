@@ -17,7 +17,7 @@ import onnx
 import onnx_ir as ir
 from onnx import defs, numpy_helper, shape_inference
 
-from netferry.converters.errors import MissingError, Unsupported, UnsupportedError
+from netferry.converters.errors import MissingError, Unsupported, UnsupportedError, first_line
 from netferry.converters.export import Export
 from netferry.converters.graph.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
@@ -94,7 +94,7 @@ def _converted(traced: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
             function = traced.get_concrete_function(*specs)
             proto: onnx.ModelProto = convert.from_function(traced, specs, opset=OPSET)[0]
     except Exception as error:  # whatever TensorFlow and tf2onnx raise
-        raise _failed("the model", "tf2onnx", f"it stops ({_first_line(error)})") from error
+        raise _failed("the model", "tf2onnx", f"it stops ({first_line(error)})") from error
     _fix_captures(proto, function, len(specs))
     return proto
 
@@ -213,12 +213,8 @@ def _check(proto: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # ValidationError, and InferenceError from shape inference
-        raise _failed("the model", "tf2onnx", f"ONNX refuses the result ({_first_line(error)})") from error
+        raise _failed("the model", "tf2onnx", f"ONNX refuses the result ({first_line(error)})") from error
 
 
 def _failed(node: str, operator: str, reason: str) -> UnsupportedError:
     return UnsupportedError([Unsupported(node, operator, reason)])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,7 +13,14 @@ import h5py
 
 from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import Artifact
-from netferry.converters.errors import CannotCarry, RefusedError, Unsupported, UnsupportedError, UsageError
+from netferry.converters.errors import (
+    CannotCarry,
+    RefusedError,
+    Unsupported,
+    UnsupportedError,
+    UsageError,
+    first_line,
+)
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import keras, quiet, tf
 
@@ -137,7 +144,7 @@ def _h5(path: Path) -> Any:
         with h5py.File(path, "r") as file:
             whole = "model_config" in file.attrs
     except OSError as error:
-        raise RefusedError(f"a damaged HDF5 file ({_first_line(error)})", where=str(path)) from error
+        raise RefusedError(f"a damaged HDF5 file ({first_line(error)})", where=str(path)) from error
     if not whole:
         raise RefusedError(
             "weights without their model", where=str(path), remedy=_GIVE_A_FACTORY.format(path.name)
@@ -179,11 +186,7 @@ def _refusal(path: Path, error: Exception) -> RefusedError:
     said = str(error).lower()
     for words, (problem, remedy) in _CAUSES.items():
         if words in said:
-            return RefusedError(f"{problem} ({_first_line(error)})", where=str(path), remedy=remedy)
+            return RefusedError(f"{problem} ({first_line(error)})", where=str(path), remedy=remedy)
     damaged = isinstance(error, zipfile.BadZipFile | OSError | KeyError | UnicodeDecodeError)
     problem = "a damaged file" if damaged else "Keras cannot load it"
-    return RefusedError(f"{problem} ({_first_line(error)})", where=str(path))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return RefusedError(f"{problem} ({first_line(error)})", where=str(path))

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import onnx_ir as ir
+
 from netferry.converters.arrival import Arrival
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
 from netferry.converters.graph.facts import Plan
@@ -19,6 +21,7 @@ from netferry.converters.graph.symbol import Symbol
 from netferry.converters.graph.walk import Walk
 from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.converters.tensorflow import rows  # noqa: F401 - registers the rows
+from netferry.converters.tensorflow.arrangement import Tensor
 from netferry.converters.tensorflow.function import Function
 from netferry.converters.tensorflow.functional import Functional
 from netferry.converters.tensorflow.namespace import Words
@@ -134,11 +137,8 @@ def _arrive(program: Program, signature: Signature, name: str, *notes: str) -> A
 def functional(plan: Plan, signature: Signature, name: str) -> Program:
     """``def build() -> keras.Model``."""
     xp = Functional(plan, reserved=RESERVED)
-    inputs = {
-        value: _keras_input(xp, value, spec, plan)
-        for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True)
-    }
-    results = Walk(plan, xp).run(inputs)
+    specs = dict(zip(plan.graph.inputs, signature.inputs, strict=True))
+    results = Walk(plan, xp).run(lambda value: _keras_input(xp, value, specs[value], plan))
     statements = xp.statements
     outputs = _keras_outputs(xp, results, signature)
     model = xp.call_expr(dotted("keras.Model"), _only([x.expr for x in xp.inputs]), outputs, name=legal(name))
@@ -150,20 +150,18 @@ def functional(plan: Plan, signature: Signature, name: str) -> Program:
 def _keras_input(xp: Functional, value: Any, spec: TensorSpec, plan: Plan) -> Symbol:
     """``x = keras.Input(batch_shape=(None, 3, 224, 224), name="x")``"""
     fact = plan.fact(value)
-    known = xp.symbol(fact)
-    if fact.dims is None:
+    if fact.dims is None or fact.dtype is None:
         raise CannotCarry(f"the rank of input '{spec.name}' is not known")
     xp.allow(fact.dtype)
-    dtype = known.dtype.name
+    dtype = fact.dtype.name
     shape = tuple(size if isinstance(size, int) else None for size in fact.dims)
     title = xp.layer_name(spec.name)
     made = xp.call_expr(
         dotted("keras.Input"), batch_shape=shape, dtype=None if dtype == "float32" else dtype, name=title
     )
     with xp.outside():
-        symbol = type(known)(xp, fact, xp.let(Symbol(xp, fact, made), spec.name).expr)
+        symbol = Tensor(xp, fact, xp.let(Symbol(xp, fact, made), spec.name).expr)
     xp.inputs.append(symbol)
-    xp.read_sizes(value, symbol)
     return symbol
 
 
@@ -200,17 +198,18 @@ def _only(items: list[Any]) -> Any:
 def function(plan: Plan, signature: Signature, name: str) -> Program:
     """``class Model(keras.Model)`` with ``call`` and the signature that it is served under."""
     xp = Function(plan, reserved=RESERVED)
-    inputs = {}
-    for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True):
+    specs = dict(zip(plan.graph.inputs, signature.inputs, strict=True))
+    arguments: list[str] = []
+
+    def take(value: ir.Value) -> Symbol:
         fact = plan.fact(value)
         if fact.dtype is None:
-            raise CannotCarry(f"input '{spec.name}' is no tensor")
+            raise CannotCarry("it is no tensor")
         xp.allow(fact.dtype)
-        symbol = type(xp.symbol(fact))(xp, fact, ast.Name(xp.fresh(spec.name), ast.Load()))
-        xp.read_sizes(value, symbol)
-        inputs[value] = symbol
-    arguments = [symbol.expr.id for symbol in inputs.values()]
-    results = Walk(plan, xp).run(inputs)
+        arguments.append(xp.fresh(specs[value].name))
+        return Tensor(xp, fact, ast.Name(arguments[-1], ast.Load()))
+
+    results = Walk(plan, xp).run(take)
     keys: list[ast.expr | None] = [ast.Constant(spec.name) for spec in signature.outputs]
     returned = ast.Return(ast.Dict(keys, [result.expr for result in results]))
     call = _body(xp.statements, returned)

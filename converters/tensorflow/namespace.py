@@ -20,7 +20,7 @@ from netferry.converters.graph import layout
 from netferry.converters.graph.facts import Fact, Plan
 from netferry.converters.graph.layout import Perm
 from netferry.converters.graph.namespace import BINARY, ELEMENTWISE, REDUCTIONS
-from netferry.converters.graph.recorder import Recorder, dotted
+from netferry.converters.graph.recorder import REFUSED, Recorder, dotted
 from netferry.converters.graph.sizes import Size, known, product
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
@@ -187,7 +187,7 @@ class Words(Recorder):
         return self.made(expr, *_flat(args), dtype=dtype, dims=dims, perm=perm)
 
     def symbol(self, fact: Fact) -> Tensor:
-        return Tensor(self, fact)
+        return Tensor(self, fact, REFUSED if fact.content is None else None)
 
     def materialize(self, fact: Fact) -> ast.expr:
         content = fact.constant

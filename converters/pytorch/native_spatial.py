@@ -15,7 +15,17 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.sizes import Size, ceil_div, largest, smallest
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.pytorch.dtypes import INT64
-from netferry.converters.pytorch.layers import Xp, applied, composed, fixed, held, layer, place, row, short
+from netferry.converters.pytorch.native_layers import (
+    Xp,
+    applied,
+    composed,
+    fixed,
+    held,
+    layer,
+    place,
+    row,
+    short,
+)
 
 Pairs = list[tuple[Any, Any]]
 AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")

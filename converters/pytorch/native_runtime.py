@@ -13,8 +13,8 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.pytorch.dtypes import FLOAT64, INT64
-from netferry.converters.pytorch.layers import Xp, composed, row
-from netferry.converters.pytorch.layers_spatial import interpolated
+from netferry.converters.pytorch.native_layers import Xp, composed, row
+from netferry.converters.pytorch.native_spatial import interpolated
 from netferry.converters.pytorch.pen import is_number, plain
 
 Sizes = tuple[Any, ...]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.graph.symbol import Symbol
-from netferry.converters.pytorch.layers import Xp, row, short
+from netferry.converters.pytorch.native_layers import Xp, row, short
 
 
 def _dtype(number: int | None, like: Any = None) -> Any:

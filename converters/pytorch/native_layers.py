@@ -1,7 +1,7 @@
 """Operators that own weights, as PyTorch's layers: Linear, the normalisations, Embedding, PReLU, Dropout.
 
-Spatial layers stand in ``layers_spatial.py``, recurrent ones in ``layers_recurrent.py``, what decides by values
-in ``layers_flow.py``, random numbers in ``layers_random.py``; together they fill the table ``LAYERS``.
+Spatial layers stand in ``native_spatial.py``, recurrent ones in ``native_recurrent.py``, what decides by values
+in ``native_flow.py``, random numbers in ``native_random.py``; together they fill the table ``LAYERS``.
 
 A row makes a layer where the weights are constants, and writes the function where they are known only
 at run time, or where they belong to another layer already.
@@ -327,7 +327,9 @@ def PRelu(xp: Xp, x: Symbol, slope: Symbol) -> Any:
         return composed(xp, "PRelu", x, slope)
     assert slopes is not None
     weights = {"weight": held(slope, slopes.reshape(-1))}
-    made = layer(xp, "PReLU", slopes.size if slopes.size > 1 else None, at=place(xp, slope), weights=weights)
+    made = layer(
+        xp, "PReLU", *([slopes.size] if slopes.size > 1 else []), at=place(xp, slope), weights=weights
+    )
     return composed(xp, "PRelu", x, slope) if made is None else applied(xp, made, x)
 
 

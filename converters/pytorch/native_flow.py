@@ -16,7 +16,7 @@ from netferry.converters.graph.sizes import known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.graph.walk import Body
 from netferry.converters.pytorch.dtypes import BOOL, INT64
-from netferry.converters.pytorch.layers import Xp, row
+from netferry.converters.pytorch.native_layers import Xp, row
 from netferry.converters.pytorch.pen import plain
 
 

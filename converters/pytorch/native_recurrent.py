@@ -18,7 +18,7 @@ import onnx_ir as ir
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.graph.symbol import Symbol
-from netferry.converters.pytorch.layers import Xp, fixed, layer, place, row, short
+from netferry.converters.pytorch.native_layers import Xp, fixed, layer, place, row, short
 from netferry.converters.pytorch.state import Weight, parts
 
 DEFAULTS: Mapping[str, tuple[str, ...]] = {
