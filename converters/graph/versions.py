@@ -143,21 +143,38 @@ def _hardmax(node: ir.Node) -> None:
 
 def _prelu(node: ir.Node) -> None:
     """PRelu before opset 7 has one slope for each channel of axis 1: today's broadcasts from the last axis."""
-    x, slope = node.inputs
-    if x is None or slope is None or x.shape is None or slope.shape is None:
-        raise RefusedError(
-            f"node '{node.name}' (PRelu) does not say of which rank its input is",
-            remedy="Run onnx.shape_inference over the model, or export it at opset 9 or newer",
-        )
-    axes = range(1, x.shape.rank() - 1)
+    _along(node, 1)
+
+
+def _arithmetic(node: ir.Node) -> None:
+    """Before opset 7 the second operand lies along ``axis`` of the first where ``broadcast`` says so."""
+    axis = node.attributes.get("axis")
+    _along(node, None if axis is None else axis.value)
+
+
+def _along(node: ir.Node, axis: int | None) -> None:
+    """The second operand with axes of size 1 behind its own, so that they start at ``axis`` of the first's."""
+    x, y = node.inputs
     steps: tuple[ir.Node, ...] = ()
-    if axes and slope.shape.rank() and slope.shape[0] != 1:
-        constant = ir.node("Constant", [], {"value_ints": list(axes)}, name=f"{node.name}_axes")
-        steps = (constant, ir.node("Unsqueeze", [slope, constant.outputs[0]], name=f"{node.name}_slope"))
+    if axis is not None and not (y is not None and y.shape is not None and y.shape in _SINGLES):
+        if x is None or y is None or x.shape is None or y.shape is None:
+            raise RefusedError(
+                f"node '{node.name}' ({node.op_type}) does not say of which ranks its inputs are",
+                remedy="Run onnx.shape_inference over the model, or export it at opset 9 or newer",
+            )
+        first = (axis if axis >= 0 else axis + x.shape.rank()) + y.shape.rank()
+        axes = range(y.shape.rank(), y.shape.rank() + x.shape.rank() - first)
+        if axes:
+            constant = ir.node("Constant", [], {"value_ints": list(axes)}, name=f"{node.name}_axes")
+            steps = (constant, ir.node("Unsqueeze", [y, constant.outputs[0]], name=f"{node.name}_operand"))
     for step in steps:
         step.outputs[0].name = f"{step.name}_of_{node.outputs[0].name}"
-    wide = steps[-1].outputs[0] if steps else slope
-    _replace(node, ir.node("PRelu", [x, wide], name=node.name), *steps)
+    operand = steps[-1].outputs[0] if steps else y
+    _replace(node, ir.node(node.op_type, [x, operand], name=node.name), *steps)
+
+
+_SINGLES = ((), (1,))
+"""Shapes that broadcast to any."""
 
 
 def _replace(node: ir.Node, new: ir.Node, *before: ir.Node) -> None:
@@ -177,6 +194,9 @@ ADAPTED: Mapping[str, tuple[int, Callable[[ir.Node], None]]] = {
     "Resize": (11, _resize),
     "Scan": (9, _scan_each),
     "Upsample": (10, _resize),
+    **{
+        operator: (7, _arithmetic) for operator in "Add Sub Mul Div Pow And Or Xor Equal Greater Less".split()
+    },
 }
 """Operators that ONNX's converter brings over wrongly: the opset from which it is right, and how it is done here."""
 

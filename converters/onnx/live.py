@@ -38,6 +38,8 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     if kind != "tensor_type":
         raise RefusedError(f"'{value.name}' is not a tensor", expected="a tensor", received=kind or "nothing")
     tensor = value.type.tensor_type
+    if not tensor.elem_type:
+        raise RefusedError(f"'{value.name}' has no dtype", remedy="Run onnx.shape_inference over the model")
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     if not tensor.HasField("shape"):
         return TensorSpec(value.name, dtype, None)
