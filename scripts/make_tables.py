@@ -6,6 +6,7 @@ python scripts/make_tables.py netferry-demo/matrix.json       and the matrix of 
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -54,6 +55,18 @@ def carried() -> str:
         for kind, names in rows().items()
     ]
     return "\n".join(blocks)
+
+
+def source() -> str:
+    """What a small Keras model arrives as: the class, without the imports before and the loader behind it."""
+    from netferry import converters
+    from netferry.zoo import catalog, tensorflow
+
+    export = converters.carry(tensorflow.build(catalog.named("cnn")))
+    text = converters.arrive(export.model, "pytorch", name="cnn").source
+    module = ast.parse(text)
+    [made] = [node for node in module.body if isinstance(node, ast.ClassDef)]
+    return f"```python\n{ast.get_source_segment(text, made)}\n```"
 
 
 TARGETS = ("pytorch", "tensorflow", "mxnet")
@@ -145,6 +158,7 @@ def main() -> None:
     page = put(PAGE.read_text(encoding="utf-8"), "rows", carried())
     PAGE.write_text(page, encoding="utf-8")
     text = put(README.read_text(encoding="utf-8"), "operators", operators())
+    text = put(text, "source", source())
     if len(sys.argv) > 1:
         text = put(text, "matrix", matrix(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
     README.write_text(text, encoding="utf-8")

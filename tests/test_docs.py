@@ -7,17 +7,27 @@ import runpy
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 PLACES = "|".join(rf"(?<![\w.])/{folder}/" for folder in ("home", "root", "work"))
 """Folders of some machine, written so that this line is not one."""
 
 
-def test_the_readmes_table_of_rows_is_fresh() -> None:
+@pytest.mark.parametrize(
+    ("page", "marker", "maker"),
+    [
+        ("README.md", "operators", "operators"),
+        ("README.md", "source", "source"),
+        ("docs/operators.md", "rows", "carried"),
+    ],
+)
+def test_what_is_generated_is_fresh(page: str, marker: str, maker: str) -> None:
     """``python scripts/make_tables.py`` makes it so."""
     tables = runpy.run_path(str(ROOT / "scripts" / "make_tables.py"))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert tables["put"](readme, "rows", tables["carried"]()) == readme
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert tables["put"](text, marker, tables[maker]()) == text
 
 
 def test_every_command_and_exit_code_is_documented() -> None:
