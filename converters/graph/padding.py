@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from netferry.converters.graph.sizes import ceil_div, largest
 
 
-def same_upper(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """TensorFlow's SAME: the output has ceil(size / stride) places, the odd element goes behind."""
+def same_upper(size: Any, kernel: int, stride: int, dilation: int = 1) -> tuple[Any, Any]:
+    """TensorFlow's SAME: the output has ceil(size / stride) places, the odd element goes behind.
+
+    Of a ``Size`` that is known only when the model runs, the padding is one, too.
+    """
     span = (kernel - 1) * dilation + 1
-    total = max((-(-size // stride) - 1) * stride + span - size, 0)
+    total = largest((ceil_div(size, stride) - 1) * stride + span - size, 0)
     return total // 2, total - total // 2
 
 

@@ -194,9 +194,7 @@ ADAPTED: Mapping[str, tuple[int, Callable[[ir.Node], None]]] = {
     "Resize": (11, _resize),
     "Scan": (9, _scan_each),
     "Upsample": (10, _resize),
-    **{
-        operator: (7, _arithmetic) for operator in "Add Sub Mul Div Pow And Or Xor Equal Greater Less".split()
-    },
+    **dict.fromkeys("Add Sub Mul Div Pow And Or Xor Equal Greater Less".split(), (7, _arithmetic)),
 }
 """Operators that ONNX's converter brings over wrongly: the opset from which it is right, and how it is done here."""
 

@@ -12,6 +12,7 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.padding import same_upper
 from netferry.converters.graph.recorder import dotted
+from netferry.converters.graph.sizes import known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.tensorflow.arrangement import Tensor
 from netferry.converters.tensorflow.namespace import Words
@@ -52,9 +53,7 @@ def pairs_of(
         raise CannotCarry(f"auto_pad is {auto_pad!r}")
     made: Pairs = []
     for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        if not isinstance(size, int) and stride != 1:
-            raise CannotCarry("auto_pad is SAME and the size of its input is not known before it runs")
-        before, after = same_upper(size if isinstance(size, int) else k * dilation, k, stride, dilation)
+        before, after = same_upper(size, k, stride, dilation)
         made.append((before, after) if auto_pad == "SAME_UPPER" else (after, before))
     return made
 
@@ -67,12 +66,10 @@ def is_same(
     dilations: Sequence[int],
 ) -> bool:
     """Whether TensorFlow's SAME pads exactly so."""
-    for pair, size, k, stride, dilation in zip(pairs, sizes, kernel, strides, dilations, strict=True):
-        if stride == 1:
-            size = size if isinstance(size, int) else k * dilation
-        if not isinstance(size, int) or same_upper(size, k, stride, dilation) != tuple(pair):
-            return False
-    return True
+    settings = zip(pairs, sizes, kernel, strides, dilations, strict=True)
+    return all(
+        same_upper(size, k, stride, dilation) == tuple(pair) for pair, size, k, stride, dilation in settings
+    )
 
 
 def zero_padded(xp: Words, base: Any, pairs: Pairs, dtype: Any) -> Any:
@@ -81,6 +78,8 @@ def zero_padded(xp: Words, base: Any, pairs: Pairs, dtype: Any) -> Any:
         return base
     if not xp.functional or len(pairs) > 3:
         return xp.padded(base, ((0, 0), *pairs, (0, 0)), 0, dtype)
+    if not known(amount for pair in pairs for amount in pair):
+        raise CannotCarry("its padding depends on a size that is known only when the model runs")
     padding = tuple(pairs[0]) if len(pairs) == 1 else tuple(pairs)
     layer = xp.call_expr(dotted(f"layers.ZeroPadding{len(pairs)}D"), padding, dtype=named(dtype))
     return xp.call_expr(layer, base)
