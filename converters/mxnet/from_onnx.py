@@ -40,11 +40,7 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Arriv
     """A symbol with its parameters; refused, with every node that MXNet cannot express, before anything is written."""
     xp = MxnetNamespace(plan)
     xp.rows = NATIVE
-    walk = Walk(plan, xp)
-    inputs = {value: _input(xp, plan, value) for value in plan.graph.inputs}
-    results = walk.run(inputs)
-    if xp.problems:
-        raise UnsupportedError(xp.problems)
+    results = Walk(plan, xp).run(lambda value: xp.input(str(value.name), plan.fact(value)))
     names = [spec.name for spec in signature.outputs]
     graph = _finished(xp, plan, results, names)
     used = {node.name for node in graph.nodes if node.is_variable}
@@ -76,14 +72,6 @@ def _notes(constants: frozenset[str]) -> tuple[str, ...]:
         f"{len(constants)} parameters are constants of the source: no gradient reaches them, and weight decay must not "
         "(set their grad_req to 'null', as the module's load() does)",
     )
-
-
-def _input(xp: MxnetNamespace, plan: Plan, value: Any) -> Any:
-    try:
-        made = xp.input(value.name, plan.fact(value))
-    except CannotCarry as cannot:
-        raise UnsupportedError([Unsupported(value.name, "Input", cannot.reason, cannot.remedy)]) from None
-    return xp.bind_input(value, made)
 
 
 def _demand_inputs(signature: Signature, used: set[str]) -> None:

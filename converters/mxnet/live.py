@@ -156,7 +156,10 @@ def _symbol_of(block: Any, count: int | None) -> Any:
     count = count or _count_inputs(block)
     names = ["data"] if count == 1 else [f"data{i}" for i in range(count)]
     try:
-        outputs = list(_flat(block(*(mx.sym.var(name) for name in names))))
+        variables = [mx.sym.var(name) for name in names]
+        if mx.util.is_np_array():
+            variables = [variable.as_np_ndarray() for variable in variables]
+        outputs = [output.as_nd_ndarray() for output in _flat(block(*variables))]
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(
@@ -209,7 +212,8 @@ def _parameters(block: Any) -> Mapping[str, Array]:
 
 
 def _run_block(mx: Any, block: Any, arrays: Sequence[Array]) -> list[Array]:
-    results = _flat(block(*(mx.nd.array(array, dtype=array.dtype) for array in arrays)))
+    make = mx.np.array if mx.util.is_np_array() else mx.nd.array
+    results = _flat(block(*(make(array, dtype=array.dtype) for array in arrays)))
     return [result.asnumpy() for result in results]
 
 

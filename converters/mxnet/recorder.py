@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry, Unsupported
+from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Fact, Home, Plan
 from netferry.converters.graph.namespace import Namespace
@@ -47,7 +47,6 @@ class MxnetRecorder(Namespace):
         self.params: dict[str, Array] = {}
         self.constants: set[str] = set()
         self.states: set[str] = set()
-        self.problems: list[Unsupported] = []
         self.names: dict[str, str] = {}
         self.taken: set[str] = set()
         self._kept: dict[str, tuple[Array, Symbol]] = {}
@@ -96,11 +95,9 @@ class MxnetRecorder(Namespace):
         check_dtype(fact.dtype)
         return self.variable(self._fresh(name), fact.dtype, fact.dims)
 
-    def bind_input(self, value: ir.Value, x: Symbol) -> Symbol:
-        """Free sizes that live in an input are read there."""
-        self.remember(x)
-        self._note_homes(value, x)
-        return x
+    def bind_input(self, value: ir.Value, symbol: Symbol) -> None:
+        self.remember(symbol)
+        self._note_homes(value, symbol)
 
     @property
     def wish(self) -> str:
@@ -222,7 +219,8 @@ class MxnetRecorder(Namespace):
             if not isinstance(result, Symbol) or result.fact.content is not None:
                 bound.append(result)
                 continue
-            known = self._told(result.fact, fact)
+            known = _merged(result.fact, fact)
+            check_dims(known.dims)
             made = Symbol(self, known, result._expr)
             if result._expr is not None:
                 if place == 0:
@@ -231,17 +229,6 @@ class MxnetRecorder(Namespace):
             self._note_homes(value, made)
             bound.append(made)
         return bound
-
-    def _told(self, have: Fact, known: Fact) -> Fact:
-        """What is known of an output; one that MXNet cannot hold is told at the end."""
-        try:
-            merged = _merged(have, known)
-            check_dims(merged.dims)
-        except CannotCarry as cannot:
-            problem = Unsupported(self.node.name or "", self.node.op_type, cannot.reason, cannot.remedy)
-            self.problems.append(problem)
-            return have
-        return merged
 
     def _rename(self, entry: Entry, name: str) -> None:
         """Give the last node of a row the source's own name."""

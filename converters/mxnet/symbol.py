@@ -136,7 +136,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
         "SVMOutput": "margin regularization_coefficient use_linear",
         "LinearRegressionOutput": "grad_scale", "LogisticRegressionOutput": "grad_scale",
         "MAERegressionOutput": "grad_scale", "MakeLoss": "grad_scale valid_thresh normalization",
-        "amp_multicast": "num_outputs",
+        "amp_multicast": "num_outputs", "_foreach": "num_outputs",
     }.items()
 }  # fmt: skip
 """Attributes that change memory, speed or training, never the result of inference."""
@@ -366,6 +366,12 @@ class Attrs:
     def bounds(self, name: str, default: tuple[int | None, ...] = _REQUIRED) -> tuple[int | None, ...]:
         """A tuple in which None stands for an end of the axis."""
         return self._value(name, "a tuple of integers or None", _bounds, default)
+
+    def subgraph(self, index: int) -> Any:
+        """A graph inside of the node, as it stands in the file."""
+        if index >= len(self._node.subgraphs):
+            raise CannotCarry(f"it has no graph {index} inside")
+        return self._node.subgraphs[index]
 
     def ignore(self, *names: str) -> None:
         """These mean nothing in the form that the row met."""
