@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
+
 import pytest
+from mxnet_oracle import Oracle
 
 from netferry.zoo.catalog import CATALOG
 from netferry.zoo.train import TRAINERS, Trained, train
@@ -14,3 +18,13 @@ def trained_zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str
     directory = tmp_path_factory.mktemp("zoo")
     cells = [(name, framework) for framework in TRAINERS for name in CATALOG]
     return {(name, framework): train(CATALOG[name], framework, directory) for name, framework in cells}
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[Oracle]:
+    """mxnet itself, in a process of its own."""
+    if importlib.util.find_spec("mxnet") is None:
+        pytest.skip("mxnet, the oracle, is not installed")
+    worker = Oracle()
+    yield worker
+    worker.close()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import ml_dtypes
 import numpy as np
@@ -17,15 +16,6 @@ from netferry.converters import artifact, frameworks
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import files
 from netferry.converters.signature import Array
-
-
-@pytest.fixture(scope="module")
-def oracle() -> Iterator[Oracle]:
-    if importlib.util.find_spec("mxnet") is None:
-        pytest.skip("mxnet, the oracle, is not installed")
-    worker = Oracle()
-    yield worker
-    worker.close()
 
 
 def sample(dtype: np.dtype[np.generic], *dims: int) -> Array:
@@ -141,6 +131,48 @@ def test_an_array_without_a_shape_ends_at_once(none: bytes, tmp_path: Path) -> N
     params = files.read_params(tmp_path / "x.params")
     assert params["a"].size == 0
     assert params["b"].shape == (2, 3)
+
+
+def test_an_npz_as_mxnet_2_saves_it_is_read(oracle: Oracle, tmp_path: Path) -> None:
+    oracle.save_numpy(ARRAYS, str(tmp_path / "theirs.npz"))
+    np.savez_compressed(tmp_path / "numpys.npz", **ARRAYS)
+    for name in ("theirs", "numpys"):
+        arrays, names = files.read_arrays(tmp_path / f"{name}.npz")
+        assert sorted(names) == sorted(ARRAYS)
+        for mine, key in zip(arrays, names, strict=True):
+            same_bits(mine, ARRAYS[key])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_npy_is_mapped(order: Literal["C", "F"], tmp_path: Path) -> None:
+    array = np.asarray(sample(np.dtype("f4"), 5, 3), order=order)
+    np.save(tmp_path / "x.npy", array)
+    (found,), names = files.read_arrays(tmp_path / "x.npy")
+    assert names == []
+    assert isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("cut", [3, 40, 100, -1])
+def test_a_damaged_archive_is_refused(cut: int, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=sample(np.dtype("f4"), 5, 3))
+    np.save(tmp_path / "x.npy", sample(np.dtype("f4"), 5, 3))
+    for path in (tmp_path / "x.npz", tmp_path / "x.npy"):
+        path.write_bytes(path.read_bytes()[:cut])
+        with pytest.raises(RefusedError):
+            files.read_arrays(path)
+
+
+def test_an_archive_of_objects_is_refused_without_opening_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=np.array([print], object))
+    with pytest.raises(RefusedError, match="Python objects"):
+        files.read_arrays(tmp_path / "x.npz")
+
+
+def test_an_archive_that_swells_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", a=np.zeros(50_000_000, np.int8))
+    with pytest.raises(RefusedError, match="far more"):
+        files.read_arrays(tmp_path / "x.npz")
 
 
 def test_dense_weights_are_views_of_the_file(tmp_path: Path) -> None:

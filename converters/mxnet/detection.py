@@ -127,8 +127,8 @@ def multi_box_prior(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 class _Ranked:
     """Boxes in the order in which they may suppress each other.
 
-    ``sides``: four of (batch, boxes, 1); ``valid``: (batch, boxes), bools; ``classes``: (batch, boxes) from
-    0, or None where all boxes meet each other.
+    ``sides``: four of (batch, boxes, 1); ``valid``: (batch, boxes), bools; ``classes``: (batch, boxes),
+    int64, or None where all boxes meet each other.
     """
 
     sides: Sequence[Tensor]
@@ -142,6 +142,8 @@ def _survivors(g: Pen, boxes: _Ranked, threshold: float) -> Tensor:
     ONNX ranks by score: here the score is the rank, and 0 what takes no part. A box that is turned inside out
     has no extent in MXNet; ONNX would turn it back.
     """
+    if not 0 <= threshold <= 1:
+        raise CannotCarry(f"an overlap of {threshold:g}", "ONNX takes one from 0 to 1")
     left, top, right, bottom = boxes.sides
     corners = g.Concat(left, top, g.Max(left, right), g.Max(top, bottom), axis=-1)
     valid = boxes.valid
@@ -150,8 +152,9 @@ def _survivors(g: Pen, boxes: _Ranked, threshold: float) -> Tensor:
     falling = g.Sub(cast(g, count, FLOAT32), rank)
     scores = g.Unsqueeze(g.Where(valid, falling, g.constant(0, FLOAT32)), g.ints(1))
     if boxes.classes is not None:
-        number = g.Add(g.ReduceMax(boxes.classes, keepdims=0), g.constant(1, np.int64))
-        each = g.Unsqueeze(g.Range(g.constant(0, np.int64), number, g.constant(1, np.int64)), g.ints(0, 2))
+        one = g.constant(1, np.int64)
+        last = g.Add(g.ReduceMax(boxes.classes, keepdims=0), one)
+        each = g.Unsqueeze(g.Range(g.ReduceMin(boxes.classes, keepdims=0), last, one), g.ints(0, 2))
         own = g.Equal(g.Unsqueeze(boxes.classes, g.ints(1)), each)
         scores = g.Where(own, scores, g.constant(0, FLOAT32))
     chosen = g.NonMaxSuppression(
@@ -190,31 +193,42 @@ def _packed(g: Pen, kept: Tensor, x: Tensor) -> Tensor:
 @ROWS.row("_contrib_box_nms")
 def box_nms(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     """x: (..., boxes, width). Boxes by score, without those that overlap a better one; -1 behind them."""
-    if a.integer("background_id", -1) != -1:
-        raise CannotCarry("background_id: boxes of one class are dropped")
     flat = x if x.rank == 3 else g.Reshape(x, g.ints(-1, x.size(-2), x.size(-1)))
-    count, topk = size_of(flat, 1), a.integer("topk", -1)
-    whole = shape_tensor(g, flat, [count])
-    scores = g.Squeeze(_columns(g, flat, a.integer("score_index", 1))[0], g.ints(2))
-    ranked, places = _first(g, scores, whole)
-    valid = g.Greater(ranked, g.scalar(a.number("valid_thresh", 0.0), x))
-    if topk >= 0:
-        valid = g.And(valid, g.Less(places_along(g, scores, 1), g.constant(topk, np.int64)))
-    boxes = _gathered(g, flat, places)
-    start, form = a.integer("coord_start", 2), _form(a, "in_format")
-    sides = _corners(g, cut(g, boxes, [2], [start], [start + 4]), form)
-    kept = _survivors(g, _Ranked(sides, valid, _classes(g, a, boxes)), a.number("overlap_thresh", 0.5))
-    y = _in_form(g, _packed(g, kept, boxes), start, form, _form(a, "out_format"))
+    topk, start, form = a.integer("topk", -1), a.integer("coord_start", 2), _form(a, "in_format")
+    column, background = a.integer("id_index", -1), a.number("background_id", -1.0)
+    overlap, least = a.number("overlap_thresh", 0.5), a.number("valid_thresh", 0.0)
+    score, force = a.integer("score_index", 1), a.flag("force_suppress", False)
+    target = _form(a, "out_format")
     if topk == 0:
-        y = flat
+        return x
+    boxes, valid = _valid_by_score(g, flat, score, least, (column, background))
+    if topk > 0:
+        valid = g.And(valid, g.Less(places_along(g, valid, 1), g.constant(topk, np.int64)))
+    classes = None
+    if column >= 0 and not force:
+        classes = g.Squeeze(cast(g, _columns(g, boxes, column)[0], np.int64), g.ints(2))
+    sides = _corners(g, cut(g, boxes, [2], [start], [start + 4]), form)
+    kept = _survivors(g, _Ranked(sides, valid, classes), overlap)
+    y = _in_form(g, _packed(g, kept, boxes), start, form, target)
     return y if x.rank == 3 else g.Reshape(y, g.Shape(x))
 
 
-def _classes(g: Pen, a: Attrs, boxes: Tensor) -> Tensor | None:
-    column, force = a.integer("id_index", -1), a.flag("force_suppress", False)
-    if column < 0 or force:
-        return None
-    return g.Squeeze(cast(g, _columns(g, boxes, column)[0], np.int64), g.ints(2))
+def _valid_by_score(
+    g: Pen, x: Tensor, score: int, least: float, background: tuple[int, float]
+) -> tuple[Tensor, Tensor]:
+    """Boxes by score and, (batch, boxes), which of them count; those that do not stand behind.
+
+    A box counts whose score is above ``least`` and whose class, in a column, is not the background.
+    """
+    scores = _columns(g, x, score)[0]
+    valid = g.Greater(scores, g.scalar(least, x))
+    column, none = background
+    if column >= 0:
+        valid = g.And(valid, g.Not(g.Equal(_columns(g, x, column)[0], g.scalar(none, x))))
+    lowest = g.scalar(-np.inf, x)
+    keys = g.Squeeze(g.Where(valid, scores, lowest), g.ints(2))
+    places = _first(g, keys, shape_tensor(g, keys, [size_of(keys, 1)]))[1]
+    return _gathered(g, x, places), g.GatherElements(g.Squeeze(valid, g.ints(2)), places, axis=1)
 
 
 def _in_form(g: Pen, y: Tensor, start: int, have: str, want: str) -> Tensor:
@@ -258,17 +272,19 @@ def multi_box_detection(g: Pen, a: Attrs, probabilities: Tensor, shifts: Tensor,
     if not 0 < overlap <= 1:
         return _packed(g, valid, rows)
     places = _first(g, g.Where(valid, score, g.scalar(-1, score)), whole)[1]
-    ranked = _gathered(g, rows, places)
-    if topk > 0:  # MXNet ranks so many, and leaves the others where they stand
+    ranked, counted = _gathered(g, rows, places), g.GatherElements(valid, places, axis=1)
+    meeting = counted
+    if topk > 0:  # MXNet ranks so many, and leaves the others where they stand, without a class
         inside = g.Less(places_along(g, score, 1), g.constant(topk, np.int64))
         ranked = g.Where(g.Unsqueeze(inside, g.ints(0, 2)), ranked, _packed(g, valid, rows))
-    rows, valid = ranked, g.GatherElements(valid, places, axis=1)
+        meeting = g.And(counted, inside)
+    rows, valid = ranked, counted
     label = g.Squeeze(cast(g, _columns(g, rows, 0)[0], np.int64), g.ints(2))
     sides = _columns(g, rows, 2, 3, 4, 5)
     classes = None if a.flag("force_suppress", False) else label
     # ONNX suppresses above the threshold, MXNet at it too
     below = float(np.nextafter(np.float32(overlap), np.float32(0)))
-    kept = _survivors(g, _Ranked(sides, valid, classes), below)
+    kept = _survivors(g, _Ranked(sides, meeting, classes), below)
     minus = g.scalar(-1, rows)
     labels = g.Where(g.Unsqueeze(kept, g.ints(2)), _columns(g, rows, 0)[0], minus)
     return g.Where(
@@ -323,6 +339,8 @@ def proposal(g: Pen, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor) ->
     most = a.integer("rpn_pre_nms_top_n", 6000)
     considered = min(most, total) if most > 0 else total
     wanted = a.integer("rpn_post_nms_top_n", 300)
+    if wanted < 1:
+        raise CannotCarry(f"rpn_post_nms_top_n={wanted}")
     cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)) * 2, axis=-1)[:, :, None] * stride
     anchors = (cells + np.array(base)).reshape(1, total, 4)
     moves = g.Reshape(

@@ -79,15 +79,20 @@ def bilinear_resize(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> 
     sizes = a.integer("height", 1), a.integer("width", 1)
     if like is not None:
         target = shape_tensor(g, like, [size_of(like, 2), size_of(like, 3)])
-    elif any(scales):
-        target = g.ints(*(int(x.size(2 + i) * (scale or 1)) for i, scale in enumerate(scales)))
     elif mode == "size":
+        if scales[0] is not None and scales[1] is not None:
+            sizes = int(x.size(2) * scales[0]), int(x.size(3) * scales[1])
+        if min(sizes) < 1:
+            raise CannotCarry(f"a size of {sizes}")
         target = g.ints(*sizes)
     else:
         raise CannotCarry("mode='like' without the input to be like")
     corners: Literal["align_corners", "half_pixel"] = (
         "align_corners" if a.flag("align_corners", True) else "half_pixel"
     )
+    if corners == "half_pixel" and like is None:
+        for axis, size in zip((2, 3), sizes, strict=True):
+            x = cut(g, x, [axis], [0], [1]) if size == 1 else x  # MXNet takes the first, ONNX the middle
     return g.Resize(x, None, None, target, mode="linear", axes=[2, 3], coordinate_transformation_mode=corners)
 
 
@@ -147,6 +152,8 @@ def _affine_grid(g: Pen, loc: Tensor, height: int, width: int) -> Tensor:
     loc: (batch, 6), the matrix that a place (x, y, 1) is multiplied with.
     """
     few(height * width * 3)
+    if height < 2 or width < 2:
+        raise CannotCarry(f"a grid of {height} by {width}, which MXNet divides by zero for")
     across, down = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     places = np.stack([across, down, np.ones_like(across)]).reshape(3, -1)
     moved = g.MatMul(g.Reshape(loc, g.ints(-1, 2, 3)), g.constant(places, loc.dtype))
@@ -304,8 +311,8 @@ def correlation(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     size, reach = a.integer("kernel_size", 1), a.integer("max_displacement", 1)
     first, second = a.integer("stride1", 1), a.integer("stride2", 1)
     pad, multiply = a.integer("pad_size", 0), a.flag("is_multiply", True)
-    if size % 2 == 0:
-        raise CannotCarry(f"kernel_size={size} is even")
+    if size % 2 == 0 or reach < 0 or min(first, second) < 1:
+        raise CannotCarry("an even kernel_size, or a stride or displacement below its least")
     steps = range(-(reach // second), reach // second + 1)
     if len(steps) ** 2 > _MOST_SHIFTS:
         raise CannotCarry(f"{len(steps) ** 2} shifts")

@@ -13,7 +13,7 @@ from netferry.converters.mxnet import recurrent
 from netferry.converters.mxnet.elementwise import POINTWISE
 from netferry.converters.mxnet.files import DTYPES, SymbolModel
 from netferry.converters.mxnet.rows import FLOAT32, swapped
-from netferry.converters.mxnet.symbol import WEIGHTS, Attrs, Node, input_name
+from netferry.converters.mxnet.symbol import IMAGE, WEIGHTS, Attrs, Node, input_name
 from netferry.converters.signature import BATCH, Array, Dim, Example, TensorSpec
 
 _GLUON_PARAMETER = frozenset({"__storage_type__", "__init__"})
@@ -42,7 +42,7 @@ def variables(model: SymbolModel) -> Variables:
             kind = "weight"
         elif roles == {"label"}:
             kind = "label"
-        elif roles & WEIGHTS or _GLUON_PARAMETER & node.hidden.keys():
+        elif roles & WEIGHTS or (_GLUON_PARAMETER & node.hidden.keys() and IMAGE not in roles):
             kind = "missing"
         else:
             kind = "input"

@@ -86,6 +86,8 @@ def fully_connected(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | 
     flatten = a.flag("flatten", True)
     if a.flag("no_bias", False):
         bias = None
+    if flatten and x.rank > 2 and not isinstance(size_of(x, *range(1, x.rank)), int):
+        g.demands.append((g.place, weight.size(1)))
     if flatten or x.rank == 2:
         return g.Gemm(x if x.rank == 2 else g.Flatten(x, axis=1), weight, bias, transB=1)
     y = g.MatMul(x, g.transpose(weight, (1, 0)))
@@ -200,11 +202,14 @@ def lrn(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     size = a.integer("nsize")
     if size % 2 == 0:
         raise CannotCarry(f"nsize={size} is even")
+    alpha, beta = a.number("alpha", 1e-4), a.number("beta", 0.75)
+    if alpha <= 0 or beta <= 0:
+        raise CannotCarry(f"alpha={alpha}, beta={beta}")
     return g.LRN(
         x,
         size=size,
-        alpha=a.number("alpha", 1e-4),
-        beta=a.number("beta", 0.75),
+        alpha=alpha,
+        beta=beta,
         bias=a.number("knorm", 2.0),
     )
 
@@ -238,19 +243,20 @@ def pooling(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     if windows.ceil and (kind in ("sum", "lp") or (kind == "avg" and whole)):
         raise windows.unsized()
     if kind == "max":
-        x, pads = windows.padded(g, x, float(np.finfo(x.dtype).min))
-        return g.MaxPool(x, **common, pads=pads)
-    if kind == "lp":
-        if windows.uneven:
-            raise CannotCarry("lp pooling under the 'full' convention")
-        return g.LpPool(x, **common, pads=windows.pads, p=order)
+        lowest = float(np.finfo(x.dtype).min)
+        x, pads = windows.padded(g, x, lowest)
+        return windows.completed(g, g.MaxPool(x, **common, pads=pads), lowest)
     if kind == "avg" and not whole:
         return g.AveragePool(x, **common, pads=windows.inside(), count_include_pad=0)
-    x, pads = windows.padded(g, x, 0.0)
-    mean = g.AveragePool(x, **common, pads=pads, count_include_pad=1)
+    x, pads = windows.padded(g, x, _zero(x))
+    if kind == "lp":
+        return windows.completed(g, g.LpPool(x, **common, pads=pads, p=order), 0.0)
+    y = g.AveragePool(x, **common, pads=pads, count_include_pad=1)
     if kind == "sum":
-        return g.Mul(mean, g.scalar(math.prod(kernel), x))
-    return g.Mul(mean, g.constant(windows.shares(), x.dtype)) if windows.uneven else mean
+        y = g.Mul(y, g.scalar(math.prod(kernel), x))
+    elif windows.uneven:
+        y = g.Mul(y, g.constant(windows.shares(), x.dtype))
+    return windows.completed(g, y, 0.0)
 
 
 def _global_pool(g: Pen, x: Tensor, kind: str, order: int | None) -> Tensor:
@@ -269,10 +275,10 @@ def pooling_v1(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     kernel = list(a.integers("kernel"))
     pad, strides = _per_axis(a, "pad", 0, len(kernel)), _per_axis(a, "stride", 1, len(kernel))
     if any(pad):
-        x = g.Pad(x, g.ints(0, 0, *pad, 0, 0, *pad), g.scalar(0, x))
+        x = g.Pad(x, g.ints(0, 0, *pad, 0, 0, *pad), g.scalar(_zero(x), x))
     if a.word("pooling_convention", "valid", among="valid full") == "full":
         beyond = [_overhang(x.size(i + 2), kernel[i], strides[i]) for i in range(len(kernel))]
-        fill = float(np.finfo(x.dtype).min) if kind == "max" else 0.0
+        fill = -math.inf if kind == "max" else _zero(x)
         if any(beyond):
             x = g.Pad(x, g.ints(*[0] * (x.rank + 2), *beyond), g.scalar(fill, x))
     if kind == "max":
@@ -281,10 +287,14 @@ def pooling_v1(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     return g.Mul(mean, g.scalar(math.prod(kernel), x)) if kind == "sum" else mean
 
 
+def _zero(x: Tensor) -> float:
+    """A zero that is none: onnxruntime fuses a Pad of zeros into the pooling behind it, and then counts wrong."""
+    return float(np.finfo(x.dtype).tiny)
+
+
 def _overhang(size: int, kernel: int, stride: int) -> int:
     """How far the last window reaches beyond an axis, if all of it is covered."""
-    last = min(size - kernel + stride - 1, size - 1) // stride
-    return max(last * stride + kernel - size, 0)
+    return max(-(-(size - kernel) // stride) * stride + kernel - size, 0)
 
 
 class _Windows:
@@ -305,6 +315,7 @@ class _Windows:
         self.strides = _per_axis(a, "stride", 1, count)
         self.begin = _per_axis(a, "pad", 0, count)
         self.end = list(self.begin)
+        self.empty = [0] * count
         self.convention = a.word("pooling_convention", "valid", among="valid full same")
         self.sizes: list[int] = []
         self.counts: list[int] = []
@@ -322,9 +333,17 @@ class _Windows:
                 continue
             whole = dim + 2 * pad
             count = -(-whole // stride) if self.convention == "same" else 1 - (-(whole - kernel) // stride)
+            inside = min(count, -(-(dim + pad) // stride))
+            self.empty[axis] = count - inside
             self.sizes.append(dim)
-            self.counts.append(count)
-            self.end[axis] = max((count - 1) * stride + kernel - dim - pad, 0)
+            self.counts.append(inside)
+            self.end[axis] = max((inside - 1) * stride + kernel - dim - pad, 0)
+
+    def completed(self, g: Pen, y: Tensor, value: float) -> Tensor:
+        """The result with its windows that lie wholly behind the input, which onnxruntime does not take."""
+        if not any(self.empty):
+            return y
+        return g.Pad(y, g.ints(*[0] * (y.rank + 2), *self.empty), g.scalar(value, y))
 
     def unsized(self) -> CannotCarry:
         return CannotCarry(
@@ -342,7 +361,7 @@ class _Windows:
 
     def inside(self) -> list[int]:
         """The pads, where each window holds at least one element of the input."""
-        if any(pad >= kernel for pad, kernel in zip(self.pads, self.kernel * 2, strict=True)):
+        if any(self.empty) or any(pad >= size for pad, size in zip(self.pads, self.kernel * 2, strict=True)):
             raise CannotCarry("its last window lies wholly in the padding")
         return self.pads
 
@@ -359,8 +378,6 @@ class _Windows:
         for axis, kernel in enumerate(self.kernel):
             starts = np.arange(self.counts[axis]) * self.strides[axis] - self.begin[axis]
             ends = np.minimum(starts + kernel, self.sizes[axis] + self.begin[axis])
-            if np.any(ends <= starts):
-                raise CannotCarry("the mean of a window that lies outside of the padding")
             form = [1] * shares.ndim
             form[axis + 2] = -1
             shares = shares * (kernel / (ends - starts)).reshape(form)
@@ -383,6 +400,10 @@ def softmax_output(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> 
     Over the channels, over the last axis, or over all but the batch at once.
     """
     several, keep = a.flag("multi_output", False), a.flag("preserve_shape", False)
+    if x.rank == 4 and not several and not keep:
+        raise CannotCarry(
+            "a softmax that MXNet's builds take over other axes each", "Say multi_output or preserve_shape"
+        )
     if several or keep or x.rank == 2:
         return g.Softmax(x, axis=1 if several else -1)
     flat = g.Softmax(g.Flatten(x, axis=1), axis=1)

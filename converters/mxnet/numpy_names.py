@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import Tensor
 from netferry.converters.mxnet.elementwise import COMPOSED, FAMILIES, PLAIN, RELATIONS, Binary, Unary
-from netferry.converters.mxnet.linear_algebra import on_diagonal, spread_on_diagonal
 from netferry.converters.mxnet.rows import (
     FLOAT32,
     ROWS,
     Pen,
-    Size,
     cast,
     cut,
     dtype_named,
     few,
     positive,
     reshape,
-    shape_tensor,
     size_of,
 )
 from netferry.converters.mxnet.symbol import Attrs
@@ -141,10 +137,6 @@ def _alike(g: Pen, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return cast(g, x, wider), cast(g, y, wider)
 
 
-def _divided(g: Pen, x: Tensor, y: Tensor) -> Tensor:
-    return g.Div(_float(g, x), _float(g, y))
-
-
 def _copysign(g: Pen, x: Tensor, y: Tensor) -> Tensor:
     """|x| with the sign of y; that of a zero shows in its reciprocal."""
     zero = g.scalar(0, y)
@@ -160,14 +152,21 @@ def _arctan2(g: Pen, y: Tensor, x: Tensor) -> Tensor:
     return g.Where(g.Less(x, zero), g.Add(still, _copysign(g, half, y)), still)
 
 
+def _bitwise(name: str) -> Binary:
+    def row(g: Pen, x: Tensor, y: Tensor) -> Tensor:
+        if x.dtype.kind == "f":
+            raise CannotCarry(f"the bits of {x.dtype.name}")
+        return g.op(name if x.dtype.kind == "b" else f"Bitwise{name}", x, y)
+
+    return row
+
+
 BINARY: Mapping[str, Binary] = {
     "add": FAMILIES["add"][0], "subtract": FAMILIES["sub"][0], "multiply": FAMILIES["mul"][0],
-    "true_divide": _divided, "mod": FAMILIES["mod"][0], "power": FAMILIES["power"][0],
+    "true_divide": lambda g, x, y: g.Div(_float(g, x), _float(g, y)), "mod": FAMILIES["mod"][0], "power": FAMILIES["power"][0],
     "hypot": FAMILIES["hypot"][0], "copysign": _copysign, "arctan2": _arctan2,
     "ldexp": lambda g, x, y: g.Mul(x, g.Pow(g.scalar(2, x), y)),
-    "bitwise_and": lambda g, x, y: g.And(x, y) if x.dtype.kind == "b" else g.BitwiseAnd(x, y),
-    "bitwise_or": lambda g, x, y: g.Or(x, y) if x.dtype.kind == "b" else g.BitwiseOr(x, y),
-    "bitwise_xor": lambda g, x, y: g.Xor(x, y) if x.dtype.kind == "b" else g.BitwiseXor(x, y),
+    "bitwise_and": _bitwise("And"), "bitwise_or": _bitwise("Or"), "bitwise_xor": _bitwise("Xor"),
     "equal": RELATIONS["equal"], "not_equal": RELATIONS["not_equal"], "greater": RELATIONS["greater"],
     "greater_equal": RELATIONS["greater_equal"], "less": RELATIONS["lesser"],
     "less_equal": RELATIONS["lesser_equal"],
@@ -178,12 +177,14 @@ _REVERSED = {"rsubtract": "subtract", "rtrue_divide": "true_divide", "rmod": "mo
 """With a number first."""
 
 
-def _with_number(g: Pen, a: Attrs, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A tensor and a number; integers that meet a fraction become float32."""
+def _with_number(g: Pen, a: Attrs, x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """A tensor and a number; integers that meet a fraction become float64, and float32 where they are divided."""
     value = a.number("scalar", 1.0)
-    whole = a.flag("is_int", True) or (value.is_integer() and x.dtype.kind in "iu")
-    if x.dtype.kind != "f" and not whole:
-        x = cast(g, x, FLOAT32)
+    a.ignore("is_int")
+    if name == "true_divide":
+        x = _float(g, x)
+    if x.dtype.kind != "f" and not value.is_integer():
+        x = cast(g, x, np.float64)
     return x, g.scalar(int(value) if x.dtype.kind in "iu" else value, x)
 
 
@@ -191,18 +192,18 @@ def _register_binary() -> None:
     def of_two(function: Binary) -> Callable[..., Tensor]:
         return lambda g, _, x, y: function(g, *_alike(g, x, y))
 
-    def with_number(function: Binary) -> Callable[..., Tensor]:
-        return lambda g, a, x: function(g, *_with_number(g, a, x))
+    def with_number(function: Binary, name: str) -> Callable[..., Tensor]:
+        return lambda g, a, x: function(g, *_with_number(g, a, x, name))
 
-    def number_first(function: Binary) -> Callable[..., Tensor]:
-        return lambda g, a, x: function(g, *reversed(_with_number(g, a, x)))
+    def number_first(function: Binary, name: str) -> Callable[..., Tensor]:
+        return lambda g, a, x: function(g, *reversed(_with_number(g, a, x, name)))
 
     for name, function in BINARY.items():
         ROWS.row(f"_npi_{name}")(of_two(function))
         if name != "hypot":
-            ROWS.row(f"_npi_{name}_scalar")(with_number(function))
+            ROWS.row(f"_npi_{name}_scalar")(with_number(function, name))
     for name, plain in _REVERSED.items():
-        ROWS.row(f"_npi_{name}_scalar")(number_first(BINARY[plain]))
+        ROWS.row(f"_npi_{name}_scalar")(number_first(BINARY[plain], plain))
 
 
 _register_binary()
@@ -233,7 +234,7 @@ def where_numbers(g: Pen, a: Attrs, condition: Tensor) -> Tensor:
 # ---- reductions --------------------------------------------------------------------------------------
 
 
-def _axes(a: Attrs, rank: int) -> list[int]:
+def named_axes(a: Attrs, rank: int) -> list[int]:
     named = a.maybe_integers("axis")
     return list(range(rank)) if named is None else sorted(positive(axis, rank) for axis in named)
 
@@ -262,7 +263,7 @@ def _register_reductions() -> None:
         def reduced(g: Pen, a: Attrs, x: Tensor) -> Tensor:
             if name in ("ReduceSum", "ReduceProd"):
                 x = _as_dtype(g, a, x, counts=True)
-            y = g.op(name, x, g.ints(*_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
+            y = g.op(name, x, g.ints(*named_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
             initial = a.maybe_number("initial")
             return y if initial is None else join(g, y, g.scalar(initial, y))
 
@@ -277,7 +278,7 @@ def _register_reductions() -> None:
 def _every(name: str) -> Callable[..., Tensor]:
     def row(g: Pen, a: Attrs, x: Tensor) -> Tensor:
         truth = cast(g, cast(g, x, np.bool_), np.uint8)
-        found = g.op(name, truth, g.ints(*_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
+        found = g.op(name, truth, g.ints(*named_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
         return cast(g, found, np.bool_)
 
     return row
@@ -291,18 +292,18 @@ def mean(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     x = _as_dtype(g, a, x, counts=False)
     if a.maybe_number("initial") is not None:
         raise CannotCarry("an initial value of a mean")
-    return g.ReduceMean(x, g.ints(*_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
+    return g.ReduceMean(x, g.ints(*named_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
 
 
 def _variance(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     """The mean of squared distances from the mean, over n - ddof."""
     x = _as_dtype(g, a, x, counts=False)
-    axes, ddof = g.ints(*_axes(a, x.rank)), a.integer("ddof", 0)
+    axes, ddof = g.ints(*named_axes(a, x.rank)), a.integer("ddof", 0)
     centred = g.Sub(x, g.ReduceMean(x, axes, keepdims=1))
     mean = g.ReduceMean(g.Mul(centred, centred), axes, keepdims=a.flag("keepdims", False))
     if not ddof:
         return mean
-    count = size_of(x, *_axes(a, x.rank))
+    count = size_of(x, *named_axes(a, x.rank))
     if not isinstance(count, int):
         raise CannotCarry("ddof over an axis whose size is not known")
     return g.Mul(mean, g.scalar(count / (count - ddof), x))
@@ -321,7 +322,7 @@ def deviation(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 @ROWS.row("_npi_average")
 def average(g: Pen, a: Attrs, x: Tensor, weights: Tensor | None = None) -> Tensor | list[Tensor]:
     """With weights of the size of x, or one for each place of the one axis."""
-    axes = _axes(a, x.rank)
+    axes = named_axes(a, x.rank)
     if a.flag("returned", False):
         raise CannotCarry("returned: the sum of the weights too")
     if not a.flag("weighted", True) or weights is None:
@@ -422,363 +423,3 @@ def polyval(g: Pen, a: Attrs, p: Tensor, x: Tensor) -> Tensor:
     for term in terms[1:]:
         y = g.Add(g.Mul(y, x), term)
     return y
-
-
-# ---- axes and sizes ----------------------------------------------------------------------------------
-
-
-@ROWS.row("_np_transpose")
-def transpose(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    axes = a.maybe_integers("axes") or tuple(reversed(range(x.rank)))
-    return g.transpose(x, [positive(axis, x.rank) for axis in axes])
-
-
-@ROWS.row("_np_moveaxis")
-def moveaxis(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    sources = [positive(axis, x.rank) for axis in a.integers("source")]
-    targets = [positive(axis, x.rank) for axis in a.integers("destination")]
-    order = [axis for axis in range(x.rank) if axis not in sources]
-    for target, source in sorted(zip(targets, sources, strict=True)):
-        order.insert(target, source)
-    return g.transpose(x, order)
-
-
-@ROWS.row("_np_squeeze")
-def squeeze(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    named = a.maybe_integers("axis")
-    if named is not None:
-        return g.Squeeze(x, g.ints(*(positive(axis, x.rank) for axis in named)))
-    if x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotCarry("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
-    return g.Squeeze(x, g.ints(*(axis for axis, dim in enumerate(x.dims) if dim == 1)))
-
-
-def _in_c_order(a: Attrs) -> None:
-    if a.word("order", "C") != "C":
-        raise CannotCarry("order other than C")
-
-
-@ROWS.row("_np_reshape")
-def reshape_plain(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    """A number for each axis, of which one may be -1."""
-    _in_c_order(a)
-    return g.Reshape(x, g.ints(*a.integers("newshape")), allowzero=1 if 0 in a.integers("newshape") else None)
-
-
-@ROWS.row("_npx_reshape")
-def reshape_by_codes(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    """-1 is inferred, -2 keeps an axis, -3 drops one of size 1, -4 keeps all that are left, -5 joins two,
-    -6 splits one into the two sizes that follow."""
-    _in_c_order(a)
-    if a.flag("reverse", False):
-        raise CannotCarry("a shape that is read from the right")
-    sizes: list[int | Size] = []
-    codes, at = list(a.integers("newshape")), 0
-    while codes:
-        code = codes.pop(0)
-        used = {-4: x.rank - at, -5: 2}.get(code, 1)
-        if code < -1 and at + used > x.rank:
-            raise CannotCarry(f"code {code} of newshape meets no axis of its input")
-        if code in (-2, -4):
-            sizes += [size_of(x, axis) for axis in range(at, at + used)]
-        elif code == -5:
-            sizes.append(size_of(x, at, at + 1))
-        elif code == -6:
-            sizes += _halves(x, at, codes)
-            del codes[:2]
-        elif code == -3 and x.size(at) != 1:
-            raise CannotCarry("code -3 of newshape meets an axis that is not 1")
-        elif code < -6:
-            raise CannotCarry(f"newshape has no code {code}")
-        elif code >= -1:
-            sizes.append(code)
-        at += used
-    return reshape(g, x, sizes)
-
-
-def _halves(x: Tensor, axis: int, codes: Sequence[int]) -> list[int | Size]:
-    first, second = codes[:2]
-    if first == -1:
-        return [size_of(x, axis, over=second), second]
-    return [first, size_of(x, axis, over=first) if second == -1 else second]
-
-
-@ROWS.row("_npi_broadcast_to")
-def broadcast_to(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    """-2 (in MXNet 1.9, else -1) keeps an axis."""
-    return g.Expand(x, g.ints(*(1 if size < 0 else size for size in a.integers("shape"))))
-
-
-@ROWS.row("_np_copy", "_npi_share_memory")
-def copy(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    return x
-
-
-def _at_least(rank: int) -> Callable[..., list[Tensor]]:
-    """New axes of size 1, where numpy puts them: of three, a vector stands in the middle."""
-
-    def row(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
-        front = {1: (0,), 2: (0,), 3: (0, 1)}[rank]
-        places = {
-            0: tuple(range(rank)), 1: (0,) if rank == 2 else (0, 2), 2: (2,),
-        }  # fmt: skip
-        assert front
-        return [x if x.rank >= rank else g.Unsqueeze(x, g.ints(*places[x.rank])) for x in inputs]
-
-    return row
-
-
-for _rank in (1, 2, 3):
-    ROWS.row(f"_np_atleast_{_rank}d")(_at_least(_rank))
-
-
-@ROWS.row("_np_roll")
-def roll(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    """What leaves at one end comes back at the other."""
-    shifts, named = a.integers("shift"), a.maybe_integers("axis")
-    if named is None:
-        flat = _rolled(g, reshape(g, x, [-1]), 0, sum(shifts))
-        return g.Reshape(flat, shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
-    for shift, axis in zip(shifts * (len(named) // len(shifts)), named, strict=True):
-        x = _rolled(g, x, positive(axis, x.rank), shift)
-    return x
-
-
-def _rolled(g: Pen, x: Tensor, axis: int, shift: int) -> Tensor:
-    size = size_of(x, axis)
-    if not isinstance(size, int):
-        raise CannotCarry("a roll along an axis whose size is not known")
-    shift %= size
-    if not shift:
-        return x
-    return g.Concat(cut(g, x, [axis], [-shift], [None]), cut(g, x, [axis], [0], [-shift]), axis=axis)
-
-
-@ROWS.row("_npi_flip")
-def flip(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    axes = _axes(a, x.rank)
-    return cut(g, x, axes, [None] * len(axes), [None] * len(axes), [-1] * len(axes))
-
-
-@ROWS.row("_npi_rot90")
-def rot90(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    """Quarter turns from the first axis to the second."""
-    first, second = (positive(axis, x.rank) for axis in a.maybe_integers("axes") or (0, 1))
-    order = list(range(x.rank))
-    order[first], order[second] = second, first
-    turns = a.integer("k", 1) % 4
-
-    def turned(y: Tensor, *axes: int) -> Tensor:
-        return cut(g, y, axes, [None] * len(axes), [None] * len(axes), [-1] * len(axes))
-
-    if turns == 0:
-        return x
-    if turns == 2:
-        return turned(x, first, second)
-    return g.transpose(turned(x, second), order) if turns == 1 else turned(g.transpose(x, order), second)
-
-
-# ---- joining and cutting -----------------------------------------------------------------------------
-
-
-@ROWS.row("_npi_concatenate")
-def concatenate(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
-    axis = a.maybe_integer("axis", 0) if a.maybe_integer("dim") is None else a.integer("dim", 0)
-    if axis is None:
-        return g.Concat(*(reshape(g, x, [-1]) for x in inputs), axis=0)
-    return g.Concat(*inputs, axis=positive(axis, inputs[0].rank))
-
-
-@ROWS.row("_npi_stack")
-def stack(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
-    axis = positive(a.integer("axis", 0), inputs[0].rank + 1)
-    return g.Concat(*(g.Unsqueeze(x, g.ints(axis)) for x in inputs), axis=axis)
-
-
-def _joined(rank: int, axis: int) -> Callable[..., Tensor]:
-    def row(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
-        a.ignore("dim")
-        raised = _at_least(rank)(g, a, *inputs)
-        return g.Concat(*raised, axis=0 if raised[0].rank == 1 else axis)
-
-    return row
-
-
-ROWS.row("_npi_vstack")(_joined(2, 0))
-ROWS.row("_npi_hstack")(_joined(1, 1))
-ROWS.row("_npi_dstack")(_joined(3, 2))
-
-
-@ROWS.row("_npi_column_stack")
-def column_stack(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
-    return g.Concat(*(g.Unsqueeze(x, g.ints(1)) if x.rank == 1 else x for x in inputs), axis=1)
-
-
-def _split_along(axis: int) -> Callable[..., list[Tensor]]:
-    """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
-
-    def row(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
-        a.ignore("axis", "squeeze_axis")
-        sections, places = a.integer("sections", 0), a.integers("indices", ())
-        if sections:
-            return list(g.ops("Split", x, outputs=few(sections), axis=axis, num_outputs=sections))
-        ends = [*places[1:], None]
-        return [cut(g, x, [axis], [at], [end]) for at, end in zip(places, ends, strict=True)]
-
-    return row
-
-
-ROWS.row("_npi_hsplit")(_split_along(1))
-ROWS.row("_npi_dsplit")(_split_along(2))
-
-
-@ROWS.row("_npi_delete")
-def delete(g: Pen, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
-    """Without one place, or a slice of places, of an axis."""
-    if others:
-        raise CannotCarry("places that are computed")
-    axis = a.maybe_integer("axis")
-    if axis is None:
-        x, axis = reshape(g, x, [-1]), 0
-    axis = positive(axis, x.rank)
-    place = a.maybe_integer("int_ind")
-    bounds = [a.maybe_integer(name) for name in ("start", "stop", "step")]
-    gone = range(x.size(axis))[slice(*bounds)] if place is None else [place % x.size(axis)]
-    kept = [index for index in range(x.size(axis)) if index not in gone]
-    return g.Gather(x, g.ints(*kept), axis=axis)
-
-
-_PAD_MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect"}
-
-
-@ROWS.row("_npi_pad")
-def pad(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    """pad_width: (before, after) of each axis."""
-    mode = _PAD_MODES[a.word("mode", "constant", among=" ".join(_PAD_MODES))]
-    if a.word("reflect_type", "even") != "even":
-        raise CannotCarry("reflect_type other than even")
-    widths = a.pairs("pad_width")
-    value = g.scalar(a.number("constant_value", 0.0), x) if mode == "constant" else None
-    return g.Pad(x, g.ints(*(w[0] for w in widths), *(w[1] for w in widths)), value, mode=mode)
-
-
-# ---- diagonals ---------------------------------------------------------------------------------------
-
-
-@ROWS.row("_np_diagonal")
-def diagonal(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    return on_diagonal(g, x, a.integer("offset", 0), a.integer("axis1", 0), a.integer("axis2", 1))
-
-
-@ROWS.row("_np_trace")
-def trace(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    return g.ReduceSum(diagonal(g, a, x), g.ints(-1), keepdims=0)
-
-
-@ROWS.row("_np_diag")
-def diag(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    offset = a.integer("k", 0)
-    return spread_on_diagonal(g, x, offset) if x.rank == 1 else on_diagonal(g, x, offset, 0, 1)
-
-
-@ROWS.row("_np_diagflat")
-def diagflat(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    return spread_on_diagonal(g, reshape(g, x, [-1]), a.integer("k", 0))
-
-
-@ROWS.row("_npi_tril")
-def tril(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    if x.rank == 1:
-        x = g.Expand(x, g.ints(x.size(0), x.size(0)))
-    return g.Trilu(x, g.constant(a.integer("k", 0), np.int64), upper=0)
-
-
-# ---- constants ---------------------------------------------------------------------------------------
-
-
-def _made(g: Pen, a: Attrs, array: Any) -> Tensor:
-    return g.constant(array, dtype_named(a.word("dtype", "float32")))
-
-
-def _filled(value: float) -> Callable[..., Tensor]:
-    def row(g: Pen, a: Attrs) -> Tensor:
-        shape = a.integers("shape", ())
-        few(math.prod(shape))
-        return _made(g, a, np.full(shape, value))
-
-    return row
-
-
-ROWS.row("_npi_zeros")(_filled(0.0))
-ROWS.row("_npi_ones")(_filled(1.0))
-
-
-@ROWS.row("_npi_full_like")
-def full_like(g: Pen, a: Attrs, x: Tensor) -> Tensor:
-    word = a.maybe_word("dtype")
-    value = g.constant(a.number("fill_value"), x.dtype if word is None else dtype_named(word))
-    return g.Expand(value, shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
-
-
-@ROWS.row("_npi_identity")
-def identity(g: Pen, a: Attrs) -> Tensor:
-    rows = a.integers("shape")
-    few(math.prod(rows))
-    return _made(g, a, np.eye(*rows))
-
-
-@ROWS.row("_npi_eye", "_eye")
-def eye(g: Pen, a: Attrs) -> Tensor:
-    rows = a.integer("N")
-    columns = a.maybe_integer("M") or rows
-    few(rows * columns)
-    return _made(g, a, np.eye(rows, columns, a.integer("k", 0)))
-
-
-@ROWS.row("_npi_indices")
-def indices(g: Pen, a: Attrs) -> Tensor:
-    sizes = a.integers("dimensions")
-    few(math.prod(sizes) * len(sizes))
-    return g.constant(np.indices(sizes), dtype_named(a.word("dtype", "int32")))
-
-
-@ROWS.row("_npi_arange")
-def arange(g: Pen, a: Attrs) -> Tensor:
-    start, stop, step = a.number("start"), a.maybe_number("stop"), a.number("step", 1.0)
-    if a.flag("infer_range", False) or a.integer("repeat", 1) != 1:
-        raise CannotCarry("a range whose end is inferred, or that repeats")
-    start, stop = (0.0, start) if stop is None else (start, stop)
-    few((stop - start) / step)
-    return _made(g, a, np.arange(start, stop, step))
-
-
-@ROWS.row("_linspace")
-def linspace(g: Pen, a: Attrs) -> Tensor:
-    count = few(a.integer("num"))
-    return _made(g, a, np.linspace(a.number("start"), a.number("stop"), count, a.flag("endpoint", True)))
-
-
-@ROWS.row("_npi_logspace")
-def logspace(g: Pen, a: Attrs) -> Tensor:
-    count = few(a.integer("num"))
-    ends, base = (a.number("start"), a.number("stop")), a.number("base", 10.0)
-    return _made(g, a, np.logspace(*ends, count, endpoint=a.flag("endpoint", True), base=base))
-
-
-def _window(function: Callable[[int], Any]) -> Callable[..., Tensor]:
-    return lambda g, a: _made(g, a, function(few(a.integer("M"))))
-
-
-for _name, _function in {"blackman": np.blackman, "hamming": np.hamming, "hanning": np.hanning}.items():
-    ROWS.row(f"_npi_{_name}")(_window(_function))
-
-
-@ROWS.row("_npi_boolean_mask_assign_scalar")
-def assign_where(g: Pen, a: Attrs, x: Tensor, mask: Tensor) -> Tensor:
-    """The number where the mask holds, which covers the axes from ``start_axis`` on."""
-    start = a.integer("start_axis", 0)
-    truth = cast(g, mask, np.bool_)
-    behind = x.rank - start - mask.rank
-    if behind:
-        truth = g.Unsqueeze(truth, g.ints(*range(mask.rank, mask.rank + behind)))
-    return g.Where(truth, g.scalar(a.number("value"), x), x)

@@ -264,12 +264,23 @@ def _ordered(g: Pen, x: Tensor, axis: int | None, count: int | None, ascending: 
     return g.ops("TopK", x, k, outputs=2, axis=axis, largest=not ascending, sorted=1)
 
 
+def _like(g: Pen, number: float, x: Tensor) -> Tensor:
+    return g.Expand(g.scalar(number, x), shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
+
+
 @ROWS.row("topk")
 def topk(g: Pen, a: Attrs, x: Tensor) -> Tensor | list[Tensor]:
-    kind = a.word("ret_typ", "indices", among="indices value both")
-    values, places = _ordered(
-        g, x, a.maybe_integer("axis", -1), a.integer("k", 1), a.flag("is_ascend", False)
-    )
+    kind = a.word("ret_typ", "indices", among="indices value both mask")
+    axis, count = a.maybe_integer("axis", -1), a.integer("k", 1)
+    if count < 0:
+        raise CannotCarry(f"k={count}")
+    values, places = _ordered(g, x, axis, count, a.flag("is_ascend", False))
+    if kind == "mask":
+        if axis is None:
+            raise CannotCarry("a mask over all axes at once", "Name the axis")
+        a.ignore("dtype")
+        zero, one = (_like(g, number, each) for number, each in ((0, x), (1, values)))
+        return g.ScatterElements(zero, places, one, axis=positive(axis, x.rank))
     places = cast(g, places, dtype_named(a.word("dtype", "float32")))
     return [values, places] if kind == "both" else values if kind == "value" else places
 

@@ -6,6 +6,7 @@ attributes from ``a``, and returns one tensor, or as many as the operator has ou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import GraphBuilder, Tensor
 from netferry.converters.graph.table import Table
 from netferry.converters.mxnet.files import DTYPES
+from netferry.converters.mxnet.symbol import Symbol
 from netferry.converters.signature import Dim
 
 Row = Callable[..., "Tensor | Sequence[Tensor]"]
@@ -35,12 +37,22 @@ class Pen(GraphBuilder):
 
     ``parts``: of a packed parameter vector, the names it was put together from, by the vector's name.
     ``made_of``: of an initializer, the source's weights that it was made of, where they differ.
+    ``demands``: weights that fix how large a picture is, whose size the graph was not told: (the node, how
+    many numbers it takes).
+    ``inline``: writes a graph inside of the graph once, its variables bound in order.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.parts: dict[str, tuple[str, ...]] = {}
         self.made_of: dict[str, tuple[str, ...]] = {}
+        self.demands: list[tuple[str, int]] = []
+        self.inline: Callable[[Symbol, Sequence[Tensor | None]], list[Tensor]]
+
+    @property
+    def place(self) -> str:
+        """The name of the node that is being written."""
+        return self._scope
 
 
 # ---- dtypes --------------------------------------------------------------------------------------
@@ -99,6 +111,10 @@ class Size:
     axes: tuple[int, ...]
     over: int = field(default=1)
 
+    @property
+    def is_axis(self) -> bool:
+        return len(self.axes) == 1 and self.over == 1
+
 
 def size_of(x: Tensor, *axes: int, over: int = 1) -> int | Size:
     """The product of some sizes of ``x`` as a number where they are known, else as an expression."""
@@ -149,13 +165,37 @@ def reshape(g: GraphBuilder, x: Tensor, sizes: Sequence[int | Size]) -> Tensor:
         )
     if x.dims is not None and tuple(sizes) == tuple(size_of(x, axis) for axis in range(x.rank)):
         return x
+    sizes = _without_inference(x, sizes)
     static = [0 if size == Size((place,)) else size for place, size in enumerate(sizes)]
     unknown = [place for place, size in enumerate(static) if isinstance(size, Size)]
     if len(unknown) == 1 and -1 not in static:
         static[unknown[0]] = -1
         unknown = []
-    shape = g.constant(static, np.int64) if not unknown else shape_tensor(g, x, sizes)
-    return g.Reshape(x, shape)
+    if not unknown:
+        return g.Reshape(x, g.constant(static, np.int64))
+    y = g.Reshape(x, shape_tensor(g, x, sizes))
+    dims = tuple(_dim(x, size) for size in sizes)
+    y.value.shape = ir.Shape(dims)
+    return replace(y, dims=dims)
+
+
+def _without_inference(x: Tensor, sizes: Sequence[int | Size]) -> Sequence[int | Size]:
+    """Sizes in which -1 is a number, where each unknown axis of ``x`` is kept as it is."""
+    kept = sorted(size.axes[0] for size in sizes if isinstance(size, Size) and size.is_axis)
+    numbers = [size for size in sizes if isinstance(size, int) and size > 0]
+    if x.dims is None or -1 not in sizes or len(kept) + len(numbers) + 1 != len(sizes):
+        return sizes
+    if kept != [axis for axis, dim in enumerate(x.dims) if not isinstance(dim, int)]:
+        return sizes
+    whole = math.prod(dim for dim in x.dims if isinstance(dim, int))
+    rest, left = divmod(whole, math.prod(numbers))
+    return sizes if left else [rest if size == -1 else size for size in sizes]
+
+
+def _dim(x: Tensor, size: int | Size) -> Dim:
+    if isinstance(size, int):
+        return size if size > 0 else None
+    return x.dims[size.axes[0]] if x.dims is not None and size.is_axis else None
 
 
 def reshape_sizes(x: Tensor, codes: Sequence[int], *, reverse: bool = False) -> list[int | Size]:

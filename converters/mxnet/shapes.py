@@ -143,9 +143,11 @@ def stack(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
     return g.Concat(*(g.Unsqueeze(x, g.ints(axis)) for x in inputs), axis=axis)
 
 
-def _sections(g: Pen, x: Tensor, axis: int, count: int) -> list[Tensor]:
+def sections(g: Pen, x: Tensor, axis: int, count: int) -> list[Tensor]:
+    """Equal pieces of an axis."""
     if count < 1:
         raise CannotCarry(f"{count} pieces")
+    size_of(x, axis, over=count)
     return [x] if count == 1 else list(g.ops("Split", x, outputs=few(count), axis=axis, num_outputs=count))
 
 
@@ -158,16 +160,16 @@ def _squeezed(g: Pen, a: Attrs, pieces: Sequence[Tensor], axis: int) -> list[Ten
 @ROWS.row("SliceChannel")
 def slice_channel(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
     axis = positive(a.integer("axis", 1), x.rank)
-    return _squeezed(g, a, _sections(g, x, axis, a.integer("num_outputs")), axis)
+    return _squeezed(g, a, sections(g, x, axis, a.integer("num_outputs")), axis)
 
 
 @ROWS.row("_split_v2")
 def split_v2(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
     """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
-    sections, axis = a.integer("sections", 0), positive(a.integer("axis", 1), x.rank)
+    count, axis = a.integer("sections", 0), positive(a.integer("axis", 1), x.rank)
     places = a.integers("indices")
-    if sections:
-        return _squeezed(g, a, _sections(g, x, axis, sections), axis)
+    if count:
+        return _squeezed(g, a, sections(g, x, axis, count), axis)
     ends = [*places[1:], None]
     return _squeezed(
         g, a, [cut(g, x, [axis], [at], [end]) for at, end in zip(places, ends, strict=True)], axis

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry, RefusedError, Unsupported, UnsupportedError
+from netferry.converters.errors import CannotCarry, RefusedError, Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
 from netferry.converters.graph.build import Tensor
 from netferry.converters.mxnet import (  # noqa: F401 - they fill the table
@@ -22,7 +22,9 @@ from netferry.converters.mxnet import (  # noqa: F401 - they fill the table
     inputs,
     layers,
     linear_algebra,
+    loops,
     numpy_names,
+    numpy_shapes,
     operators,
     recurrent,
     shapes,
@@ -33,8 +35,8 @@ from netferry.converters.mxnet.symbol import Attrs, Node, Symbol, output_name
 from netferry.converters.signature import Example, TensorSpec
 
 _FILLERS = frozenset({"_zeros", "_ones", "_full"})
-_TAKES_FILLERS = elementwise.POINTWISE | frozenset(
-    ["RNN", "FullyConnected", "Activation", "LeakyReLU", "SliceChannel", "BlockGrad", "_copy", "Dropout"]
+_TAKES_FILLERS = elementwise.POINTWISE | set(
+    "RNN FullyConnected Activation LeakyReLU SliceChannel BlockGrad _copy Dropout where".split()
 )
 """Operators to which a constant of unknown size may come: it is broadcast, or stands for no state."""
 
@@ -50,14 +52,16 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> Export:
     kinds = inputs.variables(source)
     specs, notes = inputs.specs(source, kinds.inputs, given)
     notes = source.notes + notes
+    if given is None:
+        return _walk(source, kinds, specs, notes, told=False)
     try:
         return _walk(source, kinds, specs, notes)
     except UnsupportedError:
-        fixed = _fixed(given or ())
+        fixed = _fixed(given)
         if fixed is None:
             raise
         try:
-            return _walk(source, kinds, fixed, (*notes, *_told(given or (), fixed)))
+            return _walk(source, kinds, fixed, (*notes, *_told(given, fixed)))
         except UnsupportedError:
             pass
         raise
@@ -98,8 +102,14 @@ def _told(given: Sequence[Example], fixed: Sequence[TensorSpec]) -> list[str]:
 
 
 def _walk(
-    model: SymbolModel, kinds: inputs.Variables, specs: Sequence[TensorSpec], notes: tuple[str, ...]
+    model: SymbolModel,
+    kinds: inputs.Variables,
+    specs: Sequence[TensorSpec],
+    notes: tuple[str, ...],
+    *,
+    told: bool = True,
 ) -> Export:
+    """``told``: a person said the inputs' sizes; if not, a weight that needs one size of them asks for it."""
     graph = model.graph
     g = Pen("mxnet")
     values: dict[int, Sequence[Tensor | None]] = {
@@ -109,6 +119,18 @@ def _walk(
         name = graph.nodes[place].name
         values[place] = [g.constant(model.params[name], name=name)]
     values |= {place: [None] for place in kinds.labels}
+    g.inline = lambda body, operands: _inlined(g, model, body, operands)
+    unsized = _walk_nodes(g, model, graph, values)
+    if g.demands and not told:
+        raise _asked(model, specs, *g.demands[0])
+    _write_heads(g, model, values, unsized)
+    return Export(g.finish(), notes=notes, weights=dict(g.made_of))
+
+
+def _walk_nodes(
+    g: Pen, model: SymbolModel, graph: Symbol, values: dict[int, Sequence[Tensor | None]]
+) -> set[int]:
+    """Write every node after its inputs; returns the places of fillers whose size is still open."""
     unsized: set[int] = set()
     for place in graph.order:
         node = graph.nodes[place]
@@ -123,8 +145,30 @@ def _walk(
                 raise _refused(model, node, problem) from problem
             except RefusedError as error:
                 raise error.at(model.label) from error
-    _write_heads(g, model, values, unsized)
-    return Export(g.finish(), notes=notes, weights=dict(g.made_of))
+    return unsized
+
+
+def _inlined(g: Pen, model: SymbolModel, body: Symbol, operands: Sequence[Tensor | None]) -> list[Tensor]:
+    """Write the body of a loop once: its variables in order are ``operands``."""
+    _require_rows(replace(model, graph=body))
+    values: dict[int, Sequence[Tensor | None]] = {
+        place: [x] for place, x in zip(body.variables, operands, strict=True)
+    }
+    unsized = _walk_nodes(g, model, body, values)
+    heads = [values[place][index] for place, index in body.heads if place not in unsized]
+    found = [x for x in heads if x is not None]
+    if len(found) < len(body.heads):
+        raise CannotCarry("a result of its body is not carried")
+    return found
+
+
+def _asked(model: SymbolModel, specs: Sequence[TensorSpec], node: str, count: int) -> UsageError:
+    return UsageError(
+        f"the sizes of {', '.join(spec.name for spec in specs)} cannot be told from the symbol",
+        where=model.label,
+        expected=f"the one size that gives node '{node}' its {count} numbers",
+        remedy=f"Say it: --input {specs[0].name}:1,3,224,224",
+    )
 
 
 def _refused(model: SymbolModel, node: Node, problem: CannotCarry) -> UnsupportedError:

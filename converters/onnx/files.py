@@ -10,7 +10,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from netferry.converters.artifact import Artifact
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import RefusedError, UsageError, first_line
+from netferry.converters.onnx import stream
 
 EXTERNAL_FROM = 1_800_000_000
 """Bytes of weights from which they are written beside the model: a protobuf ends at 2 GiB."""
@@ -24,13 +25,13 @@ def read(artifact: Artifact, *, weights: Path | None = None) -> onnx.ModelProto:
     try:
         model = onnx.load(artifact.path)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise RefusedError(f"not an ONNX model ({_first_line(error)})", where=where) from error
+        raise RefusedError(f"not an ONNX model ({first_line(error)})", where=where) from error
     if not model.ir_version or not model.HasField("graph"):
         raise RefusedError("not an ONNX model: it holds no graph", where=where)
     try:
         onnx.checker.check_model(artifact.path)
     except Exception as error:  # ValidationError, and RuntimeError from inside the checker
-        raise RefusedError(f"ONNX's checker refuses it ({_first_line(error)})", where=where) from error
+        raise RefusedError(f"ONNX's checker refuses it ({first_line(error)})", where=where) from error
     return model
 
 
@@ -38,8 +39,7 @@ def write(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """Write ``path``, and ``path.data`` beside it where the weights do not fit into one protobuf."""
     path = Path(path)
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    ir.save(model, path, external_data=f"{path.name}.data" if size >= EXTERNAL_FROM else None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    if size < EXTERNAL_FROM:
+        stream.save(model, path)
+    else:
+        ir.save(model, path, external_data=f"{path.name}.data")

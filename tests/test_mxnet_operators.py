@@ -1,0 +1,182 @@
+"""Linear algebra, attention, writing by index and what is rare, to ONNX, against mxnet itself."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mxnet_cases import NAMES, Dims, assert_arrives, drawn, inputs_of, read
+from mxnet_oracle import Oracle
+
+from netferry.converters.errors import UnsupportedError
+from netferry.converters.mxnet.to_onnx import to_onnx
+from netferry.converters.signature import Array, examples
+
+if importlib.util.find_spec("mxnet") is None:
+    pytest.skip("mxnet, the oracle, is not installed", allow_module_level=True)
+
+IMAGE, ROWS2, SEQUENCE, SQUARES = (2, 4, 7, 6), (3, 8), (3, 5, 4), (3, 4, 4)
+
+CASES: dict[str, tuple[Dims, ...]] = {
+    "F.diag(data, k=1, axis1=1, axis2=2)": (SEQUENCE,),
+    "F._linalg_extractdiag(data, offset=-1)": (SQUARES,),
+    "F._linalg_makediag(data, offset=2)": ((3, 4),),
+    "F._linalg_makediag(data, offset=-1)": ((3, 4),),
+    "F._linalg_extracttrian(data, offset=-1)": (SQUARES,),
+    "F._linalg_extracttrian(data, offset=1)": (SQUARES,),
+    "F._linalg_extracttrian(data, lower=False)": (SQUARES,),
+    "F._linalg_extracttrian(data)": (SQUARES,),
+    "F._linalg_maketrian(data, offset=-1)": ((3, 6),),
+    "F._linalg_maketrian(data, lower=False)": ((3, 6),),
+    "F._linalg_maketrian(data, offset=1)": ((3, 6),),
+    "F._linalg_det(data)": (SQUARES,),
+    "F._linalg_slogdet(data)": (SQUARES,),
+    "F._linalg_gemm(data, other, third, transpose_a=True, alpha=0.7, beta=1.3)": ((3, 4, 5), (3, 4, 2), (3, 5, 2)),
+    "F._linalg_gemm(data, other, third, transpose_b=True)": (SEQUENCE, (3, 2, 4), (3, 5, 2)),
+    "F._linalg_gemm(data, other, third, axis=1, alpha=2)": ((3, 5, 7, 4), (3, 4, 7, 2), (3, 5, 7, 2)),
+    "F._linalg_gemm2(data, other, transpose_a=True, transpose_b=True, alpha=0.7)": ((3, 4, 5), (3, 2, 4)),
+    "F._linalg_gemm2(data, other, axis=1)": ((3, 5, 7, 4), (3, 4, 7, 2)),
+    "F._linalg_syrk(data, alpha=0.7)": (SEQUENCE,),
+    "F._linalg_syrk(data, transpose=True)": (SEQUENCE,),
+    "F._linalg_trmm(data, other, alpha=0.7)": (SQUARES, (3, 4, 2)),
+    "F._linalg_trmm(data, other, transpose=True, rightside=True)": (SQUARES, (3, 2, 4)),
+    "F._linalg_trmm(data, other, lower=False)": (SQUARES, (3, 4, 2)),
+    "F._contrib_interleaved_matmul_selfatt_qk(data, heads=3)": ((5, 2, 18),),
+    "F.nansum(F.sqrt(data), )": (SEQUENCE,),
+    "F.nansum(F.sqrt(data), axis=1, keepdims=True)": (SEQUENCE,),
+    "F.nansum(F.sqrt(data), axis=1, exclude=True)": (SEQUENCE,),
+    "F.nanprod(F.sqrt(data), )": (SEQUENCE,),
+    "F.nanprod(F.sqrt(data), axis=1, keepdims=True)": (SEQUENCE,),
+    "F.nanprod(F.sqrt(data), axis=1, exclude=True)": (SEQUENCE,),
+    "F._slice_assign(data, other, begin=(None, 1, 2), end=(None, 3, None))": (SEQUENCE, (3, 2, 2)),
+    "F._slice_assign_scalar(data, scalar=2.5, begin=(None, 1, -2), end=(None, -1, None))": (SEQUENCE,),
+    "F._contrib_index_array(data)": (SEQUENCE,),
+    "F._contrib_index_array(data, axes=(2, 0))": (SEQUENCE,),
+    "F.size_array(data)": (SEQUENCE,),
+    "F._contrib_quadratic(data, a=2, b=-3, c=0.5)": (SEQUENCE,),
+    "F._contrib_round_ste(data)": (SEQUENCE,),
+    "F._contrib_sign_ste(data)": (SEQUENCE,),
+    "F._scatter_plus_scalar(data, scalar=2)": (SEQUENCE,),
+    "F._scatter_minus_scalar(data, scalar=2)": (SEQUENCE,),
+    "F._scatter_elemwise_div(data, other)": (SEQUENCE, SEQUENCE),
+    "F._contrib_gradientmultiplier(data, scalar=3)": (SEQUENCE,),
+    "F.cast_storage(data, stype='default')": (SEQUENCE,),
+    "F.IdentityAttachKLSparseReg(data, penalty=0.3)": (ROWS2,),
+    "F._contrib_SparseEmbedding(F.round(data) * 2, input_dim=5, output_dim=3)": (ROWS2,),
+    "F.broadcast_add(F.slice_axis(F._eye(N=2, M=4, k=1),axis=0,begin=0,end=1), data)": ((3, 4),),
+    "F.broadcast_add(F.reshape(F.linspace(1, 5, 4, endpoint=False),shape=(1,4)), data)": ((3, 4),),
+    "F.cumsum(data, axis=1)": (SEQUENCE,),
+    "F.Pooling_v1(data, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='avg')": (IMAGE,),
+    "F.Pooling_v1(data, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='avg', pooling_convention='full')": (IMAGE,),
+    "F.Pooling_v1(data, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='max', pooling_convention='full')": (IMAGE,),
+    "F.Pooling_v1(data, kernel=(2, 2), stride=(3, 3), pool_type='sum', pooling_convention='full')": ((2, 4, 7, 5),),
+    "F.Convolution_v1(data, kernel=(3, 3), num_filter=3)": (IMAGE,),
+    "F.BatchNorm_v1(data)": (IMAGE,),
+    "F.Reshape(data, shape=(-1, 0), reverse=True)": (SEQUENCE,),
+    "F.reshape(data, shape=(-1, 0), reverse=True)": (SEQUENCE,),
+    "F.reshape(data, shape=(0, -1, 0), reverse=True)": (SEQUENCE,),
+    "F.reshape(data, shape=(0, -3), reverse=True)": (SEQUENCE,),
+    "F.reshape(data, shape=(-3, 0), reverse=True)": (SEQUENCE,),
+    "F.Reshape(data, shape=(5, -1, 0), reverse=True)": (SEQUENCE,),
+}  # fmt: skip
+
+FIXED: dict[str, tuple[Dims, ...]] = {
+    "F.diag(data)": (SEQUENCE,),
+    "F.diag(data, k=-1) #1": ((4,),),
+    "F._linalg_det(data) # 2": ((4, 4),),
+    "F.khatri_rao(data, other)": ((3, 4), (5, 4)),
+    "F.khatri_rao(data, other, third)": ((3, 4), (5, 4), (2, 4)),
+    "F._contrib_interleaved_matmul_selfatt_valatt(data, other, heads=3)": ((5, 2, 18), (6, 5, 5)),
+    "F._contrib_interleaved_matmul_encdec_qk(data, other, heads=3)": ((5, 2, 6), (7, 2, 12)),
+    "F._contrib_interleaved_matmul_encdec_valatt(data, other, heads=3)": ((7, 2, 12), (6, 5, 7)),
+    "F._contrib_index_copy(data, F.slice_axis(F._arange(start=1, stop=9), axis=0, begin=0, end=2), other)": (ROWS2, (2, 8)),
+    "F._slice_assign(data, other, begin=(1, 0), end=(3, 5))": (SEQUENCE, (2, 5, 4)),
+    "F._ravel_multi_index(F.round(F.abs(data)), shape=(5, 9, 7))": ((3, 6),),
+    "F._zeros_without_dtype(shape=(1, 4)) + data": ((1, 4),),
+    "F._unravel_index(F._arange(start=3,stop=9), shape=(5, 9, 7)) + data": ((3, 6),),
+}  # fmt: skip
+"""Cases whose first axis is not a batch."""
+
+
+def positive(array: Array) -> Array:
+    """Matrices with a logarithm."""
+    return (array @ np.swapaxes(array, -1, -2) + np.eye(array.shape[-1])).astype(np.float32)
+
+
+def lengths(array: Array) -> Array:
+    return (np.arange(array.size).reshape(array.shape) % 4 + 1).astype(np.int32)
+
+
+def none_too(array: Array) -> Array:
+    return (np.arange(array.size).reshape(array.shape) % 5).astype(np.int32)
+
+
+def labels(array: Array) -> Array:
+    return (np.arange(len(array)) % 7).astype(np.float32)
+
+
+def places(array: Array) -> Array:
+    return np.array([[0, 1, 2, 1], [3, 7, 0, 2]], np.float32)
+
+
+def chosen(array: Array) -> Array:
+    return np.array([1, 0, 1], np.float32)
+
+
+Feed = Callable[[Array], Array]
+
+FED: dict[str, tuple[tuple[Dims, ...], dict[str, Feed], tuple[int, ...]]] = {
+    "F._linalg_sumlogdiag(data)": ((SQUARES,), {"data": positive}, (0, 3)),
+    "F.softmax(data, other, use_length=True, axis=1, temperature=0.7)": ((SEQUENCE, (3, 4)), {"other": lengths}, (0, 3)),
+    "F.softmax(data, other, use_length=True)": ((SEQUENCE, (3, 5)), {"other": none_too}, (0, 3)),
+    "F.softmax_cross_entropy(data, other)": ((ROWS2, (3,)), {"other": labels}, (0,)),
+    "F.scatter_nd(data, other, shape=(3, 8))": (((4,), (2, 4)), {"other": places}, (0,)),
+    "F.contrib.boolean_mask(data, other)": ((SEQUENCE, (3,)), {"other": chosen}, (0,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*CASES, *FIXED])
+def test_an_operator_arrives(case: str, oracle: Oracle, tmp_path: Path) -> None:
+    inputs = inputs_of(case, (CASES | FIXED)[case], (0, 3) if case in CASES else (0,))
+    assert_arrives(case, inputs, oracle, tmp_path)
+
+
+LOOPS = {
+    "mx.sym.contrib.foreach(lambda x, s: (x * 2 + s, s * 0.5 - x), data, other)": ((5, 3, 4), (3, 4)),
+    "mx.sym.contrib.foreach(lambda x, s: (F.FullyConnected(x, num_hidden=4, name='fc') + s, s * 0.5 + x), data, other)": ((5, 3, 4), (3, 4)),
+    "mx.sym.contrib.foreach(lambda x, s: ([x[0] - s[1], x[1]], [s[1], s[0] + x[0]]), [data, other], [third, fourth])": (
+        (5, 3, 4), (5, 3, 4), (3, 4), (3, 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_a_loop_is_written_out_step_by_step(case: str, oracle: Oracle, tmp_path: Path) -> None:
+    def grown(more: int) -> dict[str, Array]:
+        dims = [(*each[:-2], each[-2] + more, each[-1]) for each in LOOPS[case]]
+        return {name: drawn(each, *name.encode()) for name, each in zip(NAMES, dims, strict=False)}
+
+    text = f"(lambda found: sum([each if isinstance(each, list) else [each] for each in found], []))({case})"
+    inputs = [grown(0), grown(2)]
+    free = {name: {array.ndim - 2: "batch"} for name, array in inputs[0].items()}
+    assert_arrives(text, inputs, oracle, tmp_path, free=free)
+
+
+def test_a_loop_of_unknown_length_is_refused(oracle: Oracle, tmp_path: Path) -> None:
+    inputs = {"data": drawn((5, 3, 4), 1), "other": drawn((3, 4), 2)}
+    oracle.symbol(f"list({next(iter(LOOPS))})", [inputs], str(tmp_path / "net"))
+    with pytest.raises(UnsupportedError, match="axis 0"):
+        to_onnx(read(tmp_path), examples(inputs, {"data": {0: "length"}}))
+
+
+@pytest.mark.parametrize("case", FED)
+def test_an_operator_arrives_whose_inputs_are_of_a_kind(case: str, oracle: Oracle, tmp_path: Path) -> None:
+    dims, feeds, more = FED[case]
+    inputs = [
+        {name: feeds.get(name, np.asarray)(array) for name, array in arrays.items()}
+        for arrays in inputs_of(case, dims, more)
+    ]
+    assert_arrives(case, inputs, oracle, tmp_path)

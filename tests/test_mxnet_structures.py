@@ -1,0 +1,77 @@
+"""Structures that people keep in MXNet, with random weights, to ONNX at sizes that stay free."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mxnet_cases import assert_arrives, assert_equal, read
+from mxnet_oracle import Oracle
+
+from netferry import converters
+from netferry.converters import frameworks
+from netferry.converters.mxnet.to_onnx import to_onnx
+from netferry.converters.signature import Array, examples
+
+if importlib.util.find_spec("mxnet") is None:
+    pytest.skip("mxnet, the oracle, is not installed", allow_module_level=True)
+
+
+def images(batch: int, size: int) -> dict[str, Array]:
+    return {"data": np.random.default_rng(batch).uniform(0, 255, (batch, 3, size, size)).astype(np.float32)}
+
+
+def test_an_arcface_network_of_insightface_arrives(oracle: Oracle, tmp_path: Path) -> None:
+    inputs = [images(1, 112), images(3, 112)]
+    model = assert_arrives("structures.arcface(mx)", inputs, oracle, tmp_path)
+    assert [value.name for value in model.graph.outputs] == ["embedding_output"]
+    assert not {"Identity", "Transpose", "Cast"} & {node.op_type for node in model.graph}
+
+
+def test_an_ssd_detector_arrives(oracle: Oracle, tmp_path: Path) -> None:
+    assert_arrives("structures.ssd(mx)", [images(1, 50), images(3, 50)], oracle, tmp_path)
+
+
+def test_a_yolo_detector_of_gluoncv_arrives(oracle: Oracle, tmp_path: Path) -> None:
+    assert_arrives("structures.yolo(mx)", [images(1, 48), images(3, 48)], oracle, tmp_path)
+
+
+def sentences(batch: int, length: int) -> dict[str, Array]:
+    rng = np.random.default_rng([batch, length])
+    return {
+        "data": rng.integers(0, 50, (batch, length)).astype(np.float32),
+        "other": rng.integers(0, 2, (batch, length)).astype(np.float32),
+        "third": rng.integers(2, length + 1, batch).astype(np.float32),
+    }
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_a_bert_of_gluonnlp_arrives_at_every_batch_and_length(
+    interleaved: bool, oracle: Oracle, tmp_path: Path
+) -> None:
+    inputs = [sentences(2, 7), sentences(3, 11), sentences(1, 5)]
+    free = {"data": {0: "batch", 1: "length"}, "other": {0: "batch", 1: "length"}, "third": {0: "batch"}}
+    case = f"structures.bert(mx, interleaved={interleaved})"
+    model = assert_arrives(case, inputs, oracle, tmp_path, free=free)
+    assert [node.op_type for node in model.graph].count("Gelu") == 2
+
+
+STRUCTURES = {
+    "structures.arcface(mx)": images(2, 112),
+    "structures.ssd(mx)": images(2, 50),
+    "structures.yolo(mx)": images(2, 48),
+    "structures.bert(mx)": sentences(2, 7),
+}
+
+
+@pytest.mark.parametrize("case", STRUCTURES)
+def test_a_structure_goes_on_to_pytorch(case: str, oracle: Oracle, tmp_path: Path) -> None:
+    arrays = STRUCTURES[case]
+    _, truth = oracle.symbol(case, [arrays], str(tmp_path / "net"))
+    export = to_onnx(read(tmp_path), examples(arrays))
+    arrival = converters.arrive(export.model, "pytorch", name="structure")
+    outputs = frameworks.named("pytorch").live.run(arrival.model, list(arrays.values()))
+    for mine, theirs in zip(outputs.values(), truth[0], strict=True):
+        assert_equal(mine, theirs, 1e-5, case)
