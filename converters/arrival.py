@@ -43,4 +43,6 @@ class Arrival:
         arrays = {
             name: array if array.flags.c_contiguous else array.copy() for name, array in self.weights.items()
         }
-        save_file(arrays, module.with_suffix(".safetensors"))
+        weights = module.with_suffix(".safetensors")
+        save_file(arrays, weights)
+        weights.chmod(module.stat().st_mode)  # safetensors lets no one but its writer read

@@ -308,7 +308,7 @@ def _inspection_text(found: Any) -> str:
         count = len(prospect.problems)
         lines.append(
             f"  to {target}: "
-            + (f"{count} nodes cannot be carried" if count else f"all of it, as a {prospect.form}")
+            + (f"{count} nodes cannot be carried" if count else f"all of it ({prospect.form})")
         )
         lines += [f"    {problem}" for problem in prospect.problems]
         lines += [f"    note: {note}" for note in prospect.notes]
