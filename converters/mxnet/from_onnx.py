@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,7 +101,11 @@ def block(
     from netferry.converters.mxnet.live import import_mxnet
 
     mx = import_mxnet()
-    made = mx.gluon.SymbolBlock(mx.sym.load_json(symbol_text(graph)), [mx.sym.var(name) for name in inputs])
+    with warnings.catch_warnings():  # gluon asks for the dtypes of inputs, which their variables say
+        warnings.filterwarnings("ignore", message="Cannot decide type")
+        made = mx.gluon.SymbolBlock(
+            mx.sym.load_json(symbol_text(graph)), [mx.sym.var(name) for name in inputs]
+        )
     arrays = {name: mx.nd.array(array, dtype=array.dtype) for name, array in weights.items()}
     for name, parameter in made.collect_params().items():
         parameter.shape, parameter.dtype = arrays[name].shape, arrays[name].dtype
