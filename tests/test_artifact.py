@@ -113,8 +113,23 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_folder_takes_the_place_of_its_like_as_one(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    for text in ("old", "new"):
+        with artifact.staged(place) as stage:
+            stage.mkdir()
+            (stage / "model.py").write_text(text)
+        assert (place / "model.py").read_text() == text
+    with pytest.raises(RuntimeError), artifact.staged(place) as stage:
+        stage.mkdir()
+        (stage / "model.py").write_text("half")
+        raise RuntimeError
+    assert (place / "model.py").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
 def test_where_it_cannot_be_written_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="cannot write here"), artifact.staged(tmp_path / "no" / "out.onnx"):
         pass
-    with pytest.raises(WriteError, match="a folder stands in the way"), artifact.staged(tmp_path):
-        pass
+    with pytest.raises(WriteError, match="a folder stands in the way"), artifact.staged(tmp_path) as stage:
+        stage.write_text("a file")

@@ -59,6 +59,8 @@ def cases() -> Iterator[Case]:
                 False,
             )
     for case, dims in (operators.CASES | operators.FIXED | plain.CASES).items():
+        if "index_copy" in case:  # mxnet writes outside of its memory where an index is too large
+            continue
         yield case, inputs_of(case, dims, (0,))[0], False
 
 
@@ -110,6 +112,7 @@ def alike(mine: Array, theirs: Array) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_no_attribute_is_silently_ignored(oracle: Oracle, tmp_path: Path) -> None:
     types, seen, found = oracle.types(), Counter[str](), Counter[str]()
     wrong: list[str] = []

@@ -266,6 +266,7 @@ CASES: dict[str, tuple[Dims, ...]] = {
 }  # fmt: skip
 
 FIXED: dict[str, tuple[Dims, ...]] = {
+    "np_.hsplit(data, (1, 2))": ((4,),),
     "F._npi_broadcast_to(data, shape=(2, 3, 4))": ((3, 4),),
     "F._np_roll(data, shift=(3,))": (SEQUENCE,),
     "F._np_diag(data, k=1)": ((4, 5),),

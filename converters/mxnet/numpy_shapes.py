@@ -218,22 +218,24 @@ def column_stack(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
     return g.Concat(*(g.Unsqueeze(x, g.ints(1)) if x.rank == 1 else x for x in inputs), axis=1)
 
 
-def _split_along(axis: int) -> Callable[..., list[Tensor]]:
+def _split(g: Pen, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
     """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
-
-    def row(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
-        a.ignore("axis", "squeeze_axis")
-        count, places = a.integer("sections", 0), a.integers("indices", ())
-        if count:
-            return sections(g, x, axis, count)
-        ends = [*places[1:], None]
-        return [cut(g, x, [axis], [at], [end]) for at, end in zip(places, ends, strict=True)]
-
-    return row
+    a.ignore("axis", "squeeze_axis")
+    count, places = a.integer("sections", 0), a.integers("indices", ())
+    if count:
+        return sections(g, x, axis, count)
+    ends = [*places[1:], None]
+    return [cut(g, x, [axis], [at], [end]) for at, end in zip(places, ends, strict=True)]
 
 
-ROWS.row("_npi_hsplit")(_split_along(1))
-ROWS.row("_npi_dsplit")(_split_along(2))
+@ROWS.row("_npi_hsplit")
+def hsplit(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
+    return _split(g, a, x, 0 if x.rank == 1 else 1)
+
+
+@ROWS.row("_npi_dsplit")
+def dsplit(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
+    return _split(g, a, x, positive(a.integer("axis", 2), x.rank))
 
 
 @ROWS.row("_npi_delete")

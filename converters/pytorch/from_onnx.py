@@ -91,8 +91,13 @@ def write(plan: Plan, signature: Signature, name: str = "Model") -> Program:
     whole = returned[0] if len(returned) == 1 else ast.Tuple(returned, ast.Load())
     body = [*prune(xp.statements, loaded(whole)), ast.Return(whole)]
     _name_chains(body)
-    title = unique(identifier(name), {*RESERVED, *_helper_names()} - {"Model"})
+    title = unique(_class_name(name), {*RESERVED, *_helper_names()} - {"Model"})
     return Program(_module(title, signature, parameters, body, xp), xp.state.arrays, xp.state.names)
+
+
+def _class_name(name: str) -> str:
+    """``resnet_v2`` as a class is called: ``ResnetV2``."""
+    return "".join(part[:1].upper() + part[1:] for part in identifier(name).split("_"))
 
 
 def _demand_tensor(dtype: np.dtype[Any] | None) -> None:
