@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,10 @@ def source() -> str:
     text = converters.arrive(export.model, "pytorch", name="cnn").source
     module = ast.parse(text)
     [made] = [node for node in module.body if isinstance(node, ast.ClassDef)]
-    return f"```python\n{ast.get_source_segment(text, made)}\n```"
+    ruff = [sys.executable, "-m", "ruff", "format", "--config", str(ROOT / "pyproject.toml"), "-"]
+    shown = ast.get_source_segment(text, made)
+    done = subprocess.run(ruff, input=shown, capture_output=True, text=True, check=True)
+    return f"```python\n{done.stdout.rstrip()}\n```"
 
 
 TARGETS = ("pytorch", "tensorflow", "mxnet")
