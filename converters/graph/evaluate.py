@@ -23,7 +23,7 @@ from netferry.converters.graph.constants import SIZES
 from netferry.converters.graph.facts import Fact, Home
 from netferry.converters.graph.recorder import identifier
 from netferry.converters.graph.shapes import SHAPES, Dims
-from netferry.converters.graph.sizes import Size
+from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.table import Table
 
 OPSET = 28
@@ -64,6 +64,7 @@ class Evaluator:
 
     def step(self, node: ir.Node) -> None:
         """Facts for a node, or for the nodes that stand in its place from now on."""
+        self._name_squeezed(node)
         others = None if self._expand is None else self._expand(node, self.facts)
         if others is None:
             self.node(node)
@@ -125,6 +126,27 @@ class Evaluator:
             count = None if dims is None else dims[0] if dims else 1
             if isinstance(count, int):
                 self.read[value] = tuple(self.fresh(value, index, element=True) for index in range(count))
+
+    def _name_squeezed(self, node: ir.Node) -> None:
+        """Give a Squeeze without axes those of size 1, where its readers show that no free size can be 1.
+
+        A reader that asks for the last axis of all that are left would fail if one more were dropped.
+        """
+        x = node.inputs[0] if node.op_type == "Squeeze" and not node.domain else None
+        dims = None if x is None or x not in self.facts else self.facts[x].dims
+        if dims is None or known(dims) or any(value is not None for value in node.inputs[1:]):
+            return
+        kept = sum(dim != 1 for dim in dims)
+        asked = [use.node.attributes.get("axis") for use in node.outputs[0].uses()]
+        if any(axis is not None and axis.value == kept - 1 > 0 for axis in asked):
+            places = np.array([place for place, dim in enumerate(dims) if dim == 1], np.int64)
+            name = f"{node.outputs[0].name}_axes"
+            axes = ir.Value(name=name, const_value=ir.tensor(places, name=name))
+            self.facts[axes] = contents.of_array(places)
+            if isinstance(node.graph, ir.Graph):
+                node.graph.register_initializer(axes)
+            node.resize_inputs(2)
+            node.replace_input_with(1, axes)
 
     # ---- nodes --------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Fact, Home, Plan
 from netferry.converters.graph.namespace import Namespace
@@ -184,7 +185,7 @@ class Recorder(Namespace):
 
     def _size_name(self, name: str) -> ast.expr:
         if name not in self.size_names:
-            raise KeyError(f"the size '{name}' is used before it can be read")
+            raise CannotCarry(f"its size '{name}' is needed before it can be read")
         return ast.Name(self.size_names[name], ast.Load())
 
     # ---- statements ---------------------------------------------------------------------------------

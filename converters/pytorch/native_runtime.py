@@ -92,7 +92,11 @@ def Squeeze(xp: Xp, data: Symbol, axes: Sizes | None = None) -> Any:
 
 @row("Unsqueeze")
 def Unsqueeze(xp: Xp, data: Symbol, axes: Sizes) -> Any:
-    return composed(xp, "Unsqueeze", data, axes) if known(axes) else xp.helper("unsqueeze", data, tuple(axes))
+    if not known(axes):
+        return xp.helper("unsqueeze", data, tuple(axes))
+    if data.fact.dims is None and len(axes) == 1:
+        return xp.method(data, "unsqueeze", axes[0])
+    return composed(xp, "Unsqueeze", data, axes)
 
 
 @row("Slice")

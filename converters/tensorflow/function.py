@@ -207,7 +207,10 @@ class Function(Words):
         return made if computed == dtype else self.astype(made, dtype)
 
     def _cast_end(self, v: Any, dtype: np.dtype[Any]) -> Any:
-        return self.astype(v, dtype) if isinstance(v, Symbol) and v.dtype != dtype else v
+        if not isinstance(v, Symbol):
+            return v
+        v = v if v.fact.dims == () else self.reshape(v, ())
+        return v if v.dtype == dtype else self.astype(v, dtype)
 
     def full(self, sizes: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> Tensor:
         if known(sizes) and int(np.prod(sizes, dtype=np.int64)) <= 16:
