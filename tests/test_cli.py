@@ -118,7 +118,8 @@ BAD_CALLS = {
     ),
     "half a tolerance": (("verify", "m.onnx", "m.onnx", "--rtol", "1"), 2, "go together"),
     "a folder that is not there": (("convert", "m.onnx", "no/out.onnx"), 6, "cannot write here"),
-    "a folder in the way": (("convert", "m.onnx", "folder"), 6, "stands in the way"),
+    "a folder in the way": (("convert", "m.onnx", "folder", "--to", "onnx"), 6, "stands in the way"),
+    "a folder for no framework": (("convert", "m.onnx", "folder"), 2, "which framework is meant"),
     "an array of the wrong shape": (("run", "m.onnx", "--input", "x=wide.npy"), 2, "another shape"),
     "an array that is none": (("run", "m.onnx", "--input", "x=text.txt"), 5, "cannot be read as arrays"),
     "the wrong number of inputs": (
