@@ -63,6 +63,7 @@ STRUCTURES = {
     "structures.ssd(mx)": images(2, 50),
     "structures.yolo(mx)": images(2, 48),
     "structures.bert(mx)": sentences(2, 7),
+    "structures.bert(mx, interleaved=False)": sentences(2, 7),
 }
 
 

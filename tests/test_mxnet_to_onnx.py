@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mxnet_cases import assert_equal, drawn, onnx_outputs, read
+from mxnet_cases import assert_arrives, assert_equal, drawn, onnx_outputs, read
 from mxnet_oracle import Oracle
 
+from netferry import converters
 from netferry.converters import artifact, frameworks
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.mxnet import files, symbol
@@ -472,6 +473,73 @@ def test_a_recurrent_operator_keeps_its_gates_directions_and_states(
             assert_equal(mine, theirs, 1e-5, case)
 
 
+PROJECTED = {
+    f"F.RNN(data, state_size=6, projection_size=3, num_layers={layers}, mode='lstm', bidirectional={both}, state_outputs=True, "
+    f"state={states[0]}, state_cell={states[1]})": layers * (1 + both)
+    for layers in (1, 2)
+    for both in (False, True)
+    for states in (("other", "third"), [f"F.zeros(shape=({layers * (1 + both)}, 0, {size}))" for size in (3, 6)])
+}  # fmt: skip
+
+
+def projected_inputs(case: str, time: int, batch: int) -> dict[str, Array]:
+    """A sequence, and where the case is given its states, h (.., 3) and c (.., 6)."""
+    given = {"data": drawn((time, batch, 4), 9)}
+    if "state=other" in case:
+        given |= {
+            name: drawn((PROJECTED[case], batch, size), size) for name, size in (("other", 3), ("third", 6))
+        }
+    return given
+
+
+@pytest.mark.parametrize("case", PROJECTED)
+def test_an_rnn_that_projects_its_state_is_scanned(case: str, oracle: Oracle, tmp_path: Path) -> None:
+    inputs = [projected_inputs(case, 5, 2), projected_inputs(case, 7, 3)]
+    free = {"data": {0: "length", 1: "batch"}, "other": {1: "batch"}, "third": {1: "batch"}}
+    model = assert_arrives(case, inputs, oracle, tmp_path, free={name: free[name] for name in inputs[0]})
+    assert [node.op_type for node in model.graph].count("Scan") == PROJECTED[case]
+    assert all(tuple(value.shape or ())[1] == "batch" for value in model.graph.outputs)
+
+
+def test_an_rnn_that_projects_its_state_goes_on_to_pytorch(oracle: Oracle, tmp_path: Path) -> None:
+    case = next(case for case, ways in PROJECTED.items() if ways == 4 and "state=other" in case)
+    inputs = [projected_inputs(case, 5, 2), projected_inputs(case, 7, 3)]
+    _, truth = oracle.symbol(case, inputs, str(tmp_path / "net"))
+    free = {"data": {0: "length", 1: "batch"}, "other": {1: "batch"}, "third": {1: "batch"}}
+    export = to_onnx(read(tmp_path), examples(inputs[0], free))
+    arrival = converters.arrive(export.model, "pytorch", name="projected")
+    for arrays, expected in zip(inputs, truth, strict=True):
+        outputs = frameworks.named("pytorch").live.run(arrival.model, list(arrays.values()))
+        for mine, theirs in zip(outputs.values(), expected, strict=True):
+            assert_equal(mine, theirs, 1e-5, case)
+
+
+def test_the_weights_of_an_rnn_that_projects_keep_their_names(oracle: Oracle, tmp_path: Path) -> None:
+    case = _net("rnn.LSTM(6, projection_size=3, prefix='l_')")
+    oracle.gluon(case, [[drawn((3, 2, 5), 1)]], str(tmp_path / "net"))
+    export = to_onnx(read(tmp_path))
+    weights = {f"l_l0_{name}" for name in ("i2h_weight", "h2h_weight", "h2r_weight", "i2h_bias")}
+    assert weights <= set(export.model.graph.initializers)
+    assert export.weights["l_l0_i2h_bias"] == ("l_l0_i2h_bias", "l_l0_h2h_bias")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"use_sequence_length": "True"}, "use_sequence_length"),
+        ({"lstm_state_clip_min": "-1"}, "clipped LSTM states"),
+        ({"lstm_state_clip_max": "1"}, "clipped LSTM states"),
+    ],
+)
+def test_what_an_rnn_does_on_a_gpu_alone_is_refused_by_name(more: dict[str, str], said: str) -> None:
+    attrs = {"mode": "lstm", "state_size": "2", "num_layers": "1", **more}
+    states = ((0, 0),) * (3 if "use_sequence_length" in more else 2)
+    made = Node("made", "tanh", {}, inputs=((0, 0),))
+    model = built(DATA, made, Node("here", "RNN", attrs, inputs=((0, 0), (1, 0), *states)))
+    with pytest.raises(UnsupportedError, match=f"{said}.* on a GPU alone"):
+        to_onnx(model, example(2, 3, 4))
+
+
 # ---- gluon ---------------------------------------------------------------------------------------
 
 
@@ -518,6 +586,9 @@ GLUON: dict[str, tuple[int, ...]] = {
         for kind, more in [("RNN", ""), ("RNN", ", activation='tanh'"), ("LSTM", ""), ("GRU", "")]
         for layers, layout, both in [(1, "NTC", False), (2, "TNC", True), (2, "NTC", True)]
     },
+    _net("rnn.LSTM(6, projection_size=3, layout='NTC')"): (3, 5, 6),
+    _net("rnn.LSTM(6, num_layers=2, layout='TNC', projection_size=3, bidirectional=True)"): (3, 5, 6),
+    _net("rnn.LSTM(6, num_layers=2, layout='NTC', projection_size=3, bidirectional=True)"): (3, 5, 6),
     _net("nn.Embedding(6, 4)", "nn.Dense(3, flatten=False)"): (3, 5),
     _net("rnn.LSTM(4, layout='NTC')", "nn.Dense(3)"): (3, 5, 6),
 }  # fmt: skip

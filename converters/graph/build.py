@@ -64,12 +64,17 @@ class Tensor:
         return dim
 
 
+Body = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]
+"""One step of a scan: (states, elements) -> (next states, what it yields)."""
+
+
 class GraphBuilder:
     """Collects inputs, initializers and nodes, and closes them into an ``ir.Model``."""
 
     def __init__(self, name: str, *, opset: int = OPSET) -> None:
         self.opset = opset
         self._graph = ir.Graph([], [], nodes=[], opset_imports={"": opset}, name=name)
+        self._initializers = self._graph.initializers
         self._outputs: list[ir.Value] = []
         self._taken: set[str] = set()
         self._nodes: set[str] = set()
@@ -113,6 +118,34 @@ class GraphBuilder:
             replace(y, perm=perm, dims=None if y.dims is None else tuple(y.dims[a] for a in perm))
             for y in results
         )
+
+    def scan(
+        self, body: Body, states: Sequence[Tensor], sequences: Sequence[Tensor], *, reverse: bool = False
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """``body`` at each place of the first axis of ``sequences``, from the last on where ``reverse``.
+
+        ``body(states, elements)`` writes one step with this same pen and gives the next states, of the same
+        dtypes and sizes, and what the step yields. It may read tensors from outside of it. Returns the last
+        states and, stacked along a first axis in the order of ``sequences``, what the steps yielded.
+        """
+        given, count = [self._settle(x) for x in (*states, *sequences)], len(states)
+        sizes = [_sizes(x)[place >= count :] for place, x in enumerate(given)]
+        inner = [self._bound(x.dtype, dims) for x, dims in zip(given, sizes, strict=True)]
+        graph = ir.Graph([x.value for x in inner], [], nodes=[], name=f"{self._scope}/body")
+        with self._inside(graph):
+            kept, yielded = body(inner[:count], inner[count:])
+            results = self._results([*kept, *yielded], graph)
+        attributes: dict[str, Any] = {"body": graph, "num_scan_inputs": len(sequences)}
+        if reverse:
+            attributes["scan_input_directions"] = [1] * len(sequences)
+            attributes["scan_output_directions"] = [1] * len(yielded)
+        node = self._named("Scan", given, attributes, len(results))
+        self._graph.append(node)
+        sizes[count:] = [(_sizes(given[count])[0], *_sizes(x)) for x in results[count:]]
+        outputs = tuple(
+            _typed(value, x.dtype, dims) for value, x, dims in zip(node.outputs, results, sizes, strict=True)
+        )
+        return outputs[:count], outputs[count:]
 
     def transpose(self, x: Tensor, perm: Sequence[int]) -> Tensor:
         """Reorder axes without writing a node: constants at once, others when they must."""
@@ -228,6 +261,32 @@ class GraphBuilder:
         )
         return Tensor(value, array.dtype, array.shape, array=array)
 
+    def _bound(self, dtype: np.dtype[Any], dims: tuple[Dim, ...] | None) -> Tensor:
+        """A value that a body is given."""
+        return _typed(ir.Value(name=self._fresh(f"{self._scope}/body_input")), dtype, dims)
+
+    @contextmanager
+    def _inside(self, graph: ir.Graph) -> Iterator[None]:
+        """Nodes go into the body ``graph``; what is settled there cannot be read outside of it."""
+        outer, settled = self._graph, self._settled
+        self._graph, self._settled = graph, dict(settled)
+        try:
+            with self.scope(graph.name or ""):
+                yield
+        finally:
+            self._graph, self._settled = outer, settled
+
+    def _results(self, tensors: Sequence[Tensor], graph: ir.Graph) -> list[Tensor]:
+        """Close a body: each of its outputs is a value of its own, and made inside of it."""
+        results: list[Tensor] = []
+        for x in map(self._settle, tensors):
+            producer = x.value.producer()
+            if producer is None or producer.graph is not graph or x.value in graph.outputs:
+                x = self._node("Identity", [x], {}, 1)[0]
+            graph.outputs.append(x.value)
+            results.append(x)
+        return results
+
     def _settle(self, x: Tensor) -> Tensor:
         """Write what is pending: the initializer of a constant, the Transpose of a permutation."""
         if x.array is not None:
@@ -248,7 +307,7 @@ class GraphBuilder:
         assert x.array is not None
         value.name = self._fresh(x.name)
         value.const_value = ir.Tensor(np.asarray(x.array, order="C"), name=value.name)
-        self._graph.initializers[value.name] = value
+        self._initializers[value.name] = value
 
     def _shared_perm(self, inputs: Sequence[Tensor | None]) -> layout.Perm | None:
         """The permutation that all operands can be read under, or None where they must be settled."""
@@ -285,7 +344,22 @@ class GraphBuilder:
         *,
         aside: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Write a node; the layer's own name goes to its first node that is not written ``aside``."""
+        """Write a node and infer what it gives."""
+        node = self._named(op_type, operands, attributes, outputs, aside=aside)
+        inferred = self._infer(node, operands, attributes)
+        self._graph.append(node)
+        return tuple(self._tensor(value, inferred.get(value.name or "")) for value in node.outputs)
+
+    def _named(
+        self,
+        op_type: str,
+        operands: Sequence[Tensor | None],
+        attributes: Mapping[str, Any],
+        outputs: int,
+        *,
+        aside: bool = False,
+    ) -> ir.Node:
+        """A node; the layer's own name goes to its first node that is not written ``aside``."""
         plain = not aside and self._scope not in self._nodes
         node = ir.node(
             op_type,
@@ -296,9 +370,7 @@ class GraphBuilder:
         )
         for value in node.outputs:
             value.name = self._fresh(f"{node.name}_output")
-        inferred = self._infer(node, operands, attributes)
-        self._graph.append(node)
-        return tuple(self._tensor(value, inferred.get(value.name or "")) for value in node.outputs)
+        return node
 
     def _infer(
         self, node: ir.Node, operands: Sequence[Tensor | None], attributes: dict[str, Any]
@@ -346,9 +418,18 @@ class GraphBuilder:
                 dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None)
                 for dim in tensor.shape.dim
             )
-        value.type = ir.TensorType(ir.DataType.from_numpy(dtype))
-        value.shape = None if dims is None else ir.Shape(dims)
-        return Tensor(value, dtype, dims)
+        return _typed(value, dtype, dims)
+
+
+def _sizes(x: Tensor) -> tuple[Dim, ...]:
+    """The sizes of a tensor whose rank must be known."""
+    return x.dims if x.dims is not None else (None,) * x.rank
+
+
+def _typed(value: ir.Value, dtype: np.dtype[Any], dims: tuple[Dim, ...] | None) -> Tensor:
+    value.type = ir.TensorType(ir.DataType.from_numpy(dtype))
+    value.shape = None if dims is None else ir.Shape(dims)
+    return Tensor(value, dtype, dims)
 
 
 def unique(wish: str, taken: set[str]) -> str:

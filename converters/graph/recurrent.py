@@ -73,6 +73,37 @@ class Names:
     b: str
 
 
+def projected_lstm(
+    g: GraphBuilder,
+    x: Tensor,
+    weights: Mapping[str, Tensor],
+    initial_h: Tensor,
+    initial_c: Tensor,
+    *,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One direction of an LSTM with a projection, which ONNX's LSTM lacks, as a Scan over (time, batch, input).
+
+    ``weights``, gates in the order input, forget, cell, output: "w" (input, 4 * hidden), "r" (4 * hidden,
+    projected), "b" (4 * hidden,), "p" (projected, hidden). h is (batch, projected), c (batch, hidden).
+    Returns the sequence (time, batch, projected) and the last h and c.
+    """
+
+    def step(
+        states: Sequence[Tensor], elements: Sequence[Tensor]
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        h, c = states
+        gates = g.Gemm(h, weights["r"], elements[0], transB=1)
+        i, f, cell, o = g.ops("Split", gates, outputs=4, axis=-1, num_outputs=4)
+        c = g.Add(g.Mul(g.Sigmoid(f), c), g.Mul(g.Sigmoid(i), g.Tanh(cell)))
+        h = g.Gemm(g.Mul(g.Sigmoid(o), g.Tanh(c)), weights["p"], transB=1)
+        return (h, c), (h,)
+
+    arriving = g.Add(g.MatMul(x, weights["w"]), weights["b"])
+    (last_h, last_c), (sequence,) = g.scan(step, [initial_h, initial_c], [arriving], reverse=reverse)
+    return sequence, last_h, last_c
+
+
 def layer(
     g: GraphBuilder,
     cell: str,

@@ -230,9 +230,9 @@ def _rnn(model: SymbolModel, node: Node) -> Guess | None:
     if total is None or cell is None:
         return None
     directions = 2 if attrs.flag("bidirectional", False) else 1
-    size = recurrent.input_size(
-        cell, total, attrs.integer("state_size"), attrs.integer("num_layers"), directions
-    )
+    hidden, layers = attrs.integer("state_size"), attrs.integer("num_layers")
+    projected = attrs.maybe_integer("projection_size")
+    size = recurrent.input_size(cell, total, hidden, layers, directions, projected)
     return None if size is None else (("length", BATCH, size), FLOAT32)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
+import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import Tensor
-from netferry.converters.graph.recurrent import GATES, Direction, Names, layer
-from netferry.converters.mxnet.rows import ROWS, Pen, known
+from netferry.converters.graph.recurrent import GATES, Direction, Names, layer, projected_lstm
+from netferry.converters.mxnet.rows import ROWS, Pen, known, shape_tensor, size_of
 from netferry.converters.mxnet.symbol import Attrs
 from netferry.converters.signature import Array
 
@@ -33,21 +35,30 @@ class Part:
         return math.prod(self.shape)
 
 
-def parts(cell: str, inputs: int, hidden: int, layers: int, directions: int) -> Iterator[Part]:
-    """The order of MXNet's parameter vector: all weights, then all biases; layer by layer, both ways."""
+def parts(
+    cell: str, inputs: int, hidden: int, layers: int, directions: int, projected: int | None = None
+) -> Iterator[Part]:
+    """The order of MXNet's parameter vector: all weights, then all biases; layer by layer, both ways.
+
+    ``projected``: the size of the state that is handed on, where a weight h2r projects it.
+    """
     rows = len(GATES["mxnet"][cell]) * hidden
-    for kinds in (("i2h_weight", "h2h_weight"), ("i2h_bias", "h2h_bias")):
-        for level in range(layers):
-            width = inputs if level == 0 else hidden * directions
-            columns = {"i2h_weight": (width,), "h2h_weight": (hidden,)}
-            for direction in range(directions):
-                for kind in kinds:
-                    yield Part(level, direction, kind, (rows, *columns.get(kind, ())))
+    state = projected or hidden
+    projection = {"h2r_weight": (state, hidden)} if projected else {}
+    for level in range(layers):
+        width = inputs if level == 0 else state * directions
+        shapes = {"i2h_weight": (rows, width), "h2h_weight": (rows, state), **projection}
+        for direction in range(directions):
+            yield from (Part(level, direction, kind, shape) for kind, shape in shapes.items())
+    for level, direction, kind in product(range(layers), range(directions), ("i2h_bias", "h2h_bias")):
+        yield Part(level, direction, kind, (rows,))
 
 
-def input_size(cell: str, total: int, hidden: int, layers: int, directions: int) -> int | None:
+def input_size(
+    cell: str, total: int, hidden: int, layers: int, directions: int, projected: int | None = None
+) -> int | None:
     """The size of the input, from the length of the parameter vector; None where none fits."""
-    rest = sum(part.size for part in parts(cell, 0, hidden, layers, directions))
+    rest = sum(part.size for part in parts(cell, 0, hidden, layers, directions, projected))
     size, over = divmod(total - rest, len(GATES["mxnet"][cell]) * hidden * directions)
     return size if size > 0 and not over else None
 
@@ -64,46 +75,39 @@ def rnn_param_concat(g: Pen, a: Attrs, *vectors: Tensor) -> Tensor:
 
 
 @ROWS.row("RNN")
-def rnn(
-    g: Pen, a: Attrs, x: Tensor, parameters: Tensor, state: Tensor, cell_state: Tensor | None = None
-) -> Tensor | Sequence[Tensor]:
-    """x: (time, batch, inputs); states: (layers * directions, batch, hidden)."""
+def rnn(g: Pen, a: Attrs, x: Tensor, parameters: Tensor, *states: Tensor) -> Tensor | Sequence[Tensor]:
+    """x: (time, batch, inputs); states: (layers * directions, batch, hidden), of an LSTM two."""
     mode = a.word("mode", among=" ".join(CELLS))
     cell = CELLS[mode]
+    _refuse_extras(a)
+    if len(states) != (2 if cell == "LSTM" else 1):
+        raise CannotCarry(f"{len(states)} states do not fit mode '{mode}'")
     hidden, layers = a.integer("state_size"), a.integer("num_layers")
     directions = 2 if a.flag("bidirectional", False) else 1
-    _refuse_extras(a)
-    weights = _unpack(g, parameters, list(parts(cell, x.size(2), hidden, layers, directions)))
-    hidden_states: list[Tensor] = []
-    cell_states: list[Tensor] = []
+    projected = a.maybe_integer("projection_size")
+    if projected is not None and cell != "LSTM":
+        raise CannotCarry(f"projection_size of mode '{mode}'")
+    weights = _unpack(g, parameters, list(parts(cell, x.size(2), hidden, layers, directions, projected)))
+    last: list[Sequence[Tensor]] = []
     for level in range(layers):
-        x, last_h, last_c = layer(
-            g,
-            cell,
-            "mxnet",
-            x,
-            [_direction(weights, level, direction) for direction in range(directions)],
-            _names(g, weights, level, directions),
-            initial_h=_initial(g, state, level, layers, directions),
-            initial_c=_initial(g, cell_state, level, layers, directions),
-            activations=_ACTIVATIONS.get(mode),
-            linear_before_reset=cell == "GRU",
-        )
-        hidden_states.append(last_h)
-        cell_states += [last_c] if last_c is not None else []
+        if projected is None:
+            x, *kept = _plain(g, mode, x, weights, level, layers, directions, states)
+        else:
+            x, *kept = _projected(g, x, weights, level, directions, states)
+        last.append(kept)
     if not a.flag("state_outputs", False):
         return x
-    return [x, *(_stacked(g, states) for states in (hidden_states, cell_states) if states)]
+    return [x, *(_stacked(g, kind) for kind in zip(*last, strict=True))]
 
 
 def _refuse_extras(a: Attrs) -> None:
-    if a.maybe_integer("projection_size") is not None:
-        raise CannotCarry("projection_size: ONNX's LSTM has no projection")
-    if a.maybe_number("lstm_state_clip_min") is not None or a.maybe_number("lstm_state_clip_max") is not None:
-        raise CannotCarry("clipped LSTM states")
+    """On the CPU MXNet passes over all of these, or refuses them: there is nothing to compare with."""
+    clipped = [a.maybe_number(f"lstm_state_clip_{end}") for end in ("min", "max")]
     a.ignore("lstm_state_clip_nan")
+    if clipped != [None, None]:
+        raise CannotCarry("clipped LSTM states, which MXNet computes on a GPU alone")
     if a.flag("use_sequence_length", False):
-        raise CannotCarry("use_sequence_length")
+        raise CannotCarry("use_sequence_length, which MXNet regards on a GPU alone")
 
 
 Weights = dict[tuple[int, int, str], tuple[str, Array]]
@@ -148,6 +152,76 @@ def _names(g: Pen, weights: Weights, level: int, directions: int) -> Names:
             g.made_of[name] = unique
         chosen.append(name)
     return Names(*chosen)
+
+
+def _plain(
+    g: Pen,
+    mode: str,
+    x: Tensor,
+    weights: Weights,
+    level: int,
+    layers: int,
+    directions: int,
+    states: Sequence[Tensor],
+) -> list[Tensor]:
+    """One layer as ONNX's own operator: the sequence, and the last states (directions, batch, hidden)."""
+    cell = CELLS[mode]
+    initial = [_initial(g, state, level, layers, directions) for state in states]
+    sequence, last_h, last_c = layer(
+        g,
+        cell,
+        "mxnet",
+        x,
+        [_direction(weights, level, direction) for direction in range(directions)],
+        _names(g, weights, level, directions),
+        initial_h=initial[0],
+        initial_c=initial[1] if cell == "LSTM" else None,
+        activations=_ACTIVATIONS.get(mode),
+        linear_before_reset=cell == "GRU",
+    )
+    return [sequence, last_h, *([] if last_c is None else [last_c])]
+
+
+def _projected(
+    g: Pen, x: Tensor, weights: Weights, level: int, directions: int, states: Sequence[Tensor]
+) -> list[Tensor]:
+    """One layer of an LSTM with a projection: the sequence, and the last states with an axis of directions."""
+    ways = []
+    for direction in range(directions):
+        place = level * directions + direction
+        tensors = _projected_weights(g, weights, level, direction)
+        widths = tensors["p"].size(0), tensors["p"].size(1)
+        h, c = (_first(g, x, state, place, width) for state, width in zip(states, widths, strict=True))
+        ways.append(projected_lstm(g, x, tensors, h, c, reverse=direction == 1))
+    sequences, *last = zip(*ways, strict=True)
+    ends = [_stacked(g, [g.Unsqueeze(end, g.ints(0)) for end in kind]) for kind in last]
+    return [sequences[0] if directions == 1 else g.Concat(*sequences, axis=2), *ends]
+
+
+def _projected_weights(g: Pen, weights: Weights, level: int, direction: int) -> dict[str, Tensor]:
+    """The weights of one direction under their own names; the two biases of a gate only ever meet as a sum."""
+    kinds = ("i2h_weight", "h2h_weight", "h2r_weight", "i2h_bias", "h2h_bias")
+    w, r, p, bw, br = (weights[level, direction, kind] for kind in kinds)
+    found = {"w": (w[0], w[1].T), "r": r, "p": p, "b": (bw[0], bw[1] + br[1])}
+    if w[0] == r[0]:  # one packed vector
+        place = f"{w[0]}.{'lr'[direction]}{level}"
+        made = {"w": "i2h_weight", "r": "h2h_weight", "p": "h2r_weight", "b": "i2h_bias"}
+        found = {key: (f"{place}_{made[key]}", array) for key, (_, array) in found.items()}
+        g.made_of |= {name: (w[0],) for name, _ in found.values()}
+    else:
+        g.made_of[bw[0]] = (bw[0], br[0])
+    return {key: g.constant(array, name=name) for key, (name, array) in found.items()}
+
+
+def _first(g: Pen, x: Tensor, states: Tensor, place: int, width: int) -> Tensor:
+    """The state that one direction starts from, (batch, width); a constant one is spread over the batch."""
+    if states.array is None:
+        return g.Gather(states, g.constant(place, np.int64), axis=0)
+    filled = states.array[place] if np.any(states.array) else np.zeros((1, width), states.dtype)
+    first = g.Expand(g.constant(filled), shape_tensor(g, x, [size_of(x, 1), width]))
+    batch = None if x.dims is None else x.dims[1]
+    first.value.shape = ir.Shape((batch, width))
+    return replace(first, dims=(batch, width))
 
 
 def _initial(g: Pen, states: Tensor | None, level: int, layers: int, directions: int) -> Tensor | None:
