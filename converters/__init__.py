@@ -9,13 +9,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Any
 
 from netferry.converters.arrival import Arrival
 from netferry.converters.export import Export
 from netferry.converters.signature import Example
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["Arrival", "Export", "arrive", "carry", "write"]
 
