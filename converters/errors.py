@@ -121,6 +121,6 @@ class CannotCarry(Exception):  # noqa: N818 - raised by a row, caught by the wal
         self.remedy = remedy
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What another library said, short enough to stand in a sentence; its kind where it said nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.graph.facts import Fact
+from netferry.converters.graph.facts import Fact, is_float
 from netferry.converters.graph.fold import fold
 from netferry.converters.graph.shapes import Dims
 from netferry.converters.graph.sizes import known as all_known
@@ -71,11 +71,6 @@ def of_weight(value: ir.Value) -> Fact:
     return Fact(
         array.dtype, array.shape, array, None if trainable else _uniform(array), str(value.name), trainable
     )
-
-
-def is_float(dtype: np.dtype[Any] | None) -> bool:
-    """Floats of every width, those of ``ml_dtypes`` too."""
-    return dtype is not None and (dtype.kind == "f" or dtype.name.startswith(("bfloat", "float")))
 
 
 def of_array(array: Any, *, name: str = "", trainable: bool = False) -> Fact:

@@ -13,6 +13,11 @@ from netferry.converters.graph.sizes import Size
 from netferry.converters.signature import Array
 
 
+def is_float(dtype: np.dtype[Any] | None) -> bool:
+    """Floats of every width, those of ``ml_dtypes`` too."""
+    return dtype is not None and (dtype.kind == "f" or dtype.name.startswith(("bfloat", "float")))
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """What is known of one value.

@@ -14,8 +14,9 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.graph import rearrange, sink
-from netferry.converters.graph.contents import is_float, of_array
+from netferry.converters.graph.contents import of_array
 from netferry.converters.graph.edit import Editor
+from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.fuse_attention import ATTENTION
 from netferry.converters.graph.fuse_products import PRODUCTS
 from netferry.converters.graph.table import Table

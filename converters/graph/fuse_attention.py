@@ -8,8 +8,8 @@ from typing import Any
 import onnx_ir as ir
 
 from netferry.converters.graph import rearrange
-from netferry.converters.graph.contents import is_float
 from netferry.converters.graph.edit import Editor
+from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.fuse_products import factors
 from netferry.converters.graph.table import Table
 

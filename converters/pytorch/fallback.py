@@ -17,10 +17,10 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from netferry.converters.errors import first_line
 from netferry.converters.export import Export
 from netferry.converters.pytorch.live import (
     device_of,
-    first_line,
     inference,
     module_of,
     named_outputs,

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import Artifact
-from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.pytorch.live import first_line
+from netferry.converters.errors import RefusedError, UsageError, first_line
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts save the state dict beside other things."""

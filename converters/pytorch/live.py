@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from netferry.converters.errors import CannotCarry, RefusedError, UsageError
+from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
 from netferry.converters.signature import (
     BATCH,
     BATCH_SHOWN,
@@ -251,12 +251,6 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     if dtype not in _TORCH:
         raise UsageError("PyTorch has no such dtype", received=dtype.name)
     return _TORCH[dtype]
-
-
-def first_line(error: BaseException) -> str:
-    """An exception's message in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def _grown(example: Example) -> Array:

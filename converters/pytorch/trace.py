@@ -23,10 +23,10 @@ from torch.nn.modules import transformer
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import UsageError, first_line
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.compositions import COMPOSITIONS
-from netferry.converters.pytorch.live import device_of, first_line, inference, outputs_of, torch_dtype
+from netferry.converters.pytorch.live import device_of, inference, outputs_of, torch_dtype
 from netferry.converters.pytorch.names import torch_function, writes
 from netferry.converters.pytorch.shapes import SHAPES
 from netferry.converters.pytorch.sizes import Sizes, line_of, users_line

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.facts import Fact
+from netferry.converters.graph.facts import Fact, is_float
 from netferry.converters.graph.recorder import dotted, literal, loaded, prune
 from netferry.converters.graph.sizes import Size, known, largest
 from netferry.converters.graph.symbol import Symbol
@@ -378,7 +378,7 @@ class Function(Words):
         """Of the last axis; for the smallest, of what falls where ``x`` rises (-1 - x of integers: no overflow)."""
         last = x.ndim - 1
         order = tuple(last if i == axis else axis if i == last else i for i in range(x.ndim))
-        falls = "negative" if is_floating(x.dtype) else "bitwise_invert"
+        falls = "negative" if is_float(x.dtype) else "bitwise_invert"
         turned = self.permute_dims(x if largest else self._unary(falls, x), order)
         whole = self.call("tf.math.top_k", turned, k, dtype=x.dtype)
         values, places = self.unpack(whole, 2, [x.dtype, INT32])
@@ -548,10 +548,6 @@ class Function(Words):
 FLOAT64 = np.dtype(np.float64)
 
 _ARITHMETIC: dict[str, Any] = {"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "//": ast.FloorDiv, "%": ast.Mod}
-
-
-def is_floating(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "f" or dtype.name.startswith(("float", "bfloat"))
 
 
 def _beyond(v: Any) -> bool:

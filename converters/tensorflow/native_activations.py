@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.ops import OPS
-from netferry.converters.graph.ops.table import is_float
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.tensorflow.namespace import Words
 from netferry.converters.tensorflow.native_table import NATIVE

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.graph import layout
-from netferry.converters.graph.facts import Fact
+from netferry.converters.graph.facts import Fact, is_float
 from netferry.converters.graph.ops import OPS
-from netferry.converters.graph.ops.table import is_float
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.tensorflow.arrangement import Tensor, perm_of
 from netferry.converters.tensorflow.namespace import Words

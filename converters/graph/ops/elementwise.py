@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.ops.table import FLOAT64, OPS, Row, as_dtype, choice, dtype_of, is_float, op
+from netferry.converters.graph.facts import is_float
+from netferry.converters.graph.ops.table import FLOAT64, OPS, Row, as_dtype, choice, dtype_of, op
 from netferry.converters.graph.symbol import Symbol
 
 WORDS: Mapping[str, str] = {

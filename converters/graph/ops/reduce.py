@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.ops.table import (
     BOOL,
     FLOAT64,
@@ -19,7 +20,6 @@ from netferry.converters.graph.ops.table import (
     as_dtype,
     choice,
     ints,
-    is_float,
     op,
 )
 from netferry.converters.graph.symbol import Symbol

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.ops.table import (
     INT64,
     Sizes,
     all_along,
     choice,
     content,
-    is_float,
     op,
     others,
 )

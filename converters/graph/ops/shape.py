@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.ops.table import (
     FLOAT32,
     INT64,
@@ -18,7 +19,6 @@ from netferry.converters.graph.ops.table import (
     choice,
     dtype_of,
     ints,
-    is_float,
     op,
 )
 from netferry.converters.graph.sizes import Size, ceil_div, known, largest, nonzero, product

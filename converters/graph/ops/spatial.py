@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph.ops.table import INT64, choice, ints, is_float, op
+from netferry.converters.graph.facts import is_float
+from netferry.converters.graph.ops.table import INT64, choice, ints, op
 from netferry.converters.graph.sizes import Size, ceil_div, largest, product, smallest
 from netferry.converters.graph.symbol import Symbol
 

@@ -40,10 +40,6 @@ def dtype_of(number: int) -> np.dtype[Any]:
     return ir.DataType(number).numpy()
 
 
-def is_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "f" or dtype.name.startswith(("float", "bfloat"))
-
-
 def along(axis: int, rank: int) -> int:
     """An axis counted from 0; one that is not there is refused."""
     if not -rank <= axis < max(rank, 1):
