@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import padding
 from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.sizes import Size, known, product
 from netferry.converters.graph.symbol import Symbol
@@ -152,23 +153,10 @@ def _transposed_pads(
         return tuple(windows.begin), tuple(windows.end), tuple(extra)
     if not known(windows.sizes):
         raise CannotCarry("output sizes of a transposed convolution over axes whose sizes are not known")
-    count = len(windows.kernel)
-    wanted = [s * t for s, t in zip(windows.sizes, windows.strides, strict=True)]
-    wanted = list(output_shape[-count:]) if output_shape else wanted
-    begin, end, more = [], [], []
-    for size, stride, span, add, want in zip(
-        windows.sizes, windows.strides, windows.spans, extra, wanted, strict=True
-    ):
-        total = stride * (size - 1) + add + span - want
-        more.append(add + max(-total, 0))
-        total = max(total, 0)
-        half = total // 2
-        first = total - half if auto_pad == "SAME_LOWER" else half
-        if auto_pad != "SAME_UPPER":
-            first = total - half
-        begin.append(first)
-        end.append(total - first)
-    return tuple(begin), tuple(end), tuple(more)
+    totals = padding.excess(auto_pad, output_shape, windows.sizes, windows.spans, windows.strides, extra)
+    assert totals is not None
+    begin, end = zip(*(padding.halves(auto_pad, max(total, 0)) for total in totals), strict=True)
+    return begin, end, tuple(add + max(-total, 0) for add, total in zip(extra, totals, strict=True))
 
 
 def demand_floats(xp: MxnetNamespace, x: Symbol) -> None:

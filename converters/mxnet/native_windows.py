@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.sizes import Size
+from netferry.converters.graph import padding
+from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.mxnet.namespace import MxnetNamespace
 
@@ -45,23 +46,16 @@ class Windows:
         if auto_pad == "VALID":
             self.begin, self.end = [0] * count, [0] * count
         elif auto_pad.startswith("SAME"):
-            self._same(upper=auto_pad == "SAME_UPPER")
+            self._same(auto_pad)
         self.asked_end = tuple(self.end)
         if ceil_mode:
             self._ceil()
 
-    def _same(self, upper: bool) -> None:
-        for axis, (size, span, stride) in enumerate(zip(self.sizes, self.spans, self.strides, strict=True)):
-            if isinstance(size, Size):
-                if stride != 1:
-                    raise CannotCarry(
-                        "auto_pad over an axis whose size is not known", "Export it with explicit pads"
-                    )
-                total = span - 1
-            else:
-                total = max((-(-size // stride) - 1) * stride + span - size, 0)
-            small, large = total // 2, total - total // 2
-            self.begin[axis], self.end[axis] = (small, large) if upper else (large, small)
+    def _same(self, auto_pad: str) -> None:
+        pairs = padding.same(auto_pad, self.sizes, self.kernel, self.strides, self.dilations)
+        if not known(amount for pair in pairs for amount in pair):
+            raise CannotCarry("auto_pad over an axis whose size is not known", "Export it with explicit pads")
+        self.begin, self.end = [before for before, _ in pairs], [after for _, after in pairs]
 
     def _ceil(self) -> None:
         """ONNX drops a last window that begins beyond the input and its first pad."""

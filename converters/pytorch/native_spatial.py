@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.sizes import Size, ceil_div, largest, smallest
+from netferry.converters.graph.padding import Pairs, excess, halves, listed, same
+from netferry.converters.graph.sizes import Size, ceil_div, smallest
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.pytorch.dtypes import INT64
 from netferry.converters.pytorch.native_layers import (
@@ -27,7 +28,6 @@ from netferry.converters.pytorch.native_layers import (
     short,
 )
 
-Pairs = list[tuple[Any, Any]]
 AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
@@ -53,25 +53,12 @@ def padding(
     pads: Any,
 ) -> Pairs:
     """(before, after) of each spatial axis."""
-    rank = len(kernel)
     if auto_pad not in AUTO_PAD:
         raise CannotCarry(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
-    if auto_pad == "VALID":
-        return [(0, 0)] * rank
-    if auto_pad == "NOTSET":
-        pads = list(pads or [0] * 2 * rank)
-        return list(zip(pads[:rank], pads[rank:], strict=True))
-    pairs: Pairs = []
-    for axis in range(rank):
-        span, stride = (kernel[axis] - 1) * dilations[axis] + 1, strides[axis]
-        total: Any = span - 1
-        if stride > 1:
-            size = x.shape[2 + axis]
-            total = (ceil_div(size, stride) - 1) * stride + span - size
-            total = largest(total, 0) if isinstance(total, Size) else max(total, 0)
-        half = total // 2
-        pairs.append((half, total - half) if auto_pad == "SAME_UPPER" else (total - half, half))
-    return pairs
+    if auto_pad in ("NOTSET", "VALID"):
+        return listed(auto_pad, pads, len(kernel))
+    sizes = x.shape[2:] if max(strides) > 1 else kernel  # with strides of 1 no size matters
+    return same(auto_pad, sizes, kernel, strides, dilations)
 
 
 def even(pairs: Pairs) -> bool:
@@ -162,22 +149,16 @@ def _transposed_padding(
     biased: bool,
 ) -> Pairs:  # fmt: skip
     """What is taken away before and after; with ``output_shape`` and SAME it follows from the size asked for."""
-    rank = len(kernel)
     if output_shape is None and auto_pad in ("NOTSET", "VALID"):
         return padding(x, kernel, strides, dilations, auto_pad, pads)
     if auto_pad not in AUTO_PAD:
         raise CannotCarry(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
-    pairs: Pairs = []
-    for axis in range(rank):
-        span, stride = (kernel[axis] - 1) * dilations[axis] + 1, strides[axis]
-        size = x.shape[2 + axis]
-        wanted = size * stride if output_shape is None else output_shape[len(output_shape) - rank + axis]
-        total = stride * (size - 1) + more[axis] + span - wanted
-        if not isinstance(total, Size) and total < 0 and biased:
-            raise CannotCarry("output_shape asks for more than the layer makes")
-        half = total // 2
-        pairs.append((half, total - half) if auto_pad == "SAME_UPPER" else (total - half, half))
-    return pairs
+    spans = [(k - 1) * dilation + 1 for k, dilation in zip(kernel, dilations, strict=True)]
+    totals = excess(auto_pad, output_shape, x.shape[2:], spans, strides, more)
+    assert totals is not None
+    if biased and any(not isinstance(total, Size) and total < 0 for total in totals):
+        raise CannotCarry("output_shape asks for more than the layer makes")
+    return [halves(auto_pad, total) for total in totals]
 
 
 @row("DeformConv")

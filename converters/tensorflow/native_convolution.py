@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import padding
 from netferry.converters.graph.facts import Fact
-from netferry.converters.graph.padding import same_upper
+from netferry.converters.graph.padding import Pairs, same_upper
 from netferry.converters.graph.recorder import dotted
 from netferry.converters.graph.sizes import known
 from netferry.converters.graph.symbol import Symbol
@@ -20,8 +21,6 @@ from netferry.converters.tensorflow.native_layers import called, weight
 from netferry.converters.tensorflow.native_normalization import channels_last
 from netferry.converters.tensorflow.native_table import NATIVE
 from netferry.converters.tensorflow.words import Weight, named
-
-Pairs = list[tuple[Any, Any]]
 
 
 def every(values: Sequence[int] | None, rank: int) -> list[int]:
@@ -43,19 +42,11 @@ def pairs_of(
     dilations: Sequence[int],
 ) -> Pairs:
     """(before, after) of each spatial axis; sizes that are only known at run time are computed then."""
-    rank = len(kernel)
-    if auto_pad in ("NOTSET", ""):
-        flat = list(pads) if pads else [0] * (2 * rank)
-        return [(flat[i], flat[i + rank]) for i in range(rank)]
-    if auto_pad == "VALID":
-        return [(0, 0)] * rank
+    if auto_pad in ("NOTSET", "", "VALID"):
+        return padding.listed(auto_pad, pads, len(kernel))
     if auto_pad not in ("SAME_UPPER", "SAME_LOWER"):
         raise CannotCarry(f"auto_pad is {auto_pad!r}")
-    made: Pairs = []
-    for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        before, after = same_upper(size, k, stride, dilation)
-        made.append((before, after) if auto_pad == "SAME_UPPER" else (after, before))
-    return made
+    return padding.same(auto_pad, sizes, kernel, strides, dilations)
 
 
 def is_same(
@@ -244,24 +235,14 @@ def _cuts(
     added: Sequence[int],
 ) -> Pairs:
     """What is cut off (before, after) each axis of stride * (size - 1) + span places; less than nothing is added."""
-    rank = len(span)
-    if output_shape:
-        wanted: list[Any] = list(output_shape)[-rank:]
-    elif auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        wanted = [size * stride for size, stride in zip(sizes, strides, strict=True)]
+    totals = padding.excess(auto_pad, output_shape, sizes, span, strides, added)
+    if totals is None:
+        cuts = padding.listed(auto_pad, pads, len(span))
+    elif not known(totals):
+        raise CannotCarry("its output's size is fixed and its input's is not known before it runs")
     else:
-        flat = list(pads) if pads and auto_pad != "VALID" else [0] * (2 * rank)
-        return [(flat[i], flat[i + rank] - added[i]) for i in range(rank)]
-    cuts: Pairs = []
-    for size, want, stride, reach, more in zip(sizes, wanted, strides, span, added, strict=True):
-        total = stride * (size - 1) + more + reach - want
-        if not isinstance(total, int):
-            raise CannotCarry("its output's size is fixed and its input's is not known before it runs")
-        total = max(total, 0) if not output_shape else total
-        half = total // 2
-        before = half if auto_pad == "SAME_UPPER" else total - half
-        cuts.append((before, total - before - more))
-    return cuts
+        cuts = [padding.halves(auto_pad, total if output_shape else max(total, 0)) for total in totals]
+    return [(before, after - more) for (before, after), more in zip(cuts, added, strict=True)]
 
 
 def _transposed(

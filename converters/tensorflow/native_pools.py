@@ -11,12 +11,13 @@ import numpy as np
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.padding import Pairs
 from netferry.converters.graph.recorder import dotted
 from netferry.converters.graph.sizes import Size, ceil_div
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.tensorflow.arrangement import Tensor
 from netferry.converters.tensorflow.namespace import Words
-from netferry.converters.tensorflow.native_convolution import Pairs, every, is_same, pairs_of, short, strided
+from netferry.converters.tensorflow.native_convolution import every, is_same, pairs_of, short, strided
 from netferry.converters.tensorflow.native_normalization import channels_last
 from netferry.converters.tensorflow.native_table import NATIVE
 from netferry.converters.tensorflow.words import INT64, named

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.graph import padding
 from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.ops.table import INT64, choice, ints, op
 from netferry.converters.graph.sizes import Size, ceil_div, largest, product, smallest
@@ -61,9 +62,7 @@ def windows(
         missing: Any = 0
         if auto_pad.startswith("SAME"):
             out = ceil_div(size, stride)
-            total = largest((out - 1) * stride + span - size, 0)
-            less, more = total // 2, total - total // 2
-            before, after = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+            before, after = padding.halves(auto_pad, sum(padding.same_upper(size, k, stride, dilation)))
         else:
             before, after = (0, 0) if auto_pad == "VALID" else (pads[i], pads[rank + i])
             room = size + before + after - span
@@ -272,22 +271,11 @@ def transposed_pads(
     auto_pad: str,
 ) -> list[tuple[Any, Any]]:
     """(before, after) of each axis that a transposed convolution cuts off."""
-    rank = len(kernel)
-    if output_shape is None and not auto_pad.startswith("SAME"):
-        pads = pads or [0] * (2 * rank)
-        return [(pads[i], pads[rank + i]) for i in range(rank)]
-    sides = []
-    wanted = (
-        list(output_shape)[-rank:]
-        if output_shape
-        else [size * s for size, s in zip(space, strides, strict=True)]
-    )
-    rows = zip(space, kernel, strides, dilations, extra, wanted, strict=True)
-    for size, k, stride, dilation, more, want in rows:
-        total = stride * (size - 1) + more + (k - 1) * dilation + 1 - want
-        less = total // 2
-        sides.append((less, total - less) if auto_pad == "SAME_UPPER" else (total - less, less))
-    return sides
+    spans = [(k - 1) * dilation + 1 for k, dilation in zip(kernel, dilations, strict=True)]
+    totals = padding.excess(auto_pad, output_shape, space, spans, strides, extra)
+    if totals is None:
+        return padding.listed(auto_pad, pads, len(kernel))
+    return [padding.halves(auto_pad, total) for total in totals]
 
 
 def _with_zeros(xp: Any, x: Any, shape: Sequence[Any], place: int, strides: Sequence[int]) -> Any:
