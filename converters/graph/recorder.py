@@ -95,7 +95,7 @@ class Recorder(Namespace):
     def call(self, function: str, *args: Any, dtype: Any = None, dims: Any = None, **kwargs: Any) -> Symbol:
         """``torch.add(x, y, alpha=2)``; arguments that are None are left out."""
         return self.made(
-            self.call_expr(dotted(function), *args, **kwargs), *_flat(args), dtype=dtype, dims=dims
+            self.call_expr(dotted(function), *args, **kwargs), *flat(args), dtype=dtype, dims=dims
         )
 
     def method(
@@ -265,7 +265,7 @@ class Recorder(Namespace):
 
         for expr in exprs:
             count(expr)
-        if all(times == 1 for node in kept if isinstance(node, _WORK) for times in (counts[id(node)],)):
+        if all(counts[id(node)] == 1 for node in kept if isinstance(node, _WORK)):
             return list(exprs)
         done: dict[int, ast.expr] = {}
 
@@ -362,9 +362,10 @@ def source(statements: Sequence[ast.stmt]) -> str:
     return ast.unparse(ast.fix_missing_locations(module))
 
 
-def _flat(values: Any) -> Iterator[Any]:
+def flat(values: Any) -> Iterator[Any]:
+    """What tuples and lists hold, however deep."""
     for value in values:
         if isinstance(value, tuple | list):
-            yield from _flat(value)
+            yield from flat(value)
         else:
             yield value

@@ -20,7 +20,7 @@ from netferry.converters.graph import layout
 from netferry.converters.graph.facts import Fact, Plan
 from netferry.converters.graph.layout import Perm
 from netferry.converters.graph.namespace import BINARY, ELEMENTWISE, REDUCTIONS
-from netferry.converters.graph.recorder import REFUSED, Recorder, dotted
+from netferry.converters.graph.recorder import REFUSED, Recorder, dotted, flat
 from netferry.converters.graph.sizes import Size, known, product
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
@@ -184,7 +184,7 @@ class Words(Recorder):
         if not name:
             raise CannotCarry(f"{self.title} has no '{word}'")
         expr = self.call_expr(dotted(f"{self.root}.{name}"), *args, **kwargs)
-        return self.made(expr, *_flat(args), dtype=dtype, dims=dims, perm=perm)
+        return self.made(expr, *flat(args), dtype=dtype, dims=dims, perm=perm)
 
     def symbol(self, fact: Fact) -> Tensor:
         return Tensor(self, fact, REFUSED if fact.content is None else None)
@@ -707,9 +707,3 @@ def _reduced(dims: Any, axes: Sequence[int], keepdims: bool) -> Any:
     if keepdims:
         return tuple(1 if axis in axes else size for axis, size in enumerate(dims))
     return tuple(size for axis, size in enumerate(dims) if axis not in axes)
-
-
-def _flat(values: Any) -> list[Any]:
-    return [
-        item for value in values for item in (_flat(value) if isinstance(value, list | tuple) else [value])
-    ]
