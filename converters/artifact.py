@@ -1,23 +1,17 @@
-"""What a file is, told by its content and not by its name, before any framework loads it.
-
-Also how results reach the disk: staged beside their destination, synced, then renamed as one.
-"""
+"""What a file is, told by its content and not by its name, before any framework loads it."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from netferry.converters import frameworks
-from netferry.converters.errors import RefusedError, UsageError, WriteError
+from netferry.converters.errors import RefusedError, UsageError
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "pt2": ("pytorch", "a PyTorch exported program"),
@@ -198,60 +192,3 @@ def _from_params(path: Path) -> Artifact:
         expected=f"{symbol.name} beside it",
         remedy="Give the -symbol.json and name this file with --weights",
     )
-
-
-@contextmanager
-def staged(destination: Path) -> Iterator[Path]:
-    """A path to write to instead of ``destination``; what was written there is moved in place at the end.
-
-    Everything written beside the staged path (external data) moves along, the main file last. If the
-    body raises, or a move fails, the old files stand as they stood and nothing else is left. A folder is
-    replaced only where the new model has a file for each of the old one's.
-    """
-    folder = destination.parent
-    try:
-        stage = Path(tempfile.mkdtemp(prefix=".netferry-", dir=folder))
-    except OSError as error:
-        raise WriteError(
-            f"cannot write here ({error.strerror})",
-            where=str(destination),
-            remedy="Choose another destination",
-        ) from error
-    try:
-        yield stage / destination.name
-        _may_replace(destination, stage / destination.name)
-        _move_in_place(sorted(stage.iterdir(), key=lambda file: file.name == destination.name), folder)
-    except OSError as error:
-        raise WriteError(
-            f"could not be written ({error.strerror or error})", where=str(destination)
-        ) from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _may_replace(destination: Path, new: Path) -> None:
-    """A file takes a file's place and a folder that of its like, never that of a person's other files."""
-    if not destination.is_dir() or not new.exists():
-        return
-    if not new.is_dir():
-        raise WriteError("a folder stands in the way", where=str(destination))
-    others = {entry.name for entry in destination.iterdir()} - {entry.name for entry in new.iterdir()}
-    if others:
-        raise WriteError(
-            "the folder holds other files, which would be lost",
-            where=str(destination),
-            received=", ".join(sorted(others)[:3]),
-            remedy="Choose an empty or a new folder",
-        )
-
-
-def _move_in_place(entries: Sequence[Path], folder: Path) -> None:
-    for entry in entries:
-        for file in [entry] if entry.is_file() else (f for f in entry.rglob("*") if f.is_file()):
-            with file.open("rb+") as handle:
-                os.fsync(handle.fileno())
-    for entry in entries:
-        place = folder / entry.name
-        if place.is_dir():
-            place.replace(entry.parent / f"{entry.name}.old")
-        entry.replace(place)

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from netferry.converters import artifact, frameworks
+from netferry.converters import artifact, frameworks, staging
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 
 _FACTORY = re.compile(r"(?P<module>[^\s:]+):(?P<name>[A-Za-z_]\w*)")
@@ -25,9 +25,13 @@ def open_source(source: object, weights: str | os.PathLike[str] | None = None) -
     match = _FACTORY.fullmatch(text)
     if match and not os.path.lexists(text):
         return _from_factory(match["module"], match["name"], None if weights is None else Path(weights))
+    return staging.steadily(Path(text), lambda: _read(text, None if weights is None else Path(weights)))
+
+
+def _read(text: str, weights: Path | None) -> object:
     found = artifact.look(text)
     try:
-        return found.framework.files.read(found, weights=None if weights is None else Path(weights))
+        return found.framework.files.read(found, weights=weights)
     except ImportError as error:
         found.framework.require()
         raise RefusedError(f"cannot be loaded ({error})", where=text) from error

@@ -14,7 +14,7 @@ from typing import Any
 import onnx_ir as ir
 
 from netferry import converters
-from netferry.converters import artifact, frameworks, source
+from netferry.converters import artifact, frameworks, source, staging
 from netferry.converters.arrival import Arrival
 from netferry.converters.errors import Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
@@ -136,7 +136,7 @@ def _deliver(
     write_source: bool,
 ) -> Conversion:
     """Write beside the destination, check what was written, and only then put it in place."""
-    with artifact.staged(destination) as stage:
+    with staging.staged(destination) as stage:
         converters.write(done.arrival or done.export, stage)
         if write_source and done.arrival is not None:
             done.arrival.write_source(stage.with_name(f"{_stem(destination)}.py"))

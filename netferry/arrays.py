@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.artifact import staged
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
+from netferry.converters.staging import staged
 
 
 def load_inputs(flags: Sequence[str]) -> dict[str, Array]:

@@ -321,8 +321,8 @@ def _write_report(folder: Path, report: Any) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    from netferry.converters.artifact import staged
     from netferry.converters.errors import WriteError
+    from netferry.converters.staging import staged
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import pytest
 from models import dense, saved
 
 from netferry.converters import artifact
-from netferry.converters.errors import RefusedError, WriteError
+from netferry.converters.errors import RefusedError
 
 SYMBOL = json.dumps({"nodes": [], "arg_nodes": [], "heads": []})
 PARAMS = (0x112).to_bytes(8, "little") + bytes(24)
@@ -91,45 +91,3 @@ def test_a_fifo_is_refused_and_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RefusedError, match="not a regular file"):
         artifact.look(tmp_path / "pipe")
-
-
-def test_staged_output_arrives_whole(tmp_path: Path) -> None:
-    with artifact.staged(tmp_path / "out.onnx") as stage:
-        stage.write_text("model")
-        stage.with_name("out.onnx.data").write_text("weights")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.onnx", "out.onnx.data"]
-
-
-@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
-def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, fault: type[BaseException]
-) -> None:
-    target = tmp_path / "out.onnx"
-    target.write_text("old")
-    with pytest.raises(fault), artifact.staged(target) as stage:
-        stage.write_text("half")
-        raise fault
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_a_folder_takes_the_place_of_its_like_as_one(tmp_path: Path) -> None:
-    place = tmp_path / "model"
-    for text in ("old", "new"):
-        with artifact.staged(place) as stage:
-            stage.mkdir()
-            (stage / "model.py").write_text(text)
-        assert (place / "model.py").read_text() == text
-    with pytest.raises(RuntimeError), artifact.staged(place) as stage:
-        stage.mkdir()
-        (stage / "model.py").write_text("half")
-        raise RuntimeError
-    assert (place / "model.py").read_text() == "new"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
-
-
-def test_where_it_cannot_be_written_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match="cannot write here"), artifact.staged(tmp_path / "no" / "out.onnx"):
-        pass
-    with pytest.raises(WriteError, match="a folder stands in the way"), artifact.staged(tmp_path) as stage:
-        stage.write_text("a file")

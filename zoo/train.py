@@ -20,9 +20,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from netferry.converters import frameworks
-from netferry.converters.artifact import staged
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.converters.signature import Array
+from netferry.converters.staging import staged
 from netferry.zoo import data
 from netferry.zoo.catalog import ModelSpec, Progress
 
