@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netferry.converters.arrival import Arrival
 from netferry.converters.export import Export
@@ -51,14 +51,26 @@ def arrive(model: ir.Model, to: str, *, name: str = "model") -> Arrival:
 
 
 def write(result: Export | Arrival, path: str | os.PathLike[str]) -> None:
-    """Write what was carried to ``path``, in the format that its name asks for."""
+    """Write what was carried to ``path``, in the format that its name asks for.
+
+    Raises ``WriteError`` for whatever a framework's own writer raises where there is no room or no right.
+    """
+    from netferry.converters.errors import NetferryError, WriteError, first_line
+
+    try:
+        _write(result, Path(path))
+    except (NetferryError, OSError):
+        raise
+    except Exception as error:
+        raise WriteError(f"could not be written ({first_line(error)})") from error
+
+
+def _write(result: Export | Arrival, path: Path) -> None:
     from netferry.converters import frameworks
 
     if isinstance(result, Export):
         frameworks.named("onnx").files.write(result.model, path)
-        return
-    files: Any = frameworks.named(result.framework).files
-    if Path(path).suffix == ".py":
-        result.write_source(Path(path))
+    elif path.suffix == ".py":
+        result.write_source(path)
     else:
-        files.write(result, Path(path))
+        frameworks.named(result.framework).files.write(result, path)

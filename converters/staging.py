@@ -6,10 +6,11 @@ While a save goes on, ``.netferry-<digest of the name>`` stands beside the desti
     ready/    the same, whole and synced: renaming new/ to ready/ is the commit
     moves     which entry is the new one of the two that have changed places (their inodes)
     old/      what was there before, until all is in place
+    done/     what ready/ is called then
 
 The folder is locked by whoever writes it, and the lock ends with its process. So a folder without a lock was
-left by a process that was killed: one with ``ready/`` is finished by whoever comes next, writer or reader (``steadily``), any other
-one is removed. What it was to replace stands as it stood in both cases.
+left by a process that was killed: one with ``ready/`` is finished by whoever comes next, writer or reader
+(``steadily``), any other one is removed. What it was to replace stands as it stood in both cases.
 """
 
 from __future__ import annotations
@@ -66,13 +67,17 @@ def staged(destination: Path) -> Iterator[Path]:
             for entry in entries:
                 _may_replace(destination.with_name(entry.name), entry)
             _commit(stage, entries, destination.parent)
+    except WriteError as error:
+        if error.where:
+            raise
+        raise error.at(str(destination)) from error
     except _TakenError:
         raise WriteError(
             "another process is writing this", where=str(destination), remedy="Wait until it has ended"
         ) from None
     except OSError as error:
         raise WriteError(
-            f"cannot be written ({error.strerror or error})",
+            f"cannot write here ({error.strerror or error})",
             where=str(destination),
             remedy="Choose another destination, or make room there",
         ) from error
@@ -206,6 +211,7 @@ def _commit(stage: Path, entries: Sequence[Path], folder: Path) -> None:
         _take_back(stage, folder)
         raise
     _sync(folder)
+    (stage / "ready").rename(stage / "done")
 
 
 def _recover(stage: Path, folder: Path) -> None:
@@ -213,6 +219,7 @@ def _recover(stage: Path, folder: Path) -> None:
     if (stage / "ready").is_dir():
         (stage / "old").mkdir(exist_ok=True)
         _put_in_place(stage, folder)
+        (stage / "ready").rename(stage / "done")
     for left in stage.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
@@ -236,14 +243,14 @@ def _put_in_place(stage: Path, folder: Path) -> None:
 
 def _take_back(stage: Path, folder: Path) -> None:
     """Undo what ``_put_in_place`` did: an entry that is not in ``ready`` any more, or is the old one there."""
+    void = (stage / "ready").rename(stage / "void")
     moves = json.loads((stage / "moves").read_text(encoding="utf-8"))
-    (stage / "moves").unlink()
     for name, inode in moves.items():
-        entry, place, old = stage / "ready" / name, folder / name, stage / "old" / name
+        entry, place, old = void / name, folder / name, stage / "old" / name
         if entry.exists() and entry.stat().st_ino == inode:
             continue
         if entry.is_dir():
-            _exchange(entry, place, stage / "new")
+            _exchange(entry, place, stage / "done")
         elif old.exists():
             old.replace(place)
         else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,31 @@ def _write_program(arrival: Arrival, path: Path) -> None:
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
-    torch.export.save(program, path)
+    with path.open("wb") as file:
+        sink = _Sink(file)
+        torch.export.save(program, sink)  # type: ignore[arg-type]
+    if sink.error is not None:
+        raise sink.error
+
+
+class _Sink:
+    """A file that keeps a write error to itself until PyTorch is done: its archive writer aborts the process."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Closing flushes."""
+
 
 
 def read(artifact: Artifact, *, weights: Path | None = None) -> Any:
