@@ -12,6 +12,13 @@ from netferry.zoo.catalog import CATALOG
 from netferry.zoo.train import TRAINERS, Trained, train
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the trained zoo runs in one process, so that it is trained once."""
+    for item in items:
+        if "trained_zoo" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("zoo"))
+
+
 @pytest.fixture(scope="session")
 def trained_zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Trained]:
     """Every model in every framework, by ``(model, framework)``: trained and saved once, in some two minutes."""
