@@ -1,8 +1,9 @@
-"""Parameters as MXNet 2 saves them: numpy's ``.npz`` (named arrays) and ``.npy`` (one array without a name)."""
+"""numpy's ``.npz`` (named arrays) and ``.npy`` (one array without a name), read without unpickling and mapped where they can be."""
 
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -31,9 +32,12 @@ def read(path: Path) -> tuple[list[Array], list[str]] | None:
     return _unpacked(path) if start.startswith(_ARCHIVE) else None
 
 
-def _mapped(path: Path) -> Array:
+def _mapped(path: Path, start: int = 0, size: int | None = None, where: str | None = None) -> Array:
+    """The array that begins at byte ``start`` of the file and takes ``size`` bytes, header included."""
     with path.open("rb") as file:
-        shape, turned, dtype = _header(file, path.stat().st_size, str(path))
+        file.seek(start)
+        end = path.stat().st_size if size is None else start + size
+        shape, turned, dtype = _header(file, end, where or str(path))
         offset = file.tell()
     if not math.prod(shape):
         return np.empty(shape, dtype)
@@ -41,29 +45,43 @@ def _mapped(path: Path) -> Array:
 
 
 def _unpacked(path: Path) -> tuple[list[Array], list[str]]:
-    where, limit = str(path), path.stat().st_size * _MOST_TIMES
+    """Members that are stored as they are stay in the file; compressed ones are read."""
+    limit = path.stat().st_size * _MOST_TIMES
     arrays: list[Array] = []
     names: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
+                where = f"{path}: {member.filename}"
                 limit -= member.file_size
                 if limit < 0:
-                    raise RefusedError(
-                        "holds far more than its size allows", where=where, received=member.filename
-                    )
-                with archive.open(member) as file:
-                    shape, turned, dtype = _header(file, member.file_size, f"{where}: {member.filename}")
-                    content = np.frombuffer(file.read(), dtype)
-                arrays.append(content.reshape(shape, order="F" if turned else "C"))
+                    raise RefusedError("holds far more than its size allows", where=where)
+                if member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size:
+                    arrays.append(_mapped(path, _content(path, member), member.file_size, where))
+                else:
+                    with archive.open(member) as file:
+                        shape, turned, dtype = _header(file, member.file_size, where)
+                        content = np.frombuffer(file.read(), dtype)
+                    arrays.append(content.reshape(shape, order="F" if turned else "C"))
                 names.append(member.filename.removesuffix(".npy"))
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, zlib.error) as error:
-        raise RefusedError(f"not a whole archive ({error})", where=where) from error
+        raise RefusedError(f"not a whole archive ({error})", where=str(path)) from error
     return arrays, names
 
 
-def _header(file: IO[bytes], size: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether the first axis runs fastest, and dtype, once the content is known to have their size."""
+def _content(path: Path, member: zipfile.ZipInfo) -> int:
+    """Where a member's bytes begin: behind its local header of 30 bytes, its name and its extra field."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        header = file.read(30)
+    if len(header) < 30 or not header.startswith(_ARCHIVE):
+        raise zipfile.BadZipFile(f"no header where {member.filename} begins")
+    name, extra = struct.unpack_from("<HH", header, 26)
+    return int(member.header_offset + 30 + name + extra)
+
+
+def _header(file: IO[bytes], end: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the first axis runs fastest, and dtype, once what is left up to ``end`` is known to be them."""
     try:
         version = npy.read_magic(file)
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -72,7 +90,7 @@ def _header(file: IO[bytes], size: int, where: str) -> tuple[tuple[int, ...], bo
         raise RefusedError(f"not an array of numpy's ({error})", where=where) from error
     if dtype.hasobject:
         raise RefusedError("holds Python objects", where=where, expected="an array of numbers")
-    expected, received = math.prod(shape) * dtype.itemsize, size - file.tell()
+    expected, received = math.prod(shape) * dtype.itemsize, end - file.tell()
     if expected != received or any(length < 0 for length in shape):
         raise RefusedError(
             f"the content of {dtype.name}{list(shape)} has another size",

@@ -1,0 +1,275 @@
+"""Data sets, block by block in constant memory: Parquet, Arrow, CSV, npz, npy, folders of images and of arrays.
+
+Every kind gives the same: how many rows it has (None where only reading tells), where it is cheap to cut, and
+blocks of rows between two row numbers. A block is a pyarrow table, or arrays by name whose first axis are rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from netferry.converters import archives
+from netferry.converters.errors import MissingError, RefusedError, UsageError, first_line
+from netferry.converters.signature import Array
+
+BLOCK = 16_384
+"""Rows that are read at once: large enough for pyarrow to be fast, small enough for memory."""
+
+IMAGES = frozenset(".bmp .gif .jpeg .jpg .png .tif .tiff .webp".split())
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows ``start`` and following: a pyarrow table, arrays by name, or the files that hold one row each."""
+
+    start: int
+    rows: int
+    content: Any
+
+
+class DataSet(Protocol):
+    """Rows that can be read from any row number on."""
+
+    title: str
+
+    @property
+    def rows(self) -> int | None: ...
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    def cuts(self) -> Sequence[int]:
+        """Row numbers at which reading can begin without reading what comes before."""
+        ...
+
+    def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]: ...
+
+
+def open_data(path: Path) -> DataSet:
+    """The data set that a file or folder holds, told by its name and content."""
+    if not path.exists():
+        raise RefusedError("there is no such file", where=str(path))
+    if path.is_dir():
+        return Folder(path)
+    opener = _KINDS.get(path.suffix.lower())
+    if opener is None:
+        raise UsageError(
+            "not a kind of data that is read here",
+            where=str(path),
+            expected=f"a name that ends in {', '.join(_KINDS)}, or a folder of images or .npy files",
+        )
+    try:
+        return opener(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise RefusedError(f"cannot be read as data ({first_line(error)})", where=str(path)) from error
+
+
+def require(package: str, extra: str = "data") -> Any:
+    """A package of an extra, or the one line that says how to get it."""
+    from importlib import import_module
+
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise MissingError(
+            f"{package.partition('.')[0]} is not installed",
+            remedy=f'Install it: pip install "netferry[{extra}]"',
+        ) from error
+
+
+@dataclass
+class Parquet:
+    """A Parquet file; it is cut between its row groups."""
+
+    path: Path
+    title: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.title = self.path.name
+        with self._open() as file:
+            self._groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+            self.columns: Sequence[str] = file.schema_arrow.names
+
+    @property
+    def rows(self) -> int:
+        return sum(self._groups)
+
+    def cuts(self) -> Sequence[int]:
+        return [0, *np.cumsum(self._groups[:-1]).tolist()]
+
+    def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]:
+        begins = np.cumsum([0, *self._groups])
+        wanted = [
+            i for i in range(len(self._groups))
+            if begins[i + 1] > start and (stop is None or begins[i] < stop)
+        ]  # fmt: skip
+        if not wanted:
+            return
+        with self._open() as file:
+            batches = file.iter_batches(size, row_groups=wanted, columns=list(columns))
+            yield from _between(batches, int(begins[wanted[0]]), start, stop)
+
+    def _open(self) -> Any:
+        return require("pyarrow.parquet").ParquetFile(self.path, buffer_size=1 << 16, pre_buffer=False)
+
+
+@dataclass
+class Arrow:
+    """An Arrow file (Feather), mapped and not read; it is cut between its record batches."""
+
+    path: Path
+    title: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        pa = require("pyarrow")
+        self.title = self.path.name
+        self._reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
+        self.columns: Sequence[str] = self._reader.schema.names
+        sizes = [self._reader.get_batch(i).num_rows for i in range(self._reader.num_record_batches)]
+        self._begins = np.cumsum([0, *sizes]).tolist()
+
+    @property
+    def rows(self) -> int:
+        return int(self._begins[-1])
+
+    def cuts(self) -> Sequence[int]:
+        return self._begins[:-1] or [0]
+
+    def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]:
+        for i, begin in enumerate(self._begins[:-1]):
+            if self._begins[i + 1] > start and (stop is None or begin < stop):
+                batch = self._reader.get_batch(i).select(list(columns))
+                pieces = (batch.slice(at, size) for at in range(0, batch.num_rows, size))
+                yield from _between(pieces, begin, start, stop)
+
+
+@dataclass
+class Csv:
+    """A CSV file with a header; numbers that do not parse are null, so that one bad cell costs one row."""
+
+    path: Path
+    title: str = field(init=False)
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        self.title = self.path.name
+        with self._open(None) as reader:
+            self.columns: Sequence[str] = reader.schema.names
+
+    def cuts(self) -> Sequence[int]:
+        return [0]
+
+    def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]:
+        pa, pc = require("pyarrow"), require("pyarrow.compute")
+        try:
+            with self._open(columns) as reader:
+                batches = (
+                    pa.record_batch({name: _numbers(pc, batch[name]) for name in columns}) for batch in reader
+                )
+                pieces = (batch.slice(at, size) for batch in batches for at in range(0, batch.num_rows, size))
+                yield from _between(pieces, 0, start, stop)
+        except pa.ArrowInvalid as error:
+            raise RefusedError(f"cannot be read as CSV ({first_line(error)})", where=self.title) from error
+
+    def _open(self, columns: Sequence[str] | None) -> Any:
+        csv, pa = require("pyarrow.csv"), require("pyarrow")
+        options = csv.ConvertOptions(
+            include_columns=columns, column_types=dict.fromkeys(columns or (), pa.string()),
+            strings_can_be_null=True, quoted_strings_can_be_null=False,
+        )  # fmt: skip
+        return csv.open_csv(self.path, convert_options=options)
+
+
+_NUMBER = r"^[ \t]*[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|(?i:inf|infinity|nan))[ \t]*$"
+
+
+def _numbers(pc: Any, column: Any) -> Any:
+    """Text as float64; what is no number becomes null. Columns that are no numbers at all stay text."""
+    try:
+        return pc.cast(column, "float64")
+    except ValueError:
+        fits = pc.match_substring_regex(column, _NUMBER)
+        if not pc.any(fits).as_py():
+            return column
+        return pc.cast(pc.utf8_trim_whitespace(pc.if_else(fits, column, None)), "float64")
+
+
+@dataclass
+class Arrays:
+    """One .npy, or an .npz whose arrays have rows in common; mapped where they are stored uncompressed."""
+
+    path: Path
+    title: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.title = self.path.name
+        arrays, names = archives.read(self.path) or ([], [])
+        self._arrays: Mapping[str, Array] = dict(zip(names or [self.path.stem], arrays, strict=False))
+        sizes = {name: array.shape[0] for name, array in self._arrays.items() if array.ndim}
+        if len(sizes) < len(self._arrays) or len(set(sizes.values())) != 1:
+            raise RefusedError(
+                "its arrays have no rows in common",
+                where=str(self.path),
+                received=", ".join(f"{name} {array.shape}" for name, array in self._arrays.items()),
+            )
+        self.columns: Sequence[str] = list(self._arrays)
+        self.rows: int | None = next(iter(sizes.values()))
+
+    def cuts(self) -> Sequence[int]:
+        return range(0, max(self.rows or 0, 1), BLOCK)
+
+    def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]:
+        end = min(stop if stop is not None else self.rows or 0, self.rows or 0)
+        for at in range(start, end, size):
+            rows = min(size, end - at)
+            yield Block(at, rows, {name: self._arrays[name][at : at + rows] for name in columns})
+
+
+@dataclass
+class Folder:
+    """A folder of images, or of .npy files that hold one row each, in the order of their names."""
+
+    path: Path
+    title: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.title = self.path.name
+        files = sorted(file for file in self.path.iterdir() if file.is_file() and file.name[0] != ".")
+        for endings in (frozenset({".npy"}), IMAGES):
+            self.files = [file for file in files if file.suffix.lower() in endings]
+            if self.files:
+                break
+        else:
+            raise RefusedError("holds neither images nor .npy files", where=str(self.path))
+        self.columns: Sequence[str] = ["file"]
+        self.rows: int | None = len(self.files)
+
+    def cuts(self) -> Sequence[int]:
+        return range(len(self.files))
+
+    def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]:  # noqa: ARG002
+        end = len(self.files) if stop is None else min(stop, len(self.files))
+        for at in range(start, end, size):
+            yield Block(at, min(size, end - at), self.files[at : min(at + size, end)])
+
+
+def _between(batches: Any, begin: int, start: int, stop: int | None) -> Iterator[Block]:
+    """Record batches from row ``begin`` on, cut to the rows from ``start`` to ``stop``."""
+    for batch in batches:
+        end = begin + batch.num_rows
+        low, high = max(start, begin), end if stop is None else min(stop, end)
+        if low < high:
+            yield Block(low, high - low, batch.slice(low - begin, high - low))
+        begin = end
+        if stop is not None and begin >= stop:
+            return
+
+
+_KINDS: Mapping[str, Callable[[Path], DataSet]] = {
+    ".parquet": Parquet, ".arrow": Arrow, ".feather": Arrow, ".csv": Csv, ".npz": Arrays, ".npy": Arrays,
+}  # fmt: skip

@@ -1,0 +1,330 @@
+"""Rows of a data set as a model's inputs: which columns go where, what does not fit, row by row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import RefusedError, UsageError, first_line
+from netferry.converters.signature import Array, Signature, TensorSpec
+from netferry.inference.data import IMAGES, Block, DataSet, require
+
+Bad = dict[int, str]
+"""Rows that cannot be given to the model, and why; numbers count from 0 within what is being made."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How an image becomes numbers: ``(value * scale - mean) / std``, on ``size`` (height, width) where the model is free.
+
+    ``mean`` and ``std`` are one number or one for each channel.
+    """
+
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    size: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return f"(value * {self.scale:.6g} - {list(self.mean)}) / {list(self.std)}"
+
+
+@dataclass(frozen=True)
+class Feeder:
+    """Gives each block's rows to the inputs of ``signature``: ``columns`` names what each input is made of."""
+
+    signature: Signature
+    columns: Mapping[str, tuple[str, ...]]
+    pixels: Pixels = field(default_factory=Pixels)
+
+    @property
+    def wanted(self) -> list[str]:
+        """Every column that is read, once."""
+        return list(dict.fromkeys(name for names in self.columns.values() for name in names))
+
+    def arrays(self, block: Block) -> tuple[dict[str, Array], Bad]:
+        """One array for each input, with a row for each row of the block; rows named bad hold anything."""
+        bad: Bad = {}
+        made = {}
+        for spec in self.signature.inputs:
+            if isinstance(block.content, list):
+                made[spec.name] = _files(block.content, spec, self.pixels, bad)
+            elif isinstance(block.content, Mapping):
+                made[spec.name] = _stacked(
+                    [block.content[name] for name in self.columns[spec.name]], spec, bad
+                )
+            else:
+                columns = [(name, block.content.column(name)) for name in self.columns[spec.name]]
+                made[spec.name] = _table(columns, spec, bad)
+        return made, bad
+
+
+def feeder(
+    data: DataSet,
+    signature: Signature,
+    said: Mapping[str, Sequence[str]] | None = None,
+    pixels: Pixels | None = None,
+) -> Feeder:
+    """Find the columns of each input: those ``said``, else the one of its name, else all where there is one input."""
+    chosen: dict[str, tuple[str, ...]] = {}
+    for name, columns in (said or {}).items():
+        if name not in {spec.name for spec in signature.inputs}:
+            raise UsageError("no such input", expected=_names(signature), received=name)
+        missing = [column for column in columns if column not in data.columns]
+        if missing:
+            raise UsageError(
+                f"the data has no column '{missing[0]}'",
+                where=data.title,
+                expected=", ".join(data.columns[:20]),
+            )
+        chosen[name] = tuple(columns)
+    free = [
+        column for column in data.columns if column not in {c for names in chosen.values() for c in names}
+    ]
+    for spec in signature.inputs:
+        if spec.name in chosen:
+            continue
+        if spec.name in free:
+            chosen[spec.name] = (spec.name,)
+        elif len(signature.inputs) == 1:
+            chosen[spec.name] = tuple(free)
+        else:
+            raise UsageError(
+                f"nothing says which columns input '{spec.name}' is made of",
+                where=data.title,
+                expected=f"a column of that name among {', '.join(data.columns[:20])}",
+                remedy=f"Say it with --columns {spec.name}=first,second",
+            )
+    return Feeder(signature, chosen, pixels or Pixels())
+
+
+def _table(columns: Sequence[tuple[str, Any]], spec: TensorSpec, bad: Bad) -> Array:
+    """Columns of a table: one of lists or numbers, or several of numbers side by side."""
+    if len(columns) == 1:
+        return _column(*columns[0], spec, bad)
+    rows = len(columns[0][1])
+    # Column by column into place: a stack would copy everything twice.
+    made = np.empty((rows, len(columns)), spec.dtype)
+    for position, (name, column) in enumerate(columns):
+        made[:, position] = _fitting(_numbers(name, column, bad), spec, bad, name)
+    return _shaped(made, spec, ", ".join(name for name, _ in columns[:3]))
+
+
+def _column(name: str, column: Any, spec: TensorSpec, bad: Bad) -> Array:
+    if not require("pyarrow.types").is_nested(column.type):
+        return _shaped(_fitting(_numbers(name, column, bad), spec, bad, name), spec, name)
+    lengths, values = _flattened(name, column)
+    usual = _row_length(name, spec, lengths)
+    good = lengths == usual
+    for row in np.flatnonzero(~good).tolist():
+        held = "is null" if lengths[row] < 0 else f"holds {lengths[row]} numbers where {usual} are wanted"
+        bad[row] = f"column '{name}' {held}"
+    if not good.all():
+        values = values[np.repeat(good, np.maximum(lengths, 0))]
+    made = _fitting(values.reshape(-1, usual), spec, bad, name, np.flatnonzero(good))
+    if not good.all():
+        whole = np.zeros((len(lengths), usual), made.dtype)
+        whole[good] = made
+        made = whole
+    return _shaped(made, spec, name)
+
+
+def _flattened(name: str, column: Any) -> tuple[Array, Array]:
+    """How many numbers each row holds (-1 where it is null), and all of them; lists inside lists must be regular."""
+    types = require("pyarrow.types")
+    lengths = np.asarray(require("pyarrow.compute").list_value_length(column).fill_null(-1), np.int64)
+    values = column.flatten()
+    while types.is_nested(values.type):
+        inner = np.asarray(require("pyarrow.compute").list_value_length(values).fill_null(-1))
+        if len(set(inner.tolist())) > 1 or (inner < 0).any():
+            raise RefusedError(f"column '{name}' holds lists in lists that are of several lengths")
+        values = values.flatten()
+        lengths = np.where(lengths < 0, -1, lengths * (int(inner[0]) if inner.size else 1))
+    return lengths, _numbers(name, values, None)
+
+
+def _row_length(name: str, spec: TensorSpec, lengths: Array) -> int:
+    dims = (spec.dims or ())[1:]
+    fixed = math.prod(dim for dim in dims if isinstance(dim, int))
+    if all(isinstance(dim, int) for dim in dims):
+        return fixed
+    seen = sorted(set(lengths[lengths >= 0].tolist()))
+    if len(seen) > 1:
+        raise UsageError(
+            f"the rows of column '{name}' have several lengths, which do not go into one batch",
+            received=", ".join(map(str, seen[:5])),
+            remedy="Give them one by one with --batch 1",
+        )
+    return seen[0] if seen else fixed
+
+
+def _numbers(name: str, column: Any, bad: Bad | None) -> Array:
+    """A column of numbers as an array; nulls become zero and are named bad."""
+    types = require("pyarrow.types")
+    kind = column.type
+    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+        raise UsageError(f"column '{name}' holds no numbers", expected="numbers", received=kind)
+    if column.null_count:
+        if bad is None:
+            raise RefusedError(f"column '{name}' holds lists with nulls in them")
+        for row in np.flatnonzero(np.asarray(column.is_null())).tolist():
+            bad[row] = f"column '{name}' is null, or no number"
+        column = column.fill_null(False if types.is_boolean(kind) else 0)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _stacked(arrays: Sequence[Array], spec: TensorSpec, bad: Bad) -> Array:
+    if len(arrays) == 1:
+        return _shaped(_fitting(np.asarray(arrays[0]), spec, bad, spec.name), spec, spec.name)
+    return _shaped(
+        np.stack([_fitting(np.asarray(array), spec, bad, spec.name) for array in arrays], 1), spec, spec.name
+    )
+
+
+def _fitting(array: Array, spec: TensorSpec, bad: Bad, name: str, rows: Array | None = None) -> Array:
+    """The array in the input's dtype; a row with a value that the dtype cannot hold is bad."""
+    if array.dtype == spec.dtype:
+        return array
+    if array.dtype.kind not in "biuf" or (spec.dtype.kind == "b") != (array.dtype.kind == "b"):
+        raise UsageError(
+            f"'{name}' has a dtype that input '{spec.name}' does not take",
+            expected=spec.dtype,
+            received=array.dtype,
+        )
+    with np.errstate(all="ignore"):
+        cast = array.astype(spec.dtype)
+        whole_numbers = spec.dtype.kind in "iu"
+        lost = cast != array if whole_numbers else np.isinf(cast) & np.isfinite(array)
+    if lost.any():
+        for row in np.flatnonzero(lost.reshape(len(lost), -1).any(1)).tolist():
+            bad[int(row if rows is None else rows[row])] = f"'{name}' holds a value that is no {spec.dtype}"
+    return cast
+
+
+def _shaped(array: Array, spec: TensorSpec, name: str) -> Array:
+    """Rows in the shape that the input takes, where the number of values is the same."""
+    if spec.dims is None or array.ndim == 0:
+        return array
+    dims = spec.dims[1:]
+    if sum(not isinstance(dim, int) for dim in dims) <= 1:
+        shape = [dim if isinstance(dim, int) else -1 for dim in dims]
+        with_free = array.size // max(len(array), 1)
+        known = math.prod(dim for dim in dims if isinstance(dim, int))
+        if (with_free == known if -1 not in shape else known and with_free % known == 0) and array.size:
+            return array.reshape(len(array), *shape)
+        if not array.size:
+            return array.reshape(len(array), *(0 if dim == -1 else dim for dim in shape))
+    elif array.ndim == len(spec.dims):
+        return array
+    raise UsageError(
+        f"'{name}' does not fit input '{spec.name}'",
+        expected=str(spec),
+        received=f"rows of {', '.join(map(str, array.shape[1:])) or 'one number'}",
+    )
+
+
+def _files(files: Sequence[Path], spec: TensorSpec, pixels: Pixels, bad: Bad) -> Array:
+    """One row for each file; a file that cannot be read is a bad row."""
+    rows: list[Array | None] = []
+    for row, file in enumerate(files):
+        try:
+            one = (
+                _image(file, spec, pixels)
+                if file.suffix.lower() in IMAGES
+                else np.load(file, allow_pickle=False)
+            )
+            rows.append(_shaped(_fitting(one[None], spec, bad, file.name), spec, file.name)[0])
+        except UsageError as error:
+            bad[row] = f"{file.name}: {error}"
+            rows.append(None)
+        except Exception as error:  # Pillow and numpy raise whatever their decoders raise
+            bad[row] = f"{file.name} cannot be read ({first_line(error)})"
+            rows.append(None)
+    shapes = {row.shape for row in rows if row is not None}
+    if len(shapes) > 1:
+        raise UsageError(
+            "the files have several shapes, which do not go into one batch",
+            received=", ".join(map(str, sorted(shapes)[:3])),
+            remedy="Give them one by one with --batch 1, or say --pixels size=224x224",
+        )
+    shape = shapes.pop() if shapes else tuple(d if isinstance(d, int) else 1 for d in (spec.dims or ())[1:])
+    return np.stack([np.zeros(shape, spec.dtype) if row is None else row for row in rows])
+
+
+def _image(file: Path, spec: TensorSpec, pixels: Pixels) -> Array:
+    image_module = require("PIL.Image")
+    channels_first, channels, height, width = _image_layout(spec)
+    with image_module.open(file) as opened:
+        image = opened.convert("RGB" if channels == 3 else "L")
+    size = (height or (pixels.size or image.size[::-1])[0], width or (pixels.size or image.size[::-1])[1])
+    if image.size[::-1] != size:
+        image = image.resize(size[::-1], image_module.Resampling.BILINEAR)
+    raw = np.asarray(image).reshape(*size, channels)
+    made = raw if spec.dtype.kind == "u" else _normalised(raw, pixels)
+    return np.ascontiguousarray(made.transpose(2, 0, 1) if channels_first else made)
+
+
+def _normalised(raw: Array, pixels: Pixels) -> Array:
+    values = raw.astype(np.float32) * np.float32(pixels.scale)
+    return np.asarray((values - np.asarray(pixels.mean, np.float32)) / np.asarray(pixels.std, np.float32))
+
+
+def _image_layout(spec: TensorSpec) -> tuple[bool, int, int | None, int | None]:
+    """Whether channels come first, how many there are, and height and width where they are fixed."""
+    dims = [dim if isinstance(dim, int) else None for dim in (spec.dims or ())]
+    if len(dims) == 4 and dims[1] in (1, 3):
+        return True, int(dims[1] or 0), dims[2], dims[3]
+    if len(dims) == 4 and dims[3] in (1, 3):
+        return False, int(dims[3] or 0), dims[1], dims[2]
+    raise UsageError(
+        f"input '{spec.name}' does not take images",
+        expected="(batch, 1 or 3, height, width)",
+        received=str(spec),
+    )
+
+
+def _names(signature: Signature) -> str:
+    return ", ".join(spec.name for spec in signature.inputs)
+
+
+def pixels_from_flag(flag: str) -> Pixels:
+    """``size=224x224,scale=1/255,mean=0.485;0.456;0.406,std=0.229;0.224;0.225``, as the command line takes it."""
+    made: dict[str, Any] = {}
+    for word in flag.split(","):
+        name, _, text = word.partition("=")
+        try:
+            made[name.strip()] = _PIXELS[name.strip()](text)
+        except (KeyError, ValueError, ZeroDivisionError):
+            raise UsageError(
+                "not a way to read images",
+                expected="size=224x224,scale=1/255,mean=0.485;0.456;0.406,std=0.229;0.224;0.225, any of them",
+                received=word,
+            ) from None
+    return Pixels(**made)
+
+
+def _fraction(text: str) -> float:
+    top, _, bottom = text.partition("/")
+    return float(top) / float(bottom or 1)
+
+
+def _several(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(";"))
+
+
+def _two(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width)
+
+
+_PIXELS: Mapping[str, Callable[[str], Any]] = {
+    "size": _two,
+    "scale": _fraction,
+    "mean": _several,
+    "std": _several,
+}

@@ -1,0 +1,256 @@
+"""A model over a data set of any size: batch by batch in constant memory, resumed where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
+from netferry.converters.signature import Array
+from netferry.inference.data import BLOCK, Block, DataSet, open_data
+from netferry.inference.feed import Bad, Feeder, Pixels, feeder
+from netferry.inference.parts import Part, Parts, PartWriter, assemble, check_output
+from netferry.inference.run import Runnable
+
+Progress = Callable[[int, int, str], None]
+
+PART_ROWS, PART_SECONDS = 262_144, 20.0
+"""A part is closed after so many rows or so many seconds: what an interruption costs at most."""
+
+FAIL, SKIP = "fail", "skip"
+
+
+class InterruptedStreamError(KeyboardInterrupt):
+    """Ctrl-C; what was done so far is kept, and the same call goes on from there."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run over what: plain data, so that it can be sent to another process.
+
+    ``open_model`` is called once in each process that works; ``model`` names it and ``digest`` tells its content.
+    """
+
+    open_model: Callable[[], Runnable]
+    model: str
+    digest: str
+    data: Path
+    output: Path
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pixels: Pixels = field(default_factory=Pixels)
+    batch: int = 1024
+    on_error: str = FAIL
+    device: str = "cpu"
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for earlier results to count."""
+        files = [self.data] if self.data.is_file() else sorted(self.data.iterdir())
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return {
+            "model": self.digest,
+            "data": hashlib.sha256(repr(stats).encode()).hexdigest(),
+            "columns": {name: list(columns) for name, columns in self.columns.items()},
+            "pixels": asdict(self.pixels),
+            "on_error": self.on_error,
+        }
+
+    @property
+    def parts(self) -> Parts:
+        return Parts(self.output, self.identity())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run over a data set gave: rows read, rows written, and each row that was left out with the reason."""
+
+    output: Path
+    rows: int
+    written: int
+    bad: Mapping[int, str]
+    resumed: int
+    seconds: float
+    engine: str
+    device: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {
+            "output": str(self.output),
+            "bad": {str(row): reason for row, reason in self.bad.items()},
+            "rows_per_second": self.rows / self.seconds if self.seconds else None,
+        }
+
+
+class Worker:
+    """A model, a data set, and what joins them: computes the results of a range of rows."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.model = job.open_model()
+        self.data: DataSet = open_data(job.data)
+        self.feeder: Feeder = feeder(self.data, self.model.signature, job.columns, job.pixels)
+
+    def part(
+        self,
+        start: int,
+        stop: int | None,
+        tell: Callable[[int], None] | None = None,
+        seconds: float = PART_SECONDS,
+    ) -> bool:
+        """Write the results of rows from ``start`` as one part, which may end before ``stop``; False at the end."""
+        until = time.monotonic() + seconds
+        with self.job.parts.writing() as writer:
+            for block in self._blocks(start, stop):
+                self._add(writer, block)
+                if tell is not None:
+                    tell(writer.stop)
+                if writer.stop - start >= PART_ROWS or time.monotonic() > until:
+                    return True
+        return False
+
+    def _blocks(self, start: int, stop: int | None) -> Iterator[Block]:
+        size = max(self.job.batch, BLOCK // self.job.batch * self.job.batch)
+        if isinstance(self.data.columns, list) and self.data.columns == ["file"]:
+            size = self.job.batch
+        return self.data.blocks(start, stop, self.feeder.wanted, size)
+
+    def _add(self, writer: PartWriter, block: Block) -> None:
+        arrays, bad = self.feeder.arrays(block)
+        bad = {block.start + row: reason for row, reason in bad.items()}
+        self._refuse(bad)
+        for at in range(0, block.rows, self.job.batch):
+            rows = min(self.job.batch, block.rows - at)
+            feed = {name: array[at : at + rows] for name, array in arrays.items()}
+            first = block.start + at
+            here = {row: reason for row, reason in bad.items() if first <= row < first + rows} if bad else {}
+            outputs = self._run(feed, first, here) if len(here) < rows else {}
+            writer.add(first, rows, outputs, here)
+
+    def _run(self, feed: Mapping[str, Array], first: int, bad: Bad) -> Mapping[str, Array]:
+        """The outputs of the good rows; a row at which the model itself fails is found and joins the bad ones."""
+        if bad:
+            good = [row for row in range(len(next(iter(feed.values())))) if first + row not in bad]
+            feed = {name: array[good] for name, array in feed.items()}
+        else:
+            good = []
+        try:
+            outputs = self.model.run(feed)
+        except NetferryError as error:
+            rows = len(next(iter(feed.values())))
+            if self.job.on_error == FAIL or isinstance(error, UsageError):
+                raise error.at(f"{self.data.title}, rows {first} to {first + rows - 1}") from error
+            return self._run_one_by_one(feed, [first + row for row in good or range(rows)], bad)
+        for name, array in outputs.items():
+            if array.ndim == 0 or len(array) != len(next(iter(feed.values()))):
+                raise RefusedError(
+                    f"output '{name}' has no row for each row of the input",
+                    where=self.job.model,
+                    received=array.shape,
+                    remedy="Run it with --batch 1, or without --data",
+                )
+        return outputs
+
+    def _run_one_by_one(
+        self, feed: Mapping[str, Array], numbers: Sequence[int], bad: Bad
+    ) -> Mapping[str, Array]:
+        import numpy as np
+
+        results: list[Mapping[str, Array]] = []
+        for row, number in enumerate(numbers):
+            try:
+                results.append(self.model.run({name: array[row : row + 1] for name, array in feed.items()}))
+            except NetferryError as error:
+                bad[number] = str(error)
+        return {
+            name: np.concatenate([one[name] for one in results]) for name in (results[0] if results else ())
+        }
+
+    def _refuse(self, bad: Bad) -> None:
+        if bad and self.job.on_error == FAIL:
+            row, reason = next(iter(sorted(bad.items())))
+            more = f" (and {len(bad) - 1} more near it)" if len(bad) > 1 else ""
+            raise RefusedError(
+                f"row {row} cannot be given to the model: {reason}{more}",
+                where=self.data.title,
+                remedy="Mend it, or leave such rows out with --on-error skip",
+            )
+
+
+def stream(job: Job, progress: Progress | None = None) -> Outcome:
+    """Run the job in this process; an interrupted job goes on where its parts end.
+
+    Raises ``RefusedError`` at the first bad row unless ``on_error`` is "skip", and ``InterruptedStreamError`` on Ctrl-C.
+    """
+    begun = time.perf_counter()
+    check(job)
+    worker = Worker(job)
+    parts = job.parts
+    kept = parts.open()
+
+    def tell(row: int) -> None:
+        if progress is not None:
+            progress(row, worker.data.rows or 0, f"{row:,} rows")
+
+    try:
+        for start, stop in gaps(kept, worker.data.rows):
+            at = start
+            while (stop is None or at < stop) and worker.part(at, stop, tell):
+                at = next(stop for begin, stop in ends(parts.found()) if begin <= at < stop)
+        return finish(job, kept, begun, "local", worker.model.device)
+    except KeyboardInterrupt:
+        done = sum(part.stop - part.start for part in parts.found())
+        raise InterruptedStreamError(
+            f"{done:,} rows are kept in {parts.folder.name}: the same command goes on from there"
+        ) from None
+    except BaseException:
+        parts.remove()
+        raise
+
+
+def check(job: Job) -> None:
+    """Refuse what cannot work, before any work."""
+    check_output(job.output)
+    if job.on_error not in (FAIL, SKIP):
+        raise UsageError("no such way to take errors", expected=f"{FAIL} or {SKIP}", received=job.on_error)
+    if job.batch < 1:
+        raise UsageError("a batch has at least one row", received=job.batch)
+
+
+def finish(job: Job, kept: Sequence[Part], begun: float, engine: str, device: str = "") -> Outcome:
+    """All parts as the one output; the parts go. ``kept`` are those that an earlier run had made."""
+    parts = job.parts
+    found = parts.found()
+    bad = {row: reason for part in found for row, reason in part.bad.items()}
+    assemble(found, job.output, with_rows=job.on_error == SKIP)
+    parts.remove()
+    rows = found[-1].stop if found else 0
+    resumed = sum(part.stop - part.start for part in kept)
+    seconds = time.perf_counter() - begun
+    return Outcome(job.output, rows, rows - len(bad), bad, resumed, seconds, engine, device)
+
+
+def ends(parts: Sequence[Part]) -> list[tuple[int, int]]:
+    """The stretches of rows that parts hold without a gap, in order."""
+    stretches: list[tuple[int, int]] = []
+    for part in parts:
+        if stretches and stretches[-1][1] == part.start:
+            stretches[-1] = (stretches[-1][0], part.stop)
+        else:
+            stretches.append((part.start, part.stop))
+    return stretches
+
+
+def gaps(parts: Sequence[Part], rows: int | None) -> list[tuple[int, int | None]]:
+    """The stretches of rows that no part holds; the last one is open where it is not known how many there are."""
+    found: list[tuple[int, int | None]] = []
+    at = 0
+    for start, stop in ends(parts):
+        if at < start:
+            found.append((at, start))
+        at = stop
+    if rows is None or at < rows:
+        found.append((at, rows))
+    return found
