@@ -1,0 +1,174 @@
+"""How fast models are, side by side: interleaved medians, percentiles, throughput, memory, and what the graph allows.
+
+Models take turns, run by run, so that whatever else the machine does meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.signature import Array
+from netferry.inference.run import Runnable
+
+PERCENTILES = (5, 50, 95, 99)
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One model at one batch size: milliseconds of a run at percentiles, and rows per second at the median."""
+
+    model: str
+    batch: int
+    runs: int
+    milliseconds: Mapping[int, float]
+    rows_per_second: float
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What it takes to have a model ready: seconds until its first result, megabytes that the process grew by."""
+
+    model: str
+    device: str
+    first_result_s: float
+    memory_mb: float
+
+
+@dataclass(frozen=True)
+class Roof:
+    """What the graph and this machine allow: the least milliseconds of a run, and what bounds it.
+
+    ``flops`` and ``bytes`` are the graph's (``converters.graph.cost``), the machine's were measured here.
+    """
+
+    model: str
+    batch: int
+    flops: int
+    bytes: int
+    milliseconds: float
+    bound: str
+    unknown_nodes: int = 0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that was measured, and on which machine."""
+
+    timings: tuple[Timing, ...]
+    starts: tuple[Start, ...]
+    roofs: tuple[Roof, ...]
+    gflops: float
+    gbytes_per_s: float
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """One table of latencies, one of starts, one of what the graphs allow."""
+        roofs = {(roof.model, roof.batch): roof for roof in self.roofs}
+        width = max(len(timing.model) for timing in self.timings) + 2
+        lines = [f"{'model':<{width}}batch  threads     p50 ms     p95 ms     p99 ms    rows/s  roof ms"]
+        for one in self.timings:
+            ms, roof = one.milliseconds, roofs.get((one.model, one.batch))
+            lines.append(
+                f"{one.model:<{width}}{one.batch:>5}{one.threads or '-':>9}{ms[50]:>11.3f}{ms[95]:>11.3f}"
+                f"{ms[99]:>11.3f}{one.rows_per_second:>10,.0f}"
+                + (f"{roof.milliseconds:>9.3f}" if roof else "")
+            )
+        lines.append("")
+        for start in self.starts:
+            lines.append(
+                f"{start.model:<{width}}first result after {start.first_result_s:.2f} s, "
+                f"{start.memory_mb:,.0f} MB ({start.device})"
+            )
+        lines.append(
+            f"{'this machine':<{width}}{self.gflops:.0f} GFLOP/s, {self.gbytes_per_s:.0f} GB/s, measured"
+        )
+        return "\n".join(lines)
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], runs: int, warm_up: int = WARM_UP
+) -> dict[str, list[float]]:
+    """Seconds of each call, run by run in turn; the order turns round with every run."""
+    for call in calls.values():
+        for _ in range(warm_up):
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for run in range(runs):
+        for name in names if run % 2 == 0 else reversed(names):
+            begun = time.perf_counter()
+            calls[name]()
+            seconds[name].append(time.perf_counter() - begun)
+    return seconds
+
+
+def latencies(
+    models: Mapping[str, Runnable],
+    feeds: Mapping[int, Mapping[str, Array]],
+    runs: int,
+    threads: int | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> list[Timing]:
+    """Every model at every batch size, in turns."""
+    timings = []
+    for batch, feed in feeds.items():
+        if tell is not None:
+            tell(f"batch {batch}")
+        calls = {name: _call(model, feed) for name, model in models.items()}
+        for name, seconds in interleaved(calls, runs).items():
+            at = dict(zip(PERCENTILES, (np.percentile(seconds, PERCENTILES) * 1e3).tolist(), strict=True))
+            timings.append(Timing(name, batch, runs, at, batch / at[50] * 1e3, threads))
+    return timings
+
+
+def _call(model: Runnable, feed: Mapping[str, Array]) -> Callable[[], object]:
+    arrays = list(feed.values())
+    return lambda: model.run(arrays)
+
+
+def started(name: str, make: Callable[[], Runnable], feed: Sequence[Array]) -> tuple[Runnable, Start]:
+    """Make a model and run it once: how long that takes, and what it keeps."""
+    before, begun = _resident(), time.perf_counter()
+    model = make()
+    model.run(list(feed))
+    seconds = time.perf_counter() - begun
+    return model, Start(name, model.device, seconds, max(_resident() - before, 0) / 2**20)
+
+
+def _resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+            import resource
+
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, ImportError):
+        return 0
+
+
+def machine() -> tuple[float, float]:
+    """Operations (GFLOP/s, float32 products of 512) and copied bytes (GB/s, read and written) on this machine."""
+    a = np.ones((512, 512), np.float32)
+    large = np.ones(1 << 25, np.float32)
+    copy = np.empty_like(large)
+    best = {}
+    for name, call in {"product": lambda: a @ a, "copy": lambda: np.copyto(copy, large)}.items():
+        best[name] = min(interleaved({name: call}, runs=20, warm_up=1)[name])
+    return 2 * 512**3 / best["product"] / 1e9, 2 * large.nbytes / best["copy"] / 1e9
+
+
+def roof(name: str, batch: int, flops: int, moved: int, unknown: int, gflops: float, gbytes: float) -> Roof:
+    """The roofline: a run takes at least as long as its arithmetic, and as its traffic."""
+    arithmetic, traffic = flops / gflops / 1e6, moved / gbytes / 1e6
+    bound = "arithmetic" if arithmetic >= traffic else "memory"
+    return Roof(name, batch, flops, moved, max(arithmetic, traffic), bound, unknown)

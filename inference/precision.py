@@ -1,0 +1,107 @@
+"""Smaller numbers for onnxruntime: float16, bfloat16, int8; onnxruntime's own tools do the arithmetic of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from netferry.converters.errors import NetferryError, RefusedError, UsageError, first_line
+from netferry.converters.signature import Array
+
+Feeds = Sequence[Mapping[str, Array]]
+
+
+def reduce(model: Path, target: Path, precision: str, feeds: Feeds) -> None:
+    """Write ``model`` to ``target`` in another precision; ``feeds`` are the rows that static int8 is calibrated on.
+
+    Inputs and outputs keep their dtypes. Raises ``RefusedError`` where onnxruntime's tools cannot.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError("no such precision", expected=", ".join(PRECISIONS), received=precision)
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()), TemporaryDirectory() as scratch:
+            PRECISIONS[precision](model, target, feeds, Path(scratch))
+    except NetferryError:
+        raise
+    except Exception as error:  # whatever the tools raise for this graph
+        raise RefusedError(
+            f"onnxruntime's tools cannot write it as {precision} ({first_line(error)})", where=model.name
+        ) from error
+
+
+def _float16(model: Path, target: Path, feeds: Feeds, scratch: Path) -> None:  # noqa: ARG001
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(model), keep_io_types=True), target)
+
+
+def _bfloat16(model: Path, target: Path, feeds: Feeds, scratch: Path) -> None:  # noqa: ARG001
+    """Weights of rank two and more as bfloat16, each behind a Cast: onnxruntime has few kernels for more on CPUs."""
+    import ml_dtypes
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    proto = onnx.load(model)
+    casts = []
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
+            name, array = tensor.name, numpy_helper.to_array(tensor).astype(ml_dtypes.bfloat16)
+            stored = helper.make_tensor(
+                f"{name}.bfloat16", TensorProto.BFLOAT16, array.shape, array.tobytes(), raw=True
+            )
+            tensor.CopyFrom(stored)
+            casts.append(
+                helper.make_node("Cast", [stored.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT)
+            )
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    onnx.save(proto, target)
+
+
+def _int8_dynamic(model: Path, target: Path, feeds: Feeds, scratch: Path) -> None:  # noqa: ARG001
+    """Weights as int8, activations as what each run shows."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(_prepared(model, scratch), target, per_channel=True)
+
+
+def _int8_static(model: Path, target: Path, feeds: Feeds, scratch: Path) -> None:
+    """Weights and activations as int8, their ranges read off ``feeds``."""
+    from onnxruntime.quantization import quantize_static
+
+    if not feeds:
+        raise UsageError("static int8 is calibrated on real rows", remedy="Give them with --data")
+    quantize_static(_prepared(model, scratch), target, _Rows(feeds), per_channel=True)
+
+
+def _prepared(model: Path, scratch: Path) -> Path:
+    """The model as the quantiser wants it: shapes inferred, constants folded."""
+    from onnxruntime.quantization import quant_pre_process
+
+    prepared = scratch / "prepared.onnx"
+    quant_pre_process(model, prepared, skip_symbolic_shape=True)
+    return prepared
+
+
+class _Rows:
+    """onnxruntime's calibration data reader over feeds."""
+
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds: Iterator[Mapping[str, Array]] = iter(feeds)
+
+    def get_next(self) -> Any:
+        return next(self._feeds, None)
+
+
+PRECISIONS: Mapping[str, Callable[[Path, Path, Feeds, Path], None]] = {
+    "float16": _float16,
+    "bfloat16": _bfloat16,
+    "int8-dynamic": _int8_dynamic,
+    "int8-static": _int8_static,
+}

@@ -1,0 +1,156 @@
+"""Models side by side: what ``netferry bench`` does, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from netferry import converters
+from netferry.api import Inputs, PathLike, given_examples, opened
+from netferry.converters import source
+from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.graph.cost import cost
+from netferry.converters.graph.normalize import plan
+from netferry.converters.signature import BATCH, Array, Example, Signature
+from netferry.inference import bench as measure
+from netferry.inference.bench import Bench, Roof, Start, Timing
+from netferry.inference.run import Runnable, runnable
+from netferry.inference.session import Session
+from netferry.validation.inputs import samples, symbol_of
+from netferry.validation.report import versions
+
+
+def bench(
+    models: Sequence[object],
+    inputs: Inputs | None = None,
+    *,
+    batches: Sequence[int] = (1, 8, 32),
+    threads: Sequence[int] = (),
+    runs: int = 50,
+    weights: PathLike | None = None,
+    device: str = "cpu",
+    unsafe: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Bench:
+    """Time files and live models of any kinds against each other, on the same inputs.
+
+    ``batches`` are tried where the batch is free; ``threads`` are tried for models that onnxruntime runs (left out,
+    it chooses). ``weights`` go with models that a factory builds.
+    """
+    if not models:
+        raise UsageError("no model is given")
+    given = given_examples(inputs, None)
+    names = _names(models)
+    held = {name: opened(model, _own(model, weights), unsafe) for name, model in names.items()}
+    first = runnable(next(iter(held.values())), given, device)
+    feeds = _feeds(first.signature, given, batches)
+    show = list(next(iter(feeds.values())).values())
+    made: dict[str, Runnable] = {}
+    starts: list[Start] = []
+    for name, model in held.items():
+        made[name], start = measure.started(name, _maker(model, given, device), show)
+        starts.append(start)
+    timings = measure.latencies(made, feeds, runs, tell=tell)
+    timings += _threaded(held, made, feeds, threads, runs, device, tell)
+    gflops, gbytes = measure.machine()
+    roofs = _roofs(held, given, first.signature, feeds, gflops, gbytes)
+    return Bench(tuple(timings), tuple(starts), tuple(roofs), gflops, gbytes, versions())
+
+
+def _names(models: Sequence[object]) -> dict[str, object]:
+    """A title for each model; two of one title get numbers."""
+    named: dict[str, object] = {}
+    for model in models:
+        title = source.title(model)
+        key, number = title, 2
+        while key in named:
+            key, number = f"{title} #{number}", number + 1
+        named[key] = model
+    return named
+
+
+def _own(model: object, weights: PathLike | None) -> PathLike | None:
+    return weights if isinstance(model, str) and ":" in model and not Path(model).exists() else None
+
+
+def _maker(model: object, given: Sequence[Example] | None, device: str) -> Callable[[], Runnable]:
+    return lambda: runnable(model, given, device)
+
+
+def _feeds(
+    signature: Signature, given: Sequence[Example] | None, batches: Sequence[int]
+) -> dict[int, Mapping[str, Array]]:
+    """Arrays for each batch size; one feed where the batch is fixed."""
+    sample = dict(next(samples(signature, given, 0)).arrays)
+    free = {
+        spec.name
+        for spec in signature.inputs
+        if spec.dims and not isinstance(spec.dims[0], int) and symbol_of(spec, 0) == BATCH
+    }
+    if not free:
+        array = next(iter(sample.values()))
+        return {array.shape[0] if array.ndim else 1: sample}
+    return {
+        batch: {name: _repeated(array, batch) if name in free else array for name, array in sample.items()}
+        for batch in batches
+    }
+
+
+def _repeated(array: Array, batch: int) -> Array:
+    """The rows over and over until there are ``batch`` of them."""
+    rows = [row % len(array) for row in range(batch)]
+    return array[rows]
+
+
+def _threaded(
+    held: Mapping[str, object],
+    made: Mapping[str, Runnable],
+    feeds: Mapping[int, Mapping[str, Array]],
+    threads: Sequence[int],
+    runs: int,
+    device: str,
+    tell: Callable[[str], None] | None,
+) -> list[Timing]:
+    """The models that onnxruntime runs, at each number of threads."""
+    timings: list[Timing] = []
+    sessions = [name for name, model in made.items() if isinstance(model, Session)]
+    for count in threads if sessions else ():
+        limited = {name: Session(held[name], device, threads=count) for name in sessions}
+        timings += measure.latencies(limited, feeds, runs, count, tell)
+    return timings
+
+
+def _roofs(
+    held: Mapping[str, object],
+    given: Sequence[Example] | None,
+    signature: Signature,
+    feeds: Mapping[int, Mapping[str, Array]],
+    gflops: float,
+    gbytes: float,
+) -> list[Roof]:
+    """The first model whose graph can be had speaks for all: they are held to be the same model."""
+    for name, model in held.items():
+        try:
+            live = source.open_source(model) if isinstance(model, Path) else model
+            planned = plan(converters.carry(live, given=given).model)
+        except RefusedError:
+            continue
+        found = []
+        for batch, feed in feeds.items():
+            sizes = _sizes(signature, feed)
+            needed = cost(planned, sizes)
+            one = measure.roof(name, batch, needed.flops, needed.bytes, needed.unknown, gflops, gbytes)
+            found += [replace(one, model=other) for other in held]
+        return found
+    return []
+
+
+def _sizes(signature: Signature, feed: Mapping[str, Array]) -> dict[str, int]:
+    """What each free size is in these arrays."""
+    return {
+        symbol_of(spec, axis): feed[spec.name].shape[axis]
+        for spec in signature.inputs
+        for axis, dim in enumerate(spec.dims or ())
+        if not isinstance(dim, int)
+    }

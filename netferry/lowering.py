@@ -1,0 +1,196 @@
+"""A model in another precision, with what that costs and what it gains: ``netferry convert --precision``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from netferry.api import Conversion, Inputs, PathLike, convert
+from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.signature import Array, Signature
+from netferry.converters.staging import staged
+from netferry.inference.bench import interleaved
+from netferry.inference.data import open_data
+from netferry.inference.feed import Pixels, feeder
+from netferry.inference.precision import Feeds, reduce
+from netferry.inference.session import Session
+from netferry.validation.inputs import samples
+from netferry.validation.metrics import FAILED, PASSED
+
+ROWS, BATCH, RUNS = 256, 32, 30
+"""Rows that a lowered model is judged on, how many of them at once, and how often each side is timed."""
+
+LARGEST: Mapping[str, float] = {"float16": 0.01, "bfloat16": 0.05, "int8-dynamic": 0.2, "int8-static": 0.2}
+"""The largest error, relative to an output's RMS, that a precision may make before it counts as failed."""
+
+SLOWER = 0.95
+"""Below this speed a model counts as slower: what is nearer to 1 is the clock's noise."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What another precision gave: ``error`` is the RMS of the difference relative to the output's own RMS.
+
+    ``agreement`` is the share of rows whose largest output stands at the same place, None where an output has no choice.
+    """
+
+    precision: str
+    status: str
+    files: tuple[Path, ...]
+    rows: int
+    real: bool
+    error: Mapping[str, float]
+    agreement: Mapping[str, float | None]
+    bytes: tuple[int, int]
+    milliseconds: tuple[float, float]
+    conversion: Conversion = field(repr=False)
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast it is."""
+        return self.milliseconds[0] / self.milliseconds[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {key: value for key, value in asdict(self).items() if key != "conversion"}
+        return (
+            plain
+            | {"files": [str(file) for file in self.files], "speed": self.speed}
+            | {"conversion": self.conversion.to_dict()}
+        )
+
+    def to_text(self) -> str:
+        """The verdict first, then what was won and lost."""
+        rows = f"{self.rows} {'rows of the data' if self.real else 'made rows'}"
+        lines = [
+            f"{self.status}: {self.precision}, on {rows}",
+            f"  size   {self.bytes[0]:,} -> {self.bytes[1]:,} bytes",
+            f"  speed  {self.milliseconds[0]:.3f} -> {self.milliseconds[1]:.3f} ms ({self.speed:.2f} times as fast)",
+        ]
+        for name, error in self.error.items():
+            agrees = self.agreement[name]
+            top = "" if agrees is None else f", the same largest entry in {agrees:.2%} of rows"
+            lines.append(f"  {name}: error {error:.2e} of its RMS{top}")
+        return "\n".join(lines)
+
+
+def lower(
+    model: object,
+    destination: PathLike,
+    precision: str,
+    *,
+    data: PathLike | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+    pixels: Pixels | None = None,
+    even_if_slower: bool = False,
+    inputs: Inputs | None = None,
+    weights: PathLike | None = None,
+    opset: int | None = None,
+    verify: bool = True,
+    seed: int = 0,
+    unsafe: bool = False,
+) -> Lowered:
+    """Carry ``model`` to ONNX (checked as ever), then to ``precision``; judge that on rows of ``data``.
+
+    Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
+    is refused unless ``even_if_slower``; one whose error is above ``LARGEST`` fails, and nothing is written.
+    """
+    place = Path(destination)
+    if place.suffix != ".onnx":
+        raise UsageError(
+            "another precision is for ONNX", where=str(place), expected="a name that ends in .onnx"
+        )
+    with TemporaryDirectory() as scratch:
+        full, small = Path(scratch) / "full.onnx", Path(scratch) / "small.onnx"
+        done = convert(
+            model, destination=full, inputs=inputs, weights=weights, opset=opset, verify=verify, seed=seed, unsafe=unsafe
+        )  # fmt: skip
+        if not done.files:
+            raise RefusedError("the conversion itself does not pass", where=done.source)
+        before = Session(full)
+        feeds = _rows(before.signature, data, columns, pixels, seed)
+        reduce(full, small, precision, feeds)
+        lowered = _judged(precision, done, (full, small), feeds, data is not None)
+        if lowered.speed < SLOWER and not even_if_slower:
+            raise RefusedError(
+                f"{precision} makes it slower here",
+                where=done.source,
+                received=f"{lowered.milliseconds[0]:.3f} ms became {lowered.milliseconds[1]:.3f} ms",
+                remedy="Say --even-if-slower to have it all the same",
+            )
+        if lowered.status == FAILED:
+            return lowered
+        with staged(place) as stage:
+            stage.write_bytes(small.read_bytes())
+    return replace(lowered, files=(place,))
+
+
+def _rows(
+    signature: Signature,
+    data: PathLike | None,
+    columns: Mapping[str, Sequence[str]] | None,
+    pixels: Pixels | None,
+    seed: int,
+) -> Feeds:
+    """Batches of real rows, or of made ones where no data is given."""
+    if data is None:
+        made = [dict(sample.arrays) for sample in samples(signature, None, seed)]
+        return [feed for feed in made if all(np.isfinite(array).all() for array in feed.values())][:8]
+    opened = open_data(Path(data))
+    feed = feeder(opened, signature, columns, pixels)
+    feeds = []
+    for block in opened.blocks(0, ROWS, feed.wanted, BATCH):
+        arrays, bad = feed.arrays(block)
+        good = [row for row in range(block.rows) if row not in bad]
+        if good:
+            feeds.append({name: array[good] for name, array in arrays.items()})
+    if not feeds:
+        raise RefusedError("no row of the data can be given to the model", where=str(data))
+    return feeds
+
+
+def _judged(precision: str, done: Conversion, files: tuple[Path, Path], feeds: Feeds, real: bool) -> Lowered:
+    before, after = (Session(file) for file in files)
+    outputs = [_outputs(session, feeds) for session in (before, after)]
+    error = {name: _relative(outputs[0][name], outputs[1][name]) for name in outputs[0]}
+    agreement = {name: _agreement(outputs[0][name], outputs[1][name]) for name in outputs[0]}
+    seconds = interleaved(
+        {"before": lambda: before.run(feeds[0]), "after": lambda: after.run(feeds[0])}, RUNS
+    )
+    return Lowered(
+        precision,
+        PASSED if all(one <= LARGEST[precision] for one in error.values()) else FAILED,
+        (),
+        sum(len(next(iter(feed.values()))) for feed in feeds),
+        real,
+        error,
+        agreement,
+        (files[0].stat().st_size, files[1].stat().st_size),
+        (statistics.median(seconds["before"]) * 1e3, statistics.median(seconds["after"]) * 1e3),
+        done,
+    )
+
+
+def _outputs(session: Session, feeds: Feeds) -> dict[str, Array]:
+    results = [session.run(feed) for feed in feeds]
+    return {
+        name: np.concatenate([result[name].reshape(len(result[name]), -1) for result in results])
+        for name in results[0]
+    }
+
+
+def _relative(a: Array, b: Array) -> float:
+    """RMS of the difference over the RMS of ``a``."""
+    wide, other = a.astype(np.float64), b.astype(np.float64)
+    scale = float(np.sqrt(np.mean(wide**2)))
+    difference = float(np.sqrt(np.mean((wide - other) ** 2)))
+    return difference / scale if scale else difference
+
+
+def _agreement(a: Array, b: Array) -> float | None:
+    return float((a.argmax(-1) == b.argmax(-1)).mean()) if a.shape[-1] > 1 else None

@@ -1,0 +1,139 @@
+"""A model packed for the engines that serve it: what ``netferry package`` does, from Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netferry.api import Inputs, PathLike, convert
+from netferry.converters.errors import UsageError
+from netferry.converters.signature import Example, Signature
+from netferry.converters.staging import staged
+from netferry.inference.serving import requests, triton_config
+from netferry.inference.session import Session
+from netferry.validation import markdown
+from netferry.validation.inputs import samples
+from netferry.validation.report import Report
+
+
+@dataclass(frozen=True)
+class Package:
+    """What was written, and the verdict on the model in it (None where none was asked for)."""
+
+    name: str
+    files: tuple[Path, ...]
+    report: Report | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "files": [str(file) for file in self.files],
+            "report": None if self.report is None else self.report.to_dict(),
+        }
+
+
+def package(
+    model: object,
+    *,
+    name: str,
+    triton: PathLike | None = None,
+    kserve: PathLike | None = None,
+    card: PathLike | None = None,
+    max_batch: int = 32,
+    inputs: Inputs | None = None,
+    weights: PathLike | None = None,
+    verify: bool = True,
+    seed: int = 0,
+    unsafe: bool = False,
+) -> Package:
+    """Carry ``model`` to ONNX, check it, and write what serves it under ``name``.
+
+    ``triton``: the folder of a model repository, which gets ``name/config.pbtxt`` and ``name/1/model.onnx``.
+    ``kserve``: a folder for a sample request of the Open Inference Protocol, the answer that is due and the model's
+    metadata. ``card``: a Markdown file, a model card with the table of the verdict.
+    """
+    if triton is kserve is card is None:
+        raise UsageError("nothing is asked for", remedy="Say --triton DIR, --kserve DIR or --card FILE")
+    done = convert(model, "onnx", inputs=inputs, weights=weights, verify=verify, seed=seed, unsafe=unsafe)
+    session = Session(done.model)
+    files: list[Path] = []
+    if triton is not None:
+        files += _repository(Path(triton), name, done, triton_config(session.signature, name, max_batch))
+    if kserve is not None:
+        files += _documents(Path(kserve), requests(session.signature, *_sample(session, inputs, seed), name))
+    if card is not None:
+        files += _text(Path(card), _card(name, done.report, session.signature))
+    return Package(name, tuple(files), done.report)
+
+
+def _repository(folder: Path, name: str, done: Any, config: str) -> list[Path]:
+    from netferry import converters
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with staged(folder / name) as stage:
+        (stage / "1").mkdir(parents=True)
+        converters.write(done.export, stage / "1" / "model.onnx")
+        (stage / "config.pbtxt").write_text(config, encoding="utf-8")
+    return sorted(file for file in (folder / name).rglob("*") if file.is_file())
+
+
+def _documents(folder: Path, documents: Mapping[str, Any]) -> list[Path]:
+    return [
+        file
+        for name, document in documents.items()
+        for file in _text(folder / name, json.dumps(document, indent=2) + "\n")
+    ]
+
+
+def _text(path: Path, text: str) -> list[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with staged(path) as stage:
+        stage.write_text(text, encoding="utf-8")
+    return [path]
+
+
+def _sample(session: Session, inputs: Inputs | None, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs given, else the first that are made, and what the model gives for them."""
+    given = tuple(item for item in inputs or () if isinstance(item, Example))
+    arrays = {one.name: one.array for one in given} or dict(
+        next(samples(session.signature, None, seed)).arrays
+    )
+    return arrays, session.run(arrays)
+
+
+def _card(name: str, report: Report | None, signature: Signature) -> str:
+    """A model card as Hugging Face reads it: a head in YAML, then Markdown."""
+    rows = [
+        f"| {kind} | `{spec.name}` | {spec.dtype} | {spec.dims} |"
+        for kind, specs in (("input", signature.inputs), ("output", signature.outputs))
+        for spec in specs
+    ]
+    feed = ", ".join(f"{spec.name!r}: {spec.name}_array" for spec in signature.inputs)
+    return "\n".join(
+        [
+            "---",
+            "library_name: onnx",
+            "tags:",
+            "- onnx",
+            "- netferry",
+            "---",
+            "",
+            f"# {name}",
+            "",
+            "| | name | dtype | sizes |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "```python",
+            "import onnxruntime",
+            "",
+            'session = onnxruntime.InferenceSession("model.onnx")',
+            f"outputs = session.run(None, {{{feed}}})",
+            "```",
+            "",
+            markdown.of_report(report.to_dict()) if report is not None else "The model was not verified.\n",
+        ]
+    )

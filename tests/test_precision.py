@@ -1,0 +1,113 @@
+"""Another precision comes with what it costs, and is refused where it gains nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+from torch import nn
+
+import netferry
+from netferry import lowering
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
+from netferry.inference.precision import PRECISIONS
+from netferry.inference.session import Session
+from netferry.lowering import lower
+
+X = np.random.default_rng(0).standard_normal((200, 32)).astype(np.float32)
+LARGEST = {"float16": 2e-3, "bfloat16": 2e-2, "int8-dynamic": 6e-2, "int8-static": 6e-2}
+STORED = {
+    "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16,
+    "int8-dynamic": TensorProto.INT8, "int8-static": TensorProto.INT8,
+}  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    torch.manual_seed(1)
+    module = nn.Sequential(
+        nn.Linear(32, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 5)
+    ).eval()
+    netferry.convert(module, destination=tmp_path / "m.onnx", inputs={"x": X[:2]})
+    np.save(tmp_path / "x.npy", X)
+    return tmp_path / "m.onnx", tmp_path / "x.npy"
+
+
+def by_32(session: Session) -> np.ndarray:
+    """Dynamic ranges are those of each batch, so the batches must be the same."""
+    return np.concatenate([session.run({"x": X[at : at + 32]})["output"] for at in range(0, len(X), 32)])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_precision_is_judged_on_real_rows(precision: str, files: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = files
+    done = lower(model, tmp_path / "small.onnx", precision, data=data, even_if_slower=True)
+    assert done.status == "passed"
+    assert (done.real, done.rows) == (True, 200)
+    a, b = (by_32(Session(file)) for file in (model, tmp_path / "small.onnx"))
+    error = float(np.sqrt(np.mean((a - b) ** 2.0)) / np.sqrt(np.mean(a**2.0)))
+    assert 0 < done.error["output"] == pytest.approx(error, rel=1e-3)
+    assert error < LARGEST[precision]
+    assert done.agreement["output"] == pytest.approx(float((a.argmax(1) == b.argmax(1)).mean()))
+    assert done.bytes == (model.stat().st_size, (tmp_path / "small.onnx").stat().st_size)
+    assert done.bytes[1] < 0.6 * done.bytes[0]
+    stored = {
+        tensor.data_type
+        for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer
+        if len(tensor.dims) > 1
+    }
+    assert stored == {STORED[precision]}
+
+
+def test_one_that_is_slower_is_refused_unless_asked_twice(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        lowering, "interleaved", lambda calls, runs: {"before": [1.0] * runs, "after": [3.0] * runs}
+    )
+    with pytest.raises(RefusedError, match="makes it slower here"):
+        lower(files[0], tmp_path / "small.onnx", "float16", data=files[1])
+    assert not (tmp_path / "small.onnx").exists()
+    done = lower(files[0], tmp_path / "small.onnx", "float16", data=files[1], even_if_slower=True)
+    assert done.speed == pytest.approx(1 / 3)
+    assert (tmp_path / "small.onnx").exists()
+
+
+REFUSED = {
+    "no such precision": ({"precision": "int4"}, "no such precision"),
+    "another target than ONNX": ({"destination": "small.keras"}, "another precision is for ONNX"),
+    "no rows": ({"data": "no.npy"}, "no such file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_meant_is_refused(case: str, files: tuple[Path, Path], tmp_path: Path) -> None:
+    change, message = REFUSED[case]
+    call = {"precision": "float16", "destination": "small.onnx", "data": files[1].name} | change
+    with pytest.raises(NetferryError, match=message):
+        lower(files[0], tmp_path / call["destination"], call["precision"], data=tmp_path / call["data"])
+
+
+def test_overflow_fails_and_writes_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(32, 8), nn.Linear(8, 2)).eval()
+    with torch.no_grad():
+        module[0].weight.mul_(1e6)
+    netferry.convert(module, destination=tmp_path / "m.onnx", inputs={"x": X[:2]})
+    np.save(tmp_path / "x.npy", X)
+    done = lower(
+        tmp_path / "m.onnx", tmp_path / "small.onnx", "float16", data=tmp_path / "x.npy", even_if_slower=True
+    )
+    assert done.status == "failed"
+    assert not (tmp_path / "small.onnx").exists()
+
+
+def test_static_int8_without_rows_says_what_is_missing() -> None:
+    from netferry.inference.precision import reduce
+
+    with pytest.raises(UsageError, match="calibrated on real rows"):
+        reduce(Path("m.onnx"), Path("n.onnx"), "int8-static", [])
