@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.frameworks import installed_version
 from netferry.converters.onnx import live
 from netferry.converters.signature import Array, Signature, TensorSpec
+from netferry.converters.staging import staged
 
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -33,11 +37,21 @@ class Session:
     """A model ready to run: ``Session("model.onnx").run({"x": array})``.
 
     ``device`` is ``cpu``, ``cuda``, or ``auto`` (CUDA where it can be had); ``.device`` says which it is.
-    ``optimize=False`` turns onnxruntime's graph optimisations off.
+    ``optimize=False`` turns onnxruntime's graph optimisations off. ``folder`` is where a model in memory
+    has its external data. ``tf32`` lets CUDA round products to 10 bits. ``cache`` is a folder for the graph as
+    onnxruntime has optimised it for this model, version, device and processor; it is loaded from there next time.
     """
 
     def __init__(
-        self, model: Any, device: str = "cpu", *, threads: int | None = None, optimize: bool = True
+        self,
+        model: Any,
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        optimize: bool = True,
+        tf32: bool = False,
+        cache: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         ort = require_onnxruntime()
         self.device = _choose(device)
@@ -48,30 +62,61 @@ class Session:
             options.intra_op_num_threads = threads
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(folder.resolve())
+            )
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else _bytes(model)
-        providers = [PROVIDERS["cpu"]] if self.device == "cpu" else [PROVIDERS["cuda"], PROVIDERS["cpu"]]
+        providers: list[Any] = [PROVIDERS["cpu"]]
+        if self.device == "cuda":
+            providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": int(tf32)}))
         try:
-            self._session = ort.InferenceSession(source, options, providers=providers)
+            with _cached(cache, source, folder, options, self.device) as source:
+                self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # onnxruntime raises its own family, not exported as one class
             raise RefusedError(
                 f"onnxruntime refuses the model ({_first_line(error)})",
                 where=str(model) if isinstance(source, str) else None,
             ) from error
-        if self._session.get_providers()[0] != providers[0]:
+        if self._session.get_providers()[0] != PROVIDERS[self.device]:
             raise _no_cuda()
         self.signature = Signature(
             tuple(_spec(node) for node in self._session.get_inputs()),
             tuple(_spec(node) for node in self._session.get_outputs()),
         )
 
+        self._names = [spec.name for spec in self.signature.outputs]
+        self._fits = fitter(self.signature)
+
     def run(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Array]:
-        """Run once; arrays are bound by name, or by position where they come as a sequence."""
-        feed = bind(inputs, self.signature)
+        """Run once; arrays are bound by name, or by position where they come as a sequence.
+
+        Tensors of PyTorch and TensorFlow are taken without a copy where they lie on the CPU.
+        """
+        feed = inputs if self._fits(inputs) else bind(inputs, self.signature)
         try:
-            values = self._session.run(None, feed)
+            values = self._session.run(self._names, feed)
         except Exception as error:  # as above
             raise RefusedError(f"onnxruntime could not run the model ({_first_line(error)})") from error
-        return dict(zip((spec.name for spec in self.signature.outputs), values, strict=True))
+        return dict(zip(self._names, values, strict=True))
+
+    def prepared(self, inputs: Mapping[str, Any] | Sequence[Any]) -> Prepared:
+        """The model with its inputs and outputs bound to buffers of these sizes: for small models that run often."""
+        return Prepared(self, bind(inputs, self.signature))
+
+    def warm_up(self, inputs: Mapping[str, Any] | Sequence[Any], runs: int = 3) -> None:
+        """Run a few times, so that the first run that counts finds memory and kernels ready."""
+        for _ in range(runs):
+            self.run(inputs)
+
+    def raw(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run once on values by name, tensors or sequences, that are known to fit."""
+        names = [node.name for node in self._session.get_outputs()]
+        try:
+            values = self._session.run(names, dict(inputs))
+        except Exception as error:  # as above
+            raise RefusedError(f"onnxruntime could not run the model ({_first_line(error)})") from error
+        return dict(zip(names, values, strict=True))
 
     def placement(self) -> dict[str, list[str]]:
         """Which provider runs which nodes: ``{provider: [node names]}``."""
@@ -80,6 +125,74 @@ class Session:
             nodes = assignment.setdefault(part.ep_name, [])
             nodes.extend(node.name or node.op_type for node in part.get_nodes())
         return assignment
+
+
+class Prepared:
+    """A session with buffers of fixed sizes, used again by every run.
+
+    ``run`` gives the same output arrays each time: copy what has to outlive the next run.
+    """
+
+    def __init__(self, session: Session, feed: Mapping[str, Array]) -> None:
+        self._session = session._session
+        self._inputs = {name: np.array(array, order="C") for name, array in feed.items()}
+        self.outputs = {
+            name: np.array(array, order="C") for name, array in session.run(dict(self._inputs)).items()
+        }
+        self._binding = self._session.io_binding()
+        for name, array in self._inputs.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, array in self.outputs.items():
+            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once on arrays of the sizes that this was prepared for, by name."""
+        for name, buffer in self._inputs.items():
+            array = inputs.get(name)
+            if array is None or array.shape != buffer.shape or array.dtype != buffer.dtype:
+                raise UsageError(
+                    f"input '{name}' is not what the session was prepared for",
+                    expected=f"{buffer.dtype}{list(buffer.shape)}",
+                    received="nothing" if array is None else f"{array.dtype}{list(array.shape)}",
+                )
+            buffer[...] = array
+        self._session.run_with_iobinding(self._binding)
+        return self.outputs
+
+
+@contextmanager
+def _cached(
+    cache: Path | None, source: str | bytes, folder: Path | None, options: Any, device: str
+) -> Iterator[str | bytes]:
+    """What to load: the optimised graph where the cache has it; else the source, whose optimised graph goes there."""
+    ort = require_onnxruntime()
+    if cache is None or options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL:
+        yield source
+        return
+    digest = hashlib.sha256(f"{ort.__version__} {device} {_processor()} {folder}".encode())
+    if isinstance(source, bytes):
+        digest.update(source)
+    else:
+        stat = Path(source).stat()
+        digest.update(f"{Path(source).resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
+    kept = cache / f"{digest.hexdigest()[:32]}.onnx"
+    if kept.is_file():
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        yield str(kept)
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    with staged(kept) as stage:
+        options.optimized_model_filepath = str(stage)
+        yield source
+
+
+def _processor() -> str:
+    """What onnxruntime's optimisations for a processor may depend on."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()
+    return next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
 
 
 def require_onnxruntime() -> Any:
@@ -135,7 +248,47 @@ def bind(inputs: Mapping[str, Any] | Sequence[Any], signature: Signature) -> dic
     if names is not None and set(names) == {spec.name for spec in specs}:
         assert isinstance(inputs, Mapping)
         values = [inputs[spec.name] for spec in specs]
-    return {spec.name: _fitting(np.asarray(value), spec) for spec, value in zip(specs, values, strict=True)}
+    return {spec.name: _fitting(_array(value), spec) for spec, value in zip(specs, values, strict=True)}
+
+
+def fitter(signature: Signature) -> Callable[[Any], bool]:
+    """A quick test whether a mapping is already what ``bind`` would make of it: names, dtypes, ranks, fixed sizes."""
+    wanted = [
+        (
+            spec.name,
+            spec.dtype,
+            len(spec.dims),
+            [(i, d) for i, d in enumerate(spec.dims) if isinstance(d, int)],
+        )
+        for spec in signature.inputs
+        if spec.dims is not None
+    ]
+    complete, count, array_type = len(wanted) == len(signature.inputs), len(wanted), np.ndarray
+
+    def fits(inputs: Any) -> bool:
+        if not complete or type(inputs) is not dict or len(inputs) != count:
+            return False
+        for name, dtype, rank, fixed in wanted:
+            array = inputs.get(name)
+            if type(array) is not array_type or array.dtype != dtype or array.ndim != rank:
+                return False
+            shape = array.shape
+            for axis, size in fixed:
+                if shape[axis] != size:
+                    return False
+        return True
+
+    return fits
+
+
+def _array(value: Any) -> Array:
+    """numpy's view of a tensor of any framework that speaks DLPack on the CPU; whatever else, as numpy has it."""
+    if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
+        return np.asarray(value)
+    try:
+        return np.from_dlpack(value.detach() if hasattr(value, "detach") else value)
+    except (RuntimeError, TypeError, BufferError):  # on another device, or a dtype that numpy has not
+        return np.asarray(value)
 
 
 def _fitting(array: Array, spec: TensorSpec) -> Array:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from models import dense, two_inputs
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.inference import session
-from netferry.inference.session import Session
+from netferry.inference.session import Session, bind
 
 ROWS = np.ones((2, 3), np.float32)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    onnx.save(dense(), tmp_path / "dense.onnx")
+    return tmp_path / "dense.onnx"
 
 
 def cuda_is_here() -> bool:
@@ -76,3 +85,53 @@ def test_a_model_that_onnxruntime_refuses_is_an_ordinary_error() -> None:
     broken.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(RefusedError, match="onnxruntime refuses the model"):
         Session(broken)
+
+
+def test_a_prepared_session_reuses_its_buffers_and_gives_the_same_numbers(model: Path) -> None:
+    session, rng = Session(model), np.random.default_rng(1)
+    first, second = (rng.standard_normal((4, 3)).astype(np.float32) for _ in range(2))
+    prepared = session.prepared({"x": first})
+    for array in (first, second, np.asfortranarray(second[::-1])):
+        wanted = session.run({"x": array})
+        found = prepared.run({"x": array})
+        assert found is prepared.outputs
+        for name in wanted:
+            np.testing.assert_array_equal(found[name], wanted[name])
+    for wrong in ({"x": first[:2]}, {"x": first.astype(np.float64)}, {}):
+        with pytest.raises(UsageError, match="not what the session was prepared for"):
+            prepared.run(wrong)
+
+
+def test_the_optimised_graph_is_kept_and_loaded_again(model: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    cache, wanted = tmp_path / "cache", Session(model).run({"x": x})
+    Session(model, cache=cache)
+    (kept,) = cache.iterdir()
+    stamp = kept.stat().st_mtime_ns
+    found = Session(model, cache=cache).run({"x": x})
+    assert (kept.stat().st_mtime_ns, [file.name for file in cache.iterdir()]) == (stamp, [kept.name])
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
+    Session(model, cache=cache, optimize=False)
+    assert list(cache.iterdir()) == [kept]
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_tensors_of_the_frameworks_are_taken_without_a_copy(framework: str, model: Path) -> None:
+    array = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    if framework == "torch":
+        import torch
+
+        tensor = torch.from_numpy(array.copy()).requires_grad_()
+        address = tensor.data_ptr()
+    else:
+        import tensorflow as tf
+
+        tensor = tf.constant(array)
+        address = None
+    session = Session(model)
+    taken = bind([tensor], session.signature)["x"]
+    assert address is None or taken.ctypes.data == address
+    np.testing.assert_array_equal(taken, array)
+    for name, wanted in session.run([array]).items():
+        np.testing.assert_array_equal(session.run([tensor])[name], wanted)
