@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ npy: Any = _format
 """Its functions bear no types."""
 
 _ARCHIVE, _ARRAY = b"PK\x03\x04", b"\x93NUMPY"
+_MOST_BITS = 56
 _MOST_TIMES = 256
 """Arrays may be at most this many times as large as the archive that holds them compressed."""
 
@@ -64,7 +66,15 @@ def _unpacked(path: Path) -> tuple[list[Array], list[str]]:
                         content = np.frombuffer(file.read(), dtype)
                     arrays.append(content.reshape(shape, order="F" if turned else "C"))
                 names.append(member.filename.removesuffix(".npy"))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, zlib.error) as error:
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        EOFError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        zlib.error,
+    ) as error:
         raise RefusedError(f"not a whole archive ({error})", where=str(path)) from error
     return arrays, names
 
@@ -86,10 +96,20 @@ def _header(file: IO[bytes], end: int, where: str) -> tuple[tuple[int, ...], boo
         version = npy.read_magic(file)
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, turned, dtype = read_header(file)
-    except (ValueError, EOFError) as error:
+    except (
+        ValueError,
+        EOFError,
+        SyntaxError,
+        TokenError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         raise RefusedError(f"not an array of numpy's ({error})", where=where) from error
     if dtype.hasobject:
         raise RefusedError("holds Python objects", where=where, expected="an array of numbers")
+    if math.prod(max(length, 1) for length in shape) >> _MOST_BITS:
+        raise RefusedError("sizes larger than any memory", where=where, received=shape)
     expected, received = math.prod(shape) * dtype.itemsize, end - file.tell()
     if expected != received or any(length < 0 for length in shape):
         raise RefusedError(

@@ -1,7 +1,8 @@
 """The frameworks, as a table. A framework's folder is imported only when it is used.
 
-Each folder has the same rooms: ``files`` reads and writes its native formats, ``live`` recognises,
-describes and runs a model in memory, ``to_onnx`` carries it to ONNX and ``from_onnx`` from there.
+Each folder has the same rooms: ``safety`` looks into its native formats without loading them, ``files`` reads and writes them, ``live`` recognises,
+describes and runs a model in memory, ``intermediate`` shows the tensors inside it while it runs, ``to_onnx`` carries
+it to ONNX and ``from_onnx`` from there.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class Framework:
         return self._room("files")
 
     @property
+    def safety(self) -> ModuleType:
+        return self._room("safety")
+
+    @property
     def live(self) -> ModuleType:
         return self._room("live")
 
@@ -39,6 +44,10 @@ class Framework:
     @property
     def from_onnx(self) -> ModuleType:
         return self._room("from_onnx")
+
+    @property
+    def intermediate(self) -> ModuleType:
+        return self._room("intermediate")
 
     @property
     def installed(self) -> bool:

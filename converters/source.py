@@ -11,27 +11,44 @@ from pathlib import Path
 
 from netferry.converters import artifact, frameworks, staging
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
+from netferry.converters.trust.permit import Permit
 
 _FACTORY = re.compile(r"(?P<module>[^\s:]+):(?P<name>[A-Za-z_]\w*)")
 
 
-def open_source(source: object, weights: str | os.PathLike[str] | None = None) -> object:
-    """Give the model in memory that ``source`` names; ``weights`` are loaded into what a factory built."""
+def open_source(
+    source: object, weights: str | os.PathLike[str] | None = None, *, unsafe: bool = False
+) -> object:
+    """Give the model in memory that ``source`` names; ``weights`` are loaded into what a factory built.
+
+    A file is looked at before a framework loads it; what ``unsafe`` lets through is told in an ``UnsafeWarning``.
+    """
     if not isinstance(source, str | os.PathLike):
         if weights is not None:
             raise UsageError("weights go with a file or a factory, not with a model that is already loaded")
         return source
-    text = os.fspath(source)
+    text, permit = os.fspath(source), Permit(unsafe)
+    place = None if weights is None else Path(weights)
     match = _FACTORY.fullmatch(text)
     if match and not os.path.lexists(text):
-        return _from_factory(match["module"], match["name"], None if weights is None else Path(weights))
-    return staging.steadily(Path(text), lambda: _read(text, None if weights is None else Path(weights)))
+        return _from_factory(match["module"], match["name"], place, permit)
+    return staging.steadily(Path(text), lambda: _read(text, place, permit))
 
 
-def _read(text: str, weights: Path | None) -> object:
+def looked_at(path: str | os.PathLike[str], *, unsafe: bool = False) -> Path:
+    """A file that another library will open itself, once it is known to be harmless."""
+    found, permit = artifact.look(path), Permit(unsafe)
+    found.framework.safety.look(found, None, permit)
+    permit.tell()
+    return found.path
+
+
+def _read(text: str, weights: Path | None, permit: Permit) -> object:
     found = artifact.look(text)
     try:
-        return found.framework.files.read(found, weights=weights)
+        looked = found.framework.safety.look(found, weights, permit)
+        permit.tell()
+        return found.framework.files.read(found, weights=weights, looked=looked)
     except ImportError as error:
         found.framework.require()
         raise RefusedError(f"cannot be loaded ({error})", where=text) from error
@@ -39,7 +56,7 @@ def _read(text: str, weights: Path | None) -> object:
 
 def open_module(module: Path, name: str = "load") -> object:
     """The model that a function of a ``.py`` file builds: what ``--source`` wrote, read back."""
-    return _from_factory(str(module), name, None)
+    return _from_factory(str(module), name, None, Permit())
 
 
 def is_onnx_file(source: str | os.PathLike[str]) -> bool:
@@ -55,7 +72,7 @@ def title(source: object) -> str:
     return f"{type(source).__module__.partition('.')[0]} {type(source).__name__}"
 
 
-def _from_factory(module_name: str, name: str, weights: Path | None) -> object:
+def _from_factory(module_name: str, name: str, weights: Path | None, permit: Permit) -> object:
     where = f"{module_name}:{name}"
     module = _module(module_name, where)
     try:
@@ -74,10 +91,11 @@ def _from_factory(module_name: str, name: str, weights: Path | None) -> object:
         ) from error
     framework = frameworks.of(model)
     if weights is not None:
-        artifact_path = weights
-        if not artifact_path.is_file():
-            raise RefusedError("there is no such file", where=str(artifact_path))
-        framework.files.load_weights(model, artifact_path)
+        if not os.path.lexists(weights):
+            raise RefusedError("there is no such file", where=str(weights))
+        framework.safety.look_at_weights(weights, permit)
+        permit.tell()
+        framework.files.load_weights(model, weights, permit)
     return model
 
 

@@ -1,0 +1,100 @@
+"""HDF5 (Keras' weights): numbers only, in the file itself, as many as it has bytes for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import IO, Any
+
+from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
+
+_FILTERS = frozenset({1, 2, 3, 32000})
+"""deflate, shuffle, fletcher32, lzf: what h5py brings. Any other would be looked for among the system's plugins."""
+
+
+def look(source: Path | IO[bytes], size: int, where: str) -> dict[str, Any]:
+    """The attributes of the root, once all that stands below it is known to be plain; ``size`` is the file's."""
+    import h5py
+
+    try:
+        with h5py.File(source, "r") as file:
+            claimed = sum(_look_at(file, name, h5py, where) for name in _names(file, h5py, where))
+            attributes = {name: _attribute(file, name) for name in file.attrs}
+    except RefusedError:
+        raise
+    except (
+        Exception
+    ) as error:  # h5py raises OSError, KeyError, RuntimeError, ValueError, TypeError for damaged files
+        raise RefusedError(f"a damaged HDF5 file ({first_line(error)})", where=where) from error
+    if claimed > max(ALWAYS, MOST_TIMES * size):
+        raise RefusedError(
+            "an HDF5 file whose arrays are far larger than its size allows",
+            where=where,
+            expected=f"at most {max(ALWAYS, MOST_TIMES * size):,} bytes",
+            received=f"{claimed:,} bytes",
+        )
+    return attributes
+
+
+def _names(group: Any, h5py: Any, where: str) -> list[str]:
+    """All links below ``group``; a link by path, into another file or round to its own parent is none of Keras'."""
+    names: list[str] = []
+    open_groups, seen = [("", group)], {h5py.h5o.get_info(group.id).addr}
+    while open_groups:
+        prefix, each = open_groups.pop()
+        for name in each:
+            path = f"{prefix}{name}"
+            link = each.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise RefusedError(
+                    f"an HDF5 file with a link ({type(link).__name__})", where=where, received=repr(path)
+                )
+            names.append(path)
+            found = each[name]
+            if isinstance(found, h5py.Group):
+                address = h5py.h5o.get_info(found.id).addr
+                if address in seen:
+                    raise RefusedError(
+                        "an HDF5 file whose groups hold each other", where=where, received=repr(path)
+                    )
+                seen.add(address)
+                open_groups.append((f"{path}/", found))
+    return names
+
+
+def _look_at(file: Any, name: str, h5py: Any, where: str) -> int:
+    """The bytes that a dataset takes in memory."""
+    found = file[name]
+    if isinstance(found, h5py.Group):
+        return 0
+    if not isinstance(found, h5py.Dataset):
+        raise RefusedError("an HDF5 file with a type of its own", where=where, received=repr(name))
+    properties = found.id.get_create_plist()
+    filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
+    problem = (
+        "kept in another file" if found.external or found.is_virtual
+        else "of texts or objects" if found.dtype.kind not in "biufcV" and not _is_text(found, h5py)
+        else f"filtered by a plugin ({sorted(filters - _FILTERS)})" if filters - _FILTERS
+        else ""
+    )  # fmt: skip
+    if problem:
+        raise RefusedError(f"an HDF5 file with an array {problem}", where=where, received=repr(name))
+    claimed = int(math.prod(found.shape or ()) * found.dtype.itemsize)
+    if not filters and claimed > max(ALWAYS, found.id.get_storage_size()):
+        raise RefusedError("an HDF5 file with an array that is not there", where=where, received=repr(name))
+    return claimed
+
+
+def _is_text(found: Any, h5py: Any) -> bool:
+    """A single short text: Keras keeps a vocabulary or a name so."""
+    return found.dtype.kind == "S" or (
+        h5py.check_string_dtype(found.dtype) is not None and math.prod(found.shape or ()) <= 1
+    )
+
+
+def _attribute(file: Any, name: str) -> Any:
+    try:
+        return file.attrs[name]
+    except Exception:  # an attribute of a type that h5py has no numpy for
+        return None

@@ -1,0 +1,176 @@
+"""A foreign file is opened in a child: whatever it makes the child do, the caller gets an answer or an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hostile import Kit
+from hostile_onnx import onnx_loops_for_ever
+from models import dense, saved
+from onnx import TensorProto, helper
+
+from netferry import guard
+from netferry.converters.errors import RefusedError, UnsupportedError, UsageError, WriteError
+from netferry.guard import Limits
+
+WORK = """
+import os, signal, sys, time
+from netferry import guard
+from netferry.converters.errors import NetferryError
+try:
+    code = guard.enter(["model.onnx"], guard.Limits({memory}, {seconds}))
+except NetferryError as error:
+    print(error)
+    sys.exit(error.exit_code)
+if code is not None:
+    sys.exit(code)
+{work}
+"""
+
+
+def child(work: str, memory: int = 1 << 30, seconds: float = 20) -> subprocess.CompletedProcess[str]:
+    """A program that enters a child and does ``work`` there."""
+    script = WORK.format(work=work, memory=memory, seconds=seconds)
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_child_works_and_its_exit_code_is_the_callers() -> None:
+    done = child("print('done'); sys.exit(3)")
+    assert (done.returncode, done.stdout) == (3, "done\n")
+
+
+FATES = {
+    "a crash": ("os.abort()", "crashed (SIGABRT)"),
+    "a bad access": ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed (SIGSEGV)"),
+    "the system, for memory": (
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "killed, most likely for want of memory",
+    ),
+    "its time": ("time.sleep(60)", "not done after 2 seconds"),
+}
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_a_child_that_ends_by_force_is_an_error_that_names_the_file(fate: str) -> None:
+    work, words = FATES[fate]
+    done = child(work, seconds=2)
+    assert done.returncode == 5
+    assert done.stdout.startswith("model.onnx: ") and words in done.stdout
+
+
+def test_memory_is_limited() -> None:
+    done = child("try: bytearray(1 << 31)\nexcept MemoryError: print('no more')")
+    assert (done.returncode, done.stdout) == (0, "no more\n")
+
+
+def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    script = WORK.format(work=f"time.sleep(1.5); open({str(mark)!r}, 'w')", memory=1 << 30, seconds=60)
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    time.sleep(0.7)
+    parent.kill()
+    parent.wait()
+    time.sleep(1.5)
+    assert not mark.exists()
+
+
+def test_an_interruption_reaches_the_child_once() -> None:
+    work = (
+        "count = 0\ndef stop(*_):\n    global count; count += 1\nsignal.signal(signal.SIGINT, stop)\n"
+        "print('ready', flush=True)\ntime.sleep(1); sys.exit(100 + count)"
+    )
+    script = WORK.format(work=work, memory=1 << 30, seconds=60)
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait() == 101
+
+
+# ---- from Python ---------------------------------------------------------------------------------
+
+
+def test_python_gets_the_same_answers_from_a_child(tmp_path: Path) -> None:
+    source = saved(tmp_path, dense())
+    assert guard.call("inspect", source)["inputs"][0]["dims"] == ["batch", 3]
+    x = np.ones((2, 3), np.float32)
+    weight = onnx.numpy_helper.to_array(dense().graph.initializer[0])
+    assert np.allclose(guard.call("run", source, [x])["y"], x @ weight)
+
+
+def test_errors_of_the_child_are_raised_as_their_own_kinds(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="no such file"):
+        guard.call("inspect", tmp_path / "absent.onnx")
+    source = saved(tmp_path, dense())
+    with pytest.raises(UsageError, match="neither a framework nor a destination"):
+        guard.call("convert", source)
+    with pytest.raises(WriteError):
+        guard.call("convert", source, destination=tmp_path / "no" / "where" / "out.onnx", verify=False)
+    node = helper.make_node("Mystery", ["x"], ["y"], domain="mine")
+    graph = dense().graph
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3]) for name in ("x", "y")]
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("mine", 1)]
+    )
+    with pytest.raises(UnsupportedError, match="Mystery"):
+        guard.call("convert", saved(tmp_path, model, "mine.onnx"), to="pytorch", destination=tmp_path / "out")
+
+
+def test_time_is_limited_from_python(tmp_path: Path) -> None:
+    kit = Kit(tmp_path / "case", tmp_path)
+    kit.folder.mkdir()
+    source, *_ = onnx_loops_for_ever(kit)
+    with pytest.raises(RefusedError, match=r"net\.onnx: it was not done after 4 seconds"):
+        guard.call("run", source, [np.ones((1, 3), np.float32)], limits=Limits(seconds=4))
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mebibytes", [100, 300, 600])
+def test_under_a_limit_on_addresses_there_is_an_error_and_no_abort(mebibytes: int, tmp_path: Path) -> None:
+    source = saved(tmp_path, dense())
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
+
+    command = [sys.executable, "-m", "netferry", "convert", str(source), str(tmp_path / "out.onnx"), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=limit, timeout=120, check=False, env=environment
+    )
+    assert "Traceback" not in done.stderr
+    document = json.loads(done.stdout)
+    assert done.returncode == document.get("exit_code", 0), done
+    assert done.returncode in (0, 4, 5)
+    assert done.returncode == 0 or not (tmp_path / "out.onnx").exists()
+
+
+def test_what_unsafe_lets_through_is_named(tmp_path: Path) -> None:
+    import zipfile
+
+    import torch
+
+    path = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.ones(1, 3),)), path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("net/data/constants/opaque_obj_9", b"never loaded")
+    command = [sys.executable, "-m", "netferry", "inspect", str(path)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 5 and "--unsafe" in refused.stderr
+    let = subprocess.run([*command, "--unsafe"], capture_output=True, text=True, check=False)
+    assert let.returncode == 0, let.stderr
+    assert "netferry: unsafe: " in let.stderr and "opaque_obj_9" in let.stderr
