@@ -139,14 +139,17 @@ SIGNATURE = Signature(
 
 def test_free_axes_of_one_name_get_one_size_and_several_are_tried() -> None:
     shapes = {(s.arrays["tokens"].shape, s.arrays["x"].shape) for s in samples(SIGNATURE)}
-    assert {shape[0][0] for shape in shapes} == {1, 2, 5}
+    assert {shape[0][0] for shape in shapes} == {1, 2, 16}
     assert len({shape[0][1] for shape in shapes}) >= 2
     assert all(tokens[0] == x[0] and x[2] == 4 for tokens, x in shapes)
 
 
 def test_the_same_seed_makes_the_same_inputs_and_another_does_not() -> None:
     first, again, other = (list(samples(SIGNATURE, seed=seed)) for seed in (1, 1, 2))
-    assert all(np.array_equal(a.arrays["x"], b.arrays["x"]) for a, b in zip(first, again, strict=True))
+    assert all(
+        np.array_equal(a.arrays["x"], b.arrays["x"], equal_nan=True)
+        for a, b in zip(first, again, strict=True)
+    )
     assert not any(np.array_equal(a.arrays["x"], b.arrays["x"]) for a, b in zip(first, other, strict=True))
 
 

@@ -6,25 +6,49 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netferry.converters.frameworks import installed_version
 from netferry.converters.signature import Signature
 from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison
 
+if TYPE_CHECKING:
+    from netferry.validation.learnt import TrainingVerdict
+
 
 @dataclass(frozen=True)
 class OutputVerdict:
-    """One output over all samples; ``worst_sample`` is the one that gave the largest error."""
+    """One output over all samples.
+
+    ``worst_sample`` is the one that gave the largest error, ``meaning_sample`` and ``ratio_sample`` those that
+    gave the largest of these; ``samples`` are all that it was compared on.
+    """
 
     name: str
     comparison: Comparison
     worst_sample: str = ""
+    meaning_sample: str = ""
+    ratio_sample: str = ""
+    samples: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            **asdict(self.comparison),
+            "worst_sample": self.worst_sample,
+            "meaning_sample": self.meaning_sample,
+            "ratio_sample": self.ratio_sample,
+            "samples": len(self.samples),
+        }
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was compared, on which inputs, and what came out."""
+    """What was compared, on which inputs, and what came out.
+
+    ``truth`` says where the float64 truth came from, or why there is none. ``optimised`` is what onnxruntime
+    gave with its optimisations on beside off. ``training`` is there where gradients were asked for.
+    """
 
     source: str
     target: str
@@ -35,15 +59,25 @@ class Report:
     reason: str = ""
     signature: Signature | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    truth: str = ""
+    optimised: Mapping[str, float | str] = field(default_factory=dict)
+    training: TrainingVerdict | None = None
+    quick: bool = False
 
     @property
     def status(self) -> str:
         """``failed`` if anything differs, else ``not_checked`` if anything proved nothing, else ``passed``."""
         found = {verdict.comparison.status for verdict in self.outputs}
+        if self.training is not None:
+            found.add(self.training.status)
         for status in (FAILED, NOT_CHECKED):
             if status in found:
                 return status
         return PASSED if found else NOT_CHECKED
+
+    @property
+    def failed(self) -> bool:
+        return self.status == FAILED
 
     @property
     def max_abs(self) -> float | None:
@@ -52,6 +86,14 @@ class Report:
     @property
     def max_rel(self) -> float | None:
         return self._worst("max_rel")
+
+    @property
+    def meaning(self) -> float | None:
+        return self._worst("meaning")
+
+    @property
+    def ratio(self) -> float | None:
+        return self._worst("ratio")
 
     def _worst(self, metric: str) -> float | None:
         values = (getattr(verdict.comparison, metric) for verdict in self.outputs)
@@ -64,9 +106,13 @@ class Report:
             "target": self.target,
             "max_abs": self.max_abs,
             "max_rel": self.max_rel,
-            "outputs": [
-                {"name": v.name, **asdict(v.comparison), "worst_sample": v.worst_sample} for v in self.outputs
-            ],
+            "meaning": self.meaning,
+            "ratio": self.ratio,
+            "truth": self.truth,
+            "optimised": dict(self.optimised),
+            "quick": self.quick,
+            "outputs": [verdict.to_dict() for verdict in self.outputs],
+            "training": None if self.training is None else self.training.to_dict(),
             "samples": list(self.samples),
             "seed": self.seed,
             "reason": self.reason,
@@ -90,6 +136,8 @@ class Report:
             where = f" ({verdict.worst_sample})" if verdict.worst_sample else ""
             lines.append(f"  {verdict.name}: {one.status}{error}{ulp}{where}{why}")
         lines.extend(f"  note: {note}" for note in self.notes)
+        if self.training is not None:
+            lines.append(self.training.to_text())
         return "\n".join(lines)
 
 

@@ -1,22 +1,32 @@
-"""Two models on the same inputs."""
+"""Two models on the same inputs: source against target, both measured by the source in float64."""
 
 from __future__ import annotations
 
+import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 
 import numpy as np
 
-from netferry.converters.errors import MissingError, RefusedError, UsageError
+from netferry.converters import frameworks
+from netferry.converters.errors import MissingError, NetferryError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Signature
 from netferry.inference.run import Runnable, runnable
-from netferry.inference.session import bind
-from netferry.validation.inputs import Sample, samples
-from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison, Tolerance, compare
+from netferry.inference.session import Session, bind
+from netferry.validation import stages
+from netferry.validation.bounds import largest_integers
+from netferry.validation.inputs import SPECIAL_VALUES, Sample, samples
+from netferry.validation.judge import RATIO_REASON, Judge, Runs, replace_target
+from netferry.validation.metrics import FAILED, NOT_CHECKED, NOTHING_FINITE, PASSED, Comparison, Tolerance
+from netferry.validation.plan import planned
 from netferry.validation.report import OutputVerdict, Report, versions
+from netferry.validation.truth import Double
+
+Progress = Callable[[int, int, str], None]
+"""Called with what is done, what there is in all, and what comes next."""
 
 
 @dataclass
@@ -30,21 +40,30 @@ class _Record:
 
     def add(self, sample: Sample, a: Array, one: Comparison) -> None:
         self.comparisons.append((sample.label, one))
+        if sample.label.startswith(SPECIAL_VALUES):
+            return
         before = self.seen.setdefault(a.shape, a)
         self.moved |= not np.array_equal(before, a, equal_nan=a.dtype.kind == "f")
         self.varied |= a.size > 0 and not _all_equal(a)
 
-    def close(self, name: str) -> OutputVerdict:
+    def close(self, name: str, judge: Judge) -> OutputVerdict:
         """All samples together, brought down to ``not_checked`` where equality proves nothing."""
-        scales = [one.scale for _, one in self.comparisons if one.scale is not None]
-        usual = statistics.median(scales) if scales else 0.0
-        judged = [(label, one.seen_from(usual)) for label, one in self.comparisons]
+        judged = _pooled(name, _seen_from_usual(_telling(self.comparisons)), judge)
         whole = reduce(or_, (one for _, one in judged))
-        label, _ = max(judged, key=lambda pair: (pair[1].status == FAILED, pair[1].max_rel or 0.0))
+        label = max(judged, key=lambda pair: (pair[1].status == FAILED, pair[1].max_rel or 0.0))[0]
         why = self._proves_nothing()
         if why and whole.status == PASSED:
             whole |= Comparison(NOT_CHECKED, why)
-        return OutputVerdict(name, whole, label)
+        if whole.status == PASSED:
+            whole = replace(whole, bound=3 / len(judged))
+        return OutputVerdict(
+            name,
+            whole,
+            label,
+            meaning_sample=_label_of("meaning", judged),
+            ratio_sample=_label_of("ratio", judged),
+            samples=tuple(label for label, _ in judged),
+        )
 
     def _proves_nothing(self) -> str:
         if not self.moved and not self.varied:
@@ -52,6 +71,150 @@ class _Record:
         if not self.moved and len(self.comparisons) > len(self.seen):
             return "the output does not depend on the input"
         return ""
+
+
+Judged = list[tuple[str, Comparison]]
+
+
+def _telling(comparisons: Judged) -> Judged:
+    """Without the samples on which nothing was finite, where others say something."""
+    told = [(label, one) for label, one in comparisons if one.reason != NOTHING_FINITE]
+    return told or comparisons
+
+
+def _seen_from_usual(comparisons: Judged) -> Judged:
+    """Direct comparisons once more, now that the output's usual scale is known."""
+    scales = [one.scale for _, one in comparisons if one.scale is not None]
+    usual = statistics.median(scales) if scales else 0.0
+    return [(label, one.seen_from(usual)) for label, one in comparisons]
+
+
+def _pooled(name: str, judged: Judged, judge: Judge) -> Judged:
+    """Ratios of a small output once more, against the source's error over all samples."""
+    kept = judge.kept.get(name, [])
+    if not kept:
+        return judged
+    usual = statistics.median(three.scale for _, three in kept)
+    own = [stages.arithmetic(three, usual) for _, three in kept]
+    pool = max(one.g for one in own), max(one.gm for one in own)
+    again = {label: stages.arithmetic(three, usual, pool) for label, three in kept}
+    return [(label, _with_ratio(one, again[label]) if label in again else one) for label, one in judged]
+
+
+def _with_ratio(one: Comparison, second: stages.Arithmetic) -> Comparison:
+    if one.ratio is None:
+        return one
+    forgiven = one.status == FAILED and one.reason.startswith(RATIO_REASON) and second.ratio <= stages.FAIL
+    found = replace(one, ratio=second.ratio, slice=second.slice)
+    return replace(found, status=PASSED, reason="") if forgiven else found
+
+
+def _label_of(metric: str, judged: Judged) -> str:
+    told = [(getattr(one, metric), label) for label, one in judged if getattr(one, metric) is not None]
+    return max(told)[1] if told else ""
+
+
+@dataclass
+class _Verification:
+    """One comparison under way."""
+
+    report: Report
+    source: Runnable
+    target: Runnable
+    judge: Judge
+    plain: Runnable | None
+    same_kernels: bool
+    records: dict[str, _Record] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    fused: dict[str, float] = field(default_factory=dict)
+    unfused: int = 0
+
+    def sample(self, sample: Sample, arithmetic: bool, meaning: bool) -> bool:
+        """Run one sample; False where only the target cannot, which ends the comparison."""
+        try:
+            feed = bind(sample.arrays, self.source.signature)
+            left = self.source.run(feed)
+        except RefusedError as error:
+            self.notes.append(f"the source cannot run at '{sample.label}': {error}")
+            return True
+        self.labels.append(sample.label)
+        try:
+            other = bind(feed, self.target.signature)
+            right = self.target.run(other)
+        except (RefusedError, UsageError) as error:
+            refused = Comparison(FAILED, f"only the source runs here: {error}")
+            for name in left:
+                self.records.setdefault(name, _Record()).comparisons.append((sample.label, refused))
+            return False
+        runs = Runs(
+            sample.label, left, right, list(feed.values()), list(other.values()),
+            self.judge.source, self.judge.target, arithmetic, meaning,
+        )  # fmt: skip
+        found = self.judge(runs)
+        if self.plain is not None and (_any_failed(found) or (arithmetic and self.unfused < PLAIN_RUNS)):
+            found = self._without_optimisations(other, runs, found)
+        for name, one in found.items():
+            told = self._told(runs, name, one)
+            self.records.setdefault(name, _Record()).add(sample, left.get(name, np.empty(0)), told)
+        return True
+
+    def _told(self, runs: Runs, name: str, one: Comparison) -> Comparison:
+        """Kernels treat NaN and infinities apart (MaxPool and Sign between frameworks, a fused attention within
+        one): told, but no fault of the road. Between two ONNX models whose own kernels agree it is one."""
+        if not runs.label.startswith(SPECIAL_VALUES) or one.status != FAILED or name not in runs.t:
+            return one
+        if self.same_kernels and runs.kernels_agree(name):
+            return one
+        self.notes.append(f"at NaN and infinite inputs {name} differs: {one.reason}")
+        return Comparison(PASSED, elements=one.elements)
+
+    def _without_optimisations(
+        self, feed: Mapping[str, Array], runs: Runs, found: dict[str, Comparison]
+    ) -> dict[str, Comparison]:
+        """Run once more with onnxruntime's optimisations off: how far they move an output, and whose a fault is."""
+        assert self.plain is not None
+        self.unfused += 1
+        off = self.plain.run(feed)
+        for name, array in off.items():
+            if array.dtype.kind == "f" and name in runs.t:
+                apart = stages.meaning(np.asarray(runs.t[name]), array)
+                self.fused[name] = max(self.fused.get(name, 0.0), apart)
+        if not _any_failed(found):
+            return found
+        again = self.judge(replace_target(runs, off))
+        return {name: _blamed(one, again[name]) if name in again else one for name, one in found.items()}
+
+    def close(self) -> Report:
+        outputs = tuple(record.close(name, self.judge) for name, record in self.records.items())
+        narrow = [f"{name}: {why}" for name, why in self.judge.narrow.items()]
+        return replace(
+            self.report,
+            outputs=outputs,
+            samples=tuple(self.labels),
+            notes=(*self.notes, *self.judge.notes, *narrow),
+            reason=self.report.reason or ("" if self.labels else "the source ran on none of the inputs"),
+            signature=self.source.signature,
+            truth="" if self.judge.tolerance else self.judge.source.words,
+            optimised=dict(self.fused),
+        )
+
+
+PLAIN_RUNS = 2
+"""Samples that are run without onnxruntime's optimisations in any case."""
+
+
+def _any_failed(found: Mapping[str, Comparison]) -> bool:
+    return any(one.status == FAILED for one in found.values())
+
+
+def _blamed(on: Comparison, off: Comparison) -> Comparison:
+    """A fault that goes with the optimisations is a fusion's, and the report says so."""
+    if on.status != FAILED or off.status == FAILED:
+        return on
+    return replace(
+        on, reason=f"{on.reason}; with onnxruntime's optimisations off it passes: a fusion's error"
+    )
 
 
 def verify(
@@ -63,22 +226,44 @@ def verify(
     seed: int = 0,
     tolerance: Tolerance | None = None,
     device: str = "cpu",
+    quick: bool = False,
+    count: int | None = None,
+    progress: Progress | None = None,
 ) -> Report:
-    """Run ``a`` (the source) and ``b`` (the target) on the same inputs and compare every output.
+    """Run ``a`` (the source) and ``b`` (the target) on the same inputs and compare every output in two stages.
 
-    Inputs come from the source's signature, those of ``given`` first. A size at which the source itself
-    cannot run is left out and told; one at which only the target cannot run is a difference.
+    Inputs come from the source's signature, those of ``given`` first, at most ``count``; ``quick`` makes few. A
+    size at which the source itself cannot run is left out and told; one at which only the target cannot run is a
+    difference. ``tolerance`` replaces both stages.
     """
-    report = Report(*names, seed=seed, versions=versions())
+    report = Report(*names, seed=seed, versions=versions(), quick=quick)
     try:
         source = runnable(a, given)
     except MissingError as error:
         return _unchecked(report, error)
     target = runnable(b, given, device)
+    judge = Judge(Double(a, given), Double(b, given), tolerance)
+    going = _Verification(
+        report, source, target, judge, _unoptimised(b, target), _kind(a) == _kind(b) == "onnx",
+        notes=list(_input_notes(source.signature, target.signature)),
+    )  # fmt: skip
+    made = list(samples(source.signature, given, seed, quick=quick, tops=largest_integers(a, b)))[:count]
     try:
-        return _compare_all(report, source, target, samples(source.signature, given, seed), tolerance)
+        _run_all(going, made, quick, progress)
     except MissingError as error:
         return _unchecked(report, error)
+    return going.close()
+
+
+def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress: Progress | None) -> None:
+    levels = planned(made, going.judge, quick)
+    for place, (sample, (arithmetic, meaning)) in enumerate(zip(made, levels, strict=True)):
+        if progress is not None:
+            progress(place, len(made), sample.label)
+        if not going.sample(sample, arithmetic, meaning):
+            break
+    if progress is not None:
+        progress(len(made), len(made), "done")
 
 
 def _unchecked(report: Report, error: MissingError) -> Report:
@@ -86,62 +271,18 @@ def _unchecked(report: Report, error: MissingError) -> Report:
     return replace(report, reason=str(error))
 
 
-def _compare_all(
-    report: Report,
-    source: Runnable,
-    target: Runnable,
-    made: Iterable[Sample],
-    tolerance: Tolerance | None,
-) -> Report:
-    records: dict[str, _Record] = {}
-    labels: list[str] = []
-    notes: list[str] = list(_input_notes(source.signature, target.signature))
-    for sample in made:
-        try:
-            feed = bind(sample.arrays, source.signature)
-            left = source.run(feed)
-        except RefusedError as error:
-            notes.append(f"the source cannot run at '{sample.label}': {error}")
-            continue
-        labels.append(sample.label)
-        try:
-            right = target.run(feed)
-        except (RefusedError, UsageError) as error:
-            return replace(
-                report,
-                outputs=tuple(
-                    OutputVerdict(
-                        name, Comparison(FAILED, f"only the source runs here: {error}"), sample.label
-                    )
-                    for name in left
-                ),
-                samples=tuple(labels),
-                notes=tuple(notes),
-            )
-        for name, one in _compare_outputs(left, right, tolerance).items():
-            records.setdefault(name, _Record()).add(sample, left.get(name, np.empty(0)), one)
-    return replace(
-        report,
-        outputs=tuple(record.close(name) for name, record in records.items()),
-        samples=tuple(labels),
-        notes=tuple(notes),
-        reason="" if labels else "the source ran on none of the inputs",
-        signature=source.signature,
-    )
+def _kind(model: object) -> str:
+    return "onnx" if isinstance(model, str | os.PathLike) else frameworks.of(model).name
 
 
-def _compare_outputs(
-    left: Mapping[str, Array], right: Mapping[str, Array], tolerance: Tolerance | None
-) -> dict[str, Comparison]:
-    """Outputs are paired by name: one that is missing, added or renamed is a difference."""
-    result = {
-        name: compare(np.asarray(left[name]), np.asarray(right[name]), tolerance)
-        if name in right
-        else Comparison(FAILED, "the target has no such output")
-        for name in left
-    }
-    extra = {name: Comparison(FAILED, "the source has no such output") for name in right if name not in left}
-    return result | extra
+def _unoptimised(model: object, target: Runnable) -> Runnable | None:
+    """The target once more with onnxruntime's optimisations off, where it runs there on the CPU."""
+    if not isinstance(target, Session) or target.device != "cpu":
+        return None
+    try:
+        return Session(model, optimize=False)
+    except NetferryError:
+        return None
 
 
 def _input_notes(source: Signature, target: Signature) -> Iterable[str]:

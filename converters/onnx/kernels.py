@@ -1,0 +1,221 @@
+"""Operators of ONNX's reference evaluator that are wrong, slow or missing in float64, as the standard defines them.
+
+PyTorch's double kernels compute them where it is installed (``converters/pytorch/kernels.py``); what has no such
+kernel stays with the evaluator, which is slower. Erf alone is mended in any case: the evaluator's is in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+from netferry.converters import frameworks
+from netferry.converters.graph import padding
+from netferry.converters.onnx.recurrence import recurrence
+from netferry.converters.signature import Array
+
+
+def kernels() -> list[type[OpRun]]:
+    """What ``ReferenceEvaluator`` is given as ``new_ops``."""
+    return [*ALWAYS, *(WITH_TORCH if frameworks.named("pytorch").installed else ())]
+
+
+def _torch() -> Any:
+    return import_module("netferry.converters.pytorch.kernels")
+
+
+def _wide(x: Array) -> Array:
+    return np.ascontiguousarray(x, np.float64)
+
+
+def _maybe(x: Array | None) -> Array | None:
+    return None if x is None else _wide(x)
+
+
+class Erf(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        if frameworks.named("pytorch").installed:
+            return (np.asarray(_torch().erf(_wide(x))),)
+        return (np.vectorize(math.erf, otypes=[np.float64])(x),)
+
+
+class Gelu(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, *, approximate: str = "none") -> tuple[Array]:  # type: ignore[override]
+        """The evaluator opens this into a body whose Erf is its own."""
+        if approximate == "tanh":
+            return (0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),)
+        (value,) = Erf(self.onnx_node, self.run_params)._run(x / np.sqrt(2))
+        return (0.5 * x * (1 + value),)
+
+
+class LSTM(OpRun):
+    op_domain = ""
+
+    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
+        return recurrence("LSTM", inputs, attributes)
+
+
+class GRU(OpRun):
+    op_domain = ""
+
+    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
+        return recurrence("GRU", inputs, attributes)
+
+
+class RNN(OpRun):
+    op_domain = ""
+
+    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
+        return recurrence("RNN", inputs, attributes)
+
+
+class Conv(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, w: Array, b: Array | None = None, *, auto_pad: str = "NOTSET",
+        dilations: Sequence[int] | None = None, group: int = 1, kernel_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:  # fmt: skip
+        rank, kernel = x.ndim - 2, list(kernel_shape or w.shape[2:])
+        steps, reach = strides or [1] * rank, dilations or [1] * rank
+        flat = _pads(auto_pad, pads, x.shape[2:], kernel, steps, reach)
+        return (_torch().conv(_wide(x), _wide(w), _maybe(b), steps, flat, reach, group or 1),)
+
+
+class ConvTranspose(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, w: Array, b: Array | None = None, *, auto_pad: str = "NOTSET",
+        dilations: Sequence[int] | None = None, group: int = 1, kernel_shape: Sequence[int] | None = None,
+        output_padding: Sequence[int] | None = None, output_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:  # fmt: skip
+        rank, kernel = x.ndim - 2, list(kernel_shape or w.shape[2:])
+        steps, reach = strides or [1] * rank, dilations or [1] * rank
+        extra = list(output_padding or [0] * rank)
+        spans = [(k - 1) * d + 1 for k, d in zip(kernel, reach, strict=True)]
+        cut = padding.excess(auto_pad or "NOTSET", output_shape, x.shape[2:], spans, steps, extra)
+        pairs = (
+            padding.listed(auto_pad or "NOTSET", pads, rank)
+            if cut is None
+            else [padding.halves(auto_pad or "NOTSET", total) for total in cut]
+        )
+        flat = padding.onnx_pads(pairs)
+        return (
+            _torch().conv_transpose(_wide(x), _wide(w), _maybe(b), steps, flat, reach, group or 1, extra),
+        )
+
+
+class MaxPool(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0,
+        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int],
+        pads: Sequence[int] | None = None, storage_order: int = 0, strides: Sequence[int] | None = None,
+    ) -> tuple[Array, ...]:  # fmt: skip
+        if len(self.onnx_node.output) > 1 or x.dtype.kind != "f":
+            from onnx.reference.ops.op_max_pool import MaxPool as Slow
+
+            slow: Any = Slow(self.onnx_node, self.run_params)
+            return tuple(
+                slow._run(
+                    x, auto_pad=auto_pad, ceil_mode=ceil_mode, dilations=dilations,
+                    kernel_shape=kernel_shape, pads=pads, storage_order=storage_order, strides=strides,
+                )
+            )  # fmt: skip
+        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
+        return (_torch().max_pool(_wide(x), kernel_shape, steps, flat, reach),)
+
+
+class AveragePool(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0, count_include_pad: int = 0,
+        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int],
+        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:  # fmt: skip
+        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
+        sums = _torch().sum_pool(_wide(x), kernel_shape, steps, flat, reach)
+        ones = np.ones((1, 1, *x.shape[2:]))
+        if count_include_pad:  # what ceil_mode adds at the end is never counted
+            _, _, own = _window(x, auto_pad, 0, dilations, kernel_shape, pads, strides)
+            rank = x.ndim - 2
+            ones = np.pad(
+                ones, [(0, 0), (0, 0), *zip(own[:rank], own[rank:], strict=True)], constant_values=1
+            )
+            flat = [0] * rank + [max(a - b, 0) for a, b in zip(flat[rank:], own[rank:], strict=True)]
+        counts = _torch().sum_pool(ones, kernel_shape, steps, flat, reach)
+        return (sums / counts,)
+
+
+class GlobalAveragePool(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class LpPool(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0,
+        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int], p: int = 2,
+        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:  # fmt: skip
+        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
+        return (_torch().sum_pool(np.abs(_wide(x)) ** p, kernel_shape, steps, flat, reach) ** (1 / p),)
+
+
+class LRN(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int
+    ) -> tuple[Array]:
+        return (_torch().lrn(_wide(x), size, alpha, beta, bias),)
+
+
+ALWAYS: tuple[type[OpRun], ...] = (Erf, Gelu, LSTM, GRU, RNN, GlobalAveragePool)
+WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN)
+
+
+def _pads(
+    auto_pad: str | None, pads: Sequence[int] | None, sizes: Sequence[int], kernel: Sequence[int],
+    strides: Sequence[int], dilations: Sequence[int],
+) -> list[int]:  # fmt: skip
+    if (auto_pad or "").startswith("SAME"):
+        return padding.onnx_pads(padding.same(str(auto_pad), sizes, kernel, strides, dilations))
+    return padding.onnx_pads(padding.listed(auto_pad or "NOTSET", pads, len(sizes)))
+
+
+def _window(
+    x: Array, auto_pad: str, ceil_mode: int, dilations: Sequence[int] | None, kernel: Sequence[int],
+    pads: Sequence[int] | None, strides: Sequence[int] | None,
+) -> tuple[Sequence[int], Sequence[int], list[int]]:  # fmt: skip
+    """Strides, dilations, and pads with what ceil_mode adds at the end (a window must begin within the input)."""
+    rank = x.ndim - 2
+    steps, reach = strides or [1] * rank, dilations or [1] * rank
+    flat = _pads(auto_pad, pads, x.shape[2:], kernel, steps, reach)
+    if ceil_mode:
+        for axis, size in enumerate(x.shape[2:]):
+            span = (kernel[axis] - 1) * reach[axis] + 1
+            whole = size + flat[axis] + flat[rank + axis]
+            count = -(-(whole - span) // steps[axis]) + 1
+            if (count - 1) * steps[axis] >= size + flat[axis]:
+                count -= 1
+            flat[rank + axis] += max((count - 1) * steps[axis] + span - whole, 0)
+    return steps, reach, flat

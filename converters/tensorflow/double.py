@@ -1,0 +1,141 @@
+"""A TensorFlow or Keras model in float64: rebuilt from its layers, else its graph with every float widened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry, first_line
+from netferry.converters.signature import Array, Example
+from netferry.converters.tensorflow import live
+from netferry.converters.tensorflow.runtime import Operation, keras, quiet
+from netferry.converters.tensorflow.widen import widened
+
+Change = Callable[[str, Array], Array]
+
+NARROW = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+
+
+def as_float64(model: Any, change: Change | None = None, given: Sequence[Example] | None = None) -> Any:
+    """The model with weights and arithmetic in float64; ``change`` may move each widened weight.
+
+    A graph of layers is built again under the dtype policy float64; any other model is traced for the sizes
+    of ``given`` and its graph is widened.
+
+    Raises:
+        CannotCarry: neither can be done, with the reason.
+    """
+    try:
+        with quiet():
+            return _rebuilt(model, change)
+    except Exception as error:
+        reason = first_line(error)
+    try:
+        with quiet():
+            return widened(live.face_of(model, given), given, change)
+    except Exception as error:
+        raise CannotCarry(f"no float64 form ({reason}; {first_line(error)})") from error
+
+
+def weights(model: Any) -> dict[str, Array]:
+    """Every variable of floats by its path, as it is."""
+    arrays = {_path(variable): np.asarray(variable) for variable in _variables(model)}
+    return {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+
+
+def size(model: Any) -> int:
+    """The number of weights."""
+    return sum(math.prod(variable.shape) for variable in _variables(model))
+
+
+def constants(model: Any) -> set[float]:
+    """The floats that the layers' configurations hold."""
+    if not isinstance(model, keras.Model):
+        return set()
+    try:
+        return set(_floats(model.get_config()))
+    except NotImplementedError:
+        return {value for layer in model._flatten_layers() for value in _floats(layer.get_config())}
+
+
+# ---- rebuilt from layers --------------------------------------------------------------------
+
+
+def _rebuilt(model: Any, change: Change | None) -> Any:
+    graph = live.functional(model)
+    if graph is None:
+        raise CannotCarry("its layers are called by Python code of its own")
+    inputs = keras.tree.map_structure(_wide_input, graph.input)
+    wide = keras.models.clone_model(graph, input_tensors=inputs, clone_function=_wide_layer)
+    _copy_weights(graph, wide, change)
+    return wide
+
+
+def _wide_input(tensor: Any) -> Any:
+    operation = tensor._keras_history.operation
+    return keras.Input(
+        batch_shape=tensor.shape, dtype=_wide_dtype(tensor.dtype), name=operation.name if operation else None
+    )
+
+
+def _wide_layer(layer: Any) -> Any:
+    if isinstance(layer, keras.layers.Layer):
+        return layer.__class__.from_config(_wide_config(layer.get_config()))
+    if isinstance(layer, Operation) and getattr(layer, "dtype", None) in NARROW:
+        return type(layer)(dtype="float64", name=layer.name)
+    return layer
+
+
+def _wide_config(config: Any, key: str = "") -> Any:
+    """A layer's configuration with every dtype of narrow floats widened, those of inner layers too."""
+    if key.endswith("dtype"):
+        return _wide_dtype(config)
+    if isinstance(config, dict):
+        return {name: _wide_config(value, name) for name, value in config.items()}
+    return [_wide_config(value) for value in config] if isinstance(config, list) else config
+
+
+def _wide_dtype(dtype: Any) -> Any:
+    if isinstance(dtype, dict):
+        name = dtype.get("config", {}).get("name")
+        return "float64" if name in NARROW else dtype
+    name = getattr(dtype, "name", dtype)
+    return "float64" if name in NARROW else dtype
+
+
+def _copy_weights(source: Any, wide: Any, change: Change | None) -> None:
+    if [tuple(v.shape) for v in source.weights] != [tuple(v.shape) for v in wide.weights]:
+        raise CannotCarry("the rebuilt model has other weights")
+    for old, new in zip(source.weights, wide.weights, strict=True):
+        array = np.asarray(old)
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+            new.assign(array)
+            continue
+        value = array.astype(np.float64)
+        new.assign(value if change is None else change(_path(old), value))
+
+
+# ---- what both have ---------------------------------------------------------------------------
+
+
+def _variables(model: Any) -> list[Any]:
+    if isinstance(model, keras.Model):
+        return list(model.weights)
+    holder = live.chosen_signature(model) if getattr(model, "signatures", None) else model
+    return list(getattr(holder, "variables", ()) or ())
+
+
+def _path(variable: Any) -> str:
+    return str(getattr(variable, "path", None) or variable.name)
+
+
+def _floats(config: Any) -> set[float]:
+    if isinstance(config, float):
+        return {config}
+    items = (
+        config.values() if isinstance(config, dict) else config if isinstance(config, list | tuple) else ()
+    )
+    return {value for item in items for value in _floats(item)}

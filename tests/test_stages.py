@@ -1,0 +1,165 @@
+"""The two stages: their formulas by hand, and the limits that the pairs confirm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from verdict_pairs import PASSES, TABLE, Pair, cnn, encoder, gru, lstm, mlp, randomised
+
+import netferry
+from netferry.validation import stages
+from netferry.validation.report import Report
+from netferry.validation.stages import arithmetic, flips_alike, jitter, meaning, triple
+
+U = 2.0**-24
+
+
+def measured(s: list[float], t: list[float], r: list[float]) -> stages.Arithmetic:
+    one = triple(np.float32(s), np.float32(t), np.float64(r))
+    assert one is not None
+    return arithmetic(one)
+
+
+def test_an_error_like_the_sources_own_has_a_ratio_of_one() -> None:
+    found = measured([1.001, 2, 3], [1, 2.001, 3], [1, 2, 3])
+    assert found.ratio == pytest.approx(1, rel=1e-3)
+    assert found.slice == "whole"
+
+
+def test_a_source_without_error_lends_two_roundings_of_the_scale() -> None:
+    exact = np.full((1, 64), 1.0)
+    target = exact.copy()
+    target[0, 7] += 16 * U
+    one = triple(exact.astype(np.float32), target.astype(np.float32), exact)
+    assert one is not None
+    assert arithmetic(one).ratio == pytest.approx(8)
+
+
+def test_a_slice_that_errs_alone_is_named() -> None:
+    rng = np.random.default_rng(0)
+    r = rng.standard_normal((4, 32, 5))
+    s = (r * (1 + U * rng.standard_normal(r.shape))).astype(np.float32)
+    t = (r * (1 + U * rng.standard_normal(r.shape))).astype(np.float32)
+    r[:, 17] *= 1e-3
+    s[:, 17] *= np.float32(1e-3)
+    t[:, 17] = s[:, 17] + np.float32(1e-6)
+    one = triple(s, t, r)
+    assert one is not None
+    found = arithmetic(one)
+    assert found.slice == "channel 17"
+    assert found.ratio > stages.FAIL
+
+
+def test_what_is_not_finite_anywhere_is_masked() -> None:
+    found = measured([np.nan, 1, 2], [np.nan, 1, 2], [np.nan, 1, 2])
+    assert found.ratio == 0
+    assert triple(np.float32([np.inf]), np.float32([np.inf]), np.float64([1])) is None
+
+
+def test_the_histogram_counts_every_value_once() -> None:
+    rng = np.random.default_rng(0)
+    r = rng.standard_normal(1000)
+    one = triple(np.float32(r), np.float32(r + 1e-6), r)
+    assert one is not None
+    counts = arithmetic(one).histogram
+    assert len(counts) == 14
+    assert sum(counts) == 1000
+    assert sum(counts[:6]) == 0
+
+
+def test_meaning_is_relative_to_the_scale_and_sees_other_places_of_nan() -> None:
+    r = np.float64([1, 4])
+    assert meaning(r + 4e-9, r) == pytest.approx(1e-9, rel=1e-6)
+    assert meaning(np.float64([1, np.nan]), r) == np.inf
+    assert meaning(np.zeros(3), np.zeros(3)) == 0
+    assert meaning(np.full(3, 1e-30), np.zeros(3)) == np.inf
+
+
+def test_a_place_may_flip_only_where_the_source_flips() -> None:
+    s, t = np.int64([1, 2, 3]), np.int64([1, 5, 3])
+    assert not flips_alike(s, t, [s, s])
+    assert flips_alike(s, t, [s, np.int64([1, 7, 3])])
+
+
+def test_a_jitter_is_one_unit_in_float32s_last_place_and_leaves_zero() -> None:
+    w = np.float64([1.0, -3.0, 0.0, 1e-5])
+    moved = jitter(0)("w", w)
+    assert np.array_equal(np.abs(moved - w), [np.spacing(np.float32(x)) if x else 0 for x in np.abs(w)])
+    assert np.array_equal(moved, jitter(0)("w", w))
+
+
+# ---- separation -----------------------------------------------------------------------------------
+
+
+ROADS = {
+    f"{name} to {to}": (make, shape, free, to)
+    for to in ("onnx", "tensorflow", "mxnet", "pytorch")
+    for name, make, shape, free in (
+        ("cnn", cnn, (2, 3, 8, 8), {0: "batch"}),
+        ("mlp", mlp, (2, 6), {0: "batch"}),
+        ("lstm", lstm, (2, 7, 5), {0: "batch", 1: "time"}),
+        ("gru", gru, (2, 7, 5), {0: "batch", 1: "time"}),
+        ("encoder", encoder, (2, 7, 16), {0: "batch", 1: "time"}),
+    )
+}
+
+
+def carried(name: str) -> Pair:
+    make, shape, free, to = ROADS[name]
+    source = randomised(make())
+    inputs = {"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32)}
+    dynamic = {"x": free}
+    return (
+        source,
+        netferry.convert(source, to, inputs=inputs, dynamic=dynamic, verify=False).model,
+        inputs,
+        dynamic,
+    )
+
+
+def told(name: str, report: Report) -> str:
+    words = ["-" if value is None else f"{value:.1e}" for value in (report.meaning, report.ratio)]
+    return f"{report.status:<12}{words[0]:>9}{words[1]:>9}  {name}"
+
+
+@pytest.mark.slow
+def test_the_two_kinds_lie_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every kind of pair that the definition names: what must pass and what must fail, with both measures."""
+    lines, passing, failing = [], [], []
+    for name, (make, verdict) in TABLE.items():
+        a, b, inputs, free = make()
+        report = netferry.verify(a, b, inputs, dynamic=free)
+        assert report.status == verdict, report.to_text()
+        lines.append(told(name, report))
+        {"passed": passing, "failed": failing, "not_checked": []}[verdict].append(report)
+    for name in ROADS:
+        a, b, inputs, free = carried(name)
+        report = netferry.verify(a, b, inputs, dynamic=free)
+        assert report.status == "passed", f"{name}: {report.to_text()}"
+        lines.append(told(name, report))
+        passing.append(report)
+    with capsys.disabled():
+        print("\nverdict     meaning   ratio", *lines, sep="\n")
+    ratios = [report.ratio for report in passing if report.ratio is not None]
+    assert max(ratios) <= stages.PASS
+    meanings = [report.meaning for report in passing if report.meaning is not None]
+    assert max(meanings) <= stages.BAKED
+    assert sum(d > stages.MEANING for d in meanings) == len(ROUNDED)
+    faults = [report.meaning for report in failing if report.meaning]
+    assert min(faults) > 5 * max(meanings)
+
+
+ROUNDED = ("BatchNorm folded", "GELU's root of two", "two affine maps merged", "Keras' one LSTM bias")
+"""The passing pairs in which numbers were rounded anew on the way."""
+
+FOLDS = ("BatchNorm folded into its convolution", "two affine maps as one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOLDS)
+@pytest.mark.parametrize("seed", range(6))
+def test_weights_rounded_anew_stay_within_two_yardsticks(name: str, seed: int) -> None:
+    a, b, inputs, free = PASSES[name]()
+    report = netferry.verify(a, b, inputs, dynamic=free, seed=seed)
+    assert report.status == "passed", report.to_text()
+    assert report.meaning is not None and report.meaning > stages.MEANING
