@@ -5,19 +5,26 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from netferry.api import convert
 from netferry.converters.errors import NetferryError
 from netferry.converters.signature import BATCH, Example
+from netferry.fanout import Answer, Document, Task, fan_out
+from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
+from netferry.pages import graphs_of, layers_between
+from netferry.validation.gradients import compare_with
+from netferry.validation.learnt import LIMIT
+from netferry.validation.lesson import Lesson
 from netferry.validation.metrics import FAILED
-from netferry.validation.report import finite
+from netferry.validation.page.graphs import Graph, of_dict
+from netferry.validation.report import Report, finite
 from netferry.zoo import catalog, data
 from netferry.zoo.catalog import Progress
-from netferry.zoo.train import TRAINERS, Trained, silent, train, train_on, trainer
+from netferry.zoo.train import FURTHER_STEPS, TRAINERS, Trained, further_batches, silent, train, trainer
 
 SOURCES = tuple(TRAINERS)
 TARGETS: Mapping[str, str] = {
@@ -37,7 +44,10 @@ class Cell:
     """One model, one source, one target.
 
     ``history`` are the losses of its training in the source, ``further`` those of the steps that it took in
-    the target after it had arrived.
+    the target after it had arrived. ``gradient_ratio`` and ``training_ratio`` are the worst errors of its gradients
+    and of those steps in units of the yardstick. ``source_ms`` and ``latency_ms`` are median milliseconds of one row, in the
+    source's framework and in the target's (onnxruntime for ONNX). ``report`` is the whole verdict, ``layers`` the
+    error of each tensor inside, ``graphs`` are the model's on its way and as it arrived.
     """
 
     model: str
@@ -56,6 +66,26 @@ class Cell:
     further: tuple[float, ...] = ()
     files: tuple[str, ...] = ()
     reason: str = ""
+    source_ms: float | None = None
+    gradient_ratio: float | None = None
+    training_ratio: float | None = None
+    report: Report | Document | None = field(default=None, repr=False)
+    layers: tuple[tuple[str, float], ...] = field(default=(), repr=False)
+    graphs: tuple[Graph, ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The graphs are left out: they are pictures for the page."""
+        plain = asdict(replace(self, report=None, graphs=()))
+        del plain["graphs"]
+        return {**plain, "report": self.report.to_dict() if isinstance(self.report, Report) else self.report}
+
+
+@dataclass(frozen=True)
+class Fan:
+    """How the cells are shared out: an engine of ``fanout.ENGINES`` and the number of its workers."""
+
+    engine: str
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +99,7 @@ class Matrix:
         return bool(self.cells) and all(cell.status == "passed" for cell in self.cells)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"cells": [finite(asdict(cell)) for cell in self.cells]}
+        return {"cells": [finite(cell.to_dict()) for cell in self.cells]}
 
     def to_text(self) -> str:
         """A plain table: the verdict of each cell and its worst error relative to the output's scale."""
@@ -83,7 +113,24 @@ class Matrix:
         for (model, source), cells in rows.items():
             words = "".join(_word(cells.get(target)).ljust(20) for target in targets)
             lines.append((model.ljust(18) + source.ljust(12) + words).rstrip())
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join([line.rstrip() for line in lines] + self._learnt())
+
+    def _learnt(self) -> list[str]:
+        """For each pair of frameworks the worst ratio to the yardstick, of gradients and of the steps after them."""
+        pairs: dict[tuple[str, str], list[Cell]] = {}
+        for cell in self.cells:
+            if cell.gradient_ratio is not None and cell.training_ratio is not None:
+                pairs.setdefault((cell.source, cell.target), []).append(cell)
+        if not pairs:
+            return []
+        lines = ["", f"worst ratio to the yardstick (at most {LIMIT:g})   gradients   {FURTHER_STEPS} steps"]
+        for (source, target), cells in pairs.items():
+            slopes = max(cell.gradient_ratio or 0.0 for cell in cells)
+            steps = max(cells, key=lambda cell: cell.training_ratio or 0.0)
+            lines.append(
+                f"{source:<12}-> {target:<28}{slopes:>9.2g}{steps.training_ratio or 0.0:>11.2g}  ({steps.model})"
+            )
+        return lines
 
 
 def _word(cell: Cell | None) -> str:
@@ -99,10 +146,19 @@ def matrix(
     directory: Path,
     data_dir: Path | None = None,
     progress: Progress | None = None,
+    fan: Fan | None = None,
 ) -> Matrix:
-    """Train, carry and verify; models and results are written under ``directory``."""
+    """Train, carry and verify; models and results are written under ``directory``.
+
+    With ``fan`` each model of each framework is worked on in a process of its own, a crash is the failure of its cells
+    alone, and the cells that are done are kept in ``directory/results``, where the next run finds them.
+    """
     names = list(catalog.CATALOG if models is None else models)
     specs = [catalog.named(name) for name in names]
+    if fan is not None:
+        return _fanned(
+            [(spec.name, one) for spec in specs for one in sources], directory, data_dir, progress, fan
+        )
     tell = progress or silent
     total = len(specs) * len(sources)
     cells: list[Cell] = []
@@ -113,19 +169,83 @@ def matrix(
     return Matrix(tuple(cells))
 
 
+def _fanned(
+    places: Sequence[tuple[str, str]],
+    directory: Path,
+    data_dir: Path | None,
+    progress: Progress | None,
+    fan: Fan,
+) -> Matrix:
+    where, rows = directory.absolute(), None if data_dir is None else data_dir.absolute()
+    tasks = [
+        Task(
+            f"{model} in {framework}",
+            "netferry.matrix:cells_of",
+            (model, framework, str(where), None if rows is None else str(rows)),
+            known_by={"model": model, "framework": framework},
+            files=() if rows is None else (rows,),
+        )
+        for model, framework in places
+    ]
+    answers = fan_out(tasks, where / "results", engine=fan.engine, workers=fan.workers, progress=progress)
+    return Matrix(
+        tuple(cell for place, answer in zip(places, answers, strict=True) for cell in _told(*place, answer))
+    )
+
+
+def _told(model: str, framework: str, answer: Answer) -> Iterator[Cell]:
+    """The cells of one task; all of them failed where it came to no answer."""
+    if answer.document is None:
+        reason = "" if answer.error is None else str(answer.error["message"])
+        for target in TARGETS:
+            yield Cell(model, framework, target, FAILED, seconds=answer.seconds, reason=reason)
+        return
+    for one in answer.document["cells"]:
+        graphs = tuple(map(of_dict, one["graphs"]))
+        layers = tuple((str(name), float(error)) for name, error in one["layers"])
+        yield Cell(**one | {"graphs": graphs, "layers": layers, "further": tuple(one["further"])})
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Cells as they travel from a process of their own: as data, pictures and all."""
+
+    cells: tuple[Cell, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        graphs = [[asdict(graph) for graph in cell.graphs] for cell in self.cells]
+        return {"cells": [cell.to_dict() | {"graphs": g} for cell, g in zip(self.cells, graphs, strict=True)]}
+
+
+def cells_of(model: str, framework: str, directory: str, data_dir: str | None = None) -> _Told:
+    """One model of one framework, carried everywhere: what a task of the matrix calls."""
+    rows = None if data_dir is None else Path(data_dir)
+    return _Told(tuple(_cells(catalog.named(model), framework, Path(directory), rows)))
+
+
 def _cells(spec: catalog.ModelSpec, framework: str, directory: Path, data_dir: Path | None) -> Iterator[Cell]:
     trained = train(spec, framework, directory, data_dir)
     given = example(trained, data_dir)
+    own = _latency(runnable(trained.model, [given]), given)
+    lesson = lesson_of(trained, data_dir)
     for target, ending in TARGETS.items():
-        yield carry_trained(
-            trained, target, directory / framework / ending.format(spec.name), given, data_dir
-        )
+        destination = directory / framework / ending.format(spec.name)
+        cell = carry_trained(trained, target, destination, given, data_dir, lesson)
+        yield replace(cell, source_ms=own)
 
 
 def carry_trained(
-    trained: Trained, target: str, destination: Path, given: Example, data_dir: Path | None = None
+    trained: Trained,
+    target: str,
+    destination: Path,
+    given: Example,
+    data_dir: Path | None = None,
+    lesson: Lesson | None = None,
 ) -> Cell:
-    """One cell: the trained model carried to ``target``, held against itself (real rows first), trained on."""
+    """One cell: the trained model carried to ``target``, held against itself (real rows first), trained on.
+
+    ``lesson`` is what the model learns further, where several targets share it.
+    """
     begun = time.perf_counter()
     cell = Cell(
         trained.spec.name,
@@ -142,24 +262,44 @@ def carry_trained(
     except NetferryError as error:
         return replace(cell, reason=str(error), seconds=time.perf_counter() - begun)
     assert done.report is not None
-    latency = _latency(destination, given) if done.files and target == "onnx" else None
-    further = (
-        ()
-        if done.arrival is None
-        else train_on(done.model, trained.spec, target, trained.framework, data_dir)
-    )
-    falls = not further or statistics.mean(further[-5:]) < statistics.mean(further[:5])
+    latency = None
+    if done.files:
+        arrived = Session(destination, threads=1) if target == "onnx" else runnable(done.model, [given])
+        latency = _latency(arrived, given)
+    report = done.report
+    if done.arrival is not None:
+        report = replace(report, training=compare_with(lesson or lesson_of(trained, data_dir), done.model))
+    learnt = report.training
+    curve = None if learnt is None else next((c for c in learnt.curves if c.optimizer == "adam"), None)
     return replace(
         cell,
-        status=done.report.status if falls else FAILED,
-        reason=done.report.reason if falls else "its loss does not fall when training goes on",
-        max_abs=done.report.max_abs,
-        max_rel=done.report.max_rel,
+        status=report.status,
+        reason=report.reason or ("" if learnt is None else learnt.reason),
+        max_abs=report.max_abs,
+        max_rel=report.max_rel,
         road=done.road,
         seconds=time.perf_counter() - begun,
         files=tuple(str(file) for file in done.files),
         latency_ms=latency,
-        further=further,
+        further=() if curve is None else curve.target,
+        gradient_ratio=None if learnt is None else learnt.gradients,
+        training_ratio=None if learnt is None else learnt.training,
+        report=report,
+        layers=layers_between(trained.model, done.model, [given]),
+        graphs=graphs_of(done),
+    )
+
+
+def lesson_of(trained: Trained, data_dir: Path | None = None) -> Lesson:
+    """What a trained model learns further, in its own framework: every target is held against it."""
+    inputs, aims, loss = further_batches(trained.spec, trained.framework, data_dir)
+    return Lesson(
+        trained.model,
+        [[x] for x in inputs],
+        given=[example(trained, data_dir)],
+        steps=FURTHER_STEPS,
+        loss=loss,
+        targets=aims,
     )
 
 
@@ -171,14 +311,13 @@ def example(trained: Trained, data_dir: Path | None = None) -> Example:
     return Example(spec.input, trainer(trained.framework).to_native(rows), {0: BATCH} | free, asked=True)
 
 
-def _latency(model: Path, given: Example, runs: int = 30) -> float:
-    """Median milliseconds of one row in onnxruntime, on one thread."""
-    session = Session(model, threads=1)
+def _latency(model: Runnable, given: Example, runs: int = 30) -> float:
+    """Median milliseconds of one row."""
     row = [given.array[:1]]
-    session.run(row)
+    model.run(row)
     times = []
     for _ in range(runs):
         begun = time.perf_counter()
-        session.run(row)
+        model.run(row)
         times.append(time.perf_counter() - begun)
     return statistics.median(times) * 1e3

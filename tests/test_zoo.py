@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import json
-import shutil
 import struct
 import sys
 from collections.abc import Callable
@@ -429,62 +426,3 @@ def test_a_file_where_the_folder_should_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "pytorch").write_text("in the way")
     with pytest.raises(WriteError, match="cannot make this folder"):
         train(QUICK, "pytorch", tmp_path)
-
-
-# ---- the trained zoo ------------------------------------------------------------------------------------
-
-
-@every_cell
-def test_every_model_reaches_its_floor(trained_zoo: Zoo, name: str, framework: str) -> None:
-    assert trained_zoo[name, framework].metric >= CATALOG[name].floor
-
-
-@pytest.mark.parametrize("name", CATALOG)
-def test_the_frameworks_agree_on_held_out_rows(trained_zoo: Zoo, name: str) -> None:
-    metrics = {framework: trained_zoo[name, framework].metric for framework in TRAINERS}
-    assert max(metrics.values()) - min(metrics.values()) <= 0.02, metrics
-
-
-@every_framework
-def test_the_line_is_found_again(trained_zoo: Zoo, framework: str) -> None:
-    found = trained_zoo["linear", framework].metrics
-    assert found["slope"] == pytest.approx(data.SLOPE, abs=0.1)
-    assert found["intercept"] == pytest.approx(data.INTERCEPT, abs=0.1)
-
-
-@every_cell
-def test_the_loss_falls(trained_zoo: Zoo, name: str, framework: str) -> None:
-    history = trained_zoo[name, framework].history
-    assert len(history) == CATALOG[name].epochs
-    assert history[-1] < 0.7 * history[0]
-
-
-@every_cell
-def test_files_and_their_checksums_stay_behind(trained_zoo: Zoo, name: str, framework: str) -> None:
-    trained = trained_zoo[name, framework]
-    expected = {
-        "pytorch": [f"{name}.safetensors"],
-        "tensorflow": [f"{name}.keras"],
-        "mxnet": [f"{name}-symbol.json", f"{name}-0000.params"],
-    }[framework]
-    assert [path.name for path in trained.files] == expected
-    whole = b"".join(path.read_bytes() for path in trained.files)
-    assert trained.checksum == hashlib.sha256(whole).hexdigest()
-    note = json.loads((trained.files[0].parent / f"{name}.json").read_text())
-    assert note["sha256"] == {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in trained.files}
-    assert note["metrics"] == dict(trained.metrics)
-    assert note["history"] == list(trained.history)
-    assert note["versions"].keys() > {"numpy"}
-
-
-@every_cell
-def test_a_model_that_was_saved_predicts_the_same(
-    trained_zoo: Zoo, tmp_path: Path, name: str, framework: str
-) -> None:
-    """Read from a copy: nothing points back to where it was saved."""
-    trained, spec, native = trained_zoo[name, framework], CATALOG[name], trainer(framework)
-    shutil.copytree(trained.files[0].parent, tmp_path / framework)
-    x = data.load(spec).x_test[:50]
-    expected = native.predict(trained.model, x)
-    received = native.predict(reload(spec, framework, tmp_path), x)
-    np.testing.assert_array_equal(received, expected)

@@ -23,6 +23,7 @@ from netferry.converters import frameworks
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.converters.signature import Array
 from netferry.converters.staging import staged
+from netferry.converters.training import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, SQUARES, Loss
 from netferry.zoo import data
 from netferry.zoo.catalog import ModelSpec, Progress
 
@@ -43,7 +44,14 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
 EMBEDDED_ROWS = 2_000
 FEWEST_EPOCHS = 2
 PREDICTED_AT_ONCE = 512
-FURTHER_STEPS, FURTHER_ROWS = 20, 256
+FURTHER_STEPS, FURTHER_BATCHES, FURTHER_ROWS = 20, 4, 32
+"""How a trained model goes on in every framework: steps, and the batches that they go through again and again."""
+
+LOSSES: Mapping[str, Loss] = {
+    "regression": SQUARES,
+    "binary": BINARY_CROSS_ENTROPY,
+    "classes": CROSS_ENTROPY,
+}
 
 
 class Trainer(Protocol):
@@ -123,20 +131,17 @@ def train(
     return trained if directory is None else _saved(native, trained, directory / framework)
 
 
-def train_on(
-    model: Any, spec: ModelSpec, framework: str, layout: str, data_dir: Path | None = None
-) -> tuple[float, ...]:
-    """The losses of 20 further steps of a model that has arrived in ``framework``.
-
-    ``layout`` is the framework that it comes from, whose layout its inputs have kept. All steps see the same
-    rows, at a tenth of the catalog's learning rate.
-    """
-    native = trainer(framework)
+def further_batches(
+    spec: ModelSpec, framework: str, data_dir: Path | None = None
+) -> tuple[list[Array], list[Array], Loss]:
+    """The batches on which a trained model goes on: inputs as ``framework`` takes them, what its output should be
+    (floats of the output's shape), and the loss that both are judged by."""
     whole = data.load(spec, data_dir)
-    rows = replace(whole, x_train=whole.x_train[:FURTHER_ROWS], y_train=whole.y_train[:FURTHER_ROWS])
-    few = replace(spec, epochs=FURTHER_STEPS, batch_size=FURTHER_ROWS, learning_rate=spec.learning_rate / 10)
-    _seed(native, spec.seed)
-    return tuple(native.train(model, few, _in_layout(trainer(layout), rows), silent))
+    rows = slice(0, FURTHER_BATCHES * FURTHER_ROWS)
+    x, y = trainer(framework).to_native(whole.x_train[rows]), whole.y_train[rows]
+    aims = np.eye(spec.outputs)[y] if spec.task == "classes" else y.reshape(len(y), -1)
+    parts = [aim.astype(np.float32) for aim in np.split(aims, FURTHER_BATCHES)]
+    return np.split(x, FURTHER_BATCHES), parts, LOSSES[spec.task]
 
 
 def _in_layout(native: Trainer, dataset: data.Dataset) -> data.Dataset:

@@ -1,0 +1,226 @@
+"""Which elements of the source's weights each weight of the target is made of.
+
+A converter copies: a weight of the target is a rearrangement of the source's weights (transposed, gates
+reordered, packed, split), or the sum of two (the biases of a recurrent layer). So the source is given weights
+that are all different, carried once more, and each element found by its value: exact, and without a word
+about any layer. Two models without a conversion between them are matched by the values that they have.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from netferry.converters.signature import Array
+
+NOTHING = -1
+"""The place of an element that comes from no weight of the source: a bias that only one side has."""
+
+Values = Mapping[str, Array]
+
+_FLOATS_TO_ONE, _FLOATS_ABOVE = 2**23, 2**29
+"""How many numbers of float32 there are between 1/2 and 1, and how many above 1/2 are taken for larger models."""
+
+
+class Pool:
+    """Named arrays as one long vector, in which an element has a place."""
+
+    def __init__(self, values: Values) -> None:
+        self.names = tuple(values)
+        self._ends = np.cumsum([0, *(values[name].size for name in self.names)])
+        self.shapes = {name: values[name].shape for name in self.names}
+        self.size = int(self._ends[-1])
+
+    def slice(self, name: str) -> slice:
+        place = self.names.index(name)
+        return slice(int(self._ends[place]), int(self._ends[place + 1]))
+
+    def flat(self, values: Mapping[str, Array | None]) -> Array:
+        """The vector of these values; what is missing or None is zero."""
+        vector = np.zeros(self.size)
+        for name in self.names:
+            if (array := values.get(name)) is not None:
+                vector[self.slice(name)] = np.asarray(array, np.float64).reshape(-1)
+        return vector
+
+    def named(self, vector: Array) -> dict[str, Array]:
+        return {name: vector[self.slice(name)].reshape(self.shapes[name]) for name in self.names}
+
+    def owners(self, places: Array) -> tuple[str, ...]:
+        """The arrays in which these places lie, in order."""
+        found = np.unique(np.searchsorted(self._ends, places[places >= 0], side="right") - 1)
+        return tuple(self.names[place] for place in found)
+
+
+@dataclass(frozen=True)
+class Counterparts:
+    """For each weight of the target the places in the source's pool that each of its elements is the sum of.
+
+    ``places[name]`` holds one vector of places, or two where it is a sum. ``how`` says how this was found out;
+    ``origin`` is what it was turned round from.
+    """
+
+    pool: Pool
+    places: Mapping[str, tuple[Array, ...]]
+    how: str
+    missing: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    origin: Counterparts | None = None
+
+    def values(self, source: Values, target: Values) -> dict[str, tuple[Array, Array]]:
+        """Each weight beside what it is made of (flat), where the conversion went the other way from there."""
+        maker, from_, to = (self, source, target) if self.origin is None else (self.origin, target, source)
+        return {name: (made, to[name].reshape(-1)) for name, made in maker.push(from_).items()}
+
+    def push(self, values: Mapping[str, Array | None]) -> dict[str, Array]:
+        """The source's values as the target holds them (flat); what comes from nothing is zero."""
+        vector = np.append(self.pool.flat(values), 0.0)  # NOTHING is the last
+        return {
+            name: np.sum([vector[places] for places in parts], axis=0) for name, parts in self.places.items()
+        }
+
+    def pull(self, slopes: Mapping[str, Array | None]) -> dict[str, Array]:
+        """Gradients by the target's weights as gradients by the source's: the transpose of ``push``."""
+        vector = np.zeros(self.pool.size + 1)
+        for name, parts in self.places.items():
+            slope = slopes.get(name)
+            for places in parts if slope is not None else ():
+                np.add.at(vector, places, np.asarray(slope, np.float64).reshape(-1))
+        return self.pool.named(vector[:-1])
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The weights of the source that nothing in the target is made of."""
+        read = {name for owners in self.names.values() for name in owners}
+        return tuple(name for name in self.pool.names if name not in read)
+
+
+def distinct(values: Values) -> dict[str, Array] | None:
+    """Values of the same shapes and dtypes that are all different, from 1/2 upward; None where a dtype is too
+    narrow for so many. They grow evenly, so that the sums of two vectors differ as well."""
+    count = sum(array.size for array in values.values())
+    step = (_FLOATS_TO_ONE if count <= _FLOATS_TO_ONE else _FLOATS_ABOVE) // max(count, 1)
+    if step == 0 or any(array.dtype not in (np.float32, np.float64) for array in values.values()):
+        return None
+    bits = int(np.float32(0.5).view(np.uint32))
+    line = (bits + step * np.arange(count, dtype=np.uint32)).astype(np.uint32).view(np.float32)
+    parts = np.split(line, np.cumsum([array.size for array in values.values()])[:-1])
+    return {
+        name: part.reshape(array.shape).astype(array.dtype)
+        for (name, array), part in zip(values.items(), parts, strict=True)
+    }
+
+
+def by_name(source: Values, target: Values) -> Counterparts:
+    """Weights of the same name, each element its own counterpart."""
+    pool = Pool(source)
+    return _counterparts(
+        pool, {name: (_places(pool, name),) for name in target if name in source}, target, "by their names"
+    )
+
+
+def by_value(source: Values, target: Values, how: str) -> Counterparts:
+    """Each element of ``target`` where its value stands in ``source``; where it does not, as a sum of two."""
+    pool = Pool(source)
+    vector = pool.flat(source)
+    order = np.argsort(vector, kind="stable")
+    ranked = vector[order]
+    places: dict[str, tuple[Array, ...]] = {}
+    for name, array in target.items():
+        found = _same(pool, source, name, array)
+        if found is None:
+            found = _found(order, ranked, array.reshape(-1).astype(np.float64))
+        if found is not None:
+            places[name] = (found,)
+    used = {owner for parts in places.values() for owner in pool.owners(parts[0])}
+    spare = [name for name in pool.names if name not in used]
+    for name, array in target.items():
+        if name in places:
+            continue
+        if sums := _as_sum(pool, source, spare, array):
+            places[name] = sums
+        elif alike := next((one for one in spare if _constant_alike(source[one], array)), None):
+            spare.remove(alike)
+            places[name] = (_places(pool, alike),)
+    return _counterparts(pool, places, target, how)
+
+
+def inverse(found: Counterparts, source: Values, target: Values) -> Counterparts:
+    """The counterparts seen from the other side: of a sum the first part stands for the whole."""
+    pool, back = Pool(source), np.full(found.pool.size, NOTHING, np.int64)
+    for name, parts in found.places.items():
+        own = _places(pool, name)
+        known = parts[0] >= 0
+        back[parts[0][known]] = own[known]
+    whole = found.pool.named(back)
+    places = {
+        name: (whole[name].reshape(-1),) for name in target if name in whole and (whole[name] >= 0).any()
+    }
+    return replace(_counterparts(pool, places, target, found.how), origin=found)
+
+
+def _counterparts(
+    pool: Pool, places: Mapping[str, tuple[Array, ...]], target: Values, how: str
+) -> Counterparts:
+    names = {name: pool.owners(np.concatenate(parts)) for name, parts in places.items()}
+    missing = tuple(name for name in target if name not in places)
+    return Counterparts(pool, places, how, missing, names)
+
+
+def _places(pool: Pool, name: str) -> Array:
+    own = pool.slice(name)
+    return np.arange(own.start, own.stop)
+
+
+def _same(pool: Pool, source: Values, name: str, array: Array) -> Array | None:
+    """The places of the source's weight of this name, where it is this very array."""
+    own = source.get(name)
+    if own is None or own.shape != array.shape or not np.array_equal(own, array):
+        return None
+    return _places(pool, name)
+
+
+def _found(order: Array, ranked: Array, wanted: Array) -> Array | None:
+    """The place of each wanted value; zeros that no weight has come from nothing. None where one is not there,
+    or where all are."""
+    if not ranked.size or not wanted.size:
+        return None
+    rank = np.minimum(np.searchsorted(ranked, wanted), ranked.size - 1)
+    there = ranked[rank] == wanted
+    if not there.any() or (wanted[~there] != 0).any():
+        return None
+    twice = np.zeros(ranked.size, bool)
+    twice[:-1] = ranked[1:] == ranked[:-1]
+    if twice[rank[there]].any():
+        return None
+    places: Array = order[rank]
+    places[~there] = NOTHING
+    return places
+
+
+def _as_sum(pool: Pool, source: Values, spare: list[str], array: Array) -> tuple[Array, Array] | None:
+    """The places of two weights whose sum this is, in any order of its elements."""
+    wanted = array.reshape(-1)
+    for one, two in _pairs(spare, source, array.size):
+        a, b = _places(pool, one), _places(pool, two)
+        sums = source[one].reshape(-1) + source[two].reshape(-1)
+        if np.array_equal(sums, wanted):
+            return a, b
+        order = np.argsort(sums, kind="stable")
+        found = _found(order, sums[order].astype(np.float64), wanted.astype(np.float64))
+        if found is not None and (found >= 0).all():
+            return a[found], b[found]
+    return None
+
+
+def _constant_alike(one: Array, other: Array) -> bool:
+    """Whether both hold one number alone, and the same: which element is which cannot matter."""
+    return one.shape == other.shape and bool((one == one.flat[0]).all() and np.array_equal(one, other))
+
+
+def _pairs(spare: list[str], source: Values, size: int) -> Iterator[tuple[str, str]]:
+    fitting = [name for name in spare if source[name].size == size]
+    return itertools.combinations(fitting, 2)
