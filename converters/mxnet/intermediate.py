@@ -1,0 +1,159 @@
+"""The tensors inside an MXNet symbol while it runs: the executor shows each of them to a monitor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from netferry.converters.errors import RefusedError
+from netferry.converters.mxnet import inputs, live
+from netferry.converters.mxnet.files import SymbolModel, symbol_text
+from netferry.converters.mxnet.symbol import Entry, Node, Symbol
+from netferry.converters.mxnet.to_onnx import symbol_model
+from netferry.converters.signature import Array
+from netferry.converters.steps import Ends, Step, Take
+
+_FUSION = "MXNET_SUBGRAPH_BACKEND"
+"""Names what fuses nodes before a symbol runs; a fused node shows only its last output."""
+
+
+def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
+    """Run in inference mode and hand each node to ``take`` as soon as it has run."""
+    mx = live.import_mxnet()
+    source = symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model, len(arrays))
+    with mx.util.np_shape(source.graph.numpy):
+        symbol = mx.sym.load_json(symbol_text(source.graph))
+        steps = _Steps(source, symbol)
+        with _unfused():
+            executor = live.bound(mx, source, symbol, arrays)
+        failures: list[BaseException] = []
+
+        def show(name: bytes, handle: int) -> None:
+            array = mx.nd.NDArray(mx.base.NDArrayHandle(handle), writable=False)
+            step = steps.by_tensor.get(name.decode() if isinstance(name, bytes) else name)
+            if step is None or failures:
+                return
+            try:
+                take(step, {step.gives[0]: array.asnumpy()})
+            except BaseException as error:  # MXNet would drop it: it is raised when the run is over
+                failures.append(error)
+
+        executor.set_monitor_callback(show)
+        try:
+            for output in executor.forward(is_train=False):
+                output.wait_to_read()
+        except mx.base.MXNetError as error:
+            raise RefusedError(f"MXNet cannot run it ({str(error).strip().splitlines()[-1]})") from error
+        if failures:
+            raise failures[0]
+        names = live.output_names(mx, source)
+    heads = [steps.names[head] for head in source.graph.heads]
+    fed = [source.graph.nodes[place].name for place in inputs.variables(source).inputs]
+    return Ends(tuple(fed), dict(zip(names, heads, strict=True)))
+
+
+def weights(model: object) -> Iterator[tuple[str, Array]]:
+    """Parameters by name, auxiliary states among them."""
+    source = symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model)
+    yield from source.params.items()
+
+
+def piece(model: object, name: str, reads: Mapping[str, Array], gives: str) -> SymbolModel:
+    """The nodes that compute the tensor ``gives`` from ``reads``, which become the symbol's inputs, with their weights."""
+    mx = live.import_mxnet()
+    source = symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model)
+    steps = _Steps(source, mx.sym.load_json(symbol_text(source.graph)))
+    places = {tensor: entry for entry, tensor in steps.names.items()}
+    nodes = [Node(tensor, "null") for tensor in reads]
+    moved = {places[tensor]: (place, 0) for place, tensor in enumerate(reads)}
+    kept: dict[int, int] = {}
+
+    def keep(entry: Entry) -> Entry:
+        if entry in moved:
+            return moved[entry]
+        place, output = entry
+        if place not in kept:
+            node = source.graph.nodes[place]
+            inside = replace(node, inputs=tuple(keep(before) for before in node.inputs))
+            kept[place] = len(nodes)
+            nodes.append(inside)
+        return kept[place], output
+
+    head = keep(places[gives])
+    graph = Symbol(tuple(nodes), (head,), source.graph.version, source.graph.numpy)
+    own = {node.name for node in nodes if node.is_variable}
+    params = {title: array for title, array in source.params.items() if title in own}
+    return SymbolModel(graph, params, source.label)
+
+
+class _Steps:
+    """A symbol's nodes as steps, one for each output, under the names that MXNet gives them."""
+
+    def __init__(self, source: SymbolModel, symbol: Any) -> None:
+        self._graph = source.graph
+        self.names = _entries(self._graph, symbol)
+        fed = {self._graph.nodes[place].name for place in inputs.variables(source).inputs}
+        self._dynamic: set[int] = set()
+        self._weights: dict[int, tuple[str, ...]] = {}
+        self.by_tensor: dict[str, Step] = {}
+        for place in self._graph.order:
+            self._look(place, fed)
+
+    def _look(self, place: int, fed: set[str]) -> None:
+        node = self._graph.nodes[place]
+        if node.is_variable:
+            if node.name in fed:
+                self._dynamic.add(place)
+            else:
+                self._weights[place] = (node.name,)
+            return
+        sources = [source for source, _ in node.inputs]
+        weights = tuple(
+            dict.fromkeys(w for s in sources if s not in self._dynamic for w in self._weights.get(s, ()))
+        )
+        reads = tuple(dict.fromkeys(self.names[entry] for entry in node.inputs if entry[0] in self._dynamic))
+        if not reads:
+            self._weights[place] = weights
+            return
+        self._dynamic.add(place)
+        written = f"{node.op}({', '.join(f'{key}={value}' for key, value in node.attrs.items())})"
+        for entry, name in self.names.items():
+            if entry[0] == place:
+                self.by_tensor[name] = Step(node.name, node.op, reads, (name,), weights, written)
+
+
+def _entries(graph: Symbol, symbol: Any) -> Mapping[tuple[int, int], str]:
+    """The name of each output of each node; MXNet lists them node by node, in its own order."""
+    inside = symbol.get_internals()
+    names: dict[tuple[int, int], str] = {}
+    places = {graph.nodes[place].name: place for place in graph.order}
+    counts: dict[int, int] = {}
+    for index, name in enumerate(inside.list_outputs()):
+        place = places[inside[index].name]
+        names[place, counts.get(place, 0)] = name
+        counts[place] = counts.get(place, 0) + 1
+    return names
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Bind without fusion; MXNet says so on standard error, past Python."""
+    before = os.environ.get(_FUSION)
+    os.environ[_FUSION] = "NONE"
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr.flush()
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+        if before is None:
+            del os.environ[_FUSION]
+        else:
+            os.environ[_FUSION] = before

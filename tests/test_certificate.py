@@ -1,0 +1,209 @@
+"""A certificate says what was compared and what came out, and whether that still holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import netferry
+from netferry.converters.errors import RefusedError, UsageError
+from netferry.validation import certificate
+
+
+def _model(scale: float = 1.0) -> onnx.ModelProto:
+    weight = np.random.default_rng(2).standard_normal((5, 4)).astype(np.float32) * np.float32(scale)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Tanh", ["z"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two equal models, the second with its weights in a file of their own, and the certificate of the pair."""
+    onnx.save(_model(), tmp_path / "a.onnx")
+    onnx.save(_model(), tmp_path / "b.onnx", save_as_external_data=True, location="b.bin", size_threshold=0)
+    netferry.verify(tmp_path / "a.onnx", tmp_path / "b.onnx", certificate=tmp_path / "proof.json")
+    return tmp_path
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "proof.json").read_text())
+    return found
+
+
+def _sealed(folder: Path, **changes: Any) -> None:
+    """Write another document under a digest that fits, as netferry of another day would have."""
+    document = _document(folder) | changes
+    document["digest"] = certificate._digest(document)
+    (folder / "proof.json").write_text(json.dumps(document))
+
+
+def test_an_untouched_certificate_holds(folder: Path) -> None:
+    found = netferry.check(folder / "proof.json")
+    assert found.holds
+    assert (found.was, found.now, found.versions) == ("passed", "passed", ())
+
+
+def test_the_same_comparison_writes_the_same_bytes_and_no_machine_path(folder: Path) -> None:
+    first = (folder / "proof.json").read_bytes()
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("a.onnx", "b.onnx", "b.bin"):
+        shutil.copy(folder / name, elsewhere)
+    netferry.verify(elsewhere / "a.onnx", elsewhere / "b.onnx", certificate=elsewhere / "proof.json")
+    assert (elsewhere / "proof.json").read_bytes() == first
+    assert str(folder).encode() not in first
+
+
+def test_a_certificate_names_every_file_with_its_hash_the_inputs_and_the_limits(folder: Path) -> None:
+    document = _document(folder)
+    assert set(document["source"]["files"]) == {certificate.MODEL}
+    assert set(document["target"]["files"]) == {certificate.MODEL, "b.bin"}
+    assert document["inputs"]["samples"]
+    assert document["options"]["seed"] == 0
+    assert document["limits"]
+    assert document["versions"]["onnx"] == onnx.__version__
+    assert document["verdict"]["outputs"][0]["name"] == "y"
+
+
+def test_moved_together_models_and_certificate_still_hold(folder: Path) -> None:
+    moved = folder.with_name(f"{folder.name}_moved")
+    folder.rename(moved)
+    assert netferry.check(moved / "proof.json").holds
+
+
+def test_changed_weights_beside_the_model_are_named_though_the_model_file_is_the_same(folder: Path) -> None:
+    data = bytearray((folder / "b.bin").read_bytes())
+    data[3] ^= 0x40
+    (folder / "b.bin").write_bytes(bytes(data))
+    found = netferry.check(folder / "proof.json")
+    assert not found.holds
+    assert found.changed == ("b.onnx, the target: b.bin has another content",)
+
+
+def test_a_model_that_differs_now_changes_the_verdict(folder: Path) -> None:
+    onnx.save(_model(1.5), folder / "c.onnx")
+    found = netferry.check(folder / "proof.json", folder / "a.onnx", folder / "c.onnx")
+    assert (found.was, found.now) == ("passed", "failed")
+    assert "output y: passed, now failed" in found.verdict
+    assert "c.onnx, the target: b.bin is gone" in found.changed
+
+
+def test_a_copy_under_another_name_is_the_same_model(folder: Path) -> None:
+    shutil.copy(folder / "a.onnx", folder / "copy.onnx")
+    assert netferry.check(folder / "proof.json", folder / "copy.onnx").holds
+
+
+def test_a_certificate_of_a_failure_holds_as_long_as_it_fails(folder: Path) -> None:
+    onnx.save(_model(1.5), folder / "c.onnx")
+    netferry.verify(folder / "a.onnx", folder / "c.onnx", certificate=folder / "proof.json")
+    found = netferry.check(folder / "proof.json")
+    assert found.holds
+    assert found.was == found.now == "failed"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('"passed"', '"failed"'), ('"seed": 0', '"seed": 1'), ('"batch"', '"rows"')]
+)
+def test_a_change_by_hand_is_noticed(folder: Path, before: str, after: str) -> None:
+    text = (folder / "proof.json").read_text()
+    assert before in text
+    (folder / "proof.json").write_text(text.replace(before, after))
+    with pytest.raises(RefusedError, match="changed after it was written"):
+        netferry.check(folder / "proof.json")
+
+
+def test_other_versions_are_told_and_do_not_break_it(folder: Path) -> None:
+    _sealed(folder, versions=_document(folder)["versions"] | {"onnx": "1.0.0"})
+    found = netferry.check(folder / "proof.json")
+    assert found.holds
+    assert found.versions == (f"onnx 1.0.0, now {onnx.__version__}",)
+
+
+def test_other_limits_are_told(folder: Path) -> None:
+    _sealed(folder, limits={"RELATIVE_TO_SCALE": {"float32": 1.0}})
+    assert any("other limits" in line for line in netferry.check(folder / "proof.json").versions)
+
+
+def test_given_inputs_are_hashed_and_must_be_given_again(folder: Path) -> None:
+    x = np.random.default_rng(4).standard_normal((3, 5)).astype(np.float32)
+    a, b, proof = folder / "a.onnx", folder / "b.onnx", folder / "proof.json"
+    netferry.verify(a, b, {"x": x}, certificate=proof)
+    with pytest.raises(UsageError, match="inputs that were given"):
+        netferry.check(proof)
+    assert netferry.check(proof, inputs={"x": x}).holds
+    assert netferry.check(proof, inputs={"x": x + 1}).changed == ("the inputs are not those that were given",)
+
+
+_CODE = """\
+import torch
+
+torch.manual_seed({seed})
+
+
+def make():
+    return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh()).eval()
+"""
+
+
+def test_code_is_hashed_with_its_weights_and_never_run_on_the_word_of_a_certificate(folder: Path) -> None:
+    (folder / "made.py").write_text(_CODE.format(seed=1))
+    named, x = f"{folder / 'made.py'}:make", np.ones((2, 5), np.float32)
+    netferry.verify(named, named, {"x": x}, certificate=folder / "proof.json")
+    source = _document(folder)["source"]
+    assert (source["title"], set(source["files"])) == ("made.py:make", {certificate.CODE})
+    with pytest.raises(UsageError, match="is code or a live model"):
+        netferry.check(folder / "proof.json", inputs={"x": x})
+    # Another length: Python keeps compiled code by the file's second and size.
+    (folder / "made.py").write_text(_CODE.format(seed=22))
+    changed = netferry.check(folder / "proof.json", named, named, {"x": x}).changed
+    assert "made.py:make, the source: (its code) has another content" in changed
+    assert "the weights of the source are others" in changed
+
+
+@pytest.mark.parametrize("place", ["../a.onnx", "/etc/hostname"])
+def test_a_certificate_cannot_point_out_of_its_folder(folder: Path, place: str) -> None:
+    shutil.copy(folder / "a.onnx", folder.parent / "a.onnx")
+    _sealed(folder, source=_document(folder)["source"] | {"path": place})
+    with pytest.raises(UsageError, match="is not beside it"):
+        netferry.check(folder / "proof.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}'])
+def test_what_is_no_certificate_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "proof.json").write_text(text)
+    with pytest.raises(RefusedError, match="not a certificate"):
+        netferry.check(tmp_path / "proof.json")
+
+
+def _ends(*arguments: object) -> int:
+    """The exit code of the command, run as a person runs it."""
+    command = [sys.executable, "-m", "netferry", "verify", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=300, check=False).returncode
+
+
+def test_the_command_line_ends_with_zero_one_two_or_five(folder: Path) -> None:
+    proof = folder / "proof.json"
+    before = proof.read_bytes()
+    proof.unlink()
+    assert _ends(folder / "a.onnx", folder / "b.onnx", "--certificate", proof) == 0
+    assert proof.read_bytes() == before
+    onnx.save(_model(1.5), folder / "a.onnx")
+    assert _ends("--check", proof) == 1
+    proof.write_text(proof.read_text().replace("passed", "failed"))
+    assert _ends("--check", proof) == 5
+    assert _ends() == 2
