@@ -23,7 +23,7 @@ COMPOSITIONS: dict[Any, Callable[..., Any]] = {}
 """The torch function, in each of its places, and what it is made of."""
 
 
-def _composed(*functions: Any) -> Callable[[Body], Body]:
+def composed(*functions: Any) -> Callable[[Body], Body]:
     """Register for torch functions: by name in each of their places, or one as it is."""
 
     def register(body: Body) -> Body:
@@ -43,7 +43,7 @@ def _in_place(body: Callable[..., Any]) -> Callable[..., Any]:
     return write
 
 
-@_composed(
+@composed(
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -52,7 +52,7 @@ def _in_place(body: Callable[..., Any]) -> Callable[..., Any]:
     "feature_alpha_dropout",
     "feature_dropout",
 )
-def _dropout(
+def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, **other: Any
 ) -> Tensor:
     """Nothing; where the code keeps it on in inference, there is nothing to compare with."""
@@ -61,135 +61,7 @@ def _dropout(
     return input
 
 
-@_composed("scaled_dot_product_attention")
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """softmax(q k^T * scale + mask) v; a query that may look at nothing gets 0, as PyTorch has it."""
-    _dropout(query, dropout_p)
-    if enable_gqa:
-        groups = query.size(-3) // key.size(-3)
-        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-    scores = query @ key.transpose(-2, -1) * (query.size(-1) ** -0.5 if scale is None else scale)
-    if is_causal:
-        causal = torch.ones(query.size(-2), key.size(-2), dtype=torch.bool, device=query.device).tril()
-        return scores.masked_fill(~causal, -math.inf).softmax(-1) @ value
-    if attn_mask is None:
-        return scores.softmax(-1) @ value
-    scores = (
-        scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    )
-    blind = scores.amax(-1, keepdim=True) == -math.inf
-    return scores.softmax(-1).masked_fill(blind, 0.0) @ value
-
-
-def _projections(
-    query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Tensor | None
-) -> Sequence[Tensor]:
-    """The three input projections of one packed weight; of self-attention they are one product."""
-    if query is key and key is value:
-        return F.linear(query, weight, bias).chunk(3, -1)
-    biases = (None,) * 3 if bias is None else bias.chunk(3)
-    return [F.linear(*parts) for parts in zip((query, key, value), weight.chunk(3), biases, strict=True)]
-
-
-@_composed("multi_head_attention_forward")
-def _multi_head_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    embed_dim_to_check: int,
-    num_heads: int,
-    in_proj_weight: Tensor | None,
-    in_proj_bias: Tensor | None,
-    bias_k: Tensor | None,
-    bias_v: Tensor | None,
-    add_zero_attn: bool,
-    dropout_p: float,
-    out_proj_weight: Tensor,
-    out_proj_bias: Tensor | None,
-    training: bool = True,
-    key_padding_mask: Tensor | None = None,
-    need_weights: bool = True,
-    attn_mask: Tensor | None = None,
-    use_separate_proj_weight: bool = False,
-    q_proj_weight: Tensor | None = None,
-    k_proj_weight: Tensor | None = None,
-    v_proj_weight: Tensor | None = None,
-    static_k: Tensor | None = None,
-    static_v: Tensor | None = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Attention over (time, batch, features). ``is_causal`` only hints at what ``attn_mask`` says."""
-    if static_k is not None or static_v is not None:
-        raise NotImplementedError("attention with static keys or values")
-    batched = query.dim() == 3
-    if not batched:
-        query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
-        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-    if use_separate_proj_weight:
-        biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
-        weights = (q_proj_weight, k_proj_weight, v_proj_weight)
-        parts = zip((query, key, value), weights, biases, strict=True)
-        q, k, v = (F.linear(x, weight, bias) for x, weight, bias in parts)  # type: ignore[arg-type]
-    else:
-        assert in_proj_weight is not None
-        q, k, v = _projections(query, key, value, in_proj_weight, in_proj_bias)
-    if bias_k is not None and bias_v is not None:
-        k = torch.cat([k, bias_k.expand(-1, k.size(1), -1)])
-        v = torch.cat([v, bias_v.expand(-1, v.size(1), -1)])
-    if add_zero_attn:
-        k, v = (F.pad(x, (0, 0, 0, 0, 0, 1)) for x in (k, v))
-    mask = _merged_mask(q, k, attn_mask, key_padding_mask, num_heads)
-    q, k, v = (x.view(x.size(0), x.size(1), num_heads, -1).permute(1, 2, 0, 3) for x in (q, k, v))
-    if need_weights:
-        scores = q @ k.transpose(-2, -1) * q.size(-1) ** -0.5
-        weights_seen = (scores if mask is None else scores + mask).softmax(-1)
-        heads = weights_seen @ v
-        seen = weights_seen.mean(1) if average_attn_weights else weights_seen
-        seen = seen if batched else seen.squeeze(0)
-    else:
-        heads, seen = F.scaled_dot_product_attention(q, k, v, mask), None
-    out = F.linear(heads.permute(0, 2, 1, 3).flatten(2).transpose(0, 1), out_proj_weight, out_proj_bias)
-    return (out if batched else out.squeeze(1)), seen
-
-
-def _merged_mask(
-    q: Tensor, k: Tensor, attention: Tensor | None, padding: Tensor | None, heads: int
-) -> Tensor | None:
-    """Both masks as one that is added to the scores: (batch or 1, heads or 1, query, key)."""
-    grown = 0 if attention is None and padding is None else _grown_by(k, attention, padding)
-    masks = []
-    if attention is not None:
-        full = F.pad(_additive(attention, q.dtype), (0, grown)) if grown else _additive(attention, q.dtype)
-        masks.append(full if full.dim() == 2 else full.view(-1, heads, full.size(1), full.size(2)))
-    if padding is not None:
-        full = F.pad(_additive(padding, q.dtype), (0, grown)) if grown else _additive(padding, q.dtype)
-        masks.append(full[:, None, None, :])
-    return None if not masks else masks[0] if len(masks) == 1 else masks[0] + masks[1]
-
-
-def _grown_by(k: Tensor, *masks: Tensor | None) -> int:
-    """How many keys stand behind those that the masks know (``bias_k``, ``add_zero_attn``)."""
-    known = next(mask for mask in masks if mask is not None).size(-1)
-    return k.size(0) - known
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    if mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
-
-
-@_composed("iter")
+@composed("iter")
 def _iterate(input: Tensor) -> Iterator[Tensor]:
     return iter(input.unbind(0))
 
@@ -227,28 +99,28 @@ def _without(input: Tensor, axes: tuple[int, ...]) -> Tensor:
     return input.squeeze(axes) if axes else input
 
 
-@_composed("var")
+@composed("var")
 def _var(
     input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
 ) -> Tensor:
     return _spread(input, dim, unbiased, correction, keepdim)[0]
 
 
-@_composed("std")
+@composed("std")
 def _std(
     input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
 ) -> Tensor:
     return _spread(input, dim, unbiased, correction, keepdim)[0].sqrt()
 
 
-@_composed("var_mean")
+@composed("var_mean")
 def _var_mean(
     input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
 ) -> tuple[Tensor, Tensor]:
     return _spread(input, dim, unbiased, correction, keepdim)
 
 
-@_composed("std_mean")
+@composed("std_mean")
 def _std_mean(
     input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
 ) -> tuple[Tensor, Tensor]:
@@ -256,13 +128,13 @@ def _std_mean(
     return variance.sqrt(), mean
 
 
-@_composed("normalize")
+@composed("normalize")
 def _normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
     length: Tensor = input.norm(p, dim, keepdim=True)
     return input / length.clamp_min(eps)
 
 
-@_composed(torch._weight_norm)
+@composed(torch._weight_norm)
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """g v / |v|, the norm taken over all axes but ``dim``; -1 stands for none."""
     axes = [axis for axis in range(v.dim()) if axis != dim]
@@ -270,32 +142,32 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / length)
 
 
-@_composed("cosine_similarity")
+@composed("cosine_similarity")
 def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     first, second = (_normalize(x, 2, dim, eps) for x in (x1, x2))
     return (first * second).sum(dim)
 
 
-@_composed("glu")
+@composed("glu")
 def _glu(input: Tensor, dim: int = -1) -> Tensor:
     value, gate = input.chunk(2, dim)
     return value * gate.sigmoid()
 
 
-@_composed("bilinear")
+@composed("bilinear")
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     product = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
     return product if bias is None else product + bias
 
 
-@_composed("baddbmm", "addmm", "addmv", "addbmm")
+@composed("baddbmm", "addmm", "addmv", "addbmm")
 def _add_product(input: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     product = left @ right
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 
-@_composed("lstm_cell")
+@composed("lstm_cell")
 def _lstm_cell(
     input: Tensor,
     hx: Sequence[Tensor],
@@ -310,7 +182,7 @@ def _lstm_cell(
     return o.sigmoid() * c.tanh(), c
 
 
-@_composed("gru_cell")
+@composed("gru_cell")
 def _gru_cell(
     input: Tensor,
     hx: Tensor,
@@ -326,40 +198,40 @@ def _gru_cell(
     return (hx - new) * update + new
 
 
-@_composed("rnn_tanh_cell")
+@composed("rnn_tanh_cell")
 def _rnn_tanh_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, *biases: Tensor | None) -> Tensor:
     b_ih, b_hh = biases or (None, None)
     return (F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh)).tanh()
 
 
-@_composed("rnn_relu_cell")
+@composed("rnn_relu_cell")
 def _rnn_relu_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, *biases: Tensor | None) -> Tensor:
     b_ih, b_hh = biases or (None, None)
     return (F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh)).relu()
 
 
-@_composed("addcmul")
+@composed("addcmul")
 def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     return input + (tensor1 * tensor2 if value == 1 else tensor1 * tensor2 * value)
 
 
-@_composed("addcdiv")
+@composed("addcdiv")
 def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     return input + (tensor1 / tensor2 if value == 1 else tensor1 / tensor2 * value)
 
 
-@_composed("lerp")
+@composed("lerp")
 def _lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     step: Tensor = weight * (end - input)
     return input + step
 
 
-@_composed("unbind")
+@composed("unbind")
 def _unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple(input.select(dim, place) for place in range(input.size(dim)))
 
 
-@_composed("repeat_interleave")
+@composed("repeat_interleave")
 def _repeat_interleave(
     input: Tensor, repeats: Any, dim: int | None = None, *, output_size: Any = None
 ) -> Tensor:
@@ -373,7 +245,7 @@ def _repeat_interleave(
     return input.unsqueeze(dim + 1).expand(*sizes).flatten(dim, dim + 1)
 
 
-@_composed("roll")
+@composed("roll")
 def _roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None or dims == ():
         return _roll(input.flatten(), shifts, 0).view(input.shape)
@@ -384,7 +256,7 @@ def _roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     return input
 
 
-@_composed("meshgrid")
+@composed("meshgrid")
 def _meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     flat = list(tensors[0]) if isinstance(tensors[0], list | tuple) else list(tensors)
     order = [1, 0, *range(2, len(flat))] if indexing == "xy" and len(flat) > 1 else list(range(len(flat)))
@@ -397,7 +269,7 @@ def _meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     return tuple(grid for _, grid in sorted(grids, key=lambda pair: pair[0]))
 
 
-@_composed(torch.batch_norm)
+@composed(torch.batch_norm)
 def _batch_norm(
     input: Tensor,
     weight: Tensor | None,
@@ -413,7 +285,7 @@ def _batch_norm(
     return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-@_composed(torch.embedding)
+@composed(torch.embedding)
 def _embedding(weight: Tensor, indices: Tensor, *rest: Any) -> Tensor:
     """``torch.embedding`` takes the table first."""
     return F.embedding(indices, weight)

@@ -31,7 +31,11 @@ def _same(x: Tensor) -> Tensor:
 
 
 class Emitter:
-    """One per export; ``call`` is the one at hand and ``outs`` are the values that PyTorch gives for it."""
+    """One per export; ``path`` is that of the call at hand and ``outs`` are the values that PyTorch gives for it.
+
+    ``packed`` keeps the lengths of packed sequences by the name of their batch sizes; what is ``clean``, by its
+    name, holds zeros behind each sequence's end.
+    """
 
     def __init__(self, g: GraphBuilder, root: nn.Module, calls: Sequence[Call]) -> None:
         self.g = g
@@ -39,12 +43,16 @@ class Emitter:
         self.outs: list[Value] = []
         self.made_of: dict[str, tuple[str, ...]] = {}
         self.notes: list[str] = []
+        self.packed: dict[str, Tensor] = {}
+        self.clean: set[str] = set()
         self._tied = _tied(calls)
         self._names: dict[int, str] = {}
         for name, tensor in (*root.named_parameters(), *root.named_buffers()):
             self._names.setdefault(id(tensor), name)
         self._tensors: dict[Any, Tensor] = {}
         self._kept: list[torch.Tensor] = []  # what ids were taken of
+        self._cast_from: dict[str, Tensor] = {}
+        self._turned: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
         self._sizes: dict[sympy.Expr, Tensor] = {}
         self._expressions: dict[str, sympy.Expr] = {}
 
@@ -68,11 +76,18 @@ class Emitter:
         return self.cast(x, dtype) if isinstance(x, Tensor) else self.g.constant(x, dtype)
 
     def cast(self, x: Tensor, dtype: np.dtype[Any]) -> Tensor:
+        """``x`` as ``dtype``; of what a cast has made without a loss, that cast's own input is taken."""
         if x.dtype == dtype:
             return x
         if x.array is not None and not self._is_tied(x):
             return self.g.constant(x.array.astype(dtype), name=x.name if x.array.size > 1 else None)
-        return self.g.Cast(x, to=int(ir.DataType.from_numpy(dtype)))
+        source = self._cast_from.get(x.name, x)
+        if source.dtype == dtype:
+            return source
+        y = self.g.Cast(source, to=int(ir.DataType.from_numpy(dtype)))
+        if np.can_cast(source.dtype, dtype):
+            self._cast_from[y.name] = source
+        return y
 
     def weight(self, module: nn.Module, name: str) -> Tensor | None:
         """A layer's weight under the source's own name; None where the layer has none."""
@@ -102,11 +117,18 @@ class Emitter:
     def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         """Reorder axes. A weight is reordered once; one that is tied to another use stays as it is."""
         if x.array is None:
-            return self.g.transpose(x, axes)
+            weight, before = self._turned.get(x.name, (x, layout.identity(x.rank)))
+            whole = layout.compose(before, tuple(axes))
+            return (
+                weight if x is not weight and whole == layout.identity(x.rank) else self.g.transpose(x, axes)
+            )
         key = (id(x.value), tuple(axes))
         if key not in self._tensors:
-            write = self.g.Transpose if self._is_tied(x) else None
-            self._tensors[key] = write(x, perm=axes) if write else self.g.transpose(x, axes)
+            tied = self._is_tied(x)
+            y = self.g.Transpose(x, perm=axes) if tied else self.g.transpose(x, axes)
+            if tied:
+                self._turned[y.name] = x, tuple(axes)
+            self._tensors[key] = y
         return self._tensors[key]
 
     def _is_tied(self, x: Tensor) -> bool:
@@ -136,6 +158,11 @@ class Emitter:
         expression = sympy.Symbol(symbol, integer=True, positive=True)
         if expression not in self._sizes:
             self._sizes[expression] = self.g.Shape(x, start=axis, end=axis + 1)
+
+    def define(self, symbol: Size, computed: Tensor) -> None:
+        """A size that the model's tensors decide, as a 1-D tensor of one element."""
+        if isinstance(symbol, sympy.Symbol):
+            self._sizes[symbol] = computed
 
     def dims(self, sizes: Iterable[Size]) -> tuple[Dim, ...]:
         """Sizes as a Tensor has them: an expression is written out and can be read back."""

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
+from netferry.converters.pytorch import safety
+from netferry.converters.trust.permit import Looked, Permit
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts save the state dict beside other things."""
@@ -50,9 +52,9 @@ def write(arrival: Arrival, path: Path) -> None:
 def _write_program(arrival: Arrival, path: Path) -> None:
     """An exported program whose free sizes stay free; nothing of this machine's folders is left in it."""
     from netferry.converters.pytorch.from_onnx import module_of
-    from netferry.converters.pytorch.live import examples_of, to_torch
+    from netferry.converters.pytorch.live import examples_of, shared, to_torch
 
-    state = {key: to_torch(array) for key, array in arrival.weights.items()}
+    state = {key: shared(array) for key, array in arrival.weights.items()}
     model = module_of(arrival.source, "model").load(state)
     given = examples_of(model, None)
     sizes = tuple(dict.fromkeys(example.free, torch.export.Dim.DYNAMIC) for example in given)
@@ -94,14 +96,15 @@ class _Sink:
         """Closing flushes."""
 
 
-
-def read(artifact: Artifact, *, weights: Path | None = None) -> Any:
+def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> Any:
     """Load an exported program (``pt2``) or a TorchScript archive, onto the CPU."""
     where = str(artifact.path)
     if weights is not None:
         raise UsageError(
             f"{artifact.title} brings its own weights", where=where, remedy="Leave --weights out"
         )
+    if looked is None:
+        safety.look(artifact)
     try:
         if artifact.kind == "pt2":
             return torch.export.load(artifact.path)
@@ -112,16 +115,30 @@ def read(artifact: Artifact, *, weights: Path | None = None) -> Any:
         ) from error
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, permit: Permit | None = None) -> None:
     """Load a ``.safetensors`` file or a saved state dict into ``model``; every weight must have its place."""
-    state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+    permit = permit or Permit()
+    safety.look_at_weights(path, permit)
+    state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path, permit)
     state = _without_wrapper_names(state, model.state_dict())
     problems = list(_problems(model.state_dict(), state))
     if problems:
         raise RefusedError(
             f"the weights do not fit {type(model).__name__}: {'; '.join(problems)}", where=str(path)
         )
-    model.load_state_dict(state)
+    _put(model, state)
+
+
+def _put(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give the model its weights in place of those it was made with, where both are plain tensors: no copy is made."""
+    own = dict(model.named_parameters(remove_duplicate=False)) | dict(
+        model.named_buffers(remove_duplicate=False)
+    )
+    if any(type(tensor) not in (Tensor, nn.Parameter) for name in state for tensor in (own.get(name),)):
+        model.load_state_dict(state)
+        return
+    for name, tensor in state.items():
+        own[name].data = tensor.to(own[name].dtype)
 
 
 def _safetensors(path: Path) -> Mapping[str, Tensor]:
@@ -134,9 +151,9 @@ def _safetensors(path: Path) -> Mapping[str, Tensor]:
         raise RefusedError(f"not a safetensors file ({first_line(error)})", where=str(path)) from error
 
 
-def _state_dict(path: Path) -> Mapping[str, Tensor]:
+def _state_dict(path: Path, permit: Permit) -> Mapping[str, Tensor]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=not permit.unsafe)
     except Exception as error:
         raise RefusedError(
             "not a state dict that can be loaded without running code from the file",

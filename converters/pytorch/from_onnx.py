@@ -25,6 +25,7 @@ import onnx_ir as ir
 
 from netferry.converters.arrival import Arrival
 from netferry.converters.errors import CannotCarry, RefusedError
+from netferry.converters.graph.arrays import Lent
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Plan
 from netferry.converters.graph.recorder import identifier, loaded, prune, source
@@ -158,7 +159,7 @@ def _module(
         f"    def __init__(self):\n        super().__init__()\n{textwrap.indent(init, ' ' * 8)}".rstrip()
         + "\n",
         f"    def forward(self{''.join(f', {word}' for word in parameters)}):\n{textwrap.indent(forward, ' ' * 8)}\n\n",
-        _LOAD.format(title=title),
+        _LOAD.format(title=title, take=_TAKE if len(xp.state.arrays) < _MANY else _TAKE_MANY),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -175,9 +176,21 @@ def load(weights=None):
         weights = load_file(weights or Path(__file__).with_suffix(".safetensors"))
     with torch.device("meta"):
         model = {title}()
-    model.load_state_dict(weights, assign=True)
+    {take}
     return model.eval()
 '''
+
+_TAKE = "model.load_state_dict(weights, assign=True)"
+
+_MANY = 2000
+_TAKE_MANY = """\
+layers = dict(model.named_modules())
+    if missing := model.state_dict().keys() ^ weights.keys():
+        raise KeyError(f"missing or unexpected: {sorted(missing)}")
+    for path, tensor in weights.items():
+        layer, _, name = path.rpartition(".")
+        layers[layer].load_state_dict({name: tensor}, strict=False, assign=True)"""
+"""Of very many weights each goes to its layer: ``load_state_dict`` asks each layer for all of them."""
 
 
 def _sentence(title: str, signature: Signature) -> str:
@@ -241,7 +254,8 @@ def build(program: Program) -> Any:
     """Run the module and give its model the weights, as copies: training it leaves the source alone."""
     from netferry.converters.pytorch.live import to_torch
 
-    state = {key: to_torch(array) for key, array in program.weights.items()}
+    weights = Lent(program.weights)
+    state = {key: to_torch(weights[key]) for key in weights}
     return module_of(program.source).load(state)
 
 

@@ -378,6 +378,39 @@ def ne(e: Emitter, input: Operand, other: Operand) -> Tensor:
     return e.g.Not(_compared("Equal", e, input, other))
 
 
+@row("isfinite")
+def isfinite(e: Emitter, input: Tensor) -> Tensor:
+    return e.g.Not(e.g.Or(e.g.IsNaN(input), e.g.IsInf(input)))
+
+
+@row("logaddexp")
+def logaddexp(e: Emitter, input: Tensor, other: Tensor) -> Tensor:
+    """max + log(1 + exp(-|x - y|))."""
+    apart = e.g.Neg(e.g.Abs(e.g.Sub(input, other)))
+    return e.g.Add(e.g.Max(input, other), log1p(e, e.g.Exp(apart)))
+
+
+@row("hypot")
+def hypot(e: Emitter, input: Tensor, other: Tensor) -> Tensor:
+    return e.g.Sqrt(e.g.Add(e.g.Mul(input, input), e.g.Mul(other, other)))
+
+
+@row("nan_to_num")
+def nan_to_num(
+    e: Emitter,
+    input: Tensor,
+    nan: float | None = None,
+    posinf: float | None = None,
+    neginf: float | None = None,
+) -> Tensor:
+    limits = np.finfo(input.dtype)
+    x = e.g.Where(e.g.IsNaN(input), e.tensor(nan or 0.0, input.dtype), input)
+    for bound, given, sides in ((limits.max, posinf, (0, 1)), (limits.min, neginf, (1, 0))):
+        endless = e.g.IsInf(x, detect_negative=sides[0], detect_positive=sides[1])
+        x = e.g.Where(endless, e.tensor(float(bound) if given is None else given, input.dtype), x)
+    return x
+
+
 def _logical(operator: str, e: Emitter, input: Operand, other: Operand) -> Tensor:
     return e.g.op(operator, e.tensor(input, BOOL), e.tensor(other, BOOL))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import ml_dtypes
@@ -123,7 +126,7 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
     """The tensors in what a forward returned, each under its name.
 
     A tensor is ``output``, the places of a tuple are ``output_0``, ``output_1`` ..., a mapping's are
-    its keys; deeper ones are joined with ``_``. What is None is left out.
+    its keys and a dataclass' its fields; deeper ones are joined with ``_``. What is None is left out.
     """
     named: dict[str, torch.Tensor] = {}
 
@@ -141,10 +144,13 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
         elif isinstance(item, tuple | list):
             for place, inner in enumerate(item):
                 collect(inner, (*(path or ("output",)), str(place)))
+        elif is_dataclass(item):
+            for entry in fields(item):
+                collect(getattr(item, entry.name), (*path, entry.name))
         else:
             raise RefusedError(
                 f"the model's output {'_'.join(path) or 'output'} cannot be carried",
-                expected="a tensor, or tensors in tuples, lists and mappings",
+                expected="a tensor, or tensors in tuples, lists, mappings and dataclasses",
                 received=type(item).__qualname__,
             )
 
@@ -155,6 +161,7 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
 def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example]:
     """``given``, or the inputs that an exported program brings along; else the caller must say."""
     if given is not None:
+        _in_their_places(model, given)
         return given
     if isinstance(model, torch.export.ExportedProgram) and model.example_inputs is not None:
         return _program_examples(model)
@@ -167,6 +174,23 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
         where=type(model).__name__,
         remedy=f"Give example inputs: inputs={{{shown}}}, or --input {names[0] if names else 'x'}:1,3,224,224:f32",
     )
+
+
+def _in_their_places(model: Any, given: Sequence[Example]) -> None:
+    """Inputs are bound by position: names that are the model's own must stand where the model has them."""
+    try:
+        own = list(inspect.signature(model.forward).parameters)
+    except (AttributeError, TypeError, ValueError):
+        return
+    names = [example.name for example in given]
+    if set(names) <= set(own) and names != own[: len(names)]:
+        raise UsageError(
+            "the inputs have the names of other parameters than those that they would be given to",
+            where=type(model).__name__,
+            expected=f"inputs in the order of forward({', '.join(own)})",
+            received=", ".join(names),
+            remedy="Give the inputs between them too, or wrap the model in a module that takes these alone",
+        )
 
 
 def parameter_names(module: nn.Module) -> list[str]:
@@ -201,20 +225,49 @@ def inference(module: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every submodule is in the mode it was in.
 
     The fast path of PyTorch's transformer layers is off: it gives other values at padded places than the
-    layer's own definition does.
+    layer's own definition does. Threads may run one model at once: the last to leave puts all back.
     """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    modes = [(part, part.training) for part in module.modules()]
-    for part, _ in modes:
-        part.training = False
+
+    def evaluate() -> Callable[[], None]:
+        modes = [(part, part.training) for part in module.modules()]
+        for part, _ in modes:
+            part.training = False
+        return lambda: _set_modes(modes)
+
+    with _held("fast path", _without_fast_path), _held(id(module), evaluate), torch.no_grad():
+        yield
+
+
+def _set_modes(modes: Sequence[tuple[nn.Module, bool]]) -> None:
+    for part, training in modes:
+        part.training = training
+
+
+def _without_fast_path() -> Callable[[], None]:
+    before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    return lambda: torch.backends.mha.set_fastpath_enabled(before)
+
+
+_LOCK = threading.Lock()
+_HELD: dict[object, tuple[int, Callable[[], None]]] = {}
+
+
+@contextmanager
+def _held(key: object, change: Callable[[], Callable[[], None]]) -> Iterator[None]:
+    """A change that holds while anyone is inside: the first makes it, the last takes it back."""
+    with _LOCK:
+        count, undo = _HELD.get(key) or (0, change())
+        _HELD[key] = count + 1, undo
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for part, training in modes:
-            part.training = training
+        with _LOCK:
+            count, undo = _HELD.pop(key)
+            if count > 1:
+                _HELD[key] = count - 1, undo
+            else:
+                undo()
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
@@ -239,6 +292,15 @@ def to_torch(array: Array, device: torch.device | None = None) -> torch.Tensor:
     if dtype is torch.bfloat16:
         return torch.from_numpy(array.view(np.int16).copy()).view(dtype).to(device)
     return torch.from_numpy(np.array(array)).to(device)
+
+
+def shared(array: Array) -> torch.Tensor:
+    """A tensor that shares the array's memory where PyTorch can: to be read, never to be written."""
+    if array.dtype in NARROW or array.dtype not in _TORCH or _TORCH[array.dtype] is torch.bfloat16:
+        return to_torch(array)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns that a mapped file cannot be written
+        return torch.from_numpy(array)
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:

@@ -9,21 +9,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from netferry.converters.pytorch.shapes_pointwise import POINTWISE, REDUCED
 
-def _recurrent(module: nn.RNNBase, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
-    """Output (time, batch, directions * hidden), state (layers * directions, batch, hidden); unbatched has no batch."""
-    if not isinstance(input, Tensor):
-        raise NotImplementedError("packed sequences")
-    if module.proj_size:
-        raise NotImplementedError("proj_size")
-    directions = 2 if module.bidirectional else 1
-    output = input.new_empty((*input.shape[:-1], directions * module.hidden_size))
-    batch = () if input.dim() == 2 else (input.shape[0 if module.batch_first else 1],)
 
-    def state() -> Tensor:
-        return input.new_empty((module.num_layers * directions, *batch, module.hidden_size))
+def _recurrent(module: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Any, Any]:
+    """Output (time, batch, directions * hidden), state (layers * directions, batch, hidden); unbatched has no batch.
 
-    return output, (state(), state()) if module.mode == "LSTM" else state()
+    A projection stands in the place of what is hidden, but for the cell's state. Of packed sequences the data
+    are (longest, batch, features), as ``_pack`` gives them.
+    """
+    x: Tensor = input if isinstance(input, Tensor) else input.data
+    batch_first = module.batch_first and x is input
+    directions, given = (2 if module.bidirectional else 1), (module.proj_size or module.hidden_size)
+    output = x.new_empty((*x.shape[:-1], directions * given))
+    batch = () if x.dim() == 2 else (x.shape[0 if batch_first else 1],)
+
+    def state(size: int) -> Tensor:
+        return x.new_empty((module.num_layers * directions, *batch, size))
+
+    last = (state(given), state(module.hidden_size)) if module.mode == "LSTM" else state(given)
+    return (output if x is input else input._replace(data=output)), last
+
+
+def _pack(input: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """``torch._pack_padded_sequence``, whose data stay padded here: (longest, batch, features), and batch sizes.
+
+    The longest sequence is a size of its own, known only when the model runs.
+    """
+    batch, time = input.shape[:2] if batch_first else (input.shape[1], input.shape[0])
+    sizes: Any = input.fake_mode.shape_env  # type: ignore[attr-defined]
+    longest = sizes.inner("longest", hint=int(sizes.shown(time)))
+    return input.new_empty((longest, batch, *input.shape[2:])), lengths.new_empty((longest,))
+
+
+def _unpack(
+    data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: float, total_length: Any
+) -> tuple[Tensor, Tensor]:
+    """``torch._pad_packed_sequence`` of what ``_pack`` gave: (total, batch, features), and lengths (batch,)."""
+    batch = data.shape[1]
+    front = (batch, total_length) if batch_first else (total_length, batch)
+    return data.new_empty((*front, *data.shape[2:])), batch_sizes.new_empty((batch,))
 
 
 def _recurrent_function(
@@ -71,6 +96,40 @@ def _max_pool1d_layer(m: nn.MaxPool1d, input: Tensor) -> Any:
     return _max_pool1d(input, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
 
 
+def _matmul(input: Tensor, other: Tensor) -> Tensor:
+    """Of two stacks of matrices with the same sizes in front; others go PyTorch's own way."""
+    front = input.shape[:-2]
+    stacks = input.dim() == other.dim() > 2 and input.dtype == other.dtype
+    if stacks and all(a == b for a, b in zip(front, other.shape[:-2], strict=True)):
+        if input.shape[-1] != other.shape[-2]:
+            raise RuntimeError(f"a product of {input.shape[-1]} columns and {other.shape[-2]} rows")
+        return input.new_empty((*front, input.shape[-2], other.shape[-1]))
+    return torch.matmul(input, other)
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if weight.dim() != 2:
+        return F.linear(input, weight, bias)
+    if input.shape[-1] != weight.shape[1]:
+        raise RuntimeError(f"a linear layer of {weight.shape[1]} features is given {input.shape[-1]}")
+    if input.dtype != weight.dtype:
+        raise RuntimeError(f"a linear layer of {weight.dtype} is given {input.dtype}")
+    return input.new_empty((*input.shape[:-1], weight.shape[0]))
+
+
+def _linear_layer(m: nn.Linear, input: Tensor) -> Tensor:
+    if input.shape[-1] != m.in_features or input.dtype != next(m.parameters()).dtype:
+        raise RuntimeError(f"{m} is given {input.dtype} of {input.shape[-1]} features")
+    return input.new_empty((*input.shape[:-1], m.out_features))
+
+
+def _layer_norm(m: nn.LayerNorm, input: Tensor) -> Tensor:
+    size = tuple(m.normalized_shape)
+    if any(a != b for a, b in zip(input.shape[-len(size) :], size, strict=True)):
+        raise RuntimeError(f"a layer normalisation over {size} is given {tuple(input.shape)}")
+    return input.new_empty(input.shape)
+
+
 def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> Tensor:
     """A tensor made of symbolic sizes."""
     listed = isinstance(data, list | tuple)
@@ -82,12 +141,22 @@ def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, 
 
 
 SHAPES: Mapping[Any, Callable[..., Any]] = {
+    **POINTWISE,
+    **REDUCED,
     nn.RNN: _recurrent,
     nn.LSTM: _recurrent,
     nn.GRU: _recurrent,
+    nn.Linear: _linear_layer,
+    F.linear: _linear,
+    nn.LayerNorm: _layer_norm,
     nn.MaxPool1d: _max_pool1d_layer,
+    Tensor.matmul: _matmul,
+    Tensor.__matmul__: _matmul,
+    torch.matmul: _matmul,
     F.max_pool1d: _max_pool1d,
     torch.max_pool1d: _max_pool1d,
+    torch._pack_padded_sequence: _pack,
+    torch._pad_packed_sequence: _unpack,
     torch.lstm: _recurrent_function,
     torch.gru: _recurrent_function,
     torch.rnn_tanh: _recurrent_function,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +17,13 @@ import sympy
 import torch
 from sympy.logic.boolalg import BooleanAtom
 from torch._guards import SLoc, Source
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.fx.experimental.symbolic_shapes import ValueRangesSLoc
 from torch.utils._sympy import functions as symbolic
 from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.symbol import SymT, make_symbol
 from torch.utils._sympy.value_ranges import ValueRanges
+
+from netferry.converters.pytorch.lean import LeanShapeEnv
 
 Size: TypeAlias = int | sympy.Expr
 """A size of a tensor: known, or an expression over the free axes' names."""
@@ -33,17 +38,19 @@ class Narrowing:
 
     ``fixes`` are the symbols that are not free any more; a mere requirement (two sizes that must be equal,
     one that must divide, an ``assert``) fixes none. ``line`` is the user's source line, where known.
+    ``left_out`` are the sizes that do not fulfil it, where those are few: ``(symbol, size)``.
     """
 
     condition: str
     fixes: frozenset[str]
     line: str | None
+    left_out: frozenset[tuple[str, int]] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.condition} ({self.line})" if self.line else self.condition
 
 
-class Sizes(ShapeEnv):
+class Sizes(LeanShapeEnv):
     """Symbols of one or more; every decision on them that the model's own code takes is kept.
 
     PyTorch's kernels compare sizes too, to pick strides and fast ways: inside ``kernels()`` only equalities are
@@ -59,6 +66,7 @@ class Sizes(ShapeEnv):
         )
         self.narrowings: list[Narrowing] = []
         self._names: dict[sympy.Symbol, sympy.Symbol] = {}
+        self._inner: set[sympy.Symbol] = set()
         self._answers: dict[sympy.Basic, sympy.Basic] = {}
         self._depth = 0
 
@@ -66,11 +74,27 @@ class Sizes(ShapeEnv):
         """A new free size; ``size`` decides where the model's code branches, 1 is never taken for it."""
         hint = size if size > 1 else 3
         axis = _Axis(name)
-        symbol = self.create_symbol(hint, axis, dynamic_dim=DimDynamic.DYNAMIC)
-        assert isinstance(symbol, sympy.Symbol)
+        symbol = make_symbol(SymT.SIZE, self._generate_unique_id(name), positive=True, integer=True)
+        self.source_to_var[name] = symbol
+        self.backed_var_to_val[symbol] = sympy.Integer(hint)
+        self.var_to_sources[symbol] = [axis]
         self.var_to_range[symbol] = ValueRanges(1, int_oo)
+        self.var_to_range_sloc[symbol] = ValueRangesSLoc(SLoc(None, None), SLoc(None, None))
         self._names[symbol] = sympy.Symbol(name, integer=True, positive=True)
         return self.create_symintnode(symbol, hint=hint, source=axis)  # type: ignore[return-value]
+
+    def inner(self, name: str, hint: int) -> torch.SymInt:
+        """A new size that the model's own tensors decide; a condition on it is a need, as nothing can fix it."""
+        taken = {str(symbol) for symbol in self._names.values()}
+        size = self.free(next(wish for wish in _numbered(name) if wish not in taken), hint)
+        self._inner.add(self._names[size.node.expr])
+        return size
+
+    def shown(self, size: int | torch.SymInt) -> int:
+        """The size at which the trace is made."""
+        return (
+            int(size.node.expr.xreplace(self.backed_var_to_val)) if isinstance(size, torch.SymInt) else size
+        )
 
     def named(self, size: int | torch.SymInt | torch.SymFloat) -> Size:
         """``size`` over the names of the free axes."""
@@ -129,20 +153,22 @@ class Sizes(ShapeEnv):
         return SLoc(framework_loc, None), ""
 
     def _narrow(self, expr: sympy.Basic, answer: sympy.Basic) -> None:
-        line = users_line()
+        frame = _users_frame()
+        line = None if frame is None else line_of(frame, frame.f_lineno)
         if isinstance(answer, BooleanAtom):
             condition = expr if answer else sympy.Not(expr)
         else:
             condition = sympy.Eq(expr, answer)
         named = self._over_names(condition)
         if not self._depth:
-            harmless = _asserts(line)
+            harmless = _is_demanded(frame)
         else:
             harmless = isinstance(answer, BooleanAtom) and not _fixes_one(condition)
             if harmless and not _is_a_need(condition):
                 return
-        fixes = frozenset() if harmless else named.free_symbols
-        found = Narrowing(_words(named), frozenset(map(str, fixes)), line)
+        fixes = frozenset() if harmless or named.free_symbols & self._inner else named.free_symbols
+        left_out = _left_out(named) if fixes else frozenset()
+        found = Narrowing(_words(named), frozenset(map(str, fixes)), line, left_out)
         if found not in self.narrowings:
             self.narrowings.append(found)
 
@@ -152,13 +178,23 @@ class Sizes(ShapeEnv):
 
 def users_line() -> str | None:
     """``file.py:12: source`` of the innermost frame of the model's own code."""
+    frame = _users_frame()
+    return None if frame is None else line_of(frame, frame.f_lineno)
+
+
+def _users_frame() -> FrameType | None:
     frame: FrameType | None = _getframe(1)
     while frame is not None and (frame.f_code.co_filename, frame.f_code.co_name) != (_TRACE, "trace"):
-        line = line_of(frame, frame.f_lineno)
-        if line is not None:
-            return line
+        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+            return frame
         frame = frame.f_back
     return None
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """``name``, ``name_1``, ``name_2`` ..."""
+    yield name
+    yield from (f"{name}_{number}" for number in itertools.count(1))
 
 
 def line_of(frame: FrameType, number: int) -> str | None:
@@ -197,6 +233,26 @@ def _fixes_one(equality: sympy.Eq) -> bool:
     return bool(moving.is_polynomial(symbol))
 
 
+_FEW = 4
+"""As many sizes are tried, where a condition leaves them out."""
+
+
+def _left_out(condition: Any) -> frozenset[tuple[str, int]]:
+    """The sizes that do not fulfil a linear condition on one symbol, where they are few; else none."""
+    relation = isinstance(condition, sympy.core.relational.Relational) and not isinstance(condition, sympy.Eq)
+    if not relation or len(condition.free_symbols) != 1:
+        return frozenset()
+    (symbol,) = condition.free_symbols
+    moving = sympy.expand(condition.lhs - condition.rhs)
+    if not moving.is_polynomial(symbol) or sympy.degree(moving, symbol) != 1:
+        return frozenset()
+    turn = math.floor(-moving.coeff(symbol, 0) / moving.coeff(symbol, 1))
+    if turn > _FEW**3 or not condition.xreplace({symbol: sympy.Integer(max(turn, 0) + 1)}):
+        return frozenset()
+    sizes = [n for n in range(1, turn + 1) if not condition.xreplace({symbol: sympy.Integer(n)})]
+    return frozenset((str(symbol), n) for n in sizes) if len(sizes) <= _FEW else frozenset()
+
+
 def _is_a_need(equality: sympy.Eq) -> bool:
     """Whether kernels need it of their inputs: two sizes are one, or one divides; the rest is about strides."""
     left, right = equality.args
@@ -204,9 +260,16 @@ def _is_a_need(equality: sympy.Eq) -> bool:
     return bool(divides or (left.is_Symbol and right.is_Symbol))
 
 
-def _asserts(line: str | None) -> bool:
-    """Whether the user's line states what its model needs, rather than choosing what it does."""
-    return line is not None and line.split(": ", 1)[-1].startswith("assert ")
+def _is_demanded(frame: FrameType | None) -> bool:
+    """Whether the user's line says what the model needs, not what it does: an ``assert``, an ``if`` that raises."""
+    if frame is None:
+        return False
+    lines = linecache.getlines(frame.f_code.co_filename)[frame.f_lineno - 1 :]
+    said = [line.strip() for line in itertools.islice(lines, 12) if line.strip()]
+    if not said or not said[0].startswith(("if ", "elif ")):
+        return bool(said) and said[0].startswith("assert ")
+    body = next((place for place, line in enumerate(said, 1) if line.endswith(":")), len(said))
+    return any(line.startswith("raise ") for line in said[body : body + 1])
 
 
 _RELATIONS: Mapping[type[sympy.Basic], str] = {

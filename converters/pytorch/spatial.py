@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import Tensor
@@ -322,6 +323,34 @@ def _resize_kind(mode: str, align_corners: bool) -> dict[str, Any]:
     if mode == "bicubic":
         return {"mode": "cubic", "coordinate_transformation_mode": corners, "cubic_coeff_a": -0.75}
     raise CannotCarry(f"resizing by '{mode}'")
+
+
+_SAMPLING = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
+
+
+@row(F.grid_sample)
+def grid_sample(
+    e: Emitter,
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """The grid's places go from -1 to 1 in both; PyTorch's bicubic and ONNX's cubic have the same -0.75."""
+    return e.g.GridSample(
+        input, grid, mode=_SAMPLING[mode], padding_mode=padding_mode, align_corners=int(bool(align_corners))
+    )
+
+
+@row(F.local_response_norm)
+def local_response_norm(
+    e: Emitter, input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """x / (k + alpha / size * sum of squares over ``size`` neighbouring channels) ^ beta."""
+    if size % 2 == 0:
+        raise CannotCarry("a local response normalisation over an even number of channels", "Use an odd size")
+    return e.g.LRN(input, size=size, alpha=float(alpha), beta=float(beta), bias=float(k))
 
 
 @row("pixel_shuffle")

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from netferry.converters.graph.build import unique
+from netferry.converters.graph.arrays import same
+from netferry.converters.graph.build import free
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.recorder import dotted, identifier
 from netferry.converters.pytorch.dtypes import TORCH_DTYPES
@@ -72,6 +73,9 @@ class Container:
     children: dict[str, Container | Layer] = field(default_factory=dict)
     tensors: dict[str, Weight] = field(default_factory=dict)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self.children or key in self.tensors
+
 
 class State:
     """Collects what the module holds while ``forward`` is written."""
@@ -117,7 +121,7 @@ class State:
             return self.expr(path) if same_layer and self._layers.get((path, text)) else None
         *parents, last = wish
         container, path = self._container(parents)
-        if self._taken(container, last) and weights:
+        if last in container and weights:
             return None
         key = self._free(container, last)
         path = (*path, key)
@@ -206,12 +210,9 @@ class State:
             here, path = child, (*path, key)  # type: ignore[assignment]
         return here, path
 
-    def _taken(self, container: Container, key: str) -> bool:
-        return key in container.children or key in container.tensors
-
     def _free(self, container: Container, wish: str) -> str:
         wish = f"{wish}_" if wish in FORBIDDEN else wish
-        return unique(wish, {*container.children, *container.tensors})
+        return free(wish, container)
 
 
 def parts(name: str) -> list[str]:
@@ -220,15 +221,6 @@ def parts(name: str) -> list[str]:
         re.sub(r"\W+", "_", word, flags=re.ASCII) for word in re.split(r"[./]", re.sub(r":\d+$", "", name))
     )
     return [word.replace("__", "_") for word in words if word.strip("_")]
-
-
-def same(a: Array, b: Array) -> bool:
-    """Whether two arrays are the same memory, or hold the same bits."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if a.__array_interface__["data"] == b.__array_interface__["data"] and a.strides == b.strides:
-        return True
-    return np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
 
 
 def _legal(key: str) -> str:

@@ -217,10 +217,73 @@ def gather(e: Emitter, input: Tensor, dim: int, index: Tensor, *, sparse_grad: b
     return e.g.GatherElements(input, index, axis=dim)
 
 
-@row("scatter")
-def scatter(e: Emitter, input: Tensor, dim: int, index: Tensor, src: Operand) -> Tensor:
+_REDUCTIONS = {
+    None: None,
+    "add": "add",
+    "multiply": "mul",
+    "sum": "add",
+    "prod": "mul",
+    "amax": "max",
+    "amin": "min",
+}
+"""How what meets at one place is put together: PyTorch's words and ONNX's."""
+
+
+@row("scatter", "scatter_reduce")
+def scatter(
+    e: Emitter,
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Operand,
+    reduce: str | None = None,
+    *,
+    include_self: bool = True,
+) -> Tensor:
+    """ONNX wants as many updates as places: more of them in ``src`` are cut off."""
+    if reduce not in _REDUCTIONS or not include_self:
+        raise CannotCarry(
+            f"a scatter that reduces by '{reduce}'" + ("" if include_self else " without what is there")
+        )
+    if isinstance(src, Tensor):
+        wanted = [(0, size) for size in e.sizes_of(index)]
+        src = _sliced(e, src, [_Slice(axis, *ends, 1) for axis, ends in enumerate(wanted)])
     updates = src if isinstance(src, Tensor) else e.full(src, e.sizes_of(index), input.dtype)
-    return e.g.ScatterElements(input, index, e.cast(updates, input.dtype), axis=dim)
+    return e.g.ScatterElements(
+        input, index, e.cast(updates, input.dtype), axis=dim, reduction=_REDUCTIONS[reduce]
+    )
+
+
+@row("scatter_add")
+def scatter_add(e: Emitter, input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    return scatter(e, input, dim, index, src, "add")
+
+
+def _along_axis(e: Emitter, input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The same places of one axis for every place of the others."""
+    axis = dim % input.rank
+    others = [place for place in range(input.rank) if place != axis]
+    spread = e.g.Unsqueeze(index, e.g.ints(*others)) if others else index
+    sizes = e.sizes_of(input)
+    return e.expand(spread, [*sizes[:axis], e.size_of(index, 0), *sizes[axis + 1 :]])
+
+
+@row("index_add")
+def index_add(
+    e: Emitter, input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1
+) -> Tensor:
+    source = source if alpha == 1 else e.g.Mul(source, e.tensor(alpha, source.dtype))
+    return scatter(e, input, dim, _along_axis(e, input, dim, index), source, "add")
+
+
+@row("index_copy")
+def index_copy(e: Emitter, input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    return scatter(e, input, dim, _along_axis(e, input, dim, index), source)
+
+
+@row("index_fill")
+def index_fill(e: Emitter, input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor:
+    return scatter(e, input, dim, _along_axis(e, input, dim, index), value)
 
 
 @row("one_hot")

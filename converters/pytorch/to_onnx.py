@@ -13,23 +13,31 @@ from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedErro
 from netferry.converters.export import Export
 from netferry.converters.graph.build import GraphBuilder, Tensor
 from netferry.converters.pytorch import fallback, recurrent, reductions, spatial, tensors  # noqa: F401 - they fill the table
+from netferry.converters.pytorch.around import restored
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.emit import Emitter
 from netferry.converters.pytorch.functions import FUNCTIONS, Row
 from netferry.converters.pytorch.live import examples_of, module_of, numpy_dtype, run
 from netferry.converters.pytorch.modules import MODULES
+from netferry.converters.pytorch.replay import harmless
 from netferry.converters.pytorch.trace import trace
 from netferry.converters.pytorch.untraceable import Untraceable
 from netferry.converters.signature import Example, TensorSpec
 
 
 def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
-    """Carry a module, a scripted module or an exported program to ONNX.
+    """Carry a module, a scripted module or an exported program to ONNX; it is afterwards as it was before.
 
     Raises UsageError where inputs are needed and ``given`` is None, or where an axis that the caller asked to
     be free is fixed by the model's code; UnsupportedError where no road is left.
     """
     given = examples_of(model, given)
+    with restored(model):
+        return _carried(model, given)
+
+
+def _carried(model: Any, given: Sequence[Example]) -> Export:
+    """By netferry's own road, else by PyTorch's exporters."""
     if isinstance(model, torch.jit.ScriptModule):
         return fallback.export(model, given, ("torchscript",), "TorchScript cannot be traced by netferry")
     roads: tuple[str, ...] = ("torchscript", "dynamo")
@@ -39,7 +47,8 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
     try:
         return _direct(module_of(model), given)
     except Untraceable as problem:
-        run(model, [example.array for example in given])  # inputs that do not fit are told as such
+        if problem.roads:
+            run(model, [example.array for example in given])  # inputs that do not fit are told as such
         reason, roads = problem.reason, tuple(road for road in problem.roads if road in roads)
     except UnsupportedError as problem:
         problems, reason = problem.problems, "; ".join(_short(found) for found in problem.problems)
@@ -91,8 +100,10 @@ def _freest_trace(module: nn.Module, given: Sequence[Example]) -> tuple[Trace, t
     notes: dict[str, None] = {}
     while True:
         traced = trace(module, given, MODULES)
-        fixed = {symbol: found for found in traced.narrowings for symbol in found.fixes}
+        tried = harmless(module, traced, given)
+        notes |= {f"what the code asks makes no difference, as tried: {found}": None for found in tried}
         notes |= {f"the model needs that {found}": None for found in traced.narrowings if not found.fixes}
+        fixed = {s: found for found in traced.narrowings if found not in tried for s in found.fixes}
         held = [example for example in given if fixed.keys() & set(example.free.values())]
         if not held:
             return traced, tuple(notes)

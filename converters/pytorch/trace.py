@@ -7,30 +7,37 @@ ONNX in it.
 
 from __future__ import annotations
 
-import builtins
-import logging
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.nn.modules import transformer
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from netferry.converters.errors import UsageError, first_line
+from netferry.converters.pytorch import compositions_attention, compositions_indexing  # noqa: F401 - they fill the table
+from netferry.converters.pytorch.around import ONE_AT_A_TIME, left_as_it_was, stand_ins
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.compositions import COMPOSITIONS
+from netferry.converters.pytorch.lean import LeanFakeTensorMode
 from netferry.converters.pytorch.live import device_of, inference, outputs_of, torch_dtype
+from netferry.converters.pytorch.memo import Memo
 from netferry.converters.pytorch.names import torch_function, writes
 from netferry.converters.pytorch.shapes import SHAPES
 from netferry.converters.pytorch.sizes import Sizes, line_of, users_line
-from netferry.converters.pytorch.untraceable import DataDependent, Random, StaleAlias, Stateful, Untraceable
+from netferry.converters.pytorch.untraceable import (
+    Complex,
+    DataDependent,
+    Random,
+    StaleAlias,
+    Stateful,
+    Untraceable,
+)
 from netferry.converters.signature import Example
 
 
@@ -40,68 +47,17 @@ def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn
     inputs = recorder.inputs(given, device_of(module))
     values = tuple(map(recorder.value, inputs))
     try:
-        with ExitStack() as stack:
-            stack.enter_context(inference(module))
-            stack.enter_context(_left_as_it_was(module))
-            for where, name, stand_in in (
-                (nn.Module, "__call__", recorder.call_of_modules()),
-                (transformer, "_detect_is_causal_mask", _only_if_told),
-                (torch.backends.opt_einsum, "enabled", False),
-                (builtins, "len", _len),
-            ):
-                stack.enter_context(patch.object(where, name, stand_in))
-            stack.enter_context(_hushed())
-            stack.enter_context(recorder)
+        with ONE_AT_A_TIME, inference(module), left_as_it_was(module), stand_ins(recorder), recorder:
             result = module(*inputs)
     except Untraceable:
         raise
     except Exception as error:
         raise Untraceable(f"{type(error).__name__}: {first_line(error)}", users_line_of(error)) from error
     outputs = {name: recorder.value(tensor) for name, tensor in outputs_of(module, result).items()}
+    if odd := [name for name, value in outputs.items() if value.dtype.is_complex]:
+        raise Complex(f"the output '{odd[0]}' is complex, which ONNX's operators do not take")
     calls = tuple(_needed(recorder.calls, outputs.values()))
     return Trace(values, outputs, calls, tuple(recorder.sizes.narrowings))
-
-
-@contextmanager
-def _left_as_it_was(module: nn.Module) -> Iterator[None]:
-    """Take back what the code assigns to the module's attributes; a weight that it replaces is a refusal."""
-    own = [
-        (part, part.__dict__.copy(), part._parameters.copy(), part._buffers.copy())
-        for part in module.modules()
-    ]
-    replaced: list[str] = []
-    try:
-        yield
-    finally:
-        for part, attributes, parameters, buffers in own:
-            for now, before in ((part._parameters, parameters), (part._buffers, buffers)):
-                replaced += [name for name, tensor in before.items() if now.get(name) is not tensor]
-                now.clear()
-                now.update(before)  # type: ignore[arg-type]
-            part.__dict__.clear()
-            part.__dict__.update(attributes)
-    if replaced:
-        raise Stateful(f"the code replaces {', '.join(map(repr, replaced))} as it runs")
-
-
-_real_len = len
-
-
-def _len(sized: Any) -> Any:
-    """``len`` of a tensor is its first size, which stays symbolic."""
-    return sized.shape[0] if isinstance(sized, FakeTensor) else _real_len(sized)
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """PyTorch logs what its fake tensors cannot do; here that is a finding and no message."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 _LOOKS_AT_VALUES = frozenset(
@@ -135,7 +91,9 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.sizes = Sizes()
         self.calls: list[Call] = []
-        self._fake = FakeTensorMode(shape_env=self.sizes)
+        self._fake = LeanFakeTensorMode(shape_env=self.sizes)
+        self._fake.cache_enabled = False  # with symbolic sizes it costs more than it saves
+        self._memo = Memo(self.sizes, self._fake, self._seen)
         self._leaves = leaves
         self._paths = [""]
         self._module_names = {id(part): name for name, part in root.named_modules()}
@@ -143,6 +101,8 @@ class _Recorder(TorchFunctionMode):
         for name, tensor in (*root.named_parameters(), *root.named_buffers()):
             self._weight_names.setdefault(id(tensor), name)
         self._values: dict[int, tuple[Tensor, Value]] = {}
+        self._memories: dict[int, int] = {}  # fake tensors that share memory have one number
+        self._sharing: dict[int, list[Tensor]] = {}  # and the tensors that have it
         self._stand_ins: dict[int, _StandIn] = {}
         self._stale: dict[int, Tensor] = {}  # fake tensors that share memory with one written since: that one
         self._cut_from: dict[int, tuple[Tensor, Any]] = {}  # results of indexing: of which tensor, by what
@@ -184,6 +144,9 @@ class _Recorder(TorchFunctionMode):
 
     def _know(self, fake: Tensor, data: Tensor | None = None, name: str = "") -> Value:
         value = Value(fake.dtype, tuple(map(self.sizes.named, fake.shape)), data, name)
+        if id(fake) not in self._values:
+            memory = self._memories.setdefault(id(fake), _new(self._sharing))
+            self._sharing.setdefault(memory, []).append(fake)
         self._values[id(fake)] = (fake, value)
         self._stale.pop(id(fake), None)
         return value
@@ -261,12 +224,8 @@ class _Recorder(TorchFunctionMode):
         """Call over fake tensors and write it down; whatever it wrote into is a new value from now on."""
         given, given_kwargs = map_structure(self._argument, (args, kwargs))
         tensors = leaves_of((args, kwargs), Tensor)
-        versions = [self._seen(tensor)._version for tensor in tensors]
-        with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
-            result = function(*map_structure(self._stood_in, args), **map_structure(self._stood_in, kwargs))
-        written = [
-            t for t, version in zip(tensors, versions, strict=True) if self._seen(t)._version != version
-        ]
+        key = self._memo.key(target, args, kwargs, module)
+        result, written = self._found(key, tensors) or self._made_by(function, args, kwargs, tensors, key)
         outputs = leaves_of(result, Tensor)
         if not outputs and not written:
             return result
@@ -277,6 +236,42 @@ class _Recorder(TorchFunctionMode):
         recorded = map_structure(self._result, result if outputs else self._seen(written[0]))
         self.calls.append(Call(target, self._paths[-1], given, given_kwargs, recorded, module))
         return self._as_called(result, written)
+
+    def _found(self, key: Hashable | None, tensors: list[Tensor]) -> tuple[Any, list[Tensor]] | None:
+        """What a call like this one has given before, as new tensors."""
+        given = [self._seen(tensor) for tensor in tensors]
+        found = None if key is None else self._memo.recall(key, given)
+        if found is None:
+            return None
+        result, views = found
+        for place, tensor in views.items():
+            self._memories[place] = self._memories[id(tensor)]
+        return result, []
+
+    def _made_by(
+        self,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        tensors: list[Tensor],
+        key: Hashable | None,
+    ) -> tuple[Any, list[Tensor]]:
+        """What the call gives over fake tensors, and which of those it was given it wrote into."""
+        given = [self._seen(tensor) for tensor in tensors]
+        versions = [fake._version for fake in given]
+        with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
+            result = function(*map_structure(self._stood_in, args), **map_structure(self._stood_in, kwargs))
+        written = [
+            t for t, fake, version in zip(tensors, given, versions, strict=True) if fake._version != version
+        ]
+        storages = {_storage(fake): fake for fake in given}
+        for made in leaves_of(result, Tensor):
+            base = storages.get(_storage(made))
+            if base is not None and id(made) not in self._values:
+                self._memories[id(made)] = self._memories[id(base)]
+        if key is not None and not written:
+            self._memo.keep(key, result, given)
+        return result, written
 
     def _argument(self, item: Any) -> Any:
         if isinstance(item, Tensor):
@@ -301,9 +296,8 @@ class _Recorder(TorchFunctionMode):
                 raise Stateful("the code writes into a tensor that outlives the call", users_line())
             self._stand_ins[id(tensor)].written = True
             self._overwritten.add(_storage(tensor))
-        memory = _storage(fake)
-        for other, _ in self._values.values():
-            if other is not fake and _storage(other) == memory:
+        for other in self._sharing[self._memories[id(fake)]]:
+            if other is not fake:
                 self._stale[id(other)] = fake
 
     def _put_back(self, base: Tensor, index: Any, part: Any) -> None:
@@ -320,19 +314,14 @@ class _Recorder(TorchFunctionMode):
 
     # ---- modules ------------------------------------------------------------------------------
 
-    def call_of_modules(self) -> Callable[..., Any]:
-        """What replaces ``nn.Module.__call__`` while the trace runs."""
-        enter = nn.Module.__call__
-
-        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            key = self._leaf(module)
-            with self._inside(module):
-                if key is None:
-                    return enter(module, *args, **kwargs)
-                with self.sizes.kernels(), torch._C.DisableTorchFunction():
-                    return self._record(key, _forward_of(module, key, self._stood_in), args, kwargs, module)
-
-        return call
+    def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """A call of a module: recorded where it is kept whole, else entered."""
+        key = self._leaf(module)
+        with self._inside(module):
+            if key is None:
+                return enter(module, *args, **kwargs)
+            with self.sizes.kernels(), torch._C.DisableTorchFunction():
+                return self._record(key, _forward_of(module, key, self._stood_in), args, kwargs, module)
 
     def _leaf(self, module: nn.Module) -> type[nn.Module] | None:
         """The class under which a module is kept whole: its own, or one whose ``forward`` it has."""
@@ -372,18 +361,14 @@ def _forward_of(
     if key in SHAPES:
         return lambda *args, **kwargs: SHAPES[key](module, *args, **kwargs)
 
-    parametrized: Any = module.parametrizations if parametrize.is_parametrized(module) else ()
-    computed = {name: stood_in(getattr(module, name)) for name in parametrized}
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        with ExitStack() as stack:
-            for own in (module._parameters, module._buffers):
-                stack.enter_context(patch.dict(own, map_structure(stood_in, own)))
-            for name, weight in computed.items():
-                stack.enter_context(patch.object(type(module), name, weight))
-            return module.forward(*args, **kwargs)
-
-    return forward
+    twin = object.__new__(key)  # the user's module is not touched: another thread may be running it
+    twin.__dict__.update(module.__dict__)
+    twin.__dict__["_parameters"] = map_structure(stood_in, module._parameters)
+    twin.__dict__["_buffers"] = map_structure(stood_in, module._buffers)
+    if parametrize.is_parametrized(module):
+        parts: Any = module.parametrizations
+        twin.__dict__.update({name: stood_in(getattr(module, name)) for name in parts})
+    return twin.forward
 
 
 def users_line_of(error: BaseException) -> str | None:
@@ -407,14 +392,13 @@ def _needed(calls: Sequence[Call], outputs: Any) -> list[Call]:
     return kept[::-1]
 
 
-def _only_if_told(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
-    """In place of PyTorch's look into the mask: the mask is always passed on, the hint only saves time."""
-    return is_causal is True
-
-
 def _stale() -> StaleAlias:
     return StaleAlias("a tensor is read after one that shares its memory was written in place", users_line())
 
 
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def _new(numbered: Mapping[int, Any]) -> int:
+    return -1 - len(numbered)

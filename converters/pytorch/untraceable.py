@@ -35,3 +35,9 @@ class Random(Untraceable):
     """The code draws random numbers: what it gives in inference cannot be compared with anything."""
 
     roads = ()
+
+
+class Complex(Untraceable):
+    """What goes in or comes out is complex: no exporter has a word for it."""
+
+    roads = ()

@@ -1,0 +1,135 @@
+"""What is changed round a trace and taken back behind it: stand-ins in PyTorch and Python, the user's own module."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.modules import transformer
+
+from netferry.converters.pytorch.untraceable import Stateful
+
+
+class Recorder(Protocol):
+    """What is told of every call of a module."""
+
+    def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any: ...
+
+
+ONE_AT_A_TIME = threading.RLock()
+_RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
+"""The trace that the code at hand runs in; other threads are in none, and what stands in is not for them."""
+
+
+@contextmanager
+def stand_ins(recorder: Recorder) -> Iterator[None]:
+    """What PyTorch and Python do while a trace runs, in its own thread."""
+    token = _RECORDER.set(recorder)
+    try:
+        with ExitStack() as stack:
+            for where, name, stand_in in (
+                (nn.Module, "__call__", _called(nn.Module.__call__)),
+                (transformer, "_detect_is_causal_mask", _asked(transformer._detect_is_causal_mask)),
+                (torch.backends.opt_einsum, "enabled", False),
+                (builtins, "len", _len),
+            ):
+                stack.enter_context(patch.object(where, name, stand_in))
+            stack.enter_context(_hushed())
+            yield
+    finally:
+        _RECORDER.reset(token)
+
+
+def _called(enter: Callable[..., Any]) -> Callable[..., Any]:
+    """In place of ``nn.Module.__call__``."""
+
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        recorder = _RECORDER.get()
+        if recorder is None:
+            return enter(module, *args, **kwargs)
+        return recorder.call(enter, module, args, kwargs)
+
+    return call
+
+
+def _asked(look: Callable[..., bool]) -> Callable[..., bool]:
+    """In place of PyTorch's look into the mask: the mask is always passed on, the hint only saves time."""
+
+    def ask(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+        return look(mask, is_causal, size) if _RECORDER.get() is None else is_causal is True
+
+    return ask
+
+
+@contextmanager
+def left_as_it_was(module: nn.Module) -> Iterator[None]:
+    """``restored``; a weight that the code replaces as it runs is a refusal."""
+    with restored(module) as replaced:
+        yield
+    if replaced:
+        raise Stateful(f"the code replaces {', '.join(map(repr, replaced))} as it runs")
+
+
+@contextmanager
+def restored(model: Any) -> Iterator[list[str]]:
+    """Take back what the code assigns to a module's attributes; yields the weights that it has replaced, in the end."""
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    own = [
+        (part, part.__dict__.copy(), part._parameters.copy(), part._buffers.copy())
+        for part in parts
+        if not isinstance(part, torch.jit.ScriptModule)
+    ]
+    content = [
+        (buffer, buffer._version, buffer.clone())
+        for *_, buffers in own
+        for buffer in buffers.values()
+        if buffer is not None
+    ]
+    replaced: list[str] = []
+    try:
+        yield replaced
+    finally:
+        for part, attributes, parameters, buffers in own:
+            for now, before in ((part._parameters, parameters), (part._buffers, buffers)):
+                replaced += [name for name, tensor in before.items() if now.get(name) is not tensor]
+                _put_back(now, before)
+            _put_back(part.__dict__, attributes)
+        for buffer, version, before_it in content:
+            if buffer._version != version:
+                buffer.copy_(before_it)
+
+
+def _put_back(now: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Only what has changed is touched: another thread may be reading the rest."""
+    for name in [name for name in now if name not in before]:
+        del now[name]
+    now.update({name: item for name, item in before.items() if name not in now or now[name] is not item})
+
+
+_real_len = len
+
+
+def _len(sized: Any) -> Any:
+    """``len`` of a tensor is its first size, which stays symbolic."""
+    return sized.shape[0] if isinstance(sized, FakeTensor) else _real_len(sized)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """PyTorch logs what its fake tensors cannot do; here that is a finding and no message."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
