@@ -13,7 +13,7 @@ import pytest
 from keras_models import carried, distance, drawn, randomised
 
 from netferry.converters.artifact import Artifact
-from netferry.converters.errors import MissingError, RefusedError, UnsupportedError, UsageError
+from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.frameworks import Framework
 from netferry.converters.signature import BATCH
 from netferry.converters.tensorflow import files, live
@@ -151,11 +151,13 @@ def saved_module(folder: Path, *names: str) -> Artifact:
     return Artifact("saved_model", folder)
 
 
-def test_what_xla_compiled_into_a_saved_model_is_refused_with_the_way_round(tmp_path: Path) -> None:
+def test_what_xla_compiled_into_a_saved_model_is_inlined(tmp_path: Path) -> None:
     """Keras compiles grouped convolutions; tf2onnx alone writes a file that onnxruntime does not read."""
     model = randomised(keras.Sequential([keras.Input((8, 8, 4)), L.Conv2D(4, 3, groups=2)]))
-    with pytest.raises(UnsupportedError, match=r"convert the \.keras file instead"):
-        carried(files.read(saved(model, "saved_model", tmp_path)))
+    onnx_model = carried(files.read(saved(model, "saved_model", tmp_path)))
+    for batch in (1, 3):
+        arrays = drawn([(batch, 8, 8, 4)], ["float32"])
+        assert distance(model(arrays[0]).numpy(), onnx_model.run(arrays)["output_0"]) <= LIMIT
 
 
 def test_the_only_signature_is_taken(tmp_path: Path) -> None:

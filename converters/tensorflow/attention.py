@@ -27,10 +27,13 @@ def _allowed(g: Pen, scores: Tensor, mask: Tensor | None, causal: bool) -> Tenso
     return below if mask is None else g.And(mask, below)
 
 
-def _weights(g: Pen, scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+def masked_softmax(
+    g: Pen, scores: Tensor, mask: Tensor | None, causal: bool, below: float = FAR_BELOW
+) -> Tensor:
+    """The softmax of those scores (..., queries, keys) that may count."""
     allowed = _allowed(g, scores, mask, causal)
     if allowed is not None:
-        scores = g.Where(allowed, scores, g.scalar(FAR_BELOW, scores))
+        scores = g.Where(allowed, scores, g.scalar(max(below, float(np.finfo(scores.dtype).min)), scores))
     return g.Softmax(scores)
 
 
@@ -83,7 +86,7 @@ def multi_head_attention(
         )
     )
     scaled = g.Mul(queries, g.scalar(layer._inverse_sqrt_key_dim, queries))
-    weights = _weights(g, g.MatMul(scaled, g.transpose(keys, (0, 1, 3, 2))), mask, use_causal_mask)
+    weights = masked_softmax(g, g.MatMul(scaled, g.transpose(keys, (0, 1, 3, 2))), mask, use_causal_mask)
     output = _joined(g, layer.output_dense, g.MatMul(weights, values))
     return [output, weights] if return_attention_scores else [output]
 
@@ -102,6 +105,6 @@ def attention(
     query, value, key = (*inputs, inputs[1])[:3]
     scores = g.MatMul(query, g.transpose(key, (*range(key.rank - 2), key.rank - 1, key.rank - 2)))
     scores = scores if layer.scale is None else g.Mul(scores, g.weight(layer.scale))
-    weights = _weights(g, scores, None, use_causal_mask)
+    weights = masked_softmax(g, scores, None, use_causal_mask)
     output = g.MatMul(weights, value)
     return [output, weights] if return_attention_scores else [output]

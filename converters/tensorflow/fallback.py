@@ -22,7 +22,7 @@ from netferry.converters.export import Export
 from netferry.converters.graph.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
 from netferry.converters.tensorflow import live
-from netferry.converters.tensorflow.runtime import quiet, tf
+from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
 
 OPSET = 18
 """The newest opset that tf2onnx writes."""
@@ -31,7 +31,7 @@ _NAMED = 3
 """As many layers are named in a note."""
 
 _REMEDIES = {
-    "StatefulPartitionedCall": "It was compiled with XLA when the model was saved: convert the .keras file instead"
+    "StatefulPartitionedCall": "TensorFlow does not inline this call: convert the .keras file instead"
 }
 
 
@@ -90,7 +90,7 @@ def _converted(traced: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
 
     specs = live.tensor_specs(inputs)
     try:
-        with _without_jit():
+        with _without_jit(), _inlined():
             function = traced.get_concrete_function(*specs)
             proto: onnx.ModelProto = convert.from_function(traced, specs, opset=OPSET)[0]
     except Exception as error:  # whatever TensorFlow and tf2onnx raise
@@ -109,6 +109,27 @@ def _without_jit() -> Iterator[None]:
 
     with mock.patch.object(tf, "function", plain):
         yield
+
+
+@contextmanager
+def _inlined() -> Iterator[None]:
+    """Let what was compiled with XLA when a SavedModel was written be inlined like any other function."""
+    export = convert_to_constants.export_meta_graph
+
+    def plain(graph_def: Any, **kwargs: Any) -> Any:
+        for function in graph_def.library.function:
+            for holder in (function, *function.node_def):
+                holder.attr.pop(COMPILED, None)
+        for node in graph_def.node:
+            node.attr.pop(COMPILED, None)
+        return export(graph_def=graph_def, **kwargs)
+
+    with mock.patch.object(convert_to_constants, "export_meta_graph", plain):
+        yield
+
+
+COMPILED = "_XlaMustCompile"
+"""The attribute by which TensorFlow keeps a function apart for XLA."""
 
 
 def _fix_captures(proto: onnx.ModelProto, function: Any, count: int) -> None:

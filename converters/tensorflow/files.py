@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -21,8 +24,9 @@ from netferry.converters.errors import (
     UsageError,
     first_line,
 )
-from netferry.converters.tensorflow import live
-from netferry.converters.tensorflow.runtime import keras, quiet, tf
+from netferry.converters.tensorflow import live, safety
+from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
+from netferry.converters.trust.permit import Looked, Permit
 
 _GIVE_A_FACTORY = "Give what builds the model, and the weights: package.module:factory --weights {}"
 
@@ -43,13 +47,14 @@ _CAUSES: Mapping[str, tuple[str, str]] = {
 """What Keras says when it cannot load a file, in words of its messages: the problem, and what to do."""
 
 
-def read(artifact: Artifact, *, weights: Path | None = None) -> Any:
+def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> Any:
     """Load a model; ``weights``, where given, are loaded into it.
 
     Raises:
         RefusedError: a damaged file, or one that would run code.
     """
-    model = _READERS[artifact.kind](artifact.path)
+    looked = looked or safety.look(artifact, weights)
+    model = _READERS[artifact.kind](artifact.path, looked.permit)
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -74,8 +79,7 @@ def write(arrival: Arrival, path: Path) -> None:
             ]
         )
     with quiet():
-        arrival.model.save(path)
-    _timeless(path)
+        _write_keras(arrival.model, path)
 
 
 _SAVED_MODEL = "Write a SavedModel: a destination without a suffix"
@@ -83,15 +87,23 @@ _SAVED_MODEL = "Write a SavedModel: a destination without a suffix"
 _DATE = "1980-01-01@00:00:00"
 
 
-def _timeless(path: Path) -> None:
-    """The same archive without the time of its making: the same model gives the same bytes."""
-    with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name) for name in sorted(archive.namelist())}
-    metadata = json.loads(parts["metadata.json"]) | {"date_saved": _DATE}
-    parts["metadata.json"] = json.dumps(metadata).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
+def _write_keras(model: Any, path: Path) -> None:
+    """Keras' archive, written by us: its own writer holds all weights in memory, and writes down the time."""
+    config = keras.saving.serialize_keras_object(model)
+    metadata = {"keras_version": keras.__version__, "date_saved": _DATE}
+    with TemporaryDirectory(dir=path.parent) as folder, zipfile.ZipFile(path, "w") as archive:
+        weights = Path(folder, "model.weights.h5")
+        model.save_weights(weights)
+        for name, document in (("config.json", config), ("metadata.json", metadata)):
+            archive.writestr(zipfile.ZipInfo(name), json.dumps(document))
+        with (
+            archive.open(zipfile.ZipInfo(weights.name), "w", force_zip64=True) as inside,
+            weights.open("rb") as content,
+        ):
+            shutil.copyfileobj(content, inside, _PIECE)
+
+
+_PIECE = 1 << 20
 
 
 def _write_saved_model(arrival: Arrival, path: Path) -> None:
@@ -112,12 +124,30 @@ def _write_saved_model(arrival: Arrival, path: Path) -> None:
             archive = keras.export.ExportArchive()
             archive.track(model)
             archive.add_endpoint("serve", serve, input_signature=live.served_specs(model, arrival.signature))
+            _in_one_order(archive, model)
             archive.write_out(str(path), verbose=False)
+            _nameless(path / "fingerprint.pb")
     except CannotCarry as cannot:
         raise UnsupportedError([Unsupported(path.stem, "graph", cannot.reason, cannot.remedy)]) from cannot
 
 
-def load_weights(model: Any, path: Path) -> None:
+def _in_one_order(archive: Any, model: Any) -> None:
+    """A function lists its variables as they lie in memory; here as the model does."""
+    order = {id(variable.value): place for place, variable in enumerate(model.variables)}
+    for function in archive._tf_trackable.serve._list_all_concrete_functions():
+        function.graph.variables = sorted(function.variables, key=lambda v: order.get(id(v), len(order)))
+
+
+def _nameless(path: Path) -> None:
+    """A fingerprint whose random number is made of the digests beside it."""
+    fingerprint = FingerprintDef.FromString(path.read_bytes())
+    fingerprint.ClearField("uuid")
+    digest = hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).hexdigest()
+    fingerprint.uuid = str(int(digest[:16], 16))
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
+def load_weights(model: Any, path: Path, permit: Permit | None = None) -> None:
     """Load a ``.weights.h5`` (or ``.keras``) into a Keras model that has been built."""
     if not isinstance(model, keras.Model):
         raise UsageError(
@@ -129,16 +159,17 @@ def load_weights(model: Any, path: Path) -> None:
             where=str(path),
             remedy="Build it in the factory: give it a keras.Input, or call it once",
         )
+    safety.look_at_weights(path, permit or Permit())
     with _loading(path):
         model.load_weights(path)
 
 
-def _keras(path: Path) -> Any:
+def _keras(path: Path, permit: Permit) -> Any:
     with _loading(path):
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(path, compile=False, safe_mode=not permit.unsafe)
 
 
-def _h5(path: Path) -> Any:
+def _h5(path: Path, permit: Permit) -> Any:
     """The whole model that Keras 1 and 2 wrote; Keras 3 writes weights alone under this suffix."""
     try:
         with h5py.File(path, "r") as file:
@@ -149,10 +180,10 @@ def _h5(path: Path) -> Any:
         raise RefusedError(
             "weights without their model", where=str(path), remedy=_GIVE_A_FACTORY.format(path.name)
         )
-    return _keras(path)
+    return _keras(path, permit)
 
 
-def _saved_model(path: Path) -> Any:
+def _saved_model(path: Path, permit: Permit) -> Any:
     with _loading(path):
         model = tf.saved_model.load(str(path))
     if not model.signatures:
@@ -169,7 +200,11 @@ def _saved_model(path: Path) -> Any:
     return model
 
 
-_READERS: Mapping[str, Callable[[Path], Any]] = {"keras": _keras, "h5": _h5, "saved_model": _saved_model}
+_READERS: Mapping[str, Callable[[Path, Permit], Any]] = {
+    "keras": _keras,
+    "h5": _h5,
+    "saved_model": _saved_model,
+}
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from netferry.converters.arrival import Arrival
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
+from netferry.converters.graph.arrays import Lent
 from netferry.converters.graph.facts import Plan
 from netferry.converters.graph.recorder import dotted, loaded, prune, source
 from netferry.converters.graph.symbol import Symbol
@@ -142,9 +143,38 @@ def functional(plan: Plan, signature: Signature, name: str) -> Program:
     statements = xp.statements
     outputs = _keras_outputs(xp, results, signature)
     model = xp.call_expr(dotted("keras.Model"), _only([x.expr for x in xp.inputs]), outputs, name=legal(name))
-    body = _body([*xp.preamble, *statements], ast.Return(model))
+    whole = [*xp.preamble, *statements]
+    if _depth(whole) > _DEEPEST:
+        raise CannotCarry(f"Keras cannot hold layers in a row of more than {_DEEPEST}")
+    body = _body(whole, ast.Return(model))
     text = _module(name, FUNCTIONAL, f"def build():\n{_indent(body)}", "build()")
     return Program(FUNCTIONAL, text, xp)
+
+
+_DEEPEST = 800
+"""Keras follows a functional model from its outputs back, each layer one call deeper, as far as Python lets it."""
+
+
+def _depth(statements: Sequence[ast.stmt]) -> int:
+    """How many layers and operations stand behind one another, at most."""
+    depths: dict[str, int] = {}
+    for statement in statements:
+        if isinstance(statement, ast.Assign):
+            before = max((depths.get(name, 0) for name in loaded(statement.value)), default=0)
+            depth = before + sum(_acts(node) for node in ast.walk(statement.value))
+            depths |= dict.fromkeys(
+                (n.id for target in statement.targets for n in ast.walk(target) if isinstance(n, ast.Name)),
+                depth,
+            )
+    return max(depths.values(), default=0)
+
+
+def _acts(node: ast.AST) -> bool:
+    """A call that is not only the making of a layer."""
+    if not isinstance(node, ast.Call):
+        return False
+    root = node.func.value if isinstance(node.func, ast.Attribute) else None
+    return not (isinstance(root, ast.Name) and root.id == "layers")
 
 
 def _keras_input(xp: Functional, value: Any, spec: TensorSpec, plan: Plan) -> Symbol:
@@ -288,7 +318,7 @@ def _build(text: str, weights: Mapping[str, Array], name: str) -> Any:
     module = _run(text, name)
     load: Callable[..., Any] = module.load
     with quiet(), names_from_scratch():
-        return load(weights)
+        return load(Lent(weights))
 
 
 def _run(text: str, name: str) -> ModuleType:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph import layout
 from netferry.converters.graph.build import Tensor
-from netferry.converters.graph.padding import onnx_pads
-from netferry.converters.tensorflow.layers import concatenate
 from netferry.converters.tensorflow.pen import ROWS, STRAIGHT, Pen, axes_of, refuse_unless
 from netferry.converters.tensorflow.runtime import core_ops as core
+from netferry.converters.tensorflow.runtime import linalg_ops as linalg
 from netferry.converters.tensorflow.runtime import math_ops as math
+from netferry.converters.tensorflow.runtime import nn_ops as nn
 from netferry.converters.tensorflow.runtime import numpy_ops as kn
-
-END = int(np.iinfo(np.int64).max)
-"""Up to and with the last element, as an end of Slice."""
-
 
 # ---- names that map straight to a name ------------------------------------------------------
 
@@ -39,12 +34,17 @@ _BINARY: STRAIGHT = {
 
 _LOGICAL: STRAIGHT = {kn.LogicalAnd: "And", kn.LogicalOr: "Or", kn.LogicalXor: "Xor"}
 
-_UNARY: STRAIGHT = {kn.Absolute: "Abs", kn.Negative: "Neg", kn.Sign: "Sign"}
+_UNARY: STRAIGHT = {kn.Abs: "Abs", kn.Absolute: "Abs", kn.Negative: "Neg", kn.Sign: "Sign"}
+
+_FLOAT_ONLY: STRAIGHT = {kn.Isinf: "IsInf", kn.Isnan: "IsNaN"}
 
 _FLOAT_UNARY: STRAIGHT = {
     kn.Arccos: "Acos",
+    kn.Arccosh: "Acosh",
     kn.Arcsin: "Asin",
+    kn.Arcsinh: "Asinh",
     kn.Arctan: "Atan",
+    kn.Arctanh: "Atanh",
     kn.Ceil: "Ceil",
     kn.Cos: "Cos",
     kn.Cosh: "Cosh",
@@ -62,12 +62,17 @@ _FLOAT_UNARY: STRAIGHT = {
 """Of integers these give floats."""
 
 _REDUCTIONS: STRAIGHT = {
+    kn.Amax: "ReduceMax",
+    kn.Amin: "ReduceMin",
     kn.Max: "ReduceMax",
     kn.Mean: "ReduceMean",
     kn.Min: "ReduceMin",
     kn.Prod: "ReduceProd",
     kn.Sum: "ReduceSum",
+    math.Logsumexp: "ReduceLogSumExp",
 }
+
+_FLOAT_REDUCTIONS = ("ReduceMean", "ReduceLogSumExp")
 
 
 @ROWS.row(*_BINARY)
@@ -110,6 +115,119 @@ def _float(g: Pen, x: Tensor) -> Tensor:
     return g.promoted(x, at_least=float)[0]
 
 
+@ROWS.row(*_FLOAT_ONLY)
+def float_only(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return g.op(_FLOAT_ONLY[type(op)], _float(g, x))
+
+
+@ROWS.row(kn.Isfinite)
+def is_finite(g: Pen, op: Any, x: Tensor) -> Tensor:
+    x = _float(g, x)
+    return g.Not(g.Or(g.IsInf(x), g.IsNaN(x)))
+
+
+@ROWS.row(kn.FloorDivide)
+def floor_divide(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """Of integers too: ONNX' Div cuts off, its Mod has the sign of the divisor."""
+    a, b = g.promoted(x1, x2)
+    if a.dtype.kind == "f":
+        return g.Floor(g.Div(a, b))
+    return g.Div(g.Sub(a, g.Mod(a, b)), b)
+
+
+@ROWS.row(kn.Mod)
+def mod(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """The remainder of a floor division: it has the sign of the divisor."""
+    a, b = g.promoted(x1, x2)
+    if a.dtype.kind == "f":
+        return g.Sub(a, g.Mul(g.Floor(g.Div(a, b)), b))
+    return g.Mod(a, b)
+
+
+@ROWS.row(kn.DivideNoNan)
+def divide_no_nan(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    a, b = g.promoted(x1, x2, at_least=float)
+    return g.Where(g.Equal(b, g.scalar(0, b)), g.scalar(0, b), g.Div(a, b))
+
+
+@ROWS.row(kn.Log1p)
+def log1p(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """log(1 + x); near zero, where 1 + x loses x, corrected by what was lost (Goldberg 1991, theorem 4)."""
+    x = _float(g, x)
+    one = g.scalar(1, x)
+    u = g.Add(x, one)
+    corrected = g.Div(g.Mul(x, g.Log(u)), g.Sub(u, one))
+    plain = g.Or(g.Equal(u, one), g.IsInf(u))
+    return g.Where(plain, g.Where(g.IsInf(u), u, x), corrected)
+
+
+@ROWS.row(kn.Expm1)
+def expm1(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """exp(x) - 1 as 2 * exp(x / 2) * sinh(x / 2), which loses nothing near zero."""
+    x = _float(g, x)
+    half = g.Mul(x, g.scalar(0.5, x))
+    near = g.Mul(g.Mul(g.scalar(2, x), g.Exp(half)), g.Sinh(half))
+    return g.Where(g.Less(g.Abs(x), g.scalar(1, x)), near, g.Sub(g.Exp(x), g.scalar(1, x)))
+
+
+@ROWS.row(kn.Log2, kn.Log10)
+def log_of_base(g: Pen, op: Any, x: Tensor) -> Tensor:
+    x = _float(g, x)
+    return g.Div(g.Log(x), g.scalar(float(np.log(2 if isinstance(op, kn.Log2) else 10)), x))
+
+
+@ROWS.row(kn.Logaddexp)
+def log_add_exp(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """max(a, b) + log(1 + exp(-|a - b|)), and the softplus is that logarithm."""
+    a, b = g.promoted(x1, x2, at_least=float)
+    return g.Add(g.Max(a, b), g.Softplus(g.Neg(g.Abs(g.Sub(a, b)))))
+
+
+@ROWS.row(kn.Arctan2)
+def arctan2(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """The angle of the point (x2, x1), by half angles: 2 * atan(y / (|p| + x)), and its mirror for x < 0."""
+    y, x = g.promoted(x1, x2, at_least=float)
+    zero, two = g.scalar(0, x), g.scalar(2, x)
+    length = g.Sqrt(g.Add(g.Mul(x, x), g.Mul(y, y)))
+    right = g.Mul(two, g.Atan(g.Div(y, g.Add(length, x))))
+    up = g.Where(g.Less(y, zero), g.scalar(-np.pi, x), g.scalar(np.pi, x))
+    left = g.Sub(up, g.Mul(two, g.Atan(g.Div(y, g.Sub(length, x)))))
+    angle = g.Where(g.Less(x, zero), left, right)
+    return g.Where(g.Equal(length, zero), zero, angle)
+
+
+@ROWS.row(kn.Round)
+def round_(g: Pen, op: Any, x: Tensor) -> Tensor:
+    refuse_unless(x.dtype.kind == "f", "it rounds integers")
+    if op.decimals == 0:
+        return g.Round(x)
+    factor = g.scalar(10.0**op.decimals, x)
+    return g.Div(g.Round(g.Mul(x, factor)), factor)
+
+
+@ROWS.row(kn.Trunc)
+def trunc(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return x if x.dtype.kind in "iu" else g.Mul(g.Sign(x), g.Floor(g.Abs(x)))
+
+
+@ROWS.row(math.Erfc)
+def erfc(g: Pen, op: Any, x: Tensor) -> Tensor:
+    x = _float(g, x)
+    return g.Sub(g.scalar(1, x), g.Erf(x))
+
+
+@ROWS.row(kn.NanToNum)
+def nan_to_num(g: Pen, op: Any, x: Tensor) -> Tensor:
+    if x.dtype.kind != "f":
+        return x
+    limits = np.finfo(x.dtype)
+    high = float(limits.max) if op.posinf is None else op.posinf
+    low = float(limits.min) if op.neginf is None else op.neginf
+    y = g.Where(g.IsNaN(x), g.scalar(op.nan, x), x)
+    y = g.Where(g.IsInf(y, detect_negative=0), g.scalar(high, x), y)
+    return g.Where(g.IsInf(y, detect_positive=0), g.scalar(low, x), y)
+
+
 @ROWS.row(math.Rsqrt)
 def rsqrt(g: Pen, op: Any, x: Tensor) -> Tensor:
     return g.Reciprocal(g.Sqrt(_float(g, x)))
@@ -128,7 +246,7 @@ def reduction(g: Pen, op: Any, x: Tensor) -> Tensor:
     refuse_unless(getattr(op, "initial", None) is None, "it starts from a value of its own")
     refuse_unless(getattr(op, "dtype", None) is None, "it computes in a dtype of its own")
     op_type = _REDUCTIONS[type(op)]
-    x = _float(g, x) if op_type == "ReduceMean" else x
+    x = _float(g, x) if op_type in _FLOAT_REDUCTIONS else x
     return _reduced(g, op_type, x, axes_of(op.axis, x.rank), op.keepdims)
 
 
@@ -147,183 +265,69 @@ def variance(g: Pen, op: Any, x: Tensor) -> Tensor:
     return g.Sqrt(y) if isinstance(op, kn.Std) else y
 
 
+@ROWS.row(kn.All, kn.Any)
+def all_or_any(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """Of truths as numbers: the least of them, or the greatest."""
+    numbers = g.cast(g.cast(x, np.bool_), np.int32)
+    op_type = "ReduceMin" if isinstance(op, kn.All) else "ReduceMax"
+    return g.cast(_reduced(g, op_type, numbers, axes_of(op.axis, x.rank), op.keepdims), np.bool_)
+
+
+@ROWS.row(kn.CountNonzero)
+def count_nonzero(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return _reduced(g, "ReduceSum", g.cast(g.cast(x, np.bool_), np.int32), axes_of(op.axis, x.rank), False)
+
+
+@ROWS.row(kn.Average)
+def average(g: Pen, op: Any, x: Any, weights: Any = None) -> Tensor:
+    if weights is None:
+        x = _float(g, x)
+        return _reduced(g, "ReduceMean", x, axes_of(op.axis, x.rank), False)
+    x, w = g.promoted(x, weights, at_least=float)
+    refuse_unless(x.rank == w.rank, "its weights have another rank than its input")
+    axes = axes_of(op.axis, x.rank)
+    total = _reduced(g, "ReduceSum", w, axes, False)
+    return g.Div(_reduced(g, "ReduceSum", g.Mul(x, w), axes, False), total)
+
+
+@ROWS.row(kn.Cumsum)
+def cumsum(g: Pen, op: Any, x: Tensor) -> Tensor:
+    axis = op.axis
+    x = x if op.dtype is None else g.cast(x, op.dtype)
+    x = g.cast(x, np.int32) if x.dtype == np.bool_ else x
+    if axis is None:
+        x, axis = g.Reshape(x, g.ints(-1)), 0
+    return g.CumSum(x, g.constant(axis % x.rank, np.int64))
+
+
+@ROWS.row(linalg.Norm)
+def norm(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """The length along one axis, or of all elements."""
+    kinds = {1: "ReduceL1", 2: "ReduceL2", "euclidean": "ReduceL2", None: "ReduceL2"}
+    axes = axes_of(op.axis, x.rank)
+    plain = op.ord in kinds and (len(axes) == 1 or op.ord is None)
+    refuse_unless(plain, f"its order {op.ord} is not one that ONNX has along these axes")
+    return _reduced(g, kinds[op.ord], _float(g, x), axes, op.keepdims)
+
+
+@ROWS.row(nn.Moments)
+def moments(g: Pen, op: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    axes = axes_of(op.axes, x.rank)
+    mean = _reduced(g, "ReduceMean", x, axes, True)
+    centred = g.Sub(x, mean)
+    spread = _reduced(g, "ReduceMean", g.Mul(centred, centred), axes, op.keepdims)
+    return mean if op.keepdims else g.Squeeze(mean, g.ints(*axes)), spread
+
+
 @ROWS.row(kn.Argmax, kn.Argmin)
 def arg_extreme(g: Pen, op: Any, x: Tensor) -> Tensor:
     """Keras counts in int32, ONNX in int64."""
-    refuse_unless(op.axis is not None, "it looks along all axes at once")
-    op_type = "ArgMax" if isinstance(op, kn.Argmax) else "ArgMin"
-    return g.cast(g.op(op_type, x, axis=op.axis % x.rank, keepdims=int(op.keepdims)), np.int32)
-
-
-# ---- shape ----------------------------------------------------------------------------------
-
-
-@ROWS.row(kn.Reshape)
-def reshape(g: Pen, op: Any, x: Tensor) -> Tensor:
-    shape = [-1 if size is None else size for size in np.atleast_1d(np.asarray(op.newshape, object)).tolist()]
-    refuse_unless(all(isinstance(size, int) and size != 0 for size in shape), "a shape that is not plain")
-    refuse_unless(shape.count(-1) <= 1, "a shape with more than one size left open")
-    return g.Reshape(x, g.ints(*shape))
-
-
-@ROWS.row(kn.Ravel)
-def ravel(g: Pen, op: Any, x: Tensor) -> Tensor:
-    return g.Reshape(x, g.ints(-1))
-
-
-@ROWS.row(kn.Transpose)
-def transpose(g: Pen, op: Any, x: Tensor) -> Tensor:
-    axes = range(x.rank)[::-1] if op.axes is None else op.axes
-    return g.transpose(x, [axis % x.rank for axis in axes])
-
-
-@ROWS.row(kn.Swapaxes)
-def swapaxes(g: Pen, op: Any, x: Tensor) -> Tensor:
-    perm = np.arange(x.rank)
-    perm[[op.axis1, op.axis2]] = perm[[op.axis2, op.axis1]]
-    return g.transpose(x, perm.tolist())
-
-
-@ROWS.row(kn.Moveaxis)
-def moveaxis(g: Pen, op: Any, x: Tensor) -> Tensor:
-    shape = np.moveaxis(np.empty(range(x.rank)), op.source, op.destination).shape
-    return g.transpose(x, shape)
-
-
-@ROWS.row(kn.ExpandDims)
-def expand_dims(g: Pen, op: Any, x: Tensor) -> Tensor:
-    axes = op.axis if isinstance(op.axis, list | tuple) else [op.axis]
-    return g.Unsqueeze(x, g.ints(*axes))
-
-
-@ROWS.row(kn.Squeeze)
-def squeeze(g: Pen, op: Any, x: Tensor) -> Tensor:
-    axes = axes_of(op.axis, x.rank)
-    if op.axis is None:
-        refuse_unless(x.dims is not None and None not in x.dims, "the sizes of its input are not known")
-        axes = [axis for axis in axes if x.dims is not None and x.dims[axis] == 1]
-    return g.Squeeze(x, g.ints(*axes))
-
-
-@ROWS.row(kn.Concatenate)
-def concatenate_(g: Pen, op: Any, xs: Sequence[Any]) -> Tensor:
-    return concatenate(g, g.promoted(*xs), op.axis)
-
-
-@ROWS.row(kn.Stack)
-def stack(g: Pen, op: Any, x: Sequence[Any]) -> Tensor:
-    tensors = g.promoted(*x)
-    axis = op.axis % (tensors[0].rank + 1)
-    return g.Concat(*(g.Unsqueeze(tensor, g.ints(axis)) for tensor in tensors), axis=axis)
-
-
-@ROWS.row(kn.Split)
-def split(g: Pen, op: Any, x: Tensor) -> Sequence[Tensor]:
-    """Into equal parts, or at the given places."""
-    axis = op.axis % x.rank
-    if isinstance(op.indices_or_sections, int):
-        count = op.indices_or_sections
-        return g.ops("Split", x, axis=axis, num_outputs=count, outputs=count)
-    edges = [0, *op.indices_or_sections, x.size(axis)]
-    return g.ops("Split", x, g.ints(*np.diff(edges).tolist()), axis=axis, outputs=len(edges) - 1)
-
-
-@ROWS.row(kn.Flip)
-def flip(g: Pen, op: Any, x: Tensor) -> Tensor:
-    axes = axes_of(op.axis, x.rank)
-    count = len(axes)
-    return g.Slice(
-        x, g.ints(*[-1] * count), g.ints(*[-END - 1] * count), g.ints(*axes), g.ints(*[-1] * count)
-    )
-
-
-@ROWS.row(kn.Tile)
-def tile(g: Pen, op: Any, x: Tensor) -> Tensor:
-    repeats = np.atleast_1d(op.repeats).tolist()
-    refuse_unless(len(repeats) <= x.rank, "it adds axes")
-    return g.Tile(x, g.ints(*[1] * (x.rank - len(repeats)), *repeats))
-
-
-@ROWS.row(kn.Pad)
-def pad(g: Pen, op: Any, x: Tensor, *, constant_values: Any = None) -> Tensor:
-    refuse_unless(op.mode in ("constant", "reflect"), f"its mode '{op.mode}' is not one that ONNX has")
-    pairs = list(op.pad_width) * (x.rank if len(op.pad_width) == 1 else 1)
-    value = None if not constant_values else g.scalar(constant_values, x)
-    mode = None if op.mode == "constant" else op.mode
-
-    def write(base: Tensor, place: layout.Perm) -> Tensor:
-        back = layout.inverse(place)
-        return g.Pad(
-            base, g.ints(*onnx_pads([pairs[back[axis]] for axis in range(x.rank)])), value, mode=mode
-        )
-
-    return g.along(write, x)
-
-
-# ---- picking --------------------------------------------------------------------------------
-
-
-@ROWS.row(kn.GetItem)
-def getitem(g: Pen, op: Any, x: Tensor, key: Any) -> Tensor:
-    """Numbers, slices, ``...`` and None; what a tensor picks is not carried."""
-    keys = list(key) if isinstance(key, tuple | list) else [key]
-    plain = all(k is None or k is Ellipsis or isinstance(k, int | slice) for k in keys)
-    refuse_unless(plain, "it picks by a tensor", "Pick with keras.ops.take")
-    keys = _spread(keys, x.rank)
-    axes = [k for k in keys if k is not None]
-    dropped = [axis for axis, k in enumerate(axes) if isinstance(k, int)]
-    added = [place for place, k in enumerate(k for k in keys if not isinstance(k, int)) if k is None]
-    y = _sliced(g, x, [_Range.of(axis, k) for axis, k in enumerate(axes) if k != slice(None)])
-    y = g.Squeeze(y, g.ints(*dropped)) if dropped else y
-    return g.Unsqueeze(y, g.ints(*added)) if added else y
-
-
-class _Range(NamedTuple):
-    """What is kept of one axis, as Slice takes it."""
-
-    axis: int
-    start: int
-    end: int
-    step: int
-
-    @classmethod
-    def of(cls, axis: int, key: int | slice) -> _Range:
-        if isinstance(key, int):
-            return cls(axis, key, key + 1 if key != -1 else END, 1)
-        step = 1 if key.step is None else key.step
-        start = (0 if step > 0 else -1) if key.start is None else key.start
-        end = (END if step > 0 else -END - 1) if key.stop is None else key.stop
-        return cls(axis, start, end, step)
-
-
-def _spread(keys: list[Any], rank: int) -> list[Any]:
-    """``...`` written out as full slices; without one it stands at the end."""
-    keys = keys if Ellipsis in keys else [*keys, Ellipsis]
-    at = keys.index(Ellipsis)
-    missing = rank - sum(key is not None and key is not Ellipsis for key in keys)
-    return [*keys[:at], *[slice(None)] * missing, *keys[at + 1 :]]
-
-
-def _sliced(g: Pen, x: Tensor, ranges: Sequence[_Range]) -> Tensor:
-    if not ranges:
-        return x
-
-    def write(base: Tensor, place: layout.Perm) -> Tensor:
-        axes, starts, ends, steps = zip(*ranges, strict=True)
-        stride = None if all(step == 1 for step in steps) else g.ints(*steps)
-        return g.Slice(base, g.ints(*starts), g.ints(*ends), g.ints(*(place[axis] for axis in axes)), stride)
-
-    return g.along(write, x)
-
-
-@ROWS.row(kn.Take)
-def take(g: Pen, op: Any, x: Any, indices: Any) -> Tensor:
-    picked = g.lift(indices)
-    refuse_unless(picked.dtype.kind in "iu", "its indices are not integers")
-    source = g.lift(x)
-    if op.axis is None:
-        source = g.Reshape(source, g.ints(-1))
-    return g.Gather(source, g.cast(picked, np.int64), axis=(op.axis or 0) % source.rank)
+    op_type, axis = "ArgMax" if isinstance(op, kn.Argmax) else "ArgMin", op.axis
+    if axis is None:
+        refuse_unless(not op.keepdims, "it looks along all axes at once and keeps them")
+        x, axis = g.Reshape(x, g.ints(-1)), 0
+    x = g.cast(x, np.int32) if x.dtype == np.bool_ else x
+    return g.cast(g.op(op_type, x, axis=axis % x.rank, keepdims=int(op.keepdims)), np.int32)
 
 
 @ROWS.row(kn.Where)
@@ -347,12 +351,59 @@ def cast(g: Pen, op: Any, x: Tensor) -> Tensor:
     return g.cast(x, op.dtype)
 
 
+@ROWS.row(core.ConvertToTensor)
+def convert_to_tensor(g: Pen, op: Any, x: Any) -> Tensor:
+    return x if op.dtype is None else g.cast(x, op.dtype)
+
+
+@ROWS.row(core.SaturateCast)
+def saturate_cast(g: Pen, op: Any, x: Tensor) -> Tensor:
+    want = np.dtype(op.dtype)
+    refuse_unless(want.kind in "iu" and x.dtype.kind == "f", "it is not from floats to integers")
+    limits = np.iinfo(want)
+    return g.cast(g.Clip(x, g.scalar(limits.min, x), g.scalar(limits.max, x)), want)
+
+
 @ROWS.row(kn.Einsum)
 def einsum(g: Pen, op: Any, *operands: Any) -> Tensor:
     refuse_unless("->" in op.subscripts, "its equation does not say its output")
     return g.Einsum(*g.promoted(*operands), equation=op.subscripts.replace(" ", ""))
 
 
-@ROWS.row(core.StopGradient)
+@ROWS.row(kn.Dot)
+def dot(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    a, b = g.promoted(x1, x2)
+    refuse_unless(b.rank <= 2 and a.rank > 0, "its second operand has more than two axes")
+    return g.MatMul(a, b) if b.rank else g.Mul(a, b)
+
+
+@ROWS.row(kn.Outer)
+def outer(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    a, b = g.promoted(x1, x2)
+    return g.Mul(g.Reshape(a, g.ints(-1, 1)), g.Reshape(b, g.ints(1, -1)))
+
+
+@ROWS.row(kn.Tensordot)
+def tensordot(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """As an equation: the named axes of both share their letters."""
+    a, b = g.promoted(x1, x2)
+    if isinstance(op.axes, int):
+        summed = [list(range(a.rank - op.axes, a.rank)), list(range(op.axes))]
+    else:
+        summed = [axes_of_either(axes, x.rank) for axes, x in zip(op.axes, (a, b), strict=True)]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    first, second = list(letters[: a.rank]), list(letters[a.rank : a.rank + b.rank])
+    for place, other in zip(*summed, strict=True):
+        second[other] = first[place]
+    kept = [x for x in first + second if not (x in first and x in second)]
+    return g.Einsum(a, b, equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
+
+
+def axes_of_either(axes: Any, rank: int) -> list[int]:
+    """Axes in the order in which they were given, counted from the front."""
+    return [int(axis) % rank for axis in (axes if isinstance(axes, list | tuple) else [axes])]
+
+
+@ROWS.row(core.StopGradient, kn.Copy)
 def stop_gradient(g: Pen, op: Any, x: Tensor) -> Tensor:
     return x

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
 from netferry.converters.graph import layout
 from netferry.converters.graph.build import Tensor
 from netferry.converters.tensorflow.normalization import unit
-from netferry.converters.tensorflow.pen import ROWS, Pen, activate, axes_of, refuse_unless
+from netferry.converters.tensorflow.pen import ROWS, Pen, activate, axes_of, one, refuse_unless
 from netferry.converters.tensorflow.runtime import convnext, keras
 
 layers = keras.layers
@@ -65,6 +64,21 @@ def nothing(g: Pen, layer: Any, x: Tensor) -> Tensor:
     return x
 
 
+_AUGMENTATIONS = [
+    layers.AugMix,
+    layers.CutMix,
+    layers.MixUp,
+    layers.RandAugment,
+    *(kind for name, kind in vars(layers).items() if name.startswith("Random")),
+]
+
+
+@ROWS.row(*_AUGMENTATIONS)
+def augmentation(g: Pen, layer: Any, x: Tensor) -> Tensor:
+    """In inference at most a cast; the transformation that Keras draws even there is not used."""
+    return one(g.follow(layer.transform_images, x, transformation=None, training=False))
+
+
 @ROWS.row(convnext.LayerScale)
 def layer_scale(g: Pen, layer: Any, x: Tensor) -> Tensor:
     return g.Mul(x, g.weight(layer.gamma))
@@ -76,13 +90,6 @@ def masking(g: Pen, layer: Any, x: Tensor) -> Tensor:
     differs = g.cast(g.Not(g.Equal(x, g.scalar(layer.mask_value, x))), np.int32)
     kept = g.cast(g.ReduceMax(differs, g.ints(-1), keepdims=1), np.bool_)
     return g.Where(kept, x, g.scalar(0, x))
-
-
-@ROWS.row(layers.Lambda)
-def lambda_(g: Pen, layer: Any, x: Any) -> Tensor:
-    raise CannotCarry(
-        "what it computes is Python code of its own", "Write it with keras.ops in the functional model"
-    )
 
 
 # ---- reshaping ------------------------------------------------------------------------------

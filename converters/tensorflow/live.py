@@ -118,11 +118,11 @@ def _face_of(model: Any) -> Face | None:
             return Layered(model, graph)
         return _Served(model) if _says_sizes(getattr(model, "serve", None)) else _Unbuilt(model)
     if isinstance(model, ConcreteFunction):
-        return _Concrete(model)
+        return Concrete(model)
     if isinstance(model, tf.types.experimental.PolymorphicFunction):
-        return _Concrete(model.get_concrete_function()) if _says_sizes(model) else _Traced(model, model)
+        return Concrete(model.get_concrete_function()) if _says_sizes(model) else _Traced(model, model)
     if getattr(model, "signatures", None):
-        return _Concrete(chosen_signature(model), keep=model)
+        return Concrete(chosen_signature(model), keep=model)
     if isinstance(model, tf.Module) and callable(model):
         function = model.__call__
         return _face_of(function) if hasattr(function, "get_concrete_function") else _Traced(model, function)
@@ -270,7 +270,7 @@ class _Traced(_Python):
         return self._function(*tensors)
 
 
-class _Concrete:
+class Concrete:
     """A function traced for sizes that it knows: a signature of a SavedModel, or one given as it is.
 
     ``keep`` holds the loaded model, whose variables the function only borrows.
@@ -279,7 +279,7 @@ class _Concrete:
     opaque = "it is a graph of TensorFlow's operators"
 
     def __init__(self, function: ConcreteFunction, keep: Any = None) -> None:
-        self._function, self._keep = function, keep
+        self.function, self._keep = function, keep
         self._places, by_name = function.structured_input_signature
         self._keywords, taken = list(by_name), set[str]()
         places = tf.nest.flatten(self._places)
@@ -295,11 +295,11 @@ class _Concrete:
         count = len(fitting) - len(self._keywords)
         places = tf.nest.pack_sequence_as(self._places, fitting[:count])
         return named_outputs(
-            self._function(*places, **dict(zip(self._keywords, fitting[count:], strict=True)))
+            self.function(*places, **dict(zip(self._keywords, fitting[count:], strict=True)))
         )
 
     def outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:  # noqa: ARG002 - Face's
-        structure = self._function.structured_outputs
+        structure = self.function.structured_outputs
         return tuple(_spec(name, spec) for name, spec in named_outputs(structure).items())
 
 

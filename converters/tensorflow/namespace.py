@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph import layout
+from netferry.converters.graph.arrays import same
 from netferry.converters.graph.facts import Fact, Plan
 from netferry.converters.graph.layout import Perm
 from netferry.converters.graph.namespace import BINARY, ELEMENTWISE, REDUCTIONS
@@ -75,7 +76,7 @@ class Words(Recorder):
         self.layer_names: set[str] = set()
         self._layers: dict[tuple[Any, ...], str] = {}
         self._settled: dict[tuple[str, Perm], ast.expr] = {}
-        self._parameters: dict[tuple[Any, ...], ast.expr] = {}
+        self._parameters: dict[str | int, list[tuple[Array, ast.expr]]] = {}
 
     def __getattr__(self, word: str) -> Any:
         for words, say in (
@@ -119,7 +120,7 @@ class Words(Recorder):
 
     def hold(self, path: str, content: Array, sources: Sequence[str]) -> None:
         """Keep the content of one variable, and which weights of the source it was."""
-        self.weights[path] = np.ascontiguousarray(content)
+        self.weights[path] = np.atleast_1d(content)
         for source in filter(None, sources):
             self.names.setdefault(source, path)
 
@@ -196,10 +197,12 @@ class Words(Recorder):
         self.allow(fact.dtype)
         if content.ndim == 0 or (content.size <= LITERAL and not fact.trainable):
             return self.array(content)
-        key = (fact.name or id(fact.content), content.shape, content.dtype, content.tobytes())
-        if key not in self._parameters:
-            self._parameters[key] = self.parameter(fact, content)
-        return self._parameters[key]
+        made = self._parameters.setdefault(fact.name or id(fact.content), [])
+        for held, parameter in made:
+            if same(held, content):
+                return parameter
+        made.append((content, self.parameter(fact, content)))
+        return made[-1][1]
 
     def dtype_expr(self, dtype: np.dtype[Any]) -> ast.expr:
         return ast.Constant(dtype.name)

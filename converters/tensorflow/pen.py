@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -13,14 +13,33 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph import layout
 from netferry.converters.graph.build import GraphBuilder, Tensor, unique
 from netferry.converters.graph.table import Table
-from netferry.converters.signature import Array
-from netferry.converters.tensorflow.runtime import keras, result_type
+from netferry.converters.signature import Array, Dim
+from netferry.converters.tensorflow.runtime import keras, result_type, tf
+from netferry.converters.tensorflow.traced import followed, unwrapped, wrapped
 
 Row = Callable[..., Tensor | Sequence[Tensor]]
 """``row(g, operation, *inputs, **arguments)``: what the operation's ``call`` takes, after the pen and itself."""
 
 ROWS: Table[type, Row] = Table("Keras layers and operations")
 """From the class of a layer or of an operation of ``keras.ops`` to the function that writes it."""
+
+
+def _content(variable: Any) -> Array:
+    """What a variable holds, in the dtype in which its layer computes now; TensorFlow's own memory, not a copy of it."""
+    tensor = tf.convert_to_tensor(variable.value)
+    try:
+        return np.asarray(memoryview(tensor))
+    except (BufferError, TypeError, ValueError):  # a dtype that Python's buffers do not know
+        return np.asarray(tensor)
+
+
+class _Size(NamedTuple):
+    """A size known only when the model runs: as a number, as a vector of one, and whose it is."""
+
+    number: Tensor
+    vector: Tensor
+    of: Tensor
+    axis: int
 
 
 class Pen(GraphBuilder):
@@ -30,6 +49,7 @@ class Pen(GraphBuilder):
         super().__init__(name)
         self.made_of: dict[str, tuple[str, ...]] = {}
         self._paths: dict[int, str] = {}
+        self._sizes: dict[int, _Size] = {}
         taken: set[str] = set()
         for variable in variables:
             self._paths.setdefault(id(variable), unique(variable.path, taken))
@@ -40,7 +60,7 @@ class Pen(GraphBuilder):
 
     def weight(self, variable: Any, arrange: Callable[[Array], Array] | None = None) -> Tensor:
         """A variable as a constant under its own path, its axes arranged as ONNX has them."""
-        array = np.asarray(variable)
+        array = _content(variable)
         return self.constant(array if arrange is None else arrange(array), name=self.path(variable))
 
     def cast(self, x: Tensor, dtype: Any) -> Tensor:
@@ -62,6 +82,56 @@ class Pen(GraphBuilder):
         """A tensor as it is, anything else as a constant."""
         return x if isinstance(x, Tensor) else self.constant(np.asarray(x), dtype)
 
+    def unknown(self, dtype: np.dtype[Any], dims: Sequence[Dim]) -> Tensor:
+        """Something of a dtype and sizes that nothing writes, in the place of what cannot be written."""
+        return self._bound(dtype, tuple(dims))
+
+    def size(self, x: Tensor, axis: int) -> Tensor:
+        """A size that is known only when the model runs, as Keras counts it: an int32 without axes."""
+        vector = self.Shape(self.transpose(x, layout.inverse(x.perm)) if x.perm else x, **_one(x, axis))
+        number = self.cast(self.Squeeze(vector, self.ints(0)), np.int32)
+        self._sizes[id(number.value)] = _Size(number, vector, x, axis)
+        return number
+
+    def dim(self, x: Tensor, axis: int) -> int | Tensor:
+        """A size as a number where it is known, else as the tensor that ``size`` gives."""
+        known = x.dims[axis] if x.dims is not None else None
+        return known if isinstance(known, int) else self.size(x, axis)
+
+    def vector(self, sizes: Sequence[int | Tensor]) -> Tensor:
+        """Sizes as one int64 vector, a constant where all of them are known."""
+        if all(isinstance(size, int | np.integer) for size in sizes):
+            return self.ints(*(int(size) for size in sizes if not isinstance(size, Tensor)))
+        return self.Concat(*map(self._entry, sizes), axis=0)
+
+    def _entry(self, size: int | Tensor) -> Tensor:
+        if not isinstance(size, Tensor):
+            return self.ints(int(size))
+        known = self._sizes.get(id(size.value))
+        if known is not None:
+            return known.vector
+        return self.cast(self.Reshape(size, self.ints(1)), np.int64)
+
+    def reshaped(self, x: Tensor, shape: Sequence[int | Tensor]) -> Tensor:
+        """``x`` in another shape; what is its own size at the same place is kept, one size may be -1."""
+        kept = [0 if self._is_own(size, x, axis) else size for axis, size in enumerate(shape)]
+        numbers = [size for size in kept if isinstance(size, int)]
+        refuse_unless(numbers.count(-1) <= 1, "a shape with more than one size left open")
+        if len(numbers) == len(kept) - 1 and -1 not in numbers:
+            kept = [size if isinstance(size, int) else -1 for size in kept]
+        return self.Reshape(x, self.vector(kept))
+
+    def _is_own(self, size: int | Tensor, x: Tensor, axis: int) -> bool:
+        known = self._sizes.get(id(size.value)) if isinstance(size, Tensor) else None
+        return (
+            known is not None and known.axis == axis and known.of.value is x.value and known.of.perm == x.perm
+        )
+
+    def follow(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What Keras' own code gives for tensors of this graph: it calls operations, and they are written."""
+        places, named = wrapped((args, kwargs))
+        return unwrapped(followed(function, *places, **named))
+
     def along(self, write: Callable[[Tensor, layout.Perm], Tensor], x: Tensor) -> Tensor:
         """Write an operator that works axis by axis in the layout in which ``x`` already lies.
 
@@ -70,6 +140,12 @@ class Pen(GraphBuilder):
         """
         place = x.perm or layout.identity(x.rank)
         return self.transpose(write(self.transpose(x, layout.inverse(place)), place), place)
+
+
+def _one(x: Tensor, axis: int) -> dict[str, int]:
+    """The attributes of a Shape that gives one size, where ``x`` really has it."""
+    place = axis if x.perm is None else x.perm[axis]
+    return {"start": place, "end": place + 1}
 
 
 def unless(values: Sequence[int], default: int) -> list[int] | None:
@@ -113,7 +189,7 @@ def activate(g: Pen, function: Any, x: Tensor) -> Tensor:
         return one(row(g, x))
     if isinstance(function, keras.Layer) and (layer_row := ROWS.get(type(function))):
         return one(layer_row(g, function, x))
-    raise CannotCarry(f"its activation {title(function)} is not one that netferry knows")
+    return one(g.follow(function, x))
 
 
 def one(result: Tensor | Sequence[Tensor]) -> Tensor:

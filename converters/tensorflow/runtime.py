@@ -58,34 +58,65 @@ os.environ.setdefault("KERAS_BACKEND", BACKEND)
 with quiet():
     import keras
     import tensorflow as tf
-    from keras.src import tree
+    from keras.src import backend, tree
+    from keras.src import ops as all_ops
     from keras.src.activations.activations import ReLU as ReluOperation
     from keras.src.applications import convnext
-    from keras.src.backend import result_type
+    from keras.src.backend import KerasTensor, result_type
+    from keras.src.backend import tensorflow as tf_backend
     from keras.src.backend.common import global_state
+    from keras.src.layers import layer as layer_module
     from keras.src.models.functional import Functional
     from keras.src.ops import core as core_ops
+    from keras.src.ops import image as image_ops
+    from keras.src.ops import linalg as linalg_ops
     from keras.src.ops import math as math_ops
     from keras.src.ops import nn as nn_ops
     from keras.src.ops import numpy as numpy_ops
+    from keras.src.ops import operation as operation_module
+    from keras.src.ops.operation import Operation
+    from keras.src.utils import traceback_utils
 
     tf.config.list_physical_devices()  # says on standard error, once, that there is no GPU
+    from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
+    from tensorflow.python.eager import context as eager_context
+    from tensorflow.python.eager.execute import quick_execute
     from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
+    from tensorflow.python.framework import convert_to_constants, op_callbacks
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2 as freeze
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 __all__ = [
     "BACKEND",
     "ConcreteFunction",
+    "FingerprintDef",
     "Functional",
+    "KerasTensor",
+    "Operation",
     "ReluOperation",
+    "all_ops",
+    "backend",
+    "convert_to_constants",
     "convnext",
     "core_ops",
+    "eager_context",
+    "freeze",
+    "function_def_to_graph",
+    "image_ops",
     "keras",
+    "layer_module",
+    "linalg_ops",
     "math_ops",
     "names_from_scratch",
     "nn_ops",
     "numpy_ops",
+    "op_callbacks",
+    "operation_module",
+    "quick_execute",
     "quiet",
     "result_type",
     "tf",
+    "tf_backend",
+    "traceback_utils",
     "tree",
 ]

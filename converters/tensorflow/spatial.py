@@ -5,7 +5,8 @@ Rows are written for (batch, channels, *space); ``channels_first`` turns Keras' 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -15,7 +16,7 @@ from netferry.converters.errors import CannotCarry
 from netferry.converters.graph import layout
 from netferry.converters.graph.build import Tensor
 from netferry.converters.graph.padding import onnx_pads, same_upper
-from netferry.converters.signature import Array, Dim
+from netferry.converters.signature import Dim
 from netferry.converters.tensorflow.pen import ROWS, Pen, Row, activate, channels_first, one, unless
 from netferry.converters.tensorflow.runtime import keras
 
@@ -32,33 +33,63 @@ def _with_activation(row: Row) -> Row:
     return carry
 
 
+@dataclass(frozen=True)
+class Window:
+    """How a kernel goes over space: TensorFlow's word for the padding, and a number for each axis."""
+
+    padding: str
+    strides: Sequence[int]
+    dilations: Sequence[int]
+
+    @classmethod
+    def of(cls, layer: Any) -> Window:
+        return cls(layer.padding, layer.strides, layer.dilation_rate)
+
+
+def first_and_back(g: Pen, x: Tensor, data_format: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """``x`` as (batch, channels, *space), and the way back to the layout that it has."""
+    if data_format == "channels_first":
+        return x, lambda y: y
+    return g.transpose(x, layout.channels_first(x.rank)), lambda y: g.transpose(
+        y, layout.channels_last(y.rank)
+    )
+
+
 # ---- convolutions ---------------------------------------------------------------------------
 
 
-def _turned(kernel: Array) -> Array:
+def turned(g: Pen, kernel: Tensor) -> Tensor:
     """(*space, in, out) -> (out, in, *space)."""
-    space = kernel.ndim - 2
-    return kernel.transpose(space + 1, space, *range(space))
+    space = kernel.rank - 2
+    return g.transpose(kernel, (space + 1, space, *range(space)))
 
 
-def _depthwise(kernel: Array) -> Array:
+def turned_depthwise(g: Pen, kernel: Tensor) -> Tensor:
     """(*space, in, multiplier) -> (in * multiplier, 1, *space)."""
-    *space, channels, multiplier = kernel.shape
-    turned = kernel.transpose(len(space), len(space) + 1, *range(len(space)))
-    return turned.reshape(channels * multiplier, 1, *space)
+    *space, channels, multiplier = (kernel.size(axis) for axis in range(kernel.rank))
+    axes = (len(space), len(space) + 1, *range(len(space)))
+    shape = (channels * multiplier, 1, *space)
+    if kernel.array is not None:
+        return g.constant(kernel.array.transpose(axes).reshape(shape), name=kernel.name)
+    return g.Reshape(g.transpose(kernel, axes), g.ints(*shape))
 
 
 def _bias(g: Pen, layer: Any) -> Tensor | None:
     return g.weight(layer.bias) if layer.use_bias else None
 
 
-def _window(layer: Any, x: Tensor) -> dict[str, Any]:
-    """The attributes of a convolution's window."""
-    return {
-        "strides": unless(layer.strides, 1),
-        "dilations": unless(layer.dilation_rate, 1),
-        **_padding(x, layer.padding, layer.kernel_size, layer.strides, layer.dilation_rate),
-    }
+def convolved(g: Pen, x: Tensor, kernel: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
+    """``x``: (batch, channels, *space), ``kernel``: (out, in, *space)."""
+    size = [kernel.size(axis) for axis in range(2, kernel.rank)]
+    return g.Conv(
+        x,
+        kernel,
+        bias,
+        group=groups if groups > 1 else None,
+        strides=unless(window.strides, 1),
+        dilations=unless(window.dilations, 1),
+        **_padding(x, window.padding, size, window.strides, window.dilations),
+    )
 
 
 def _padding(
@@ -89,47 +120,55 @@ def _padding(
 @_with_activation
 @channels_first
 def conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
-    groups = layer.groups if layer.groups > 1 else None
-    kernel = g.weight(layer.kernel, _turned)
-    return g.Conv(x, kernel, _bias(g, layer), group=groups, **_window(layer, x))
+    kernel = turned(g, g.weight(layer.kernel))
+    return convolved(g, x, kernel, _bias(g, layer), Window.of(layer), layer.groups)
 
 
 @ROWS.row(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 @_with_activation
 @channels_first
 def depthwise_conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
-    kernel = g.weight(layer.kernel, _depthwise)
-    return g.Conv(x, kernel, _bias(g, layer), group=x.size(1), **_window(layer, x))
+    kernel = turned_depthwise(g, g.weight(layer.kernel))
+    return convolved(g, x, kernel, _bias(g, layer), Window.of(layer), x.size(1))
 
 
 @ROWS.row(layers.SeparableConv1D, layers.SeparableConv2D)
 @_with_activation
 @channels_first
 def separable_conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
-    depthwise = g.weight(layer.depthwise_kernel, _depthwise)
-    y = g.Conv(x, depthwise, group=x.size(1), **_window(layer, x))
-    return g.Conv(y, g.weight(layer.pointwise_kernel, _turned), _bias(g, layer))
+    depthwise = turned_depthwise(g, g.weight(layer.depthwise_kernel))
+    y = convolved(g, x, depthwise, None, Window.of(layer), x.size(1))
+    return g.Conv(y, turned(g, g.weight(layer.pointwise_kernel)), _bias(g, layer))
 
 
 @ROWS.row(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 @_with_activation
 @channels_first
 def conv_transpose(g: Pen, layer: Any, x: Tensor) -> Tensor:
-    """The gradient of a convolution: TensorFlow pads as the forward one over the output would be."""
-    sides = layer.output_padding or (None,) * len(layer.kernel_size)
+    kernel = turned(g, g.weight(layer.kernel))
+    return transposed(g, x, kernel, _bias(g, layer), Window.of(layer), layer.output_padding)
+
+
+def transposed(
+    g: Pen, x: Tensor, kernel: Tensor, bias: Tensor | None, window: Window, output_padding: Any
+) -> Tensor:
+    """The gradient of a convolution: TensorFlow pads as the forward one over the output would be.
+
+    ``kernel``: (in, out, *space)."""
+    size = [kernel.size(axis) for axis in range(2, kernel.rank)]
     extents = [
-        _transposed_padding(layer.padding, (kernel - 1) * dilation + 1, stride, extra)
+        _transposed_padding(window.padding, (kernel - 1) * dilation + 1, stride, extra)
         for kernel, dilation, stride, extra in zip(
-            layer.kernel_size, layer.dilation_rate, layer.strides, sides, strict=True
+            size, window.dilations, window.strides, output_padding or (None,) * len(size), strict=True
         )
     ]
     pads = onnx_pads([(begin, end) for begin, end, _ in extents])
     return g.ConvTranspose(
         x,
-        g.weight(layer.kernel, _turned),
-        _bias(g, layer),
-        strides=unless(layer.strides, 1),
-        dilations=unless(layer.dilation_rate, 1),
+        kernel,
+        bias,
+        strides=unless(window.strides, 1),
+        dilations=unless(window.dilations, 1),
         pads=pads if any(pads) else None,
         output_padding=unless([extra for *_, extra in extents], 0),
     )
@@ -151,18 +190,22 @@ def _transposed_padding(mode: str, span: int, stride: int, extra: int | None) ->
 # ---- pools ----------------------------------------------------------------------------------
 
 
-def _pool(op_type: str) -> Callable[[Pen, Any, Tensor], Tensor]:
+def pooled(
+    g: Pen, op_type: str, x: Tensor, size: Sequence[int], strides: Sequence[int], padding: str
+) -> Tensor:
     """Average pools leave the padding out of the mean, in Keras as in ONNX by default."""
+    return g.op(
+        op_type,
+        x,
+        kernel_shape=list(size),
+        strides=unless(strides, 1),
+        **_padding(x, padding, size, strides, [1] * len(size)),
+    )
 
+
+def _pool(op_type: str) -> Callable[[Pen, Any, Tensor], Tensor]:
     def pool(g: Pen, layer: Any, x: Tensor) -> Tensor:
-        ones = [1] * len(layer.pool_size)
-        return g.op(
-            op_type,
-            x,
-            kernel_shape=list(layer.pool_size),
-            strides=unless(layer.strides, 1),
-            **_padding(x, layer.padding, layer.pool_size, layer.strides, ones),
-        )
+        return pooled(g, op_type, x, layer.pool_size, layer.strides, layer.padding)
 
     return pool
 
@@ -225,24 +268,33 @@ def cropping(g: Pen, layer: Any, x: Tensor) -> Tensor:
     return g.along(write, x)
 
 
-_RESIZE: dict[str, dict[str, str]] = {
-    "nearest": {
-        "mode": "nearest",
-        "coordinate_transformation_mode": "asymmetric",
-        "nearest_mode": "floor",
-    },
+_RESIZE: Mapping[str, Mapping[str, str]] = {
+    "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
     "bilinear": {"mode": "linear"},
 }
 
 
 @ROWS.row(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 def up_sampling(g: Pen, layer: Any, x: Tensor) -> Tensor:
-    interpolation = getattr(layer, "interpolation", "nearest")
-    if interpolation not in _RESIZE:
-        raise CannotCarry(f"its interpolation '{interpolation}' is not one that ONNX computes alike")
     factors = layer.size if isinstance(layer.size, tuple | list) else (layer.size,)
-    first = getattr(layer, "data_format", "") == "channels_first"
+    first, back = first_and_back(g, x, getattr(layer, "data_format", ""))
     scales = g.constant([1, 1, *factors], np.float32)
-    y = x if first else g.transpose(x, layout.channels_first(x.rank))
-    y = g.Resize(y, None, scales, **_RESIZE[interpolation])
-    return y if first else g.transpose(y, layout.channels_last(x.rank))
+    return back(g.Resize(first, None, scales, **_interpolation(getattr(layer, "interpolation", "nearest"))))
+
+
+def _interpolation(name: str) -> Mapping[str, str]:
+    if name not in _RESIZE:
+        raise CannotCarry(f"its interpolation '{name}' is not one that ONNX computes alike")
+    return _RESIZE[name]
+
+
+def resized(g: Pen, x: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
+    """(batch, channels, *space) in another size. Keras gives floats for whatever it interpolates."""
+    how = _interpolation(interpolation)
+    if interpolation == "nearest":
+        how = {**how, "coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
+    elif x.dtype.kind != "f":
+        x = g.cast(x, np.float32)
+    sizes = g.Concat(g.Shape(x, start=0, end=2), g.ints(*size), axis=0)
+    y = g.Resize(x, None, None, sizes, **how)
+    return replace(y, dims=(*(x.dims or (None, None))[:2], *size))
