@@ -11,28 +11,40 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netferry.converters.arrival import Arrival
-from netferry.converters.export import Export
-from netferry.converters.signature import Example
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # numpy and onnx wait until something is carried
     import onnx_ir as ir
 
-__all__ = ["Arrival", "Export", "arrive", "carry", "write"]
+    from netferry.converters.arrival import Arrival
+    from netferry.converters.export import Export
+    from netferry.converters.signature import Example
+
+__all__ = ["arrive", "carry", "write"]
 
 
-def carry(model: object, *, given: Sequence[Example] | None = None, opset: int | None = None) -> Export:
+def carry(
+    model: object, *, given: Sequence[Example] | None = None, opset: int | None = None, fuse: bool = False
+) -> Export:
     """Carry a model in memory to ONNX.
 
     ``given`` are example inputs, needed where a model does not know its own sizes (PyTorch, some MXNet
-    symbols); ``opset`` asks for another opset than the one netferry writes.
+    symbols); ``opset`` asks for another opset than the one netferry writes; ``fuse`` folds BatchNormalization
+    into the convolution before it.
     """
     from netferry.converters import frameworks
-    from netferry.converters.onnx.opset import to_opset
 
     framework = frameworks.of(model)
     export: Export = framework.to_onnx.to_onnx(model, given)
-    return export if opset is None else replace(export, model=to_opset(export.model, opset))
+    if fuse:
+        from netferry.converters.onnx.fuse import fused
+
+        smaller, count = fused(export.model)
+        note = f"{count} BatchNormalizations were folded into convolutions: the model is for inference"
+        export = replace(export, model=smaller, notes=(*export.notes, note))
+    if opset is not None:
+        from netferry.converters.onnx.opset import to_opset
+
+        export = replace(export, model=to_opset(export.model, opset))
+    return export
 
 
 def arrive(model: ir.Model, to: str, *, name: str = "model") -> Arrival:
@@ -67,6 +79,7 @@ def write(result: Export | Arrival, path: str | os.PathLike[str]) -> None:
 
 def _write(result: Export | Arrival, path: Path) -> None:
     from netferry.converters import frameworks
+    from netferry.converters.export import Export
 
     if isinstance(result, Export):
         frameworks.named("onnx").files.write(result.model, path)

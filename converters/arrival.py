@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from netferry.converters.graph.arrays import release
 from netferry.converters.signature import Array, Signature
 
 
@@ -40,9 +41,16 @@ class Arrival:
         from safetensors.numpy import save_file
 
         module.write_text(self.source, encoding="utf-8")
-        arrays = {
-            name: array if array.flags.c_contiguous else array.copy() for name, array in self.weights.items()
-        }
+        arrays = {name: _in_order(array) for name, array in self.weights.items()}
         weights = module.with_suffix(".safetensors")
         save_file(arrays, weights)
         weights.chmod(module.stat().st_mode)  # safetensors lets no one but its writer read
+
+
+def _in_order(array: Array) -> Array:
+    """The array itself, or a copy where its elements do not lie in their order; then a mapped original is let go."""
+    if array.flags.c_contiguous:
+        return array
+    copy = array.copy(order="C")
+    release(array)
+    return copy

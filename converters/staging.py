@@ -83,6 +83,15 @@ def staged(destination: Path) -> Iterator[Path]:
         ) from error
 
 
+def sweep(destination: Path) -> None:
+    """Remove what a killed process has left beside ``destination``, or finish what it had committed."""
+    stage = _stage_of(destination)
+    with contextlib.suppress(OSError, _TakenError):
+        if stage.is_dir():
+            with _locked(stage):
+                _recover(stage, destination.parent)
+
+
 def steadily(path: Path, read: Callable[[], T]) -> T:
     """What ``read`` gives of ``path`` and the files beside it, all of one save: read again if another came between."""
     for _ in range(_TRIES):
@@ -139,6 +148,33 @@ def _stage_of(destination: Path) -> Path:
 
 
 @contextmanager
+def held(folder: Path) -> Iterator[Path]:
+    """``folder``, made where it is not there, and no other process's meanwhile; what is in it stays.
+
+    Raises ``WriteError`` where another process holds it, or where it cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        handle = None if fcntl is None else _take(folder)
+    except _TakenError:
+        raise WriteError(
+            "another process is writing this", where=str(folder), remedy="Wait until it has ended"
+        ) from None
+    except OSError as error:
+        raise WriteError(
+            f"cannot write here ({error.strerror or error})",
+            where=str(folder),
+            remedy="Choose another destination, or make room there",
+        ) from error
+    try:
+        yield folder
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+@contextmanager
 def _locked(stage: Path) -> Iterator[Path]:
     """The folder ``stage``, made where it is not there, and nobody else's until it is removed at the end."""
     handle = _take(stage)
@@ -179,13 +215,21 @@ def _take(stage: Path) -> int | None:
             os.close(handle)
 
 
+_MADE_BY_PYTHON = {"__pycache__"}
+"""What appears in a folder of a written module when it is imported, and may go."""
+
+
 def _may_replace(destination: Path, new: Path) -> None:
     """A file takes a file's place and a folder that of its like, never that of a person's other files."""
     if destination.is_dir() and not new.is_dir():
         raise WriteError("a folder stands in the way", where=str(destination))
     if not destination.is_dir():
         return
-    others = {entry.name for entry in destination.iterdir()} - {entry.name for entry in new.iterdir()}
+    others = (
+        {entry.name for entry in destination.iterdir()}
+        - {entry.name for entry in new.iterdir()}
+        - _MADE_BY_PYTHON
+    )
     if others:
         raise WriteError(
             "the folder holds other files, which would be lost",

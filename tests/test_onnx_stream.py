@@ -9,7 +9,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+import netferry
 from netferry.converters.graph.build import GraphBuilder
 from netferry.converters.onnx import files, stream
 from netferry.converters.signature import TensorSpec
@@ -64,3 +66,27 @@ def test_the_model_keeps_its_weights_when_it_has_been_written(tmp_path: Path) ->
 def test_a_length_is_written_as_protobuf_reads_it(number: int) -> None:
     total = sum((byte & 127) << 7 * place for place, byte in enumerate(stream._varint(number)))
     assert total == number
+
+
+def test_weights_apart_bear_the_name_of_their_graph_and_old_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that has the old graph open must never find the new graph's weights under the name that it says."""
+    monkeypatch.setattr(files, "EXTERNAL_FROM", 0)
+    rng, out = np.random.default_rng(0), tmp_path / "m.onnx"
+    named: list[str] = []
+    for width in (64, 96, 64):
+        weight = rng.standard_normal((48, width)).astype(np.float32)
+        node = helper.make_node("MatMul", ["x", "w"], ["y"])
+        ends = [
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", s])
+            for n, s in (("x", 48), ("y", width))
+        ]
+        graph = helper.make_graph([node], "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        assert netferry.convert(model, destination=out).report.status == "passed"  # type: ignore[union-attr]
+        (data,) = (file.name for file in tmp_path.iterdir() if file != out)
+        x = rng.standard_normal((3, 48)).astype(np.float32)
+        np.testing.assert_allclose(netferry.run(out, {"x": x})["y"], x @ weight, atol=1e-4)
+        named.append(data)
+    assert named[0] == named[2] != named[1]

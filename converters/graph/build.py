@@ -8,7 +8,7 @@ transposition is carried along until it must be written (``layout.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from onnx import defs, helper, numpy_helper, shape_inference
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph import layout
+from netferry.converters.graph.arrays import same
 from netferry.converters.signature import Array, Dim, TensorSpec
 
 OPSET = 21
@@ -111,6 +112,8 @@ class GraphBuilder:
             operands = [None if x is None else self._under(x, perm) for x in inputs]
         while operands and operands[-1] is None:
             operands.pop()
+        if op_type == "MaxPool":
+            self._keep_padding(operands[0])
         results = self._node(op_type, operands, given, outputs)
         if perm is None:
             return results
@@ -248,7 +251,7 @@ class GraphBuilder:
         known = self._weights.setdefault(name, [])
         for weight in known:
             content = weight.array
-            if content is not None and content.dtype == array.dtype and np.array_equal(content, array):
+            if content is not None and same(content, array):
                 return weight
         known.append(self._constant(array, name))
         return known[-1]
@@ -299,6 +302,23 @@ class GraphBuilder:
             base = replace(x, perm=None, dims=_unpermuted(x.dims, x.perm))
             self._settled[key] = self._node("Transpose", [base], {"perm": x.perm}, 1, aside=True)[0]
         return replace(self._settled[key], dims=x.dims)
+
+    def _keep_padding(self, x: Tensor | None) -> None:
+        """Let the Pad before a MaxPool name its axes.
+
+        Else onnxruntime (1.31) folds its zeros into the pool, which pads with the least number there is.
+        """
+        pad = None if x is None else x.value.producer()
+        if pad is None or pad.op_type != "Pad" or len(pad.inputs) > 3:
+            return
+        pads = None if pad.inputs[1] is None else pad.inputs[1].const_value
+        if pads is None:
+            return
+        before, after = np.split(pads.numpy(), 2)
+        axes = np.flatnonzero(before | after)
+        pad.resize_inputs(4)
+        for place, numbers in ((1, np.concatenate([before[axes], after[axes]])), (3, axes)):
+            pad.replace_input_with(place, self._settle(self.constant(numbers, np.int64)).value)
 
     def _initialize(self, x: Tensor) -> None:
         value = x.value
@@ -434,12 +454,22 @@ def _typed(value: ir.Value, dtype: np.dtype[Any], dims: tuple[Dim, ...] | None) 
 
 def unique(wish: str, taken: set[str]) -> str:
     """``wish``, or ``wish_1`` ... where it is taken; nodes and values have names of their own each."""
-    name, count = wish, 0
-    while name in taken:
-        count += 1
-        name = f"{wish}_{count}"
+    name = free(wish, taken)
     taken.add(name)
     return name
+
+
+def free(wish: str, taken: Container[str]) -> str:
+    """What ``unique`` gives. The number is found by halving: many equal wishes would else pass all before them."""
+    if wish not in taken:
+        return wish
+    last, found = 0, 1
+    while f"{wish}_{found}" in taken:
+        last, found = found, 2 * found
+    while found - last > 1:
+        middle = (found + last) // 2
+        last, found = (middle, found) if f"{wish}_{middle}" in taken else (last, middle)
+    return f"{wish}_{found}"
 
 
 def _unpermuted(dims: tuple[Dim, ...] | None, perm: layout.Perm) -> tuple[Dim, ...] | None:

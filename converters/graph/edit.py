@@ -166,12 +166,15 @@ class Editor:
         while True:
             kept: dict[ir.Value, None] = {}
             self._collect(self.graph, kept, roots)
-            used = dict.fromkeys(name for value in kept for name in self._names(value))
-            homeless = [name for name in used if self.evaluator.homes[name].value not in kept]
+            first: dict[str, ir.Value] = {}
+            for value in kept:
+                for name in self._names(value):
+                    first.setdefault(name, value)
+            homeless = [name for name in first if self.evaluator.homes[name].value not in kept]
             if not homeless:
                 break
             for name in homeless:
-                self._rehome(name, kept, roots)
+                self._rehome(name, first[name], roots)
         self._drop(self.graph, kept)
 
     def hush(self) -> None:
@@ -230,10 +233,9 @@ class Editor:
             if isinstance(item, Size):
                 yield from item.names()
 
-    def _rehome(self, name: str, kept: Mapping[ir.Value, None], roots: set[ir.Value]) -> None:
+    def _rehome(self, name: str, first: ir.Value, roots: set[ir.Value]) -> None:
         """Read a free size off the first value that speaks of it, where it stands there alone; else keep its home."""
         size = Size.named(name)
-        first = next(value for value in kept if name in set(self._names(value)))
         dims = self.facts[first].dims or ()
         if size in dims and self.facts[first].content is None:
             self.evaluator.homes[name] = Home(first, "dim", dims.index(size))

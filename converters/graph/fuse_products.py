@@ -14,26 +14,40 @@ from netferry.converters.graph.table import Table
 PRODUCTS: Table[str, Callable[[Editor, ir.Node], None]] = Table("products")
 
 
-def factors(edit: Editor, value: ir.Value, *, top: bool = True) -> tuple[float, list[ir.Value]]:
-    """A product as its number and its other factors, through Mul, Div by a number, and small powers."""
-    number = edit.number(value)
-    if number is not None and not edit.facts[value].trainable:
-        return number, []
-    node = edit.maker(value, "Mul", "Div", "Pow") if top or edit.inner(value) else None
-    if node is None:
-        return 1.0, [value]
-    a, b = node.inputs
-    assert a is not None and b is not None
-    by = None if edit.facts[b].trainable else edit.number(b)
-    if node.op_type == "Mul":
-        (m, some), (n, more) = factors(edit, a, top=False), factors(edit, b, top=False)
-        return m * n, some + more
-    if node.op_type == "Div" and by:
-        m, some = factors(edit, a, top=False)
-        return m / by, some
-    if node.op_type == "Pow" and by in (2.0, 3.0):
-        return 1.0, [a] * int(by)
-    return 1.0, [value]
+_DEEPEST = 16
+"""How many products are opened to find the factors of one: no pattern needs more."""
+
+
+def factors(edit: Editor, value: ir.Value) -> tuple[float, list[ir.Value]]:
+    """A product as its number and its other factors, through Mul, Div by a number, and small powers.
+
+    Inner products are opened where nothing else reads them, and not deeper than patterns go.
+    """
+    number, found, rest, opened = 1.0, list[ir.Value](), [value], 0
+    while rest:
+        one = rest.pop()
+        known = None if edit.facts[one].trainable else edit.number(one)
+        if known is not None:
+            number *= known
+            continue
+        opens = one is value or (opened < _DEEPEST and edit.inner(one))
+        node = edit.maker(one, "Mul", "Div", "Pow") if opens else None
+        a, b = (None, None) if node is None else node.inputs
+        by = None if b is None or edit.facts[b].trainable else edit.number(b)
+        if node is None or a is None or b is None:
+            found.append(one)
+            continue
+        opened += 1
+        if node.op_type == "Mul":
+            rest += [b, a]
+        elif node.op_type == "Div" and by:
+            number /= by
+            rest.append(a)
+        elif node.op_type == "Pow" and by in (2.0, 3.0):
+            found += [a] * int(by)
+        else:
+            found.append(one)
+    return number, found
 
 
 def _plus(edit: Editor, value: ir.Value, number: float) -> ir.Value | None:

@@ -179,17 +179,27 @@ def compose(edit: Editor) -> None:
     """Write every chain anew where that takes fewer nodes.
 
     x -> Reshape -> Transpose -> Transpose -> Reshape -> y    becomes    x -> (up to three nodes, or none) -> y
+
+    A longer chain than models have is written anew piece by piece.
     """
+    lengths: dict[ir.Value, int] = {}
     for node in edit.nodes():
-        if is_move(edit, node) and not is_move(edit, edit.reader(node.outputs[0])):
-            _compose(edit, node)
+        if is_move(edit, node):
+            length = lengths.get(source_of(node), 0) + 1
+            if length < _LONGEST and is_move(edit, edit.reader(node.outputs[0])):
+                lengths[node.outputs[0]] = length
+            else:
+                _compose(edit, node)
+
+
+_LONGEST = 16
 
 
 def _compose(edit: Editor, last: ir.Node) -> None:
     best: tuple[int, ir.Value, list[tuple[str, Any]]] | None = None
     chain: list[ir.Node] = []
     before: ir.Node | None = last
-    while before is not None:
+    while before is not None and len(chain) < 2 * _LONGEST:
         chain.insert(0, before)
         source = source_of(before)
         steps = _steps(edit, source, chain)

@@ -21,9 +21,10 @@ def sink(edit: Editor) -> None:
     x -> Reshape (B * T, C) -> Linear -> Relu -> Reshape    becomes    x -> Linear -> Relu -> Reshape -> Reshape
     x -> Transpose -> Gather one place                      becomes    x -> Gather -> Transpose of what is left
     """
+    ends: dict[ir.Value, bool] = {}
     for node in edit.nodes():
         if _does_not_care(node):
-            _pass(edit, node)
+            _pass(edit, node, ends)
         elif node.op_type == "Gather" and not node.domain:
             _take_first(edit, node)
 
@@ -33,9 +34,9 @@ def _does_not_care(node: ir.Node) -> bool:
     return node.domain in ("", "netferry") and (node.op_type in layout.POINTWISE or node.op_type in LAST_AXIS)
 
 
-def _pass(edit: Editor, node: ir.Node) -> None:
+def _pass(edit: Editor, node: ir.Node, ends: dict[ir.Value, bool]) -> None:
     y = node.outputs[0]
-    if len(node.outputs) != 1 or edit.facts[y].dims is None or not _leads_on(edit, y):
+    if len(node.outputs) != 1 or edit.facts[y].dims is None or not _leads_on(edit, y, ends):
         return
     moves = [
         _move(edit, value) for value in node.inputs if value is not None and edit.constant(value) is None
@@ -72,14 +73,21 @@ def _each_alone(edit: Editor, node: ir.Node, move: ir.Node) -> bool:
     return same and all(_fits(edit, value, move) for value in constants)
 
 
-def _leads_on(edit: Editor, value: ir.Value) -> bool:
-    """Whether the one thing that happens to a value, past operators that do not care, is a rearrangement."""
-    reader = edit.reader(value)
-    while reader is not None and not is_move(edit, reader):
-        if not _does_not_care(reader):
-            return False
-        reader = edit.reader(reader.outputs[0]) if len(reader.outputs) == 1 else None
-    return reader is not None
+def _leads_on(edit: Editor, value: ir.Value, ends: dict[ir.Value, bool]) -> bool:
+    """Whether the one thing that happens to a value, past operators that do not care, is a rearrangement.
+
+    ``ends`` remembers it for every value on the way: what comes behind a node changes only after its turn.
+    """
+    way = []
+    while value not in ends:
+        way.append(value)
+        reader = edit.reader(value)
+        if reader is None or is_move(edit, reader) or not _does_not_care(reader) or len(reader.outputs) != 1:
+            ends[value] = reader is not None and is_move(edit, reader)
+            break
+        value = reader.outputs[0]
+    ends.update(dict.fromkeys(way, ends[value]))
+    return ends[value]
 
 
 def _move(edit: Editor, value: ir.Value | None) -> ir.Node | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import onnx
 import onnx_ir as ir
 from onnx import version_converter
 
@@ -30,22 +31,31 @@ def raised(model: ir.Model) -> ir.Model:
     for node in aside:
         node.domain = _ASIDE
         model.opset_imports[_ASIDE] = 1
-    weights = _taken_out(model.graph)
     model.ir_version = max(model.ir_version, 8)
-    proto = ir.serde.serialize_model(model)
     try:
-        risen = ir.serde.deserialize_model(version_converter.convert_version(proto, OPSET))
+        risen = converted(model, OPSET)
     except Exception as error:
         raise RefusedError(
             f"the model cannot be brought from opset {opset} to {OPSET}: {first_line(error)}"
         ) from error
-    for value in [value for value in risen.graph.inputs if value.name in weights]:
-        risen.graph.inputs.remove(value)
-        value.const_value = weights[str(value.name)]
-        risen.graph.initializers[str(value.name)] = value
     for node in [node for node in risen.graph.all_nodes() if node.domain == _ASIDE]:
         ADAPTED[node.op_type][1](node)
     return risen
+
+
+def converted(
+    model: ir.Model, opset: int, check: Callable[[onnx.ModelProto], None] = lambda _: None
+) -> ir.Model:
+    """What ONNX's converter makes of a model, which is used up; ``check`` sees it while large weights are inputs."""
+    weights = _taken_out(model.graph)
+    made = version_converter.convert_version(ir.serde.serialize_model(model), opset)
+    check(made)
+    whole = ir.serde.deserialize_model(made)
+    for value in [value for value in whole.graph.inputs if value.name in weights]:
+        whole.graph.inputs.remove(value)
+        value.const_value = weights[str(value.name)]
+        whole.graph.initializers[str(value.name)] = value
+    return whole
 
 
 _ASIDE = "netferry.aside"

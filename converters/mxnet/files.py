@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from netferry.converters import archives
 from netferry.converters.errors import RefusedError
-from netferry.converters.mxnet import archives
+from netferry.converters.graph.arrays import release
+from netferry.converters.mxnet import safety
 from netferry.converters.mxnet.symbol import OLDEST, VERSION, Node, Symbol, upgrade
 from netferry.converters.signature import Array
+from netferry.converters.trust.permit import Looked, Permit
 
 if TYPE_CHECKING:
     from netferry.converters.artifact import Artifact
@@ -39,7 +42,7 @@ _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _DENSE, _ROW_SPARSE, _CSR = 0, 1, 2
 _AUXILIARY = {_DENSE: 0, _ROW_SPARSE: 1, _CSR: 2}
 _CPU = (1, 0)
-_MOST_AXES = 32
+_MOST_AXES, _MOST_BITS = 32, 56
 _SPARSEST = 256
 """A sparse array may be at most this many times as large, written out, as its file."""
 
@@ -57,8 +60,10 @@ class SymbolModel:
     notes: tuple[str, ...] = ()
 
 
-def read(artifact: Artifact, *, weights: Path | None = None) -> SymbolModel:
+def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> SymbolModel:
     """Read a symbol and the params file that belongs to it: ``weights``, or the highest epoch beside it."""
+    if looked is None:
+        safety.look(artifact, weights)
     graph = read_symbol(artifact.path)
     if weights is None and not artifact.companions:
         raise RefusedError(
@@ -87,8 +92,9 @@ def write(arrival: MxnetArrival, path: Path) -> None:
     write_params(path.with_name(f"{prefix}-0000.params"), arrival.params)
 
 
-def load_weights(model: Any, path: Path) -> None:
+def load_weights(model: Any, path: Path, permit: Permit | None = None) -> None:
     """Put a params file into a gluon block: of ``save_parameters``, or of ``export``."""
+    safety.look_at_weights(path, permit or Permit())
     read_arrays(path)
     try:
         model.load_parameters(str(path))
@@ -194,6 +200,8 @@ class _Reader:
         sizes = self.unpack(f"<{axes}{letter}", "the sizes")
         if any(size < 0 for size in sizes):
             self.refuse("a size is negative", "sizes of 0 and more", sizes)
+        if 0 in sizes and math.prod(max(size, 1) for size in sizes) >> _MOST_BITS:
+            self.refuse("sizes larger than any memory", f"less than 2^{_MOST_BITS} places", sizes)
         return sizes
 
     def dtype(self) -> np.dtype[Any]:
@@ -303,6 +311,7 @@ def _write_array(write: Callable[[Any], Any], array: Array) -> None:
     write(struct.pack(f"<Iii{array.ndim}q", magic, _DENSE, array.ndim, *array.shape))
     write(struct.pack("<3i", *_CPU, DTYPES.index(array.dtype)))
     write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    release(array)
 
 
 # ---- the symbol ----------------------------------------------------------------------------------
@@ -328,6 +337,8 @@ def parse_symbol(text: str | bytes, where: str = "symbol") -> Symbol:
         raise RefusedError("not an MXNet symbol", where=where, expected="lists 'nodes' and 'heads'")
     nodes = tuple(_node(raw, place, where) for place, raw in enumerate(document["nodes"]))
     heads = _entries(document["heads"], "heads", where)
+    if not heads:
+        raise RefusedError("the symbol has no output", where=where, expected="heads")
     symbol = Symbol(nodes, heads, _attribute(document, "mxnet_version", OLDEST), _is_numpy(document))
     for label, entries in [("heads", heads), *((node.label(), node.inputs) for node in nodes)]:
         for place, _ in entries:

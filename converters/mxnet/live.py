@@ -103,7 +103,7 @@ def _own_signature(source: SymbolModel, given: Sequence[Example] | None) -> Sign
     _, dtypes, _ = symbol.infer_type_partial(**kinds)
     made = (
         TensorSpec(name, np.dtype(dtype or np.float32), tuple(d or None for d in dims) if dims else None)
-        for name, dims, dtype in zip(_output_names(mx, source), sizes, dtypes, strict=True)
+        for name, dims, dtype in zip(output_names(mx, source), sizes, dtypes, strict=True)
     )
     return Signature(specs, tuple(made))
 
@@ -114,7 +114,7 @@ def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
     source = symbol_model(model) if not _is_block(model) else traced(model, len(arrays))
     with mx.util.np_shape(source.graph.numpy):
         outputs = _run_symbol(mx, source, arrays) if not _is_block(model) else _run_block(mx, model, arrays)
-        names = _output_names(mx, source)
+        names = output_names(mx, source)
     return dict(zip(names, outputs, strict=True))
 
 
@@ -217,7 +217,7 @@ def _run_block(mx: Any, block: Any, arrays: Sequence[Array]) -> list[Array]:
     return [result.asnumpy() for result in results]
 
 
-def _output_names(mx: Any, source: SymbolModel) -> list[str]:
+def output_names(mx: Any, source: SymbolModel) -> list[str]:
     """MXNet's own names; one that an input or an earlier output has gets a number."""
     taken = {source.graph.nodes[place].name for place in inputs.variables(source).inputs}
     names: list[str] = []
@@ -234,9 +234,16 @@ def _output_names(mx: Any, source: SymbolModel) -> list[str]:
 
 
 def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:
-    """Bind the symbol on the CPU; labels, which inference does not read, are zeros."""
     source = symbol_model(model)
-    symbol = mx.sym.load_json(symbol_text(source.graph))
+    executor = bound(mx, source, mx.sym.load_json(symbol_text(source.graph)), arrays)
+    try:
+        return [output.asnumpy() for output in executor.forward(is_train=False)]
+    except mx.base.MXNetError as error:
+        raise _refusal(source, error) from error
+
+
+def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array]) -> Any:
+    """The symbol as an executor on the CPU; labels, which inference does not read, are zeros."""
     kinds = inputs.variables(source)
     names = [source.graph.nodes[place].name for place in kinds.inputs]
     if len(names) != len(arrays):
@@ -254,15 +261,16 @@ def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:
         for name, shape in zip(symbol.list_arguments(), shapes or (), strict=True):
             fed.setdefault(name, mx.nd.zeros(shape))
         states = {name: fed[name] for name in symbol.list_auxiliary_states()}
-        executor = symbol.bind(
+        return symbol.bind(
             mx.cpu(),
             {name: fed[name] for name in symbol.list_arguments()},
             grad_req="null",
             aux_states=states,
         )
-        return [output.asnumpy() for output in executor.forward(is_train=False)]
     except mx.base.MXNetError as error:
-        reason = str(error).strip().splitlines()
-        raise RefusedError(
-            f"MXNet cannot run it ({reason[-1] if reason else error})", where=source.label
-        ) from error
+        raise _refusal(source, error) from error
+
+
+def _refusal(source: SymbolModel, error: Exception) -> RefusedError:
+    reason = str(error).strip().splitlines()
+    return RefusedError(f"MXNet cannot run it ({reason[-1] if reason else error})", where=source.label)

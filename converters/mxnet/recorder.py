@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.arrays import same
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Fact, Home, Plan
 from netferry.converters.graph.namespace import Namespace
@@ -365,10 +366,6 @@ def as_floats(content: Array) -> Array:
         if content.dtype.kind != "f" and np.array_equal(content.astype(dtype).astype(content.dtype), content):
             return content.astype(dtype)
     return content
-
-
-def same(one: Array, other: Array) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def text_of(value: Any) -> str:

@@ -3,43 +3,114 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from onnx import TensorProto
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
-from netferry.converters.onnx import stream
+from netferry.converters.graph.build import unique
+from netferry.converters.onnx import safety, stream
+from netferry.converters.trust.permit import Looked
 
 EXTERNAL_FROM = 1_800_000_000
 """Bytes of weights from which they are written beside the model: a protobuf ends at 2 GiB."""
 
 
-def read(artifact: Artifact, *, weights: Path | None = None) -> onnx.ModelProto:
-    """Load and check a model; its external data must lie in its own folder."""
+def read(
+    artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None
+) -> onnx.ModelProto | ir.Model:
+    """Load and check a model; its external data must lie in its own folder.
+
+    One whose weights are large is an ``ir.Model``, and they are read from the file when they are asked for.
+    """
     where = str(artifact.path)
     if weights is not None:
         raise UsageError("an ONNX model brings its own weights", where=where, remedy="Leave --weights out")
+    model: onnx.ModelProto = (looked or safety.look(artifact)).message
+    external = [tensor for tensor in safety.tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
     try:
-        model = onnx.load(artifact.path)
-    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise RefusedError(f"not an ONNX model ({first_line(error)})", where=where) from error
-    if not model.ir_version or not model.HasField("graph"):
-        raise RefusedError("not an ONNX model: it holds no graph", where=where)
-    try:
-        onnx.checker.check_model(artifact.path)
+        onnx.checker.check_model(_without_content(model) if external else artifact.path)
     except Exception as error:  # ValidationError, and RuntimeError from inside the checker
         raise RefusedError(f"ONNX's checker refuses it ({first_line(error)})", where=where) from error
-    return model
+    for graph in safety.graphs(model):
+        _tell_apart(graph)
+    large = [tensor for tensor in model.graph.initializer if _is_large(tensor, artifact.path)]
+    mapped = {
+        id(tensor) for tensor in large
+    }  # by identity: an inner graph may have a weight of the same name
+    for tensor in external:
+        if id(tensor) not in mapped:
+            _take_in(tensor, artifact.path)
+    return _mapped(model, large, artifact.path) if large else model
+
+
+def _tell_apart(graph: onnx.GraphProto) -> None:
+    """Nodes that share a name get one of their own each: ONNX allows it, onnxruntime does not."""
+    names = [node.name for node in graph.node if node.name]
+    taken, seen = set(names), set[str]()
+    for node in graph.node if len(taken) < len(names) else ():
+        if node.name in seen:
+            node.name = unique(node.name, taken)
+        elif node.name:
+            seen.add(node.name)
+
+
+_LARGE = 1 << 20
+"""Bytes of an external weight that is mapped, not read."""
+
+
+def _is_large(tensor: TensorProto, path: Path) -> bool:
+    return tensor.data_location == TensorProto.EXTERNAL and safety.place_of(tensor, path)[2] >= _LARGE
+
+
+def _mapped(model: onnx.ModelProto, large: Sequence[TensorProto], path: Path) -> ir.Model:
+    """The model with its large weights as parts of the files that they lie in."""
+    places = {tensor.name: safety.place_of(tensor, path) for tensor in large}
+    made = ir.from_proto(model)
+    for name, (file, offset, size) in places.items():
+        value = made.graph.initializers[name]
+        old = value.const_value
+        assert old is not None
+        value.const_value = ir.ExternalTensor(
+            file.name,
+            offset,
+            size,
+            old.dtype,
+            shape=ir.Shape(old.shape.numpy()),
+            name=name,
+            base_dir=file.parent,
+        )
+    return made
+
+
+def _without_content(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for the checker, which does not follow the links of a Hugging Face cache: external tensors are empty in it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in safety.tensors(copy):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+            tensor.dims[:] = [0]
+    return copy
+
+
+def _take_in(tensor: TensorProto, path: Path) -> None:
+    """Read the bytes of a tensor that lie in another file."""
+    found, offset, size = safety.place_of(tensor, path)
+    with found.open("rb") as file:
+        file.seek(offset)
+        tensor.raw_data = file.read(size)
+    del tensor.external_data[:]
+    tensor.ClearField("data_location")
 
 
 def write(model: ir.Model, path: str | os.PathLike[str]) -> None:
-    """Write ``path``, and ``path.data`` beside it where the weights do not fit into one protobuf."""
+    """Write ``path``, and a file of weights beside it where they do not fit into one protobuf."""
     path = Path(path)
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    if size < EXTERNAL_FROM:
-        stream.save(model, path)
-    else:
-        ir.save(model, path, external_data=f"{path.name}.data")
+    (stream.save if size < EXTERNAL_FROM else stream.save_apart)(model, path)

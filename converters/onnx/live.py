@@ -1,31 +1,63 @@
-"""An ONNX model in memory: recognised and described (``inference.session`` runs it)."""
+"""An ONNX model in memory: recognised and described (``inference.session`` runs it; in float64, ``double.py``)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import onnx
 import onnx_ir as ir
 from onnx import helper
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.signature import Dim, Example, Signature, TensorSpec
+from netferry.converters.signature import Array, Dim, Example, Signature, TensorSpec
 
 
 def accepts(model: object) -> bool:
     return isinstance(model, onnx.ModelProto | ir.Model)
 
 
+class Runs(Protocol):
+    """A graph that runs itself: what ``double.as_float64`` gives."""
+
+    def run(self, arrays: Sequence[Array]) -> dict[str, Array]: ...
+
+
+def run(model: Runs, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Run a widened graph: inputs by position, outputs by name and in order."""
+    return model.run(arrays)
+
+
+_FITS = 1_900_000_000
+"""Bytes that a message can hold, and some room for what is no weight."""
+
+
 def proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
-    return ir.to_proto(model) if isinstance(model, ir.Model) else model
+    """The model as a message. Weights that lie in files are read into it, as far as it can hold them."""
+    if not isinstance(model, ir.Model):
+        return model
+    made = ir.to_proto(model)
+    weights = {name: value.const_value for name, value in model.graph.initializers.items()}
+    apart = {name: weight for name, weight in weights.items() if isinstance(weight, ir.ExternalTensor)}
+    if sum(weight.nbytes for weight in weights.values() if weight is not None) > _FITS:
+        return made
+    for tensor in made.graph.initializer:
+        if tensor.name in apart:
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+            tensor.raw_data = apart[tensor.name].tobytes()
+    return made
 
 
 def signature(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None = None) -> Signature:
     """Names, dtypes and sizes as the graph declares them; initializers are no inputs."""
-    graph = proto(model).graph
-    weights = {tensor.name for tensor in graph.initializer}
+    if isinstance(model, ir.Model):
+        inside = model.graph
+        inputs = [value for value in inside.inputs if value.name not in inside.initializers]
+        return Signature(*(_specs(map(ir.serde.serialize_value, side)) for side in (inputs, inside.outputs)))
+    weights = {tensor.name for tensor in model.graph.initializer}
     return Signature(
-        _specs(value for value in graph.input if value.name not in weights), _specs(graph.output)
+        _specs(value for value in model.graph.input if value.name not in weights), _specs(model.graph.output)
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import onnx
 import onnx_ir as ir
-from onnx import version_converter
 
 from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.graph.versions import converted
 
 OLDEST = 7
 
@@ -20,12 +22,10 @@ def to_opset(model: ir.Model, opset: int) -> ir.Model:
     if opset == current:
         return model
     try:
-        converted = version_converter.convert_version(ir.to_proto(model), opset)
-        onnx.checker.check_model(converted, full_check=True)
+        return converted(model.clone(), opset, partial(onnx.checker.check_model, full_check=True))
     except Exception as error:  # the converter raises RuntimeError, ConvertError and checker errors
         reason = str(error).strip().splitlines()[0]
         raise RefusedError(
             f"the model cannot be written at opset {opset} ({reason})",
             remedy=f"Leave --opset out: opset {current} holds it",
         ) from error
-    return ir.from_proto(converted)

@@ -1,4 +1,4 @@
-"""Write an ONNX model weight by weight, so that none of them is copied into a message first.
+"""Read and write an ONNX model weight by weight, so that none of them is copied into a message first.
 
 A protobuf message is a row of fields (tag, length, content), in any order. The graph's weights are such
 fields: what else the graph holds is serialized without them, and each weight follows as its own field.
@@ -6,13 +6,20 @@ fields: what else the graph holds is serialized without them, and each weight fo
 
 from __future__ import annotations
 
+import hashlib
+import mmap
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+
+from netferry.converters.graph.arrays import release
+from netferry.converters.trust.wire import Message
 
 _CONTENT = 2
 """Protobuf's wire type of a field that says its length."""
@@ -20,6 +27,100 @@ _CONTENT = 2
 _GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 _WEIGHT = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
 _BYTES = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
+_PLACE = onnx.TensorProto.DATA_LOCATION_FIELD_NUMBER
+_EXTERNAL = onnx.TensorProto.EXTERNAL_DATA_FIELD_NUMBER
+
+
+_MAPPED_FROM = 32 << 20
+"""Bytes of a file from which its weights stay in it until they are asked for."""
+
+_LARGE = 4096
+"""Bytes of a weight that is worth a place of its own; such places start at multiples of it (a page of memory)."""
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The message in ``path``; large weights of a large file are left where they are, as external data in ``path``.
+
+    Raises DecodeError or RefusedError where it is no such message.
+    """
+    if path.stat().st_size < _MAPPED_FROM:
+        return onnx.ModelProto.FromString(path.read_bytes())  # type: ignore[no-any-return]
+    with path.open(
+        "rb"
+    ) as file:  # no view of it may outlive the map, so nobody closes the map but its last view
+        whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    parts = []
+    for number, content in Message(whole, str(path)).fields():
+        if number == _GRAPH and isinstance(content, memoryview):
+            parts.append(_written(number, _without_bytes(content, whole, path)))
+        else:
+            parts.append(_written(number, content))
+    return onnx.ModelProto.FromString(b"".join(parts))  # type: ignore[no-any-return]
+
+
+def _without_bytes(graph: memoryview, whole: memoryview, path: Path) -> bytes:
+    """A graph's message whose large weights say where in the file they lie."""
+    parts = []
+    for number, content in Message(graph, str(path)).fields():
+        large = number == _WEIGHT and isinstance(content, memoryview) and len(content) >= _LARGE
+        parts.append(_written(number, _pointing(content, whole, path) if large else content))
+    return b"".join(parts)
+
+
+def _pointing(weight: Any, whole: memoryview, path: Path) -> Any:
+    fields = list(Message(weight, str(path)).fields())
+    contents = [content for number, content in fields if number == _BYTES and isinstance(content, memoryview)]
+    if len(contents) != 1 or any(number in (_PLACE, _EXTERNAL) for number, _ in fields):
+        return weight
+    tensor = onnx.TensorProto.FromString(b"".join(_written(*field) for field in fields if field[0] != _BYTES))
+    _point(tensor, path.name, _address(contents[0]) - _address(whole), len(contents[0]))
+    return tensor.SerializeToString()
+
+
+def _address(view: memoryview) -> int:
+    return int(np.frombuffer(view, np.uint8).ctypes.data)
+
+
+def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def save_apart(model: ir.Model, path: Path) -> None:
+    """Write ``path`` without its large weights, which go to a file beside it, each from the start of a page.
+
+    That file is called after the digest of what ``path`` says. Whoever reads while a save goes on so meets the weights
+    that belong to the graph, or none: never another graph's.
+    """
+    with _without_weights(model.graph) as weights:
+        message = ir.to_proto(model)
+    end, places = 0, []
+    for name, tensor in weights.items():
+        head = message.graph.initializer.add()
+        if _is_whole(tensor) or tensor.nbytes < _LARGE:
+            head.CopyFrom(ir.to_proto(tensor))
+            head.name = name
+            continue
+        head.name, head.data_type = name, tensor.dtype.value
+        head.dims.extend(tensor.shape.numpy())
+        end += -end % _LARGE
+        places.append((head, tensor, end))
+        end += tensor.nbytes
+    digest = hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()[:8]
+    location = f"{path.name}.{digest}.data"
+    with path.with_name(location).open("wb") as file:
+        for head, tensor, offset in places:
+            file.write(bytes(offset - file.tell()))
+            _point(head, location, offset, tensor.nbytes)
+            _write(tensor, file)
+    path.write_bytes(message.SerializeToString(deterministic=True))
+
+
+def apart(path: Path) -> set[Path]:
+    """The files of weights beside ``path`` that ``save_apart`` has written for it, now or before."""
+    name = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}\.data")
+    return {file for file in path.parent.iterdir() if name.fullmatch(file.name)}
 
 
 def save(model: ir.Model, path: Path) -> None:
@@ -38,7 +139,13 @@ def save(model: ir.Model, path: Path) -> None:
         for field, (head, _), tensor in zip(fields, heads, weights.values(), strict=True):
             file.write(field + head)
             if not _is_whole(tensor):
-                tensor.tofile(file)
+                _write(tensor, file)
+
+
+def _write(tensor: Any, file: BinaryIO) -> None:
+    tensor.tofile(file)
+    if isinstance(tensor, ir.Tensor) and isinstance(tensor.raw, np.ndarray):
+        release(tensor.raw)
 
 
 @contextmanager
@@ -70,6 +177,13 @@ def _head(name: str, tensor: Any) -> tuple[bytes, int]:
 
 def _field(number: int, size: int) -> bytes:
     return _varint(number << 3 | _CONTENT) + _varint(size)
+
+
+def _written(number: int, content: int | bytes | memoryview) -> bytes:
+    """A field as it stands in a message; those of fixed width do not occur in what is read here."""
+    if isinstance(content, int):
+        return _varint(number << 3) + _varint(content)
+    return _field(number, len(content)) + content
 
 
 def _varint(number: int) -> bytes:

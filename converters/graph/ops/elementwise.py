@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -36,7 +36,18 @@ def _word(word: str) -> Row:
 
 
 def _fold(word: str) -> Row:
-    return lambda xp, *xs: reduce(getattr(xp, word), xs)
+    return lambda xp, *xs: _folded(getattr(xp, word), xs)
+
+
+_DEEPEST = 64
+
+
+def _folded(word: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
+    """One after the other; of very many, halves: Python does not compile an expression nested a thousand deep."""
+    if len(xs) <= _DEEPEST:
+        return reduce(word, xs)
+    half = len(xs) // 2
+    return word(_folded(word, xs[:half]), _folded(word, xs[half:]))
 
 
 for _operator, _name in WORDS.items():
@@ -50,7 +61,7 @@ for _operator, _name in FOLDS.items():
 
 @op
 def Mean(xp: Any, *xs: Symbol) -> Any:
-    return reduce(xp.add, xs) / len(xs)
+    return _folded(xp.add, xs) / len(xs)
 
 
 @op
