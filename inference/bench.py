@@ -74,7 +74,7 @@ class Bench:
     def to_text(self) -> str:
         """One table of latencies, one of starts, one of what the graphs allow."""
         roofs = {(roof.model, roof.batch): roof for roof in self.roofs}
-        width = max(len(timing.model) for timing in self.timings) + 2
+        width = max(len("this machine"), *(len(timing.model) for timing in self.timings)) + 2
         lines = [f"{'model':<{width}}batch  threads     p50 ms     p95 ms     p99 ms    rows/s  roof ms"]
         for one in self.timings:
             ms, roof = one.milliseconds, roofs.get((one.model, one.batch))

@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from netferry.converters.errors import NetferryError, RefusedError
 from netferry.inference.data import DataSet, open_data, require
 from netferry.inference.parts import Parts
-from netferry.inference.stream import PART_ROWS, Job, Outcome, Progress, Worker, check, finish, gaps
+from netferry.inference.stream import PART_ROWS, Job, Outcome, Progress, Worker, check, finish, gaps, keeping
 
 TASKS_PER_WORKER = 4
 """Ranges for each worker: enough for a slow one not to be waited for."""
@@ -45,9 +46,24 @@ def stream(job: Job, progress: Progress | None = None, workers: int | None = Non
     """Run the job on ``workers`` actors of the Ray that RAY_ADDRESS names, or of one that is started here."""
     begun = time.perf_counter()
     check(job)
-    ray = require("ray", "ray")
     data = require("ray.data", "ray")
+    named = job.output
     job = replace(job, data=job.data.resolve(), output=job.output.resolve())
+    with connected() as ray:
+        data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        pool = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        with keeping(job) as kept:
+            ranges = _ranges(open_data(job.data), job.parts, pool)
+            device = _run_all(data, job, ranges, pool, progress)
+            done = finish(job, kept, begun, f"ray, {pool} workers", None, device)
+    return replace(done, output=named)
+
+
+@contextmanager
+def connected() -> Iterator[Any]:
+    """Ray: the one that this process has, that RAY_ADDRESS names, or one that is started here and ends with the body."""
+    ray = require("ray", "ray")
     started = not ray.is_initialized()
     if started:
         ray.init(
@@ -55,13 +71,7 @@ def stream(job: Job, progress: Progress | None = None, workers: int | None = Non
             logging_level="ERROR",
         )  # fmt: skip
     try:
-        data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        pool = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        kept = job.parts.open()
-        ranges = _ranges(open_data(job.data), job.parts, pool)
-        device = _run_all(data, job, ranges, pool, progress)
-        return finish(job, kept, begun, f"ray, {pool} workers", device)
+        yield ray
     finally:
         if started:
             ray.shutdown()

@@ -7,7 +7,8 @@ blocks of rows between two row numbers. A block is a pyarrow table, or arrays by
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,11 +26,15 @@ IMAGES = frozenset(".bmp .gif .jpeg .jpg .png .tif .tiff .webp".split())
 
 @dataclass(frozen=True)
 class Block:
-    """Rows ``start`` and following: a pyarrow table, arrays by name, or the files that hold one row each."""
+    """Rows ``start`` and following: a pyarrow table, arrays by name, or the files that hold one row each.
+
+    ``bad`` are rows that could not even be read, counted from 0 within the block; they hold nulls.
+    """
 
     start: int
     rows: int
     content: Any
+    bad: Mapping[int, str] = field(default_factory=dict)
 
 
 class DataSet(Protocol):
@@ -110,7 +115,7 @@ class Parquet:
         ]  # fmt: skip
         if not wanted:
             return
-        with self._open() as file:
+        with self._open() as file, _reading(self.title):
             batches = file.iter_batches(size, row_groups=wanted, columns=list(columns))
             yield from _between(batches, int(begins[wanted[0]]), start, stop)
 
@@ -143,14 +148,18 @@ class Arrow:
     def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]:
         for i, begin in enumerate(self._begins[:-1]):
             if self._begins[i + 1] > start and (stop is None or begin < stop):
-                batch = self._reader.get_batch(i).select(list(columns))
+                with _reading(self.title):
+                    batch = self._reader.get_batch(i).select(list(columns))
                 pieces = (batch.slice(at, size) for at in range(0, batch.num_rows, size))
                 yield from _between(pieces, begin, start, stop)
 
 
 @dataclass
 class Csv:
-    """A CSV file with a header; numbers that do not parse are null, so that one bad cell costs one row."""
+    """A CSV file with a header; numbers that do not parse are null, so that one bad cell costs one row.
+
+    So does a line with more or fewer cells than the header.
+    """
 
     path: Path
     title: str = field(init=False)
@@ -158,7 +167,7 @@ class Csv:
 
     def __post_init__(self) -> None:
         self.title = self.path.name
-        with self._open(None) as reader:
+        with self._open(None, {}) as reader:
             self.columns: Sequence[str] = reader.schema.names
 
     def cuts(self) -> Sequence[int]:
@@ -166,37 +175,93 @@ class Csv:
 
     def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]:
         pa, pc = require("pyarrow"), require("pyarrow.compute")
-        try:
-            with self._open(columns) as reader:
-                batches = (
-                    pa.record_batch({name: _numbers(pc, batch[name]) for name in columns}) for batch in reader
-                )
-                pieces = (batch.slice(at, size) for batch in batches for at in range(0, batch.num_rows, size))
-                yield from _between(pieces, 0, start, stop)
-        except pa.ArrowInvalid as error:
-            raise RefusedError(f"cannot be read as CSV ({first_line(error)})", where=self.title) from error
+        torn: dict[int, str] = {}
+        with _reading(self.title), self._open(columns, torn) as reader:
+            whole = _with_torn_lines(pa, reader, torn)
+            known: set[str] = set()
+            batches = (
+                pa.record_batch({name: _numbers(pc, batch.column(name), name, known) for name in columns})
+                for batch in whole
+            )
+            pieces = (batch.slice(at, size) for batch in batches for at in range(0, batch.num_rows, size))
+            for block in _between(pieces, 0, start, stop):
+                here = {row - block.start: why for row, why in torn.items() if row >= block.start}
+                yield replace(block, bad={row: why for row, why in here.items() if row < block.rows})
 
-    def _open(self, columns: Sequence[str] | None) -> Any:
+    def _open(self, columns: Sequence[str] | None, torn: dict[int, str]) -> Any:
+        """A reader of text; ``torn`` gets the lines that it leaves out, each just before the block it was in."""
         csv, pa = require("pyarrow.csv"), require("pyarrow")
-        options = csv.ConvertOptions(
-            include_columns=columns, column_types=dict.fromkeys(columns or (), pa.string()),
-            strings_can_be_null=True, quoted_strings_can_be_null=False,
+
+        def leave_out(line: Any) -> str:
+            torn[line.number - 2] = (
+                f"its line has {line.actual_columns} cells where {line.expected_columns} are wanted"
+            )
+            return "skip"
+
+        return csv.open_csv(
+            self.path,
+            # One thread: only then does pyarrow know the numbers of the lines that it leaves out.
+            read_options=csv.ReadOptions(use_threads=False),
+            parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
+            convert_options=csv.ConvertOptions(
+                include_columns=columns, column_types=dict.fromkeys(columns or (), pa.string()),
+                strings_can_be_null=True, quoted_strings_can_be_null=False,
+            ),
         )  # fmt: skip
-        return csv.open_csv(self.path, convert_options=options)
+
+
+def _with_torn_lines(pa: Any, batches: Any, torn: Mapping[int, str]) -> Iterator[Any]:
+    """The batches with a row of nulls where a line was left out, so that rows keep their numbers."""
+    at, schema, filled = 0, batches.schema, 0
+
+    def nulls(rows: int) -> Any:
+        return pa.Table.from_batches(
+            [pa.record_batch([pa.nulls(rows, kind) for kind in schema.types], schema=schema)]
+        )
+
+    for batch in batches:
+        pieces, begin = [], 0
+        for row in sorted(torn)[filled:]:
+            if row > at + batch.num_rows - begin:
+                break
+            length = row - at
+            pieces += [pa.Table.from_batches([batch.slice(begin, length)]), nulls(1)]
+            at, begin, filled = row + 1, begin + length, filled + 1
+        at += batch.num_rows - begin
+        if not pieces:
+            yield batch
+            continue
+        pieces.append(pa.Table.from_batches([batch.slice(begin)]))
+        yield from pa.concat_tables(pieces).combine_chunks().to_batches()
+    if len(torn) > filled:
+        yield from nulls(len(torn) - filled).to_batches()
 
 
 _NUMBER = r"^[ \t]*[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|(?i:inf|infinity|nan))[ \t]*$"
 
 
-def _numbers(pc: Any, column: Any) -> Any:
-    """Text as float64; what is no number becomes null. Columns that are no numbers at all stay text."""
+def _numbers(pc: Any, column: Any, name: str, known: set[str]) -> Any:
+    """Text as int64 or float64; what is no number becomes null.
+
+    A column that holds no number at all stays text, unless it is among the ``known`` ones, which held some before.
+    """
     try:
-        return pc.cast(column, "float64")
+        made = _cast(pc, column)
     except ValueError:
         fits = pc.match_substring_regex(column, _NUMBER)
-        if not pc.any(fits).as_py():
+        if name not in known and not pc.any(fits).as_py():
             return column
-        return pc.cast(pc.utf8_trim_whitespace(pc.if_else(fits, column, None)), "float64")
+        made = _cast(pc, pc.utf8_trim_whitespace(pc.if_else(fits, column, None)))
+    known.add(name)
+    return made
+
+
+def _cast(pc: Any, column: Any) -> Any:
+    """Whole numbers first: float64 holds those of more than 53 bits only roughly."""
+    try:
+        return pc.cast(column, "int64")
+    except ValueError:
+        return pc.cast(column, "float64")
 
 
 @dataclass
@@ -208,7 +273,10 @@ class Arrays:
 
     def __post_init__(self) -> None:
         self.title = self.path.name
-        arrays, names = archives.read(self.path) or ([], [])
+        found = archives.read(self.path)
+        if found is None:
+            raise RefusedError("holds no arrays of numpy's", where=str(self.path))
+        arrays, names = found
         self._arrays: Mapping[str, Array] = dict(zip(names or [self.path.stem], arrays, strict=False))
         sizes = {name: array.shape[0] for name, array in self._arrays.items() if array.ndim}
         if len(sizes) < len(self._arrays) or len(set(sizes.values())) != 1:
@@ -256,6 +324,15 @@ class Folder:
         end = len(self.files) if stop is None else min(stop, len(self.files))
         for at in range(start, end, size):
             yield Block(at, min(size, end - at), self.files[at : min(at + size, end)])
+
+
+@contextmanager
+def _reading(title: str) -> Iterator[None]:
+    """What pyarrow finds wrong half-way is the data's fault, and is told with its name."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise RefusedError(f"cannot be read on ({first_line(error)})", where=title) from error
 
 
 def _between(batches: Any, begin: int, start: int, stop: int | None) -> Iterator[Block]:

@@ -61,7 +61,7 @@ class Feeder:
             else:
                 columns = [(name, block.content.column(name)) for name in self.columns[spec.name]]
                 made[spec.name] = _table(columns, spec, bad)
-        return made, bad
+        return made, bad | dict(block.bad)
 
 
 def feeder(
@@ -100,7 +100,11 @@ def feeder(
                 expected=f"a column of that name among {', '.join(data.columns[:20])}",
                 remedy=f"Say it with --columns {spec.name}=first,second",
             )
-    return Feeder(signature, chosen, pixels or Pixels())
+    made = Feeder(signature, chosen, pixels or Pixels())
+    twice = next((name for name in made.wanted if list(data.columns).count(name) > 1), None)
+    if twice is not None:
+        raise RefusedError(f"several columns are called '{twice}'", where=data.title)
+    return made
 
 
 def _table(columns: Sequence[tuple[str, Any]], spec: TensorSpec, bad: Bad) -> Array:
@@ -116,65 +120,127 @@ def _table(columns: Sequence[tuple[str, Any]], spec: TensorSpec, bad: Bad) -> Ar
 
 
 def _column(name: str, column: Any, spec: TensorSpec, bad: Bad) -> Array:
-    if not require("pyarrow.types").is_nested(column.type):
+    column = _plain(column)
+    if isinstance(column, np.ndarray):
+        return _shaped(_fitting(column, spec, bad, name), spec, name)
+    if not _is_list(column.type):
         return _shaped(_fitting(_numbers(name, column, bad), spec, bad, name), spec, name)
-    lengths, values = _flattened(name, column)
-    usual = _row_length(name, spec, lengths)
-    good = lengths == usual
-    for row in np.flatnonzero(~good).tolist():
-        held = "is null" if lengths[row] < 0 else f"holds {lengths[row]} numbers where {usual} are wanted"
-        bad[row] = f"column '{name}' {held}"
+    levels, values = _flattened(column)
+    shapes = _shapes(levels)
+    usual = _row_shape(name, spec, shapes)
+    numbers = _filled(name, values)
+    good = (shapes == usual).all(1)
+    if not good.all() or values.null_count:
+        owners = _owners(levels)
+        for row in np.flatnonzero(~good).tolist():
+            bad[row] = f"column '{name}' {_not_usual(shapes[row].tolist(), usual)}"
+        for row in np.unique(owners[np.asarray(values.is_null())]).tolist():
+            bad.setdefault(row, f"column '{name}' holds a null among its numbers")
+        numbers = numbers[good[owners]]
+    made = _fitting(numbers.reshape(-1, *usual), spec, bad, name, np.flatnonzero(good))
     if not good.all():
-        values = values[np.repeat(good, np.maximum(lengths, 0))]
-    made = _fitting(values.reshape(-1, usual), spec, bad, name, np.flatnonzero(good))
-    if not good.all():
-        whole = np.zeros((len(lengths), usual), made.dtype)
+        whole = np.zeros((len(shapes), *usual), made.dtype)
         whole[good] = made
         made = whole
     return _shaped(made, spec, name)
 
 
-def _flattened(name: str, column: Any) -> tuple[Array, Array]:
-    """How many numbers each row holds (-1 where it is null), and all of them; lists inside lists must be regular."""
+def _plain(column: Any) -> Any:
+    """What wraps numbers or lists, unwrapped: categories, decimals, tensors."""
+    pa, types = require("pyarrow"), require("pyarrow.types")
+    if isinstance(column, pa.FixedShapeTensorArray):
+        return column.storage if column.null_count else np.asarray(column.to_numpy_ndarray())
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast("float64") if types.is_decimal(column.type) else column
+
+
+def _is_list(kind: Any) -> bool:
     types = require("pyarrow.types")
-    lengths = np.asarray(require("pyarrow.compute").list_value_length(column).fill_null(-1), np.int64)
-    values = column.flatten()
-    while types.is_nested(values.type):
-        inner = np.asarray(require("pyarrow.compute").list_value_length(values).fill_null(-1))
-        if len(set(inner.tolist())) > 1 or (inner < 0).any():
-            raise RefusedError(f"column '{name}' holds lists in lists that are of several lengths")
-        values = values.flatten()
-        lengths = np.where(lengths < 0, -1, lengths * (int(inner[0]) if inner.size else 1))
-    return lengths, _numbers(name, values, None)
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _row_length(name: str, spec: TensorSpec, lengths: Array) -> int:
+def _flattened(column: Any) -> tuple[list[Array], Any]:
+    """For each depth of lists how many items each list there holds (-1 where it is null); and all that they hold."""
+    count = require("pyarrow.compute").list_value_length
+    levels = []
+    while _is_list(column.type):
+        levels.append(np.asarray(count(column).fill_null(-1), np.int64))
+        column = _plain(column.flatten())
+    return levels, column
+
+
+def _owners(levels: Sequence[Array]) -> Array:
+    """The row that each item at the bottom belongs to."""
+    owners = np.arange(len(levels[0]))
+    for lengths in levels:
+        owners = np.repeat(owners, np.maximum(lengths, 0))
+    return owners
+
+
+_NULL, _RAGGED = -1, -2
+
+
+def _shapes(levels: Sequence[Array]) -> Array:
+    """(rows, depths): the sizes of each row; ``_RAGGED`` where its lists at a depth are of several lengths."""
+    shapes = [levels[0]]
+    for depth in range(1, len(levels)):
+        owners = _owners(levels[:depth])
+        least, most = np.full(len(levels[0]), np.iinfo(np.int64).max), np.full(len(levels[0]), _NULL)
+        np.minimum.at(least, owners, levels[depth])
+        np.maximum.at(most, owners, levels[depth])
+        shapes.append(np.where(least == most, most, np.where(most == _NULL, 0, _RAGGED)))
+    return np.stack(shapes, 1)
+
+
+def _row_shape(name: str, spec: TensorSpec, shapes: Array) -> list[int]:
+    """The sizes that rows are to have: those of the input where it fixes them, else those that all rows have."""
     dims = (spec.dims or ())[1:]
-    fixed = math.prod(dim for dim in dims if isinstance(dim, int))
-    if all(isinstance(dim, int) for dim in dims):
-        return fixed
-    seen = sorted(set(lengths[lengths >= 0].tolist()))
+    depth = shapes.shape[1]
+    fixed = [dim for dim in dims if isinstance(dim, int)]
+    if len(fixed) == len(dims):
+        if depth == len(dims):
+            return fixed
+        if depth == 1:
+            return [math.prod(fixed)]
+    seen = np.unique(shapes[(shapes >= 0).all(1)], axis=0)
     if len(seen) > 1:
         raise UsageError(
             f"the rows of column '{name}' have several lengths, which do not go into one batch",
-            received=", ".join(map(str, seen[:5])),
+            received=", ".join("x".join(map(str, one)) for one in seen[:5].tolist()),
             remedy="Give them one by one with --batch 1",
         )
-    return seen[0] if seen else fixed
+    return seen[0].tolist() if len(seen) else [0] * depth
 
 
-def _numbers(name: str, column: Any, bad: Bad | None) -> Array:
+def _not_usual(shape: list[int], usual: list[int]) -> str:
+    if shape[0] == _NULL:
+        return "is null"
+    if _RAGGED in shape or _NULL in shape:
+        return "holds lists of several lengths"
+    held, wanted = ("x".join(map(str, one)) for one in (shape, usual))
+    return f"holds {held} numbers where {wanted} are wanted"
+
+
+def _numbers(name: str, column: Any, bad: Bad) -> Array:
     """A column of numbers as an array; nulls become zero and are named bad."""
-    types = require("pyarrow.types")
-    kind = column.type
+    column = _plain(column)
+    if column.null_count:
+        for row in np.flatnonzero(np.asarray(column.is_null())).tolist():
+            bad[row] = f"column '{name}' is null, or no number"
+    return _filled(name, column)
+
+
+def _filled(name: str, column: Any) -> Array:
+    """Numbers as an array, with zeros for nulls."""
+    pa, types, kind = require("pyarrow"), require("pyarrow.types"), column.type
+    if types.is_null(kind):
+        column = column.cast("float64")
+        kind = column.type
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         raise UsageError(f"column '{name}' holds no numbers", expected="numbers", received=kind)
     if column.null_count:
-        if bad is None:
-            raise RefusedError(f"column '{name}' holds lists with nulls in them")
-        for row in np.flatnonzero(np.asarray(column.is_null())).tolist():
-            bad[row] = f"column '{name}' is null, or no number"
-        column = column.fill_null(False if types.is_boolean(kind) else 0)
+        column = column.fill_null(pa.scalar(False if types.is_boolean(kind) else 0, kind))
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
@@ -187,10 +253,10 @@ def _stacked(arrays: Sequence[Array], spec: TensorSpec, bad: Bad) -> Array:
 
 
 def _fitting(array: Array, spec: TensorSpec, bad: Bad, name: str, rows: Array | None = None) -> Array:
-    """The array in the input's dtype; a row with a value that the dtype cannot hold is bad."""
+    """The array in the input's dtype, truth values as 0 and 1; a row with a value that the dtype cannot hold is bad."""
     if array.dtype == spec.dtype:
         return array
-    if array.dtype.kind not in "biuf" or (spec.dtype.kind == "b") != (array.dtype.kind == "b"):
+    if array.dtype.kind not in "biuf" or spec.dtype.kind == "b":
         raise UsageError(
             f"'{name}' has a dtype that input '{spec.name}' does not take",
             expected=spec.dtype,
@@ -207,10 +273,16 @@ def _fitting(array: Array, spec: TensorSpec, bad: Bad, name: str, rows: Array | 
 
 
 def _shaped(array: Array, spec: TensorSpec, name: str) -> Array:
-    """Rows in the shape that the input takes, where the number of values is the same."""
+    """Rows in the shape that the input takes: those that have it but for sizes of one, flat ones, ones to be flat."""
     if spec.dims is None or array.ndim == 0:
         return array
     dims = spec.dims[1:]
+    if not _alike(array.shape[1:], dims):
+        raise UsageError(
+            f"'{name}' does not fit input '{spec.name}'",
+            expected=str(spec),
+            received=f"rows of {'x'.join(map(str, array.shape[1:]))}",
+        )
     if sum(not isinstance(dim, int) for dim in dims) <= 1:
         shape = [dim if isinstance(dim, int) else -1 for dim in dims]
         with_free = array.size // max(len(array), 1)
@@ -228,9 +300,21 @@ def _shaped(array: Array, spec: TensorSpec, name: str) -> Array:
     )
 
 
+def _alike(sizes: Sequence[int], dims: Sequence[int | str | None]) -> bool:
+    """Whether rows may take a shape without their numbers being dealt out anew: 2x3 is no 3x2."""
+    held, wanted = [size for size in sizes if size != 1], [dim for dim in dims if dim != 1]
+    if len(held) <= 1 or len(wanted) <= 1:
+        return True
+    return len(held) == len(wanted) and all(
+        not isinstance(dim, int) or dim == size for size, dim in zip(held, wanted, strict=True)
+    )
+
+
 def _files(files: Sequence[Path], spec: TensorSpec, pixels: Pixels, bad: Bad) -> Array:
     """One row for each file; a file that cannot be read is a bad row."""
     rows: list[Array | None] = []
+    if any(file.suffix.lower() in IMAGES for file in files):
+        _image_layout(spec)  # a model that takes none is no fault of a row
     for row, file in enumerate(files):
         try:
             one = (
@@ -257,15 +341,18 @@ def _files(files: Sequence[Path], spec: TensorSpec, pixels: Pixels, bad: Bad) ->
 
 
 def _image(file: Path, spec: TensorSpec, pixels: Pixels) -> Array:
-    image_module = require("PIL.Image")
+    image_module, operations = require("PIL.Image"), require("PIL.ImageOps")
     channels_first, channels, height, width = _image_layout(spec)
     with image_module.open(file) as opened:
-        image = opened.convert("RGB" if channels == 3 else "L")
+        if opened.mode.startswith(("I", "F")):
+            raise UsageError("has more than 8 bits for a pixel", received=f"mode {opened.mode}")
+        upright = operations.exif_transpose(opened)
+        image = upright.convert("RGB" if channels == 3 else "L")
     size = (height or (pixels.size or image.size[::-1])[0], width or (pixels.size or image.size[::-1])[1])
     if image.size[::-1] != size:
         image = image.resize(size[::-1], image_module.Resampling.BILINEAR)
     raw = np.asarray(image).reshape(*size, channels)
-    made = raw if spec.dtype.kind == "u" else _normalised(raw, pixels)
+    made = raw if spec.dtype.kind in "iu" else _normalised(raw, pixels)
     return np.ascontiguousarray(made.transpose(2, 0, 1) if channels_first else made)
 
 

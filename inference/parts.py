@@ -7,27 +7,31 @@ what they are the results of. A part appears under its name when it is whole, so
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
-from netferry.converters.staging import staged
+from netferry.converters.staging import held, staged
 from netferry.inference.data import require
 
 _NAME = re.compile(r"(\d+)-(\d+)\.arrow")
 
-ROW = "row"
-"""The column that says which row of the data each result belongs to, where bad rows were left out."""
+ROW = ""
+"""Within a part, the column that says which row of the data each result belongs to: no output can have this name."""
+
+ROW_WRITTEN = "row"
+"""What it is called where it is written, which is where bad rows were left out."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,18 @@ class Parts:
     def folder(self) -> Path:
         return self.output.with_name(f"{self.output.name}.parts")
 
+    def held(self) -> AbstractContextManager[Path]:
+        """The folder, for this process alone: two runs never write one output."""
+        return held(self.folder)
+
     def open(self) -> list[Part]:
         """What an earlier run of the same job has left, in order."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         note = self.folder / "job.json"
         words = json.dumps(self.job, sort_keys=True)
         if not note.is_file() or note.read_text(encoding="utf-8") != words:
-            self.remove()
-            self.folder.mkdir(parents=True)
+            for left in self.folder.iterdir():
+                left.unlink()
             note.write_text(words, encoding="utf-8")
         return self.found()
 
@@ -73,9 +82,9 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
-    def writing(self) -> Iterator[PartWriter]:
-        """A new part; it gets its name when the body ends well."""
-        writer = PartWriter(self.folder)
+    def writing(self, free: Collection[str] = ()) -> Iterator[PartWriter]:
+        """A new part; it gets its name when the body ends well. ``free`` are outputs whose rows may differ in size."""
+        writer = PartWriter(self.folder, free)
         try:
             yield writer
             writer.close()
@@ -86,8 +95,8 @@ class Parts:
 class PartWriter:
     """Writes one part, batch by batch."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, free: Collection[str] = ()) -> None:
+        self._folder, self._free = folder, free
         self._file = folder / f"writing-{uuid.uuid4().hex}"
         self._writer: Any = None
         self.start = self.stop = -1
@@ -102,7 +111,9 @@ class PartWriter:
         pa = require("pyarrow")
         numbers = np.setdiff1d(np.arange(start, start + rows), list(bad)) if bad else None
         columns = {ROW: pa.array(np.arange(start, start + rows) if numbers is None else numbers)}
-        batch = pa.record_batch(columns | {name: as_column(array) for name, array in outputs.items()})
+        batch = pa.record_batch(
+            columns | {name: as_column(array, name in self._free) for name, array in outputs.items()}
+        )
         if self._writer is None:
             self._writer = pa.ipc.new_file(pa.OSFile(str(self._file), "wb"), batch.schema)
         self._writer.write_batch(batch)
@@ -122,20 +133,62 @@ class PartWriter:
         self._file.unlink(missing_ok=True)
 
 
-def as_column(array: Array) -> Any:
-    """Rows of any rank as an Arrow column: numbers, or lists of fixed sizes."""
+def as_column(array: Array, free: bool = False) -> Any:
+    """Rows of any rank as an Arrow column: numbers, or lists, of fixed sizes unless they are ``free``."""
     pa = require("pyarrow")
     column = pa.array(np.ascontiguousarray(array).reshape(-1))
-    for size in reversed(array.shape[1:]):
-        column = pa.FixedSizeListArray.from_arrays(column, size)
+    for axis in range(array.ndim - 1, 0, -1):
+        size = array.shape[axis]
+        if free or not size:
+            lists = math.prod(array.shape[:axis])
+            column = pa.ListArray.from_arrays(pa.array(np.arange(lists + 1, dtype=np.int32) * size), column)
+        else:
+            column = pa.FixedSizeListArray.from_arrays(column, size)
     return column
 
 
-def assemble(parts: Iterable[Part], output: Path, *, with_rows: bool) -> None:
-    """Write all parts, in order, as the one file that ``output`` names."""
-    writer = WRITERS[output.suffix.lower()]
+def assemble(
+    parts: Iterable[Part], output: Path, *, with_rows: bool, nothing: Callable[[], Mapping[str, Any]]
+) -> None:
+    """Write all parts, in order, as the one file that ``output`` names.
+
+    ``nothing`` gives the columns to write where there is not one row.
+    """
+    batches = _Batches(list(parts), with_rows, nothing)
     with staged(output) as stage:
-        writer(stage, list(parts), with_rows)
+        WRITERS[output.suffix.lower()](stage, batches)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The record batches of all parts, as often as they are asked for; at least one, if of no rows."""
+
+    parts: Sequence[Part]
+    with_rows: bool
+    nothing: Callable[[], Mapping[str, Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        pa, empty = require("pyarrow"), True
+        for part in self.parts:
+            if part.file.stat().st_size == 0:
+                continue
+            with pa.memory_map(str(part.file)) as mapped:
+                reader = pa.ipc.open_file(mapped)
+                for i in range(reader.num_record_batches):
+                    empty = False
+                    yield self._told(reader.get_batch(i))
+        if empty:
+            numbers = pa.array(np.empty(0, np.int64))
+            yield self._told(pa.record_batch({ROW: numbers, **self.nothing()}))
+
+    def _told(self, batch: Any) -> Any:
+        """With the numbers of its rows under a name that no output has, or without."""
+        if not self.with_rows:
+            return batch.drop_columns([ROW])
+        name, taken = ROW_WRITTEN, set(batch.schema.names)
+        while name in taken:
+            name += "_"
+        return batch.rename_columns([name if one == ROW else one for one in batch.schema.names])
 
 
 def check_output(output: Path) -> None:
@@ -148,24 +201,12 @@ def check_output(output: Path) -> None:
         )
 
 
-def _batches(parts: Iterable[Part], with_rows: bool) -> Iterator[Any]:
-    pa = require("pyarrow")
-    for part in parts:
-        if part.file.stat().st_size == 0:
-            continue
-        with pa.memory_map(str(part.file)) as mapped:
-            reader = pa.ipc.open_file(mapped)
-            for i in range(reader.num_record_batches):
-                batch = reader.get_batch(i)
-                yield batch if with_rows else batch.drop_columns([ROW])
-
-
-def _write_parquet(path: Path, parts: list[Part], with_rows: bool) -> None:
-    """Row groups of about a million rows, as pyarrow makes them."""
+def _write_parquet(path: Path, batches: _Batches) -> None:
+    """Row groups of about a hundred thousand rows."""
     parquet, pa = require("pyarrow.parquet"), require("pyarrow")
     with _opened(lambda schema: parquet.ParquetWriter(path, schema)) as write:
         held: list[Any] = []
-        for batch in _batches(parts, with_rows):
+        for batch in batches:
             held.append(batch)
             if sum(one.num_rows for one in held) >= 1 << 17:
                 write(pa.Table.from_batches(held))
@@ -174,30 +215,32 @@ def _write_parquet(path: Path, parts: list[Part], with_rows: bool) -> None:
             write(pa.Table.from_batches(held))
 
 
-def _write_arrow(path: Path, parts: list[Part], with_rows: bool) -> None:
+def _write_arrow(path: Path, batches: _Batches) -> None:
     pa = require("pyarrow")
     with _opened(lambda schema: pa.ipc.new_file(str(path), schema)) as write:
-        for batch in _batches(parts, with_rows):
+        for batch in batches:
             write(batch)
 
 
-def _write_csv(path: Path, parts: list[Part], with_rows: bool) -> None:
+def _write_csv(path: Path, batches: _Batches) -> None:
     """Lists become columns ``name_0``, ``name_1``, ..."""
     csv = require("pyarrow.csv")
     with _opened(lambda schema: csv.CSVWriter(path, schema)) as write:
-        for batch in _batches(parts, with_rows):
-            write(_spread(batch))
+        widths: dict[str, tuple[int, ...]] = {}
+        for batch in batches:
+            write(_spread(batch, widths))
 
 
-def _write_npz(path: Path, parts: list[Part], with_rows: bool) -> None:
+def _write_npz(path: Path, batches: _Batches) -> None:
     """Stored, not compressed: one pass over the parts for each array, a batch in memory at a time."""
-    first = next(_batches(parts, with_rows), None)
-    rows = sum(batch.num_rows for batch in _batches(parts, with_rows))
+    names = next(iter(batches)).schema.names
+    rows = sum(batch.num_rows for batch in batches)
     with zipfile.ZipFile(path, "w") as archive:
-        for name in [] if first is None else first.schema.names:
+        for name in names:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                for number, batch in enumerate(_batches(parts, with_rows)):
-                    array = as_array(batch.column(name))
+                shapes: dict[str, tuple[int, ...]] = {}
+                for number, batch in enumerate(batches):
+                    array = _of_one_size(name, batch.column(name), shapes)
                     if number == 0:
                         header = {
                             "descr": array.dtype.str,
@@ -208,21 +251,34 @@ def _write_npz(path: Path, parts: list[Part], with_rows: bool) -> None:
                     member.write(np.ascontiguousarray(array).data)
 
 
+def _of_one_size(name: str, column: Any, seen: dict[str, tuple[int, ...]]) -> Array:
+    """A column as an array whose rows are of the size of those before."""
+    array = as_array(column)
+    if seen.setdefault(name, array.shape[1:]) != array.shape[1:]:
+        raise RefusedError(
+            f"the rows of output '{name}' have several sizes",
+            received=f"{seen[name]} and {array.shape[1:]}",
+            remedy="Write them as .parquet or .arrow, which hold lists",
+        )
+    return array
+
+
 def as_array(column: Any) -> Array:
     """The array that ``as_column`` made a column of."""
-    shape = [len(column)]
-    while require("pyarrow.types").is_fixed_size_list(column.type):
-        shape.append(column.type.list_size)
-        column = column.flatten()
+    types, shape = require("pyarrow.types"), [len(column)]
+    while types.is_fixed_size_list(column.type) or types.is_list(column.type):
+        fixed, inner = types.is_fixed_size_list(column.type), column.flatten()
+        shape.append(column.type.list_size if fixed else len(inner) // max(len(column), 1))
+        column = inner
     return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
-def _spread(batch: Any) -> Any:
+def _spread(batch: Any, seen: dict[str, tuple[int, ...]]) -> Any:
     pa = require("pyarrow")
     columns: dict[str, Any] = {}
     for name in batch.schema.names:
-        array = as_array(batch.column(name))
-        flat = array.reshape(len(array), -1)
+        array = _of_one_size(name, batch.column(name), seen)
+        flat = array.reshape(len(array), math.prod(array.shape[1:]))
         single = array.ndim == 1
         columns |= {name if single else f"{name}_{i}": pa.array(flat[:, i]) for i in range(flat.shape[1])}
     return pa.record_batch(columns)
@@ -230,7 +286,7 @@ def _spread(batch: Any) -> Any:
 
 @contextmanager
 def _opened(make: Callable[[Any], Any]) -> Iterator[Callable[[Any], None]]:
-    """A writer that is made when the first batch shows its schema; without any batch an empty file."""
+    """A writer that is made when the first batch shows its schema."""
     made: list[Any] = []
 
     def write(batch: Any) -> None:
@@ -243,10 +299,8 @@ def _opened(make: Callable[[Any], Any]) -> Iterator[Callable[[Any], None]]:
     finally:
         for writer in made:
             writer.close()
-    if not made:
-        make(require("pyarrow").schema([])).close()
 
 
-WRITERS: Mapping[str, Callable[[Path, list[Part], bool], None]] = {
+WRITERS: Mapping[str, Callable[[Path, _Batches], None]] = {
     ".parquet": _write_parquet, ".arrow": _write_arrow, ".feather": _write_arrow, ".csv": _write_csv, ".npz": _write_npz,
 }  # fmt: skip

@@ -36,9 +36,13 @@ def triton_config(signature: Signature, name: str, max_batch: int) -> str:
     """
     _check_name(name)
     specs = (*signature.inputs, *signature.outputs)
-    batched = all(spec.dims and not isinstance(spec.dims[0], int) for spec in specs)
+    if max_batch < 0:
+        raise UsageError(
+            "a batch has no rows less than none", expected="0 for no batching", received=max_batch
+        )
+    batched = max_batch > 0 and all(spec.dims and not isinstance(spec.dims[0], int) for spec in specs)
     blocks = [
-        f"name: {json.dumps(name)}",
+        f"name: {_quoted(name)}",
         'backend: "onnxruntime"',
         'default_model_filename: "model.onnx"',
         f"max_batch_size: {max_batch if batched else 0}",
@@ -57,9 +61,14 @@ def _tensor(kind: str, spec: TensorSpec, batched: bool) -> str:
     # A scalar for each row, or for the model: Triton wants at least one dimension, and reshapes it away.
     reshape = "" if dims else "\n  reshape: { shape: [ ] }"
     return (
-        f"{kind} {{\n  name: {json.dumps(spec.name)}\n  data_type: TYPE_{_datatype(spec)}\n"
+        f"{kind} {{\n  name: {_quoted(spec.name)}\n  data_type: TYPE_{_datatype(spec)}\n"
         f"  dims: [ {', '.join(dims or ['1'])} ]{reshape}\n}}"
     )
+
+
+def _quoted(text: str) -> str:
+    """As protobuf's text form has it: the escapes are JSON's, but for letters, which stand as they are."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def requests(

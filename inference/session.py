@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import MissingError, RefusedError, UsageError
+from netferry.converters.errors import MissingError, NetferryError, RefusedError, UsageError, WriteError
 from netferry.converters.frameworks import installed_version
 from netferry.converters.onnx import live
 from netferry.converters.signature import Array, Signature, TensorSpec
@@ -71,8 +71,10 @@ class Session:
         if self.device == "cuda":
             providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": int(tf32)}))
         try:
-            with _cached(cache, source, folder, options, self.device) as source:
-                self._session = ort.InferenceSession(source, options, providers=providers)
+            with _cached(cache, source, folder, options, self.device) as graph:
+                self._session = ort.InferenceSession(graph, options, providers=providers)
+        except NetferryError:
+            raise
         except Exception as error:  # onnxruntime raises its own family, not exported as one class
             raise RefusedError(
                 f"onnxruntime refuses the model ({_first_line(error)})",
@@ -156,7 +158,10 @@ class Prepared:
                     received="nothing" if array is None else f"{array.dtype}{list(array.shape)}",
                 )
             buffer[...] = array
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # as above
+            raise RefusedError(f"onnxruntime could not run the model ({_first_line(error)})") from error
         return self.outputs
 
 
@@ -176,14 +181,30 @@ def _cached(
         stat = Path(source).stat()
         digest.update(f"{Path(source).resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
     kept = cache / f"{digest.hexdigest()[:32]}.onnx"
-    if kept.is_file():
+    if _is_whole(kept):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         yield str(kept)
         return
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot write here ({error.strerror})", where=str(cache)) from error
     with staged(kept) as stage:
         options.optimized_model_filepath = str(stage)
         yield source
+
+
+def _is_whole(kept: Path) -> bool:
+    """Whether a kept graph can still be read: a damaged one is made anew."""
+    if not kept.is_file():
+        return False
+    import onnx
+
+    try:
+        onnx.load(kept, load_external_data=False)
+    except Exception:  # protobuf's family
+        return False
+    return True
 
 
 def _processor() -> str:
@@ -288,7 +309,13 @@ def _array(value: Any) -> Array:
     try:
         return np.from_dlpack(value.detach() if hasattr(value, "detach") else value)
     except (RuntimeError, TypeError, BufferError):  # on another device, or a dtype that numpy has not
+        pass
+    try:
         return np.asarray(value)
+    except TypeError as error:
+        raise UsageError(
+            "a tensor that numpy cannot hold", received=str(getattr(value, "dtype", type(value)))
+        ) from error
 
 
 def _fitting(array: Array, spec: TensorSpec) -> Array:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from netferry.converters.errors import NetferryError, RefusedError, UsageError
-from netferry.converters.signature import Array
+import numpy as np
+
+from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
+from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.inference.data import BLOCK, Block, DataSet, open_data
 from netferry.inference.feed import Bad, Feeder, Pixels, feeder
-from netferry.inference.parts import Part, Parts, PartWriter, assemble, check_output
+from netferry.inference.parts import Part, Parts, PartWriter, as_column, assemble, check_output
 from netferry.inference.run import Runnable
 
 Progress = Callable[[int, int, str], None]
 
 PART_ROWS, PART_SECONDS = 262_144, 20.0
 """A part is closed after so many rows or so many seconds: what an interruption costs at most."""
+
+BLOCK_BYTES = 1 << 25
+"""Bytes of inputs that are made ready at once, unless one batch alone is more."""
 
 FAIL, SKIP = "fail", "skip"
 
@@ -48,7 +56,7 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for earlier results to count."""
-        files = [self.data] if self.data.is_file() else sorted(self.data.iterdir())
+        files = [self.data] if self.data.is_file() else sorted(filter(Path.is_file, self.data.iterdir()))
         stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return {
             "model": self.digest,
@@ -58,7 +66,7 @@ class Job:
             "on_error": self.on_error,
         }
 
-    @property
+    @cached_property
     def parts(self) -> Parts:
         return Parts(self.output, self.identity())
 
@@ -92,6 +100,14 @@ class Worker:
         self.model = job.open_model()
         self.data: DataSet = open_data(job.data)
         self.feeder: Feeder = feeder(self.data, self.model.signature, job.columns, job.pixels)
+        self.fixed = _fixed_batch(self.model.signature)
+        self.batch = self.fixed or job.batch
+        _demand_rows(self.model.signature, self.batch, job.model)
+        self._free = {
+            spec.name
+            for spec in self.model.signature.outputs
+            if any(not isinstance(dim, int) for dim in (spec.dims or ())[1:])
+        }
 
     def part(
         self,
@@ -102,7 +118,7 @@ class Worker:
     ) -> bool:
         """Write the results of rows from ``start`` as one part, which may end before ``stop``; False at the end."""
         until = time.monotonic() + seconds
-        with self.job.parts.writing() as writer:
+        with self.job.parts.writing(self._free) as writer:
             for block in self._blocks(start, stop):
                 self._add(writer, block)
                 if tell is not None:
@@ -112,17 +128,27 @@ class Worker:
         return False
 
     def _blocks(self, start: int, stop: int | None) -> Iterator[Block]:
-        size = max(self.job.batch, BLOCK // self.job.batch * self.job.batch)
-        if isinstance(self.data.columns, list) and self.data.columns == ["file"]:
-            size = self.job.batch
-        return self.data.blocks(start, stop, self.feeder.wanted, size)
+        return self.data.blocks(start, stop, self.feeder.wanted, self._block_rows())
+
+    def _block_rows(self) -> int:
+        """As many whole batches as memory is meant for; one where only a batch's rows need be of one size."""
+        inputs = self.model.signature.inputs
+        sizes = [dim for spec in inputs for dim in (spec.dims or (None, None))[1:]]
+        if not all(isinstance(size, int) for size in sizes):
+            return self.batch
+        row = sum(
+            spec.dtype.itemsize * math.prod(dim for dim in (spec.dims or ())[1:] if isinstance(dim, int))
+            for spec in inputs
+        )
+        rows = min(BLOCK, BLOCK_BYTES // max(row, 1))
+        return max(self.batch, rows // self.batch * self.batch)
 
     def _add(self, writer: PartWriter, block: Block) -> None:
         arrays, bad = self.feeder.arrays(block)
         bad = {block.start + row: reason for row, reason in bad.items()}
         self._refuse(bad)
-        for at in range(0, block.rows, self.job.batch):
-            rows = min(self.job.batch, block.rows - at)
+        for at in range(0, block.rows, self.batch):
+            rows = min(self.batch, block.rows - at)
             feed = {name: array[at : at + rows] for name, array in arrays.items()}
             first = block.start + at
             here = {row: reason for row, reason in bad.items() if first <= row < first + rows} if bad else {}
@@ -136,32 +162,39 @@ class Worker:
             feed = {name: array[good] for name, array in feed.items()}
         else:
             good = []
+        rows = len(next(iter(feed.values())))
         try:
-            outputs = self.model.run(feed)
+            outputs = self._outputs(feed, rows)
         except NetferryError as error:
-            rows = len(next(iter(feed.values())))
             if self.job.on_error == FAIL or isinstance(error, UsageError):
                 raise error.at(f"{self.data.title}, rows {first} to {first + rows - 1}") from error
             return self._run_one_by_one(feed, [first + row for row in good or range(rows)], bad)
         for name, array in outputs.items():
-            if array.ndim == 0 or len(array) != len(next(iter(feed.values()))):
-                raise RefusedError(
-                    f"output '{name}' has no row for each row of the input",
-                    where=self.job.model,
-                    received=array.shape,
-                    remedy="Run it with --batch 1, or without --data",
-                )
+            if array.ndim == 0 or len(array) != rows:
+                raise _no_rows(name, array.shape, self.job.model)
+        return outputs
+
+    def _outputs(self, feed: Mapping[str, Array], rows: int) -> Mapping[str, Array]:
+        """What the model gives; where its batch is fixed, the last row fills up what is missing."""
+        if self.fixed is not None and rows < self.fixed:
+            filling = np.minimum(np.arange(self.fixed), rows - 1)
+            outputs = self.model.run({name: array[filling] for name, array in feed.items()})
+            return {name: array[:rows] for name, array in outputs.items()}
+        outputs = self.model.run(feed)
+        if self.batch == 1:
+            return {
+                spec.name: outputs[spec.name] if _has_rows(spec, 1) else outputs[spec.name][None]
+                for spec in self.model.signature.outputs
+            }
         return outputs
 
     def _run_one_by_one(
         self, feed: Mapping[str, Array], numbers: Sequence[int], bad: Bad
     ) -> Mapping[str, Array]:
-        import numpy as np
-
         results: list[Mapping[str, Array]] = []
         for row, number in enumerate(numbers):
             try:
-                results.append(self.model.run({name: array[row : row + 1] for name, array in feed.items()}))
+                results.append(self._outputs({name: array[row : row + 1] for name, array in feed.items()}, 1))
             except NetferryError as error:
                 bad[number] = str(error)
         return {
@@ -179,6 +212,37 @@ class Worker:
             )
 
 
+def _fixed_batch(signature: Signature) -> int | None:
+    """How many rows the model takes at once where it takes just so many."""
+    sizes = {spec.dims[0] for spec in signature.inputs if spec.dims and isinstance(spec.dims[0], int)}
+    return next(iter(sizes)) if len(sizes) == 1 else None
+
+
+def _has_rows(spec: TensorSpec, batch: int) -> bool:
+    """Whether an output can have a row for each of ``batch`` rows, as far as its sizes are known."""
+    return spec.dims is None or (
+        len(spec.dims) > 0 and (not isinstance(spec.dims[0], int) or spec.dims[0] == batch)
+    )
+
+
+def _demand_rows(signature: Signature, batch: int, model: str) -> None:
+    """Refuse a model whose outputs are known to hold no row for each row; alone, every row has its outputs."""
+    fixed = _fixed_batch(signature)
+    for spec in signature.outputs:
+        free_in_fixed_out = fixed is None and spec.dims and isinstance(spec.dims[0], int)
+        if batch > 1 and (free_in_fixed_out or not _has_rows(spec, batch)):
+            raise _no_rows(spec.name, spec.dims, model)
+
+
+def _no_rows(name: str, shape: object, model: str) -> RefusedError:
+    return RefusedError(
+        f"output '{name}' has no row for each row of the input",
+        where=model,
+        received=shape,
+        remedy="Run its rows one by one with --batch 1",
+    )
+
+
 def stream(job: Job, progress: Progress | None = None) -> Outcome:
     """Run the job in this process; an interrupted job goes on where its parts end.
 
@@ -188,48 +252,93 @@ def stream(job: Job, progress: Progress | None = None) -> Outcome:
     check(job)
     worker = Worker(job)
     parts = job.parts
-    kept = parts.open()
 
     def tell(row: int) -> None:
         if progress is not None:
             progress(row, worker.data.rows or 0, f"{row:,} rows")
 
-    try:
+    with keeping(job) as kept:
         for start, stop in gaps(kept, worker.data.rows):
             at = start
             while (stop is None or at < stop) and worker.part(at, stop, tell):
                 at = next(stop for begin, stop in ends(parts.found()) if begin <= at < stop)
-        return finish(job, kept, begun, "local", worker.model.device)
-    except KeyboardInterrupt:
-        done = sum(part.stop - part.start for part in parts.found())
-        raise InterruptedStreamError(
-            f"{done:,} rows are kept in {parts.folder.name}: the same command goes on from there"
-        ) from None
-    except BaseException:
-        parts.remove()
-        raise
+        return finish(job, kept, begun, "local", worker.model.signature, worker.model.device)
+
+
+@contextmanager
+def keeping(job: Job) -> Iterator[list[Part]]:
+    """The parts that an earlier run has left, for this process alone.
+
+    After Ctrl-C, and where the results could not be written, what was done is kept; an error of the data or the
+    model leaves nothing.
+    """
+    parts = job.parts
+    with parts.held():
+        try:
+            yield parts.open()
+        except KeyboardInterrupt:
+            raise InterruptedStreamError(
+                f"{_done(parts)} rows are kept in {parts.folder.name}: the same command goes on from there"
+            ) from None
+        except OSError as error:
+            raise WriteError(
+                f"cannot write here ({error.strerror or error})",
+                where=str(job.output),
+                remedy=f"Make room: {_done(parts)} rows are kept in {parts.folder.name}, the same command goes on from there",
+            ) from error
+        except NetferryError as error:
+            if not isinstance(error, WriteError):
+                parts.remove()
+            raise
+
+
+def _done(parts: Parts) -> str:
+    return f"{sum(part.stop - part.start for part in parts.found()):,}"
 
 
 def check(job: Job) -> None:
     """Refuse what cannot work, before any work."""
     check_output(job.output)
+    if job.output.exists() and job.data.exists() and job.output.samefile(job.data):
+        raise UsageError("the output is the data itself", where=str(job.output), remedy="Choose another name")
     if job.on_error not in (FAIL, SKIP):
         raise UsageError("no such way to take errors", expected=f"{FAIL} or {SKIP}", received=job.on_error)
     if job.batch < 1:
         raise UsageError("a batch has at least one row", received=job.batch)
 
 
-def finish(job: Job, kept: Sequence[Part], begun: float, engine: str, device: str = "") -> Outcome:
-    """All parts as the one output; the parts go. ``kept`` are those that an earlier run had made."""
+def finish(
+    job: Job, kept: Sequence[Part], begun: float, engine: str, signature: Signature | None, device: str = ""
+) -> Outcome:
+    """All parts as the one output; the parts go. ``kept`` are those that an earlier run had made.
+
+    Without ``signature`` the model is opened for it where there is no row to show what the outputs are.
+    """
     parts = job.parts
     found = parts.found()
     bad = {row: reason for part in found for row, reason in part.bad.items()}
-    assemble(found, job.output, with_rows=job.on_error == SKIP)
+    assemble(
+        found,
+        job.output,
+        with_rows=job.on_error == SKIP,
+        nothing=lambda: _columns_of(signature or job.open_model().signature),
+    )
     parts.remove()
     rows = found[-1].stop if found else 0
     resumed = sum(part.stop - part.start for part in kept)
     seconds = time.perf_counter() - begun
     return Outcome(job.output, rows, rows - len(bad), bad, resumed, seconds, engine, device)
+
+
+def _columns_of(signature: Signature) -> dict[str, Any]:
+    """Columns of no rows."""
+    made = {}
+    for spec in signature.outputs:
+        sizes = (spec.dims or ())[1:]
+        free = any(not isinstance(size, int) for size in sizes)
+        empty = np.empty((0, *(size if isinstance(size, int) else 1 for size in sizes)), spec.dtype)
+        made[spec.name] = as_column(empty, free)
+    return made
 
 
 def ends(parts: Sequence[Part]) -> list[tuple[int, int]]:

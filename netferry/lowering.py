@@ -176,21 +176,31 @@ def _judged(precision: str, done: Conversion, files: tuple[Path, Path], feeds: F
     )
 
 
-def _outputs(session: Session, feeds: Feeds) -> dict[str, Array]:
+Outputs = list[Array]
+"""What one output was for each of the feeds, which may differ in length."""
+
+
+def _outputs(session: Session, feeds: Feeds) -> dict[str, Outputs]:
     results = [session.run(feed) for feed in feeds]
-    return {
-        name: np.concatenate([result[name].reshape(len(result[name]), -1) for result in results])
-        for name in results[0]
-    }
+    return {name: [result[name] for result in results] for name in results[0]}
 
 
-def _relative(a: Array, b: Array) -> float:
-    """RMS of the difference over the RMS of ``a``."""
-    wide, other = a.astype(np.float64), b.astype(np.float64)
+def _relative(a: Outputs, b: Outputs) -> float:
+    """RMS of the difference over the RMS of ``a``, where not both are the same infinity or both no number."""
+    wide, other = (np.concatenate([one.reshape(-1) for one in side]).astype(np.float64) for side in (a, b))
+    same = (np.isnan(wide) & np.isnan(other)) | (np.isinf(wide) & (wide == other))
+    wide, other = wide[~same], other[~same]
+    if not wide.size:
+        return 0.0
+    if not (np.isfinite(wide).all() and np.isfinite(other).all()):
+        return float("inf")
     scale = float(np.sqrt(np.mean(wide**2)))
     difference = float(np.sqrt(np.mean((wide - other) ** 2)))
     return difference / scale if scale else difference
 
 
-def _agreement(a: Array, b: Array) -> float | None:
-    return float((a.argmax(-1) == b.argmax(-1)).mean()) if a.shape[-1] > 1 else None
+def _agreement(a: Outputs, b: Outputs) -> float | None:
+    if any(one.ndim < 2 or one.shape[-1] < 2 for one in a):
+        return None
+    agree = [(x.argmax(-1) == y.argmax(-1)).reshape(-1) for x, y in zip(a, b, strict=True)]
+    return float(np.concatenate(agree).mean())

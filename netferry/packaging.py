@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from netferry.api import Inputs, PathLike, convert
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import Example, Signature
@@ -16,6 +18,7 @@ from netferry.inference.serving import requests, triton_config
 from netferry.inference.session import Session
 from netferry.validation import markdown
 from netferry.validation.inputs import samples
+from netferry.validation.metrics import FAILED
 from netferry.validation.report import Report
 
 
@@ -53,11 +56,14 @@ def package(
 
     ``triton``: the folder of a model repository, which gets ``name/config.pbtxt`` and ``name/1/model.onnx``.
     ``kserve``: a folder for a sample request of the Open Inference Protocol, the answer that is due and the model's
-    metadata. ``card``: a Markdown file, a model card with the table of the verdict.
+    metadata. ``card``: a Markdown file, a model card with the table of the verdict. Nothing is written where the
+    model in ONNX differs from its source.
     """
     if triton is kserve is card is None:
         raise UsageError("nothing is asked for", remedy="Say --triton DIR, --kserve DIR or --card FILE")
     done = convert(model, "onnx", inputs=inputs, weights=weights, verify=verify, seed=seed, unsafe=unsafe)
+    if done.report is not None and done.report.status == FAILED:
+        return Package(name, (), done.report)
     session = Session(done.model)
     files: list[Path] = []
     if triton is not None:
@@ -96,12 +102,14 @@ def _text(path: Path, text: str) -> list[Path]:
 
 
 def _sample(session: Session, inputs: Inputs | None, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inputs given, else the first that are made, and what the model gives for them."""
+    """The inputs given, else the first made ones that give only numbers JSON can say; and what the model gives."""
     given = tuple(item for item in inputs or () if isinstance(item, Example))
-    arrays = {one.name: one.array for one in given} or dict(
-        next(samples(session.signature, None, seed)).arrays
-    )
-    return arrays, session.run(arrays)
+    made = ({one.name: one.array for one in given},) if given else None
+    for arrays in made or (dict(sample.arrays) for sample in samples(session.signature, None, seed)):
+        outputs = session.run(arrays)
+        if all(np.isfinite(one).all() for one in outputs.values()):
+            break
+    return arrays, outputs
 
 
 def _card(name: str, report: Report | None, signature: Signature) -> str:

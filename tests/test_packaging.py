@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from netferry.converters.errors import UsageError
 from netferry.inference.serving import DATATYPES
 from netferry.packaging import package
+from netferry.validation.report import Report
 
 model_config = pytest.importorskip("tritonclient.grpc.model_config_pb2")
 
@@ -166,3 +167,22 @@ def test_a_name_that_engines_do_not_take_is_refused(name: str, tmp_path: Path) -
 def test_nothing_asked_for_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing is asked for"):
         package(model(tmp_path / "m.onnx"), name="m")
+
+
+def test_no_batching_asked_for_leaves_the_batch_among_the_dimensions(tmp_path: Path) -> None:
+    package(model(tmp_path / "m.onnx"), name="m", triton=tmp_path / "models", max_batch=0)
+    config = config_of(tmp_path / "models", "m")
+    assert config.max_batch_size == 0
+    assert list(config.input[0].dims) == [-1, 4]
+    assert not config.HasField("dynamic_batching")
+    with pytest.raises(UsageError, match="less than none"):
+        package(model(tmp_path / "m.onnx"), name="m", triton=tmp_path / "models", max_batch=-1)
+
+
+def test_a_model_that_differs_in_onnx_is_not_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Report, "status", "failed")
+    done = package(
+        model(tmp_path / "m.onnx"), name="m", triton=tmp_path / "models", card=tmp_path / "README.md"
+    )
+    assert done.files == ()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx"]

@@ -111,3 +111,29 @@ def test_static_int8_without_rows_says_what_is_missing() -> None:
 
     with pytest.raises(UsageError, match="calibrated on real rows"):
         reduce(Path("m.onnx"), Path("n.onnx"), "int8-static", [])
+
+
+def test_sequences_of_several_lengths_and_no_numbers_on_both_sides_are_judged(tmp_path: Path) -> None:
+    class Tags(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(20, 5)
+
+        def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.table(ids), torch.log(self.table(ids).sum())
+
+    torch.manual_seed(0)
+    ids = np.zeros((2, 7), np.int64)
+    netferry.convert(
+        Tags().eval(), destination=tmp_path / "m.onnx", inputs={"ids": ids},
+        dynamic={"ids": {0: "batch", 1: "time"}}, verify=False,
+    )  # fmt: skip
+    lowered = lower(tmp_path / "m.onnx", tmp_path / "s.onnx", "float16", even_if_slower=True, verify=False)
+    assert lowered.status == "passed"
+    first, second = lowered.error.values()
+    assert 0 < first < 2e-3
+    assert 0 <= second < 2e-2
+    assert [one is None for one in lowered.agreement.values()] == [False, True]
+    nan, one = [np.array([np.nan, 1.0])], [np.array([1.0, 1.0])]
+    assert lowering._relative(nan, nan) == 0
+    assert lowering._relative(nan, one) == lowering._relative(one, nan) == float("inf")

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from models import dense, two_inputs
+from onnx import TensorProto, helper
 
-from netferry.converters.errors import MissingError, RefusedError, UsageError
+from netferry.converters.errors import MissingError, RefusedError, UsageError, WriteError
 from netferry.inference import session
 from netferry.inference.session import Session, bind
 
@@ -135,3 +136,40 @@ def test_tensors_of_the_frameworks_are_taken_without_a_copy(framework: str, mode
     np.testing.assert_array_equal(taken, array)
     for name, wanted in session.run([array]).items():
         np.testing.assert_array_equal(session.run([tensor])[name], wanted)
+
+
+def test_a_damaged_cache_is_made_anew_and_one_that_cannot_be_written_is_told(
+    model: Path, tmp_path: Path
+) -> None:
+    x = np.ones((2, 3), np.float32)
+    first = Session(model, cache=tmp_path / "cache")
+    feed = {first.signature.inputs[0].name: x}
+    wanted = first.run(feed)
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_bytes(b"broken")
+    for name, array in Session(model, cache=tmp_path / "cache").run(feed).items():
+        np.testing.assert_array_equal(array, wanted[name])
+    assert kept.read_bytes() != b"broken"
+    with pytest.raises(WriteError, match="cannot write here"):
+        Session(model, cache=model / "cache")
+
+
+def test_a_prepared_session_refuses_outputs_that_have_grown(tmp_path: Path) -> None:
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4]),
+        helper.make_tensor_value_info("y", TensorProto.INT64, [2, "found"]),
+    ]
+    graph = helper.make_graph([helper.make_node("NonZero", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10),
+        tmp_path / "m.onnx",
+    )
+    prepared = Session(tmp_path / "m.onnx").prepared({"x": np.array([[1, 0, 1, 0]], np.float32)})
+    with pytest.raises(RefusedError, match="could not run"):
+        prepared.run({"x": np.ones((1, 4), np.float32)})
+
+
+def test_a_tensor_that_numpy_cannot_hold_is_refused(model: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UsageError, match=r"numpy cannot hold.*bfloat16"):
+        Session(model).run([torch.zeros(2, 3, dtype=torch.bfloat16)])

@@ -1,0 +1,195 @@
+"""Pairs and cells in processes of their own: a crash costs one, what is done is kept, engines agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from netferry.catalogue import verify_all
+from netferry.converters.errors import NetferryError, UsageError
+from netferry.fanout import Task, fan_out
+from netferry.guard import Limits
+
+NETFERRY = (sys.executable, "-m", "netferry")
+W = np.random.default_rng(2).standard_normal((4, 3)).astype(np.float32)
+
+
+def save(path: Path, weight: np.ndarray) -> Path:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Tanh", ["m"], ["y"])]
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])]
+        for name, size in (("x", 4), ("y", 3))
+    ]
+    graph = helper.make_graph(nodes, "g", *ends, [numpy_helper.from_array(weight, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+CATALOGUE = """
+[defaults]
+seed = 3
+quick = true
+
+[[pair]]
+name = "same"
+a = "a.onnx"
+b = "b ü.onnx"
+
+[[pair]]
+a = "a.onnx"
+b = "other.onnx"
+
+[[pair]]
+name = "crash"
+a = "crashing:model"
+b = "a.onnx"
+
+[[pair]]
+name = "absent"
+a = "a.onnx"
+b = "no.onnx"
+"""
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    save(tmp_path / "a.onnx", W)
+    save(tmp_path / "b ü.onnx", W)
+    save(tmp_path / "other.onnx", W + 0.01)
+    (tmp_path / "crashing.py").write_text("import os\n\ndef model():\n    os.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "models.toml").write_text(CATALOGUE, encoding="utf-8")
+    return tmp_path / "models.toml"
+
+
+STATES = {"same": "passed", "a.onnx -> other.onnx": "failed", "crash": "not_checked", "absent": "not_checked"}
+
+
+def test_each_pair_is_judged_by_itself_and_what_is_done_is_kept(catalogue: Path) -> None:
+    first = verify_all(catalogue, workers=2)
+    assert {pair.name: pair.status for pair in first.pairs} == STATES
+    reasons = {pair.name: pair.reason for pair in first.pairs}
+    assert "crashed (SIGABRT)" in reasons["crash"]
+    assert "no such file" in reasons["absent"]
+    assert not any(pair.kept for pair in first.pairs)
+    save(catalogue.with_name("no.onnx"), W)
+    second = verify_all(catalogue)
+    assert {pair.name: pair.kept for pair in second.pairs} == {
+        "same": True, "a.onnx -> other.onnx": True, "crash": False, "absent": False,
+    }  # fmt: skip
+    assert [pair.report for pair in second.pairs[:2]] == [pair.report for pair in first.pairs[:2]]
+    assert second.pairs[3].status == "passed"
+
+
+def test_a_pair_whose_file_or_options_have_changed_is_compared_again(catalogue: Path) -> None:
+    text = CATALOGUE.partition('[[pair]]\nname = "crash"')[0]
+    catalogue.write_text(text, encoding="utf-8")
+    verify_all(catalogue)
+    save(catalogue.with_name("other.onnx"), W)
+    changed = verify_all(catalogue).pairs
+    assert [(pair.status, pair.kept) for pair in changed] == [("passed", True), ("passed", False)]
+    catalogue.write_text(text.replace("seed = 3", "seed = 4"), encoding="utf-8")
+    assert not any(pair.kept for pair in verify_all(catalogue).pairs)
+
+
+def test_the_command_gives_a_table_an_exit_code_json_junit_and_markdown(catalogue: Path) -> None:
+    command = [*NETFERRY, "verify", "--catalogue", str(catalogue), "--workers", "2"]
+    forms = ["--junit", str(catalogue.with_name("r.xml")), "--markdown", str(catalogue.with_name("r.md"))]
+    said = subprocess.run([*command, *forms], capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert said.stdout.splitlines()[-1] == "1 of 4 pairs passed"
+    suites = ElementTree.parse(catalogue.with_name("r.xml")).getroot()
+    assert (suites.get("tests"), suites.get("failures"), suites.get("errors")) == ("4", "1", "2")
+    assert "| same | a.onnx | b ü.onnx | ✓ passed |" in catalogue.with_name("r.md").read_text(
+        encoding="utf-8"
+    )
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    document = json.loads(again.stdout)
+    assert {pair["name"]: pair["status"] for pair in document["pairs"]} == STATES
+    assert document["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[[pair]]\na = "x"', "pair 1: says no 'b'"),
+        ('[[pair]]\na = "x"\nb = "y"\nsede = 1', "no option of a pair.*sede"),
+        ('[[pair]]\na = "x"\nb = "y"\nseed = "1"', "'seed' has another type"),
+        ("", "names no pairs"),
+        ("[[pair]\n", "is no TOML"),
+        ("[pairs]\n", "unknown in a catalogue"),
+        ('[[pair]]\na = "x"\nb = "y"\n' * 2, "two tasks have one name"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_meant_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(text)
+    with pytest.raises(NetferryError, match=words):
+        verify_all(tmp_path / "models.toml")
+    with pytest.raises(UsageError, match="no such engine"):
+        fan_out([], tmp_path, engine="spark")
+
+
+def test_ctrl_c_ends_every_process_and_keeps_what_was_done(catalogue: Path) -> None:
+    (catalogue.parent / "crashing.py").write_text(
+        "import os, time, pathlib\n\ndef model():\n"
+        "    pathlib.Path(__file__).with_name('pid').write_text(str(os.getpid()))\n    time.sleep(600)\n"
+    )
+    command = [*NETFERRY, "verify", "--catalogue", str(catalogue)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pid = catalogue.with_name("pid")
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (pid.is_file() and pid.read_text()):
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "interrupted" in told
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert len(list(catalogue.with_name("models.toml.results").glob("*.json"))) == 2
+
+
+def test_a_task_that_takes_too_long_is_ended(catalogue: Path) -> None:
+    (catalogue.parent / "crashing.py").write_text("import time\n\ndef model():\n    time.sleep(600)\n")
+    pair = ["crashing:model", str(catalogue.with_name("a.onnx"))]
+    (answer,) = fan_out([Task("slow", "verify", pair, limits=Limits(seconds=8))], catalogue.parent / "kept")
+    assert answer.error is not None
+    assert "not done after 8 seconds" in answer.error["message"]
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_verdicts_and_a_crash_there_costs_one_pair(catalogue: Path) -> None:
+    pytest.importorskip("ray")
+    found = verify_all(catalogue, engine="ray", workers=2)
+    assert {pair.name: pair.status for pair in found.pairs} == STATES
+    assert "crashed (SIGABRT)" in found.pairs[2].reason
+
+
+@pytest.mark.slow
+def test_a_matrix_in_processes_of_its_own_has_the_cells_of_one_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from netferry import matrix as room
+
+    def plain(matrix: room.Matrix) -> list[tuple[Any, ...]]:
+        return [(c.model, c.source, c.target, c.status, c.max_rel, c.metric, c.graphs) for c in matrix.cells]
+
+    here = room.matrix(["linear"], ["pytorch"], directory=tmp_path / "here")
+    fan = room.Fan("local", 2)
+    there = room.matrix(["linear"], ["pytorch"], directory=tmp_path / "there", fan=fan)
+    assert plain(here) == plain(there)
+    assert there.passed
+    again = room.matrix(["linear"], ["pytorch"], directory=tmp_path / "there", fan=fan)
+    assert again.to_dict() == there.to_dict()
