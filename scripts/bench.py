@@ -2,15 +2,21 @@
 
 python scripts/bench.py              every benchmark
 python scripts/bench.py start        only those whose name holds the word
+python scripts/bench.py zoo          the zoo's models in onnxruntime against their own frameworks, as a table
+python scripts/bench.py export       the ways out against the official exporters, as a table;
+                                     --only NAME for one of them, --json FILE for the numbers
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 ROUNDS = 15
@@ -155,8 +161,79 @@ def interleaved(ours: Timed, theirs: Timed) -> tuple[float, float, float]:
     )
 
 
+def zoo() -> str:
+    """The zoo's models, untrained, in onnxruntime and at home: milliseconds of a run, one thread, a table in Markdown."""
+    script = Path(__file__).with_name("bench_zoo.py")
+    cells: dict[str, dict[str, str]] = {}
+    heads: list[str] = []
+    for framework, title in {"pytorch": "PyTorch", "tensorflow": "Keras", "mxnet": "MXNet"}.items():
+        told = subprocess.run(
+            [sys.executable, str(script), framework], check=True, capture_output=True, text=True
+        )
+        for one in json.loads(told.stdout.splitlines()[-1]):
+            head = f"{title}, batch {one['batch']}"
+            heads += [head] * (head not in heads)
+            times = one["home"] / one["onnxruntime"]
+            cells.setdefault(one["model"], {})[head] = (
+                f"{one['home']:.3f} / {one['onnxruntime']:.3f} ({times:.1f}×)"
+            )
+    lines = [f"| model | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines += [
+        f"| {model} | {' | '.join(row.get(head, '–') for head in heads)} |" for model, row in cells.items()
+    ]
+    return "\n".join(lines)
+
+
+def export(only: str | None, numbers: Path | None) -> str:
+    """Each case of ``bench_export.py`` in a process of its own; a table in Markdown, and JSON where it is wanted."""
+    script = Path(__file__).with_name("bench_export.py")
+
+    def told(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True, check=True
+        )
+        return done.stdout
+
+    names = told().split()
+    if only is not None and only not in names:
+        raise SystemExit(f"there is no {only} to measure, but {', '.join(names)}")
+    rows = [row for name in names if only in (None, name) for row in json.loads(told(name).splitlines()[-1])]
+    if numbers is not None:
+        numbers.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return "\n".join(
+        ["| what | netferry | beside it | netferry's share |", "|---|---|---|---|", *map(_line, rows)]
+    )
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    def said(value: float) -> str:
+        return f"{value:.3g} {row['unit']}".strip()
+
+    others = {name: value for name, value in row["values"].items() if name != "netferry"}
+    cells = (
+        row["what"],
+        said(row["values"]["netferry"]),
+        ", ".join(f"{name} {said(value)}" for name, value in others.items()),
+        ", ".join(f"{ratio:.3g}" for ratio in row["ratios"].values()),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
-    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("word", nargs="?", default="", help="what the name of a benchmark holds")
+    parser.add_argument("--only", help="one case of export")
+    parser.add_argument("--json", type=Path, help="where the numbers of export go")
+    asked = parser.parse_args()
+    word = asked.word
+    if word in "zoo":
+        print(
+            "the zoo: ms at home / in onnxruntime (times as fast), one thread", zoo(), sep="\n\n", flush=True
+        )
+    if word in "export":
+        print("the ways out: CPU time, one thread", export(asked.only, asked.json), sep="\n\n", flush=True)
     for title, sides in BENCHMARKS.items():
         if word in title:
             mine, other, ratio = interleaved(*sides())

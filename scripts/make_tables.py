@@ -133,7 +133,7 @@ def _takes(model: Any, target: str) -> bool:
 
 
 def matrix(document: Mapping[str, Any]) -> str:
-    """Sources down, targets across: how many models passed, and the worst error among them."""
+    """Sources down, targets across: how many models passed, and the worst error, gradient and training among them."""
     cells = document["cells"]
     targets = list(dict.fromkeys(cell["target"] for cell in cells))
     lines = ["| from \\ to | " + " | ".join(targets) + " |", "|---" * (len(targets) + 1) + "|"]
@@ -149,7 +149,12 @@ def matrix(document: Mapping[str, Any]) -> str:
 def _summary(cells: Sequence[Mapping[str, Any]]) -> str:
     passed = [cell for cell in cells if cell["status"] == "passed"]
     worst = max((cell["max_rel"] for cell in passed), default=0.0)
-    return f"{len(passed)} of {len(cells)} passed, worst {worst:.1e}"
+    ratios = [
+        max((cell[name] for cell in passed if cell[name] is not None), default=None)
+        for name in ("gradient_ratio", "training_ratio")
+    ]
+    learnt = "" if None in ratios else f"; gradients {ratios[0]:.2g}, steps {ratios[1]:.2g}"
+    return f"{len(passed)} of {len(cells)} passed, worst {worst:.1e}{learnt}"
 
 
 def put(text: str, marker: str, content: str) -> str:
