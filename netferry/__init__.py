@@ -1,6 +1,6 @@
 """netferry carries a trained model from one framework to another and proves that it arrived.
 
-``convert``, ``verify``, ``run`` and ``inspect`` are loaded when they are first used.
+``convert``, ``verify``, ``check``, ``bisect``, ``run`` and ``inspect`` are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -9,17 +9,32 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netferry.late import put_off
+
 if TYPE_CHECKING:
-    from netferry.api import Conversion, convert, inspect, run, verify
+    from netferry.api import Conversion, bisect, check, convert, inspect, run, verify
     from netferry.converters.errors import NetferryError
     from netferry.validation.report import Report
 
 __version__ = "0.1.0"
 
-__all__ = ["Conversion", "NetferryError", "Report", "__version__", "convert", "inspect", "run", "verify"]
+__all__ = [
+    "Conversion",
+    "NetferryError",
+    "Report",
+    "__version__",
+    "bisect",
+    "check",
+    "convert",
+    "inspect",
+    "run",
+    "verify",
+]
 
 _HOMES = {
     "Conversion": "netferry.api",
+    "bisect": "netferry.api",
+    "check": "netferry.api",
     "convert": "netferry.api",
     "inspect": "netferry.api",
     "run": "netferry.api",
@@ -27,6 +42,8 @@ _HOMES = {
     "NetferryError": "netferry.converters.errors",
     "Report": "netferry.validation.report",
 }
+
+put_off()
 
 for _room in ("converters", "inference", "validation", "zoo"):
     if not (Path(__file__).parent / _room).is_dir():

@@ -1,4 +1,4 @@
-"""What a person calls from Python: convert, verify, run, inspect."""
+"""What a person calls from Python: convert, verify, check, bisect, run, inspect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
@@ -18,11 +18,16 @@ from netferry.converters import artifact, frameworks, source, staging
 from netferry.converters.arrival import Arrival
 from netferry.converters.errors import Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
+from netferry.converters.onnx import stream
 from netferry.converters.signature import Example, Signature, examples
-from netferry.inference import run as inference
-from netferry.validation.metrics import FAILED, Tolerance
-from netferry.validation.report import Report
-from netferry.validation.verify import verify as compare
+
+if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.validation.bisect import Bisection
+    from netferry.validation.certificate import Check
+    from netferry.validation.learnt import TrainingVerdict
+    from netferry.validation.metrics import Tolerance
+    from netferry.validation.report import Report
+    from netferry.validation.verify import Progress
 
 PathLike = str | os.PathLike[str]
 Inputs = Mapping[str, Any] | Sequence[Any] | Sequence[Example]
@@ -46,7 +51,9 @@ class Conversion:
     @cached_property
     def model(self) -> Any:
         """The live model: an ``nn.Module``, a Keras model, a gluon block, or an ``onnx.ModelProto``."""
-        return ir.to_proto(self.export.model) if self.arrival is None else self.arrival.model
+        if self.arrival is None:
+            return frameworks.named("onnx").live.proto(self.export.model)
+        return self.arrival.model
 
     @property
     def road(self) -> str:
@@ -83,40 +90,49 @@ def convert(
     inputs: Inputs | None = None,
     dynamic: Dynamic | None = None,
     opset: int | None = None,
+    fuse: bool = False,
     weights: PathLike | None = None,
     write_source: bool = False,
     verify: bool = True,
     keep: bool = False,
     seed: int = 0,
+    unsafe: bool = False,
 ) -> Conversion:
     """Carry ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
 
     Left out, ``to`` is what the name of ``destination`` says (``.onnx``, ``.pt2``, ``.keras``,
     ``-symbol.json``). ``inputs`` maps names to example arrays, bound by position; their names become the
     model's input names. ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is
-    free. ``write_source`` also writes the model as a readable Python module beside ``destination``.
+    free. ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``write_source`` also writes the model as a readable Python module beside ``destination``.
     With ``verify`` source and result are run on the same inputs. Nothing is written to ``destination``
-    when they differ, unless ``keep``.
+    when they differ, unless ``keep``. A file that names anything that could act outside the model is
+    refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly.
 
     Raises a ``NetferryError`` whose message says where, what was expected, what was received, what to do.
     """
     place = None if destination is None else Path(destination)
-    target = _target(to, place, opset, write_source)
-    title, given = source.title(model), _given(inputs, dynamic)
-    live = source.open_source(model, weights)
-    export = converters.carry(live, given=given, opset=opset)
+    target = _target(to, place, opset, write_source, fuse)
+    title, given = source.title(model), given_examples(inputs, dynamic)
+    live = source.open_source(model, weights, unsafe=unsafe)
+    export = converters.carry(live, given=given, opset=opset, fuse=fuse)
     arrival = None if target == "onnx" else converters.arrive(export.model, target, name=Path(title).stem)
     done = Conversion(export, title, target, arrival=arrival)
 
-    def check(result: object) -> Report | None:
-        return compare(live, result, given, names=(title, target), seed=seed) if verify else None
+    def check(result: Callable[[], object]) -> Report | None:
+        if not verify:
+            return None
+        from netferry.validation.verify import verify as compare
+
+        return compare(live, result(), given, names=(title, target), seed=seed)
 
     if place is None:
-        return replace(done, report=check(done.model) if verify else None)
+        return replace(done, report=check(lambda: done.model))
     return _deliver(done, place, check, keep, write_source)
 
 
-def _target(to: str | None, destination: Path | None, opset: int | None, write_source: bool) -> str:
+def _target(
+    to: str | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool
+) -> str:
     """The framework to arrive in, once the call is known to make sense."""
     if to is None and destination is None:
         raise UsageError("neither a framework nor a destination is given", remedy='Say to="pytorch"')
@@ -125,27 +141,35 @@ def _target(to: str | None, destination: Path | None, opset: int | None, write_s
         raise UsageError("an ONNX model has no source", remedy="Leave --source out, or say another --to")
     if name != "onnx" and opset is not None:
         raise UsageError("only an ONNX model has an opset", remedy="Leave --opset out")
+    if name != "onnx" and fuse:
+        raise UsageError(
+            "only an ONNX model is fused", remedy="Leave --fuse out: what arrives goes on learning"
+        )
     return name
 
 
 def _deliver(
     done: Conversion,
     destination: Path,
-    check: Callable[[object], Report | None],
+    check: Callable[[Callable[[], object]], Report | None],
     keep: bool,
     write_source: bool,
 ) -> Conversion:
     """Write beside the destination, check what was written, and only then put it in place."""
+    stale = stream.apart(destination) if done.to == "onnx" and destination.parent.is_dir() else set()
     with staging.staged(destination) as stage:
         converters.write(done.arrival or done.export, stage)
         if write_source and done.arrival is not None:
             done.arrival.write_source(stage.with_name(f"{_stem(destination)}.py"))
-        report = check(_written(stage))
-        if report is not None and report.status == FAILED and not keep:
+        report = check(lambda: _written(stage))
+        if report is not None and report.failed and not keep:
             shutil.rmtree(stage.parent)
             stage.parent.mkdir()
         names = sorted(file.relative_to(stage.parent) for file in stage.parent.rglob("*") if file.is_file())
-    return replace(done, report=report, files=tuple(destination.parent / name for name in names))
+    files = tuple(destination.parent / name for name in names)
+    for file in stale.difference(files) if files else ():
+        file.unlink(missing_ok=True)
+    return replace(done, report=report, files=files)
 
 
 def _stem(destination: Path) -> str:
@@ -157,7 +181,7 @@ def _written(stage: Path) -> object:
     module = stage / "model.py" if stage.is_dir() else stage
     if module.suffix == ".py" and module.is_file():
         return source.open_module(module)
-    return _opened(stage, None)
+    return stage if source.is_onnx_file(stage) else source.open_source(stage)
 
 
 def verify(
@@ -171,26 +195,142 @@ def verify(
     rtol: float | None = None,
     atol: float | None = None,
     device: str = "cpu",
+    unsafe: bool = False,
+    certificate: PathLike | None = None,
+    gradients: bool = False,
+    training_steps: int = 0,
+    quick: bool = False,
+    samples: int | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Run two models on the same inputs; the report's ``status`` is passed, failed or not_checked.
 
     ``a`` and ``b`` are paths, factories or live models of any framework; ``a`` is the source, whose
     signature the inputs are made from unless ``inputs`` are given. ``rtol`` and ``atol`` replace
-    netferry's own limit; both are needed, and both directions must hold.
+    netferry's own limit; both are needed, and both directions must hold. ``certificate`` names a file
+    for what was compared and what came out, which ``check`` repeats. With ``gradients`` both also get the same loss,
+    and the gradients of every weight and input are compared; ``training_steps`` adds so many steps of SGD and of
+    Adam (``report.training``). Neither side may be ONNX then. ``quick`` takes few inputs, ``samples`` is the most
+    that are taken; ``progress(done, total, what)`` is told of each.
     """
-    if (rtol is None) != (atol is None):
-        raise UsageError("rtol and atol go together", expected="both or neither")
-    tolerance = None if rtol is None or atol is None else Tolerance(rtol, atol)
-    left, right = (_opened(model, given) for model, given in zip((a, b), weights, strict=True))
-    return compare(
+    from netferry.validation.verify import verify as compare
+
+    left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
+    shown = given_examples(inputs, dynamic)
+    if gradients or training_steps:
+        _demand_gradients(left, right)
+    report = compare(
         left,
         right,
-        _given(inputs, dynamic),
+        shown,
         names=(source.title(a), source.title(b)),
         seed=seed,
-        tolerance=tolerance,
+        tolerance=_tolerance(rtol, atol),
         device=device,
+        quick=quick,
+        count=samples,
+        progress=progress,
     )
+    if gradients or training_steps:
+        report = replace(report, training=_training(left, right, report, shown, training_steps, seed))
+    if certificate is not None:
+        from netferry.validation import certificate as certificates
+        from netferry.validation.certificate import Subject
+
+        subjects = (Subject(a, left, weights[0]), Subject(b, right, weights[1]))
+        options = {"seed": seed, "rtol": rtol, "atol": atol, "device": device}
+        options |= {
+            "gradients": gradients,
+            "training_steps": training_steps,
+            "quick": quick,
+            "samples": samples,
+        }
+        certificates.write(Path(certificate), report, subjects, shown, options)
+    return report
+
+
+def check(
+    certificate: PathLike,
+    a: object = None,
+    b: object = None,
+    inputs: Inputs | None = None,
+    *,
+    dynamic: Dynamic | None = None,
+    weights: tuple[PathLike | None, PathLike | None] = (None, None),
+    unsafe: bool = False,
+) -> Check:
+    """Repeat what a certificate says was compared; ``.holds`` tells whether it comes out as it did.
+
+    Models that are files are found beside the certificate; others, and inputs that were given, must be given again.
+    """
+    from netferry.validation import certificate as certificates
+    from netferry.validation.certificate import Subject
+
+    known = certificates.read(Path(certificate))
+    named = known.subject("source", a), known.subject("target", b)
+    shown = known.inputs(given_examples(inputs, dynamic))
+    left, right = (opened(model, own, unsafe) for model, own in zip(named, weights, strict=True))
+    return known.check(
+        (Subject(named[0], left, weights[0]), Subject(named[1], right, weights[1])),
+        shown,
+        lambda: verify(left, right, shown, unsafe=unsafe, **known.options),
+    )
+
+
+def bisect(
+    a: object,
+    b: object,
+    inputs: Inputs | None = None,
+    *,
+    dynamic: Dynamic | None = None,
+    weights: tuple[PathLike | None, PathLike | None] = (None, None),
+    seed: int = 0,
+    rtol: float | None = None,
+    atol: float | None = None,
+    output: PathLike | None = None,
+    unsafe: bool = False,
+) -> Bisection:
+    """Name the first tensor inside ``a`` that differs in ``b``: what ``verify`` takes, across frameworks.
+
+    ``output`` names a new folder for a reproduction: the step alone, its inputs, both results and a script.
+    """
+    from netferry.validation import bisect as room
+    from netferry.validation import reproduction
+
+    left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
+    names = (source.title(a), source.title(b))
+    found = room.bisect(
+        left, right, given_examples(inputs, dynamic), names=names, seed=seed, tolerance=_tolerance(rtol, atol)
+    )
+    return found if output is None else reproduction.write(found, (left, right), Path(output))
+
+
+def _demand_gradients(*models: object) -> None:
+    from netferry.validation.lesson import demand_gradients
+
+    for model in models:
+        demand_gradients(model)
+
+
+def _training(
+    a: object, b: object, report: Report, shown: Sequence[Example] | None, steps: int, seed: int
+) -> TrainingVerdict:
+    """Both models on the same batches, which are made from the source's signature."""
+    from netferry.validation.gradients import compare_training
+    from netferry.validation.lesson import batches_for
+
+    signature = report.signature or frameworks.of(a).live.signature(a, shown)
+    return compare_training(a, b, batches_for(signature, shown, seed), given=shown, steps=steps, seed=seed)
+
+
+def _tolerance(rtol: float | None, atol: float | None) -> Tolerance | None:
+    if (rtol is None) != (atol is None):
+        raise UsageError("rtol and atol go together", expected="both or neither")
+    if rtol is None or atol is None:
+        return None
+    from netferry.validation.metrics import Tolerance
+
+    return Tolerance(rtol, atol)
 
 
 def run(
@@ -199,9 +339,12 @@ def run(
     *,
     weights: PathLike | None = None,
     device: str = "cpu",
+    unsafe: bool = False,
 ) -> dict[str, Any]:
     """Run a path, a factory or a live model once; outputs come in the model's order under its names."""
-    return inference.run(_opened(model, weights), inputs, device)
+    from netferry.inference import run as inference
+
+    return inference.run(opened(model, weights, unsafe), inputs, device)
 
 
 @dataclass(frozen=True)
@@ -258,13 +401,14 @@ def inspect(
     dynamic: Dynamic | None = None,
     weights: PathLike | None = None,
     to: str | Sequence[str] = (),
+    unsafe: bool = False,
 ) -> Inspection:
     """Describe a model as it stands in ONNX, which is what every conversion starts from.
 
     ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it.
     """
-    live = source.open_source(model, weights)
-    export = converters.carry(live, given=_given(inputs, dynamic))
+    live = source.open_source(model, weights, unsafe=unsafe)
+    export = converters.carry(live, given=given_examples(inputs, dynamic))
     graph = export.model.graph
     tensors = [value.const_value for value in graph.initializers.values() if value.const_value is not None]
     weights_only = [tensor for tensor in tensors if tensor.dtype.is_floating_point()]
@@ -300,14 +444,14 @@ def _prospect(model: ir.Model, to: str) -> Prospect:
     return Prospect(arrival.form, notes=arrival.notes)
 
 
-def _opened(model: object, weights: PathLike | None) -> object:
+def opened(model: object, weights: PathLike | None, unsafe: bool) -> object:
     """What can be run: a model in memory, or the path of an ONNX file, which onnxruntime opens itself."""
     if isinstance(model, str | os.PathLike) and source.is_onnx_file(model):
-        return Path(model)
-    return source.open_source(model, weights)
+        return source.looked_at(model, unsafe=unsafe)
+    return source.open_source(model, weights, unsafe=unsafe)
 
 
-def _given(inputs: Inputs | None, dynamic: Dynamic | None) -> tuple[Example, ...] | None:
+def given_examples(inputs: Inputs | None, dynamic: Dynamic | None) -> tuple[Example, ...] | None:
     if inputs is None:
         if dynamic is not None:
             raise UsageError("dynamic needs inputs", remedy="Give example arrays for the inputs it names")

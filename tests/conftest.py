@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,12 +12,17 @@ from mxnet_oracle import Oracle
 from netferry.zoo.catalog import CATALOG
 from netferry.zoo.train import TRAINERS, Trained, train
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as a background job of a shell has it: tests of Ctrl-C need one
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the trained zoo runs in one process, so that it is trained once."""
-    for item in items:
-        if "trained_zoo" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("zoo"))
+    """What needs the trained zoo begins first: it takes longest."""
+    first = {item.path for item in items if "trained_zoo" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in first)
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def write_mxnet_model(folder: Path) -> None:
 
 def test_the_public_face_is_what_it_says() -> None:
     assert set(netferry.__all__) == {
-        "Conversion", "NetferryError", "Report", "__version__", "convert", "inspect", "run", "verify",
+        "Conversion", "NetferryError", "Report", "__version__", "bisect", "check", "convert", "inspect", "run", "verify",
     }  # fmt: skip
     for name in netferry.__all__:
         assert getattr(netferry, name) is not None
@@ -90,12 +90,14 @@ def test_importing_netferry_imports_nothing_heavy() -> None:
 def test_a_missing_framework_is_one_line_with_the_command() -> None:
     """A Keras file where TensorFlow is absent: the import is blocked, as a clean environment has it."""
     script = (
-        "import sys, zipfile, importlib.util as u\n"
+        "import sys, zipfile, h5py, json, importlib.util as u\n"
         "find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name in ('tensorflow', 'keras') else find(name, *a)\n"
         "sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
-        "z = zipfile.ZipFile('m.keras', 'w'); z.writestr('config.json', '{}')\n"
-        "z.writestr('model.weights.h5', ''); z.close()\n"
+        "config = {'module': 'keras', 'class_name': 'Sequential', 'config': {'name': 's', 'layers': []}}\n"
+        "h5py.File('w.h5', 'w').close()\n"
+        "z = zipfile.ZipFile('m.keras', 'w'); z.writestr('config.json', json.dumps(config))\n"
+        "z.write('w.h5', 'model.weights.h5'); z.close()\n"
         "import netferry.converters.frameworks as f; f.find_spec = u.find_spec\n"
         "import netferry\n"
         "try: netferry.convert('m.keras', 'onnx')\n"
