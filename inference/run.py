@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from netferry.converters import frameworks
 from netferry.converters.errors import MissingError, NetferryError, RefusedError
 from netferry.converters.signature import Array, Example, Signature, examples
-from netferry.inference.session import Session, bind
+from netferry.inference.binding import bind
+from netferry.inference.session import Session
 
 
 class Runnable(Protocol):

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import MissingError, NetferryError, RefusedError, UsageError, WriteError
-from netferry.converters.frameworks import installed_version
+from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.converters.onnx import live
-from netferry.converters.signature import Array, Signature, TensorSpec
+from netferry.converters.signature import Array, Signature
 from netferry.converters.staging import staged
-
-PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-CUDA_LIBRARIES: Mapping[str, str] = {
-    "libcuda.so.1": "the NVIDIA driver",
-    "libcudart.so.13": "nvidia-cuda-runtime",
-    "libcublasLt.so.13": "nvidia-cublas",
-    "libcudnn.so.9": "nvidia-cudnn-cu13",
-}
-"""What onnxruntime-gpu loads for CUDA, and which package brings it."""
+from netferry.inference.binding import bind, fitter, spec_of
+from netferry.inference.devices import CPU, CUDA, PROVIDERS, choose, no_cuda, require_onnxruntime
 
 _PROTOBUF_LIMIT = 1_800_000_000
 
@@ -45,7 +34,7 @@ class Session:
     def __init__(
         self,
         model: Any,
-        device: str = "cpu",
+        device: str = CPU,
         *,
         threads: int | None = None,
         optimize: bool = True,
@@ -54,7 +43,7 @@ class Session:
         folder: Path | None = None,
     ) -> None:
         ort = require_onnxruntime()
-        self.device = _choose(device)
+        self.device = choose(device)
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -67,12 +56,13 @@ class Session:
                 "session.model_external_initializers_file_folder_path", str(folder.resolve())
             )
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else _bytes(model)
-        providers: list[Any] = [PROVIDERS["cpu"]]
-        if self.device == "cuda":
-            providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": int(tf32)}))
+        providers: list[Any] = [PROVIDERS[CPU]]
+        if self.device == CUDA:
+            providers.insert(0, (PROVIDERS[CUDA], {"use_tf32": int(tf32)}))
         try:
             with _cached(cache, source, folder, options, self.device) as graph:
-                self._session = ort.InferenceSession(graph, options, providers=providers)
+                # Without fallback: onnxruntime would open, or run, the model on the CPU when CUDA fails.
+                self._session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
         except NetferryError:
             raise
         except Exception as error:  # onnxruntime raises its own family, not exported as one class
@@ -81,26 +71,52 @@ class Session:
                 where=str(model) if isinstance(source, str) else None,
             ) from error
         if self._session.get_providers()[0] != PROVIDERS[self.device]:
-            raise _no_cuda()
+            raise no_cuda()
         self.signature = Signature(
-            tuple(_spec(node) for node in self._session.get_inputs()),
-            tuple(_spec(node) for node in self._session.get_outputs()),
+            tuple(spec_of(node) for node in self._session.get_inputs()),
+            tuple(spec_of(node) for node in self._session.get_outputs()),
         )
-
         self._names = [spec.name for spec in self.signature.outputs]
         self._fits = fitter(self.signature)
 
     def run(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Array]:
         """Run once; arrays are bound by name, or by position where they come as a sequence.
 
-        Tensors of PyTorch and TensorFlow are taken without a copy where they lie on the CPU.
+        Tensors of PyTorch, TensorFlow and whatever speaks DLPack are taken without a copy: on the CPU in any session,
+        on the GPU in one that runs there.
         """
-        feed = inputs if self._fits(inputs) else bind(inputs, self.signature)
+        feed = inputs if self._fits(inputs) else bind(inputs, self.signature, self.device)
+        if self.device == CUDA and not _all_arrays(feed):
+            return {name: value.numpy() for name, value in self._bound(feed, CPU).items()}
         try:
             values = self._session.run(self._names, feed)
         except Exception as error:  # as above
-            raise RefusedError(f"onnxruntime could not run the model ({_first_line(error)})") from error
+            raise _could_not_run(error) from error
         return dict(zip(self._names, values, strict=True))
+
+    def run_on_device(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+        """Run once, and leave the outputs in the memory of the session's device.
+
+        Each is a value that speaks DLPack (``torch.from_dlpack(outputs["y"])``) and may be an input of another session.
+        """
+        return self._bound(bind(inputs, self.signature, self.device), self.device)
+
+    def _bound(self, feed: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """Run once on arrays and values of the device; the outputs as onnxruntime's values on ``place``."""
+        binding = self._session.io_binding()
+        try:
+            binding.synchronize_inputs()  # whoever computes the tensors, on whatever stream, is done
+            for name, value in feed.items():
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, np.ascontiguousarray(value))
+                else:
+                    binding.bind_ortvalue_input(name, value)
+            for name in self._names:
+                binding.bind_output(name, place)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # as above
+            raise _could_not_run(error) from error
+        return dict(zip(self._names, binding.get_outputs(), strict=True))
 
     def prepared(self, inputs: Mapping[str, Any] | Sequence[Any]) -> Prepared:
         """The model with its inputs and outputs bound to buffers of these sizes: for small models that run often."""
@@ -117,7 +133,7 @@ class Session:
         try:
             values = self._session.run(names, dict(inputs))
         except Exception as error:  # as above
-            raise RefusedError(f"onnxruntime could not run the model ({_first_line(error)})") from error
+            raise _could_not_run(error) from error
         return dict(zip(names, values, strict=True))
 
     def placement(self) -> dict[str, list[str]]:
@@ -128,6 +144,15 @@ class Session:
             nodes.extend(node.name or node.op_type for node in part.get_nodes())
         return assignment
 
+    @property
+    def where(self) -> str:
+        """The device in words, and how much of the graph it leaves to the CPU."""
+        placed = self.placement()
+        left = len(placed.get(PROVIDERS[CPU], ()))
+        if self.device == CPU or not left:
+            return self.device
+        return f"{self.device}, {left} of {sum(map(len, placed.values()))} nodes on the cpu"
+
 
 class Prepared:
     """A session with buffers of fixed sizes, used again by every run.
@@ -137,15 +162,19 @@ class Prepared:
 
     def __init__(self, session: Session, feed: Mapping[str, Array]) -> None:
         self._session = session._session
+        self._stays = session.device == CPU
         self._inputs = {name: np.array(array, order="C") for name, array in feed.items()}
         self.outputs = {
             name: np.array(array, order="C") for name, array in session.run(dict(self._inputs)).items()
         }
         self._binding = self._session.io_binding()
-        for name, array in self._inputs.items():
-            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._bind_inputs()
         for name, array in self.outputs.items():
-            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            self._binding.bind_output(name, CPU, 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def _bind_inputs(self) -> None:
+        for name, array in self._inputs.items():
+            self._binding.bind_input(name, CPU, 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once on arrays of the sizes that this was prepared for, by name."""
@@ -159,10 +188,20 @@ class Prepared:
                 )
             buffer[...] = array
         try:
+            if not self._stays:  # a buffer goes to the GPU when it is bound, not when the model runs
+                self._bind_inputs()
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # as above
-            raise RefusedError(f"onnxruntime could not run the model ({_first_line(error)})") from error
+            raise _could_not_run(error) from error
         return self.outputs
+
+
+def _could_not_run(error: Exception) -> RefusedError:
+    return RefusedError(f"onnxruntime could not run the model ({_first_line(error)})")
+
+
+def _all_arrays(feed: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, np.ndarray) for value in feed.values())
 
 
 @contextmanager
@@ -214,167 +253,6 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
-
-
-def require_onnxruntime() -> Any:
-    """onnxruntime, or the one line that says how to get it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingError(
-            "onnxruntime is not installed",
-            remedy='Install it: pip install "netferry[cpu]", or "netferry[gpu]" for CUDA',
-        ) from error
-    return onnxruntime
-
-
-def missing_cuda_libraries() -> dict[str, str]:
-    """The CUDA libraries that cannot be loaded, each with what brings it."""
-    ort = require_onnxruntime()
-    if hasattr(ort, "preload_dlls"):
-        with redirect_stdout(StringIO()):  # it prints what it does not find; we say it ourselves
-            ort.preload_dlls()
-    missing = {}
-    for library, origin in CUDA_LIBRARIES.items():
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            missing[library] = origin
-    return missing
-
-
-def installed_onnxruntimes() -> dict[str, str]:
-    """The onnxruntime wheels that are installed: two at once overwrite each other's files."""
-    return {
-        name: version
-        for name in ("onnxruntime", "onnxruntime-gpu")
-        if (version := installed_version(name)) is not None
-    }
-
-
-def bind(inputs: Mapping[str, Any] | Sequence[Any], signature: Signature) -> dict[str, Array]:
-    """Give each input of the signature its array, and check dtype and sizes.
-
-    A mapping with the model's own names is bound by name, any other by position.
-    """
-    specs = signature.inputs
-    values = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-    names = list(inputs) if isinstance(inputs, Mapping) else None
-    if len(values) != len(specs):
-        raise UsageError(
-            "the number of inputs does not fit",
-            expected=f"{len(specs)} ({', '.join(map(str, specs))})",
-            received=f"{len(values)}{f' ({chr(44).join(names)})' if names else ''}",
-        )
-    if names is not None and set(names) == {spec.name for spec in specs}:
-        assert isinstance(inputs, Mapping)
-        values = [inputs[spec.name] for spec in specs]
-    return {spec.name: _fitting(_array(value), spec) for spec, value in zip(specs, values, strict=True)}
-
-
-def fitter(signature: Signature) -> Callable[[Any], bool]:
-    """A quick test whether a mapping is already what ``bind`` would make of it: names, dtypes, ranks, fixed sizes."""
-    wanted = [
-        (
-            spec.name,
-            spec.dtype,
-            len(spec.dims),
-            [(i, d) for i, d in enumerate(spec.dims) if isinstance(d, int)],
-        )
-        for spec in signature.inputs
-        if spec.dims is not None
-    ]
-    complete, count, array_type = len(wanted) == len(signature.inputs), len(wanted), np.ndarray
-
-    def fits(inputs: Any) -> bool:
-        if not complete or type(inputs) is not dict or len(inputs) != count:
-            return False
-        for name, dtype, rank, fixed in wanted:
-            array = inputs.get(name)
-            if type(array) is not array_type or array.dtype != dtype or array.ndim != rank:
-                return False
-            shape = array.shape
-            for axis, size in fixed:
-                if shape[axis] != size:
-                    return False
-        return True
-
-    return fits
-
-
-def _array(value: Any) -> Array:
-    """numpy's view of a tensor of any framework that speaks DLPack on the CPU; whatever else, as numpy has it."""
-    if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
-        return np.asarray(value)
-    try:
-        return np.from_dlpack(value.detach() if hasattr(value, "detach") else value)
-    except (RuntimeError, TypeError, BufferError):  # on another device, or a dtype that numpy has not
-        pass
-    try:
-        return np.asarray(value)
-    except TypeError as error:
-        raise UsageError(
-            "a tensor that numpy cannot hold", received=str(getattr(value, "dtype", type(value)))
-        ) from error
-
-
-def _fitting(array: Array, spec: TensorSpec) -> Array:
-    if array.dtype != spec.dtype:
-        raise UsageError(f"input '{spec.name}' has another dtype", expected=spec.dtype, received=array.dtype)
-    if spec.dims is not None and not (
-        len(spec.dims) == array.ndim
-        and all(not isinstance(d, int) or d == n for d, n in zip(spec.dims, array.shape, strict=True))
-    ):
-        raise UsageError(
-            f"input '{spec.name}' has another shape", expected=str(spec), received=tuple(array.shape)
-        )
-    return array
-
-
-def _choose(device: str) -> str:
-    if device not in (*PROVIDERS, "auto"):
-        raise UsageError("no such device", expected="cpu, cuda or auto", received=device)
-    if device == "cpu":
-        return device
-    available = PROVIDERS["cuda"] in require_onnxruntime().get_available_providers()
-    ready = available and not missing_cuda_libraries()
-    if device == "cuda" and not ready:
-        raise _no_cuda()
-    return "cuda" if ready else "cpu"
-
-
-def _no_cuda() -> MissingError:
-    if PROVIDERS["cuda"] not in require_onnxruntime().get_available_providers():
-        return MissingError(
-            "this onnxruntime has no CUDA",
-            received=", ".join(installed_onnxruntimes()) or "a build of its own",
-            remedy='Exchange it: pip uninstall -y onnxruntime && pip install "netferry[gpu]"',
-        )
-    missing = missing_cuda_libraries()
-    driver = "libcuda.so.1" in missing
-    return MissingError(
-        "CUDA cannot be had here",
-        expected="a GPU with its driver and libraries",
-        received="missing: " + ", ".join(f"{lib} ({origin})" for lib, origin in missing.items())
-        if missing
-        else "onnxruntime could not start its CUDA provider",
-        remedy="Install the NVIDIA driver for your GPU, or choose --device cpu"
-        if driver
-        else 'Install the libraries: pip install "onnxruntime-gpu[cuda,cudnn]"',
-    )
-
-
-_ORT_DTYPES: Mapping[str, str] = {"float": "float32", "double": "float64"}
-
-
-def _spec(node: Any) -> TensorSpec:
-    word = node.type.removeprefix("tensor(").removesuffix(")")
-    try:
-        dtype = np.dtype(_ORT_DTYPES.get(word, word))
-    except TypeError:
-        raise RefusedError(f"'{node.name}' has a type that netferry does not run ({node.type})") from None
-    dims = tuple(dim if isinstance(dim, int | str) else None for dim in node.shape)
-    return TensorSpec(node.name, dtype, dims)
 
 
 def _bytes(model: Any) -> bytes:

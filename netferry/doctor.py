@@ -8,7 +8,7 @@ from typing import Any
 
 from netferry.converters.errors import MissingError
 from netferry.converters.frameworks import FRAMEWORKS, installed_version
-from netferry.inference import session
+from netferry.inference import devices
 
 GOOD, MISSING, PROBLEM = "ok", "missing", "problem"
 
@@ -67,7 +67,7 @@ def _framework(name: str) -> Finding:
 
 
 def _onnxruntime() -> list[Finding]:
-    wheels = session.installed_onnxruntimes()
+    wheels = devices.installed_onnxruntimes()
     if len(wheels) > 1:
         return [
             Finding(
@@ -79,7 +79,7 @@ def _onnxruntime() -> list[Finding]:
             )
         ]
     try:
-        runtime = session.require_onnxruntime()
+        runtime = devices.require_onnxruntime()
     except MissingError as error:
         return [Finding("onnxruntime", MISSING, error.problem, error.remedy or "")]
     wheel = next(iter(wheels), "onnxruntime")
@@ -91,22 +91,7 @@ def _onnxruntime() -> list[Finding]:
 
 def _cuda() -> Finding:
     try:
-        runtime = session.require_onnxruntime()
+        devices.choose(devices.CUDA)
     except MissingError as error:
-        return Finding("CUDA", MISSING, error.problem, error.remedy or "")
-    if session.PROVIDERS["cuda"] not in runtime.get_available_providers():
-        return Finding(
-            "CUDA",
-            MISSING,
-            "this onnxruntime is built for the CPU",
-            'pip uninstall -y onnxruntime && pip install "netferry[gpu]"',
-        )
-    missing = session.missing_cuda_libraries()
-    if not missing:
-        return Finding("CUDA", GOOD, "driver and libraries are here")
-    remedy = (
-        "install the NVIDIA driver, if this machine has a GPU"
-        if "libcuda.so.1" in missing
-        else 'pip install "onnxruntime-gpu[cuda,cudnn]"'
-    )
-    return Finding("CUDA", MISSING, "not active, missing: " + ", ".join(missing), remedy)
+        return Finding("CUDA", MISSING, f"not active: {error.received or error.problem}", error.remedy or "")
+    return Finding("CUDA", GOOD, "a GPU, its driver and its libraries are here")

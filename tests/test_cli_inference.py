@@ -18,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_cli import fault, netferry
 
-from netferry.inference.session import missing_cuda_libraries
+from netferry.inference.devices import missing_for_cuda
 
 ROWS, FEATURES = 400, 8
 RNG = np.random.default_rng(9)
@@ -171,7 +171,7 @@ def test_another_precision_is_judged_on_the_data(model: Path, tmp_path: Path) ->
     assert "no such precision" in fault(netferry("convert", model, out, "--precision", "int3"), 2)
 
 
-@pytest.mark.skipif(not missing_cuda_libraries(), reason="CUDA is there")
+@pytest.mark.skipif(not missing_for_cuda(), reason="CUDA is there")
 @pytest.mark.parametrize("once", [True, False])
 def test_cuda_where_there_is_none_ends_with_four_and_says_what_is_missing(
     once: bool, model: Path, tmp_path: Path

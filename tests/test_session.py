@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,20 +12,24 @@ from models import dense, two_inputs
 from onnx import TensorProto, helper
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError, WriteError
-from netferry.inference import session
-from netferry.inference.session import Session, bind
+from netferry.inference.binding import bind
+from netferry.inference.devices import missing_for_cuda
+from netferry.inference.session import Session
 
 ROWS = np.ones((2, 3), np.float32)
+
+CUDA_IS_HERE = not missing_for_cuda()
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not CUDA_IS_HERE, reason="no CUDA on this machine")),
+]
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     onnx.save(dense(), tmp_path / "dense.onnx")
     return tmp_path / "dense.onnx"
-
-
-def cuda_is_here() -> bool:
-    return not session.missing_cuda_libraries()
 
 
 def test_outputs_come_under_their_names() -> None:
@@ -57,7 +62,7 @@ def test_what_does_not_fit_is_told_before_running(inputs: object, message: str) 
 
 
 def test_cuda_is_never_exchanged_for_the_cpu_in_silence() -> None:
-    if cuda_is_here():
+    if CUDA_IS_HERE:
         assert Session(dense(), "cuda").device == "cuda"
         return
     with pytest.raises(MissingError, match=r"CUDA.*missing: .*libcuda|has no CUDA") as caught:
@@ -67,7 +72,7 @@ def test_cuda_is_never_exchanged_for_the_cpu_in_silence() -> None:
 
 
 def test_auto_says_where_it_went() -> None:
-    assert Session(dense(), "auto").device == ("cuda" if cuda_is_here() else "cpu")
+    assert Session(dense(), "auto").device == ("cuda" if CUDA_IS_HERE else "cpu")
 
 
 def test_an_unknown_device_is_refused() -> None:
@@ -88,8 +93,9 @@ def test_a_model_that_onnxruntime_refuses_is_an_ordinary_error() -> None:
         Session(broken)
 
 
-def test_a_prepared_session_reuses_its_buffers_and_gives_the_same_numbers(model: Path) -> None:
-    session, rng = Session(model), np.random.default_rng(1)
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_prepared_session_reuses_its_buffers_and_gives_the_same_numbers(model: Path, device: str) -> None:
+    session, rng = Session(model, device), np.random.default_rng(1)
     first, second = (rng.standard_normal((4, 3)).astype(np.float32) for _ in range(2))
     prepared = session.prepared({"x": first})
     for array in (first, second, np.asfortranarray(second[::-1])):
@@ -103,22 +109,25 @@ def test_a_prepared_session_reuses_its_buffers_and_gives_the_same_numbers(model:
             prepared.run(wrong)
 
 
-def test_the_optimised_graph_is_kept_and_loaded_again(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_optimised_graph_is_kept_and_loaded_again(device: str, model: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
-    cache, wanted = tmp_path / "cache", Session(model).run({"x": x})
-    Session(model, cache=cache)
+    cache, wanted = tmp_path / "cache", Session(model, device).run({"x": x})
+    Session(model, device, cache=cache)
     (kept,) = cache.iterdir()
     stamp = kept.stat().st_mtime_ns
-    found = Session(model, cache=cache).run({"x": x})
+    found = Session(model, device, cache=cache).run({"x": x})
     assert (kept.stat().st_mtime_ns, [file.name for file in cache.iterdir()]) == (stamp, [kept.name])
     for name in wanted:
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
-    Session(model, cache=cache, optimize=False)
+    Session(model, device, cache=cache, optimize=False)
     assert list(cache.iterdir()) == [kept]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
-def test_tensors_of_the_frameworks_are_taken_without_a_copy(framework: str, model: Path) -> None:
+def test_tensors_of_the_frameworks_are_taken_without_a_copy(framework: str, device: str, model: Path) -> None:
+    pytest.importorskip(framework)
     array = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
     if framework == "torch":
         import torch
@@ -130,7 +139,7 @@ def test_tensors_of_the_frameworks_are_taken_without_a_copy(framework: str, mode
 
         tensor = tf.constant(array)
         address = None
-    session = Session(model)
+    session = Session(model, device)
     taken = bind([tensor], session.signature)["x"]
     assert address is None or taken.ctypes.data == address
     np.testing.assert_array_equal(taken, array)
@@ -173,3 +182,84 @@ def test_a_tensor_that_numpy_cannot_hold_is_refused(model: Path) -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(UsageError, match=r"numpy cannot hold.*bfloat16"):
         Session(model).run([torch.zeros(2, 3, dtype=torch.bfloat16)])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_outputs_stay_on_the_device_and_go_into_the_next_session(device: str, model: Path) -> None:
+    x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    session, following = Session(model, device), Session(clipped(), device)
+    (there,) = session.run_on_device([x]).values()
+    assert there.device_name() == device
+    wanted = session.run([x])["y"]
+    np.testing.assert_array_equal(there.numpy(), wanted)
+    for outputs in (following.run([there]), following.run({"x": there})):
+        np.testing.assert_array_equal(outputs["y"], np.clip(wanted, -0.5, 0.5))
+    if device == "cpu":
+        np.testing.assert_array_equal(np.from_dlpack(there), wanted)
+
+
+def test_a_view_that_is_not_contiguous_runs_on_the_device_too(model: Path) -> None:
+    x = np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32)
+    session = Session(model)
+    (there,) = session.run_on_device([x.T[::2]]).values()
+    np.testing.assert_array_equal(there.numpy(), session.run([np.ascontiguousarray(x.T[::2])])["y"])
+
+
+class Placed:
+    """A tensor that says where it lies, and nothing else."""
+
+    def __init__(self, kind: int, number: int) -> None:
+        self._place = kind, number
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._place
+
+    def __dlpack__(self, **_: object) -> object:
+        raise AssertionError("a tensor of another device is not looked into")
+
+
+@pytest.mark.parametrize(
+    ("place", "device", "message"),
+    [
+        ((2, 0), "cpu", "expected cpu, received cuda:0. Move it there"),
+        ((2, 1), "cuda", "expected cuda:0, received cuda:1"),
+        ((10, 0), "cuda", "received DLPack device 10:0"),
+    ],
+)
+def test_a_tensor_on_another_device_than_the_model_is_refused(
+    place: tuple[int, int], device: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        bind([Placed(*place)], Session(dense()).signature, device)
+
+
+def test_a_failing_device_is_an_error_and_never_the_cpu() -> None:
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    class Failing:
+        def __init__(self, session: Any) -> None:
+            self._session, self._failed = session, False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._session, name)
+
+        def run(self, *arguments: object) -> object:
+            if not self._failed:
+                self._failed = True
+                raise EPFail("CUDA failure 2: out of memory")
+            return self._session.run(*arguments)
+
+    session = Session(dense())
+    session._session._sess = Failing(session._session._sess)
+    with pytest.raises(RefusedError, match="out of memory"):
+        session.run([ROWS])
+
+
+def clipped() -> onnx.ModelProto:
+    """``y = clip(x, -0.5, 0.5)``, so that a chain of two sessions shows both."""
+    bounds = [helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in (("low", -0.5), ("high", 0.5))]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 4]) for n in "xy"]
+    graph = helper.make_graph(
+        [helper.make_node("Clip", ["x", "low", "high"], ["y"])], "g", ends[:1], ends[1:], bounds
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

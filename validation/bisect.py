@@ -16,9 +16,9 @@ import numpy as np
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Signature
 from netferry.converters.steps import Step
+from netferry.inference.binding import bind
 from netferry.inference.intermediate import framework_of
 from netferry.inference.run import runnable
-from netferry.inference.session import bind
 from netferry.validation.correspond import Arranged, Trace, arranged, limit_of, pairs
 from netferry.validation.inputs import samples
 from netferry.validation.metrics import FAILED, PASSED, Comparison, Tolerance, compare

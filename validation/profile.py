@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from netferry.converters.signature import Example
+from netferry.inference.binding import bind
 from netferry.inference.run import runnable
-from netferry.inference.session import bind
 from netferry.validation.correspond import Trace, arranged, pairs
 from netferry.validation.inputs import samples
 

@@ -14,8 +14,9 @@ import numpy as np
 from netferry.converters import frameworks
 from netferry.converters.errors import MissingError, NetferryError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Signature
+from netferry.inference.binding import bind
 from netferry.inference.run import Runnable, runnable
-from netferry.inference.session import Session, bind
+from netferry.inference.session import Session
 from netferry.validation import stages
 from netferry.validation.bounds import largest_integers
 from netferry.validation.inputs import SPECIAL_VALUES, Sample, samples

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netferry.converters.errors import MissingError
-from netferry.inference.session import require_onnxruntime
+from netferry.inference.devices import require_onnxruntime
 from netferry.validation.page.graphs import Graph
 
 
