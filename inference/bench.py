@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,25 @@ class Timing:
 
 @dataclass(frozen=True)
 class Start:
-    """What it takes to have a model ready: seconds until its first result, megabytes that the process grew by."""
+    """What it takes to have a model ready: seconds until its first result, megabytes of memory.
+
+    A ``fresh`` process is timed from its beginning, imports and all, and its memory is what it took at the most; in a
+    process that was there already, both are what the model added.
+    """
 
     model: str
     device: str
     first_result_s: float
     memory_mb: float
+    fresh: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_text(self) -> str:
+        memory = f"{self.memory_mb:,.0f} MB {'at the most' if self.fresh else 'more'}"
+        place = "of a fresh process" if self.fresh else "here"
+        return f"first result {place} after {self.first_result_s:.2f} s, {memory} ({self.device})"
 
 
 @dataclass(frozen=True)
@@ -85,10 +99,7 @@ class Bench:
             )
         lines.append("")
         for start in self.starts:
-            lines.append(
-                f"{start.model:<{width}}first result after {start.first_result_s:.2f} s, "
-                f"{start.memory_mb:,.0f} MB ({start.device})"
-            )
+            lines.append(f"{start.model:<{width}}{start.to_text()}")
         lines.append(
             f"{'this machine':<{width}}{self.gflops:.0f} GFLOP/s, {self.gbytes_per_s:.0f} GB/s, measured"
         )
@@ -136,24 +147,28 @@ def _call(model: Runnable, feed: Mapping[str, Array]) -> Callable[[], object]:
     return lambda: model.run(arrays)
 
 
-def started(name: str, make: Callable[[], Runnable], feed: Sequence[Array]) -> tuple[Runnable, Start]:
-    """Make a model and run it once: how long that takes, and what it keeps."""
-    before, begun = _resident(), time.perf_counter()
+def started(
+    name: str, make: Callable[[], Runnable], feed: Sequence[Array], since: float | None = None
+) -> tuple[Runnable, Start]:
+    """Make a model and run it once: how long that takes, and what memory.
+
+    ``since`` is when this process was begun, by ``time.time``, where it was begun for this model alone.
+    """
+    before, begun = _memory("VmRSS"), time.time()
     model = make()
     model.run(list(feed))
-    seconds = time.perf_counter() - begun
-    return model, Start(name, model.device, seconds, max(_resident() - before, 0) / 2**20)
+    if since is not None:
+        return model, Start(name, model.where, time.time() - since, _memory("VmHWM"), True)
+    return model, Start(name, model.where, time.time() - begun, max(_memory("VmRSS") - before, 0.0), False)
 
 
-def _resident() -> int:
-    """Bytes of this process in memory; 0 where the system does not say."""
+def _memory(entry: str) -> float:
+    """Megabytes of this process: ``VmRSS`` now, ``VmHWM`` at the most; 0 where the system does not say."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
-            import resource
-
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except (OSError, ImportError):
-        return 0
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{entry}:")), 0.0)
 
 
 def machine() -> tuple[float, float]:

@@ -39,7 +39,7 @@ class _Actor:
             worker.part(start, stop, seconds=float("inf"))
         except NetferryError as error:
             return {"start": [start], "stop": [stop], "error": [str(error)], "device": [""]}
-        return {"start": [start], "stop": [stop], "error": [""], "device": [worker.model.device]}
+        return {"start": [start], "stop": [stop], "error": [""], "device": [worker.model.where]}
 
 
 def stream(job: Job, progress: Progress | None = None, workers: int | None = None) -> Outcome:

@@ -14,10 +14,13 @@ from netferry.inference.session import Session
 
 
 class Runnable(Protocol):
-    """A model with its signature that maps named arrays to named arrays."""
+    """A model with its signature that maps named arrays to named arrays; ``where`` says in words on what it runs."""
 
     signature: Signature
     device: str
+
+    @property
+    def where(self) -> str: ...
 
     def run(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Array]: ...
 
@@ -25,7 +28,7 @@ class Runnable(Protocol):
 class Native:
     """A model that runs in its own framework, in inference mode."""
 
-    device = "cpu"
+    device = where = "cpu"
 
     def __init__(self, model: object, given: Sequence[Example] | None = None) -> None:
         self._framework = frameworks.of(model)

@@ -262,7 +262,7 @@ def stream(job: Job, progress: Progress | None = None) -> Outcome:
             at = start
             while (stop is None or at < stop) and worker.part(at, stop, tell):
                 at = next(stop for begin, stop in ends(parts.found()) if begin <= at < stop)
-        return finish(job, kept, begun, "local", worker.model.signature, worker.model.device)
+        return finish(job, kept, begun, "local", worker.model.signature, worker.model.where)
 
 
 @contextmanager

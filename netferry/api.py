@@ -96,6 +96,7 @@ def convert(
     verify: bool = True,
     keep: bool = False,
     seed: int = 0,
+    device: str = "cpu",
     unsafe: bool = False,
 ) -> Conversion:
     """Carry ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
@@ -104,14 +105,14 @@ def convert(
     ``-symbol.json``). ``inputs`` maps names to example arrays, bound by position; their names become the
     model's input names. ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is
     free. ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``write_source`` also writes the model as a readable Python module beside ``destination``.
-    With ``verify`` source and result are run on the same inputs. Nothing is written to ``destination``
+    With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
     when they differ, unless ``keep``. A file that names anything that could act outside the model is
     refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly.
 
     Raises a ``NetferryError`` whose message says where, what was expected, what was received, what to do.
     """
     place = None if destination is None else Path(destination)
-    target = _target(to, place, opset, write_source, fuse)
+    target = _target(to, place, opset, write_source, fuse, device)
     title, given = source.title(model), given_examples(inputs, dynamic)
     live = source.open_source(model, weights, unsafe=unsafe)
     export = converters.carry(live, given=given, opset=opset, fuse=fuse)
@@ -123,7 +124,7 @@ def convert(
             return None
         from netferry.validation.verify import verify as compare
 
-        return compare(live, result(), given, names=(title, target), seed=seed)
+        return compare(live, result(), given, names=(title, target), seed=seed, device=device)
 
     if place is None:
         return replace(done, report=check(lambda: done.model))
@@ -131,7 +132,7 @@ def convert(
 
 
 def _target(
-    to: str | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool
+    to: str | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool, device: str
 ) -> str:
     """The framework to arrive in, once the call is known to make sense."""
     if to is None and destination is None:
@@ -141,6 +142,8 @@ def _target(
         raise UsageError("an ONNX model has no source", remedy="Leave --source out, or say another --to")
     if name != "onnx" and opset is not None:
         raise UsageError("only an ONNX model has an opset", remedy="Leave --opset out")
+    if name != "onnx" and device != "cpu":
+        raise UsageError("only an ONNX model is checked on another device", expected="cpu", received=device)
     if name != "onnx" and fuse:
         raise UsageError(
             "only an ONNX model is fused", remedy="Leave --fuse out: what arrives goes on learning"

@@ -137,6 +137,7 @@ def convert(
         bool, typer.Option("--even-if-slower", help="Write another precision even where it is slower here.")
     ] = False,
     seed: Seed = 0,
+    device: Device = "cpu",
     unsafe: Unsafe = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -151,7 +152,7 @@ def convert(
                 lowered = lower(
                     source, destination, precision, data=data, columns=_columns(columns), pixels=_pixels(pixels),
                     even_if_slower=even_if_slower, inputs=_examples(inputs, seed), weights=weights, opset=opset,
-                    verify=verify, seed=seed, unsafe=unsafe,
+                    verify=verify, seed=seed, device=device, unsafe=unsafe,
                 )  # fmt: skip
             say(lowered.to_dict(), lowered.to_text)
             _leave(EXIT_CODES[lowered.status])
@@ -161,7 +162,8 @@ def convert(
         with _busy(f"carrying {source}"):
             done = do(
                 source, to, destination=destination, inputs=_examples(inputs, seed), weights=weights,
-                opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed, unsafe=unsafe,
+                opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
+                device=device, unsafe=unsafe,
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.pages import extras_of
@@ -614,8 +616,10 @@ def zoo_train(
 def zoo_matrix(
     model: Annotated[list[str] | None, typer.Option(help="Only these models.")] = None,
     framework: Annotated[list[str] | None, typer.Option(help="Only from these frameworks.")] = None,
+    to: Annotated[list[str] | None, typer.Option(help="Only to these frameworks.")] = None,
     output: Annotated[Path, typer.Option(help="Where models and results go.")] = Path("netferry-zoo"),
     data: DataDir = None,
+    device: Device = "cpu",
     engine: Engine = None,
     workers: Workers = None,
     html: Html = None,
@@ -627,7 +631,7 @@ def zoo_matrix(
     if workers is not None and engine is None:
         raise typer.BadParameter("only an engine has workers: say --engine local, or ray")
     wanted = {"html": html, "junit": junit, "markdown": markdown}
-    _matrix(model, framework, output, data, as_json, wanted, fan=(engine, workers))
+    _matrix(model, framework, output, data, as_json, wanted, to=to, device=device, fan=(engine, workers))
 
 
 def _matrix(
@@ -638,17 +642,19 @@ def _matrix(
     as_json: bool,
     wanted: Mapping[str, Path | None],
     show: bool = False,
+    to: list[str] | None = None,
+    device: str = "cpu",
     fan: tuple[str | None, int | None] = (None, None),
 ) -> None:
     with _speaking(as_json) as say:
-        from netferry.matrix import SOURCES, Fan, matrix
+        from netferry.matrix import SOURCES, TARGETS, Fan, matrix
         from netferry.pages import of_matrix
 
         with _progress("training and carrying the zoo") as progress:
             engine, workers = fan
             result = matrix(
-                models, frameworks or SOURCES, directory=output, data_dir=data, progress=progress,
-                fan=None if engine is None else Fan(engine, workers),
+                models, frameworks or SOURCES, directory=output, data_dir=data, targets=to or tuple(TARGETS),
+                device=device, progress=progress, fan=None if engine is None else Fan(engine, workers),
             )  # fmt: skip
         _write_text(output / "matrix.json", json.dumps(result.to_dict(), indent=2) + "\n")
         _write_text(output / "matrix.txt", result.to_text() + "\n")

@@ -93,11 +93,12 @@ def lower(
     opset: int | None = None,
     verify: bool = True,
     seed: int = 0,
+    device: str = "cpu",
     unsafe: bool = False,
 ) -> Lowered:
     """Carry ``model`` to ONNX (checked as ever), then to ``precision``; judge that on rows of ``data``.
 
-    Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
+    ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
     is refused unless ``even_if_slower``; one whose error is above ``LARGEST`` fails, and nothing is written.
     """
     place = Path(destination)
@@ -108,14 +109,17 @@ def lower(
     with TemporaryDirectory() as scratch:
         full, small = Path(scratch) / "full.onnx", Path(scratch) / "small.onnx"
         done = convert(
-            model, destination=full, inputs=inputs, weights=weights, opset=opset, verify=verify, seed=seed, unsafe=unsafe
+            model, destination=full, inputs=inputs, weights=weights, opset=opset, verify=verify, seed=seed,
+            device=device, unsafe=unsafe,
         )  # fmt: skip
         if not done.files:
             raise RefusedError("the conversion itself does not pass", where=done.source)
-        before = Session(full)
+        before = Session(full, device)
         feeds = _rows(before.signature, data, columns, pixels, seed)
         reduce(full, small, precision, feeds)
-        lowered = _judged(precision, done, (full, small), feeds, data is not None)
+        lowered = _judged(
+            precision, done, (before, Session(small, device)), (full, small), feeds, data is not None
+        )
         if lowered.speed < SLOWER and not even_if_slower:
             raise RefusedError(
                 f"{precision} makes it slower here",
@@ -154,8 +158,15 @@ def _rows(
     return feeds
 
 
-def _judged(precision: str, done: Conversion, files: tuple[Path, Path], feeds: Feeds, real: bool) -> Lowered:
-    before, after = (Session(file) for file in files)
+def _judged(
+    precision: str,
+    done: Conversion,
+    sessions: tuple[Session, Session],
+    files: tuple[Path, Path],
+    feeds: Feeds,
+    real: bool,
+) -> Lowered:
+    before, after = sessions
     outputs = [_outputs(session, feeds) for session in (before, after)]
     error = {name: _relative(outputs[0][name], outputs[1][name]) for name in outputs[0]}
     agreement = {name: _agreement(outputs[0][name], outputs[1][name]) for name in outputs[0]}

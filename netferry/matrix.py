@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from netferry.api import convert
+from netferry.converters import frameworks
 from netferry.converters.errors import NetferryError
 from netferry.converters.signature import BATCH, Example
 from netferry.fanout import Answer, Document, Task, fan_out
+from netferry.inference.devices import CPU, choose
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
 from netferry.pages import graphs_of, layers_between
@@ -81,6 +83,19 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Errand:
+    """What becomes of each trained model: where it is carried to, and the device that its ONNX form is checked on.
+
+    Models and results are written under ``directory``; ``data_dir`` holds MNIST's files where there are some.
+    """
+
+    directory: Path
+    data_dir: Path | None = None
+    targets: Sequence[str] = tuple(TARGETS)
+    device: str = CPU
+
+
+@dataclass(frozen=True)
 class Fan:
     """How the cells are shared out: an engine of ``fanout.ENGINES`` and the number of its workers."""
 
@@ -145,59 +160,61 @@ def matrix(
     *,
     directory: Path,
     data_dir: Path | None = None,
+    targets: Sequence[str] = tuple(TARGETS),
+    device: str = CPU,
     progress: Progress | None = None,
     fan: Fan | None = None,
 ) -> Matrix:
     """Train, carry and verify; models and results are written under ``directory``.
 
-    With ``fan`` each model of each framework is worked on in a process of its own, a crash is the failure of its cells
+    ``device`` is where onnxruntime runs the models that have become ONNX. With ``fan`` each model of each framework is worked on in a process of its own, a crash is the failure of its cells
     alone, and the cells that are done are kept in ``directory/results``, where the next run finds them.
     """
     names = list(catalog.CATALOG if models is None else models)
     specs = [catalog.named(name) for name in names]
+    errand = Errand(
+        directory, data_dir, [frameworks.named(target).name for target in targets], choose(device)
+    )
     if fan is not None:
-        return _fanned(
-            [(spec.name, one) for spec in specs for one in sources], directory, data_dir, progress, fan
-        )
+        return _fanned([(spec.name, one) for spec in specs for one in sources], errand, progress, fan)
     tell = progress or silent
     total = len(specs) * len(sources)
     cells: list[Cell] = []
     for number, (spec, framework) in enumerate((s, f) for s in specs for f in sources):
         tell(number, total, f"{spec.name} in {framework}")
-        cells.extend(_cells(spec, framework, directory, data_dir))
+        cells.extend(_cells(spec, framework, errand))
     tell(total, total, "done")
     return Matrix(tuple(cells))
 
 
-def _fanned(
-    places: Sequence[tuple[str, str]],
-    directory: Path,
-    data_dir: Path | None,
-    progress: Progress | None,
-    fan: Fan,
-) -> Matrix:
-    where, rows = directory.absolute(), None if data_dir is None else data_dir.absolute()
+def _fanned(places: Sequence[tuple[str, str]], errand: Errand, progress: Progress | None, fan: Fan) -> Matrix:
+    where, rows = errand.directory.absolute(), None if errand.data_dir is None else errand.data_dir.absolute()
+    how = list(errand.targets), errand.device
     tasks = [
         Task(
             f"{model} in {framework}",
             "netferry.matrix:cells_of",
-            (model, framework, str(where), None if rows is None else str(rows)),
-            known_by={"model": model, "framework": framework},
+            (model, framework, str(where), None if rows is None else str(rows), *how),
+            known_by={"model": model, "framework": framework, "how": how},
             files=() if rows is None else (rows,),
         )
         for model, framework in places
     ]
     answers = fan_out(tasks, where / "results", engine=fan.engine, workers=fan.workers, progress=progress)
     return Matrix(
-        tuple(cell for place, answer in zip(places, answers, strict=True) for cell in _told(*place, answer))
+        tuple(
+            cell
+            for place, answer in zip(places, answers, strict=True)
+            for cell in _told(*place, errand.targets, answer)
+        )
     )
 
 
-def _told(model: str, framework: str, answer: Answer) -> Iterator[Cell]:
+def _told(model: str, framework: str, targets: Sequence[str], answer: Answer) -> Iterator[Cell]:
     """The cells of one task; all of them failed where it came to no answer."""
     if answer.document is None:
         reason = "" if answer.error is None else str(answer.error["message"])
-        for target in TARGETS:
+        for target in targets:
             yield Cell(model, framework, target, FAILED, seconds=answer.seconds, reason=reason)
         return
     for one in answer.document["cells"]:
@@ -217,20 +234,31 @@ class _Told:
         return {"cells": [cell.to_dict() | {"graphs": g} for cell, g in zip(self.cells, graphs, strict=True)]}
 
 
-def cells_of(model: str, framework: str, directory: str, data_dir: str | None = None) -> _Told:
-    """One model of one framework, carried everywhere: what a task of the matrix calls."""
-    rows = None if data_dir is None else Path(data_dir)
-    return _Told(tuple(_cells(catalog.named(model), framework, Path(directory), rows)))
+def cells_of(
+    model: str, framework: str, directory: str, data_dir: str | None, targets: Sequence[str], device: str
+) -> _Told:
+    """One model of one framework, carried to each target: what a task of the matrix calls."""
+    errand = Errand(Path(directory), None if data_dir is None else Path(data_dir), targets, device)
+    return _Told(tuple(_cells(catalog.named(model), framework, errand)))
 
 
-def _cells(spec: catalog.ModelSpec, framework: str, directory: Path, data_dir: Path | None) -> Iterator[Cell]:
-    trained = train(spec, framework, directory, data_dir)
-    given = example(trained, data_dir)
+def _cells(spec: catalog.ModelSpec, framework: str, errand: Errand) -> Iterator[Cell]:
+    trained = train(spec, framework, errand.directory, errand.data_dir)
+    given = example(trained, errand.data_dir)
     own = _latency(runnable(trained.model, [given]), given)
-    lesson = lesson_of(trained, data_dir)
-    for target, ending in TARGETS.items():
-        destination = directory / framework / ending.format(spec.name)
-        cell = carry_trained(trained, target, destination, given, data_dir, lesson)
+    learns = set(errand.targets) != {"onnx"}
+    lesson = lesson_of(trained, errand.data_dir) if learns else None
+    for target in errand.targets:
+        destination = errand.directory / framework / TARGETS[target].format(spec.name)
+        cell = carry_trained(
+            trained,
+            target,
+            destination,
+            given,
+            errand.data_dir,
+            lesson,
+            errand.device if target == "onnx" else CPU,
+        )
         yield replace(cell, source_ms=own)
 
 
@@ -241,10 +269,11 @@ def carry_trained(
     given: Example,
     data_dir: Path | None = None,
     lesson: Lesson | None = None,
+    device: str = CPU,
 ) -> Cell:
     """One cell: the trained model carried to ``target``, held against itself (real rows first), trained on.
 
-    ``lesson`` is what the model learns further, where several targets share it.
+    ``lesson`` is what the model learns further, where several targets share it; ``device`` is where it runs as ONNX.
     """
     begun = time.perf_counter()
     cell = Cell(
@@ -258,13 +287,15 @@ def carry_trained(
         history=trained.history,
     )
     try:
-        done = convert(trained.model, target, destination=destination, inputs=[given])
+        done = convert(trained.model, target, destination=destination, inputs=[given], device=device)
     except NetferryError as error:
         return replace(cell, reason=str(error), seconds=time.perf_counter() - begun)
     assert done.report is not None
     latency = None
     if done.files:
-        arrived = Session(destination, threads=1) if target == "onnx" else runnable(done.model, [given])
+        arrived = (
+            Session(destination, device, threads=1) if target == "onnx" else runnable(done.model, [given])
+        )
         latency = _latency(arrived, given)
     report = done.report
     if done.arrival is not None:

@@ -85,8 +85,20 @@ def test_a_file_and_a_live_model_are_timed_side_by_side(tmp_path: Path) -> None:
     assert {(one.model, one.batch) for one in found.roofs} == {
         (name, size) for name in ("m.onnx", live) for size in (1, 4)
     }
-    assert {one.model for one in found.starts} == {"m.onnx", live}
+    starts = {one.model: one for one in found.starts}
+    assert {name: one.fresh for name, one in starts.items()} == {"m.onnx": True, live: False}
+    # A process of its own begins with Python and imports onnxruntime.
+    assert starts["m.onnx"].first_result_s > 0.1
+    assert starts["m.onnx"].memory_mb > 40
     assert "m.onnx" in found.to_text()
+
+
+def test_a_model_that_takes_other_inputs_is_named(tmp_path: Path) -> None:
+    for name, width in {"a": 8, "b": 5}.items():
+        given = {"x": np.zeros((2, width), np.float32)}
+        netferry.convert(nn.Linear(width, 3), destination=tmp_path / f"{name}.onnx", inputs=given)
+    with pytest.raises(UsageError, match=r"^b\.onnx: .*another shape"):
+        bench([tmp_path / "a.onnx", tmp_path / "b.onnx"], runs=1)
 
 
 def test_nothing_to_time_is_refused() -> None:

@@ -277,11 +277,11 @@ def _kind(model: object) -> str:
 
 
 def _unoptimised(model: object, target: Runnable) -> Runnable | None:
-    """The target once more with onnxruntime's optimisations off, where it runs there on the CPU."""
-    if not isinstance(target, Session) or target.device != "cpu":
+    """The target once more with onnxruntime's optimisations off, on the same device, where it runs there."""
+    if not isinstance(target, Session):
         return None
     try:
-        return Session(model, optimize=False)
+        return Session(model, target.device, optimize=False)
     except NetferryError:
         return None
 

@@ -100,9 +100,16 @@ def _threads(times: Sequence[Document], batch: int) -> Figure:
 
 def _memory(starts: Sequence[Document]) -> Figure:
     title = "Seconds to the first result"
-    told = "; ".join(f"{one['model']}: {number(one['memory_mb'], 3)} MB ({one['device']})" for one in starts)
+    told = "; ".join(
+        f"{one['model']}: {number(one['memory_mb'], 3)} MB {'at the most' if one['fresh'] else 'more'} ({one['device']})"
+        for one in starts
+    )
     shown = [(str(one["model"]), float(one["first_result_s"]), "within") for one in starts]
-    return Figure(title, bars(shown, "s", title), f"What the process grew by meanwhile: {told}.")
+    return Figure(
+        title,
+        bars(shown, "s", title),
+        f"Each file in a process of its own, from its beginning. Memory: {told}.",
+    )
 
 
 def _row(one: Document, roof: Mapping[str, Any] | None) -> tuple[str, ...]:
