@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.signature import Array
+from netferry.inference.devices import CPU, CUDA
 from netferry.inference.run import Runnable
+from netferry.inference.session import Session
 
 PERCENTILES = (5, 50, 95, 99)
 WARM_UP = 3
@@ -171,15 +173,33 @@ def _memory(entry: str) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{entry}:")), 0.0)
 
 
-def machine() -> tuple[float, float]:
-    """Operations (GFLOP/s, float32 products of 512) and copied bytes (GB/s, read and written) on this machine."""
-    a = np.ones((512, 512), np.float32)
-    large = np.ones(1 << 25, np.float32)
-    copy = np.empty_like(large)
-    best = {}
-    for name, call in {"product": lambda: a @ a, "copy": lambda: np.copyto(copy, large)}.items():
-        best[name] = min(interleaved({name: call}, runs=20, warm_up=1)[name])
-    return 2 * 512**3 / best["product"] / 1e9, 2 * large.nbytes / best["copy"] / 1e9
+PRODUCT, LONG = {CPU: 512, CUDA: 4096}, 1 << 25
+"""What a device is measured with: the side of a square product of float32, and the length of a sum."""
+
+
+def machine(device: str = CPU) -> tuple[float, float]:
+    """What onnxruntime gets out of ``device``: operations (GFLOP/s, float32 products) and bytes (GB/s, read and written)."""
+    rng, side = np.random.default_rng(0), PRODUCT[device]
+    weight = rng.standard_normal((side, side), np.float32) / np.float32(
+        side**0.5
+    )  # products keep their scale
+    product = _fastest("MatMul", weight, rng.standard_normal((side, side), np.float32), device)
+    moved = _fastest("Mul", np.full(1, -1, np.float32), rng.standard_normal(LONG, np.float32), device)
+    return 2 * side**3 / product / 1e9, 2 * LONG * 4 / moved / 1e9
+
+
+def _fastest(operator: str, weight: Array, x: Array, device: str) -> float:
+    """Seconds of the fastest run of one operator on values that lie on the device."""
+    import onnx_ir as ir
+
+    value = ir.val("x", ir.DataType.FLOAT, x.shape)
+    held = ir.val("w", const_value=ir.tensor(weight, name="w"))
+    node = ir.node(operator, [value, held])
+    node.outputs[0].name, node.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([value], node.outputs, nodes=[node], initializers=[held], opset_imports={"": 20})
+    session = Session(ir.Model(graph, ir_version=10), device)
+    there = session.run_on_device([x])["y"]
+    return min(interleaved({operator: lambda: session.run_on_device([there])}, runs=20)[operator])
 
 
 def roof(name: str, batch: int, flops: int, moved: int, unknown: int, gflops: float, gbytes: float) -> Roof:

@@ -127,6 +127,7 @@ class PartWriter:
             self._file.touch()
         else:
             self._writer.close()
+            require("pyarrow").default_memory_pool().release_unused()
         self._file.replace(name)
 
     def drop(self) -> None:

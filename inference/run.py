@@ -47,16 +47,19 @@ class Native:
         return outputs
 
 
-def runnable(model: object, given: Sequence[Example] | None = None, device: str = "cpu") -> Runnable:
+def runnable(
+    model: object, given: Sequence[Example] | None = None, device: str = "cpu", *, spinning: bool = True
+) -> Runnable:
     """Make a model runnable: ONNX in onnxruntime on ``device``, others where they are at home.
 
-    A path is an ONNX file, which onnxruntime opens itself; any other model is one in memory.
+    A path is an ONNX file, which onnxruntime opens itself; any other model is one in memory. ``spinning`` is for
+    onnxruntime, see ``Session``.
     """
     if isinstance(model, str | os.PathLike):
-        return Session(model, device)
+        return Session(model, device, spinning=spinning)
     framework = frameworks.of(model)
     if framework.name == "onnx":
-        return Session(model, device)
+        return Session(model, device, spinning=spinning)
     if device == "cuda":
         raise MissingError(
             f"a {framework.title} model runs on the CPU here",

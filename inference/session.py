@@ -26,6 +26,7 @@ class Session:
     """A model ready to run: ``Session("model.onnx").run({"x": array})``.
 
     ``device`` is ``cpu``, ``cuda``, or ``auto`` (CUDA where it can be had); ``.device`` says which it is.
+    ``spinning=False`` lets onnxruntime's threads sleep between runs, where other work lies between them.
     ``optimize=False`` turns onnxruntime's graph optimisations off. ``folder`` is where a model in memory
     has its external data. ``tf32`` lets CUDA round products to 10 bits. ``cache`` is a folder for the graph as
     onnxruntime has optimised it for this model, version, device and processor; it is loaded from there next time.
@@ -37,6 +38,7 @@ class Session:
         device: str = CPU,
         *,
         threads: int | None = None,
+        spinning: bool = True,
         optimize: bool = True,
         tf32: bool = False,
         cache: Path | None = None,
@@ -49,6 +51,8 @@ class Session:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
+        if not spinning:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if folder is not None:

@@ -17,6 +17,7 @@ from netferry.converters.graph.normalize import plan
 from netferry.converters.signature import BATCH, Array, Example, Signature
 from netferry.inference import bench as measure
 from netferry.inference.bench import Bench, Roof, Start, Timing
+from netferry.inference.devices import choose
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
 from netferry.validation.inputs import samples, symbol_of
@@ -71,7 +72,7 @@ def bench(
         starts.append(start)
     timings = measure.latencies(made, feeds, runs, tell=tell)
     timings += _threaded(held, made, feeds, threads, runs, device, tell)
-    gflops, gbytes = measure.machine()
+    gflops, gbytes = measure.machine(choose(device))
     roofs = _roofs(held, given, first.signature, feeds, gflops, gbytes)
     return Bench(tuple(timings), tuple(starts), tuple(roofs), gflops, gbytes, versions())
 

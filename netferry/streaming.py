@@ -57,7 +57,7 @@ def stream(
     if isinstance(model, str | os.PathLike):
         open_model: Callable[[], Runnable] = partial(_open, _absolute(model), inputs, weights, unsafe, device)
     else:
-        open_model = partial(runnable, held, inputs, device)
+        open_model = partial(runnable, held, inputs, device, spinning=False)
     job = Job(
         open_model,
         source.title(model),
@@ -86,4 +86,4 @@ def _open(
     unsafe: bool,
     device: str,
 ) -> Runnable:
-    return runnable(opened(model, weights, unsafe), inputs, device)
+    return runnable(opened(model, weights, unsafe), inputs, device, spinning=False)

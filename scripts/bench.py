@@ -3,8 +3,9 @@
 python scripts/bench.py              every benchmark
 python scripts/bench.py start        only those whose name holds the word
 python scripts/bench.py zoo          the zoo's models in onnxruntime against their own frameworks, as a table
-python scripts/bench.py export       the ways out against the official exporters, as a table;
-                                     --only NAME for one of them, --json FILE for the numbers
+python scripts/bench.py export       the ways out against the official exporters, as a table
+python scripts/bench.py run          data sets and sessions against what one writes by hand, as a table
+                                     (both: --only NAME for one of them, --json FILE for the numbers)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +163,7 @@ def interleaved(ours: Timed, theirs: Timed) -> tuple[float, float, float]:
     )
 
 
-def zoo() -> str:
+def zoo(*_: object) -> str:
     """The zoo's models, untrained, in onnxruntime and at home: milliseconds of a run, one thread, a table in Markdown."""
     script = Path(__file__).with_name("bench_zoo.py")
     cells: dict[str, dict[str, str]] = {}
@@ -184,9 +186,9 @@ def zoo() -> str:
     return "\n".join(lines)
 
 
-def export(only: str | None, numbers: Path | None) -> str:
-    """Each case of ``bench_export.py`` in a process of its own; a table in Markdown, and JSON where it is wanted."""
-    script = Path(__file__).with_name("bench_export.py")
+def table(name: str, only: str | None, numbers: Path | None) -> str:
+    """Each case of ``bench_NAME.py`` in a process of its own; a table in Markdown, and JSON where it is wanted."""
+    script = Path(__file__).with_name(f"bench_{name}.py")
 
     def told(*arguments: str) -> str:
         done = subprocess.run(
@@ -219,23 +221,28 @@ def _line(row: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+TABLES: Mapping[str, tuple[str, Callable[[str | None, Path | None], str]]] = {
+    "zoo": ("the zoo: ms at home / in onnxruntime (times as fast), one thread", zoo),
+    "export": ("the ways out: CPU time, one thread", partial(table, "export")),
+    "run": ("running models: whole processes, and microseconds of a run", partial(table, "run")),
+}
+"""What is told as a table: its title, and who makes it."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("word", nargs="?", default="", help="what the name of a benchmark holds")
-    parser.add_argument("--only", help="one case of export")
-    parser.add_argument("--json", type=Path, help="where the numbers of export go")
+    parser.add_argument("--only", help="one case of export or run")
+    parser.add_argument("--json", type=Path, help="where the numbers of export or run go")
     asked = parser.parse_args()
     word = asked.word
-    if word in "zoo":
-        print(
-            "the zoo: ms at home / in onnxruntime (times as fast), one thread", zoo(), sep="\n\n", flush=True
-        )
-    if word in "export":
-        print("the ways out: CPU time, one thread", export(asked.only, asked.json), sep="\n\n", flush=True)
+    for name, (title, make) in TABLES.items():
+        if word in ("", name):
+            print(title, make(asked.only, asked.json), sep="\n\n", flush=True)
     for title, sides in BENCHMARKS.items():
-        if word in title:
+        if word in title and word not in TABLES:
             mine, other, ratio = interleaved(*sides())
             print(f"{title}: {mine * 1e3:.1f} ms against {other * 1e3:.1f} ms, ratio {ratio:.2f}", flush=True)
 

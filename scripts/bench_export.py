@@ -9,104 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-    os.environ[variable] = "1"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ.pop(
-    "PYTHONDONTWRITEBYTECODE", None
-)  # whole processes start from compiled files, as installed ones do
-
-OURS = "netferry"
-MIB, GIB = 1 << 20, 1 << 30
-Sides = Mapping[str, Callable[[], float]]
-"""Who is measured -> one measurement."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One row: medians by who was measured, netferry first, and netferry's share of each of the others."""
-
-    what: str
-    unit: str
-    values: Mapping[str, float]
-    ratios: Mapping[str, float] = field(default_factory=dict)
-
-
-def in_turns(
-    what: str, unit: str, sides: Sides, rounds: int, once: Collection[str] = (), warm: bool = False
-) -> Figure:
-    """Measure all sides in turns, so that what else the machine does hits them alike; ``once`` are slow and measured
-    in the first round only. With ``warm`` a round that is not counted goes before.
-    """
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    if warm:
-        for side in sides.values():
-            side()
-    for number in range(rounds):
-        for name, side in sides.items():
-            if number == 0 or name not in once:
-                found[name].append(side())
-    ratios = {
-        name: statistics.median(ours / theirs for ours, theirs in zip(found[OURS], values, strict=False))
-        if len(values) == rounds
-        else statistics.median(found[OURS]) / values[0]
-        for name, values in found.items()
-        if name != OURS
-    }
-    return Figure(what, unit, {name: statistics.median(values) for name, values in found.items()}, ratios)
-
-
-def beside(what: str, unit: str, values: Mapping[str, float]) -> Figure:
-    """Values that were measured already, one for each side."""
-    ratios = {name: values[OURS] / value for name, value in values.items() if name != OURS}
-    return Figure(what, unit, values, ratios)
-
-
-def cpu(work: Callable[[], object], times: int = 1) -> float:
-    """CPU seconds of one of a few calls in a row."""
-    begun = time.process_time()
-    for _ in range(times):
-        work()
-    return (time.process_time() - begun) / times
-
-
-def grown(work: Callable[[], object]) -> int:
-    """Bytes by which the process's memory grows at the most while ``work`` runs (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    work()
-    return _status("VmHWM") - before
-
-
-def _status(entry: str, table: str = "self/status") -> int:
-    lines = Path("/proc", table).read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{entry}:"))
-
-
-def process_cpu(folder: Path, *arguments: str) -> float:
-    """CPU seconds of one whole process and its children, started in ``folder``."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)}: {done.stderr.decode()}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+from bench_measure import GIB, OURS, Figure, beside, cpu, grown, in_turns, process_cpu, status
 
 
 def in_child(*arguments: str) -> Any:
@@ -178,7 +92,7 @@ def keras_mobilenet() -> list[Figure]:
 
 
 def _demand_memory(needed: int) -> None:
-    free = _status("MemAvailable", "meminfo")
+    free = status("MemAvailable", "meminfo")
     if free < needed:
         raise SystemExit(
             f"tf2onnx needs {needed / GIB:.0f} GiB of free memory for this, {free / GIB:.1f} are there"
