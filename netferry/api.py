@@ -142,8 +142,14 @@ def _target(
         raise UsageError("an ONNX model has no source", remedy="Leave --source out, or say another --to")
     if name != "onnx" and opset is not None:
         raise UsageError("only an ONNX model has an opset", remedy="Leave --opset out")
-    if name != "onnx" and device != "cpu":
-        raise UsageError("only an ONNX model is checked on another device", expected="cpu", received=device)
+    if device != "cpu":
+        if name != "onnx":
+            raise UsageError(
+                "only an ONNX model is checked on another device", expected="cpu", received=device
+            )
+        from netferry.inference.devices import choose
+
+        choose(device)  # what is not here is told before any work
     if name != "onnx" and fuse:
         raise UsageError(
             "only an ONNX model is fused", remedy="Leave --fuse out: what arrives goes on learning"

@@ -186,6 +186,8 @@ def test_a_folder_with_other_files_is_never_replaced(net: nn.Module, tmp_path: P
         ({}, "neither a framework nor a destination"),
         ({"to": "onnx", "write_source": True}, "no source"),
         ({"to": "pytorch", "opset": 20}, "only an ONNX model has an opset"),
+        ({"to": "pytorch", "device": "cuda"}, "only an ONNX model is checked on another device"),
+        ({"to": "onnx", "device": "tpu"}, "no such device"),
         ({"to": "jax"}, "no such framework"),
     ],
 )

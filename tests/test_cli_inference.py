@@ -181,3 +181,21 @@ def test_cuda_where_there_is_none_ends_with_four_and_says_what_is_missing(
     message = fault(netferry("run", model, *data, "--output", tmp_path / "o.npz", "--device", "cuda"), 4)
     assert "no CUDA" in message or "missing: " in message
     assert not (tmp_path / "o.npz").exists()
+
+
+@pytest.mark.skipif(not missing_for_cuda(), reason="CUDA is there")
+@pytest.mark.parametrize("command", ["convert", "precision", "verify", "matrix"])
+def test_what_asks_for_cuda_where_there_is_none_ends_with_four_before_any_work(
+    command: str, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.onnx"
+    words = {
+        "convert": ("convert", model, out),
+        "precision": ("convert", model, out, "--precision", "float16"),
+        "verify": ("verify", model, model),
+        "matrix": ("zoo", "matrix", "--to", "onnx", "--output", tmp_path / "zoo"),
+    }[command]
+    message = fault(netferry(*words, "--device", "cuda"), 4)
+    assert "no CUDA" in message or "missing: " in message
+    assert not out.exists()
+    assert not (tmp_path / "zoo").exists()

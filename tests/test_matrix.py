@@ -120,6 +120,19 @@ def test_the_command_line_trains_carries_and_writes_the_matrix(tmp_path: Path) -
     assert "linear" in (tmp_path / "zoo" / "matrix.txt").read_text()
 
 
+def test_the_command_line_takes_sources_and_targets_that_are_named(tmp_path: Path) -> None:
+    from test_cli import netferry as command
+
+    chosen = ("--model", "linear", "--framework", "pytorch", "--to", "onnx", "--to", "mxnet")
+    done = command("zoo", "matrix", *chosen, "--output", tmp_path / "zoo", "--json")
+    assert done.returncode == 0, done.stderr
+    cells = [(cell["source"], cell["target"], cell["status"]) for cell in json.loads(done.stdout)["cells"]]
+    assert cells == [("pytorch", "onnx", "passed"), ("pytorch", "mxnet", "passed")]
+    wrong = command("zoo", "matrix", "--to", "caffe", "--output", tmp_path / "zoo")
+    assert wrong.returncode == 2
+    assert "caffe" in wrong.stderr
+
+
 def test_a_fault_in_one_weight_is_found(trained_zoo: Zoo) -> None:
     """One of the LSTM's weights moved by a hundredth: the matrix would not pass it."""
     trained = trained_zoo["lstm", "pytorch"]
