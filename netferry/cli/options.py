@@ -1,0 +1,95 @@
+"""The flags that commands share, and what they become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netferry.guard import GIB, Limits
+
+Source = Annotated[str, typer.Argument(help="A file, a folder, or package.module:factory.", metavar="SRC")]
+InputFlags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", help="An input: name:sizes:dtype, e.g. x:1,3,224,224:f32 or x:batch,3,h=224,w=224."
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Weights for a factory (.safetensors, a state dict) or an MXNet symbol (.params)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+Seed = Annotated[int, typer.Option(help="Seed of the inputs that are made.")]
+Device = Annotated[str, typer.Option(help="Where onnxruntime runs: cpu, cuda or auto.")]
+Html = Annotated[Path | None, typer.Option("--html", help="The report as one HTML page.")]
+Junit = Annotated[Path | None, typer.Option("--junit", help="The results as JUnit XML, for CI.")]
+Markdown = Annotated[Path | None, typer.Option("--markdown", help="The results as Markdown, for a summary.")]
+ReportFolder = Annotated[
+    Path | None, typer.Option("--report", help="A folder for the verdict: text, JSON, HTML, JUnit, Markdown.")
+]
+Unsafe = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe", help="Let through what may act outside the model (code, file access), and name it."
+    ),
+]
+Memory = Annotated[
+    float | None, typer.Option(help="GiB of memory that opening and running the file may take.")
+]
+TimeLimit = Annotated[float | None, typer.Option(help="Seconds that it may take.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="INPUT=A,B", help="The columns of the data that an input is made of."),
+]
+PixelFlag = Annotated[
+    str | None, typer.Option(help="How images are read: size=224x224,scale=1/255,mean=0.5,std=0.5.")
+]
+RowsToJudge = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Rows to judge another precision on: .parquet, .arrow, .csv, .npz, .npy, a folder."
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(help="Processes of their own: local, or ray for a cluster; what is done is kept."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="How many of them work at once.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data", help="A folder with MNIST's IDX files, for the digits.")
+]
+
+
+def limits_of(memory: float | None, seconds: float | None) -> Limits:
+    """GiB and seconds as limits in bytes and seconds."""
+    return Limits(None if memory is None else int(memory * GIB), seconds)
+
+
+def examples_of(flags: Sequence[str] | None, seed: int) -> Any:
+    """Example inputs for ``--input`` flags; None where there are none."""
+    from netferry.converters.signature import examples_from_flags
+
+    return examples_from_flags(flags, seed) if flags else None
+
+
+def columns_of(flags: Sequence[str] | None) -> dict[str, list[str]]:
+    """``INPUT=A,B`` as the columns of each input."""
+    from netferry.converters.errors import UsageError
+
+    made = {}
+    for flag in flags or ():
+        name, found, columns = flag.partition("=")
+        if not found or not columns:
+            raise UsageError("columns are written INPUT=A,B", expected="x=height,width", received=flag)
+        made[name] = columns.split(",")
+    return made
+
+
+def pixels_of(flag: str | None) -> Any:
+    """``--pixels`` as the way images are read."""
+    from netferry.inference.feed import pixels_from_flag
+
+    return None if flag is None else pixels_from_flag(flag)

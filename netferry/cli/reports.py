@@ -1,0 +1,49 @@
+"""The forms of a report on their way to files, and to the screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_report(folder: Path, report: Any, extras: Callable[[], Any]) -> None:
+    """A verdict in all forms; ``extras`` gives what only the page shows beside it."""
+    from netferry.pages import of_verdict
+
+    write_text(folder / "verdict.json", report.to_json() + "\n")
+    write_text(folder / "verdict.txt", report.to_text() + "\n")
+    names = {"html": "report.html", "junit": "junit.xml", "markdown": "report.md"}
+    write_forms(of_verdict(report.to_dict(), extras), {form: folder / name for form, name in names.items()})
+
+
+def write_forms(forms: Mapping[str, Callable[[], str]], wanted: Mapping[str, Path | None]) -> None:
+    """Those forms that have a place to go to."""
+    for form, path in wanted.items():
+        if path is not None:
+            write_text(path, forms[form]())
+
+
+def open_on_desktop(page: Path) -> None:
+    """Show the page where a person sits before a screen of this very machine; never over a wire or in CI."""
+    away = ("CI", "SSH_CONNECTION", "SSH_TTY")
+    screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    if screen and sys.stderr.isatty() and not any(map(os.environ.get, away)):
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+
+def write_text(path: Path, text: str) -> None:
+    """The text as a whole file, with the folders that it lies in."""
+    from netferry.converters.errors import WriteError
+    from netferry.converters.staging import staged
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot write here ({error.strerror})", where=str(path)) from error
+    with staged(path) as stage:
+        stage.write_text(text, encoding="utf-8")

@@ -1,0 +1,207 @@
+"""run, bench, package."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netferry.cli.app import app
+from netferry.cli.options import (
+    AsJson,
+    Columns,
+    Device,
+    Html,
+    InputFlags,
+    Memory,
+    PixelFlag,
+    Seed,
+    Source,
+    TimeLimit,
+    Unsafe,
+    Weights,
+    columns_of,
+    examples_of,
+    limits_of,
+    pixels_of,
+)
+from netferry.cli.progress import busy, progress_bar
+from netferry.cli.reports import write_text
+from netferry.cli.speaking import EXIT_CODES, leave, speaking
+
+
+@app.command(
+    epilog="Example: netferry run cnn.onnx --input x=image.npy --output out.npz, "
+    "or netferry run mlp.onnx --data rows.parquet --output out.parquet"
+)
+def run(
+    model: Source,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=FILE",
+            help="name=array.npy, or one .npz that holds all inputs by name; with --data a shape, as in convert.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Rows: .parquet, .arrow, .csv, .npz, .npy, or a folder of images or .npy files."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="An .npz; with --data also .parquet, .arrow or .csv.")
+    ] = None,
+    columns: Columns = None,
+    pixels: PixelFlag = None,
+    batch: Annotated[int, typer.Option(help="Rows that are run at once.")] = 1024,
+    on_error: Annotated[
+        str, typer.Option(help="A row that cannot be given to the model: fail, or skip it and report it.")
+    ] = "fail",
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: a pool of workers, here or on a cluster.")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(help="How many workers an engine has.")] = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+    unsafe: Unsafe = False,
+    memory: Memory = None,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a model of any kind, once or over a data set."""
+    with speaking(as_json, limits_of(memory, time_limit), model) as say:
+        from netferry.converters.errors import UsageError
+
+        if data is None:
+            if not inputs:
+                raise UsageError("nothing to run it on", remedy="Say --input x=x.npy, or --data rows.parquet")
+            _run_once(say, model, inputs, output, weights, device, unsafe)
+            return
+        if output is None:
+            raise UsageError("nowhere to write to", remedy="Say --output out.parquet")
+        from netferry.streaming import stream
+
+        with progress_bar(f"running {model} over {data}") as progress:
+            outcome = stream(
+                model, data, output, batch=batch, columns=columns_of(columns), on_error=on_error, engine=engine,
+                pixels=pixels_of(pixels), workers=workers,
+                inputs=examples_of(inputs, 0), weights=weights, device=device, unsafe=unsafe, progress=progress,
+            )  # fmt: skip
+        say(outcome.to_dict(), lambda: _outcome_text(outcome))
+
+
+def _run_once(
+    say: Any,
+    model: str,
+    inputs: list[str],
+    output: Path | None,
+    weights: Path | None,
+    device: str,
+    unsafe: bool,
+) -> None:
+    from netferry.api import run as do
+    from netferry.arrays import load_inputs, save_outputs, summary
+
+    arrays = load_inputs(inputs)
+    with busy(f"running {model}"):
+        results = do(model, arrays, weights=weights, device=device, unsafe=unsafe)
+    if output is not None:
+        save_outputs(output, results)
+    described = summary(results, output)
+    say(
+        described,
+        lambda: "\n".join(f"{o['name']}: {o['dtype']}{o['shape']}" for o in described["outputs"]),
+    )
+
+
+def _outcome_text(outcome: Any) -> str:
+    lines = [
+        f"{outcome.written:,} of {outcome.rows:,} rows -> {outcome.output} in {outcome.seconds:.1f} s "
+        f"({outcome.engine}, {outcome.device or 'cpu'})"
+    ]
+    if outcome.resumed:
+        lines.append(f"  {outcome.resumed:,} of them were there from an earlier run")
+    lines += [f"  row {row} left out: {reason}" for row, reason in list(outcome.bad.items())[:20]]
+    if len(outcome.bad) > 20:
+        lines.append(f"  and {len(outcome.bad) - 20:,} more; --json lists them all")
+    return "\n".join(lines)
+
+
+@app.command(epilog="Example: netferry bench cnn.keras cnn.onnx --batch 1 --batch 32")
+def bench(
+    models: Annotated[
+        list[str], typer.Argument(help="Files, folders or factories, side by side.", metavar="MODEL...")
+    ],
+    batch: Annotated[
+        list[int] | None, typer.Option(help="A batch size; 1, 8 and 32 where none is said.")
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="Threads of onnxruntime, each tried.")] = None,
+    runs: Annotated[int, typer.Option(help="Runs of each model at each size.")] = 50,
+    inputs: InputFlags = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+    html: Html = None,
+    unsafe: Unsafe = False,
+    memory: Memory = None,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time models side by side, in turns."""
+    with speaking(as_json, limits_of(memory, time_limit), *models) as say:
+        from netferry.benching import bench as do
+
+        with busy("timing " + ", ".join(models)):
+            found = do(
+                models, examples_of(inputs, 0), batches=batch or (1, 8, 32), threads=threads or (), runs=runs,
+                weights=weights, device=device, unsafe=unsafe,
+            )  # fmt: skip
+        if html is not None:
+            from netferry.validation.page import bench_page
+
+            write_text(html, bench_page(found.to_dict()))
+        say(found.to_dict(), found.to_text)
+
+
+@app.command(
+    epilog="Example: netferry package cnn.keras --name cnn --triton models --kserve samples --card README.md"
+)
+def package(
+    model: Source,
+    name: Annotated[str | None, typer.Option(help="The served model's name; left out, that of SRC.")] = None,
+    triton: Annotated[Path | None, typer.Option(metavar="DIR", help="A Triton model repository.")] = None,
+    kserve: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A sample request (Open Inference Protocol) and its answer."),
+    ] = None,
+    card: Annotated[Path | None, typer.Option(metavar="FILE", help="A model card with the verdict.")] = None,
+    max_batch: Annotated[int, typer.Option(help="Rows that Triton may batch.")] = 32,
+    inputs: InputFlags = None,
+    weights: Weights = None,
+    verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,
+    seed: Seed = 0,
+    unsafe: Unsafe = False,
+    memory: Memory = None,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pack a model for the engines that serve it."""
+    with speaking(as_json, limits_of(memory, time_limit), model) as say:
+        from netferry.packaging import package as do
+
+        with busy(f"packing {model}"):
+            done = do(
+                model, name=name or _plain_name(model), triton=triton, kserve=kserve, card=card,
+                max_batch=max_batch, inputs=examples_of(inputs, seed), weights=weights, verify=verify, seed=seed,
+                unsafe=unsafe,
+            )  # fmt: skip
+        verdict = [] if done.report is None else [done.report.to_text()]
+        say(done.to_dict(), lambda: "\n".join([*map(str, done.files), *verdict]))
+        leave(0 if done.report is None else EXIT_CODES[done.report.status])
+
+
+def _plain_name(model: str) -> str:
+    """A name that engines take, from a path or a factory."""
+    stem = model.rpartition(":")[2] if ":" in model else Path(model).name.partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "model"

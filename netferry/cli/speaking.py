@@ -1,0 +1,108 @@
+"""How commands speak: one answer on stdout, all else on stderr, one exit code; files in a child process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from netferry import guard
+from netferry.guard import Limits
+
+INTERRUPTED = 130
+EXIT_CODES = {"passed": 0, "failed": 1, "not_checked": 1}
+
+Say = Callable[[dict[str, Any], Callable[[], str]], None]
+
+
+@contextlib.contextmanager
+def speaking(
+    as_json: bool, limits: Limits | None = None, *files: str, beside: Path | None = None
+) -> Iterator[Say]:
+    """Keep stdout for the answer: whatever a framework prints meanwhile goes to stderr.
+
+    With ``files``, which may be hostile, all that follows happens in a child with ``limits``. Errors become one
+    message, or with ``--json`` one document, and the exit code of their kind.
+    """
+    from netferry.converters.errors import NetferryError
+
+    warnings.showwarning = _show_warning
+    answer = os.dup(1)
+    sys.stdout.flush()
+    os.dup2(2, 1)
+
+    def write(words: str) -> None:
+        with os.fdopen(os.dup(answer), "w", encoding="utf-8") as stream:
+            stream.write(words + "\n")
+
+    def say(document: dict[str, Any], text: Callable[[], str]) -> None:
+        from netferry.validation.report import finite
+
+        write(json.dumps(finite(document), indent=2, default=str) if as_json else text())
+
+    try:
+        if limits is not None and (code := _in_child(files, limits, beside)) is not None:
+            raise typer.Exit(code)
+        yield say
+    except NetferryError as error:
+        _tell(error, write, as_json)
+        leave(error.exit_code)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if os.environ.get("NETFERRY_TRACEBACK"):
+            raise
+        fault = guard.explained(error, files) or NetferryError(
+            f"an unexpected {type(error).__name__}: {error}",
+            remedy="This is a fault of netferry: please report it, with what NETFERRY_TRACEBACK=1 shows",
+        )
+        _tell(fault, write, as_json)
+        leave(fault.exit_code)
+    except KeyboardInterrupt as interrupt:
+        print(f"netferry: interrupted; {interrupt or 'nothing half-done was left behind'}", file=sys.stderr)
+        leave(INTERRUPTED)
+    finally:
+        sys.stdout.flush()
+        os.dup2(answer, 1)
+        os.close(answer)
+
+
+def _in_child(files: Sequence[str], limits: Limits, beside: Path | None) -> int | None:
+    """``guard.enter``; what a child that had to be killed was writing is swept up."""
+    from netferry.converters.errors import RefusedError
+
+    try:
+        return guard.enter(files, limits)
+    except RefusedError:
+        if beside is not None:
+            from netferry.converters.staging import sweep
+
+            sweep(beside)
+        raise
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """What netferry itself warns of is told; frameworks warn of their own future."""
+    if category.__module__.startswith("netferry."):
+        print(f"netferry: {message}", file=sys.stderr)
+
+
+def _tell(error: Any, write: Callable[[str], None], as_json: bool) -> None:
+    """An error as one message, or as the one document; nothing is imported for it, since imports may be what failed."""
+    if as_json:
+        write(json.dumps(error.to_json(), indent=2))
+    else:
+        print(f"netferry: {error}", file=sys.stderr)
+
+
+def leave(code: int) -> None:
+    """End the command, unless all is well."""
+    if code:
+        raise typer.Exit(code)
