@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -173,19 +174,36 @@ def _memory(entry: str) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{entry}:")), 0.0)
 
 
-PRODUCT, LONG = {CPU: 512, CUDA: 4096}, 1 << 25
-"""What a device is measured with: the side of a square product of float32, and the length of a sum."""
+SIDE: Mapping[str, int] = {CPU: 512, CUDA: 4096}
+"""The side of the square product that tells how fast a device computes."""
+
+LEAST, MOST = 1 << 20, 1 << 28
+"""Bytes that are moved to tell how fast a device moves so many: from what stays in a cache to what goes to memory."""
 
 
-def machine(device: str = CPU) -> tuple[float, float]:
-    """What onnxruntime gets out of ``device``: operations (GFLOP/s, float32 products) and bytes (GB/s, read and written)."""
-    rng, side = np.random.default_rng(0), PRODUCT[device]
-    weight = rng.standard_normal((side, side), np.float32) / np.float32(
-        side**0.5
-    )  # products keep their scale
-    product = _fastest("MatMul", weight, rng.standard_normal((side, side), np.float32), device)
-    moved = _fastest("Mul", np.full(1, -1, np.float32), rng.standard_normal(LONG, np.float32), device)
-    return 2 * side**3 / product / 1e9, 2 * LONG * 4 / moved / 1e9
+@dataclass(frozen=True)
+class Machine:
+    """What onnxruntime gets out of a device, each figure measured when it is first asked for."""
+
+    device: str = CPU
+    _moved: dict[int, float] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def gflops(self) -> float:
+        """GFLOP/s of products in float32."""
+        rng, side = np.random.default_rng(0), SIDE[self.device]
+        kept = np.float32(side**-0.5)  # products keep their scale
+        weight, x = (rng.standard_normal((side, side), np.float32) for _ in range(2))
+        return 2 * side**3 / _fastest("MatMul", weight * kept, x, self.device) / 1e9
+
+    def gbytes_per_s(self, moved: int = MOST) -> float:
+        """GB/s, read and written together, where about ``moved`` bytes are moved in one run."""
+        size = min(max(1 << max(moved - 1, 1).bit_length(), LEAST), MOST)
+        if size not in self._moved:
+            x = np.random.default_rng(0).standard_normal(size // 8, np.float32)
+            seconds = _fastest("Mul", np.full(1, -1, np.float32), x, self.device)
+            self._moved[size] = size / seconds / 1e9
+        return self._moved[size]
 
 
 def _fastest(operator: str, weight: Array, x: Array, device: str) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.converters.onnx import live
+from netferry.converters.onnx.files import external_files
 from netferry.converters.signature import Array, Signature
 from netferry.converters.staging import staged
 from netferry.inference.binding import bind, fitter, spec_of
@@ -217,13 +218,11 @@ def _cached(
     if cache is None or options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL:
         yield source
         return
-    digest = hashlib.sha256(f"{ort.__version__} {device} {_processor()} {folder}".encode())
-    if isinstance(source, bytes):
-        digest.update(source)
-    else:
-        stat = Path(source).stat()
-        digest.update(f"{Path(source).resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
-    kept = cache / f"{digest.hexdigest()[:32]}.onnx"
+    digest = _digest(source, folder, f"{ort.__version__} {device} {_processor()}")
+    if digest is None:
+        yield source
+        return
+    kept = cache / f"{digest[:32]}.onnx"
     if _is_whole(kept):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         yield str(kept)
@@ -235,6 +234,25 @@ def _cached(
     with staged(kept) as stage:
         options.optimized_model_filepath = str(stage)
         yield source
+
+
+def _digest(source: str | bytes, folder: Path | None, machine: str) -> str | None:
+    """Of all that a model holds, the files with its weights among it; None where the whole is too large to be kept."""
+    path = None if isinstance(source, bytes) else Path(source)
+    size = len(source) if path is None else path.stat().st_size if path.is_file() else 0
+    if size > _PROTOBUF_LIMIT:
+        return None
+    content = source if isinstance(source, bytes) else Path(source).read_bytes() if size else b""
+    digest = hashlib.sha256(machine.encode() + content)
+    files = external_files(content, folder or (path.parent if path else Path()), str(path or "the model"))
+    if size + sum(file.stat().st_size for file in files.values() if file.is_file()) > _PROTOBUF_LIMIT:
+        return None
+    for place, file in files.items():
+        digest.update(place.encode())
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _is_whole(kept: Path) -> bool:

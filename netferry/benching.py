@@ -16,7 +16,7 @@ from netferry.converters.graph.cost import cost
 from netferry.converters.graph.normalize import plan
 from netferry.converters.signature import BATCH, Array, Example, Signature
 from netferry.inference import bench as measure
-from netferry.inference.bench import Bench, Roof, Start, Timing
+from netferry.inference.bench import Bench, Machine, Roof, Start, Timing
 from netferry.inference.devices import choose
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
@@ -72,9 +72,11 @@ def bench(
         starts.append(start)
     timings = measure.latencies(made, feeds, runs, tell=tell)
     timings += _threaded(held, made, feeds, threads, runs, device, tell)
-    gflops, gbytes = measure.machine(choose(device))
-    roofs = _roofs(held, given, first.signature, feeds, gflops, gbytes)
-    return Bench(tuple(timings), tuple(starts), tuple(roofs), gflops, gbytes, versions())
+    machine = Machine(choose(device))
+    roofs = _roofs(held, given, first.signature, feeds, machine)
+    return Bench(
+        tuple(timings), tuple(starts), tuple(roofs), machine.gflops, machine.gbytes_per_s(), versions()
+    )
 
 
 def first_result(
@@ -162,8 +164,7 @@ def _roofs(
     given: Sequence[Example] | None,
     signature: Signature,
     feeds: Mapping[int, Mapping[str, Array]],
-    gflops: float,
-    gbytes: float,
+    machine: Machine,
 ) -> list[Roof]:
     """The first model whose graph can be had speaks for all: they are held to be the same model."""
     for name, model in held.items():
@@ -176,7 +177,8 @@ def _roofs(
         for batch, feed in feeds.items():
             sizes = _sizes(signature, feed)
             needed = cost(planned, sizes)
-            one = measure.roof(name, batch, needed.flops, needed.bytes, needed.unknown, gflops, gbytes)
+            speed = machine.gflops, machine.gbytes_per_s(needed.bytes)
+            one = measure.roof(name, batch, needed.flops, needed.bytes, needed.unknown, *speed)
             found += [replace(one, model=other) for other in held]
         return found
     return []

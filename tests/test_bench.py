@@ -17,7 +17,7 @@ from netferry.converters.errors import UsageError
 from netferry.converters.graph.cost import cost
 from netferry.converters.graph.normalize import plan
 from netferry.converters.signature import examples
-from netferry.inference.bench import interleaved, roof
+from netferry.inference.bench import Machine, interleaved, roof
 
 LINEAR = 2 * 5 * (8 * 16 + 16 * 3)
 CONV = 2 * 5 * (6 * 10 * 10) * (2 * 3 * 3)
@@ -65,6 +65,13 @@ def test_the_roof_is_what_binds() -> None:
     assert roof("m", 1, 2_000_000, 10, 0, gflops=1, gbytes=1).milliseconds == pytest.approx(2.0)
     assert roof("m", 1, 2_000_000, 10, 0, gflops=1, gbytes=1).bound == "arithmetic"
     assert roof("m", 1, 10, 3_000_000, 0, gflops=1, gbytes=1).milliseconds == pytest.approx(3.0)
+
+
+def test_a_machine_is_measured_once_for_each_amount_that_is_moved() -> None:
+    machine = Machine()
+    assert machine.gflops > 1
+    assert machine.gbytes_per_s(1000) == machine.gbytes_per_s(1 << 20)  # the least that is moved
+    assert machine.gbytes_per_s() > 0.1
 
 
 def test_a_file_and_a_live_model_are_timed_side_by_side(tmp_path: Path) -> None:

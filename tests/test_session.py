@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,35 @@ def test_the_optimised_graph_is_kept_and_loaded_again(device: str, model: Path, 
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
     Session(model, device, cache=cache, optimize=False)
     assert list(cache.iterdir()) == [kept]
+
+
+def test_a_kept_graph_is_never_that_of_other_weights(tmp_path: Path) -> None:
+    """Weights beside the graph, in a branch of it, exchanged for others of the same size and the same time."""
+    path, weights, x = tmp_path / "m.onnx", tmp_path / "w.bin", np.ones((2, 3), np.float32)
+    held = helper.make_tensor("w", TensorProto.FLOAT, [3], [0.0] * 3)
+    held.ClearField("float_data")
+    held.data_location = TensorProto.EXTERNAL
+    held.external_data.add(key="location", value="w.bin")
+    inner = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=held), helper.make_node("Add", ["x", "c"], ["z"])],
+        "inner", [], [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    truth = helper.make_tensor("truth", TensorProto.BOOL, [], [True])
+    node = helper.make_node("If", ["truth"], ["y"], then_branch=inner, else_branch=inner)
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [truth])
+    path.write_bytes(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+        ).SerializeToString()
+    )
+    stamp = None
+    for value in (1.0, 5.0):
+        weights.write_bytes(np.full(3, value, np.float32).tobytes())
+        stamp = stamp or weights.stat()
+        os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        session = Session(path, cache=tmp_path / "cache")
+        np.testing.assert_array_equal(session.run([x])["y"], x + value)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import onnx
-
 from netferry.converters import artifact, source, staging
 from netferry.converters.errors import RefusedError, UsageError, WriteError
+from netferry.converters.onnx.files import external_files
 from netferry.converters.signature import Array, Example
 from netferry.inference.intermediate import weights
 from netferry.validation import metrics
@@ -149,24 +148,9 @@ def _files(path: Path, chosen: str | os.PathLike[str] | None) -> dict[str, Path]
         return {file.relative_to(found.path).as_posix(): file for file in inside}
     files = {MODEL: found.path}
     if found.kind == "onnx":
-        files |= _external(found.path)
+        files |= external_files(found.path.read_bytes(), found.path.parent, str(found.path))
     extra = Path(chosen) if chosen is not None else next(iter(found.companions[-1:]), None)
     return files if extra is None else files | {PARAMS: extra}
-
-
-def _external(path: Path) -> dict[str, Path]:
-    """The files in which an ONNX model keeps its weights."""
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:
-        raise RefusedError("not an ONNX model", where=str(path)) from error
-    places = {
-        entry.value
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return {place: path.parent / place for place in sorted(places)}
 
 
 _FACTORY = re.compile(r"(?P<module>[^\s:]+):\w+")

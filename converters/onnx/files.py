@@ -48,6 +48,21 @@ def read(
     return _mapped(model, large, artifact.path) if large else model
 
 
+def external_files(content: bytes, folder: Path, where: str) -> dict[str, Path]:
+    """The files in which the model that ``content`` holds keeps weights, wherever in it, by their place in ``folder``."""
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's family
+        raise RefusedError("not an ONNX model", where=where) from error
+    places = {
+        entry.value
+        for tensor in safety.tensors(model)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return {place: folder / place for place in sorted(places)}
+
+
 def _tell_apart(graph: onnx.GraphProto) -> None:
     """Nodes that share a name get one of their own each: ONNX allows it, onnxruntime does not."""
     names = [node.name for node in graph.node if node.name]

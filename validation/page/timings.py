@@ -59,7 +59,7 @@ def _sentences(document: Document, models: Sequence[str]) -> list[str]:
         f"{count(len(models), 'model')}, each run {runs} times at each batch size, in turns, so that whatever else the "
         "machine did met all of them alike.",
         f"This machine was measured at {number(document['gflops'], 3)} GFLOP/s (float32 products) and "
-        f"{number(document['gbytes_per_s'], 3)} GB/s (copying).",
+        f"{number(document['gbytes_per_s'], 3)} GB/s (memory read and written).",
     ]
     if document["roofs"]:
         said.append(
