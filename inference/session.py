@@ -21,6 +21,7 @@ from netferry.inference.binding import bind, fitter, spec_of
 from netferry.inference.devices import CPU, CUDA, PROVIDERS, choose, no_cuda, require_onnxruntime
 
 _PROTOBUF_LIMIT = 1_800_000_000
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class Session:
@@ -57,9 +58,7 @@ class Session:
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if folder is not None:
-            options.add_session_config_entry(
-                "session.model_external_initializers_file_folder_path", str(folder.resolve())
-            )
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder.resolve()))
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else _bytes(model)
         providers: list[Any] = [PROVIDERS[CPU]]
         if self.device == CUDA:
@@ -225,7 +224,9 @@ def _cached(
     kept = cache / f"{digest[:32]}.onnx"
     if _is_whole(kept):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        yield str(kept)
+        if folder is None and not isinstance(source, bytes):
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(Path(source).parent.resolve()))
+        yield kept.read_bytes()  # from memory: the weights beside the source are not beside it
         return
     try:
         cache.mkdir(parents=True, exist_ok=True)
