@@ -24,11 +24,11 @@ class NetferryError(Exception):
         received: object = None,
         remedy: str | None = None,
     ) -> None:
-        self.problem = problem
-        self.where = where
-        self.expected = None if expected is None else str(expected)
-        self.received = None if received is None else str(received)
-        self.remedy = remedy
+        self.problem = printable(problem)
+        self.where = None if where is None else printable(where)
+        self.expected = None if expected is None else printable(str(expected))
+        self.received = None if received is None else printable(str(received))
+        self.remedy = None if remedy is None else printable(remedy)
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
@@ -43,6 +43,7 @@ class NetferryError(Exception):
 
     def at(self, where: str) -> NetferryError:
         """The same error seen from further out: ``where`` is put before what it already says."""
+        where = printable(where)
         self.where = f"{where}: {self.where}" if self.where else where
         self.args = (self._sentence(),)
         return self
@@ -105,8 +106,10 @@ class UnsupportedError(NetferryError):
     def __init__(self, problems: Iterable[Unsupported], *, where: str | None = None) -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        lines = "".join(f"\n  {problem}" for problem in self.problems)
-        super().__init__(f"{count} node{'s' if count != 1 else ''} cannot be carried{lines}", where=where)
+        super().__init__(f"{count} node{'s' if count != 1 else ''} cannot be carried", where=where)
+
+    def _sentence(self) -> str:
+        return super()._sentence() + "".join(f"\n  {printable(str(problem))}" for problem in self.problems)
 
     def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"problems": [asdict(problem) for problem in self.problems]}
@@ -119,6 +122,16 @@ class CannotCarry(Exception):  # noqa: N818 - raised by a row, caught by the wal
         super().__init__(reason)
         self.reason = reason
         self.remedy = remedy
+
+
+def printable(text: str) -> str:
+    """The text in one line that no terminal takes for orders: what has no picture is written as its escape.
+
+    Names come out of files, and may hold anything.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

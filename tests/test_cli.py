@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import dense, saved
+from onnx import TensorProto, helper
 
 from netferry import convert, converters
 
@@ -80,6 +81,33 @@ def test_inspect_says_what_a_model_is(source: Path) -> None:
     assert found["inputs"] == [{"name": "x", "dtype": "float32", "dims": ["batch", 3]}]
     assert found["operators"] == {"MatMul": 1}
     assert found["parameters"] == 12
+
+
+def test_names_out_of_a_file_give_a_terminal_no_orders(tmp_path: Path) -> None:
+    """An input's name that clears the screen and begins a new line, in an answer and in an error."""
+    name = "x\x1b[2J\nnetferry: passed"
+    graph = helper.make_graph(
+        [helper.make_node("NoSuchOperator", [name], ["y"], name=name, domain="")], "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+    )  # fmt: skip
+    for number, operator in enumerate(("Relu", "NonZero", "StringNormalizer")):
+        graph.node[0].op_type = operator
+        path = tmp_path / f"{number}.onnx"
+        path.write_bytes(
+            helper.make_model(
+                graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+            ).SerializeToString()
+        )
+        for words in (
+            ("inspect", path, "--to", "all"),
+            ("convert", path, tmp_path / "out", "--to", "mxnet"),
+            ("verify", path, path),
+        ):
+            done = netferry(*words)
+            for said in (done.stdout, done.stderr):
+                assert "\x1b" not in said
+                assert not any(line.startswith("netferry: passed") for line in said.splitlines())
 
 
 def test_doctor_finds_the_frameworks() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import NetferryError, RefusedError, UsageError
+from netferry.converters.errors import NetferryError, RefusedError, UsageError, printable
 from netferry.converters.signature import Array, Example, Signature
 from netferry.converters.steps import Step
 from netferry.inference.binding import bind
@@ -145,7 +145,7 @@ class Bisection:
             counts = f"{self.tensors[0]} tensors in the source, {self.tensors[1]} in the target"
             lines.append(f"  {counts}; {self.corresponding} of the source's have an equal there")
         lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines + [f"  wrote {file}" for file in self.files])
+        return "\n".join(map(printable, [*lines, *(f"  wrote {file}" for file in self.files)]))
 
 
 def bisect(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from netferry.converters.errors import printable
 from netferry.converters.frameworks import installed_version
 from netferry.converters.signature import Signature
 from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison
@@ -136,6 +137,7 @@ class Report:
             where = f" ({verdict.worst_sample})" if verdict.worst_sample else ""
             lines.append(f"  {verdict.name}: {one.status}{error}{ulp}{where}{why}")
         lines.extend(f"  note: {note}" for note in self.notes)
+        lines = list(map(printable, lines))
         if self.training is not None:
             lines.append(self.training.to_text())
         return "\n".join(lines)

@@ -14,9 +14,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
 zoo_app = typer.Typer(help="The reference models, trained natively in each framework.", no_args_is_help=True)
+app.add_typer(zoo_app, name="zoo")
 
 
 @app.callback(invoke_without_command=True)

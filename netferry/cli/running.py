@@ -117,6 +117,8 @@ def _run_once(
 
 
 def _outcome_text(outcome: Any) -> str:
+    from netferry.converters.errors import printable
+
     lines = [
         f"{outcome.written:,} of {outcome.rows:,} rows -> {outcome.output} in {outcome.seconds:.1f} s "
         f"({outcome.engine}, {outcome.device or 'cpu'})"
@@ -126,7 +128,7 @@ def _outcome_text(outcome: Any) -> str:
     lines += [f"  row {row} left out: {reason}" for row, reason in list(outcome.bad.items())[:20]]
     if len(outcome.bad) > 20:
         lines.append(f"  and {len(outcome.bad) - 20:,} more; --json lists them all")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 @app.command(epilog="Example: netferry bench cnn.keras cnn.onnx --batch 1 --batch 32")

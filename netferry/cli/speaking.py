@@ -43,9 +43,13 @@ def speaking(
             stream.write(words + "\n")
 
     def say(document: dict[str, Any], text: Callable[[], str]) -> None:
+        from netferry.converters.errors import printable
         from netferry.validation.report import finite
 
-        write(json.dumps(finite(document), indent=2, default=str) if as_json else text())
+        if as_json:
+            write(json.dumps(finite(document), indent=2, default=str))
+        else:
+            write("\n".join(map(printable, text().split("\n"))))
 
     try:
         if limits is not None and (code := _in_child(files, limits, beside)) is not None:
