@@ -57,17 +57,8 @@ def bench(
         except NetferryError as error:
             raise error.at(name) from error
         if isinstance(model, str | os.PathLike):
-            fresh = guard.call(
-                f"{__name__}:first_result",
-                model,
-                name,
-                show,
-                given,
-                _own(model, weights),
-                device,
-                unsafe,
-                time.time(),
-            )
+            own, now = _own(model, weights), time.time()
+            fresh = guard.call(f"{__name__}:first_result", model, name, show, given, own, device, unsafe, now)
             start = Start(**fresh)
         starts.append(start)
     timings = measure.latencies(made, feeds, runs, tell=tell)

@@ -15,12 +15,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench_measure import GIB, OURS, Figure, beside, cpu, grown, in_turns, process_cpu, status
+from bench_measure import GIB, OURS, Figure, beside, cpu, grown, in_turns, process_cpu, status, tell
 
 
 def in_child(*arguments: str) -> Any:
@@ -308,15 +307,9 @@ CASES: Mapping[str, Callable[[], list[Figure]]] = {
 }
 
 
-def main(arguments: list[str]) -> None:
-    match arguments:
+if __name__ == "__main__":
+    match sys.argv[1:]:
         case ["keras", name, exporter]:
             print(json.dumps(keras_application(name, exporter)))
-        case [name] if name in CASES:
-            print(json.dumps([asdict(figure) for figure in CASES[name]()]))
-        case _:
-            print("\n".join(CASES))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        case arguments:
+            tell(CASES, arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import statistics
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -112,3 +113,12 @@ def _process(folder: Path, *arguments: str) -> str:
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
     return done.stdout
+
+
+def tell(cases: Mapping[str, Callable[[], list[Figure]]], arguments: list[str]) -> None:
+    """The figures of the case that is named, as JSON; else the names of all cases."""
+    match arguments:
+        case [name] if name in cases:
+            print(json.dumps([asdict(figure) for figure in cases[name]()]))
+        case _:
+            print("\n".join(cases))

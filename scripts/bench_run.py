@@ -7,18 +7,16 @@ python scripts/bench_run.py columns      measures one of it here, as JSON
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench_measure import OURS, Figure, beside, in_turns, process_cpu, process_memory
+from bench_measure import OURS, Figure, beside, in_turns, process_cpu, process_memory, tell
 
 FEATURES, MANY, FEW, GROUP = 64, 1_000_000, 100_000, 50_000
 LOOP = str(Path(__file__).with_name("bench_loop.py"))
@@ -161,13 +159,5 @@ CASES: Mapping[str, Callable[[], list[Figure]]] = {
 }
 
 
-def main(arguments: list[str]) -> None:
-    match arguments:
-        case [name] if name in CASES:
-            print(json.dumps([asdict(figure) for figure in CASES[name]()]))
-        case _:
-            print("\n".join(CASES))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    tell(CASES, sys.argv[1:])
