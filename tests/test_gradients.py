@@ -338,3 +338,48 @@ def test_the_command_line_compares_gradients_of_two_files(carried: Any, tmp_path
     assert training["status"] == "passed"
     assert [len(curve["target"]) for curve in training["curves"]] == [2, 2]
     assert {weight["name"] for weight in training["weights"]} == {n for n, _ in source.named_parameters()}
+
+
+class Offset(nn.Module):
+    """A hidden layer that adds ``offset`` and takes it away again: nothing in float64, some bits in float32."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.hidden, self.out, self.offset = nn.Linear(64, 8), nn.Linear(8, 1), offset
+
+    def before(self, x: torch.Tensor) -> torch.Tensor:
+        products = nn.functional.linear(x, self.hidden.weight) + self.offset
+        return products - self.offset + self.hidden.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.relu(self.before(x)))
+
+
+def at_a_kink(row: np.ndarray) -> tuple[Offset, Offset]:
+    """Two models that float64 cannot tell apart; for ``row`` one unit stands so near to zero that the bits which the
+    second one loses carry it to the other side."""
+    for seed in range(500):
+        torch.manual_seed(seed)
+        source, target = Offset(0.0), Offset(8.0)
+        with torch.no_grad():
+            x = torch.from_numpy(row)
+            source.hidden.bias[0] += 3e-7 - source.double().before(x.double())[0, 0]
+            target.load_state_dict(source.float().state_dict())
+            above, below = source.before(x)[0, 0], target.before(x)[0, 0]
+        if above > 2e-7 and below <= 0:
+            return source, target
+    raise AssertionError("no weights were found that float32 carries to the other side of zero")
+
+
+def test_a_unit_at_its_kink_on_one_batch_is_no_fault_and_a_fault_on_all_is_one() -> None:
+    rng = np.random.default_rng(4)
+    batches = [[rng.standard_normal((8, 64)).astype(np.float32)] for _ in range(4)]
+    source, target = at_a_kink(batches[0][0][:1])
+    alone = compare_training(source, target, batches[:1])
+    assert (alone.status, "what float32 explains" in alone.reason) == ("failed", True)
+    found = compare_training(source, target, batches)
+    assert found.status == "passed", found.reason
+    assert any("a unit at its kink" in note for note in found.notes)
+    # The same row in each batch: now the source and the target part everywhere, and no other batch speaks for them.
+    same = [[np.concatenate([batches[0][0][:1], x[1:]])] for [x] in batches]
+    assert compare_training(source, target, same).status == "failed"

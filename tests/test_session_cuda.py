@@ -10,7 +10,7 @@ import pytest
 from models import dense
 from onnx import TensorProto, helper, numpy_helper
 
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import NetferryError, UsageError
 from netferry.inference.binding import bind
 from netferry.inference.devices import missing_for_cuda
 from netferry.inference.session import Session
@@ -112,7 +112,7 @@ def test_views_and_tensors_that_learn_are_taken() -> None:
     ],
 )
 def test_what_does_not_fit_is_told(tensor: Any, message: str) -> None:
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(NetferryError, match=message):
         Session(dense(), "cuda").run([tensor()])
 
 

@@ -91,6 +91,8 @@ class Lesson:
     ) -> None:
         self.model, self.given, self.count, self.loss = model, given, steps, loss
         self.framework = frameworks.of(model).name
+        self._inputs, self._targets, self._seed = inputs, targets, seed
+        self._turned: dict[int, Lesson] = {}
         with training_of(model, len(inputs[0])) as training:
             self.weights, self.statistics = training.weights, training.statistics
             self.trainable, self.fixed, self.notes = training.trainable, training.fixed, training.notes
@@ -102,6 +104,19 @@ class Lesson:
             self.plain = run_course(training, self.batches, loss, self.optimizers, steps)
         if not all(math.isfinite(v) for one in self.plain.steps.values() for v in one.losses):
             raise Unlearnable("the source's own losses do not stay finite")
+
+    def begun_with(self, number: int) -> Lesson:
+        """The same lesson, begun with another of its batches."""
+        if number not in self._turned:
+            inputs, targets = (
+                one if one is None else [*one[number:], *one[:number]]
+                for one in (self._inputs, self._targets)
+            )
+            self._turned[number] = Lesson(
+                self.model, inputs or (), given=self.given, steps=self.count, loss=self.loss, targets=targets,
+                seed=self._seed,
+            )  # fmt: skip
+        return self._turned[number]
 
     @cached_property
     def yardstick(self) -> Yardstick:
