@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
@@ -15,6 +14,7 @@ from numpy.lib import format as _format
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Array
+from netferry.converters.trust import zips
 
 npy: Any = _format
 """Its functions bear no types."""
@@ -66,15 +66,7 @@ def _unpacked(path: Path) -> tuple[list[Array], list[str]]:
                         content = np.frombuffer(file.read(), dtype)
                     arrays.append(content.reshape(shape, order="F" if turned else "C"))
                 names.append(member.filename.removesuffix(".npy"))
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        EOFError,
-        OSError,
-        ValueError,
-        RuntimeError,
-        zlib.error,
-    ) as error:
+    except zips.FAULTS as error:
         raise RefusedError(f"not a whole archive ({error})", where=str(path)) from error
     return arrays, names
 

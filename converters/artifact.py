@@ -12,6 +12,7 @@ from pathlib import Path
 
 from netferry.converters import frameworks
 from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.trust import zips
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "pt2": ("pytorch", "a PyTorch exported program"),
@@ -140,7 +141,7 @@ def _look_into_zip(path: Path) -> Artifact:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except zips.FAULTS as error:
         raise RefusedError(f"a damaged zip archive ({error})", where=str(path)) from error
     inner = {name.partition("/")[2] for name in names}
     if {"config.json", "model.weights.h5"} <= names:

@@ -91,3 +91,14 @@ def test_a_fifo_is_refused_and_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RefusedError, match="not a regular file"):
         artifact.look(tmp_path / "pipe")
+
+
+def test_a_zip_of_a_version_to_come_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/archive_format", "pt2")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 115  # the version that is needed to extract it: 11.5
+    path.write_bytes(content)
+    with pytest.raises(RefusedError, match=r"damaged zip archive \(zip file version 11.5"):
+        artifact.look(path)

@@ -270,14 +270,17 @@ def test_a_model_of_more_than_two_gigabytes_takes_at_most_twice_its_weights(
     name: str, large: Path, tmp_path: Path
 ) -> None:
     program = (
-        "import json, resource, sys; from netferry.cli import main; code = main(sys.argv[1:]);"
-        "print(json.dumps([code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))"
+        "import json, resource, subprocess, sys; code = subprocess.call(sys.argv[1:]);"
+        "print(json.dumps([code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024]))"
     )
     to = [] if "." in name else ["--to", "pytorch"]
     arguments = ["convert", str(large), str(tmp_path / name), "--no-verify", *to]
     environment = {**os.environ, "PYTHONPATH": str(Path(netferry.__file__).parent.parent)}
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", program, sys.executable, "-m", "netferry", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     code, peak = json.loads(done.stdout.strip().splitlines()[-1])

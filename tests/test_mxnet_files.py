@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from mxnet_oracle import Oracle
 
+import netferry
 from netferry.converters import artifact, frameworks
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import files
@@ -340,3 +341,14 @@ def test_a_symbol_without_params_says_what_it_expected(tmp_path: Path) -> None:
 def test_a_symbol_model_is_known_as_mxnets() -> None:
     model = files.SymbolModel(files.parse_symbol(json.dumps({"nodes": [NODE], "heads": [[0, 0, 0]]})), {})
     assert frameworks.of(model).name == "mxnet"
+
+
+def test_an_output_that_is_a_variable_is_refused_by_name(tmp_path: Path) -> None:
+    nodes = [{"op": "null", "name": name, "inputs": []} for name in ("data", "w")]
+    nodes.append({"op": "dot", "name": "y", "inputs": [[0, 0, 0], [1, 0, 0]]})
+    document = {"nodes": nodes, "arg_nodes": [0, 1], "heads": [[2, 0, 0], [1, 0, 0]]}
+    path = tmp_path / "m-symbol.json"
+    path.write_text(json.dumps(document | {"attrs": {"mxnet_version": ["int", 10901]}}))
+    given = {"data": np.ones((2, 3), np.float32), "w": np.eye(3, dtype=np.float32)}
+    with pytest.raises(RefusedError, match=r"one of its variables.*received w"):
+        netferry.convert(path, "onnx", inputs=given)

@@ -85,6 +85,14 @@ def _require_rows(model: SymbolModel) -> None:
     ]
     if unknown:
         raise UnsupportedError(unknown, where=model.label)
+    for place, _ in graph.heads:
+        if graph.nodes[place].is_variable:
+            raise RefusedError(
+                "an output of the symbol is one of its variables, which nothing computes",
+                where=model.label,
+                expected="the output of an operator",
+                received=graph.nodes[place].name,
+            )
 
 
 def _fixed(given: Sequence[Example]) -> tuple[TensorSpec, ...] | None:

@@ -47,11 +47,11 @@ class Archive:
         try:
             with zipfile.ZipFile(_openable(self.source)) as archive:
                 return archive.read(self.entries[name])
-        except _FAULTS as error:
+        except FAULTS as error:
             raise RefusedError(f"the entry {name!r} is damaged ({error})", where=self.where) from error
 
 
-_FAULTS = (
+FAULTS = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
@@ -62,6 +62,7 @@ _FAULTS = (
     struct.error,
     OverflowError,
 )
+"""What zipfile raises for an archive that is damaged, or that it does not know."""
 
 
 def look(source: Path | bytes, where: str) -> Archive:
@@ -74,7 +75,7 @@ def look(source: Path | bytes, where: str) -> Archive:
                 raise RefusedError("a zip archive with something behind its end", where=where)
             _check_names(entries, where)
             _check_places(entries, file, archive.start_dir, where)
-    except _FAULTS as error:
+    except FAULTS as error:
         raise RefusedError(f"a damaged zip archive ({error})", where=where) from error
     total = sum(entry.file_size for entry in entries)
     if total > max(ALWAYS, MOST_TIMES * size):
