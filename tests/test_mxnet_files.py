@@ -343,10 +343,10 @@ def test_a_symbol_model_is_known_as_mxnets() -> None:
     assert frameworks.of(model).name == "mxnet"
 
 
-def test_an_output_that_is_a_variable_is_refused_by_name() -> None:
+def test_an_output_that_is_a_parameter_is_refused_by_name() -> None:
     nodes = [{"op": "null", "name": name, "inputs": []} for name in ("data", "w")]
     nodes.append({"op": "dot", "name": "y", "inputs": [[0, 0, 0], [1, 0, 0]]})
     symbol = files.parse_symbol(json.dumps({"nodes": nodes, "heads": [[2, 0, 0], [1, 0, 0]]}))
     model = files.SymbolModel(symbol, {"w": np.eye(3, dtype=np.float32)})
-    with pytest.raises(RefusedError, match=r"one of its variables.*received w"):
+    with pytest.raises(RefusedError, match=r"one of its parameters.*received w"):
         netferry.convert(model, "onnx", inputs={"data": np.ones((2, 3), np.float32)})

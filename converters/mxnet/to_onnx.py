@@ -86,9 +86,9 @@ def _require_rows(model: SymbolModel) -> None:
     if unknown:
         raise UnsupportedError(unknown, where=model.label)
     for place, _ in graph.heads:
-        if graph.nodes[place].is_variable:
+        if graph.nodes[place].name in model.params:
             raise RefusedError(
-                "an output of the symbol is one of its variables, which nothing computes",
+                "an output of the symbol is one of its parameters, which nothing computes",
                 where=model.label,
                 expected="the output of an operator",
                 received=graph.nodes[place].name,
