@@ -69,8 +69,8 @@ def missing_for_cuda() -> dict[str, str]:
             ctypes.CDLL(library.format(major=major))
         except OSError:
             missing[library.format(major=major)] = origin.format(major=major)
-    if DRIVER not in missing and (count := _gpus()) is not None:
-        missing["a GPU"] = count
+    if DRIVER not in missing and (why := _why_no_gpu()) is not None:
+        missing["a GPU"] = why
     return missing
 
 
@@ -82,7 +82,7 @@ def _cuda_major() -> str:
     return str(cuda_version).partition(".")[0] or _USUAL_CUDA
 
 
-def _gpus() -> str | None:
+def _why_no_gpu() -> str | None:
     """Why the driver has no GPU for this process; None where it has one."""
     driver, count = ctypes.CDLL(DRIVER), ctypes.c_int()
     code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
