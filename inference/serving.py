@@ -14,6 +14,7 @@ import numpy as np
 
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import Array, Signature, TensorSpec
+from netferry.inference.rows import rows_are_free
 
 DATATYPES: Mapping[str, str] = {
     "bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64", "bfloat16": "BF16",
@@ -35,12 +36,11 @@ def triton_config(signature: Signature, name: str, max_batch: int) -> str:
     ``max_batch`` rows at once; else the model runs as each request has it.
     """
     _check_name(name)
-    specs = (*signature.inputs, *signature.outputs)
     if max_batch < 0:
         raise UsageError(
             "a batch has no rows less than none", expected="0 for no batching", received=max_batch
         )
-    batched = max_batch > 0 and all(spec.dims and not isinstance(spec.dims[0], int) for spec in specs)
+    batched = max_batch > 0 and rows_are_free(signature)
     blocks = [
         f"name: {_quoted(name)}",
         'backend: "onnxruntime"',

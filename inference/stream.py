@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
-from netferry.converters.signature import Array, Signature, TensorSpec
+from netferry.converters.signature import Array, Signature
 from netferry.inference.data import BLOCK, Block, DataSet, open_data
 from netferry.inference.feed import Bad, Feeder, Pixels, feeder
 from netferry.inference.parts import Part, Parts, PartWriter, as_column, assemble, check_output
+from netferry.inference.rows import demand_rows, fixed_batch, has_rows, mixed, no_rows
 from netferry.inference.run import Runnable
 
 Progress = Callable[[int, int, str], None]
@@ -100,9 +101,10 @@ class Worker:
         self.model = job.open_model()
         self.data: DataSet = open_data(job.data)
         self.feeder: Feeder = feeder(self.data, self.model.signature, job.columns, job.pixels)
-        self.fixed = _fixed_batch(self.model.signature)
+        self.fixed = fixed_batch(self.model.signature)
         self.batch = self.fixed or job.batch
-        _demand_rows(self.model.signature, self.batch, job.model)
+        demand_rows(self.model.signature, self.batch, job.model)
+        self._apart = False
         self._free = {
             spec.name
             for spec in self.model.signature.outputs
@@ -171,8 +173,23 @@ class Worker:
             return self._run_one_by_one(feed, [first + row for row in good or range(rows)], bad)
         for name, array in outputs.items():
             if array.ndim == 0 or len(array) != rows:
-                raise _no_rows(name, array.shape, self.job.model)
+                raise no_rows(name, array.shape, self.job.model)
+        self._demand_apart(feed, outputs, rows)
         return outputs
+
+    def _demand_apart(self, feed: Mapping[str, Array], outputs: Mapping[str, Array], rows: int) -> None:
+        """Refuse a model that mixes the rows of a batch: its results would depend on where batches begin. Asked once."""
+        if self._apart or rows < 2:
+            return
+        name = mixed(lambda inputs: self._outputs(inputs, 1), feed, outputs)
+        if name is not None:
+            raise RefusedError(
+                f"a row's output '{name}' depends on the rows beside it, or on chance",
+                where=self.job.model,
+                expected="a first axis of independent rows",
+                remedy="Run each by itself with --batch 1; where the first axis is time, give whole sequences with netferry run --input",
+            )
+        self._apart = True
 
     def _outputs(self, feed: Mapping[str, Array], rows: int) -> Mapping[str, Array]:
         """What the model gives; where its batch is fixed, the last row fills up what is missing."""
@@ -183,7 +200,7 @@ class Worker:
         outputs = self.model.run(feed)
         if self.batch == 1:
             return {
-                spec.name: outputs[spec.name] if _has_rows(spec, 1) else outputs[spec.name][None]
+                spec.name: outputs[spec.name] if has_rows(spec, 1) else outputs[spec.name][None]
                 for spec in self.model.signature.outputs
             }
         return outputs
@@ -210,37 +227,6 @@ class Worker:
                 where=self.data.title,
                 remedy="Mend it, or leave such rows out with --on-error skip",
             )
-
-
-def _fixed_batch(signature: Signature) -> int | None:
-    """How many rows the model takes at once where it takes just so many."""
-    sizes = {spec.dims[0] for spec in signature.inputs if spec.dims and isinstance(spec.dims[0], int)}
-    return next(iter(sizes)) if len(sizes) == 1 else None
-
-
-def _has_rows(spec: TensorSpec, batch: int) -> bool:
-    """Whether an output can have a row for each of ``batch`` rows, as far as its sizes are known."""
-    return spec.dims is None or (
-        len(spec.dims) > 0 and (not isinstance(spec.dims[0], int) or spec.dims[0] == batch)
-    )
-
-
-def _demand_rows(signature: Signature, batch: int, model: str) -> None:
-    """Refuse a model whose outputs are known to hold no row for each row; alone, every row has its outputs."""
-    fixed = _fixed_batch(signature)
-    for spec in signature.outputs:
-        free_in_fixed_out = fixed is None and spec.dims and isinstance(spec.dims[0], int)
-        if batch > 1 and (free_in_fixed_out or not _has_rows(spec, batch)):
-            raise _no_rows(spec.name, spec.dims, model)
-
-
-def _no_rows(name: str, shape: object, model: str) -> RefusedError:
-    return RefusedError(
-        f"output '{name}' has no row for each row of the input",
-        where=model,
-        received=shape,
-        remedy="Run its rows one by one with --batch 1",
-    )
 
 
 def stream(job: Job, progress: Progress | None = None) -> Outcome:

@@ -14,6 +14,7 @@ from netferry.api import Inputs, PathLike, convert
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import Example, Signature
 from netferry.converters.staging import staged
+from netferry.inference.rows import mixed, rows_are_free
 from netferry.inference.serving import requests, triton_config
 from netferry.inference.session import Session
 from netferry.validation import markdown
@@ -29,11 +30,14 @@ class Package:
     name: str
     files: tuple[Path, ...]
     report: Report | None
+    unbatched: str | None = None
+    """Why Triton is told not to batch requests, where their sizes would let it."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "files": [str(file) for file in self.files],
+            "unbatched": self.unbatched,
             "report": None if self.report is None else self.report.to_dict(),
         }
 
@@ -66,13 +70,28 @@ def package(
         return Package(name, (), done.report)
     session = Session(done.model)
     files: list[Path] = []
+    unbatched = None
     if triton is not None:
-        files += _repository(Path(triton), name, done, triton_config(session.signature, name, max_batch))
+        unbatched = _mixed(session, seed) if max_batch > 0 and rows_are_free(session.signature) else None
+        config = triton_config(session.signature, name, 0 if unbatched else max_batch)
+        files += _repository(Path(triton), name, done, config)
     if kserve is not None:
         files += _documents(Path(kserve), requests(session.signature, *_sample(session, inputs, seed), name))
     if card is not None:
         files += _text(Path(card), _card(name, done.report, session.signature))
-    return Package(name, tuple(files), done.report)
+    return Package(name, tuple(files), done.report, unbatched)
+
+
+def _mixed(session: Session, seed: int) -> str | None:
+    """Why rows of several requests must not go into one batch: some output has not a row of its own for each."""
+    for sample in samples(session.signature, None, seed):
+        rows = {len(array) for array in sample.arrays.values()}
+        if len(rows) == 1 and rows != {1}:
+            outputs = session.run(sample.arrays)
+            without = (name for name, array in outputs.items() if array.ndim == 0 or {len(array)} != rows)
+            name = next(without, None) or mixed(session.run, sample.arrays, outputs)
+            return f"a row's output '{name}' depends on the rows beside it" if name else None
+    return None
 
 
 def _repository(folder: Path, name: str, done: Any, config: str) -> list[Path]:

@@ -265,7 +265,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     run, calls = Session.run, []
 
     def interrupted(self: Session, inputs: Any) -> Any:
-        calls.append(1)
+        calls.extend(
+            [1] if len(inputs["x"]) > 1 else []
+        )  # rows alone are those that are asked whether they mix
         if len(calls) == 7:
             raise KeyboardInterrupt
         return run(self, inputs)

@@ -199,7 +199,8 @@ def package(
                 unsafe=unsafe,
             )  # fmt: skip
         verdict = [] if done.report is None else [done.report.to_text()]
-        say(done.to_dict(), lambda: "\n".join([*map(str, done.files), *verdict]))
+        batching = [] if done.unbatched is None else [f"Triton will not batch requests: {done.unbatched}"]
+        say(done.to_dict(), lambda: "\n".join([*map(str, done.files), *batching, *verdict]))
         leave(0 if done.report is None else EXIT_CODES[done.report.status])
 
 
