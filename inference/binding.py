@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError, first_line
+from netferry.converters.onnx.live import WITHOUT_MAPS
 from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.inference.devices import CPU, CUDA, require_onnxruntime
 
@@ -90,8 +91,11 @@ def _dtype(name: str, kind: str) -> np.dtype[Any]:
     word = kind.removeprefix("tensor(").removesuffix(")")
     try:
         return np.dtype(_DTYPES.get(word, word))
-    except TypeError:
-        raise RefusedError(f"'{name}' has a type that netferry does not run ({kind})") from None
+    except (TypeError, ValueError):
+        raise RefusedError(
+            f"'{name}' has a type that netferry does not run ({kind})",
+            remedy=WITHOUT_MAPS if "map(" in kind else None,
+        ) from None
 
 
 def _fitting(value: Any, spec: TensorSpec, device: str) -> Any:

@@ -13,6 +13,7 @@ from models import dense, two_inputs
 from onnx import TensorProto, helper
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError, WriteError
+from netferry.converters.onnx.to_onnx import to_onnx
 from netferry.inference.binding import bind
 from netferry.inference.devices import missing_for_cuda
 from netferry.inference.session import Session
@@ -45,6 +46,41 @@ def test_inputs_bind_by_name_where_names_are_known_and_by_position_elsewhere() -
     assert model.run({"b": b, "a": a})["y"][0] == 3
     assert model.run({"first": a, "second": b})["y"][0] == 3
     assert model.run([a, b])["y"][0] == 3
+
+
+def of_onnx_ml(kind: str) -> onnx.ModelProto:
+    """A classifier as scikit-learn's converter writes it, which gives maps; or one that takes words."""
+    words = kind == "words"
+    numbers = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    maps = helper.make_map_type_proto(TensorProto.INT64, numbers)
+    node = (
+        helper.make_node(
+            "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=["a"], values_floats=[1.0]
+        )
+        if words
+        else helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    )
+    dtype = TensorProto.STRING if words else TensorProto.FLOAT
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", dtype, ["n", 2])],
+        [y if words else helper.make_value_info("y", helper.make_sequence_type_proto(maps))],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("maps", "'y' .*zipmap"), ("words", r"'x' .*tensor\(string\)")]
+)
+def test_what_is_no_tensor_of_numbers_is_refused_by_name(kind: str, message: str) -> None:
+    with pytest.raises(RefusedError, match=message):
+        Session(of_onnx_ml(kind))
+    if kind == "maps":
+        with pytest.raises(RefusedError, match=message):
+            to_onnx(of_onnx_ml(kind))
 
 
 @pytest.mark.parametrize(

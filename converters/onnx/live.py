@@ -61,6 +61,23 @@ def signature(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None
     )
 
 
+WITHOUT_MAPS = "Export the classifier without ZipMap (skl2onnx: options={'zipmap': False})"
+
+
+def demand_no_maps(model: onnx.ModelProto) -> None:
+    """Refuse inputs and outputs that are maps, which classifiers of ONNX-ML have, and of which netferry carries none."""
+    for value in (*model.graph.input, *model.graph.output):
+        if _is_map(value.type):
+            raise RefusedError(f"'{value.name}' holds maps", expected="a tensor", remedy=WITHOUT_MAPS)
+
+
+def _is_map(kind: onnx.TypeProto) -> bool:
+    word = kind.WhichOneof("value")
+    return word == "map_type" or (
+        word in ("sequence_type", "optional_type") and _is_map(getattr(kind, word).elem_type)
+    )
+
+
 def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
     return tuple(_spec(value) for value in values)
 
