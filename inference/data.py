@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -38,9 +38,10 @@ class Block:
 
 
 class DataSet(Protocol):
-    """Rows that can be read from any row number on."""
+    """Rows that can be read from any row number on; ``text`` says that its numbers are written out in letters."""
 
     title: str
+    text: ClassVar[bool]
 
     @property
     def rows(self) -> int | None: ...
@@ -93,6 +94,7 @@ class Parquet:
 
     path: Path
     title: str = field(init=False)
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.title = self.path.name
@@ -129,6 +131,7 @@ class Arrow:
 
     path: Path
     title: str = field(init=False)
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         pa = require("pyarrow")
@@ -156,13 +159,11 @@ class Arrow:
 
 @dataclass
 class Csv:
-    """A CSV file with a header; numbers that do not parse are null, so that one bad cell costs one row.
-
-    So does a line with more or fewer cells than the header.
-    """
+    """A CSV file with a header; its cells are text. A line with more or fewer of them than the header costs one row."""
 
     path: Path
     title: str = field(init=False)
+    text: ClassVar[bool] = True
     rows: int | None = None
 
     def __post_init__(self) -> None:
@@ -174,16 +175,10 @@ class Csv:
         return [0]
 
     def blocks(self, start: int, stop: int | None, columns: Sequence[str], size: int) -> Iterator[Block]:
-        pa, pc = require("pyarrow"), require("pyarrow.compute")
         torn: dict[int, str] = {}
         with _reading(self.title), self._open(columns, torn) as reader:
-            whole = _with_torn_lines(pa, reader, torn)
-            known: set[str] = set()
-            batches = (
-                pa.record_batch({name: _numbers(pc, batch.column(name), name, known) for name in columns})
-                for batch in whole
-            )
-            pieces = (batch.slice(at, size) for batch in batches for at in range(0, batch.num_rows, size))
+            whole = _with_torn_lines(require("pyarrow"), reader, torn)
+            pieces = (batch.slice(at, size) for batch in whole for at in range(0, batch.num_rows, size))
             for block in _between(pieces, 0, start, stop):
                 here = {row - block.start: why for row, why in torn.items() if row >= block.start}
                 yield replace(block, bad={row: why for row, why in here.items() if row < block.rows})
@@ -237,39 +232,13 @@ def _with_torn_lines(pa: Any, batches: Any, torn: Mapping[int, str]) -> Iterator
         yield from nulls(len(torn) - filled).to_batches()
 
 
-_NUMBER = r"^[ \t]*[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|(?i:inf|infinity|nan))[ \t]*$"
-
-
-def _numbers(pc: Any, column: Any, name: str, known: set[str]) -> Any:
-    """Text as int64 or float64; what is no number becomes null.
-
-    A column that holds no number at all stays text, unless it is among the ``known`` ones, which held some before.
-    """
-    try:
-        made = _cast(pc, column)
-    except ValueError:
-        fits = pc.match_substring_regex(column, _NUMBER)
-        if name not in known and not pc.any(fits).as_py():
-            return column
-        made = _cast(pc, pc.utf8_trim_whitespace(pc.if_else(fits, column, None)))
-    known.add(name)
-    return made
-
-
-def _cast(pc: Any, column: Any) -> Any:
-    """Whole numbers first: float64 holds those of more than 53 bits only roughly."""
-    try:
-        return pc.cast(column, "int64")
-    except ValueError:
-        return pc.cast(column, "float64")
-
-
 @dataclass
 class Arrays:
     """One .npy, or an .npz whose arrays have rows in common; mapped where they are stored uncompressed."""
 
     path: Path
     title: str = field(init=False)
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.title = self.path.name
@@ -304,6 +273,7 @@ class Folder:
 
     path: Path
     title: str = field(init=False)
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.title = self.path.name

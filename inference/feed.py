@@ -13,6 +13,8 @@ import numpy as np
 from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.inference.data import IMAGES, Block, DataSet, require
+from netferry.inference.parts import as_column, beside
+from netferry.inference.text import numbers_of
 
 Bad = dict[int, str]
 """Rows that cannot be given to the model, and why; numbers count from 0 within what is being made."""
@@ -36,16 +38,24 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Feeder:
-    """Gives each block's rows to the inputs of ``signature``: ``columns`` names what each input is made of."""
+    """Gives each block's rows to the inputs of ``signature``: ``columns`` names what each input is made of.
+
+    ``keep`` are the columns that go along to the results, and what they are called there. ``text`` says that numbers
+    are written out in letters.
+    """
 
     signature: Signature
     columns: Mapping[str, tuple[str, ...]]
     pixels: Pixels = field(default_factory=Pixels)
+    keep: Mapping[str, str] = field(default_factory=dict)
+    text: bool = False
+    _known: set[str] = field(default_factory=set)
 
     @property
     def wanted(self) -> list[str]:
         """Every column that is read, once."""
-        return list(dict.fromkeys(name for names in self.columns.values() for name in names))
+        used = [name for names in self.columns.values() for name in names]
+        return list(dict.fromkeys([*used, *self.keep]))
 
     def arrays(self, block: Block) -> tuple[dict[str, Array], Bad]:
         """One array for each input, with a row for each row of the block; rows named bad hold anything."""
@@ -59,9 +69,24 @@ class Feeder:
                     [block.content[name] for name in self.columns[spec.name]], spec, bad
                 )
             else:
-                columns = [(name, block.content.column(name)) for name in self.columns[spec.name]]
+                columns = [(name, self._read(block, name)) for name in self.columns[spec.name]]
                 made[spec.name] = _table(columns, spec, bad)
         return made, bad | dict(block.bad)
+
+    def kept(self, block: Block) -> dict[str, Any]:
+        """The columns that go along, as Arrow has them, under their names in the results."""
+        if not self.keep:
+            return {}
+        if isinstance(block.content, list):
+            files = require("pyarrow").array([file.name for file in block.content], "string")
+            return dict.fromkeys(self.keep.values(), files)
+        if isinstance(block.content, Mapping):
+            return {told: as_column(block.content[name]) for name, told in self.keep.items()}
+        return {told: _decoded(block.content.column(name)) for name, told in self.keep.items()}
+
+    def _read(self, block: Block, name: str) -> Any:
+        column = block.content.column(name)
+        return numbers_of(column, name, self._known) if self.text else column
 
 
 def feeder(
@@ -69,20 +94,22 @@ def feeder(
     signature: Signature,
     said: Mapping[str, Sequence[str]] | None = None,
     pixels: Pixels | None = None,
+    keep: Sequence[str] = (),
 ) -> Feeder:
-    """Find the columns of each input: those ``said``, else the one of its name, else all where there is one input."""
+    """Find the columns of each input: those ``said``, else the one of its name, else all where there is one input.
+
+    A column to ``keep`` is not among these, unless there is no other.
+    """
     chosen: dict[str, tuple[str, ...]] = {}
     for name, columns in (said or {}).items():
         if name not in {spec.name for spec in signature.inputs}:
             raise UsageError("no such input", expected=_names(signature), received=name)
-        missing = [column for column in columns if column not in data.columns]
-        if missing:
-            raise UsageError(
-                f"the data has no column '{missing[0]}'",
-                where=data.title,
-                expected=", ".join(data.columns[:20]),
-            )
         chosen[name] = tuple(columns)
+    for column in (*(column for columns in chosen.values() for column in columns), *keep):
+        if column not in data.columns:
+            raise UsageError(
+                f"the data has no column '{column}'", where=data.title, expected=", ".join(data.columns[:20])
+            )
     free = [
         column for column in data.columns if column not in {c for names in chosen.values() for c in names}
     ]
@@ -92,7 +119,7 @@ def feeder(
         if spec.name in free:
             chosen[spec.name] = (spec.name,)
         elif len(signature.inputs) == 1:
-            chosen[spec.name] = tuple(free)
+            chosen[spec.name] = tuple([column for column in free if column not in keep] or free)
         else:
             raise UsageError(
                 f"nothing says which columns input '{spec.name}' is made of",
@@ -100,7 +127,9 @@ def feeder(
                 expected=f"a column of that name among {', '.join(data.columns[:20])}",
                 remedy=f"Say it with --columns {spec.name}=first,second",
             )
-    made = Feeder(signature, chosen, pixels or Pixels())
+    outputs = {spec.name for spec in signature.outputs}
+    told = {column: beside(column, outputs) for column in keep}
+    made = Feeder(signature, chosen, pixels or Pixels(), told, data.text)
     twice = next((name for name in made.wanted if list(data.columns).count(name) > 1), None)
     if twice is not None:
         raise RefusedError(f"several columns are called '{twice}'", where=data.title)
@@ -150,9 +179,13 @@ def _plain(column: Any) -> Any:
     pa, types = require("pyarrow"), require("pyarrow.types")
     if isinstance(column, pa.FixedShapeTensorArray):
         return column.storage if column.null_count else np.asarray(column.to_numpy_ndarray())
-    if types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = _decoded(column)
     return column.cast("float64") if types.is_decimal(column.type) else column
+
+
+def _decoded(column: Any) -> Any:
+    """Categories as what they stand for."""
+    return column.dictionary_decode() if require("pyarrow.types").is_dictionary(column.type) else column
 
 
 def _is_list(kind: Any) -> bool:

@@ -102,8 +102,15 @@ class PartWriter:
         self.start = self.stop = -1
         self.bad: dict[int, str] = {}
 
-    def add(self, start: int, rows: int, outputs: Mapping[str, Array], bad: Mapping[int, str]) -> None:
-        """The results of ``rows`` rows from ``start`` on; the bad ones among them have none."""
+    def add(
+        self,
+        start: int,
+        rows: int,
+        outputs: Mapping[str, Array],
+        bad: Mapping[int, str],
+        kept: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The results of ``rows`` rows from ``start`` on, and what is ``kept`` of them; the bad ones have no results."""
         self.start, self.stop = start if self.start < 0 else self.start, start + rows
         self.bad |= bad
         if not outputs:
@@ -111,9 +118,10 @@ class PartWriter:
         pa = require("pyarrow")
         numbers = np.setdiff1d(np.arange(start, start + rows), list(bad)) if bad else None
         columns = {ROW: pa.array(np.arange(start, start + rows) if numbers is None else numbers)}
-        batch = pa.record_batch(
-            columns | {name: as_column(array, name in self._free) for name, array in outputs.items()}
-        )
+        for name, column in (kept or {}).items():
+            columns[name] = column if numbers is None else column.take(pa.array(numbers - start))
+        columns |= {name: as_column(array, name in self._free) for name, array in outputs.items()}
+        batch = pa.record_batch(columns)
         if self._writer is None:
             self._writer = pa.ipc.new_file(pa.OSFile(str(self._file), "wb"), batch.schema)
         self._writer.write_batch(batch)
@@ -186,10 +194,40 @@ class _Batches:
         """With the numbers of its rows under a name that no output has, or without."""
         if not self.with_rows:
             return batch.drop_columns([ROW])
-        name, taken = ROW_WRITTEN, set(batch.schema.names)
-        while name in taken:
-            name += "_"
+        name = beside(ROW_WRITTEN, batch.schema.names)
         return batch.rename_columns([name if one == ROW else one for one in batch.schema.names])
+
+
+def beside(name: str, taken: Collection[str]) -> str:
+    """A column's name where others have theirs: ``row``, or ``row_`` where that is taken."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def check_kept(name: str, column: Any, output: Path) -> None:
+    """Refuse a column of the data that the kind of ``output`` cannot hold as it is."""
+    kind, arrays = output.suffix.lower(), _is_array(column)
+    if not arrays and (
+        kind == ".npz" or (kind == ".csv" and require("pyarrow.types").is_nested(column.type))
+    ):
+        raise UsageError(
+            f"column '{name}' cannot be kept in a {kind} file",
+            expected="numbers, or lists of them of one size, without nulls",
+            received=f"{column.type}, with nulls" if column.null_count else column.type,
+            remedy="Write .parquet or .arrow",
+        )
+
+
+def _is_array(column: Any) -> bool:
+    """Whether a column is an array of numpy's: numbers in lists of fixed sizes, nowhere a null."""
+    types = require("pyarrow.types")
+    while types.is_fixed_size_list(column.type) and not column.null_count:
+        column = column.flatten()
+    kind = column.type
+    return not column.null_count and (
+        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    )
 
 
 def check_output(output: Path) -> None:
@@ -278,10 +316,12 @@ def _spread(batch: Any, seen: dict[str, tuple[int, ...]]) -> Any:
     pa = require("pyarrow")
     columns: dict[str, Any] = {}
     for name in batch.schema.names:
+        if not require("pyarrow.types").is_nested(batch.column(name).type):
+            columns[name] = batch.column(name)
+            continue
         array = _of_one_size(name, batch.column(name), seen)
         flat = array.reshape(len(array), math.prod(array.shape[1:]))
-        single = array.ndim == 1
-        columns |= {name if single else f"{name}_{i}": pa.array(flat[:, i]) for i in range(flat.shape[1])}
+        columns |= {f"{name}_{i}": pa.array(flat[:, i]) for i in range(flat.shape[1])}
     return pa.record_batch(columns)
 
 

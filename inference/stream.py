@@ -16,9 +16,18 @@ import numpy as np
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.converters.signature import Array, Signature
-from netferry.inference.data import BLOCK, Block, DataSet, open_data
+from netferry.inference.data import BLOCK, Block, DataSet, open_data, require
 from netferry.inference.feed import Bad, Feeder, Pixels, feeder
-from netferry.inference.parts import Part, Parts, PartWriter, as_column, assemble, check_output
+from netferry.inference.parts import (
+    Part,
+    Parts,
+    PartWriter,
+    as_column,
+    assemble,
+    beside,
+    check_kept,
+    check_output,
+)
 from netferry.inference.rows import demand_rows, fixed_batch, has_rows, mixed, no_rows
 from netferry.inference.run import Runnable
 
@@ -54,6 +63,7 @@ class Job:
     batch: int = 1024
     on_error: str = FAIL
     device: str = "cpu"
+    keep: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for earlier results to count."""
@@ -65,6 +75,7 @@ class Job:
             "columns": {name: list(columns) for name, columns in self.columns.items()},
             "pixels": asdict(self.pixels),
             "on_error": self.on_error,
+            "keep": list(self.keep),
         }
 
     @cached_property
@@ -100,7 +111,7 @@ class Worker:
         self.job = job
         self.model = job.open_model()
         self.data: DataSet = open_data(job.data)
-        self.feeder: Feeder = feeder(self.data, self.model.signature, job.columns, job.pixels)
+        self.feeder: Feeder = feeder(self.data, self.model.signature, job.columns, job.pixels, job.keep)
         self.fixed = fixed_batch(self.model.signature)
         self.batch = self.fixed or job.batch
         demand_rows(self.model.signature, self.batch, job.model)
@@ -149,13 +160,16 @@ class Worker:
         arrays, bad = self.feeder.arrays(block)
         bad = {block.start + row: reason for row, reason in bad.items()}
         self._refuse(bad)
+        kept = self.feeder.kept(block)
+        for name, column in kept.items():
+            check_kept(name, column, self.job.output)
         for at in range(0, block.rows, self.batch):
             rows = min(self.batch, block.rows - at)
             feed = {name: array[at : at + rows] for name, array in arrays.items()}
             first = block.start + at
             here = {row: reason for row, reason in bad.items() if first <= row < first + rows} if bad else {}
             outputs = self._run(feed, first, here) if len(here) < rows else {}
-            writer.add(first, rows, outputs, here)
+            writer.add(first, rows, outputs, here, {name: one.slice(at, rows) for name, one in kept.items()})
 
     def _run(self, feed: Mapping[str, Array], first: int, bad: Bad) -> Mapping[str, Array]:
         """The outputs of the good rows; a row at which the model itself fails is found and joins the bad ones."""
@@ -307,7 +321,7 @@ def finish(
         found,
         job.output,
         with_rows=job.on_error == SKIP,
-        nothing=lambda: _columns_of(signature or job.open_model().signature),
+        nothing=lambda: _columns_of(signature or job.open_model().signature, job.keep),
     )
     parts.remove()
     rows = found[-1].stop if found else 0
@@ -316,9 +330,10 @@ def finish(
     return Outcome(job.output, rows, rows - len(bad), bad, resumed, seconds, engine, device)
 
 
-def _columns_of(signature: Signature) -> dict[str, Any]:
+def _columns_of(signature: Signature, keep: Sequence[str]) -> dict[str, Any]:
     """Columns of no rows."""
-    made = {}
+    outputs = {spec.name for spec in signature.outputs}
+    made = {beside(column, outputs): require("pyarrow").nulls(0) for column in keep}
     for spec in signature.outputs:
         sizes = (spec.dims or ())[1:]
         free = any(not isinstance(size, int) for size in sizes)

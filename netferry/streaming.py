@@ -31,6 +31,7 @@ def stream(
     batch: int = 1024,
     columns: Mapping[str, Sequence[str]] | None = None,
     pixels: Pixels | None = None,
+    keep: Sequence[str] = (),
     on_error: str = FAIL,
     engine: str = "local",
     workers: int | None = None,
@@ -43,9 +44,11 @@ def stream(
     """Run ``model`` over the rows of ``data`` and write the results, in order, to ``output``.
 
     ``data`` is a Parquet, Arrow, CSV, .npz or .npy file, or a folder of images or .npy files; ``output`` ends in
-    .parquet, .arrow, .csv or .npz. Columns of an input's name go to it; ``columns`` says otherwise. ``pixels`` tells
-    how images become numbers; ``inputs`` are examples for a model that does not know its own inputs. Rows that cannot be given to the model end the run (``on_error="fail"``) or are left
-    out and reported ("skip"). An interrupted run goes on where it stopped when it is called again.
+    .parquet, .arrow, .csv or .npz. Columns of an input's name go to it; ``columns`` says otherwise; those to ``keep``
+    go along to the results (``file``, the names, for a folder). ``pixels`` tells how images become numbers; ``inputs``
+    are examples for a model that does not know its own inputs. Rows that cannot be given to the model end the run
+    (``on_error="fail"``) or are left out and reported ("skip"). An interrupted run goes on where it stopped when it is
+    called again.
     ``engine`` is "local", or "ray" with ``workers`` actors.
     """
     if engine not in ENGINES:
@@ -69,6 +72,7 @@ def stream(
         batch,
         on_error,
         device,
+        tuple(keep),
     )
     options = {} if workers is None else {"workers": workers}
     return ENGINES[engine](job, progress, **options)

@@ -47,7 +47,9 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     )
     x = rng.standard_normal((ROWS, FEATURES)).astype(np.float32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), FEATURES)
-    pa.parquet.write_table(pa.table({"x": column}), tmp_path / "d.parquet", row_group_size=700)
+    pa.parquet.write_table(
+        pa.table({"x": column, "key": range(ROWS)}), tmp_path / "d.parquet", row_group_size=700
+    )
     return tmp_path / "m.onnx", tmp_path / "d.parquet"
 
 
@@ -67,16 +69,17 @@ def test_two_workers_one_of_them_killed_give_what_one_process_gives(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     model, data = files
-    local = stream(model, data, tmp_path / "local.parquet", batch=100)
+    local = stream(model, data, tmp_path / "local.parquet", batch=100, keep=["key"])
     killed: list[int] = []
     killer = threading.Thread(target=kill_one_worker, args=(tmp_path / "ray.parquet.parts", killed))
     killer.start()
-    outcome = stream(model, data, tmp_path / "ray.parquet", batch=100, engine="ray", workers=2)
+    outcome = stream(model, data, tmp_path / "ray.parquet", batch=100, keep=["key"], engine="ray", workers=2)
     killer.join()
     assert killed
     assert (outcome.rows, outcome.written) == (local.rows, local.written) == (ROWS, ROWS)
     here, there = (pa.parquet.read_table(tmp_path / name) for name in ("local.parquet", "ray.parquet"))
     assert here.equals(there)
+    assert there.column("key").to_pylist() == list(range(ROWS))
     assert not list(tmp_path.glob("*.parts"))
 
 

@@ -54,6 +54,12 @@ def run(
         Path | None, typer.Option(help="An .npz; with --data also .parquet, .arrow or .csv.")
     ] = None,
     columns: Columns = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Columns of the data to write beside the results; file, for a folder."
+        ),
+    ] = None,
     pixels: PixelFlag = None,
     batch: Annotated[int, typer.Option(help="Rows that are run at once.")] = 1024,
     on_error: Annotated[
@@ -86,7 +92,7 @@ def run(
         with progress_bar(f"running {model} over {data}") as progress:
             outcome = stream(
                 model, data, output, batch=batch, columns=columns_of(columns), on_error=on_error, engine=engine,
-                pixels=pixels_of(pixels), workers=workers,
+                keep=keep.split(",") if keep else (), pixels=pixels_of(pixels), workers=workers,
                 inputs=examples_of(inputs, 0), weights=weights, device=device, unsafe=unsafe, progress=progress,
             )  # fmt: skip
         say(outcome.to_dict(), lambda: _outcome_text(outcome))
