@@ -598,7 +598,7 @@ def test_an_example_that_does_not_fit_is_refused(shape: tuple[int, ...]) -> None
 
 
 def test_a_sequential_without_sizes_asks_for_examples_and_is_built_from_them() -> None:
-    model = keras.Sequential([L.Dense(4, activation="relu"), L.Dense(2, name="head")])
+    model = keras.Sequential([L.Dense(16, activation="tanh"), L.Dense(2, name="head")])
     with pytest.raises(UsageError, match="Give example inputs"):
         to_onnx(model)
     given = examples({"x": np.ones((2, 3), "float32")})
