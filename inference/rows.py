@@ -93,11 +93,8 @@ def _differ(left: Array, right: Array, scale: float) -> bool:
 def _rms(array: Array) -> float:
     """Of the finite numbers."""
     sizes = np.abs(_wide(array))
-    return (
-        float(np.sqrt(np.square(sizes, where=np.isfinite(sizes), out=np.zeros_like(sizes)).mean()))
-        if sizes.size
-        else 0.0
-    )
+    finite = sizes[np.isfinite(sizes)]
+    return float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
 
 
 def _wide(array: Array) -> Array:

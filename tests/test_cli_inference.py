@@ -110,6 +110,9 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(model: Path, tm
     [
         (["--data", "d.parquet"], "nowhere to write to"),
         ([], "nothing to run it on"),
+        (["--input", "x=x.npy", "--keep", "id"], "--keep is for rows of data"),
+        (["--input", "x=x.npy", "--on-error", "skip"], "--on-error is for rows of data"),
+        (["--data", "d.parquet", "--output", "o.npz", "--keep", "id"], "no column 'id'"),
         (["--data", "d.parquet", "--output", "out.txt"], "not a kind of file"),
         (["--data", "d.parquet", "--output", "o.npz", "--columns", "x"], "columns are written"),
         (["--data", "d.parquet", "--output", "o.npz", "--pixels", "big"], "not a way to read images"),

@@ -31,6 +31,8 @@ from netferry.cli.progress import busy, progress_bar
 from netferry.cli.reports import write_text
 from netferry.cli.speaking import EXIT_CODES, leave, speaking
 
+BATCH = 1024
+
 
 @app.command(
     epilog="Example: netferry run cnn.onnx --input x=image.npy --output out.npz, "
@@ -61,7 +63,7 @@ def run(
         ),
     ] = None,
     pixels: PixelFlag = None,
-    batch: Annotated[int, typer.Option(help="Rows that are run at once.")] = 1024,
+    batch: Annotated[int, typer.Option(help="Rows that are run at once.")] = BATCH,
     on_error: Annotated[
         str, typer.Option(help="A row that cannot be given to the model: fail, or skip it and report it.")
     ] = "fail",
@@ -83,6 +85,12 @@ def run(
         if data is None:
             if not inputs:
                 raise UsageError("nothing to run it on", remedy="Say --input x=x.npy, or --data rows.parquet")
+            of_rows = {
+                "--columns": columns, "--keep": keep, "--pixels": pixels, "--batch": batch != BATCH,
+                "--on-error": on_error != "fail", "--engine": engine != "local", "--workers": workers,
+            }  # fmt: skip
+            for flag in (flag for flag, said in of_rows.items() if said):
+                raise UsageError(f"{flag} is for rows of data", remedy=f"Say --data, or leave {flag} out")
             _run_once(say, model, inputs, output, weights, device, unsafe)
             return
         if output is None:
