@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netferry.clash import keep_apart
 from netferry.late import put_off
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _HOMES = {
 }
 
 put_off()
+keep_apart()
 
 for _room in ("converters", "inference", "validation", "zoo"):
     if not (Path(__file__).parent / _room).is_dir():
