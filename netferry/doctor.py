@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from typing import Any
+
+from packaging.requirements import Requirement
 
 from netferry.converters.errors import MissingError
 from netferry.converters.frameworks import FRAMEWORKS, installed_version
@@ -59,11 +63,26 @@ def _package(name: str, remedy: str) -> Finding:
 
 def _framework(name: str) -> Finding:
     framework = FRAMEWORKS[name]
-    found = [f"{dist} {version}" for dist in _DISTRIBUTIONS[name] if (version := installed_version(dist))]
-    if found:
-        return Finding(framework.title, GOOD, ", ".join(found))
-    without = "MXNet files are read without it" if name == "mxnet" else "not installed"
-    return Finding(framework.title, MISSING, without, f'pip install "netferry[{name}]"')
+    found = {dist: version for dist in _DISTRIBUTIONS[name] if (version := installed_version(dist))}
+    remedy = f'pip install "netferry[{name}]"'
+    if name == "mxnet" and sys.version_info >= (3, 13):
+        remedy = "Use Python 3.12 where MXNet itself has to run"
+    if not found:
+        without = "MXNet files are read without it" if name == "mxnet" else "not installed"
+        return Finding(framework.title, MISSING, without, remedy)
+    if conflicts := [conflict for dist in found for conflict in _conflicts(dist)]:
+        return Finding(framework.title, PROBLEM, "; ".join(conflicts), remedy)
+    return Finding(framework.title, GOOD, ", ".join(f"{dist} {version}" for dist, version in found.items()))
+
+
+def _conflicts(distribution: str) -> Iterator[str]:
+    """What a distribution requires in another version than the one that is installed."""
+    for requirement in map(Requirement, metadata.requires(distribution) or ()):
+        version = installed_version(requirement.name)
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if wanted and version and not requirement.specifier.contains(version, prereleases=True):
+            wants = f"{requirement.name} {requirement.specifier}"
+            yield f"{distribution} {installed_version(distribution)} wants {wants}, {version} is installed"
 
 
 def _onnxruntime() -> list[Finding]:

@@ -115,6 +115,30 @@ def test_doctor_finds_the_frameworks() -> None:
     assert {"python", "PyTorch", "MXNet", "onnxruntime", "CUDA"} <= {one["subject"] for one in findings}
 
 
+def test_doctor_tells_of_a_framework_that_wants_another_version_of_what_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "mxnet-9.9.dist-info" / "METADATA"
+    about.parent.mkdir()
+    wants = ["numpy<1.5", "onnx>1", "nosuchthing>1", "onnx<1; sys_platform == 'nowhere'"]
+    about.write_text(
+        "\n".join(
+            [
+                "Metadata-Version: 2.1",
+                "Name: mxnet",
+                "Version: 9.9",
+                *(f"Requires-Dist: {one}" for one in wants),
+            ]
+        )
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    findings = {one["subject"]: one for one in json.loads(netferry("doctor", "--json").stdout)["findings"]}
+    assert findings["MXNet"]["state"] == "problem"
+    assert findings["MXNet"]["detail"] == f"mxnet 9.9 wants numpy <1.5, {np.__version__} is installed"
+    assert findings["MXNet"]["remedy"]
+    assert findings["ONNX"]["state"] == "ok"
+
+
 def test_the_zoo_is_listed() -> None:
     models = json.loads(netferry("zoo", "list", "--json").stdout)["models"]
     assert len(models) == 11
