@@ -7,6 +7,7 @@ it to ONNX and ``from_onnx`` from there.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -18,12 +19,16 @@ from netferry.converters.errors import MissingError, RefusedError, UsageError
 
 @dataclass(frozen=True)
 class Framework:
-    """``package`` is what Python imports; ``roots`` are the modules whose classes are its models."""
+    """``package`` is what Python imports; ``roots`` are the modules whose classes are its models.
+
+    ``last_python`` is the last one that the framework runs on, where it has been left behind.
+    """
 
     name: str
     title: str
     package: str
     roots: tuple[str, ...]
+    last_python: tuple[int, int] | None = None
 
     @property
     def files(self) -> ModuleType:
@@ -53,12 +58,17 @@ class Framework:
     def installed(self) -> bool:
         return find_spec(self.package) is not None
 
+    @property
+    def remedy(self) -> str:
+        """What to do where it is not installed."""
+        if self.last_python is not None and sys.version_info[:2] > self.last_python:
+            return f"It runs on Python {self.last_python[0]}.{self.last_python[1]} and older"
+        return f'Install it: pip install "netferry[{self.name}]"'
+
     def require(self) -> None:
         """Say in one line what to install, instead of failing deep inside an import."""
         if not self.installed:
-            raise MissingError(
-                f"{self.title} is not installed", remedy=f'Install it: pip install "netferry[{self.name}]"'
-            )
+            raise MissingError(f"{self.title} is not installed", remedy=self.remedy)
 
     def _room(self, room: str) -> ModuleType:
         return import_module(f"netferry.converters.{self.name}.{room}")
@@ -69,7 +79,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     for framework in (
         Framework("pytorch", "PyTorch", "torch", ("torch",)),
         Framework("tensorflow", "TensorFlow/Keras", "tensorflow", ("tensorflow", "keras")),
-        Framework("mxnet", "MXNet", "mxnet", ("mxnet", "netferry.converters.mxnet")),
+        Framework("mxnet", "MXNet", "mxnet", ("mxnet", "netferry.converters.mxnet"), (3, 12)),
         Framework("onnx", "ONNX", "onnx", ("onnx", "onnx_ir")),
     )
 }

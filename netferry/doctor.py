@@ -64,14 +64,11 @@ def _package(name: str, remedy: str) -> Finding:
 def _framework(name: str) -> Finding:
     framework = FRAMEWORKS[name]
     found = {dist: version for dist in _DISTRIBUTIONS[name] if (version := installed_version(dist))}
-    remedy = f'pip install "netferry[{name}]"'
-    if name == "mxnet" and sys.version_info >= (3, 13):
-        remedy = "Use Python 3.12 where MXNet itself has to run"
     if not found:
         without = "MXNet files are read without it" if name == "mxnet" else "not installed"
-        return Finding(framework.title, MISSING, without, remedy)
+        return Finding(framework.title, MISSING, without, framework.remedy)
     if conflicts := [conflict for dist in found for conflict in _conflicts(dist)]:
-        return Finding(framework.title, PROBLEM, "; ".join(conflicts), remedy)
+        return Finding(framework.title, PROBLEM, "; ".join(conflicts), framework.remedy)
     return Finding(framework.title, GOOD, ", ".join(f"{dist} {version}" for dist, version in found.items()))
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from models import dense, saved
 from onnx import TensorProto, helper
 
 from netferry import convert, converters
+from netferry.converters.frameworks import Framework
 
 
 def netferry(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -137,6 +139,12 @@ def test_doctor_tells_of_a_framework_that_wants_another_version_of_what_is_here(
     assert findings["MXNet"]["detail"] == f"mxnet 9.9 wants numpy <1.5, {np.__version__} is installed"
     assert findings["MXNet"]["remedy"]
     assert findings["ONNX"]["state"] == "ok"
+
+
+def test_a_framework_that_python_has_left_behind_is_not_said_to_be_installable() -> None:
+    left = Framework("mxnet", "MXNet", "mxnet", ("mxnet",), (3, 0))
+    assert left.remedy == "It runs on Python 3.0 and older"
+    assert replace(left, last_python=(4, 0)).remedy == 'Install it: pip install "netferry[mxnet]"'
 
 
 def test_the_zoo_is_listed() -> None:

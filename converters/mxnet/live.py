@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import MissingError, RefusedError, UnsupportedError, UsageError
+from netferry.converters.frameworks import named
 from netferry.converters.mxnet import inputs
 from netferry.converters.mxnet.files import SymbolModel, parse_symbol, symbol_text
 from netferry.converters.mxnet.symbol import OUTPUT
@@ -31,8 +32,7 @@ def import_mxnet() -> Any:
 
     It reads names that numpy has since dropped, and ``distutils``, which Python 3.12 has dropped.
     """
-    if find_spec("mxnet") is None:
-        raise MissingError("MXNet is not installed", remedy='Install it: pip install "netferry[mxnet]"')
+    named("mxnet").require()
     for name, value in _NUMPY_ALIASES.items():
         if name not in vars(np):
             setattr(np, name, value)
