@@ -50,6 +50,11 @@ def demand_rows(signature: Signature, batch: int, model: str) -> None:
             raise no_rows(spec.name, spec.dims, model)
 
 
+def rowless(outputs: Arrays, rows: int) -> str | None:
+    """The first of ``outputs`` that does not hold ``rows`` rows."""
+    return next((name for name, array in outputs.items() if array.ndim == 0 or len(array) != rows), None)
+
+
 def no_rows(name: str, shape: object, model: str) -> RefusedError:
     return RefusedError(
         f"output '{name}' has no row for each row of the input",

@@ -28,7 +28,7 @@ from netferry.inference.parts import (
     check_kept,
     check_output,
 )
-from netferry.inference.rows import demand_rows, fixed_batch, has_rows, mixed, no_rows
+from netferry.inference.rows import demand_rows, fixed_batch, has_rows, mixed, no_rows, rowless
 from netferry.inference.run import Runnable
 
 Progress = Callable[[int, int, str], None]
@@ -185,9 +185,9 @@ class Worker:
             if self.job.on_error == FAIL or isinstance(error, UsageError):
                 raise error.at(f"{self.data.title}, rows {first} to {first + rows - 1}") from error
             return self._run_one_by_one(feed, [first + row for row in good or range(rows)], bad)
-        for name, array in outputs.items():
-            if array.ndim == 0 or len(array) != rows:
-                raise no_rows(name, array.shape, self.job.model)
+        name = rowless(outputs, rows)
+        if name is not None:
+            raise no_rows(name, outputs[name].shape, self.job.model)
         self._demand_apart(feed, outputs, rows)
         return outputs
 

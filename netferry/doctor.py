@@ -67,19 +67,18 @@ def _framework(name: str) -> Finding:
     if not found:
         without = "MXNet files are read without it" if name == "mxnet" else "not installed"
         return Finding(framework.title, MISSING, without, framework.remedy)
-    if conflicts := [conflict for dist in found for conflict in _conflicts(dist)]:
+    if conflicts := [one for dist, version in found.items() for one in _conflicts(dist, version)]:
         return Finding(framework.title, PROBLEM, "; ".join(conflicts), framework.remedy)
     return Finding(framework.title, GOOD, ", ".join(f"{dist} {version}" for dist, version in found.items()))
 
 
-def _conflicts(distribution: str) -> Iterator[str]:
+def _conflicts(distribution: str, version: str) -> Iterator[str]:
     """What a distribution requires in another version than the one that is installed."""
     for requirement in map(Requirement, metadata.requires(distribution) or ()):
-        version = installed_version(requirement.name)
+        here = installed_version(requirement.name)
         wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if wanted and version and not requirement.specifier.contains(version, prereleases=True):
-            wants = f"{requirement.name} {requirement.specifier}"
-            yield f"{distribution} {installed_version(distribution)} wants {wants}, {version} is installed"
+        if wanted and here and not requirement.specifier.contains(here, prereleases=True):
+            yield f"{distribution} {version} wants {requirement.name} {requirement.specifier}, {here} is installed"
 
 
 def _onnxruntime() -> list[Finding]:

@@ -14,7 +14,7 @@ from netferry.api import Inputs, PathLike, convert
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import Example, Signature
 from netferry.converters.staging import staged
-from netferry.inference.rows import mixed, rows_are_free
+from netferry.inference.rows import mixed, rowless, rows_are_free
 from netferry.inference.serving import requests, triton_config
 from netferry.inference.session import Session
 from netferry.validation import markdown
@@ -85,11 +85,10 @@ def package(
 def _mixed(session: Session, seed: int) -> str | None:
     """Why rows of several requests must not go into one batch: some output has not a row of its own for each."""
     for sample in samples(session.signature, None, seed):
-        rows = {len(array) for array in sample.arrays.values()}
-        if len(rows) == 1 and rows != {1}:
+        sizes = {len(array) for array in sample.arrays.values()}
+        if len(sizes) == 1 and (rows := sizes.pop()) > 1:
             outputs = session.run(sample.arrays)
-            without = (name for name, array in outputs.items() if array.ndim == 0 or {len(array)} != rows)
-            name = next(without, None) or mixed(session.run, sample.arrays, outputs)
+            name = rowless(outputs, rows) or mixed(session.run, sample.arrays, outputs)
             return f"a row's output '{name}' depends on the rows beside it" if name else None
     return None
 
