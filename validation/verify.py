@@ -6,7 +6,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 
 import numpy as np
@@ -21,7 +21,15 @@ from netferry.validation import stages
 from netferry.validation.bounds import largest_integers
 from netferry.validation.inputs import SPECIAL_VALUES, Sample, samples
 from netferry.validation.judge import RATIO_REASON, Judge, Runs, replace_target
-from netferry.validation.metrics import FAILED, NOT_CHECKED, NOTHING_FINITE, PASSED, Comparison, Tolerance
+from netferry.validation.metrics import (
+    DECIDED_BY_ROUNDING,
+    FAILED,
+    NOT_CHECKED,
+    NOTHING_FINITE,
+    PASSED,
+    Comparison,
+    Tolerance,
+)
 from netferry.validation.plan import planned
 from netferry.validation.report import OutputVerdict, Report, versions
 from netferry.validation.truth import Double
@@ -78,8 +86,10 @@ Judged = list[tuple[str, Comparison]]
 
 
 def _telling(comparisons: Judged) -> Judged:
-    """Without the samples on which nothing was finite, where others say something."""
-    told = [(label, one) for label, one in comparisons if one.reason != NOTHING_FINITE]
+    """Without the samples on which nothing was finite or certain, where others say something."""
+    told = [
+        (label, one) for label, one in comparisons if one.reason not in (NOTHING_FINITE, DECIDED_BY_ROUNDING)
+    ]
     return told or comparisons
 
 
@@ -92,13 +102,13 @@ def _seen_from_usual(comparisons: Judged) -> Judged:
 
 def _pooled(name: str, judged: Judged, judge: Judge) -> Judged:
     """Ratios of a small output once more, against the source's error over all samples."""
-    kept = judge.kept.get(name, [])
+    kept = judge.kept.get(name, {})
     if not kept:
         return judged
-    usual = statistics.median(three.scale for _, three in kept)
-    own = [stages.arithmetic(three, usual) for _, three in kept]
+    usual = statistics.median(three.scale for three in kept.values())
+    own = [stages.arithmetic(three, usual) for three in kept.values()]
     pool = max(one.g for one in own), max(one.gm for one in own)
-    again = {label: stages.arithmetic(three, usual, pool) for label, three in kept}
+    again = {label: stages.arithmetic(three, usual, pool) for label, three in kept.items()}
     return [(label, _with_ratio(one, again[label]) if label in again else one) for label, one in judged]
 
 
@@ -124,6 +134,7 @@ class _Verification:
     target: Runnable
     judge: Judge
     plain: Runnable | None
+    unfused_source: Callable[[], Runnable | None]
     same_kernels: bool
     records: dict[str, _Record] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
@@ -150,7 +161,7 @@ class _Verification:
             return False
         runs = Runs(
             sample.label, left, right, list(feed.values()), list(other.values()),
-            self.judge.source, self.judge.target, arithmetic, meaning,
+            self.judge.source, self.judge.target, arithmetic, meaning, lambda: self._other_path(feed),
         )  # fmt: skip
         found = self.judge(runs)
         if self.plain is not None and (_any_failed(found) or (arithmetic and self.unfused < PLAIN_RUNS)):
@@ -159,6 +170,11 @@ class _Verification:
             told = self._told(runs, name, one)
             self.records.setdefault(name, _Record()).add(sample, left.get(name, np.empty(0)), told)
         return True
+
+    def _other_path(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The source along its other path: an ONNX model without onnxruntime's optimisations."""
+        plain = self.unfused_source()
+        return {} if plain is None else plain.run(feed)
 
     def _told(self, runs: Runs, name: str, one: Comparison) -> Comparison:
         """Kernels treat NaN and infinities apart (MaxPool and Sign between frameworks, a fused attention within
@@ -245,7 +261,8 @@ def verify(
     target = runnable(b, given, device)
     judge = Judge(Double(a, given), Double(b, given), tolerance)
     going = _Verification(
-        report, source, target, judge, _unoptimised(b, target), _kind(a) == _kind(b) == "onnx",
+        report, source, target, judge, _unoptimised(b, target), cache(lambda: _unoptimised(a, source)),
+        _kind(a) == _kind(b) == "onnx",
         notes=list(_input_notes(source.signature, target.signature)),
     )  # fmt: skip
     made = list(samples(source.signature, given, seed, quick=quick, tops=largest_integers(a, b)))[:count]
