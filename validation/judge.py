@@ -166,6 +166,8 @@ class Judge:
 
     def _with_truth(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
         """First without asking what rounding alone does; what fails then is judged by that, in more runs if need be."""
+        if direct.limit is None:
+            direct = self._mended(name, t, direct, runs)
         found = direct if direct.limit is None else self._measured(name, direct, runs)
         for count in (ROUNDED, MOST_ROUNDED):
             noise = None if found.status == PASSED else runs.noise(name, count)
@@ -173,6 +175,22 @@ class Judge:
                 break
             found = self._with_noise(name, t, direct, runs, noise)
         return found
+
+    def _mended(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
+        """Where the source's kernels leave the finite numbers and its float64 run does not, a finite target is held
+        to that run."""
+        s, r = np.asarray(runs.s[name]), runs.r[name]
+        broken = ~np.isfinite(s) & np.isfinite(r) & np.isfinite(t)
+        if not broken.any():
+            return direct
+        mended = np.where(broken, r, s).astype(s.dtype)
+        runs.s = {**runs.s, name: mended}
+        title = self.source.framework.title
+        self.notes[
+            f"{title}'s kernels give no finite {_share(broken)} of {name} on '{runs.label}'; its float64 run does, and "
+            "the target is held to that"
+        ] = None
+        return compare(mended, t)
 
     def _with_noise(self, name: str, t: Array, direct: Comparison, runs: Runs, noise: Noise) -> Comparison:
         if direct.limit is None and not _alike_where_told(np.asarray(runs.s[name]), t, noise):

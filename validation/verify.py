@@ -6,7 +6,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, reduce
+from functools import reduce
 from operator import or_
 
 import numpy as np
@@ -134,7 +134,7 @@ class _Verification:
     target: Runnable
     judge: Judge
     plain: Runnable | None
-    unfused_source: Callable[[], Runnable | None]
+    other_path: Callable[[Mapping[str, Array]], Mapping[str, Array]]
     same_kernels: bool
     records: dict[str, _Record] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
@@ -161,8 +161,9 @@ class _Verification:
             return False
         runs = Runs(
             sample.label, left, right, list(feed.values()), list(other.values()),
-            self.judge.source, self.judge.target, arithmetic, meaning, lambda: self._other_path(feed),
+            self.judge.source, self.judge.target, arithmetic, meaning, lambda: self.other_path(feed),
         )  # fmt: skip
+        self._tell_paths(runs)
         found = self.judge(runs)
         if self.plain is not None and (_any_failed(found) or (arithmetic and self.unfused < PLAIN_RUNS)):
             found = self._without_optimisations(other, runs, found)
@@ -171,10 +172,17 @@ class _Verification:
             self.records.setdefault(name, _Record()).add(sample, left.get(name, np.empty(0)), told)
         return True
 
-    def _other_path(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The source along its other path: an ONNX model without onnxruntime's optimisations."""
-        plain = self.unfused_source()
-        return {} if plain is None else plain.run(feed)
+    def _tell_paths(self, runs: Runs) -> None:
+        """A source of PyTorch that has a fast path: how far it lies from what its layers say."""
+        if self.judge.source.framework.name != "pytorch":
+            return
+        for name, array in runs.plain.items():
+            apart = stages.meaning(array, runs.s[name]) if name in runs.s and array.dtype.kind == "f" else 0.0
+            if apart > PATHS_APART:
+                self.notes.append(
+                    f"on '{runs.label}' PyTorch's fast path (under no_grad) gives {name} {apart:.2g} of scale away from "
+                    "what its layers give with gradients; the fast path is what is compared"
+                )
 
     def _told(self, runs: Runs, name: str, one: Comparison) -> Comparison:
         """Kernels treat NaN and infinities apart (MaxPool and Sign between frameworks, a fused attention within
@@ -216,6 +224,9 @@ class _Verification:
             optimised=dict(self.fused),
         )
 
+
+PATHS_APART = 1e-4
+"""Of an output's scale: what two paths through one model lie apart, from which it is told."""
 
 PLAIN_RUNS = 2
 """Samples that are run without onnxruntime's optimisations in any case."""
@@ -261,7 +272,7 @@ def verify(
     target = runnable(b, given, device)
     judge = Judge(Double(a, given), Double(b, given), tolerance)
     going = _Verification(
-        report, source, target, judge, _unoptimised(b, target), cache(lambda: _unoptimised(a, source)),
+        report, source, target, judge, _unoptimised(b, target), _other_path(a, source),
         _kind(a) == _kind(b) == "onnx",
         notes=list(_input_notes(source.signature, target.signature)),
     )  # fmt: skip
@@ -301,6 +312,22 @@ def _unoptimised(model: object, target: Runnable) -> Runnable | None:
         return Session(model, target.device, optimize=False)
     except NetferryError:
         return None
+
+
+def _other_path(model: object, source: Runnable) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+    """The source along the path that people do not take: onnxruntime without its optimisations, PyTorch without its
+    fast path; nothing where there is one path alone."""
+    if isinstance(source, Session):
+        opened: list[Runnable | None] = []
+
+        def unoptimised(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+            if not opened:
+                opened.append(_unoptimised(model, source))
+            return {} if opened[0] is None else opened[0].run(feed)
+
+        return unoptimised
+    otherwise = getattr(frameworks.of(model).live, "run_otherwise", None)
+    return lambda feed: (otherwise(model, list(feed.values())) if otherwise is not None else None) or {}
 
 
 def _input_notes(source: Signature, target: Signature) -> Iterable[str]:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from netferry.converters.errors import CannotCarry, first_line
-from netferry.converters.pytorch import live
+from netferry.converters.pytorch import fast_path, live
 from netferry.converters.pytorch.live import module_of, outputs_of, to_numpy
 from netferry.converters.rounding import Kind, Rounding, as_float32, table
 from netferry.converters.signature import Array
@@ -87,6 +87,7 @@ class Wide(nn.Module):
     def __init__(self, inner: nn.Module, constant: Callable[[float], float]) -> None:
         super().__init__()
         self.inner, self._constant = inner, constant
+        fast_path.hook(inner)
         self.constants: set[float] = set()
 
     def forward(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
