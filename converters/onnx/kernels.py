@@ -189,7 +189,19 @@ class LRN(OpRun):
         return (_torch().lrn(_wide(x), size, alpha, beta, bias),)
 
 
-ALWAYS: tuple[type[OpRun], ...] = (Erf, Gelu, LSTM, GRU, RNN, GlobalAveragePool)
+class DynamicQuantizeLinear(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array, Array, Array]:
+        """The evaluator's own rounds the scale to float32, whatever the input is."""
+        low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
+        scale = (high - low) / 255 if high > low else 1.0
+        zero = np.clip(np.rint(-low / scale), 0, 255)
+        y = np.clip(np.rint(x / scale) + zero, 0, 255)
+        return y.astype(np.uint8), np.asarray(scale, x.dtype), zero.astype(np.uint8)
+
+
+ALWAYS: tuple[type[OpRun], ...] = (Erf, Gelu, LSTM, GRU, RNN, GlobalAveragePool, DynamicQuantizeLinear)
 WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN)
 
 
