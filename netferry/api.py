@@ -124,7 +124,8 @@ def convert(
             return None
         from netferry.validation.verify import verify as compare
 
-        return compare(live, result(), given, names=(title, target), seed=seed, device=device)
+        shown = _as_carried(given, export)
+        return compare(live, result(), shown, names=(title, target), seed=seed, device=device)
 
     if place is None:
         return replace(done, report=check(lambda: done.model))
@@ -157,6 +158,23 @@ def _target(
             "only an ONNX model is fused", remedy="Leave --fuse out: what arrives goes on learning"
         )
     return name
+
+
+def _as_carried(given: Sequence[Example] | None, export: Export) -> Sequence[Example] | None:
+    """The examples without the batch axes that the model's own code fixes, which the export's notes tell."""
+    if given is None:
+        return None
+    kept: Signature = frameworks.named("onnx").live.signature(export.model)
+    free = {
+        spec.name: {axis for axis, dim in enumerate(spec.dims or ()) if not isinstance(dim, int)}
+        for spec in kept.inputs
+    }
+    return tuple(
+        replace(one, free={axis: symbol for axis, symbol in one.free.items() if axis in free[one.name]})
+        if one.name in free and not one.asked
+        else one
+        for one in given
+    )
 
 
 def _deliver(
@@ -212,6 +230,7 @@ def verify(
     training_steps: int = 0,
     quick: bool = False,
     samples: int | None = None,
+    outputs: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run two models on the same inputs; the report's ``status`` is passed, failed or not_checked.
@@ -240,6 +259,7 @@ def verify(
         device=device,
         quick=quick,
         count=samples,
+        outputs=outputs,
         progress=progress,
     )
     if gradients or training_steps:

@@ -49,6 +49,7 @@ class Report:
 
     ``truth`` says where the float64 truth came from, or why there is none. ``optimised`` is what onnxruntime
     gave with its optimisations on beside off. ``training`` is there where gradients were asked for.
+    ``unchecked_axes`` are free and were tried at fewer than two sizes.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Report:
     optimised: Mapping[str, float | str] = field(default_factory=dict)
     training: TrainingVerdict | None = None
     quick: bool = False
+    unchecked_axes: tuple[str, ...] = ()
 
     @property
     def status(self) -> str:
@@ -112,6 +114,7 @@ class Report:
             "truth": self.truth,
             "optimised": dict(self.optimised),
             "quick": self.quick,
+            "unchecked_axes": list(self.unchecked_axes),
             "outputs": [verdict.to_dict() for verdict in self.outputs],
             "training": None if self.training is None else self.training.to_dict(),
             "samples": list(self.samples),
@@ -127,7 +130,8 @@ class Report:
 
     def to_text(self) -> str:
         """The verdict first, then each output, then what should be known."""
-        head = f"{self.status}: {self.source} against {self.target}, {len(self.samples)} samples"
+        axes = f"; not checked: {', '.join(self.unchecked_axes)}" if self.unchecked_axes else ""
+        head = f"{self.status}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
         lines = [f"{head} ({self.reason})" if self.reason else head]
         for verdict in self.outputs:
             one = verdict.comparison

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +19,11 @@ from netferry.inference.binding import bind
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
 from netferry.validation import stages
-from netferry.validation.bounds import largest_integers
-from netferry.validation.inputs import SPECIAL_VALUES, Sample, samples
+from netferry.validation.explore import Made, made_for
+from netferry.validation.inputs import SPECIAL_VALUES, Sample
 from netferry.validation.judge import RATIO_REASON, Judge, Runs, replace_target
 from netferry.validation.metrics import FAILED, NOT_CHECKED, NOTHING_FINITE, PASSED, Comparison, Tolerance
+from netferry.validation.outputs import PairedDouble, Pairing
 from netferry.validation.plan import planned
 from netferry.validation.report import OutputVerdict, Report, versions
 from netferry.validation.truth import Double
@@ -125,6 +127,8 @@ class _Verification:
     judge: Judge
     plain: Runnable | None
     same_kernels: bool
+    made: Made
+    pairing: Pairing
     records: dict[str, _Record] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -135,19 +139,22 @@ class _Verification:
         """Run one sample; False where only the target cannot, which ends the comparison."""
         try:
             feed = bind(sample.arrays, self.source.signature)
-            left = self.source.run(feed)
-        except RefusedError as error:
+            left = self.made.outputs.pop(sample.label, None) or self.source.run(feed)
+        except (RefusedError, UsageError) as error:
             self.notes.append(f"the source cannot run at '{sample.label}': {error}")
             return True
         self.labels.append(sample.label)
         try:
             other = bind(feed, self.target.signature)
-            right = self.target.run(other)
+            right: Mapping[str, Array] = self.target.run(other)
         except (RefusedError, UsageError) as error:
+            if why := no_kernel(error):
+                raise MissingError(why) from error
             refused = Comparison(FAILED, f"only the source runs here: {error}")
             for name in left:
                 self.records.setdefault(name, _Record()).comparisons.append((sample.label, refused))
             return False
+        right = self.pairing.renamed(right, left)
         runs = Runs(
             sample.label, left, right, list(feed.values()), list(other.values()),
             self.judge.source, self.judge.target, arithmetic, meaning,
@@ -176,7 +183,7 @@ class _Verification:
         """Run once more with onnxruntime's optimisations off: how far they move an output, and whose a fault is."""
         assert self.plain is not None
         self.unfused += 1
-        off = self.plain.run(feed)
+        off = self.pairing.renamed(self.plain.run(feed), runs.s)
         for name, array in off.items():
             if array.dtype.kind == "f" and name in runs.t:
                 apart = stages.meaning(np.asarray(runs.t[name]), array)
@@ -193,11 +200,12 @@ class _Verification:
             self.report,
             outputs=outputs,
             samples=tuple(self.labels),
-            notes=(*self.notes, *self.judge.notes, *narrow),
+            notes=(*self.notes, *self.pairing.notes, *self.judge.notes, *narrow),
             reason=self.report.reason or ("" if self.labels else "the source ran on none of the inputs"),
             signature=self.source.signature,
             truth="" if self.judge.tolerance else self.judge.source.words,
             optimised=dict(self.fused),
+            unchecked_axes=self.made.unchecked(self.labels),
         )
 
 
@@ -229,31 +237,107 @@ def verify(
     device: str = "cpu",
     quick: bool = False,
     count: int | None = None,
+    outputs: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run ``a`` (the source) and ``b`` (the target) on the same inputs and compare every output in two stages.
 
-    Inputs come from the source's signature, those of ``given`` first, at most ``count``; ``quick`` makes few. A
-    size at which the source itself cannot run is left out and told; one at which only the target cannot run is a
-    difference. ``tolerance`` replaces both stages.
+    Inputs come from the source's signature, those of ``given`` first, at most ``count``; ``quick`` makes few. They
+    have sizes at which the source runs; one at which only the target cannot run is a difference. ``outputs`` says
+    which output of the target is which of the source, where names do not. ``tolerance`` replaces both stages.
     """
     report = Report(*names, seed=seed, versions=versions(), quick=quick)
     try:
-        source = runnable(a, given)
-    except MissingError as error:
-        return _unchecked(report, error)
-    target = runnable(b, given, device)
-    judge = Judge(Double(a, given), Double(b, given), tolerance)
-    going = _Verification(
-        report, source, target, judge, _unoptimised(b, target), _kind(a) == _kind(b) == "onnx",
-        notes=list(_input_notes(source.signature, target.signature)),
-    )  # fmt: skip
-    made = list(samples(source.signature, given, seed, quick=quick, tops=largest_integers(a, b)))[:count]
-    try:
+        going = _begun(report, (a, b), given, device, tolerance, Pairing(outputs or {}))
+        made = going.made.samples[:count]
         _run_all(going, made, quick, progress)
     except MissingError as error:
         return _unchecked(report, error)
     return going.close()
+
+
+def _begun(
+    report: Report,
+    models: tuple[object, object],
+    given: Sequence[Example] | None,
+    device: str,
+    tolerance: Tolerance | None,
+    pairing: Pairing,
+) -> _Verification:
+    a, b = models
+    pair = paired(a, b, given, report.seed, device=device, quick=report.quick)
+    judge = Judge(Double(a, pair.shown[0]), PairedDouble(b, pair.shown[1], pairing), tolerance)
+    return _Verification(
+        report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _kind(a) == _kind(b) == "onnx",
+        pair.made, pairing, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models ready to run, the examples that each was shown, and the inputs that both will get."""
+
+    source: Runnable
+    target: Runnable
+    shown: tuple[Sequence[Example] | None, Sequence[Example] | None]
+    made: Made
+
+
+def paired(
+    a: object,
+    b: object,
+    given: Sequence[Example] | None = None,
+    seed: int = 0,
+    *,
+    device: str = "cpu",
+    quick: bool = False,
+) -> Pair:
+    """Open the source and the target, and make their inputs: a target that says no sizes is shown the first of them.
+
+    Raises MissingError where onnxruntime has no kernel for one of them.
+    """
+    ours, theirs = _whole(a, given), _whole(b, given)
+    source = _opened(a, ours, "cpu")
+    early = None if _kind(b) == "pytorch" else _opened(b, theirs, device)
+    known = [(a, source.signature)]
+    known += [(b, early.signature)] if early is not None and _kind(b) == "onnx" else []
+    made = made_for(source, known, given, seed, quick=quick)
+    if early is not None:
+        return Pair(source, early, (ours, theirs), made)
+    shown = made.shown()
+    return Pair(source, _opened(b, shown, device), (ours, shown), made)
+
+
+def _whole(model: object, given: Sequence[Example] | None) -> Sequence[Example] | None:
+    """What is given, where it is every input of the model; one that says its sizes needs no part of them."""
+    if given is None or _kind(model) == "onnx":
+        return given
+    try:
+        own = frameworks.of(model).live.signature(model)
+    except NetferryError:
+        return given
+    return given if len(own.inputs) == len(given) else None
+
+
+def _opened(model: object, given: Sequence[Example] | None, device: str) -> Runnable:
+    """The model ready to run. Raises MissingError where onnxruntime has no kernel for what is a model all the same."""
+    try:
+        return runnable(model, given, device)
+    except RefusedError as error:
+        if why := no_kernel(error):
+            raise MissingError(why) from error
+        raise
+
+
+_NO_KERNEL = re.compile(
+    r"NOT_IMPLEMENTED|Type 'tensor\((?:bfloat16|float8\w*)\)' of input parameter", re.ASCII
+)
+
+
+def no_kernel(error: Exception) -> str:
+    """Why onnxruntime cannot run a model that is one all the same: it has no kernel; empty for any other reason."""
+    said = str(error)
+    return f"it cannot be checked here: {said}" if _NO_KERNEL.search(said) else ""
 
 
 def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress: Progress | None) -> None:
