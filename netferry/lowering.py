@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.api import Conversion, Inputs, PathLike, convert
+from netferry.api import Conversion, Inputs, PathLike, convert, drawn
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
 from netferry.converters.staging import staged
@@ -92,7 +92,7 @@ def lower(
     weights: PathLike | None = None,
     opset: int | None = None,
     verify: bool = True,
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "cpu",
     unsafe: bool = False,
 ) -> Lowered:
@@ -101,7 +101,7 @@ def lower(
     ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
     is refused unless ``even_if_slower``; one whose error is above ``LARGEST`` fails, and nothing is written.
     """
-    place = Path(destination)
+    place, seed = Path(destination), drawn(seed)
     if place.suffix != ".onnx":
         raise UsageError(
             "another precision is for ONNX", where=str(place), expected="a name that ends in .onnx"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -449,3 +451,111 @@ def test_the_caller_may_say_which_output_is_which() -> None:
     )
     with pytest.raises(UsageError, match="no output 'nowhere'"):
         netferry.verify(*pair, outputs={"p": "nowhere"}, seed=1)
+
+
+# ---- seeds and data -----------------------------------------------------------------------------------
+
+
+def dense() -> onnx.ModelProto:
+    return graph([node("MatMul", "x w", "y")], {"x": ["N", 3]}, {"y": ["N", 4]}, {"w": normal(3, 4)})
+
+
+@pytest.mark.fresh_seed
+def test_a_seed_is_drawn_anew_and_told_and_repeats_the_comparison() -> None:
+    reports = [netferry.verify(dense(), dense()) for _ in range(2)]
+    assert reports[0].seed != reports[1].seed
+    assert reports[0].to_text().splitlines()[1] == f"  seed {reports[0].seed}"
+    again = netferry.verify(dense(), dense(), seed=reports[0].seed)
+    assert again.to_json() == reports[0].to_json()
+    converted = [netferry.convert(dense(), "pytorch").report for _ in range(2)]
+    assert len({report.seed for report in converted if report is not None}) == 2
+
+
+@pytest.mark.fresh_seed
+def test_a_conversion_writes_the_same_bytes_whatever_its_seed(tmp_path: Any) -> None:
+    for place, seed in (("a", 1), ("b", None)):
+        netferry.convert(dense(), destination=tmp_path / f"{place}.onnx", seed=seed)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_rows_of_data_come_first_and_the_certificate_wants_them_again(tmp_path: Any) -> None:
+    np.save(tmp_path / "rows.npy", normal(40, 3))
+    onnx.save(dense(), tmp_path / "a.onnx")
+    pair, proof = (tmp_path / "a.onnx", tmp_path / "a.onnx"), tmp_path / "proof.json"
+    report = netferry.verify(*pair, data=tmp_path / "rows.npy", certificate=proof)
+    assert report.status == "passed"
+    assert report.samples[:2] == ("16 rows of rows.npy", "1 row of rows.npy")
+    assert netferry.check(proof, data=tmp_path / "rows.npy").holds
+    with pytest.raises(UsageError, match=r"rows of rows\.npy"):
+        netferry.check(proof)
+    np.save(tmp_path / "rows.npy", normal(40, 3, seed=2))
+    assert netferry.check(proof, data=tmp_path / "rows.npy").changed
+
+
+class Doubled(nn.Module):
+    """Doubles what lies between 1000 and 5000, where no made input lies, or leaves it."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where((x > 1000) & (x < 5000), x * self.factor, x)
+
+
+def test_a_fault_that_only_real_rows_show_is_found_with_data(tmp_path: Any) -> None:
+    pair, rows = (Doubled(1), Doubled(2)), tmp_path / "rows.npy"
+    np.save(rows, np.float32([[1, 2, 4000], [3, 4, 5]]))
+    shown = {"x": normal(2, 3)}
+    assert netferry.verify(*pair, shown, seed=1).status == "passed"
+    assert netferry.verify(*pair, shown, data=rows, seed=1).status == "failed"
+    assert netferry.bisect(*pair, shown, data=rows, seed=1).sample == "2 rows of rows.npy"
+
+
+def test_columns_without_data_are_refused() -> None:
+    with pytest.raises(UsageError, match="for data"):
+        netferry.verify(dense(), dense(), columns={"x": ["a"]})
+
+
+def test_quick_and_samples_bound_what_a_conversion_tries() -> None:
+    def tried(**options: Any) -> int:
+        report = netferry.convert(dense(), "pytorch", seed=1, **options).report
+        assert report is not None
+        return len(report.samples)
+
+    assert tried(samples=2) == 2
+    assert 2 < tried(quick=True) < tried()
+
+
+def test_the_progress_of_a_conversion_names_its_stages_and_what_is_left() -> None:
+    told: list[tuple[int, int, str]] = []
+    netferry.convert(dense(), "pytorch", seed=1, progress=lambda *step: told.append(step))
+    words = [what for _, _, what in told]
+    assert words[0] == "reading; then exporting, importing, verifying"
+    assert any(what.startswith("verifying 1 of ") for what in words)
+    assert words[-1] == "done"
+    assert told[-1][0] == told[-1][1]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_the_command_line_takes_values_beside_sizes(tmp_path: Any, kind: str) -> None:
+    from netferry.cli.options import examples_of, outputs_of
+
+    np.save(tmp_path / "x.npy", normal(2, 3))
+    np.savez(tmp_path / "x.npz", x=normal(2, 3))
+    x, m = examples_of([f"x={tmp_path}/x.{kind}", "m:2,3:i64"])
+    assert (x.name, m.name) == ("x", "m")
+    assert np.array_equal(x.array, normal(2, 3))
+    assert (dict(x.free), dict(m.free)) == ({0: "batch"}, {0: "batch"})
+    assert outputs_of(["a=b", "c=d"]) == {"a": "b", "c": "d"}
+    with pytest.raises(UsageError, match="A=B"):
+        outputs_of(["a"])
+
+
+def test_strict_wants_every_free_axis_tried(tmp_path: Any) -> None:
+    onnx.save(gru(), tmp_path / "gru.onnx")
+    command = [sys.executable, "-m", "netferry", "verify", *[str(tmp_path / "gru.onnx")] * 2]
+    for flags, code in (([], 0), (["--strict"], 1)):
+        done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == code
+        assert done.stdout.startswith("passed; not checked: axis N: ")

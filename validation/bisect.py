@@ -22,6 +22,7 @@ from netferry.validation.correspond import Arranged, Trace, arranged, limit_of, 
 from netferry.validation.inputs import Sample
 from netferry.validation.metrics import FAILED, PASSED, Comparison, Tolerance, compare
 from netferry.validation.report import OutputVerdict, Report, versions
+from netferry.validation.rows import Rows
 from netferry.validation.verify import paired, verify
 
 
@@ -155,18 +156,19 @@ def bisect(
     names: tuple[str, str] = ("source", "target"),
     seed: int = 0,
     tolerance: Tolerance | None = None,
+    rows: Rows | None = None,
 ) -> Bisection:
     """Name the first tensor inside ``a`` (the source) that differs in ``b``: what ``verify`` takes.
 
     Where the outputs are equal nothing differs; where a side does not run, the reason and its last step are told.
     """
-    report = _plain_difference(a, b, given, names, seed, tolerance) or verify(
-        a, b, given, names=names, seed=seed, tolerance=tolerance
+    report = _plain_difference(a, b, given, names, seed, tolerance, rows) or verify(
+        a, b, given, names=names, seed=seed, tolerance=tolerance, rows=rows
     )
     if report.status != FAILED:
         reason = "no output differs" if report.status == PASSED else report.reason or "nothing was proved"
         return Bisection(report, reason=reason)
-    pair = paired(a, b, given, seed)
+    pair = paired(a, b, given, seed, rows=rows)
     label, feed = _sample(report, pair.made.samples)
     arrays = bind(feed, pair.source.signature)
     theirs = bind(arrays, pair.target.signature)
@@ -185,10 +187,11 @@ def _plain_difference(
     names: tuple[str, str],
     seed: int,
     tolerance: Tolerance | None,
+    rows: Rows | None,
 ) -> Report | None:
     """The verdict where some output differs by far more than rounding explains: one run of both, and no truth."""
     try:
-        pair = paired(a, b, given, seed)
+        pair = paired(a, b, given, seed, rows=rows)
         for sample in pair.made.samples:
             feed = bind(sample.arrays, pair.source.signature)
             ours, theirs = pair.source.run(feed), pair.target.run(bind(feed, pair.target.signature))

@@ -10,7 +10,8 @@ from netferry.converters.signature import Array, Example, Signature, TensorSpec,
 from netferry.inference.binding import bind
 from netferry.inference.run import Runnable
 from netferry.validation.bounds import ranges_of
-from netferry.validation.inputs import NORMAL, Maker, Sample, samples
+from netferry.validation.inputs import GIVEN, NORMAL, Maker, Sample, samples
+from netferry.validation.rows import Rows
 from netferry.validation.sizes import Sizes, explored, sizes_of, symbols
 
 Heavy = Callable[[Sizes], bool]
@@ -18,23 +19,20 @@ Heavy = Callable[[Sizes], bool]
 
 @dataclass(frozen=True)
 class Made:
-    """Samples for ``signature``, as the examples rule it; ``outputs`` are the source's where it was asked already."""
+    """Samples for ``signature``, as the examples rule it; ``outputs`` are the source's where it was asked already.
+
+    ``data`` says which real rows are among them.
+    """
 
     signature: Signature
     given: Sequence[Example] | None
     samples: list[Sample]
     outputs: dict[str, Mapping[str, Array]] = field(default_factory=dict)
+    data: Mapping[str, str] | None = None
 
     def shown(self) -> tuple[Example, ...]:
-        """The first sample as examples, with the axes that are free: what a target without sizes is shown."""
-        free: dict[str, dict[int, str]] = {}
-        for symbol, places in symbols(self.signature).items():
-            for name, axis in places:
-                free.setdefault(name, {})[axis] = symbol
-        arrays = self.samples[0].arrays
-        return tuple(
-            Example(spec.name, arrays[spec.name], free.get(spec.name, {})) for spec in self.signature.inputs
-        )
+        """The first sample as examples: what a target that says no sizes is shown."""
+        return _examples(self.signature, self.samples[0])
 
     def unchecked(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The free axes that none but one size was tried of, on the samples of these labels."""
@@ -54,10 +52,11 @@ def made_for(
     *,
     quick: bool = False,
     heavy: Heavy = lambda _sizes: False,
+    rows: Rows | None = None,
 ) -> Made:
     """Samples at sizes where ``source`` runs; ``models`` (it and its target) say what inputs may hold.
 
-    ``heavy`` are the sizes that cost too much.
+    ``rows`` come first, then what is ``given``. ``heavy`` are the sizes that cost too much.
     """
     signature = source.signature
     if given is not None:
@@ -65,13 +64,27 @@ def made_for(
             signature, completed(given, signature.inputs, seed) if _partial(signature, given) else given
         )
         signature = _ruled(signature, given)
+    real = [] if rows is None else rows.samples(signature)
+    shown = given if given is not None or not real else _examples(signature, real[0])
     ranges = ranges_of(models, given)
-    asked = _Asked(source, Maker(signature, given, seed, ranges))
-    sizes = explored(signature, given, asked.accepts, heavy)
-    made = list(samples(signature, given, seed, quick=quick, ranges=ranges, sizes=sizes))
+    asked = _Asked(source, Maker(signature, shown, seed, ranges))
+    sizes = explored(signature, shown, asked.accepts, heavy)
+    made = list(samples(signature, shown, seed, quick=quick, ranges=ranges, sizes=sizes))
+    made = [*real, *(sample for sample in made if given is not None or sample.label != GIVEN)]
     labels = {sample.label for sample in made}
     outputs = {label: heard for label, heard in asked.outputs.items() if label in labels}
-    return Made(signature, given, made, outputs)
+    return Made(signature, given, made, outputs, None if rows is None else rows.document(real))
+
+
+def _examples(signature: Signature, sample: Sample) -> tuple[Example, ...]:
+    """A sample as examples, with the axes that are free."""
+    free: dict[str, dict[int, str]] = {}
+    for symbol, places in symbols(signature).items():
+        for name, axis in places:
+            free.setdefault(name, {})[axis] = symbol
+    return tuple(
+        Example(spec.name, sample.arrays[spec.name], free.get(spec.name, {})) for spec in signature.inputs
+    )
 
 
 @dataclass

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from importlib import import_module
 from operator import or_
 
 import numpy as np
@@ -26,6 +27,7 @@ from netferry.validation.metrics import FAILED, NOT_CHECKED, NOTHING_FINITE, PAS
 from netferry.validation.outputs import PairedDouble, Pairing
 from netferry.validation.plan import planned
 from netferry.validation.report import OutputVerdict, Report, versions
+from netferry.validation.rows import Rows
 from netferry.validation.truth import Double
 
 Progress = Callable[[int, int, str], None]
@@ -206,6 +208,7 @@ class _Verification:
             truth="" if self.judge.tolerance else self.judge.source.words,
             optimised=dict(self.fused),
             unchecked_axes=self.made.unchecked(self.labels),
+            data=self.made.data,
         )
 
 
@@ -238,34 +241,36 @@ def verify(
     quick: bool = False,
     count: int | None = None,
     outputs: Mapping[str, str] | None = None,
+    rows: Rows | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run ``a`` (the source) and ``b`` (the target) on the same inputs and compare every output in two stages.
 
-    Inputs come from the source's signature, those of ``given`` first, at most ``count``; ``quick`` makes few. They
+    Inputs come from the source's signature, ``rows`` of data and those of ``given`` first, at most ``count``; ``quick`` makes few. They
     have sizes at which the source runs; one at which only the target cannot run is a difference. ``outputs`` says
     which output of the target is which of the source, where names do not. ``tolerance`` replaces both stages.
     """
     report = Report(*names, seed=seed, versions=versions(), quick=quick)
     try:
-        going = _begun(report, (a, b), given, device, tolerance, Pairing(outputs or {}))
+        going = _begun(report, (a, b), given, rows, device, tolerance, Pairing(outputs or {}))
         made = going.made.samples[:count]
         _run_all(going, made, quick, progress)
     except MissingError as error:
         return _unchecked(report, error)
-    return going.close()
+    return replace(going.close(), unusable=_rehearsed(a, b, going, made))
 
 
 def _begun(
     report: Report,
     models: tuple[object, object],
     given: Sequence[Example] | None,
+    rows: Rows | None,
     device: str,
     tolerance: Tolerance | None,
     pairing: Pairing,
 ) -> _Verification:
     a, b = models
-    pair = paired(a, b, given, report.seed, device=device, quick=report.quick)
+    pair = paired(a, b, given, report.seed, device=device, quick=report.quick, rows=rows)
     judge = Judge(Double(a, pair.shown[0]), PairedDouble(b, pair.shown[1], pairing), tolerance)
     return _Verification(
         report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _kind(a) == _kind(b) == "onnx",
@@ -291,6 +296,7 @@ def paired(
     *,
     device: str = "cpu",
     quick: bool = False,
+    rows: Rows | None = None,
 ) -> Pair:
     """Open the source and the target, and make their inputs: a target that says no sizes is shown the first of them.
 
@@ -301,7 +307,7 @@ def paired(
     early = None if _kind(b) == "pytorch" else _opened(b, theirs, device)
     known = [(a, source.signature)]
     known += [(b, early.signature)] if early is not None and _kind(b) == "onnx" else []
-    made = made_for(source, known, given, seed, quick=quick)
+    made = made_for(source, known, given, seed, quick=quick, rows=rows)
     if early is not None:
         return Pair(source, early, (ours, theirs), made)
     shown = made.shown()
@@ -349,6 +355,27 @@ def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress
             break
     if progress is not None:
         progress(len(made), len(made), "done")
+
+
+def _rehearsed(a: object, b: object, going: _Verification, made: Sequence[Sample]) -> str:
+    """Why the target cannot be trained on or called as its framework's models are, where the source can."""
+    usual = [sample for sample in made if not sample.label.startswith(SPECIAL_VALUES)]
+    if _kind(b) == "onnx" or not usual or not going.labels:
+        return ""
+    sample = min(usual, key=lambda one: (_rows_of(one) < 2, sum(array.size for array in one.arrays.values())))
+    feed = bind(sample.arrays, going.source.signature)
+    fault = _rehearse(b, bind(feed, going.target.signature))
+    return fault if fault and not (_kind(a) != "onnx" and _rehearse(a, feed)) else ""
+
+
+def _rehearse(model: object, feed: Mapping[str, Array]) -> str:
+    room = import_module(f"netferry.converters.{frameworks.of(model).name}.training")
+    fault: str = room.rehearse(model, list(feed.values()))
+    return fault
+
+
+def _rows_of(sample: Sample) -> int:
+    return min((len(array) for array in sample.arrays.values() if array.ndim), default=0)
 
 
 def _unchecked(report: Report, error: MissingError) -> Report:

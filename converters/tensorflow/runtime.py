@@ -102,6 +102,7 @@ __all__ = [
     "eager_context",
     "freeze",
     "function_def_to_graph",
+    "global_state",
     "image_ops",
     "keras",
     "layer_module",
