@@ -145,7 +145,7 @@ def convert(
 
         return compare(
             live, result(), _as_carried(given, export), names=(title, target), seed=drawn(seed), device=device,
-            quick=quick, count=samples, outputs=outputs, rows=_rows(data, columns, pixels), progress=stages.samples,
+            quick=quick, count=samples, outputs=outputs, rows=_rows(data, columns, pixels), graph=export.model, progress=stages.samples,
         )  # fmt: skip
 
     done = (

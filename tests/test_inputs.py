@@ -107,7 +107,7 @@ def test_sizes_that_cost_too_much_are_not_tried() -> None:
     def rows(sizes: Sizes) -> int:
         return sizes["batch"]
 
-    found = explored(IMAGES, SHOWN, lambda _: True, lambda sizes: rows(sizes) > 3)
+    found = explored(IMAGES, SHOWN, lambda _: True, lambda sizes, _usual: rows(sizes) > 3)
     assert max(map(rows, (found.usual, *found.rows, *found.extents))) == 3
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from netferry.converters.errors import RefusedError, UsageError
@@ -12,9 +12,7 @@ from netferry.inference.run import Runnable
 from netferry.validation.bounds import ranges_of
 from netferry.validation.inputs import GIVEN, NORMAL, Maker, Sample, samples
 from netferry.validation.rows import Rows
-from netferry.validation.sizes import Sizes, explored, sizes_of, symbols
-
-Heavy = Callable[[Sizes], bool]
+from netferry.validation.sizes import Heavy, Sizes, explored, sizes_of, symbols
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def made_for(
     seed: int = 0,
     *,
     quick: bool = False,
-    heavy: Heavy = lambda _sizes: False,
+    heavy: Heavy = lambda _sizes, _usual: False,
     rows: Rows | None = None,
 ) -> Made:
     """Samples at sizes where ``source`` runs; ``models`` (it and its target) say what inputs may hold.

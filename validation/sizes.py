@@ -17,6 +17,8 @@ Sizes = Mapping[str, int]
 """Symbol -> size: one choice for every free axis."""
 Accepts = Callable[[Sizes], bool]
 """Whether the source runs at these sizes."""
+Heavy = Callable[[Sizes, Sizes], bool]
+"""Whether sizes cost too much, beside the usual ones."""
 
 BATCHES = (1, 2, 16)
 FEWER_ROWS = (8, 4, 3)
@@ -24,7 +26,7 @@ FEWER_ROWS = (8, 4, 3)
 
 FACTORS = (1.5, 2.0, 1.25, 1.75)
 """Of the usual size; each axis gets another one."""
-SMALLER = (0.5, 0.75)
+SMALLER = (0.75, 0.5)
 MULTIPLES = (1, 8, 16, 32, 64)
 """Sizes are rounded up to these where the source refuses others (a stack of strides)."""
 ODD = 3
@@ -109,9 +111,9 @@ def explored(
     signature: Signature,
     given: Sequence[Example] | None,
     accepts: Accepts,
-    heavy: Callable[[Sizes], bool] = lambda _sizes: False,
+    heavy: Heavy = lambda _sizes, _usual: False,
 ) -> Explored:
-    """Sizes for every free axis at which the source runs; ``heavy`` are those that cost too much to be tried."""
+    """Sizes for every free axis at which the source runs; ``heavy`` are those that cost too much beside the usual."""
     return _Search(signature, given, accepts, heavy).run()
 
 
@@ -120,7 +122,7 @@ class _Search:
     signature: Signature
     given: Sequence[Example] | None
     accepts: Accepts
-    heavy: Callable[[Sizes], bool]
+    heavy: Heavy
     refusals: int = 0
     answers: dict[tuple[tuple[str, int], ...], bool] = field(default_factory=dict)
 
@@ -129,6 +131,7 @@ class _Search:
         self.batch = batches_of(self.signature)
         shown = {example.name: example.array for example in self.given or ()}
         self.seen = sizes_of(self.signature, shown)
+        self.two_rows: Sizes = {}
         self.free = [name for name in self.names if name not in self.batch]
 
     def run(self) -> Explored:
@@ -136,10 +139,12 @@ class _Search:
         if usual is None:
             first = self._at(LADDER[0], 2)
             return Explored(first, (first,))
+        self.two_rows = usual
         rows = _unique([usual, *self._rows(usual)])
         single = next((sizes for sizes in rows if self._leads(sizes, 1)), usual)
         chosen = _unique([*rows, *self._extents(single)])
-        small = _unique([single, usual])
+        dear = self.heavy(usual, dict.fromkeys(self.names, 1))
+        small = [single] if dear else _unique([single, usual])
         return Explored(usual, tuple(small), tuple(rows[1:]), tuple(chosen[len(rows) :]))
 
     def _runs(self, sizes: Sizes) -> bool:
@@ -185,7 +190,7 @@ class _Search:
         for rows in BATCHES if self.batch else ():
             for fewer in (rows, *(FEWER_ROWS if rows == max(BATCHES) else ())):
                 sizes = {name: fewer if name in self.batch else size for name, size in usual.items()}
-                if not self.heavy(sizes) and self._runs(sizes):
+                if not self.heavy(sizes, self.two_rows) and self._runs(sizes):
                     yield sizes
                     break
         if self.batch and len({tuple(sizes.items()) for sizes in self._accepted(self.batch, usual)}) < 2:
@@ -215,11 +220,12 @@ class _Search:
 
     def _wishes(self, single: Sizes, turn: int) -> Iterator[dict[str, int]]:
         """Another factor for each axis; then one for all, where sizes are tied to each other; then smaller ones."""
-        count = min(max(len(self.free), 2), len(FACTORS))
-        different = [FACTORS[(place + turn) % count] for place in range(len(self.free))]
-        for factors in (different, [FACTORS[turn]] * len(self.free), [SMALLER[turn]] * len(self.free)):
-            for multiple in MULTIPLES:
-                yield self._scaled(single, factors, multiple)
+        for factors in (FACTORS, SMALLER):
+            count = min(max(len(self.free), 2), len(factors))
+            different = [factors[(place + turn) % count] for place in range(len(self.free))]
+            for chosen in (different, [factors[turn]] * len(self.free)):
+                for multiple in MULTIPLES:
+                    yield self._scaled(single, chosen, multiple)
 
     def _scaled(self, single: Sizes, factors: Sequence[float], multiple: int) -> dict[str, int]:
         made = dict(single)
@@ -248,7 +254,7 @@ class _Search:
                 yield found
 
     def _fits(self, sizes: Sizes, usual: Sizes) -> bool:
-        return sizes != usual and not self.heavy(sizes) and self._runs(sizes)
+        return sizes != usual and not self.heavy(sizes, self.two_rows) and self._runs(sizes)
 
 
 def _unique(choices: Sequence[Sizes]) -> list[Sizes]:

@@ -20,6 +20,7 @@ from netferry.inference.binding import bind
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
 from netferry.validation import stages
+from netferry.validation.effort import Weigh, too_heavy, weigher
 from netferry.validation.explore import Made, made_for
 from netferry.validation.inputs import SPECIAL_VALUES, Sample
 from netferry.validation.judge import RATIO_REASON, Judge, Runs, replace_target
@@ -28,6 +29,7 @@ from netferry.validation.outputs import PairedDouble, Pairing
 from netferry.validation.plan import planned
 from netferry.validation.report import OutputVerdict, Report, versions
 from netferry.validation.rows import Rows
+from netferry.validation.sizes import sizes_of
 from netferry.validation.truth import Double
 
 Progress = Callable[[int, int, str], None]
@@ -131,6 +133,7 @@ class _Verification:
     same_kernels: bool
     made: Made
     pairing: Pairing
+    weigh: Weigh
     records: dict[str, _Record] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -242,17 +245,19 @@ def verify(
     count: int | None = None,
     outputs: Mapping[str, str] | None = None,
     rows: Rows | None = None,
+    graph: object = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run ``a`` (the source) and ``b`` (the target) on the same inputs and compare every output in two stages.
 
     Inputs come from the source's signature, ``rows`` of data and those of ``given`` first, at most ``count``; ``quick`` makes few. They
     have sizes at which the source runs; one at which only the target cannot run is a difference. ``outputs`` says
-    which output of the target is which of the source, where names do not. ``tolerance`` replaces both stages.
+    which output of the target is which of the source, where names do not. ``graph`` is what the source is as ONNX,
+    where that is at hand. ``tolerance`` replaces both stages.
     """
     report = Report(*names, seed=seed, versions=versions(), quick=quick)
     try:
-        going = _begun(report, (a, b), given, rows, device, tolerance, Pairing(outputs or {}))
+        going = _begun(report, (a, b), given, (rows, graph), device, tolerance, Pairing(outputs or {}))
         made = going.made.samples[:count]
         _run_all(going, made, quick, progress)
     except MissingError as error:
@@ -264,17 +269,18 @@ def _begun(
     report: Report,
     models: tuple[object, object],
     given: Sequence[Example] | None,
-    rows: Rows | None,
+    beside: tuple[Rows | None, object],
     device: str,
     tolerance: Tolerance | None,
     pairing: Pairing,
 ) -> _Verification:
     a, b = models
-    pair = paired(a, b, given, report.seed, device=device, quick=report.quick, rows=rows)
+    rows, graph = beside
+    pair = paired(a, b, given, report.seed, device=device, quick=report.quick, rows=rows, graph=graph)
     judge = Judge(Double(a, pair.shown[0]), PairedDouble(b, pair.shown[1], pairing), tolerance)
     return _Verification(
         report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _kind(a) == _kind(b) == "onnx",
-        pair.made, pairing, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
+        pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
     )  # fmt: skip
 
 
@@ -286,6 +292,7 @@ class Pair:
     target: Runnable
     shown: tuple[Sequence[Example] | None, Sequence[Example] | None]
     made: Made
+    weigh: Weigh
 
 
 def paired(
@@ -297,8 +304,11 @@ def paired(
     device: str = "cpu",
     quick: bool = False,
     rows: Rows | None = None,
+    graph: object = None,
 ) -> Pair:
     """Open the source and the target, and make their inputs: a target that says no sizes is shown the first of them.
+
+    ``graph`` is what the source is as ONNX, where that is at hand: it says what a run takes.
 
     Raises MissingError where onnxruntime has no kernel for one of them.
     """
@@ -307,11 +317,13 @@ def paired(
     early = None if _kind(b) == "pytorch" else _opened(b, theirs, device)
     known = [(a, source.signature)]
     known += [(b, early.signature)] if early is not None and _kind(b) == "onnx" else []
-    made = made_for(source, known, given, seed, quick=quick, rows=rows)
+    weigh = weigher((graph, a, b))
+    heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
+    made = made_for(source, known, given, seed, quick=quick, heavy=heavy, rows=rows)
     if early is not None:
-        return Pair(source, early, (ours, theirs), made)
+        return Pair(source, early, (ours, theirs), made, weigh)
     shown = made.shown()
-    return Pair(source, _opened(b, shown, device), (ours, shown), made)
+    return Pair(source, _opened(b, shown, device), (ours, shown), made, weigh)
 
 
 def _whole(model: object, given: Sequence[Example] | None) -> Sequence[Example] | None:
@@ -347,14 +359,17 @@ def no_kernel(error: Exception) -> str:
 
 
 def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress: Progress | None) -> None:
-    levels = planned(made, going.judge, quick)
-    for place, (sample, (arithmetic, meaning)) in enumerate(zip(made, levels, strict=True)):
+    """The samples that the budget allows, one after the other."""
+    sizes = [sizes_of(going.made.signature, sample.arrays) for sample in made]
+    shares = planned(made, sizes, going.judge, quick, going.weigh)
+    running = [(sample, share) for sample, share in zip(made, shares, strict=True) if share.runs]
+    for place, (sample, share) in enumerate(running):
         if progress is not None:
-            progress(place, len(made), sample.label)
-        if not going.sample(sample, arithmetic, meaning):
+            progress(place, len(running), sample.label)
+        if not going.sample(sample, share.arithmetic, share.meaning):
             break
     if progress is not None:
-        progress(len(made), len(made), "done")
+        progress(len(running), len(running), "done")
 
 
 def _rehearsed(a: object, b: object, going: _Verification, made: Sequence[Sample]) -> str:
