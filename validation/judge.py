@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,26 +10,38 @@ import numpy as np
 
 from netferry.converters.signature import Array
 from netferry.validation import stages, truth
-from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison, Tolerance, compare
+from netferry.validation.metrics import (
+    DECIDED_BY_ROUNDING,
+    FAILED,
+    NOT_CHECKED,
+    PASSED,
+    Comparison,
+    Tolerance,
+    compare,
+)
+from netferry.validation.stages import Noise
 from netferry.validation.truth import Double
 
 Outputs = Mapping[str, Array]
 
-JITTERS, FLIPS = 4, 8
-"""Runs with jittered weights: for a yardstick, and for outputs that are places."""
+JITTERS, ROUNDED, MOST_ROUNDED, PLACES = 4, 8, 32, 64
+"""Runs with jittered numbers; runs that round by chance, the most of these, and the most where whole numbers differ."""
+
+SEVERAL = 3
+"""Values that a place takes, from which it is believed to take others too that no run has shown."""
 
 EXACT = 1e-12
 """A roundoff below this is float64's."""
 
 RATIO_REASON = "its error is"
 
-SHAKY = 1e-3
-"""Where one-ulp jitters of the weights move the truth by this much of its scale, the sample decides nothing."""
-
 
 @dataclass
 class Runs:
-    """What one sample gave: the source and the target as they are, and their float64 runs, made when asked for."""
+    """What one sample gave: the source and the target as they are, and their float64 runs, made when asked for.
+
+    ``other`` runs the source along its other path, where it has one (onnxruntime without optimisations).
+    """
 
     label: str
     s: Outputs
@@ -40,6 +52,7 @@ class Runs:
     target: Double
     arithmetic: bool
     meaning: bool
+    other: Callable[[], Outputs] | None = None
 
     @cached_property
     def r(self) -> Outputs:
@@ -51,13 +64,31 @@ class Runs:
         return self.target.run(self.theirs) or {}
 
     @cached_property
-    def _jitters(self) -> dict[int, Outputs]:
+    def plain(self) -> Outputs:
+        """What the source gives along its other path; nothing where it has none."""
+        return {} if self.other is None else self.other()
+
+    @cached_property
+    def _jitters(self) -> dict[tuple[int, bool], Outputs]:
         return {}
 
-    def jittered(self, count: int) -> list[Outputs]:
-        for seed in range(len(self._jitters), count):
-            self._jitters[seed] = self.source.jittered(self.ours, seed)
-        return [self._jitters[seed] for seed in range(count)]
+    @cached_property
+    def _rounded(self) -> list[Outputs]:
+        return []
+
+    def rounded(self, place: int) -> Outputs:
+        """The source's run number ``place`` that rounds by chance."""
+        for seed in range(len(self._rounded), place + 1):
+            self._rounded.append(self.source.rounded(self.ours, seed))
+        return self._rounded[place]
+
+    def noise(self, name: str, count: int) -> Noise | None:
+        """What rounding alone makes of an output; None where the source has no such runs of this size."""
+        r = self.r.get(name)
+        runs = [] if r is None else [self.rounded(place).get(name) for place in range(count)]
+        if r is None or any(run is None or run.shape != r.shape for run in runs):
+            return None
+        return Noise.of(r, np.asarray(self.s[name], np.float64), [run for run in runs if run is not None])
 
     @cached_property
     def nudged(self) -> tuple[Outputs, Outputs]:
@@ -71,21 +102,22 @@ class Runs:
             for plain, wide in pairs
         )
 
-    def yardstick(self, name: str) -> float:
-        """The largest change of the truth under one-ulp jitters of the weights, relative to its scale."""
-        r = self.r[name]
+    def yardstick(self, name: str, *, weights: bool) -> float:
+        """How far jitters of constants (and weights) lie apart, relative to their scale: the truth itself is not asked,
+        so that a wrong one is no measure."""
+        for seed in range(JITTERS):
+            if (seed, weights) not in self._jitters:
+                self._jitters[seed, weights] = self.source.jittered(self.ours, seed, weights=weights)
+        first, *others = (self._jitters[seed, weights][name] for seed in range(JITTERS))
         with np.errstate(all="ignore"):
-            return max(stages.meaning(run[name], r) for run in self.jittered(JITTERS))
+            return max(stages.meaning(run, first) for run in others)
 
 
 def replace_target(runs: Runs, outputs: Outputs) -> Runs:
     """The same sample with other outputs of the target; what was run in float64 is kept."""
-    other = Runs(
-        f"{runs.label}, unoptimised", runs.s, outputs, runs.ours, runs.theirs, runs.source, runs.target,
-        runs.arithmetic, runs.meaning,
-    )  # fmt: skip
-    kept = {key: value for key, value in vars(runs).items() if key in ("r", "t64", "nudged", "_jitters")}
-    vars(other).update(kept)
+    other = replace(runs, label=f"{runs.label}, unoptimised", t=outputs)
+    made = ("r", "t64", "nudged", "plain", "_jitters", "_rounded")
+    vars(other).update({key: value for key, value in vars(runs).items() if key in made})
     return other
 
 
@@ -97,9 +129,8 @@ class Judge:
     target: Double
     tolerance: Tolerance | None = None
     narrow: dict[str, str] = field(default_factory=dict)
-    kept: dict[str, list[tuple[str, stages.Triple]]] = field(default_factory=dict)
+    kept: dict[str, dict[str, stages.Triple]] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
-    yardsticks: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, runs: Runs) -> dict[str, Comparison]:
         """Outputs are paired by name: one that is missing, added or renamed is a difference."""
@@ -116,30 +147,81 @@ class Judge:
 
     def _output(self, name: str, s: Array, t: Array, runs: Runs) -> Comparison:
         direct = compare(s, t, self.tolerance)
-        if self.tolerance is not None or direct.status == NOT_CHECKED:
+        if self.tolerance is not None or direct.status == NOT_CHECKED or s.dtype != t.dtype:
             return direct
-        if s.shape != t.shape or s.dtype != t.dtype:
-            return direct
+        if s.shape != t.shape:
+            return self._sized(name, t, direct, runs)
         if stages.is_index(s, t) and direct.status == FAILED:
             return self._places(name, s, t, direct, runs)
-        if direct.limit is None or (s.dtype == np.float64 and not runs.meaning):
+        if s.dtype.kind in "biu" or (s.dtype == np.float64 and not runs.meaning):
             return direct
         r = runs.r.get(name)
-        if r is None or r.shape != s.shape or self._is_narrow(name, r, runs):
-            return direct
-        if truth.is_suspect(s, r):
-            return self._suspected(name, direct, runs)
-        three = stages.triple(s, t, r)
-        return direct if three is None else self._staged(name, three, direct, runs)
+        if r is None or self._is_narrow(name, r, runs):
+            return self._untold(name, direct, runs)
+        if r.shape != s.shape:
+            return self._sized(name, t, direct, runs)
+        return self._with_truth(name, t, direct, runs)
 
-    def _staged(self, name: str, three: stages.Triple, direct: Comparison, runs: Runs) -> Comparison:
+    # ---- outputs of floats --------------------------------------------------------------------------
+
+    def _with_truth(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
+        """First without asking what rounding alone does; what fails then is judged by that, in more runs if need be."""
+        if direct.limit is None:
+            direct = self._mended(name, t, direct, runs)
+        found = direct if direct.limit is None else self._measured(name, direct, runs)
+        for count in (ROUNDED, MOST_ROUNDED):
+            noise = None if found.status == PASSED else runs.noise(name, count)
+            if noise is None or (count == MOST_ROUNDED and not noise.loose.any()):
+                break
+            found = self._with_noise(name, t, direct, runs, noise)
+        return found
+
+    def _mended(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
+        """Where the source's kernels leave the finite numbers and its float64 run does not, a finite target is held
+        to that run."""
+        s, r = np.asarray(runs.s[name]), runs.r[name]
+        broken = ~np.isfinite(s) & np.isfinite(r) & np.isfinite(t)
+        if not broken.any():
+            return direct
+        mended = np.where(broken, r, s).astype(s.dtype)
+        runs.s = {**runs.s, name: mended}
+        title = self.source.framework.title
+        self.notes[
+            f"{title}'s kernels give no finite {_share(broken)} of {name} on '{runs.label}'; its float64 run does, and "
+            "the target is held to that"
+        ] = None
+        return compare(mended, t)
+
+    def _with_noise(self, name: str, t: Array, direct: Comparison, runs: Runs, noise: Noise) -> Comparison:
+        if direct.limit is None and not _alike_where_told(np.asarray(runs.s[name]), t, noise):
+            return direct
+        if not noise.admits(t.astype(np.float64)):
+            return replace(direct, status=FAILED, reason=direct.reason or OUTSIDE)
+        found = self._measured(name, direct, runs, noise)
+        if noise.loose.any() and found.status == PASSED:
+            self.notes[f"rounding alone decides {_share(noise.loose)} of {name} on '{runs.label}'"] = None
+        return found
+
+    def _measured(self, name: str, direct: Comparison, runs: Runs, noise: Noise | None = None) -> Comparison:
+        s, t, r = np.asarray(runs.s[name]), np.asarray(runs.t[name]), runs.r[name]
+        three = stages.triple(s, t, r, noise)
+        if three is None:
+            return replace(direct, status=NOT_CHECKED, reason=DECIDED_BY_ROUNDING, limit=None)
+        told = slice(None) if noise is None else ~noise.loose
+        if truth.is_suspect(s[told], r[told]):
+            return self._suspected(name, three, direct, runs, noise)
+        return self._staged(name, three, direct, runs, noise)
+
+    def _staged(
+        self, name: str, three: stages.Triple, direct: Comparison, runs: Runs, noise: Noise | None
+    ) -> Comparison:
         """Both stages; a float64 model has the first alone, for its source is its own truth."""
         second = stages.arithmetic(three)
         if three.s.size < stages.SMALL:
-            self.kept.setdefault(name, []).append((runs.label, three))
+            self.kept.setdefault(name, {})[runs.label] = three
         single = three.u > EXACT
         doubtful = single and second.ratio > stages.PASS
-        d = self._meaning(name, runs) if runs.meaning or doubtful else None
+        d = self._meaning(name, runs, noise) if runs.meaning or doubtful else None
         fault = self._fault(name, d, runs) if d is not None and d > stages.MEANING else ""
         if name in self.narrow:
             d = None
@@ -151,23 +233,10 @@ class Judge:
         if fault:
             return replace(measured, status=FAILED, reason=fault)
         if single:
-            return self._weighed(name, measured, direct, runs)
+            return _weighed(measured, direct, second)
         return direct if d is None else measured
 
-    def _weighed(self, name: str, measured: Comparison, direct: Comparison, runs: Runs) -> Comparison:
-        """What the ratio says: up to 8 passed, beyond 32 failed, between them what stage 1 says."""
-        assert measured.ratio is not None
-        if measured.ratio <= stages.PASS:
-            return measured
-        if measured.ratio <= stages.FAIL and (measured.meaning is not None or direct.status == PASSED):
-            return measured
-        if self._is_shaky(name, runs):
-            return replace(measured, ratio=None, meaning=None)
-        return replace(
-            measured, status=FAILED, reason=f"{RATIO_REASON} {measured.ratio:.3g} times the source's own"
-        )
-
-    def _meaning(self, name: str, runs: Runs) -> float | None:
+    def _meaning(self, name: str, runs: Runs, noise: Noise | None) -> float | None:
         t64, t = runs.t64.get(name), runs.t[name]
         if t64 is None or name in self.narrow:
             return None
@@ -175,23 +244,15 @@ class Judge:
             self.notes[f"the target's float64 run is not like its own for {name} on '{runs.label}'"] = None
             return None
         with np.errstate(all="ignore"):
-            return stages.meaning(t64, runs.r[name])
+            return stages.meaning(t64, runs.r[name], loose=None if noise is None else noise.loose)
 
     def _fault(self, name: str, d: float, runs: Runs) -> str:
         """Why a distance in float64 is a fault; empty where rounding weights or constants explains it."""
-        if d <= stages.BAKED and self._constants_rounded:
+        if self._constants_rounded and (
+            d <= stages.BAKED or d <= stages.YARDSTICKS * runs.yardstick(name, weights=False)
+        ):
             return ""
-        yardstick = self.yardsticks.get(name, 0.0)
-        if not self.carried_exactly and d <= stages.YARDSTICKS * yardstick:
-            return ""
-        yardstick = runs.yardstick(name)
-        if yardstick > SHAKY:
-            self.notes[
-                f"'{runs.label}' decides nothing for {name}: one-ulp jitters move it by {yardstick:.1e}"
-            ] = None
-            return ""
-        self.yardsticks[name] = max(yardstick, self.yardsticks.get(name, 0.0))
-        if not self.carried_exactly and d <= stages.YARDSTICKS * yardstick:
+        if not self.carried_exactly and d <= stages.YARDSTICKS * runs.yardstick(name, weights=True):
             self.notes["weights were rounded anew on the way (folded or merged)"] = None
             return ""
         if not self._answers(name, runs):
@@ -206,9 +267,6 @@ class Judge:
         return truth.answers_alike((runs.r[name], ours[name]), (runs.t64[name], theirs[name])) or not (
             stages.meaning(runs.t64[name], runs.r[name]) < truth.SUSPECT["float32"] / 100
         )
-
-    def _is_shaky(self, name: str, runs: Runs) -> bool:
-        return runs.yardstick(name) > SHAKY
 
     def _is_narrow(self, name: str, r: Array, runs: Runs) -> bool:
         """Looked at once for each output, on the first sample that has a truth."""
@@ -231,25 +289,132 @@ class Judge:
     def _constants_rounded(self) -> bool:
         return truth.is_rounded(self.source.constants | self.target.constants)
 
+    def _suspected(
+        self, name: str, three: stages.Triple, direct: Comparison, runs: Runs, noise: Noise | None
+    ) -> Comparison:
+        """The source lies far from its own truth. Equal to the target, it is believed; else the truth is, where
+        the target computes it in its own framework, and the source's kernels are named as what is off."""
+        d = None if direct.status == PASSED else self._meaning(name, runs, noise)
+        if d is None or (d > stages.MEANING and self._fault(name, d, runs)):
+            self.notes[f"the truth is suspect for {name} on '{runs.label}': compared directly"] = None
+            return direct
+        if noise is None:
+            return replace(direct, status=FAILED)  # judged again, by what rounding does
+        true = replace(three, s=three.r)
+        second = stages.arithmetic(true, three.scale)
+        if second.ratio > stages.PASS:
+            return replace(
+                direct, status=NOT_CHECKED, reason="the truth is suspect: the source errs by more than 1e-3"
+            )
+        self.notes[self._kernel(name, three, runs)] = None
+        return replace(direct, status=PASSED, reason="", limit=None, meaning=d, ratio=second.ratio, slice=second.slice,
+                       histogram=second.histogram)  # fmt: skip
+
+    def _kernel(self, name: str, three: stages.Triple, runs: Runs) -> str:
+        """In words: whose kernels are off, and how far."""
+        off = float(np.abs(three.s - three.r).max()) / three.scale
+        title = "onnxruntime" if self.source.framework.name == "onnx" else self.source.framework.title
+        plain = runs.plain.get(name)
+        told = three.s != 0
+        if plain is not None and plain.shape == three.r.shape and told.any():
+            rest = float(np.abs(plain.astype(np.float64) - three.r)[told].max()) / three.scale
+            return (
+                f"{name} on '{runs.label}': {title}'s kernels are off by {off:.2g} of scale from the source's float64 "
+                f"truth, which the target computes; with its optimisations off by {rest:.2g}"
+            )
+        return (
+            f"{name} on '{runs.label}': {title}'s kernels are off by {off:.2g} of scale from the source's float64 "
+            "truth, which the target computes"
+        )
+
+    def _untold(self, name: str, direct: Comparison, runs: Runs) -> Comparison:
+        """Without a truth: a target may be as far from the source as its own optimisation levels are apart."""
+        plain = runs.plain.get(name) if direct.status == FAILED and direct.limit is not None else None
+        s = np.asarray(runs.s[name])
+        if plain is None or plain.shape != s.shape or direct.max_abs is None or direct.limit is None:
+            return direct
+        with np.errstate(all="ignore"):
+            apart = np.abs(s.astype(np.float64) - plain.astype(np.float64))
+        limit = max(direct.limit, stages.PASS * float(np.nan_to_num(apart).max(initial=0.0)))
+        if direct.max_abs > limit:
+            return direct
+        self.notes[f"{name}: onnxruntime's optimisation levels lie as far apart as source and target"] = None
+        return replace(direct, status=PASSED, reason="", limit=limit)
+
+    # ---- whole numbers, and sizes made by data -------------------------------------------------------
+
     def _places(self, name: str, s: Array, t: Array, direct: Comparison, runs: Runs) -> Comparison:
-        """An index output may flip only where the source flips itself."""
+        """A whole number may differ only towards a value that the source takes there: in float64, or rounded."""
         r = runs.r.get(name)
         if r is None or r.shape != s.shape:
-            return direct
-        alike = stages.flips_alike(s, t, [r, *(run[name] for run in runs.jittered(FLIPS))])
-        if not alike:
-            return direct
-        self.notes[f"{name} flips where the source flips under one-ulp jitters of its weights"] = None
-        return replace(direct, status=PASSED, reason="")
+            return direct if r is None else self._sized(name, t, direct, runs)
+        where = np.flatnonzero(s != t)
+        taken = [s.reshape(-1)[where], r.reshape(-1)[where]]
+        wanted = t.reshape(-1)[where]
+        for place in range(PLACES):
+            if _is_explained(wanted, taken, place):
+                self.notes[
+                    f"{where.size} of {s.size} values of {name} on '{runs.label}' are decided by rounding: the "
+                    "source takes the target's value too"
+                ] = None
+                return replace(direct, status=PASSED, reason="")
+            run = runs.rounded(place).get(name)
+            if run is None or run.shape != s.shape:
+                return self._sized(name, t, direct, runs)
+            taken.append(run.reshape(-1)[where])
+            if place == ROUNDED and np.any((np.stack(taken) == taken[0]).all(0)):
+                break  # somewhere nothing ever moves
+        return direct
 
-    def _suspected(self, name: str, direct: Comparison, runs: Runs) -> Comparison:
-        """Truth that looks wrong passes nothing: source and target are compared directly."""
-        self.notes[f"the truth is suspect for {name} on '{runs.label}': compared directly"] = None
-        if direct.status == PASSED:
+    def _sized(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
+        """A size that data makes may differ where rounding changes it in the source: that decides nothing."""
+        if direct.status != FAILED or name not in runs.r:
             return direct
-        d = stages.meaning(runs.t64[name], runs.r[name]) if name in runs.t64 else float("inf")
-        if d > stages.BAKED:
+        arrays = [runs.s[name], runs.r[name], *(runs.rounded(k).get(name) for k in range(ROUNDED))]
+        shapes = [array.shape for array in arrays if array is not None and array.ndim == t.ndim]
+        if len(set(shapes)) == 1:
             return direct
-        return replace(
-            direct, status=NOT_CHECKED, reason="the truth is suspect: the source errs by more than 1e-3"
-        )
+        low, high = np.min(shapes, 0), np.max(shapes, 0)
+        inside = np.all((t.shape >= 2 * low - high) & (t.shape <= 2 * high - low))
+        return replace(direct, status=NOT_CHECKED, reason=DECIDED_BY_ROUNDING) if inside else direct
+
+
+OUTSIDE = "where rounding decides, it takes values that the source does not"
+
+
+def _weighed(measured: Comparison, direct: Comparison, second: stages.Arithmetic) -> Comparison:
+    """What the ratio says: up to 8 passed, beyond 32 failed, between them what stage 1 says; who is as near the truth
+    as the source is never fails."""
+    if second.ratio <= stages.PASS or second.nearer:
+        return measured
+    if second.ratio <= stages.FAIL and (measured.meaning is not None or direct.status == PASSED):
+        return measured
+    return replace(
+        measured, status=FAILED, reason=f"{RATIO_REASON} {second.ratio:.3g} times the source's own"
+    )
+
+
+def _alike_where_told(s: Array, t: Array, noise: Noise) -> bool:
+    """Whether non-finite values stand alike wherever rounding does not decide that they do."""
+    told = ~noise.wild
+    return (
+        compare(np.where(told, s, 0).astype(s.dtype), np.where(told, t, 0).astype(t.dtype)).limit is not None
+    )
+
+
+def _is_explained(wanted: Array, taken: Sequence[Array], runs: int) -> bool:
+    """Whether each wanted value was taken; of a place that takes several others, whether it lies among them."""
+    values = np.stack(taken)
+    seen = (values == wanted).any(0)
+    if seen.all() or runs < ROUNDED:
+        return bool(seen.all())
+    rest, values = wanted[~seen].astype(np.float64), values[:, ~seen].astype(np.float64)
+    ordered = np.sort(values, 0)
+    several = 1 + (ordered[1:] != ordered[:-1]).sum(0) >= SEVERAL
+    low, high = ordered[0], ordered[-1]
+    with np.errstate(invalid="ignore"):
+        return bool(np.all(several & (rest >= 2 * low - high) & (rest <= 2 * high - low)))
+
+
+def _share(loose: Array) -> str:
+    return f"{int(loose.sum())} of {loose.size} values"

@@ -19,6 +19,7 @@ from netferry.converters.signature import Array
 PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not_checked"
 
 NOTHING_FINITE = "no value of the output is finite"
+DECIDED_BY_ROUNDING = "rounding alone decides the output here"
 
 RELATIVE_TO_SCALE: Mapping[str, float] = {
     "float64": 1e-10,

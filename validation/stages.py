@@ -40,46 +40,110 @@ EDGES = 2.0 ** np.arange(-4, 9)
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Stage 2 of one output on one sample; ``g`` and ``gm`` are the source's own RMS and largest relative error."""
+    """Stage 2 of one output on one sample; ``g`` and ``gm`` are the source's own RMS and largest relative error.
+
+    ``nearer`` is a target that is at least as near the truth as the source is, in its mean and in its largest error.
+    """
 
     ratio: float
     slice: str
     histogram: tuple[int, ...]
     g: float
     gm: float
+    nearer: bool = False
 
 
 @dataclass(frozen=True)
 class Triple:
-    """One output three times: the source, the target and the truth, with what is not finite masked out."""
+    """One output three times: the source, the target and the truth, with what is not finite masked out.
+
+    ``spread`` is how far rounding alone moves each place, where that is known.
+    """
 
     s: Array
     t: Array
     r: Array
     u: float
+    spread: Array | None = None
+
+    @property
+    def own(self) -> Array:
+        """The source's error: what is seen, and what rounding alone does."""
+        seen = np.abs(self.s - self.r)
+        return seen if self.spread is None else np.maximum(seen, self.spread)
 
     @property
     def scale(self) -> float:
         return float(np.abs(self.r).max(initial=0.0))
 
 
-def triple(s: Array, t: Array, r: Array) -> Triple | None:
-    """The three in float64; None where no place is finite in all of them."""
+LOOSE = 1e-3
+"""A place that rounding alone moves by this much of the output's scale is decided by rounding."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What rounding alone makes of one output on one sample: the source in float64, as it is, and rounded by chance.
+
+    ``loose`` are the places that rounding decides, ``wild`` those among them that it takes out of the finite numbers;
+    ``spread`` is how far it moves the others, and between ``low`` and ``high`` lies what the source takes.
+    """
+
+    loose: Array
+    wild: Array
+    spread: Array
+    low: Array
+    high: Array
+
+    @staticmethod
+    def of(r: Array, s: Array, runs: Sequence[Array]) -> Noise:
+        """``runs`` are float64 runs of the source that rounded; arrays of one shape."""
+        with np.errstate(all="ignore"):
+            wide = np.stack([run.astype(np.float64) for run in runs])
+            wild = ~np.isfinite(wide).all(0) & ~_alike(wide)
+            moved = np.nan_to_num(wide.max(0) - wide.min(0), nan=0.0, posinf=np.inf)
+            loose = wild | (moved > LOOSE * np.abs(r[np.isfinite(r)]).max(initial=0.0))
+            told = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
+        return Noise(loose, wild, np.where(loose, 0.0, moved), told.min(0), told.max(0))
+
+    def admits(self, t: Array) -> bool:
+        """Whether at every loose place the target lies where the source does, or as far from there as that is wide."""
+        with np.errstate(all="ignore"):
+            width = np.nan_to_num(self.high - self.low, nan=np.inf)
+            inside = (t >= self.low - width) & (t <= self.high + width)
+        return bool(np.all(~self.loose | np.where(np.isfinite(t), inside, self.wild)))
+
+
+def _alike(wide: Array) -> Array:
+    """Where all runs have the same value that is not finite."""
+    first = wide[0]
+    return np.asarray(np.all((wide == first) | (np.isnan(wide) & np.isnan(first)), 0))
+
+
+def triple(s: Array, t: Array, r: Array, noise: Noise | None = None) -> Triple | None:
+    """The three in float64; None where no place is finite in all of them, and decided by more than rounding."""
     u = roundoff(s.dtype)
     wide = [array.astype(np.float64) for array in (s, t, r)]
-    finite = np.isfinite(wide[0]) & np.isfinite(wide[1]) & np.isfinite(wide[2])
-    if not finite.any():
+    told = np.isfinite(wide[0]) & np.isfinite(wide[1]) & np.isfinite(wide[2])
+    if noise is not None:
+        told &= ~noise.loose
+    if not told.any():
         return None
-    if not finite.all():
-        wide = [np.where(finite, array, 0.0) for array in wide]
-    return Triple(wide[0], wide[1], wide[2], u)
+    if not told.all():
+        wide = [np.where(told, array, 0.0) for array in wide]
+    return Triple(wide[0], wide[1], wide[2], u, None if noise is None else noise.spread)
 
 
-def meaning(t64: Array, r: Array, usual: float = 0.0) -> float:
-    """Stage 1: ``max|t64 - r| / max|r|`` where both are finite; infinite where their non-finite places differ."""
+def meaning(t64: Array, r: Array, usual: float = 0.0, loose: Array | None = None) -> float:
+    """Stage 1: ``max|t64 - r| / max|r|`` where both are finite; infinite where their non-finite places differ.
+
+    ``loose`` places, which rounding decides, are left out.
+    """
     if t64.shape != r.shape:
         return float("inf")
     a, b = t64.astype(np.float64), r.astype(np.float64)
+    if loose is not None:
+        a, b = a[~loose], b[~loose]
     finite = np.isfinite(a) & np.isfinite(b)
     if not np.array_equal(np.isfinite(a), np.isfinite(b)):
         return float("inf")
@@ -98,7 +162,7 @@ def arithmetic(one: Triple, usual: float = 0.0, pooled: tuple[float, float] = (0
     that scale never count: for targets that mean the same (a sigmoid that comes near zero errs by a rounding of
     one). ``pooled`` are ``g`` and ``gm`` over all samples, for small outputs.
     """
-    es, et = np.abs(one.s - one.r), np.abs(one.t - one.r)
+    es, et = one.own, np.abs(one.t - one.r)
     size, floor = np.abs(one.r), one.u * usual / 2
     whole = [_rms(array.reshape(1, -1))[0] for array in (es, size)]
     g = max(whole[0] / whole[1] if whole[1] else 0.0, pooled[0])
@@ -116,7 +180,8 @@ def arithmetic(one: Triple, usual: float = 0.0, pooled: tuple[float, float] = (0
         place = int(q.argmax())
         if q[place] > worst:
             worst, where = float(q[place]), f"{name} {place}" if name != "whole" else name
-    return Arithmetic(worst, where, _histogram(et, es, size, one.u), g, gm)
+    nearer = bool(et.max(initial=0.0) <= es.max(initial=0.0) and _rms(et.reshape(1, -1)) <= whole[0])
+    return Arithmetic(worst, where, _histogram(et, es, size, one.u), g, gm, nearer)
 
 
 def _slices(*arrays: Array) -> Iterator[tuple[str, Sequence[Array]]]:
@@ -149,20 +214,25 @@ def is_index(*arrays: Array) -> bool:
     return all(a.dtype.kind in "biu" or bool(np.all(a == np.rint(a))) for a in arrays)
 
 
-def flips_alike(s: Array, t: Array, runs: Sequence[Array]) -> bool:
-    """Whether an index output differs only where the source flips itself: in float64, or with jittered weights."""
-    flips = np.zeros(s.shape, bool)
-    for run in runs:
-        flips |= run != s
-    return not np.any((s != t) & ~flips)
+def is_short(value: float) -> bool:
+    """Whether a number has at most twelve bits, so that no format rounds it."""
+    mantissa, _ = np.frexp(value)
+    return bool(mantissa * 4096 == np.rint(mantissa * 4096))
 
 
-def jitter(seed: int) -> Any:
-    """A change of weights: each by one unit in the last place of float32, up or down by chance."""
+def jitter(seed: int, u: float, *, weights: bool) -> Any:
+    """A change of constants (single numbers, where they have a rounding) and of weights: each by one unit in the last
+    place of the format with the unit roundoff ``u``, up or down by chance."""
 
     def change(name: str, array: Array) -> Array:
-        rng = np.random.default_rng([seed, *name.encode()])
-        step = np.spacing(np.abs(array).astype(np.float32)).astype(np.float64)
+        single = array.size == 1
+        if not weights and not single:
+            return array
+        if single and is_short(float(array.reshape(-1)[0])):
+            return array
+        rng = np.random.default_rng([seed, *name.encode(), *(() if name else array.tobytes())])
+        _, exponent = np.frexp(array)
+        step = 2 * u * np.exp2(exponent - 1.0)
         signs = rng.integers(0, 2, array.shape) * 2 - 1
         return np.asarray(np.where(array == 0, 0.0, array + signs * step))
 

@@ -19,7 +19,8 @@ from netferry.converters import frameworks
 from netferry.converters.errors import CannotCarry, first_line
 from netferry.converters.frameworks import Framework
 from netferry.converters.signature import Array, Example
-from netferry.validation.stages import jitter
+from netferry.validation.metrics import roundoff
+from netferry.validation.stages import is_short, jitter
 
 SUSPECT: Mapping[str, float] = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """The distance of the source from its truth, relative to the scale, from which the truth is not believed."""
@@ -33,11 +34,7 @@ KEPT = 1_000_000
 LARGEST = 250_000_000
 """Weights up to which a model is run in float64: twice the memory of the model, for the source and for the target."""
 
-BRIEF = 1e-3
-"""A constant below this is an epsilon: its own rounding changes nothing that could be seen."""
-
 Change = Callable[[str, Array], Array]
-Run = Callable[[Sequence[Array]], dict[str, Array]]
 
 
 class Double:
@@ -45,8 +42,8 @@ class Double:
 
     def __init__(self, model: object, given: Sequence[Example] | None = None) -> None:
         self.model, self._given, self.reason = model, given, ""
-        self._ran = False
-        self._jitters: dict[int, Any] = {}
+        self._ran, self._reachable = False, True
+        self._jitters: dict[tuple[int, bool], Any] = {}
 
     @property
     def framework(self) -> Framework:
@@ -74,12 +71,26 @@ class Double:
         self._ran = True
         return outputs
 
-    def jittered(self, arrays: Sequence[Array], seed: int) -> dict[str, Array]:
-        """Outputs with every weight moved by one unit in float32's last place."""
-        wide = self._jitters.get(seed) or self._made(jitter(seed))
+    def jittered(self, arrays: Sequence[Array], seed: int, *, weights: bool) -> dict[str, Array]:
+        """Outputs with every constant, and every weight too, moved by one unit in its format's last place."""
+        key = seed, weights
+        wide = self._jitters.get(key) or self._made(jitter(seed, self.u, weights=weights))
         if self.size <= KEPT:
-            self._jitters[seed] = wide
+            self._jitters[key] = wide
         return self._room_run(wide, arrays)
+
+    def rounded(self, arrays: Sequence[Array], seed: int) -> dict[str, Array]:
+        """Outputs of a run whose every step rounds by chance; where steps cannot be reached, of one with weights
+        moved by a rounding."""
+        if self._reachable:
+            try:
+                found: dict[str, Array] = self._room.run_rounded(
+                    self._wide, [widen(array) for array in arrays], self.u, seed
+                )
+                return found
+            except Exception:  # whatever a framework raises where its steps cannot be reached
+                self._reachable = False
+        return self.jittered(arrays, seed, weights=True)
 
     def nudged(self, arrays: Sequence[Array]) -> dict[str, Array] | None:
         """Outputs with the inputs moved by ``NUDGE``, and the weights where there is no float input."""
@@ -92,6 +103,16 @@ class Double:
             return None
 
     @cached_property
+    def u(self) -> float:
+        """The unit roundoff of the shortest format that the model computes in."""
+        return roundoff(np.dtype(ml_dtypes.bfloat16 if self.format == "bfloat16" else self.format))
+
+    @cached_property
+    def format(self) -> str:
+        """The shortest float dtype that the model computes in."""
+        return str(self._room.narrowest(self.model))
+
+    @cached_property
     def size(self) -> int:
         """The number of weights."""
         count: int = self._room.size(self.model)
@@ -102,8 +123,14 @@ class Double:
         found: Mapping[str, Array] = self._room.weights(self.model)
         return found
 
-    @cached_property
+    @property
     def constants(self) -> set[float]:
+        """The numbers that the model's code and attributes hold, those that its runs have shown too."""
+        shown: set[float] = getattr(self._wide, "constants", set()) if self._ran else set()
+        return self._held_constants | shown
+
+    @cached_property
+    def _held_constants(self) -> set[float]:
         found: set[float] = self._room.constants(self.model)
         return found
 
@@ -112,9 +139,11 @@ class Double:
         return import_module(f"netferry.converters.{self.framework.name}.double")
 
     @cached_property
-    def _run(self) -> Run:
-        wide = self._made(None)
-        return lambda arrays: self._room_run(wide, arrays)
+    def _wide(self) -> Any:
+        return self._made(None)
+
+    def _run(self, arrays: Sequence[Array]) -> dict[str, Array]:
+        return self._room_run(self._wide, arrays)
 
     def _made(self, change: Change | None) -> Any:
         needs_sizes = {"given": self._given} if self.framework.name == "tensorflow" else {}
@@ -205,9 +234,4 @@ def _digest(array: Array) -> tuple[int, int]:
 
 def is_rounded(values: Iterable[float]) -> bool:
     """Whether one of these constants has another value in float32, or has float32's full length already."""
-    return any(abs(v) >= BRIEF and np.isfinite(v) and not _is_short(v) for v in values)
-
-
-def _is_short(value: float) -> bool:
-    mantissa, _ = np.frexp(value)
-    return bool(mantissa * 4096 == np.rint(mantissa * 4096))
+    return any(np.isfinite(value) and not is_short(value) for value in values)

@@ -24,7 +24,15 @@ from netferry.validation.effort import Weigh, too_heavy, weigher
 from netferry.validation.explore import Made, made_for
 from netferry.validation.inputs import SPECIAL_VALUES, Sample
 from netferry.validation.judge import RATIO_REASON, Judge, Runs, replace_target
-from netferry.validation.metrics import FAILED, NOT_CHECKED, NOTHING_FINITE, PASSED, Comparison, Tolerance
+from netferry.validation.metrics import (
+    DECIDED_BY_ROUNDING,
+    FAILED,
+    NOT_CHECKED,
+    NOTHING_FINITE,
+    PASSED,
+    Comparison,
+    Tolerance,
+)
 from netferry.validation.outputs import PairedDouble, Pairing
 from netferry.validation.plan import planned
 from netferry.validation.report import OutputVerdict, Report, versions
@@ -84,8 +92,10 @@ Judged = list[tuple[str, Comparison]]
 
 
 def _telling(comparisons: Judged) -> Judged:
-    """Without the samples on which nothing was finite, where others say something."""
-    told = [(label, one) for label, one in comparisons if one.reason != NOTHING_FINITE]
+    """Without the samples on which nothing was finite or certain, where others say something."""
+    told = [
+        (label, one) for label, one in comparisons if one.reason not in (NOTHING_FINITE, DECIDED_BY_ROUNDING)
+    ]
     return told or comparisons
 
 
@@ -98,13 +108,13 @@ def _seen_from_usual(comparisons: Judged) -> Judged:
 
 def _pooled(name: str, judged: Judged, judge: Judge) -> Judged:
     """Ratios of a small output once more, against the source's error over all samples."""
-    kept = judge.kept.get(name, [])
+    kept = judge.kept.get(name, {})
     if not kept:
         return judged
-    usual = statistics.median(three.scale for _, three in kept)
-    own = [stages.arithmetic(three, usual) for _, three in kept]
+    usual = statistics.median(three.scale for three in kept.values())
+    own = [stages.arithmetic(three, usual) for three in kept.values()]
     pool = max(one.g for one in own), max(one.gm for one in own)
-    again = {label: stages.arithmetic(three, usual, pool) for label, three in kept}
+    again = {label: stages.arithmetic(three, usual, pool) for label, three in kept.items()}
     return [(label, _with_ratio(one, again[label]) if label in again else one) for label, one in judged]
 
 
@@ -130,6 +140,7 @@ class _Verification:
     target: Runnable
     judge: Judge
     plain: Runnable | None
+    other_path: Callable[[Mapping[str, Array]], Mapping[str, Array]]
     same_kernels: bool
     made: Made
     pairing: Pairing
@@ -162,8 +173,9 @@ class _Verification:
         right = self.pairing.renamed(right, left)
         runs = Runs(
             sample.label, left, right, list(feed.values()), list(other.values()),
-            self.judge.source, self.judge.target, arithmetic, meaning,
+            self.judge.source, self.judge.target, arithmetic, meaning, lambda: self.other_path(feed),
         )  # fmt: skip
+        self._tell_paths(runs)
         found = self.judge(runs)
         if self.plain is not None and (_any_failed(found) or (arithmetic and self.unfused < PLAIN_RUNS)):
             found = self._without_optimisations(other, runs, found)
@@ -171,6 +183,18 @@ class _Verification:
             told = self._told(runs, name, one)
             self.records.setdefault(name, _Record()).add(sample, left.get(name, np.empty(0)), told)
         return True
+
+    def _tell_paths(self, runs: Runs) -> None:
+        """A source of PyTorch that has a fast path: how far it lies from what its layers say."""
+        if self.judge.source.framework.name != "pytorch":
+            return
+        for name, array in runs.plain.items():
+            apart = stages.meaning(array, runs.s[name]) if name in runs.s and array.dtype.kind == "f" else 0.0
+            if apart > PATHS_APART:
+                self.notes.append(
+                    f"on '{runs.label}' PyTorch's fast path (under no_grad) gives {name} {apart:.2g} of scale away from "
+                    "what its layers give with gradients; the fast path is what is compared"
+                )
 
     def _told(self, runs: Runs, name: str, one: Comparison) -> Comparison:
         """Kernels treat NaN and infinities apart (MaxPool and Sign between frameworks, a fused attention within
@@ -214,6 +238,9 @@ class _Verification:
             data=self.made.data,
         )
 
+
+PATHS_APART = 1e-4
+"""Of an output's scale: what two paths through one model lie apart, from which it is told."""
 
 PLAIN_RUNS = 2
 """Samples that are run without onnxruntime's optimisations in any case."""
@@ -279,8 +306,8 @@ def _begun(
     pair = paired(a, b, given, report.seed, device=device, quick=report.quick, rows=rows, graph=graph)
     judge = Judge(Double(a, pair.shown[0]), PairedDouble(b, pair.shown[1], pairing), tolerance)
     return _Verification(
-        report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _kind(a) == _kind(b) == "onnx",
-        pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
+        report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _other_path(a, pair.source),
+        _kind(a) == _kind(b) == "onnx", pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
     )  # fmt: skip
 
 
@@ -410,6 +437,22 @@ def _unoptimised(model: object, target: Runnable) -> Runnable | None:
         return Session(model, target.device, optimize=False)
     except NetferryError:
         return None
+
+
+def _other_path(model: object, source: Runnable) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+    """The source along the path that people do not take: onnxruntime without its optimisations, PyTorch without its
+    fast path; nothing where there is one path alone."""
+    if isinstance(source, Session):
+        opened: list[Runnable | None] = []
+
+        def unoptimised(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+            if not opened:
+                opened.append(_unoptimised(model, source))
+            return {} if opened[0] is None else opened[0].run(feed)
+
+        return unoptimised
+    otherwise = getattr(frameworks.of(model).live, "run_otherwise", None)
+    return lambda feed: (otherwise(model, list(feed.values())) if otherwise is not None else None) or {}
 
 
 def _input_notes(source: Signature, target: Signature) -> Iterable[str]:

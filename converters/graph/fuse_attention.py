@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.graph import rearrange
@@ -21,11 +22,12 @@ def attention(edit: Editor, node: ir.Node) -> None:
     """softmax(q @ transpose(k) * scale + mask) @ v    becomes    Attention(q, k, v, mask, scale)
 
     The scale may stand on the product, on q, on k, or half on each; the mask is added, and spans the keys. A guard
-    that turns NaN into 0 (rows that are masked away) is part of what Attention means. Heads are an axis of their own:
-    (batch, heads, length, width), or none: (batch, length, width).
+    that turns NaN into 0 (rows that are masked away) is part of what Attention means: a mask of infinities that may
+    hide a whole row stays outside where there is no guard. Heads are an axis of their own: (batch, heads, length,
+    width), or none: (batch, length, width).
     """
     p, v = node.inputs
-    scores = _softmax(edit, p)
+    guarded, scores = _softmax(edit, p)
     found = _scores(edit, scores) if scores is not None else None
     if v is None or scores is None or found is None or not is_float(edit.dtype(v)):
         return
@@ -43,6 +45,8 @@ def attention(edit: Editor, node: ir.Node) -> None:
         return
     if mask is not None and not _is_mask(edit, mask, scores, product.outputs[0]):
         return
+    if mask is not None and not guarded and _may_hide_rows(edit, mask):
+        return
     operands: list[Any] = [q, k, v, mask]
     if rank == 3:
         operands = [
@@ -53,18 +57,52 @@ def attention(edit: Editor, node: ir.Node) -> None:
     edit.replace(node.outputs[0], made if rank == 4 else edit.reshape(node, made, edit.dims(node.outputs[0])))
 
 
-def _softmax(edit: Editor, p: ir.Value | None) -> ir.Value | None:
-    """The scores that a softmax over the last axis takes, behind a guard against NaN if there is one."""
+def _softmax(edit: Editor, p: ir.Value | None) -> tuple[bool, ir.Value | None]:
+    """Whether there is a guard against NaN, and the scores that a softmax over the last axis takes before it."""
     guard = edit.maker(p, "Where")
     if guard is not None:
         asked = edit.maker(guard.inputs[0], "IsNaN")
         if asked is None or asked.inputs[0] is not guard.inputs[2] or edit.number(guard.inputs[1]) != 0:
-            return None
+            return False, None
         p = guard.inputs[2]
     node = edit.maker(p, "Softmax")
     if node is None or node.attributes.get_int("axis", -1) not in (-1, len(edit.dims(p)) - 1):
-        return None
-    return node.inputs[0]
+        return False, None
+    return guard is not None, node.inputs[0]
+
+
+_MASK_PARTS = (
+    "Add",
+    "Cast",
+    "Concat",
+    "Expand",
+    "Identity",
+    "Mul",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+)
+"""What masks are made with, out of numbers and comparisons."""
+
+
+def _may_hide_rows(edit: Editor, mask: ir.Value) -> bool:
+    """Whether a mask may be minus infinity along a whole row: a constant shows it, one that is made holds infinities."""
+    content = edit.constant(mask)
+    if content is not None:
+        return bool(np.isneginf(np.asarray(content, np.float64)).all(-1).any())
+    seen, waiting = set[int](), [mask]
+    while waiting:
+        value = waiting.pop()
+        part = edit.constant(value)
+        if part is not None and part.dtype.kind == "f" and np.isinf(part).any():
+            return True
+        made = edit.maker(value, *_MASK_PARTS)
+        if made is not None and id(made) not in seen:
+            seen.add(id(made))
+            waiting += [source for source in made.inputs if source is not None]
+    return False
 
 
 def _scores(edit: Editor, scores: ir.Value) -> tuple[float, ir.Node, ir.Value | None] | None:

@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import inputs, live
 from netferry.converters.mxnet.files import SymbolModel, symbol_text
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol
 from netferry.converters.mxnet.to_onnx import symbol_model
+from netferry.converters.rounding import Rounding
 from netferry.converters.signature import Array
 from netferry.converters.steps import Ends, Step, Take
 
@@ -54,6 +57,36 @@ def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
     heads = [steps.names[head] for head in source.graph.heads]
     fed = [source.graph.nodes[place].name for place in inputs.variables(source).inputs]
     return Ends(tuple(fed), dict(zip(names, heads, strict=True)))
+
+
+def rounded(wide: SymbolModel, arrays: Sequence[Array], rounding: Rounding) -> dict[str, Array]:
+    """Run a symbol of doubles and move the result of each node before a later one reads it; outputs by name."""
+    mx = live.import_mxnet()
+    operators = {node.name: node.op for node in wide.graph.nodes if not node.is_variable}
+    with mx.util.np_shape(wide.graph.numpy):
+        symbol = mx.sym.load_json(symbol_text(wide.graph))
+        titles = {
+            name: operators[wide.graph.nodes[place].name]
+            for (place, _), name in _entries(wide.graph, symbol).items()
+            if wide.graph.nodes[place].name in operators
+        }
+        with _unfused():
+            executor = live.bound(
+                mx,
+                wide,
+                symbol,
+                [array.astype(np.float64) if array.dtype.kind == "f" else array for array in arrays],
+            )
+
+        def move(name: bytes, handle: int) -> None:
+            title = titles.get(name.decode() if isinstance(name, bytes) else name)
+            array = mx.nd.NDArray(mx.base.NDArrayHandle(handle), writable=True)
+            if title is not None and array.dtype == np.float64 and array.size:
+                array[:] = rounding.result(title, array.asnumpy())
+
+        executor.set_monitor_callback(move)
+        outputs = [output.asnumpy() for output in executor.forward(is_train=False)]
+        return dict(zip(live.output_names(mx, wide), outputs, strict=True))
 
 
 def weights(model: object) -> Iterator[tuple[str, Array]]:

@@ -255,11 +255,12 @@ def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array]) ->
         )
     fed = {name: mx.nd.array(array, dtype=array.dtype) for name, array in zip(names, arrays, strict=True)}
     fed |= {name: mx.nd.array(array, dtype=array.dtype) for name, array in source.params.items()}
+    kind = "float64" if any(array.dtype == np.float64 for array in fed.values()) else "float32"
     try:
         given = {name: fed[name].shape for name in symbol.list_arguments() if name in fed}
         shapes, _, _ = symbol.infer_shape(**given)
         for name, shape in zip(symbol.list_arguments(), shapes or (), strict=True):
-            fed.setdefault(name, mx.nd.zeros(shape))
+            fed.setdefault(name, mx.nd.zeros(shape, dtype=kind))
         states = {name: fed[name] for name in symbol.list_auxiliary_states()}
         return symbol.bind(
             mx.cpu(),

@@ -13,12 +13,12 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
-from onnx.reference import ReferenceEvaluator
 
 from netferry.converters.errors import CannotCarry, first_line
 from netferry.converters.graph import versions
-from netferry.converters.onnx.kernels import kernels
+from netferry.converters.onnx.evaluator import KINDS, Evaluator
 from netferry.converters.onnx.live import proto
+from netferry.converters.rounding import Rounding
 from netferry.converters.signature import Array
 
 Change = Callable[[str, Array], Array]
@@ -27,20 +27,8 @@ NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 KEPT: dict[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,)}
 """Inputs that the standard has in float32 alone."""
 
-
-class Evaluator:
-    """A widened graph that runs; ``run(arrays)`` gives outputs by name, in order."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        weights = {tensor.name for tensor in model.graph.initializer}
-        self.inputs = [value.name for value in model.graph.input if value.name not in weights]
-        self.outputs = [value.name for value in model.graph.output]
-        self._evaluator = ReferenceEvaluator(model, new_ops=kernels())
-
-    def run(self, arrays: Sequence[Array]) -> dict[str, Array]:
-        with np.errstate(all="ignore"):
-            values = self._evaluator.run(None, dict(zip(self.inputs, map(_wide, arrays), strict=True)))
-        return dict(zip(self.outputs, map(np.asarray, values), strict=True))
+HIDDEN: dict[str, float] = {"HardSwish": 1 / 6, "Gelu": 0.5**0.5, "BiasGelu": 0.5**0.5, "FastGelu": 0.044715}
+"""Constants that an operator has without an attribute for them."""
 
 
 def as_float64(model: Any, change: Change | None = None) -> Evaluator:
@@ -85,13 +73,51 @@ def size(model: Any) -> int:
 
 
 def constants(model: Any) -> set[float]:
-    """Float attributes, and constants of one element."""
+    """Float attributes, those at their defaults too, constants of one element, and scales of a Resize."""
     loaded = _loaded(model)
-    found = {
-        attribute.f for node in _nodes(loaded.graph) for attribute in node.attribute if attribute.type == 1
-    }
-    single = (array for array in weights(loaded).values() if array.size == 1)
-    return found | {float(array.reshape(-1)[0]) for array in single}
+    nodes = list(_nodes(loaded.graph))
+    found = {value for node in nodes for value in _attribute_floats(node)}
+    found |= {HIDDEN[node.op_type] for node in nodes if node.op_type in HIDDEN}
+    kept = _kept(loaded.graph)
+    single = (array for name, array in weights(loaded).items() if array.size == 1 or name in kept)
+    return found | {float(value) for array in single for value in array.reshape(-1)}
+
+
+def narrowest(model: Any) -> str:
+    """The shortest float dtype that the graph computes in."""
+    loaded = _loaded(model)
+    kinds = {tensor.data_type for tensor in loaded.graph.initializer}
+    kinds |= {v.type.tensor_type.elem_type for v in (*loaded.graph.input, *loaded.graph.output)}
+    for node in _nodes(loaded.graph):
+        kinds |= {a.i for a in node.attribute if a.name in ("to", "dtype")}
+        kinds |= {a.t.data_type for a in node.attribute if a.type == onnx.AttributeProto.TENSOR}
+    shortest = (TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.FLOAT)
+    found = next((kind for kind in shortest if kind in kinds), None)
+    if found is None:
+        return "float64" if TensorProto.DOUBLE in kinds else "float32"
+    return str(helper.tensor_dtype_to_np_dtype(found).name)
+
+
+def run_rounded(wide: Evaluator, arrays: Sequence[Array], u: float, seed: int) -> dict[str, Array]:
+    """Outputs of a float64 run whose every node rounds to ``u`` by chance."""
+    return wide.run(arrays, Rounding(u, seed, KINDS))
+
+
+def _attribute_floats(node: onnx.NodeProto) -> Iterator[float]:
+    """Of the node as it stands, and as its schema completes it."""
+    for attribute in (*node.attribute, *_defaults(node)):
+        yield from (attribute.f,) if attribute.type == onnx.AttributeProto.FLOAT else attribute.floats
+
+
+def _defaults(node: onnx.NodeProto) -> Iterator[onnx.AttributeProto]:
+    """The float attributes that a node leaves at their defaults."""
+    if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
+        return
+    own = {attribute.name for attribute in node.attribute}
+    for name, attribute in onnx.defs.get_schema(node.op_type).attributes.items():
+        value = attribute.default_value
+        if name not in own and value.type in (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS):
+            yield value
 
 
 def _loaded(model: Any) -> onnx.ModelProto:
@@ -116,16 +142,20 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(inner)
 
 
-def _widen_graph(graph: onnx.GraphProto, change: Change | None) -> None:
-    kept = {
+def _kept(graph: onnx.GraphProto) -> set[str]:
+    """The tensors that stay in float32."""
+    return {
         node.input[place]
         for node in _nodes(graph)
         for place in KEPT.get(node.op_type, ())
         if place < len(node.input)
     }
+
+
+def _widen_graph(graph: onnx.GraphProto, change: Change | None) -> None:
+    kept = _kept(graph)
     for tensor in graph.initializer:
-        if tensor.name not in kept:
-            _widen_tensor(tensor, change)
+        _widen_tensor(tensor, change, kept=tensor.name in kept)
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type in NARROW:
             value.type.tensor_type.elem_type = TensorProto.DOUBLE
@@ -135,14 +165,16 @@ def _widen_graph(graph: onnx.GraphProto, change: Change | None) -> None:
 
 def _widen_node(node: onnx.NodeProto, kept: set[str], change: Change | None) -> None:
     """A constant's content, a dtype among the attributes, and the graphs within."""
+    if change is not None:
+        _change_attributes(node, change)
     for attribute in node.attribute:
         if attribute.name in ("to", "dtype") and attribute.i in NARROW:
             attribute.i = TensorProto.DOUBLE
         elif attribute.type == onnx.AttributeProto.GRAPH:
             _widen_graph(attribute.g, change)
-        elif attribute.type == onnx.AttributeProto.TENSOR and not kept.intersection(node.output):
+        elif attribute.type == onnx.AttributeProto.TENSOR:
             attribute.t.name = attribute.t.name or node.output[0]
-            _widen_tensor(attribute.t, change)
+            _widen_tensor(attribute.t, change, kept=bool(kept.intersection(node.output)))
     if node.op_type == "Constant" and not kept.intersection(node.output):
         for attribute in list(node.attribute):
             if attribute.name in ("value_float", "value_floats"):
@@ -152,14 +184,28 @@ def _widen_node(node: onnx.NodeProto, kept: set[str], change: Change | None) -> 
                 node.attribute.append(helper.make_attribute("value", tensor))
 
 
-def _widen_tensor(tensor: onnx.TensorProto, change: Change | None) -> None:
-    if tensor.data_type not in NARROW:
+def _change_attributes(node: onnx.NodeProto, change: Change) -> None:
+    """Float attributes, which the format holds in float32, moved to another float32."""
+    node.attribute.extend([attribute for attribute in _defaults(node) if attribute.name])
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.FLOAT:
+            attribute.f = float(change("", np.asarray(attribute.f, np.float64)))
+        elif attribute.type == onnx.AttributeProto.FLOATS:
+            attribute.floats[:] = [float(change("", np.asarray(f, np.float64))) for f in attribute.floats]
+
+
+def _widen_tensor(tensor: onnx.TensorProto, change: Change | None, kept: bool = False) -> None:
+    """``kept`` tensors stay in their own dtype; a change moves each of their elements as a constant."""
+    if tensor.data_type not in NARROW or (kept and change is None):
         return
-    array = numpy_helper.to_array(tensor).astype(np.float64)
-    moved = array if change is None else change(tensor.name, array)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(moved).reshape(array.shape), tensor.name))
+    plain = numpy_helper.to_array(tensor)
+    array = plain.astype(np.float64)
+    if change is not None:
+        array = _each(array, change) if kept else np.asarray(change(tensor.name, array))
+    made = np.ascontiguousarray(array, plain.dtype if kept else np.float64).reshape(plain.shape)
+    tensor.CopyFrom(numpy_helper.from_array(made, tensor.name))
 
 
-def _wide(array: Array) -> Array:
-    narrow = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-    return array.astype(np.float64) if narrow else array
+def _each(array: Array, change: Change) -> Array:
+    moved = [change("", np.asarray(value)) for value in array.reshape(-1)]
+    return np.asarray(moved).reshape(array.shape)

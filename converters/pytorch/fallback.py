@@ -21,7 +21,7 @@ from netferry.converters.errors import first_line
 from netferry.converters.export import Export
 from netferry.converters.pytorch.live import (
     device_of,
-    inference,
+    layer_by_layer,
     module_of,
     named_outputs,
     to_torch,
@@ -60,7 +60,7 @@ def _root(error: BaseException) -> str:
 
 
 def _torchscript(model: nn.Module, given: Sequence[Example]) -> ir.Model:
-    with inference(model), _quiet():
+    with layer_by_layer(model), _quiet():
         args = tuple(to_torch(example.array, device_of(model)) for example in given)
         outputs = list(named_outputs(model(*args)))
         buffer = io.BytesIO()
@@ -82,7 +82,7 @@ def _torchscript(model: nn.Module, given: Sequence[Example]) -> ir.Model:
 def _dynamo(model: Any, given: Sequence[Example]) -> ir.Model:
     module = module_of(model)
     names = [example.name for example in given]
-    with inference(module), _quiet():
+    with layer_by_layer(module), _quiet():
         args = tuple(to_torch(_more_than_one(example), device_of(module)) for example in given)
         outputs = list(named_outputs(module(*args)))
         free = tuple(dict.fromkeys(example.free, torch.export.Dim.DYNAMIC) or None for example in given)

@@ -27,7 +27,7 @@ from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.graph.build import unique
 from netferry.converters.pytorch.live import (
     device_of,
-    inference,
+    layer_by_layer,
     module_of,
     outputs_of,
     to_numpy,
@@ -48,7 +48,7 @@ def stream(model: Any, arrays: Sequence[Array], take: Take) -> Ends:
     recorder = _Recorder(module, take)
     for name, tensor in zip(names, tensors, strict=True):
         recorder.name(tensor, name)
-    with inference(module):
+    with layer_by_layer(module):
         try:
             result = _run(module, tensors, recorder)
         except RefusedError:

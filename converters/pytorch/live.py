@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
+from netferry.converters.pytorch import fast_path
 from netferry.converters.signature import (
     BATCH,
     BATCH_SHOWN,
@@ -113,6 +114,15 @@ def run(model: Any, arrays: Sequence[Array]) -> dict[str, Array]:
                 remedy=f"PyTorch says: {first_line(error)}",
             ) from error
     return {name: to_numpy(tensor) for name, tensor in outputs_of(module, result).items()}
+
+
+def run_otherwise(model: Any, arrays: Sequence[Array]) -> dict[str, Array] | None:
+    """Run without the fast path of transformer layers; None where the model has no such layers."""
+    module = module_of(model)
+    if not fast_path.has_one(module):
+        return None
+    with _held("fast path", fast_path.off):
+        return run(model, arrays)
 
 
 def outputs_of(module: nn.Module, result: Any) -> dict[str, torch.Tensor]:
@@ -229,10 +239,9 @@ def device_of(module: nn.Module) -> torch.device:
 
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every submodule is in the mode it was in.
+    """Evaluation mode without gradients, as people run a model; afterwards every submodule is in the mode it was in.
 
-    The fast path of PyTorch's transformer layers is off: it gives other values at padded places than the
-    layer's own definition does. Threads may run one model at once: the last to leave puts all back.
+    Threads may run one model at once: the last to leave puts all back.
     """
 
     def evaluate() -> Callable[[], None]:
@@ -241,19 +250,20 @@ def inference(module: nn.Module) -> Iterator[None]:
             part.training = False
         return lambda: _set_modes(modes)
 
-    with _held("fast path", _without_fast_path), _held(id(module), evaluate), torch.no_grad():
+    with _held(id(module), evaluate), torch.no_grad():
+        yield
+
+
+@contextmanager
+def layer_by_layer(module: nn.Module) -> Iterator[None]:
+    """The same, without the fast path of PyTorch's transformer layers, which nothing can look into."""
+    with _held("fast path", fast_path.off), inference(module):
         yield
 
 
 def _set_modes(modes: Sequence[tuple[nn.Module, bool]]) -> None:
     for part, training in modes:
         part.training = training
-
-
-def _without_fast_path() -> Callable[[], None]:
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    return lambda: torch.backends.mha.set_fastpath_enabled(before)
 
 
 _LOCK = threading.Lock()

@@ -13,7 +13,7 @@ from torch import nn
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
-from netferry.converters.pytorch.live import device_of, inference, run, to_numpy, to_torch
+from netferry.converters.pytorch.live import device_of, layer_by_layer, run, to_numpy, to_torch
 from netferry.converters.pytorch.names import writes
 from netferry.converters.pytorch.sizes import Narrowing
 from netferry.converters.signature import Array, Example
@@ -84,7 +84,7 @@ def _replayed(module: nn.Module, traced: Trace, arrays: Sequence[Array]) -> dict
             return int(number) if number.is_integer else float(number)
         return item
 
-    with inference(module):
+    with layer_by_layer(module):
         for call in traced.calls:
             results = _called(call, *map_structure(real, (call.args, call.kwargs)))
             known.update(zip(leaves_of(call.result, Value), results, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from netferry.converters.pytorch import fallback, recurrent, reductions, spatial
 from netferry.converters.pytorch.around import restored
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.emit import Emitter
+from netferry.converters.pytorch.fast_path import zeros_at_padding
 from netferry.converters.pytorch.functions import FUNCTIONS, Row
 from netferry.converters.pytorch.live import examples_of, module_of, numpy_dtype, run
 from netferry.converters.pytorch.modules import MODULES
@@ -32,8 +34,9 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
     be free is fixed by the model's code; UnsupportedError where no road is left.
     """
     given = examples_of(model, given)
-    with restored(model):
-        return _carried(model, given)
+    with restored(model), zeros_at_padding(module_of(model)) as notes:
+        made = _carried(model, given)
+    return replace(made, notes=(*made.notes, *notes))
 
 
 def _carried(model: Any, given: Sequence[Example]) -> Export:

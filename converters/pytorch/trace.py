@@ -25,7 +25,7 @@ from netferry.converters.pytorch.around import ONE_AT_A_TIME, left_as_it_was, st
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.compositions import COMPOSITIONS
 from netferry.converters.pytorch.lean import LeanFakeTensorMode
-from netferry.converters.pytorch.live import device_of, inference, outputs_of, torch_dtype
+from netferry.converters.pytorch.live import device_of, layer_by_layer, outputs_of, torch_dtype
 from netferry.converters.pytorch.memo import Memo
 from netferry.converters.pytorch.names import torch_function, writes
 from netferry.converters.pytorch.shapes import SHAPES
@@ -47,7 +47,7 @@ def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn
     inputs = recorder.inputs(given, device_of(module))
     values = tuple(map(recorder.value, inputs))
     try:
-        with ONE_AT_A_TIME, inference(module), left_as_it_was(module), stand_ins(recorder), recorder:
+        with ONE_AT_A_TIME, layer_by_layer(module), left_as_it_was(module), stand_ins(recorder), recorder:
             result = module(*inputs)
     except Untraceable:
         raise

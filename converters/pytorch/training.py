@@ -9,7 +9,15 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from netferry.converters.pytorch.live import device_of, inference, module_of, outputs_of, to_numpy, to_torch
+from netferry.converters.pytorch import fast_path
+from netferry.converters.pytorch.live import (
+    device_of,
+    layer_by_layer,
+    module_of,
+    outputs_of,
+    to_numpy,
+    to_torch,
+)
 from netferry.converters.signature import Array
 from netferry.converters.training import (
     BETAS,
@@ -44,9 +52,10 @@ class Training:
         self.notes = ("PyTorch's BatchNorm keeps the unbiased variance",) if self._norms else ()
 
     def __enter__(self) -> Self:
-        self._modes = inference(self.module)
+        self._modes = layer_by_layer(self.module)
         self._modes.__enter__()
         self._hooks = [hook for norm in self._norms.values() for hook in _keep_biased(norm)]
+        self._hooks += fast_path.hook(self.module)
         for norm in self._norms.values():
             norm.training = True
         return self

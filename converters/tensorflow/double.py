@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from netferry.converters.errors import CannotCarry, first_line
-from netferry.converters.signature import Array, Example
+from netferry.converters.rounding import Rounding, as_float32
+from netferry.converters.signature import Array, Example, examples
 from netferry.converters.tensorflow import live
+from netferry.converters.tensorflow.rounded import KINDS, Rounded
 from netferry.converters.tensorflow.runtime import Operation, keras, quiet
-from netferry.converters.tensorflow.widen import widened
+from netferry.converters.tensorflow.widen import Widened, widened
 
 Change = Callable[[str, Array], Array]
+
+Constant = Callable[[float], float]
 
 NARROW = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
 def as_float64(model: Any, change: Change | None = None, given: Sequence[Example] | None = None) -> Any:
-    """The model with weights and arithmetic in float64; ``change`` may move each widened weight.
+    """The model with weights and arithmetic in float64; ``change`` may move each widened weight and constant.
 
-    A graph of layers is built again under the dtype policy float64; any other model is traced for the sizes
-    of ``given`` and its graph is widened.
+    A graph of layers is built again under the dtype policy float64, with the floats of its configurations as float32
+    holds them; any other model is traced for the sizes of ``given`` and its graph is widened.
 
     Raises:
         CannotCarry: neither can be done, with the reason.
@@ -61,6 +66,26 @@ def constants(model: Any) -> set[float]:
         return {value for layer in model._flatten_layers() for value in _floats(layer.get_config())}
 
 
+def narrowest(model: Any) -> str:
+    """The shortest float dtype that the model computes in, or holds weights of."""
+    kinds = {np.dtype(v.dtype.name if hasattr(v.dtype, "name") else v.dtype).name for v in _variables(model)}
+    if isinstance(model, keras.Model):
+        kinds |= {str(layer.compute_dtype) for layer in model._flatten_layers()}
+    return next((kind for kind in ("bfloat16", "float16", "float32", "float64") if kind in kinds), "float32")
+
+
+def run_rounded(wide: Any, arrays: Sequence[Array], u: float, seed: int) -> dict[str, Array]:
+    """Outputs of a float64 run whose every operation rounds to ``u`` by chance."""
+    if isinstance(wide, Widened):
+        return wide.run_rounded(arrays, Rounding(u, seed, KINDS))
+    if wide not in _ROUNDED:
+        _ROUNDED[wide] = Rounded(live.face_of(wide, examples(arrays)))
+    return _ROUNDED[wide].run(arrays, Rounding(u, seed, KINDS))
+
+
+_ROUNDED: MutableMapping[Any, Rounded] = WeakKeyDictionary()
+
+
 # ---- rebuilt from layers --------------------------------------------------------------------
 
 
@@ -69,7 +94,14 @@ def _rebuilt(model: Any, change: Change | None) -> Any:
     if graph is None:
         raise CannotCarry("its layers are called by Python code of its own")
     inputs = keras.tree.map_structure(_wide_input, graph.input)
-    wide = keras.models.clone_model(graph, input_tensors=inputs, clone_function=_wide_layer)
+
+    def constant(value: float) -> float:
+        held = as_float32(value)
+        return held if change is None else float(change("", np.asarray(held)))
+
+    wide = keras.models.clone_model(
+        graph, input_tensors=inputs, clone_function=lambda layer: _wide_layer(layer, constant)
+    )
     _copy_weights(graph, wide, change)
     return wide
 
@@ -81,21 +113,24 @@ def _wide_input(tensor: Any) -> Any:
     )
 
 
-def _wide_layer(layer: Any) -> Any:
+def _wide_layer(layer: Any, constant: Constant) -> Any:
     if isinstance(layer, keras.layers.Layer):
-        return layer.__class__.from_config(_wide_config(layer.get_config()))
+        return layer.__class__.from_config(_wide_config(layer.get_config(), constant))
     if isinstance(layer, Operation) and getattr(layer, "dtype", None) in NARROW:
         return type(layer)(dtype="float64", name=layer.name)
     return layer
 
 
-def _wide_config(config: Any, key: str = "") -> Any:
-    """A layer's configuration with every dtype of narrow floats widened, those of inner layers too."""
+def _wide_config(config: Any, constant: Constant, key: str = "") -> Any:
+    """A layer's configuration with every dtype of narrow floats widened, those of inner layers too, and its floats
+    as the layer computes with them."""
     if key.endswith("dtype"):
         return _wide_dtype(config)
+    if isinstance(config, float):
+        return constant(config)
     if isinstance(config, dict):
-        return {name: _wide_config(value, name) for name, value in config.items()}
-    return [_wide_config(value) for value in config] if isinstance(config, list) else config
+        return {name: _wide_config(value, constant, name) for name, value in config.items()}
+    return [_wide_config(value, constant) for value in config] if isinstance(config, list) else config
 
 
 def _wide_dtype(dtype: Any) -> Any:

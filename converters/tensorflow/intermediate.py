@@ -12,7 +12,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import (
     ConcreteFunction,
     eager_context,
+    eagerly,
     function_def_to_graph,
     keras,
     op_callbacks,
@@ -194,7 +194,7 @@ def _eagerly(face: live.Face, tensors: Sequence[Any], take: Take) -> Ends:
         except BaseException as error:  # TensorFlow must not see it: it is raised when the run is over
             failures.append(error)
 
-    with quiet(), _eager():
+    with quiet(), eagerly():
         op_callbacks.add_op_callback(tell)
         try:
             made = face.call(tensors)
@@ -203,16 +203,6 @@ def _eagerly(face: live.Face, tensors: Sequence[Any], take: Take) -> Ends:
     if failures:
         raise failures[0]
     return Ends(names, {name: operations.names.get(tensor._id, "") for name, tensor in made.items()})
-
-
-@contextmanager
-def _eager() -> Iterator[None]:
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
 
 
 _FRAMEWORK = tuple(f"{Path(module.__file__).parent}{os.sep}" for module in (tf, keras))

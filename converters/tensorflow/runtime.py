@@ -100,6 +100,7 @@ __all__ = [
     "convnext",
     "core_ops",
     "eager_context",
+    "eagerly",
     "freeze",
     "function_def_to_graph",
     "global_state",
@@ -121,3 +122,14 @@ __all__ = [
     "traceback_utils",
     "tree",
 ]
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Functions run operation by operation, as plain Python does; afterwards as they did."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.rounding import Rounding
 from netferry.converters.signature import Array, Example, TensorSpec
 from netferry.converters.tensorflow.live import Face, tensor_specs
-from netferry.converters.tensorflow.runtime import freeze, tf
+from netferry.converters.tensorflow.rounded import Draws
+from netferry.converters.tensorflow.runtime import freeze, quiet, tf
 
 Change = Callable[[str, Array], Array]
 
 
-def widened(face: Face, given: Sequence[Example] | None, change: Change | None = None) -> Any:
-    """The face's graph, traced in float32, its variables as constants, with DT_DOUBLE for every narrow float.
+def widened(
+    face: Face, given: Sequence[Example] | None, change: Change | None = None, draws: Draws | None = None
+) -> Widened:
+    """The face's graph, traced in float32, its variables as constants, with DT_DOUBLE for every narrow float;
+    with ``draws`` each operation's result passes through them.
 
     Raises:
         CannotCarry: an operator of the graph has no double kernel, or its own kind of dtype.
@@ -29,7 +36,8 @@ def widened(face: Face, given: Sequence[Example] | None, change: Change | None =
         names[:] = named
         return list(named.values())
 
-    concrete = tf.function(call, autograph=False).get_concrete_function(*tensor_specs(specs))
+    with nullcontext() if draws is None else draws.traced():
+        concrete = tf.function(call, autograph=False).get_concrete_function(*tensor_specs(specs))
     frozen = freeze(concrete)
     graph = tf.compat.v1.GraphDef()
     graph.CopyFrom(frozen.graph.as_graph_def())
@@ -49,15 +57,31 @@ def widened(face: Face, given: Sequence[Example] | None, change: Change | None =
     pruned = run.prune(
         [run.graph.get_tensor_by_name(n) for n in feeds], [run.graph.get_tensor_by_name(n) for n in fetches]
     )
-    return Widened(pruned, specs, tuple(names))
+    return Widened(pruned, specs, tuple(names), concrete, lambda draws: widened(face, given, change, draws))
 
 
 class Widened(tf.Module):  # type: ignore[misc]
-    """A widened graph that is called with tensors by position."""
+    """A widened graph that is called with tensors by position; ``traced`` keeps what it calls in Python."""
 
-    def __init__(self, function: Any, specs: Sequence[TensorSpec], names: tuple[str, ...]) -> None:
+    def __init__(
+        self, function: Any, specs: Sequence[TensorSpec], names: tuple[str, ...], traced: Any,
+        again: Callable[[Draws], Widened],
+    ) -> None:  # fmt: skip
         super().__init__()
         self._function, self._specs, self._names = function, specs, names
+        self._traced, self._again = traced, again
+
+    @cached_property
+    def _rounded(self) -> tuple[Draws, Widened]:
+        draws = Draws()
+        return draws, self._again(draws)
+
+    def run_rounded(self, arrays: Sequence[Array], rounding: Rounding) -> dict[str, Array]:
+        """Outputs by name of a run whose every operation rounds; ``arrays`` by position."""
+        draws, twin = self._rounded
+        with quiet(), draws.of(rounding):
+            named = twin(*[tf.convert_to_tensor(array) for array in arrays])
+        return {name: tensor.numpy() for name, tensor in named.items()}
 
     def __call__(self, *tensors: Any) -> dict[str, Any]:
         fitting = [

@@ -1,0 +1,97 @@
+"""What rounding does to a model, drawn by chance: each step of a float64 run is moved within a shorter format's precision.
+
+This is Monte Carlo arithmetic (D. S. Parker, 1997): a few runs show which values a model may give in float32, whatever
+kernels compute it, and at which places it cannot tell two values apart (ties, thresholds, saturated scores).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.signature import Array
+
+STRENGTH = 2.0
+"""Unit roundoffs by which a step may err: good kernels of elementary functions do."""
+
+SHORTEST_NORMAL = 2.0**-126
+
+
+class Kind(Enum):
+    """How an operator rounds."""
+
+    EXACT = "it moves or selects values"
+    ROUNDS = "it rounds what its format cannot hold"
+    INEXACT = "it approximates a function: also a result that the format could hold may be off"
+    BOUNDED = "a function of a fixed range, whose kernels err relative to the range"
+    SUM = "it adds many products: it errs relative to them, not to their sum"
+    DIVIDES_FIRST = "it divides, rounds, and then takes a whole number: its operand is moved"
+
+
+class Rounding:
+    """Draws the errors of one run; ``u`` is the unit roundoff of the model's narrowest format."""
+
+    def __init__(self, u: float, seed: int, kinds: Mapping[str, Kind]) -> None:
+        self.u, self._kinds = u, kinds
+        self._rng = np.random.default_rng([seed, 0x5EED])
+
+    def kind(self, operator: str) -> Kind:
+        return self._kinds.get(operator, Kind.ROUNDS)
+
+    def result(self, operator: str, array: Array) -> Array:
+        """What the operator may have given where it gave ``array`` (float64, of any shape)."""
+        kind = self.kind(operator)
+        if kind in (Kind.EXACT, Kind.DIVIDES_FIRST) or array.dtype != np.float64 or not array.size:
+            return array
+        return self._moved(array, kind)
+
+    def operand(self, operator: str, array: Any) -> Any:
+        """What the operator may have read where it divides before it takes whole numbers."""
+        if self.kind(operator) is not Kind.DIVIDES_FIRST:
+            return array
+        if not isinstance(array, np.ndarray) or array.dtype != np.float64 or not array.size:
+            return array
+        return self._moved(array, Kind.INEXACT)
+
+    def _moved(self, array: Array, kind: Kind) -> Array:
+        size = np.abs(array)
+        if kind is Kind.SUM and array.ndim:
+            with np.errstate(all="ignore"):
+                rows = array.reshape(array.shape[0], -1)
+                top = np.sqrt(np.mean(rows * rows, axis=1)).reshape(-1, *[1] * (array.ndim - 1))
+            size = np.maximum(size, top)
+        if kind is Kind.BOUNDED:
+            size = size + 1.0
+        with np.errstate(all="ignore"):
+            error = STRENGTH * self.u * self._rng.uniform(-1.0, 1.0, array.shape) * size
+            moved = array + error
+            if kind is Kind.BOUNDED:
+                moved = np.where(array >= 0, np.abs(moved), moved)
+            if kind in (Kind.ROUNDS, Kind.SUM):
+                moved = np.where(self._is_held(array), array, moved)
+            return np.asarray(np.where(np.isfinite(moved), moved, array))
+
+    def _is_held(self, array: Array) -> Array:
+        """Where the format holds a value exactly, so that nothing is rounded."""
+        mantissa, exponent = np.frexp(array)
+        scaled = mantissa / self.u
+        return np.asarray((scaled == np.rint(scaled)) & (exponent > -125))
+
+
+def as_float32(value: float) -> float:
+    """The number as float32 holds it; one beyond float32's range as it is."""
+    with np.errstate(over="ignore"):
+        held = float(np.float32(value))
+    return held if np.isfinite(held) else value
+
+
+def table(**kinds: Iterable[str] | str) -> dict[str, Kind]:
+    """Operators by how they round, from lists of names: ``table(EXACT="Relu Max", SUM="MatMul")``."""
+    return {
+        operator: Kind[kind]
+        for kind, names in kinds.items()
+        for operator in (names.split() if isinstance(names, str) else names)
+    }
