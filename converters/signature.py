@@ -23,6 +23,13 @@ SHORT_DTYPES: Mapping[str, str] = {
 
 BATCH = "batch"
 
+LADDER = (
+    32, 64, 48, 16, 8, 3, 1, 96, 128, 160, 192, 224, 256, 320, 384, 416, 512, 640, 800, 1024, 1280, 2048, 4096, 8192,
+    16000, 32000,
+)  # fmt: skip
+"""Sizes for a free axis of which no example is given, in the order in which they are tried: 32 is large enough for a
+stack of poolings, the others are what windows, strides and fixed classifiers ask for."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -39,6 +46,32 @@ class TensorSpec:
     def to_json(self) -> dict[str, Any]:
         dims = None if self.dims is None else list(self.dims)
         return {"name": self.name, "dtype": self.dtype.name, "dims": dims}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Whole numbers from ``low`` to ``high``: what an input may hold that indexes, measures or divides.
+
+    ``within`` is the place of an input and one of its axes: ``high`` is then counted from that axis' size (-1 for its
+    last index, 0 for a length). ``column`` restricts one place of the last axis alone (the batch indices among boxes).
+    """
+
+    low: int = 0
+    high: int | None = None
+    within: tuple[int, int] | None = None
+    column: int | None = None
+
+    def top(self, shapes: Sequence[Sequence[int]]) -> int | None:
+        """The largest number, the inputs having these sizes; None where nothing bounds it."""
+        if self.within is None:
+            return self.high
+        place, axis = self.within
+        known = place < len(shapes) and axis < len(shapes[place])
+        return shapes[place][axis] + (self.high or 0) if known else None
+
+
+Ranges = Mapping[int, Sequence[Range]]
+"""What is known of the numbers that inputs may hold, by the place of the input."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +148,55 @@ def examples(
     )
 
 
+def aligned(given: Sequence[Example], own: Sequence[str]) -> tuple[Example, ...]:
+    """The examples in the order of a model's inputs: by name where all names are its own, else as they are."""
+    places = {name: place for place, name in enumerate(own)}
+    if not all(example.name in places for example in given):
+        return tuple(given)
+    return tuple(sorted(given, key=lambda example: places[example.name]))
+
+
+def completed(given: Sequence[Example], own: Sequence[TensorSpec], seed: int = 0) -> tuple[Example, ...]:
+    """One example for each input of the model: those given, the others made at the sizes that the given ones show.
+
+    Raises UsageError where a name is not the model's.
+    """
+    named = {example.name: example for example in given}
+    unknown = next((name for name in named if name not in {spec.name for spec in own}), None)
+    if unknown is not None:
+        raise UsageError("no such input", expected=", ".join(spec.name for spec in own), received=unknown)
+    seen: dict[str, int] = {}
+    for spec in own:
+        if spec.name in named:
+            sizes = named[spec.name].array.shape
+            seen |= {
+                dim: size for dim, size in zip(spec.dims or (), sizes, strict=False) if isinstance(dim, str)
+            }
+    rng = np.random.default_rng(seed)
+    return tuple(named.get(spec.name) or _made(spec, seen, rng) for spec in own)
+
+
+def _made(spec: TensorSpec, seen: Mapping[str, int], rng: np.random.Generator) -> Example:
+    if spec.dims is None:
+        raise UsageError(
+            f"the rank of input '{spec.name}' is not known", remedy=f"Give it: --input {spec.name}:1,3"
+        )
+    batch = seen.get(BATCH, next(iter(seen.values()), BATCH_SHOWN))
+    sizes = [
+        dim if isinstance(dim, int) else seen.get(dim or "", batch if axis == 0 else SIZE_SHOWN)
+        for axis, dim in enumerate(spec.dims)
+    ]
+    free = {axis: dim for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
+    return Example(spec.name, _drawn(sizes, spec.dtype, rng), free)
+
+
+def _drawn(shape: Sequence[int], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+    """Floats from a normal distribution; integers are 0 or 1."""
+    if dtype.kind in "biu":
+        return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
+    return np.asarray(rng.standard_normal(shape)).astype(dtype)
+
+
 _FLAG = re.compile(r"(?P<name>[^:]+):(?P<dims>[^:]*)(?::(?P<dtype>[a-z0-9]+))?")
 _DIM = re.compile(r"(?P<symbol>[A-Za-z_]\w*)(?:=(?P<size>[1-9]\d*))?|(?P<fixed>[1-9]\d*)")
 
@@ -156,9 +238,7 @@ def _example(flag: str, rng: np.random.Generator) -> Example:
             free[axis] = dim["symbol"]
         shown = BATCH_SHOWN if dim["symbol"] == BATCH else SIZE_SHOWN
         shape.append(int(dim["fixed"] or dim["size"] or shown))
-    if dtype.kind == "f":
-        return Example(name, np.asarray(rng.standard_normal(shape)).astype(dtype), free, asked=bool(free))
-    return Example(name, np.asarray(rng.integers(0, 2, shape)).astype(dtype), free, asked=bool(free))
+    return Example(name, _drawn(shape, dtype, rng), free, asked=bool(free))
 
 
 def _dtype(name: str, word: str) -> np.dtype[Any]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
+from netferry.converters.errors import first_line
 from netferry.converters.signature import Array
 
 BETAS = (0.90625, 1 - 2.0**-10)
@@ -145,3 +146,17 @@ class Training(AbstractContextManager["Training"], Protocol):
 
     def stepper(self, optimizer: Optimizer, loss: Loss, held: Mapping[str, Array]) -> Step:
         """The framework's own optimizer over the trainable weights; ``held`` are factors (0 or 1) on gradients."""
+
+
+WITH_GRADIENTS, IN_TRAINING = "when it is called with gradients on", "in training mode"
+"""The ways in which whoever goes on with a model calls it; verification itself calls it in neither."""
+
+
+def first_fault(calls: Mapping[str, Callable[[], object]]) -> str:
+    """The first of these ways to call a model that raises, in words; empty where none does."""
+    for how, call in calls.items():
+        try:
+            call()
+        except Exception as error:  # whatever a framework raises
+            return f"it raises {how}: {first_line(error)}"
+    return ""

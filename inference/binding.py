@@ -83,7 +83,9 @@ def fitter(signature: Signature) -> Callable[[Any], TypeGuard[dict[str, Array]]]
 
 def spec_of(node: Any) -> TensorSpec:
     """What onnxruntime says of an input or output."""
-    dims = tuple(dim if isinstance(dim, int | str) else None for dim in node.shape)
+    dims = tuple(
+        dim if isinstance(dim, str) or (isinstance(dim, int) and dim > 0) else None for dim in node.shape
+    )
     return TensorSpec(node.name, _dtype(node.name, node.type), dims)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,22 +17,26 @@ import onnx_ir as ir
 from netferry import converters
 from netferry.converters import artifact, frameworks, source, staging
 from netferry.converters.arrival import Arrival
-from netferry.converters.errors import Unsupported, UnsupportedError, UsageError
+from netferry.converters.errors import NetferryError, Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
 from netferry.converters.onnx import stream
-from netferry.converters.signature import Example, Signature, examples
+from netferry.converters.signature import Example, Signature, completed, examples
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.inference.feed import Pixels
     from netferry.validation.bisect import Bisection
     from netferry.validation.certificate import Check
     from netferry.validation.learnt import TrainingVerdict
     from netferry.validation.metrics import Tolerance
     from netferry.validation.report import Report
+    from netferry.validation.rows import Rows
     from netferry.validation.verify import Progress
 
 PathLike = str | os.PathLike[str]
 Inputs = Mapping[str, Any] | Sequence[Any] | Sequence[Example]
 Dynamic = Mapping[str, Mapping[int, str]]
+Data = PathLike | None
+Columns = Mapping[str, Sequence[str]] | None
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,16 @@ def convert(
     write_source: bool = False,
     verify: bool = True,
     keep: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "cpu",
     unsafe: bool = False,
+    data: Data = None,
+    columns: Columns = None,
+    pixels: Pixels | None = None,
+    quick: bool = False,
+    samples: int | None = None,
+    outputs: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> Conversion:
     """Carry ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
 
@@ -106,29 +118,106 @@ def convert(
     model's input names. ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is
     free. ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``write_source`` also writes the model as a readable Python module beside ``destination``.
     With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
-    when they differ, unless ``keep``. A file that names anything that could act outside the model is
+    when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick``, ``samples`` and ``outputs`` are as for ``verify``;
+    ``progress(done, total, what)`` is told of each stage. A file that names anything that could act outside the model is
     refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly.
 
     Raises a ``NetferryError`` whose message says where, what was expected, what was received, what to do.
     """
     place = None if destination is None else Path(destination)
     target = _target(to, place, opset, write_source, fuse, device)
+    stages = _Stages(progress, writes=place is not None, arrives=target != "onnx", verifies=verify)
     title, given = source.title(model), given_examples(inputs, dynamic)
+    stages.begin("reading")
     live = source.open_source(model, weights, unsafe=unsafe)
+    given = _all_inputs(live, given)
+    stages.begin("exporting")
     export = converters.carry(live, given=given, opset=opset, fuse=fuse)
+    stages.begin("importing")
     arrival = None if target == "onnx" else converters.arrive(export.model, target, name=Path(title).stem)
     done = Conversion(export, title, target, arrival=arrival)
+    stages.begin("writing")
 
     def check(result: Callable[[], object]) -> Report | None:
         if not verify:
             return None
         from netferry.validation.verify import verify as compare
 
-        return compare(live, result(), given, names=(title, target), seed=seed, device=device)
+        return compare(
+            live, result(), _as_carried(given, export), names=(title, target), seed=drawn(seed), device=device,
+            quick=quick, count=samples, outputs=outputs, rows=_rows(data, columns, pixels), graph=export.model, progress=stages.samples,
+        )  # fmt: skip
 
-    if place is None:
-        return replace(done, report=check(lambda: done.model))
-    return _deliver(done, place, check, keep, write_source)
+    done = (
+        replace(done, report=check(lambda: done.model))
+        if place is None
+        else _deliver(done, place, check, keep, write_source)
+    )
+    stages.end()
+    return done
+
+
+@dataclass
+class _Stages:
+    """Tells how far a conversion is: its stages, and of the last one its samples."""
+
+    progress: Progress | None
+    writes: bool
+    arrives: bool
+    verifies: bool
+    _at: int = -1
+
+    @cached_property
+    def names(self) -> list[str]:
+        wanted = {"importing": self.arrives, "writing": self.writes, "verifying": self.verifies}
+        return [
+            one
+            for one in ("reading", "exporting", "importing", "writing", "verifying")
+            if wanted.get(one, True)
+        ]
+
+    def begin(self, name: str) -> None:
+        if self.progress is not None and name in self.names:
+            self._at = self.names.index(name)
+            left = self.names[self._at + 1 :]
+            self.progress(self._at, len(self.names), f"{name}; then {', '.join(left)}" if left else name)
+
+    def samples(self, done: int, total: int, label: str) -> None:
+        """The samples of the verification, which is the last stage: so many more steps."""
+        if self.progress is not None and done < total:
+            before = len(self.names) - 1
+            self.progress(before + done, before + total, f"verifying {done + 1} of {total}: {label}")
+
+    def end(self) -> None:
+        if self.progress is not None:
+            self.progress(len(self.names), len(self.names), "done")
+
+
+def _all_inputs(live: object, given: tuple[Example, ...] | None) -> tuple[Example, ...] | None:
+    """The examples, with made ones for the other inputs of a model that says what they are."""
+    if given is None:
+        return None
+    try:
+        own: Signature = frameworks.of(live).live.signature(live)
+    except NetferryError:  # it says nothing of its inputs: they are what is given
+        return given
+    return completed(given, own.inputs) if len(given) < len(own.inputs) else given
+
+
+def drawn(seed: int | None) -> int:
+    """The seed as it is given, else a new one."""
+    return secrets.randbelow(1 << 31) if seed is None else seed
+
+
+def _rows(data: Data, columns: Columns, pixels: Pixels | None) -> Rows | None:
+    """Rows of a data set to compare on."""
+    if data is None:
+        if columns or pixels is not None:
+            raise UsageError("columns and pixels are for data", remedy="Say data=, or leave them out")
+        return None
+    from netferry.validation.rows import Rows
+
+    return Rows(Path(data), columns, pixels)
 
 
 def _target(
@@ -157,6 +246,23 @@ def _target(
             "only an ONNX model is fused", remedy="Leave --fuse out: what arrives goes on learning"
         )
     return name
+
+
+def _as_carried(given: Sequence[Example] | None, export: Export) -> Sequence[Example] | None:
+    """The examples without the batch axes that the model's own code fixes, which the export's notes tell."""
+    if given is None:
+        return None
+    kept: Signature = frameworks.named("onnx").live.signature(export.model)
+    free = {
+        spec.name: {axis for axis, dim in enumerate(spec.dims or ()) if not isinstance(dim, int)}
+        for spec in kept.inputs
+    }
+    return tuple(
+        replace(one, free={axis: symbol for axis, symbol in one.free.items() if axis in free[one.name]})
+        if one.name in free and not one.asked
+        else one
+        for one in given
+    )
 
 
 def _deliver(
@@ -202,7 +308,7 @@ def verify(
     *,
     dynamic: Dynamic | None = None,
     weights: tuple[PathLike | None, PathLike | None] = (None, None),
-    seed: int = 0,
+    seed: int | None = None,
     rtol: float | None = None,
     atol: float | None = None,
     device: str = "cpu",
@@ -212,6 +318,10 @@ def verify(
     training_steps: int = 0,
     quick: bool = False,
     samples: int | None = None,
+    outputs: Mapping[str, str] | None = None,
+    data: Data = None,
+    columns: Columns = None,
+    pixels: Pixels | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run two models on the same inputs; the report's ``status`` is passed, failed or not_checked.
@@ -222,10 +332,13 @@ def verify(
     for what was compared and what came out, which ``check`` repeats. With ``gradients`` both also get the same loss,
     and the gradients of every weight and input are compared; ``training_steps`` adds so many steps of SGD and of
     Adam (``report.training``). Neither side may be ONNX then. ``quick`` takes few inputs, ``samples`` is the most
-    that are taken; ``progress(done, total, what)`` is told of each.
+    that are taken. ``data`` is a file or folder whose first rows come before all others (``columns`` and ``pixels``
+    as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names. ``seed`` is
+    drawn anew where it is None; the report keeps it. ``progress(done, total, what)`` is told of each sample.
     """
     from netferry.validation.verify import verify as compare
 
+    seed, rows = drawn(seed), _rows(data, columns, pixels)
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
     shown = given_examples(inputs, dynamic)
     if gradients or training_steps:
@@ -240,6 +353,8 @@ def verify(
         device=device,
         quick=quick,
         count=samples,
+        outputs=outputs,
+        rows=rows,
         progress=progress,
     )
     if gradients or training_steps:
@@ -249,12 +364,13 @@ def verify(
         from netferry.validation.certificate import Subject
 
         subjects = (Subject(a, left, weights[0]), Subject(b, right, weights[1]))
-        options = {"seed": seed, "rtol": rtol, "atol": atol, "device": device}
+        options: dict[str, Any] = {"seed": seed, "rtol": rtol, "atol": atol, "device": device}
         options |= {
             "gradients": gradients,
             "training_steps": training_steps,
             "quick": quick,
             "samples": samples,
+            "outputs": None if outputs is None else dict(outputs),
         }
         certificates.write(Path(certificate), report, subjects, shown, options)
     return report
@@ -269,22 +385,28 @@ def check(
     dynamic: Dynamic | None = None,
     weights: tuple[PathLike | None, PathLike | None] = (None, None),
     unsafe: bool = False,
+    data: Data = None,
+    columns: Columns = None,
+    pixels: Pixels | None = None,
 ) -> Check:
     """Repeat what a certificate says was compared; ``.holds`` tells whether it comes out as it did.
 
-    Models that are files are found beside the certificate; others, and inputs that were given, must be given again.
+    Models that are files are found beside the certificate; others, and inputs and data that were given, must be given
+    again. The seed is the certificate's.
     """
     from netferry.validation import certificate as certificates
     from netferry.validation.certificate import Subject
 
     known = certificates.read(Path(certificate))
     named = known.subject("source", a), known.subject("target", b)
-    shown = known.inputs(given_examples(inputs, dynamic))
+    shown = known.inputs(given_examples(inputs, dynamic), data is not None)
     left, right = (opened(model, own, unsafe) for model, own in zip(named, weights, strict=True))
     return known.check(
         (Subject(named[0], left, weights[0]), Subject(named[1], right, weights[1])),
         shown,
-        lambda: verify(left, right, shown, unsafe=unsafe, **known.options),
+        lambda: verify(
+            left, right, shown, unsafe=unsafe, data=data, columns=columns, pixels=pixels, **known.options
+        ),
     )
 
 
@@ -295,11 +417,14 @@ def bisect(
     *,
     dynamic: Dynamic | None = None,
     weights: tuple[PathLike | None, PathLike | None] = (None, None),
-    seed: int = 0,
+    seed: int | None = None,
     rtol: float | None = None,
     atol: float | None = None,
     output: PathLike | None = None,
     unsafe: bool = False,
+    data: Data = None,
+    columns: Columns = None,
+    pixels: Pixels | None = None,
 ) -> Bisection:
     """Name the first tensor inside ``a`` that differs in ``b``: what ``verify`` takes, across frameworks.
 
@@ -311,8 +436,9 @@ def bisect(
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
     names = (source.title(a), source.title(b))
     found = room.bisect(
-        left, right, given_examples(inputs, dynamic), names=names, seed=seed, tolerance=_tolerance(rtol, atol)
-    )
+        left, right, given_examples(inputs, dynamic), names=names, seed=drawn(seed),
+        tolerance=_tolerance(rtol, atol), rows=_rows(data, columns, pixels),
+    )  # fmt: skip
     return found if output is None else reproduction.write(found, (left, right), Path(output))
 
 

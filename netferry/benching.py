@@ -14,14 +14,15 @@ from netferry.converters import source
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.graph.cost import cost
 from netferry.converters.graph.normalize import plan
-from netferry.converters.signature import BATCH, Array, Example, Signature
+from netferry.converters.signature import Array, Example, Signature
 from netferry.inference import bench as measure
 from netferry.inference.bench import Bench, Machine, Roof, Start, Timing
 from netferry.inference.devices import choose
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
-from netferry.validation.inputs import samples, symbol_of
+from netferry.validation.explore import made_for
 from netferry.validation.report import versions
+from netferry.validation.sizes import batches_of, symbol_of
 
 
 def bench(
@@ -47,7 +48,7 @@ def bench(
     names = _names(models)
     held = {name: opened(model, _own(model, weights), unsafe) for name, model in names.items()}
     first = runnable(next(iter(held.values())), given, device)
-    feeds = _feeds(first.signature, given, batches)
+    feeds = _feeds(first, next(iter(held.values())), given, batches)
     show = list(next(iter(feeds.values())).values())
     made: dict[str, Runnable] = {}
     starts: list[Start] = []
@@ -108,14 +109,15 @@ def _maker(model: object, given: Sequence[Example] | None, device: str) -> Calla
 
 
 def _feeds(
-    signature: Signature, given: Sequence[Example] | None, batches: Sequence[int]
+    first: Runnable, model: object, given: Sequence[Example] | None, batches: Sequence[int]
 ) -> dict[int, Mapping[str, Array]]:
     """Arrays for each batch size; one feed where the batch is fixed."""
-    sample = dict(next(samples(signature, given, 0)).arrays)
+    made = made_for(first, [(model, first.signature)], given, quick=True)
+    sample, rows = dict(made.samples[0].arrays), batches_of(made.signature)
     free = {
         spec.name
-        for spec in signature.inputs
-        if spec.dims and not isinstance(spec.dims[0], int) and symbol_of(spec, 0) == BATCH
+        for spec in made.signature.inputs
+        if spec.dims and not isinstance(spec.dims[0], int) and symbol_of(spec, 0) in rows
     }
     if not free:
         array = next(iter(sample.values()))

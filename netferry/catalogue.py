@@ -170,7 +170,7 @@ def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
 def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
     models = [_found(folder, pair[key]) for key in ("a", "b")]
     weights = [_found(folder, pair[key]) if key in pair else None for key in ("weights", "weights_b")]
-    options = {_RENAMED.get(key, key): pair[key] for key in _PASSED_ON if key in pair}
+    options = {"seed": 0} | {_RENAMED.get(key, key): pair[key] for key in _PASSED_ON if key in pair}
     shown = examples_from_flags(pair["inputs"], pair.get("seed", 0)) if pair.get("inputs") else None
     memory = pair.get("memory")
     return Task(

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from netferry.api import Conversion, Inputs, PathLike, convert
+from netferry.api import Conversion, Inputs, PathLike, convert, drawn
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.signature import Array, Signature
+from netferry.converters.signature import Array
 from netferry.converters.staging import staged
 from netferry.inference.bench import interleaved
 from netferry.inference.data import open_data
 from netferry.inference.feed import Pixels, feeder
 from netferry.inference.precision import Feeds, reduce
 from netferry.inference.session import Session
-from netferry.validation.inputs import samples
+from netferry.validation.explore import made_for
 from netferry.validation.metrics import FAILED, PASSED
 
 ROWS, BATCH, RUNS = 256, 32, 30
@@ -92,7 +92,7 @@ def lower(
     weights: PathLike | None = None,
     opset: int | None = None,
     verify: bool = True,
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "cpu",
     unsafe: bool = False,
 ) -> Lowered:
@@ -101,7 +101,7 @@ def lower(
     ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
     is refused unless ``even_if_slower``; one whose error is above ``LARGEST`` fails, and nothing is written.
     """
-    place = Path(destination)
+    place, seed = Path(destination), drawn(seed)
     if place.suffix != ".onnx":
         raise UsageError(
             "another precision is for ONNX", where=str(place), expected="a name that ends in .onnx"
@@ -115,7 +115,7 @@ def lower(
         if not done.files:
             raise RefusedError("the conversion itself does not pass", where=done.source)
         before = Session(full, device)
-        feeds = _rows(before.signature, data, columns, pixels, seed)
+        feeds = _rows(before, data, columns, pixels, seed)
         reduce(full, small, precision, feeds)
         lowered = _judged(
             precision, done, (before, Session(small, device)), (full, small), feeds, data is not None
@@ -135,7 +135,7 @@ def lower(
 
 
 def _rows(
-    signature: Signature,
+    session: Session,
     data: PathLike | None,
     columns: Mapping[str, Sequence[str]] | None,
     pixels: Pixels | None,
@@ -143,10 +143,10 @@ def _rows(
 ) -> Feeds:
     """Batches of real rows, or of made ones where no data is given."""
     if data is None:
-        made = [dict(sample.arrays) for sample in samples(signature, None, seed)]
+        made = [dict(sample.arrays) for sample in made_for(session, [], None, seed).samples]
         return [feed for feed in made if all(np.isfinite(array).all() for array in feed.values())][:8]
     opened = open_data(Path(data))
-    feed = feeder(opened, signature, columns, pixels)
+    feed = feeder(opened, session.signature, columns, pixels)
     feeds = []
     for block in opened.blocks(0, ROWS, feed.wanted, BATCH):
         arrays, bad = feed.arrays(block)

@@ -287,7 +287,7 @@ def carry_trained(
         history=trained.history,
     )
     try:
-        done = convert(trained.model, target, destination=destination, inputs=[given], device=device)
+        done = convert(trained.model, target, destination=destination, inputs=[given], seed=0, device=device)
     except NetferryError as error:
         return replace(cell, reason=str(error), seconds=time.perf_counter() - begun)
     assert done.report is not None

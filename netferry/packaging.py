@@ -18,7 +18,8 @@ from netferry.inference.rows import mixed, rowless, rows_are_free
 from netferry.inference.serving import requests, triton_config
 from netferry.inference.session import Session
 from netferry.validation import markdown
-from netferry.validation.inputs import samples
+from netferry.validation.explore import made_for
+from netferry.validation.inputs import Sample
 from netferry.validation.metrics import FAILED
 from netferry.validation.report import Report
 
@@ -84,13 +85,17 @@ def package(
 
 def _mixed(session: Session, seed: int) -> str | None:
     """Why rows of several requests must not go into one batch: some output has not a row of its own for each."""
-    for sample in samples(session.signature, None, seed):
+    for sample in _made(session, seed):
         sizes = {len(array) for array in sample.arrays.values()}
         if len(sizes) == 1 and (rows := sizes.pop()) > 1:
             outputs = session.run(sample.arrays)
             name = rowless(outputs, rows) or mixed(session.run, sample.arrays, outputs)
             return f"a row's output '{name}' depends on the rows beside it" if name else None
     return None
+
+
+def _made(session: Session, seed: int) -> list[Sample]:
+    return made_for(session, [], None, seed).samples
 
 
 def _repository(folder: Path, name: str, done: Any, config: str) -> list[Path]:
@@ -123,7 +128,7 @@ def _sample(session: Session, inputs: Inputs | None, seed: int) -> tuple[dict[st
     """The inputs given, else the first made ones that give only numbers JSON can say; and what the model gives."""
     given = tuple(item for item in inputs or () if isinstance(item, Example))
     made = ({one.name: one.array for one in given},) if given else None
-    for arrays in made or (dict(sample.arrays) for sample in samples(session.signature, None, seed)):
+    for arrays in made or (dict(sample.arrays) for sample in _made(session, seed)):
         outputs = session.run(arrays)
         if all(np.isfinite(one).all() for one in outputs.values()):
             break

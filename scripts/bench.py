@@ -5,7 +5,8 @@ python scripts/bench.py start        only those whose name holds the word
 python scripts/bench.py zoo          the zoo's models in onnxruntime against their own frameworks, as a table
 python scripts/bench.py export       the ways out against the official exporters, as a table
 python scripts/bench.py run          data sets and sessions against what one writes by hand, as a table
-                                     (both: --only NAME for one of them, --json FILE for the numbers)
+python scripts/bench.py verify       what a verification costs, in passes of the source, and its memory, as a table
+                                     (these: --only NAME for one of them, --json FILE for the numbers)
 """
 
 from __future__ import annotations
@@ -225,6 +226,10 @@ TABLES: Mapping[str, tuple[str, Callable[[str | None, Path | None], str]]] = {
     "zoo": ("the zoo: ms at home / in onnxruntime (times as fast), one thread", zoo),
     "export": ("the ways out: CPU time, one thread", partial(table, "export")),
     "run": ("running models: whole processes, and microseconds of a run", partial(table, "run")),
+    "verify": (
+        "verification: CPU time, beside one pass of the source at the largest sample",
+        partial(table, "verify"),
+    ),
 }
 """What is told as a table: its title, and who makes it."""
 

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     """Two equal models, the second with its weights in a file of their own, and the certificate of the pair."""
     onnx.save(_model(), tmp_path / "a.onnx")
     onnx.save(_model(), tmp_path / "b.onnx", save_as_external_data=True, location="b.bin", size_threshold=0)
-    netferry.verify(tmp_path / "a.onnx", tmp_path / "b.onnx", certificate=tmp_path / "proof.json")
+    netferry.verify(tmp_path / "a.onnx", tmp_path / "b.onnx", seed=0, certificate=tmp_path / "proof.json")
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def test_the_same_comparison_writes_the_same_bytes_and_no_machine_path(folder: P
     elsewhere.mkdir()
     for name in ("a.onnx", "b.onnx", "b.bin"):
         shutil.copy(folder / name, elsewhere)
-    netferry.verify(elsewhere / "a.onnx", elsewhere / "b.onnx", certificate=elsewhere / "proof.json")
+    netferry.verify(elsewhere / "a.onnx", elsewhere / "b.onnx", seed=0, certificate=elsewhere / "proof.json")
     assert (elsewhere / "proof.json").read_bytes() == first
     assert str(folder).encode() not in first
 
@@ -110,7 +110,7 @@ def test_a_copy_under_another_name_is_the_same_model(folder: Path) -> None:
 
 def test_a_certificate_of_a_failure_holds_as_long_as_it_fails(folder: Path) -> None:
     onnx.save(_model(1.5), folder / "c.onnx")
-    netferry.verify(folder / "a.onnx", folder / "c.onnx", certificate=folder / "proof.json")
+    netferry.verify(folder / "a.onnx", folder / "c.onnx", seed=0, certificate=folder / "proof.json")
     found = netferry.check(folder / "proof.json")
     assert found.holds
     assert found.was == found.now == "failed"
@@ -163,7 +163,7 @@ def make():
 def test_code_is_hashed_with_its_weights_and_never_run_on_the_word_of_a_certificate(folder: Path) -> None:
     (folder / "made.py").write_text(_CODE.format(seed=1))
     named, x = f"{folder / 'made.py'}:make", np.ones((2, 5), np.float32)
-    netferry.verify(named, named, {"x": x}, certificate=folder / "proof.json")
+    netferry.verify(named, named, {"x": x}, seed=0, certificate=folder / "proof.json")
     source = _document(folder)["source"]
     assert (source["title"], set(source["files"])) == ("made.py:make", {certificate.CODE})
     with pytest.raises(UsageError, match="is code or a live model"):
@@ -200,7 +200,7 @@ def test_the_command_line_ends_with_zero_one_two_or_five(folder: Path) -> None:
     proof = folder / "proof.json"
     before = proof.read_bytes()
     proof.unlink()
-    assert _ends(folder / "a.onnx", folder / "b.onnx", "--certificate", proof) == 0
+    assert _ends(folder / "a.onnx", folder / "b.onnx", "--certificate", proof, "--seed", 0) == 0
     assert proof.read_bytes() == before
     onnx.save(_model(1.5), folder / "a.onnx")
     assert _ends("--check", proof) == 1

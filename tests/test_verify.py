@@ -48,12 +48,19 @@ def only_first_row_right() -> onnx.ModelProto:
     return model(nodes, {"x": ["batch", 6]}, {"y": ["batch", 6]}, weights)
 
 
+def unary_to_column(op: str) -> onnx.ModelProto:
+    """The same numbers as ``unary`` gives, in another shape under another name."""
+    nodes = [helper.make_node(op, ["x"], ["h"]), helper.make_node("Unsqueeze", ["h", "last"], ["z"])]
+    return model(nodes, {"x": ["batch", 6]}, {"z": ["batch", 6, 1]}, {"last": np.int64([2])})
+
+
 IDENTITY = unary("Identity")
 
 KNOWN = {
     "the same model": (dense(), dense(), "passed"),
     "a weight off by a ten-thousandth": (dense(), dense(1.0001), "failed"),
-    "an output renamed": (dense(), dense(out="z"), "failed"),
+    "an output renamed": (dense(), dense(out="z"), "passed"),
+    "an output renamed and of other sizes": (unary("Neg"), unary_to_column("Neg"), "failed"),
     "an output missing": (two_outputs(("p", "y")), unary("Neg"), "failed"),
     "an output added": (unary("Neg"), two_outputs(("p", "y")), "failed"),
     "outputs in another order": (two_outputs(("p", "q")), two_outputs(("q", "p")), "failed"),

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, printable
-from netferry.converters.signature import Array, Example, Signature
+from netferry.converters.signature import Array, Example
 from netferry.converters.steps import Step
 from netferry.inference.binding import bind
 from netferry.inference.intermediate import framework_of
-from netferry.inference.run import runnable
 from netferry.validation.correspond import Arranged, Trace, arranged, limit_of, pairs
-from netferry.validation.inputs import samples
+from netferry.validation.inputs import Sample
 from netferry.validation.metrics import FAILED, PASSED, Comparison, Tolerance, compare
 from netferry.validation.report import OutputVerdict, Report, versions
-from netferry.validation.verify import verify
+from netferry.validation.rows import Rows
+from netferry.validation.verify import paired, verify
 
 
 @dataclass(frozen=True)
@@ -156,21 +156,22 @@ def bisect(
     names: tuple[str, str] = ("source", "target"),
     seed: int = 0,
     tolerance: Tolerance | None = None,
+    rows: Rows | None = None,
 ) -> Bisection:
     """Name the first tensor inside ``a`` (the source) that differs in ``b``: what ``verify`` takes.
 
     Where the outputs are equal nothing differs; where a side does not run, the reason and its last step are told.
     """
-    report = _plain_difference(a, b, given, names, seed, tolerance) or verify(
-        a, b, given, names=names, seed=seed, tolerance=tolerance
+    report = _plain_difference(a, b, given, names, seed, tolerance, rows) or verify(
+        a, b, given, names=names, seed=seed, tolerance=tolerance, rows=rows
     )
     if report.status != FAILED:
         reason = "no output differs" if report.status == PASSED else report.reason or "nothing was proved"
         return Bisection(report, reason=reason)
-    ours = runnable(a, given).signature
-    label, feed = _sample(report, ours, given, seed)
-    arrays = bind(feed, ours)
-    theirs = bind(arrays, runnable(b, given).signature)
+    pair = paired(a, b, given, seed, rows=rows)
+    label, feed = _sample(report, pair.made.samples)
+    arrays = bind(feed, pair.source.signature)
+    theirs = bind(arrays, pair.target.signature)
     search = _Search(Trace(a, list(arrays.values())), Trace(b, list(theirs.values())), tolerance)
     return search.run(Bisection(report, sample=label))
 
@@ -186,13 +187,14 @@ def _plain_difference(
     names: tuple[str, str],
     seed: int,
     tolerance: Tolerance | None,
+    rows: Rows | None,
 ) -> Report | None:
     """The verdict where some output differs by far more than rounding explains: one run of both, and no truth."""
     try:
-        left, right = runnable(a, given), runnable(b, given)
-        for sample in samples(left.signature, given, seed):
-            feed = bind(sample.arrays, left.signature)
-            ours, theirs = left.run(feed), right.run(feed)
+        pair = paired(a, b, given, seed, rows=rows)
+        for sample in pair.made.samples:
+            feed = bind(sample.arrays, pair.source.signature)
+            ours, theirs = pair.source.run(feed), pair.target.run(bind(feed, pair.target.signature))
             found = {
                 name: compare(ours[name], theirs[name], tolerance)
                 for name in ours
@@ -213,19 +215,13 @@ def _is_plain(one: Comparison) -> bool:
     return one.max_abs is None or one.limit is None or one.max_abs > _PLAIN * one.limit
 
 
-def _sample(
-    report: Report, signature: Signature, given: Sequence[Example] | None, seed: int
-) -> tuple[str, Mapping[str, Array]]:
+def _sample(report: Report, made: Sequence[Sample]) -> tuple[str, Mapping[str, Array]]:
     """The inputs on which the first output that differs does so most."""
     wanted = next(v.worst_sample for v in report.outputs if v.comparison.status == FAILED)
-    first = None
-    for sample in samples(signature, given, seed):
-        first = first or sample
-        if sample.label == wanted:
-            return sample.label, sample.arrays
-    if first is None:
+    if not made:
         raise UsageError("there are no inputs to compare the models on")
-    return first.label, first.arrays
+    found = next((sample for sample in made if sample.label == wanted), made[0])
+    return found.label, found.arrays
 
 
 class _Search:

@@ -1,33 +1,41 @@
-"""The largest integer that an input may take, where the model says it: the rows of the table it looks into."""
+"""What inputs may hold, where a model says it: the rows of a table that is looked into, lengths, divisors, boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-import onnx
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from os import PathLike
 
 from netferry.converters import frameworks
+from netferry.converters.errors import NetferryError
+from netferry.converters.signature import Example, Range, Ranges, Signature
 
-PASSING = ("Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose")
-"""Operators that hand indices on as they are."""
 
-
-def largest_integers(*models: object) -> dict[str, int]:
-    """By input; what is not known is left out. Only an ONNX graph in memory says it."""
-    found: dict[str, int] = {}
-    for model in models:
-        if isinstance(model, onnx.ModelProto) and frameworks.of(model).name == "onnx":
-            for name, rows in _looked_into(model.graph):
-                found[name] = min(found.get(name, rows - 1), rows - 1)
+def ranges_of(
+    models: Sequence[tuple[object, Signature]], given: Sequence[Example] | None = None
+) -> dict[int, list[Range]]:
+    """By the place of the first model's inputs; the other models' are met by name, else by position."""
+    found: dict[int, list[Range]] = {}
+    first = [spec.name for spec in models[0][1].inputs] if models else []
+    for model, signature in models:
+        own = [spec.name for spec in signature.inputs]
+        places = [first.index(name) for name in own] if set(own) == set(first) else list(range(len(own)))
+        for place, ranges in _of(model, given).items():
+            found.setdefault(places[place], []).extend(_moved(one, places) for one in ranges)
     return found
 
 
-def _looked_into(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
-    sizes: Mapping[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    origin = {value.name: value.name for value in graph.input if value.name not in sizes}
-    for node in graph.node:
-        if node.op_type in PASSING and node.input[0] in origin:
-            origin[node.output[0]] = origin[node.input[0]]
-        if node.op_type == "Gather" and node.input[0] in sizes and node.input[1] in origin:
-            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-            yield origin[node.input[1]], sizes[node.input[0]][axis]
+def _of(model: object, given: Sequence[Example] | None) -> Ranges:
+    """What one model says; nothing where it cannot be looked at."""
+    is_file = isinstance(model, str | PathLike)
+    framework = frameworks.named("onnx") if is_file else frameworks.of(model)
+    try:
+        found: Ranges = import_module(f"netferry.converters.{framework.name}.bounds").ranges(model, given)
+    except NetferryError:  # what does not run is told where it is run
+        return {}
+    return found
+
+
+def _moved(one: Range, places: Sequence[int]) -> Range:
+    return one if one.within is None else replace(one, within=(places[one.within[0]], one.within[1]))

@@ -60,6 +60,7 @@ def write(
             "inputs": {
                 "given": None if given is None else [_shown(example) for example in given],
                 "samples": list(report.samples),
+                "data": None if report.data is None else dict(report.data),
             },
             "options": dict(options),
             "limits": _limits(),
@@ -88,7 +89,11 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 def _verdict(report: Report) -> dict[str, Any]:
     """The report without what stands elsewhere in the certificate."""
-    return {k: v for k, v in report.to_dict().items() if k not in ("versions", "samples", "source", "target")}
+    return {
+        k: v
+        for k, v in report.to_dict().items()
+        if k not in ("versions", "samples", "source", "target", "data")
+    }
 
 
 def _limits() -> dict[str, Any]:
@@ -264,9 +269,15 @@ class Certificate:
     def options(self) -> dict[str, Any]:
         return dict(self.document["options"])
 
-    def inputs(self, given: Sequence[Example] | None) -> Sequence[Example] | None:
+    def inputs(self, given: Sequence[Example] | None, data: bool = False) -> Sequence[Example] | None:
         """The inputs to repeat it on; data that was given then must be given again, and be the same."""
         wanted = self.document["inputs"]["given"]
+        if self.document["inputs"].get("data") is not None and not data:
+            raise UsageError(
+                f"the certificate stands on rows of {self.document['inputs']['data']['name']}",
+                where=str(self.path),
+                remedy="Give the data again: --data as it was, or data=",
+            )
         if wanted is not None and given is None:
             names = ", ".join(one["name"] for one in wanted)
             raise UsageError(
@@ -292,6 +303,8 @@ class Certificate:
         if shown != self.document["inputs"]["given"]:
             changed.append("the inputs are not those that were given")
         report = compare()
+        if report.data != self.document["inputs"].get("data"):
+            changed.append("the rows of data are not those that were given")
         was = self.document["verdict"]
         moved = tuple(_moves(self.document["versions"], dict(report.versions or versions())))
         if _limits() != self.document["limits"]:

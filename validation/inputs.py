@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import numpy as np
 
 from netferry.converters.errors import UsageError
-from netferry.converters.signature import BATCH, Array, Example, Signature, TensorSpec
-
-BATCHES = (1, 2, 16)
-SIZES = (32, 40)
-"""Sizes tried for a free axis of which no example is given: large enough for a stack of poolings."""
-LONG = 24
-"""Where an example is short, a free axis is tried at this size too: some faults begin beyond 16."""
+from netferry.converters.signature import Array, Example, Ranges, Signature, TensorSpec
+from netferry.validation.sizes import Explored, Sizes, symbol_of, untried
 
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 65504.0, 1e-40)
 """Values that kernels treat apart; each row of a batch gets one, so that the other rows still tell something."""
+
+NORMAL, GIVEN = "normal", "given"
+Shapes = Sequence[tuple[int, ...]]
+"""Those of all inputs, in order."""
 
 
 @dataclass(frozen=True)
@@ -29,43 +28,90 @@ class Sample:
     arrays: Mapping[str, Array]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """Whole numbers, both ends among them."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Draws inputs for ``signature``: the same kind at the same sizes with the same seed gives the same arrays.
+
+    ``ranges`` say which whole numbers inputs may hold, beside what the examples show.
+    """
+
+    signature: Signature
+    given: Sequence[Example] | None = None
+    seed: int = 0
+    ranges: Ranges | None = None
+
+    def sample(self, kind: str, sizes: Sizes) -> Sample:
+        rng = np.random.default_rng([self.seed, *kind.encode(), *sizes.values()])
+        shapes = [_shape(spec, sizes) for spec in self.signature.inputs]
+        arrays = {
+            spec.name: _draw(kind, rng, spec, shapes[place], self._whole(place, spec, shapes))
+            for place, spec in enumerate(self.signature.inputs)
+        }
+        for place, array in enumerate(arrays.values()):
+            self._fill_columns(rng, place, array, shapes)
+        words = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
+        return Sample(f"{kind}, {words}" if words else kind, arrays)
+
+    def _whole(self, place: int, spec: TensorSpec, shapes: Shapes) -> Whole | None:
+        """The whole numbers that an input holds; None for one of fractions. Integers of which nothing is known are 0, 1."""
+        known = [one for one in (self.ranges or {}).get(place, ()) if one.column is None]
+        if not known and spec.dtype.kind not in "iu":
+            return None
+        low = max([one.low for one in known] + [1 if _is_length(spec) else 0])
+        tops = [top for one in known if (top := one.top(shapes)) is not None]
+        if not tops and _is_length(spec):
+            tops = _measured(self.signature, spec, shapes)
+        return Whole(low, max(low, min(tops) if tops else max(1, self._shown(spec))))
+
+    def _shown(self, spec: TensorSpec) -> int:
+        """The largest integer in the example of an input."""
+        arrays = [e.array for e in self.given or () if e.name == spec.name]
+        return max((int(a.max()) for a in arrays if a.dtype.kind in "iu" and a.size), default=0)
+
+    def _fill_columns(self, rng: np.random.Generator, place: int, array: Array, shapes: Shapes) -> None:
+        """Places of the last axis that are indices, in an input that is drawn as something else (boxes)."""
+        for one in (self.ranges or {}).get(place, ()):
+            top = one.top(shapes)
+            if one.column is not None and top is not None and array.ndim:
+                array[..., one.column] = rng.integers(one.low, max(top, one.low) + 1, array.shape[:-1])
+
+
 def samples(
     signature: Signature,
     given: Sequence[Example] | None = None,
     seed: int = 0,
     *,
     quick: bool = False,
-    tops: Mapping[str, int] | None = None,
+    ranges: Ranges | None = None,
+    sizes: Explored | None = None,
 ) -> Iterator[Sample]:
-    """The given inputs first, then normal ones at each choice of the free sizes, then the kinds that find faults.
+    """The given inputs first, then normal ones at the usual sizes, the kinds that find faults, and other sizes.
 
-    ``tops`` are the largest integers that inputs may take. ``quick`` leaves all but the first of each out.
+    ``sizes`` say where the source runs; left out, they are those that would be tried first. ``quick`` takes few.
     """
     if given is not None:
-        yield Sample("given", {e.name: e.array for e in given})
-    choices = list(_choices(signature, given))
-    for kind, sizes in _plan(signature, choices, quick):
-        rng = np.random.default_rng([seed, *kind.encode(), *sizes.values()])
-        arrays = {
-            spec.name: _draw(kind, rng, spec, _shape(spec, sizes), _top(spec, given, tops or {}))
-            for spec in signature.inputs
-        }
-        words = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
-        yield Sample(f"{kind}, {words}" if words else kind, arrays)
+        yield Sample(GIVEN, {e.name: e.array for e in given})
+    maker = Maker(signature, given, seed, ranges)
+    for kind, choice in _plan(signature, sizes or untried(signature, given), quick):
+        yield maker.sample(kind, choice)
 
 
-def _plan(
-    signature: Signature, choices: Sequence[dict[str, int]], quick: bool
-) -> Iterator[tuple[str, dict[str, int]]]:
-    """Each kind with the sizes it is tried at: normal at all, the others at the small ones in turn."""
-    small = choices[:2]
-    yield "normal", small[-1]
+def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[str, Sizes]]:
+    """Each kind at the small sizes in turn; normal at all."""
+    yield NORMAL, sizes.usual
     kinds = [kind for kind in KINDS if _says_anything(kind, signature)]
     for place, kind in enumerate(kinds[:2] if quick else kinds):
-        yield kind, small[place % len(small)]
-    yield from (("normal", sizes) for sizes in (choices[:1] if len(choices) > 1 else []))
-    if not quick:
-        yield from (("normal", sizes) for sizes in choices[2:])
+        yield kind, sizes.small[place % len(sizes.small)]
+    rows, extents = (sizes.rows[:1], sizes.extents[:1]) if quick else (sizes.rows, sizes.extents)
+    yield from ((NORMAL, choice) for choice in (*rows, *extents))
 
 
 def _says_anything(kind: str, signature: Signature) -> bool:
@@ -76,38 +122,7 @@ def _says_anything(kind: str, signature: Signature) -> bool:
     return any(_is_float(spec) for spec in signature.inputs)
 
 
-def _choices(signature: Signature, given: Sequence[Example] | None) -> Iterator[dict[str, int]]:
-    """Sizes for every free axis: the first of each, then the second of each, and so on."""
-    seen = {
-        symbol: example.array.shape[axis] for example in given or () for axis, symbol in example.free.items()
-    }
-    options: dict[str, tuple[int, ...]] = {}
-    for spec in signature.inputs:
-        for axis, dim in enumerate(spec.dims or ()):
-            if not isinstance(dim, int):
-                symbol = symbol_of(spec, axis)
-                known = _lengths(seen[symbol]) if symbol in seen else SIZES
-                options[symbol] = BATCHES if symbol == BATCH else known
-    for column in zip_longest(*options.values()):
-        yield {
-            symbol: sizes[-1] if size is None else size
-            for (symbol, sizes), size in zip(options.items(), column, strict=True)
-        }
-    if not options:
-        yield {}
-
-
-def _lengths(seen: int) -> tuple[int, ...]:
-    return (seen, seen + 3) if seen + 3 > LONG - 8 else (seen, seen + 3, LONG)
-
-
-def symbol_of(spec: TensorSpec, axis: int) -> str:
-    """The name of a free axis; one without a name gets its own."""
-    dim = spec.dims[axis] if spec.dims else None
-    return dim if isinstance(dim, str) else f"{spec.name}_dim{axis}"
-
-
-def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
+def _shape(spec: TensorSpec, sizes: Sizes) -> tuple[int, ...]:
     if spec.dims is None:
         raise UsageError(
             f"the rank of input '{spec.name}' is not known",
@@ -118,15 +133,6 @@ def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
     )
 
 
-def _top(spec: TensorSpec, given: Sequence[Example] | None, tops: Mapping[str, int]) -> int:
-    """The largest integer that an input may take: what is known of it, what its example shows, or 1."""
-    shown = [
-        e.array for e in given or () if e.name == spec.name and e.array.dtype.kind in "iu" and e.array.size
-    ]
-    largest = max([int(array.max()) for array in shown] + [1])
-    return max(largest, tops.get(spec.name, 0)) if not _is_mask(spec) else min(largest, 1)
-
-
 def _is_float(spec: TensorSpec) -> bool:
     return spec.dtype.kind == "f" or spec.dtype.name == "bfloat16"
 
@@ -135,15 +141,38 @@ def _is_mask(spec: TensorSpec) -> bool:
     return not _is_float(spec) and ("mask" in spec.name.lower() or spec.dtype.kind == "b")
 
 
+_LENGTH = re.compile(r"len(s|gths?)?(?![a-z])")
+
+
+def _is_length(spec: TensorSpec) -> bool:
+    return spec.dtype.kind in "iu" and _LENGTH.search(spec.name.lower()) is not None
+
+
+def _measured(signature: Signature, length: TensorSpec, shapes: Shapes) -> list[int]:
+    """What lengths may measure, by name alone: the first axis of each other input that is not the lengths' own."""
+    own = length.dims[0] if length.dims else None
+    found = []
+    for spec, shape in zip(signature.inputs, shapes, strict=True):
+        if spec.name != length.name and spec.dims and len(spec.dims) > 1:
+            axis = next((axis for axis, dim in enumerate(spec.dims[:2]) if dim != own), 1)
+            found.append(shape[axis])
+    return found
+
+
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 
-def _draw(kind: str, rng: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...], top: int) -> Array:
+def _draw(
+    kind: str, rng: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...], whole: Whole | None
+) -> Array:
     if _is_mask(spec):
         return _mask(kind, rng, shape).astype(spec.dtype)
-    if spec.dtype.kind in "iu":
-        values = rng.choice([0, top], shape) if kind == EXTREMES else rng.integers(0, top + 1, shape)
-        return values.astype(spec.dtype)
+    if whole is not None:
+        ends = [whole.low, whole.high]
+        values = (
+            rng.choice(ends, shape) if kind == EXTREMES else rng.integers(whole.low, whole.high + 1, shape)
+        )
+        return np.asarray(values).astype(spec.dtype)
     with np.errstate(over="ignore"):
         return np.asarray(KINDS.get(kind, _normal)(rng, shape)).astype(spec.dtype)
 

@@ -16,7 +16,7 @@ from netferry.converters import frameworks
 from netferry.converters.errors import CannotCarry, NetferryError, UsageError, first_line
 from netferry.converters.signature import BATCH, Array, Example, Signature, TensorSpec
 from netferry.converters.training import SQUARES, Batch, Gradients, Loss, Optimizer, Training
-from netferry.validation.inputs import symbol_of
+from netferry.validation.sizes import symbol_of
 
 FLOOR = 1e-3
 """The part of the global RMS below which a weight's own gradient counts as none (a bias before BatchNorm)."""

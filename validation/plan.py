@@ -1,48 +1,90 @@
-"""Which sample gets which stage: small models get both on all, large ones as much as the budget allows.
+"""Which sample runs, and through which stage: small models get everything, large ones as much as the budget allows.
 
-The plan counts elements and weighs runs, and never looks at a clock: the same call gives the same verdict anywhere.
+The plan counts elements and operations, and never looks at a clock: the same call gives the same verdict anywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from netferry.validation.inputs import Sample
+from netferry.validation.effort import Weigh
+from netferry.validation.inputs import KINDS, Sample
 from netferry.validation.judge import Judge
+from netferry.validation.sizes import Sizes
 
-BUDGET, QUICK_BUDGET = 18.0, 4.5
-"""In forward passes of the source on the largest sample; the rest of 25 and 6 is for copies and sessions."""
+BUDGET, QUICK_BUDGET = 9.0, 4.0
+"""In forward passes of the source on the largest sample; the rest of 12 and 6 is for sessions and looking for sizes."""
+
+SLOW_BUDGET = 24.0
+"""Of 30, where the source is an ONNX graph, whose truth is slow."""
+
+ANYWAY = 20_000_000_000
+"""Operations that any verification may take beside: about two seconds of one processor."""
 
 COST: Mapping[str, float] = {"pytorch": 2.5, "tensorflow": 4.0, "mxnet": 4.0, "onnx": 16.0}
 """What a float64 run costs beside a float32 pass of the same framework (ONNX: the reference evaluator)."""
 
 SMALL_WEIGHTS, SMALL_INPUT = 1_000_000, 50_000
-"""Weights and elements of an input up to which a model is small, and everything is done."""
+"""Weights and elements of an input up to which a model is small, where no graph says what it computes."""
 
 
-def planned(made: Sequence[Sample], judge: Judge, quick: bool) -> list[tuple[bool, bool]]:
-    """(stage 2, stage 1) for each sample, in order; the first always gets both."""
+@dataclass(frozen=True)
+class Share:
+    """What one sample gets: whether it runs at all, stage 2, stage 1."""
+
+    runs: bool = True
+    arithmetic: bool = True
+    meaning: bool = True
+
+
+def planned(
+    made: Sequence[Sample], sizes: Sequence[Sizes], judge: Judge, quick: bool, weigh: Weigh
+) -> list[Share]:
+    """The share of each sample, in order; the first always gets all. ``sizes`` are what the free axes are in each."""
     if judge.tolerance is not None:
-        return [(False, False)] * len(made)
-    return list(_within(made, judge, QUICK_BUDGET if quick else BUDGET)) if _is_large(made, judge) else [
-        (True, True)
-    ] * len(made)  # fmt: skip
+        return [Share(arithmetic=False, meaning=False)] * len(made)
+    efforts = [weigh(one) for one in sizes]
+    if all(effort is not None for effort in efforts):
+        works = [float(effort.work) for effort in efforts if effort is not None]
+        spare = ANYWAY / max(works, default=1.0)
+    else:
+        works = [float(_elements(sample)) for sample in made]
+        spare = 0.0 if _is_large(made, judge) else float("inf")
+    largest = max(works, default=1.0) or 1.0
+    shares = [max(work / largest, 1 / 16) for work in works]
+    full = SLOW_BUDGET if judge.source.framework.name == "onnx" else BUDGET
+    return list(_within(made, shares, judge, (QUICK_BUDGET if quick else full) + spare))
+
+
+def _within(made: Sequence[Sample], shares: Sequence[float], judge: Judge, budget: float) -> Iterator[Share]:
+    """First which samples run, as both models are; then the first stage to be shared out is the second, in order."""
+    second, first = COST[judge.source.framework.name] + 1, COST[judge.target.framework.name]
+    left = budget - (shares[0] * (2 + second + first) if shares else 0)
+    runs = set[int]()
+    for place in _most_telling_first(made):
+        if place == 0 or 2 * shares[place] <= left:
+            runs.add(place)
+            left -= 2 * shares[place] if place else 0
+    for place, size in enumerate(shares):
+        if place == 0 or place not in runs:
+            yield Share(place in runs, place in runs, place in runs)
+            continue
+        both = size * (second + first) <= left
+        one = both or size * second <= left
+        left -= size * (second * one + first * both)
+        yield Share(True, one, both)
+
+
+def _most_telling_first(made: Sequence[Sample]) -> Iterator[int]:
+    """What was given and normal inputs at all sizes, then the kinds of values, in the order in which they find faults."""
+    kinds = [place for place, sample in enumerate(made) if place and sample.label.partition(",")[0] in KINDS]
+    yield from (place for place in range(len(made)) if place not in kinds)
+    yield from kinds
 
 
 def _is_large(made: Sequence[Sample], judge: Judge) -> bool:
     return judge.source.size > SMALL_WEIGHTS or max(map(_elements, made), default=0) > SMALL_INPUT
-
-
-def _within(made: Sequence[Sample], judge: Judge, budget: float) -> Iterator[tuple[bool, bool]]:
-    largest = max(map(_elements, made), default=1) or 1
-    sizes = [max(_elements(sample) / largest, 1 / 16) for sample in made]
-    left = budget - 2 * sum(sizes)  # source and target as they are, on every sample
-    second, first = COST[judge.source.framework.name] + 1, COST[judge.target.framework.name]
-    for place, size in enumerate(sizes):
-        both = place == 0 or size * (second + first) <= left
-        one = both or size * second <= left
-        left -= size * (second * one + first * both)
-        yield one, both
 
 
 def _elements(sample: Sample) -> int:

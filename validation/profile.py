@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from netferry.converters.signature import Example
 from netferry.inference.binding import bind
-from netferry.inference.run import runnable
 from netferry.validation.correspond import Trace, arranged, pairs
-from netferry.validation.inputs import samples
+from netferry.validation.verify import paired
 
 AT_ONCE = 1 << 25
 """Elements of the source's tensors that are held at a time: the models run again for each such share."""
@@ -23,11 +22,10 @@ def profile(
     tensor's counterpart is the one that holds the same values, else the one that the layer of the same weights gives;
     a tensor without one (what only one side computes) is left out, and so are integers.
     """
-    ours, theirs = runnable(a, given), runnable(b, given)
-    first = next(iter(samples(ours.signature, given, seed)))
-    arrays = bind(first.arrays, ours.signature)
+    pair = paired(a, b, given, seed, quick=True)
+    arrays = bind(pair.made.samples[0].arrays, pair.source.signature)
     left = Trace(a, list(arrays.values())).run()
-    right = Trace(b, list(bind(list(arrays.values()), theirs.signature).values())).run()
+    right = Trace(b, list(bind(list(arrays.values()), pair.target.signature).values())).run()
     known = dict(zip(left.ends.inputs, right.ends.inputs, strict=False))
     found = pairs(left, right, known)
     found |= _by_layer(left, right, found)

@@ -49,6 +49,8 @@ class Report:
 
     ``truth`` says where the float64 truth came from, or why there is none. ``optimised`` is what onnxruntime
     gave with its optimisations on beside off. ``training`` is there where gradients were asked for.
+    ``unchecked_axes`` are free and were tried at fewer than two sizes. ``data`` names the real rows, with their digest.
+    ``unusable`` says why the target cannot be trained on, or called with gradients on, though its outputs may be right.
     """
 
     source: str
@@ -64,6 +66,9 @@ class Report:
     optimised: Mapping[str, float | str] = field(default_factory=dict)
     training: TrainingVerdict | None = None
     quick: bool = False
+    unchecked_axes: tuple[str, ...] = ()
+    data: Mapping[str, str] | None = None
+    unusable: str = ""
 
     @property
     def status(self) -> str:
@@ -71,6 +76,8 @@ class Report:
         found = {verdict.comparison.status for verdict in self.outputs}
         if self.training is not None:
             found.add(self.training.status)
+        if self.unusable:
+            found.add(FAILED)
         for status in (FAILED, NOT_CHECKED):
             if status in found:
                 return status
@@ -112,10 +119,13 @@ class Report:
             "truth": self.truth,
             "optimised": dict(self.optimised),
             "quick": self.quick,
+            "unchecked_axes": list(self.unchecked_axes),
+            "unusable": self.unusable,
             "outputs": [verdict.to_dict() for verdict in self.outputs],
             "training": None if self.training is None else self.training.to_dict(),
             "samples": list(self.samples),
             "seed": self.seed,
+            "data": None if self.data is None else dict(self.data),
             "reason": self.reason,
             "notes": list(self.notes),
             "signature": None if self.signature is None else self.signature.to_json(),
@@ -127,8 +137,11 @@ class Report:
 
     def to_text(self) -> str:
         """The verdict first, then each output, then what should be known."""
-        head = f"{self.status}: {self.source} against {self.target}, {len(self.samples)} samples"
-        lines = [f"{head} ({self.reason})" if self.reason else head]
+        axes = f"; not checked: {', '.join(self.unchecked_axes)}" if self.unchecked_axes else ""
+        head = f"{self.status}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
+        lines = [f"{head} ({self.reason})" if self.reason else head, f"  seed {self.seed}"]
+        if self.unusable:
+            lines.append(f"  the model that arrived cannot be used: {self.unusable}")
         for verdict in self.outputs:
             one = verdict.comparison
             error = "" if one.max_rel is None else f" {one.max_rel:.2e} of scale"

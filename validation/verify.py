@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from importlib import import_module
 from operator import or_
 
 import numpy as np
@@ -18,8 +20,9 @@ from netferry.inference.binding import bind
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
 from netferry.validation import stages
-from netferry.validation.bounds import largest_integers
-from netferry.validation.inputs import SPECIAL_VALUES, Sample, samples
+from netferry.validation.effort import Weigh, too_heavy, weigher
+from netferry.validation.explore import Made, made_for
+from netferry.validation.inputs import SPECIAL_VALUES, Sample
 from netferry.validation.judge import RATIO_REASON, Judge, Runs, replace_target
 from netferry.validation.metrics import (
     DECIDED_BY_ROUNDING,
@@ -30,8 +33,11 @@ from netferry.validation.metrics import (
     Comparison,
     Tolerance,
 )
+from netferry.validation.outputs import PairedDouble, Pairing
 from netferry.validation.plan import planned
 from netferry.validation.report import OutputVerdict, Report, versions
+from netferry.validation.rows import Rows
+from netferry.validation.sizes import sizes_of
 from netferry.validation.truth import Double
 
 Progress = Callable[[int, int, str], None]
@@ -136,6 +142,9 @@ class _Verification:
     plain: Runnable | None
     other_path: Callable[[Mapping[str, Array]], Mapping[str, Array]]
     same_kernels: bool
+    made: Made
+    pairing: Pairing
+    weigh: Weigh
     records: dict[str, _Record] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -146,19 +155,22 @@ class _Verification:
         """Run one sample; False where only the target cannot, which ends the comparison."""
         try:
             feed = bind(sample.arrays, self.source.signature)
-            left = self.source.run(feed)
-        except RefusedError as error:
+            left = self.made.outputs.pop(sample.label, None) or self.source.run(feed)
+        except (RefusedError, UsageError) as error:
             self.notes.append(f"the source cannot run at '{sample.label}': {error}")
             return True
         self.labels.append(sample.label)
         try:
             other = bind(feed, self.target.signature)
-            right = self.target.run(other)
+            right: Mapping[str, Array] = self.target.run(other)
         except (RefusedError, UsageError) as error:
+            if why := no_kernel(error):
+                raise MissingError(why) from error
             refused = Comparison(FAILED, f"only the source runs here: {error}")
             for name in left:
                 self.records.setdefault(name, _Record()).comparisons.append((sample.label, refused))
             return False
+        right = self.pairing.renamed(right, left)
         runs = Runs(
             sample.label, left, right, list(feed.values()), list(other.values()),
             self.judge.source, self.judge.target, arithmetic, meaning, lambda: self.other_path(feed),
@@ -200,7 +212,7 @@ class _Verification:
         """Run once more with onnxruntime's optimisations off: how far they move an output, and whose a fault is."""
         assert self.plain is not None
         self.unfused += 1
-        off = self.plain.run(feed)
+        off = self.pairing.renamed(self.plain.run(feed), runs.s)
         for name, array in off.items():
             if array.dtype.kind == "f" and name in runs.t:
                 apart = stages.meaning(np.asarray(runs.t[name]), array)
@@ -217,11 +229,13 @@ class _Verification:
             self.report,
             outputs=outputs,
             samples=tuple(self.labels),
-            notes=(*self.notes, *self.judge.notes, *narrow),
+            notes=(*self.notes, *self.pairing.notes, *self.judge.notes, *narrow),
             reason=self.report.reason or ("" if self.labels else "the source ran on none of the inputs"),
             signature=self.source.signature,
             truth="" if self.judge.tolerance else self.judge.source.words,
             optimised=dict(self.fused),
+            unchecked_axes=self.made.unchecked(self.labels),
+            data=self.made.data,
         )
 
 
@@ -256,43 +270,154 @@ def verify(
     device: str = "cpu",
     quick: bool = False,
     count: int | None = None,
+    outputs: Mapping[str, str] | None = None,
+    rows: Rows | None = None,
+    graph: object = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run ``a`` (the source) and ``b`` (the target) on the same inputs and compare every output in two stages.
 
-    Inputs come from the source's signature, those of ``given`` first, at most ``count``; ``quick`` makes few. A
-    size at which the source itself cannot run is left out and told; one at which only the target cannot run is a
-    difference. ``tolerance`` replaces both stages.
+    Inputs come from the source's signature, ``rows`` of data and those of ``given`` first, at most ``count``; ``quick`` makes few. They
+    have sizes at which the source runs; one at which only the target cannot run is a difference. ``outputs`` says
+    which output of the target is which of the source, where names do not. ``graph`` is what the source is as ONNX,
+    where that is at hand. ``tolerance`` replaces both stages.
     """
     report = Report(*names, seed=seed, versions=versions(), quick=quick)
     try:
-        source = runnable(a, given)
-    except MissingError as error:
-        return _unchecked(report, error)
-    target = runnable(b, given, device)
-    judge = Judge(Double(a, given), Double(b, given), tolerance)
-    going = _Verification(
-        report, source, target, judge, _unoptimised(b, target), _other_path(a, source),
-        _kind(a) == _kind(b) == "onnx",
-        notes=list(_input_notes(source.signature, target.signature)),
-    )  # fmt: skip
-    made = list(samples(source.signature, given, seed, quick=quick, tops=largest_integers(a, b)))[:count]
-    try:
+        going = _begun(report, (a, b), given, (rows, graph), device, tolerance, Pairing(outputs or {}))
+        made = going.made.samples[:count]
         _run_all(going, made, quick, progress)
     except MissingError as error:
         return _unchecked(report, error)
-    return going.close()
+    return replace(going.close(), unusable=_rehearsed(a, b, going, made))
+
+
+def _begun(
+    report: Report,
+    models: tuple[object, object],
+    given: Sequence[Example] | None,
+    beside: tuple[Rows | None, object],
+    device: str,
+    tolerance: Tolerance | None,
+    pairing: Pairing,
+) -> _Verification:
+    a, b = models
+    rows, graph = beside
+    pair = paired(a, b, given, report.seed, device=device, quick=report.quick, rows=rows, graph=graph)
+    judge = Judge(Double(a, pair.shown[0]), PairedDouble(b, pair.shown[1], pairing), tolerance)
+    return _Verification(
+        report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _other_path(a, pair.source),
+        _kind(a) == _kind(b) == "onnx", pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models ready to run, the examples that each was shown, and the inputs that both will get."""
+
+    source: Runnable
+    target: Runnable
+    shown: tuple[Sequence[Example] | None, Sequence[Example] | None]
+    made: Made
+    weigh: Weigh
+
+
+def paired(
+    a: object,
+    b: object,
+    given: Sequence[Example] | None = None,
+    seed: int = 0,
+    *,
+    device: str = "cpu",
+    quick: bool = False,
+    rows: Rows | None = None,
+    graph: object = None,
+) -> Pair:
+    """Open the source and the target, and make their inputs: a target that says no sizes is shown the first of them.
+
+    ``graph`` is what the source is as ONNX, where that is at hand: it says what a run takes.
+
+    Raises MissingError where onnxruntime has no kernel for one of them.
+    """
+    ours, theirs = _whole(a, given), _whole(b, given)
+    source = _opened(a, ours, "cpu")
+    early = None if _kind(b) == "pytorch" else _opened(b, theirs, device)
+    known = [(a, source.signature)]
+    known += [(b, early.signature)] if early is not None and _kind(b) == "onnx" else []
+    weigh = weigher((graph, a, b))
+    heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
+    made = made_for(source, known, given, seed, quick=quick, heavy=heavy, rows=rows)
+    if early is not None:
+        return Pair(source, early, (ours, theirs), made, weigh)
+    shown = made.shown()
+    return Pair(source, _opened(b, shown, device), (ours, shown), made, weigh)
+
+
+def _whole(model: object, given: Sequence[Example] | None) -> Sequence[Example] | None:
+    """What is given, where it is every input of the model; one that says its sizes needs no part of them."""
+    if given is None or _kind(model) == "onnx":
+        return given
+    try:
+        own = frameworks.of(model).live.signature(model)
+    except NetferryError:
+        return given
+    return given if len(own.inputs) == len(given) else None
+
+
+def _opened(model: object, given: Sequence[Example] | None, device: str) -> Runnable:
+    """The model ready to run. Raises MissingError where onnxruntime has no kernel for what is a model all the same."""
+    try:
+        return runnable(model, given, device)
+    except RefusedError as error:
+        if why := no_kernel(error):
+            raise MissingError(why) from error
+        raise
+
+
+_NO_KERNEL = re.compile(
+    r"NOT_IMPLEMENTED|Type 'tensor\((?:bfloat16|float8\w*)\)' of input parameter", re.ASCII
+)
+
+
+def no_kernel(error: Exception) -> str:
+    """Why onnxruntime cannot run a model that is one all the same: it has no kernel; empty for any other reason."""
+    said = str(error)
+    return f"it cannot be checked here: {said}" if _NO_KERNEL.search(said) else ""
 
 
 def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress: Progress | None) -> None:
-    levels = planned(made, going.judge, quick)
-    for place, (sample, (arithmetic, meaning)) in enumerate(zip(made, levels, strict=True)):
+    """The samples that the budget allows, one after the other."""
+    sizes = [sizes_of(going.made.signature, sample.arrays) for sample in made]
+    shares = planned(made, sizes, going.judge, quick, going.weigh)
+    running = [(sample, share) for sample, share in zip(made, shares, strict=True) if share.runs]
+    for place, (sample, share) in enumerate(running):
         if progress is not None:
-            progress(place, len(made), sample.label)
-        if not going.sample(sample, arithmetic, meaning):
+            progress(place, len(running), sample.label)
+        if not going.sample(sample, share.arithmetic, share.meaning):
             break
     if progress is not None:
-        progress(len(made), len(made), "done")
+        progress(len(running), len(running), "done")
+
+
+def _rehearsed(a: object, b: object, going: _Verification, made: Sequence[Sample]) -> str:
+    """Why the target cannot be trained on or called as its framework's models are, where the source can."""
+    usual = [sample for sample in made if not sample.label.startswith(SPECIAL_VALUES)]
+    if _kind(b) == "onnx" or not usual or not going.labels:
+        return ""
+    sample = min(usual, key=lambda one: (_rows_of(one) < 2, sum(array.size for array in one.arrays.values())))
+    feed = bind(sample.arrays, going.source.signature)
+    fault = _rehearse(b, bind(feed, going.target.signature))
+    return fault if fault and not (_kind(a) != "onnx" and _rehearse(a, feed)) else ""
+
+
+def _rehearse(model: object, feed: Mapping[str, Array]) -> str:
+    room = import_module(f"netferry.converters.{frameworks.of(model).name}.training")
+    fault: str = room.rehearse(model, list(feed.values()))
+    return fault
+
+
+def _rows_of(sample: Sample) -> int:
+    return min((len(array) for array in sample.arrays.values() if array.ndim), default=0)
 
 
 def _unchecked(report: Report, error: MissingError) -> Report:

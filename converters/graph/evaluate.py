@@ -94,7 +94,8 @@ class Evaluator:
         assert value.shape is not None
         dim = value.shape[axis]
         if isinstance(dim, int):
-            return dim
+            free = dim < 0 or (dim == 0 and value.is_graph_input())  # as old exporters write it
+            return self.fresh(value, axis) if free else dim
         if dim.value is None:
             return self.fresh(value, axis)
         if dim.value not in self._named:

@@ -17,7 +17,16 @@ from netferry.converters.mxnet.files import SymbolModel, symbol_text
 from netferry.converters.mxnet.live import import_mxnet, output_names, traced
 from netferry.converters.mxnet.symbol import Symbol
 from netferry.converters.signature import Array
-from netferry.converters.training import BETAS, Batch, Gradients, Loss, Optimizer, Step
+from netferry.converters.training import (
+    BETAS,
+    IN_TRAINING,
+    Batch,
+    Gradients,
+    Loss,
+    Optimizer,
+    Step,
+    first_fault,
+)
 
 OWN_LOSS = frozenset(
     "SoftmaxOutput LinearRegressionOutput LogisticRegressionOutput MAERegressionOutput SVMOutput make_loss".split()
@@ -153,6 +162,18 @@ class Training:
     def _named(self, outputs: Sequence[Any]) -> dict[str, Array]:
         named = {name: y.asnumpy() for name, y in zip(self._names, outputs, strict=True)}
         return {name: y for name, y in named.items() if y.dtype.kind == "f"}
+
+
+def rehearse(model: Any, inputs: Sequence[Array]) -> str:
+    """Why the symbol cannot be run as MXNet's are in training mode; empty where it can.
+
+    It is bound over copies of its parameters. A symbol that brings a loss of its own is trained by that.
+    """
+    try:
+        with Training(model, len(inputs)) as training:
+            return first_fault({IN_TRAINING: lambda: training.outputs(inputs)})
+    except UsageError:
+        return ""
 
 
 def _demand_free_loss(model: SymbolModel) -> None:

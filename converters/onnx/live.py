@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import onnx
@@ -35,8 +35,8 @@ _FITS = 1_900_000_000
 def proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
     """The model as a message. Weights that lie in files are read into it, as far as it can hold them."""
     if not isinstance(model, ir.Model):
-        return model
-    made = ir.to_proto(model)
+        return with_free_sizes(model)
+    made = with_free_sizes(ir.to_proto(model))
     weights = {name: value.const_value for name, value in model.graph.initializers.items()}
     apart = {name: weight for name, weight in weights.items() if isinstance(weight, ir.ExternalTensor)}
     if sum(weight.nbytes for weight in weights.values() if weight is not None) > _FITS:
@@ -47,6 +47,26 @@ def proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
             del tensor.external_data[:]
             tensor.raw_data = apart[tensor.name].tobytes()
     return made
+
+
+def with_free_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without sizes of 0 and less in its inputs, which old exporters write for free ones; itself where it has none."""
+    if not any(map(_is_no_size, _declared(model))):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for dim in filter(_is_no_size, _declared(copy)):
+        dim.Clear()
+    return copy
+
+
+def _declared(model: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
+    for value in (*model.graph.input, *model.graph.output):
+        yield from value.type.tensor_type.shape.dim
+
+
+def _is_no_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    return dim.HasField("dim_value") and dim.dim_value <= 0
 
 
 def signature(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None = None) -> Signature:
@@ -92,7 +112,9 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     if not tensor.HasField("shape"):
         return TensorSpec(value.name, dtype, None)
-    dims: tuple[Dim, ...] = tuple(
-        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
-    )
-    return TensorSpec(value.name, dtype, dims)
+    return TensorSpec(value.name, dtype, tuple(map(_dim, tensor.shape.dim)))
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    """A size; 0 and -1, which old exporters write for a free one, are no sizes."""
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else (dim.dim_param or None)

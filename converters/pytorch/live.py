@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from itertools import product
 from typing import Any
 
 import ml_dtypes
@@ -20,12 +21,14 @@ from netferry.converters.pytorch import fast_path
 from netferry.converters.signature import (
     BATCH,
     BATCH_SHOWN,
+    LADDER,
     SIZE_SHOWN,
     Array,
     Dim,
     Example,
     Signature,
     TensorSpec,
+    aligned,
 )
 
 DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
@@ -171,8 +174,7 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
 def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example]:
     """``given``, or the inputs that an exported program brings along; else the caller must say."""
     if given is not None:
-        _in_their_places(model, given)
-        return given
+        return _in_their_places(model, given)
     if isinstance(model, torch.export.ExportedProgram) and model.example_inputs is not None:
         return _program_examples(model)
     if isinstance(getattr(model, "input_specs", None), Mapping):
@@ -186,21 +188,26 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
     )
 
 
-def _in_their_places(model: Any, given: Sequence[Example]) -> None:
-    """Inputs are bound by position: names that are the model's own must stand where the model has them."""
+def _in_their_places(model: Any, given: Sequence[Example]) -> Sequence[Example]:
+    """The inputs in the order of ``forward`` where all have names of its parameters, else as they come.
+
+    Inputs are bound by position: parameters between them must be given, too.
+    """
     try:
         own = list(inspect.signature(model.forward).parameters)
     except (AttributeError, TypeError, ValueError):
-        return
-    names = [example.name for example in given]
+        return given
+    placed = aligned(given, own)
+    names = [example.name for example in placed]
     if set(names) <= set(own) and names != own[: len(names)]:
         raise UsageError(
             "the inputs have the names of other parameters than those that they would be given to",
             where=type(model).__name__,
-            expected=f"inputs in the order of forward({', '.join(own)})",
+            expected=f"the first inputs of forward({', '.join(own)})",
             received=", ".join(names),
             remedy="Give the inputs between them too, or wrap the model in a module that takes these alone",
         )
+    return placed
 
 
 def parameter_names(module: nn.Module) -> list[str]:
@@ -333,29 +340,25 @@ def _grown(example: Example) -> Array:
     return array
 
 
-_SIZES = (SIZE_SHOWN, 8, 3, 1)
-"""Sizes that are tried on the free axes of a model that has arrived: it may know an upper bound."""
-
-
 def _arrived_examples(model: Any) -> tuple[Example, ...]:
     """Inputs that a model which has arrived runs on; it says what it takes: ``{"x": ("float32", ("batch", 3))}``."""
 
-    def of(size: int) -> tuple[Example, ...]:
+    def of(size: int, rows: int) -> tuple[Example, ...]:
         specs = model.input_specs.items()
-        return tuple(_arrived_example(name, dtype, dims, size) for name, (dtype, dims) in specs)
+        return tuple(_arrived_example(name, dtype, dims, size, rows) for name, (dtype, dims) in specs)
 
-    for size in _SIZES:
+    for size, rows in product(LADDER, (BATCH_SHOWN, 1)):
         try:
-            run(model, [example.array for example in of(size)])
+            run(model, [example.array for example in of(size, rows)])
         except RefusedError:
             continue
-        return of(size)
-    return of(SIZE_SHOWN)
+        return of(size, rows)
+    return of(SIZE_SHOWN, BATCH_SHOWN)
 
 
-def _arrived_example(name: str, dtype: str, dims: Sequence[Dim], size: int) -> Example:
+def _arrived_example(name: str, dtype: str, dims: Sequence[Dim], size: int, rows: int) -> Example:
     rng = np.random.default_rng(0)
-    shape = [d if isinstance(d, int) else BATCH_SHOWN if d == BATCH else size for d in dims]
+    shape = [d if isinstance(d, int) else rows if axis == 0 else size for axis, d in enumerate(dims)]
     array: Any = rng.integers(0, 2, shape) if np.dtype(dtype).kind in "biu" else rng.standard_normal(shape)
     free = {axis: d or f"{name}_{axis}" for axis, d in enumerate(dims) if not isinstance(d, int)}
     return Example(name, np.asarray(array).astype(dtype), free, asked=bool(free))

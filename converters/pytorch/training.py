@@ -19,7 +19,17 @@ from netferry.converters.pytorch.live import (
     to_torch,
 )
 from netferry.converters.signature import Array
-from netferry.converters.training import BETAS, Batch, Gradients, Loss, Optimizer, Step
+from netferry.converters.training import (
+    BETAS,
+    IN_TRAINING,
+    WITH_GRADIENTS,
+    Batch,
+    Gradients,
+    Loss,
+    Optimizer,
+    Step,
+    first_fault,
+)
 
 
 class Training:
@@ -136,6 +146,42 @@ class Training:
                 return outputs, [None] * len(by)
             ys, slopes = zip(*pairs, strict=True)
             return outputs, torch.autograd.grad(ys, by, slopes, allow_unused=True)
+
+
+def rehearse(model: Any, inputs: Sequence[Array]) -> str:
+    """Why the module cannot be used as PyTorch's are, with gradients on and in training mode; empty where it can.
+
+    Its buffers, its submodules' modes and the random state are afterwards what they were. An exported program has no
+    training mode.
+    """
+    module = module_of(model)
+    tensors = [to_torch(x, device_of(module)) for x in inputs]
+    modes = [(part, part.training) for part in module.modules()]
+    found = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+
+    def call(training: bool) -> None:
+        for part, _ in modes:
+            part.training = training
+        with torch.enable_grad():
+            module(*tensors)
+
+    calls = {WITH_GRADIENTS: lambda: call(False), IN_TRAINING: lambda: call(True)}
+    if isinstance(model, torch.export.ExportedProgram):
+        del calls[IN_TRAINING]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            fault = first_fault(calls)
+    finally:
+        for part, training in modes:
+            part.training = training
+        for name, buffer in module.named_buffers():
+            if name in found and found[name].shape == buffer.shape:
+                buffer.data.copy_(found[name])
+    return "" if _TOO_FEW in fault else fault
+
+
+_TOO_FEW = "Expected more than 1 value per channel"
+"""What PyTorch's own BatchNorm says in training mode of a batch that is too small for statistics."""
 
 
 def _native(optimizer: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

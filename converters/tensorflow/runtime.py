@@ -103,6 +103,7 @@ __all__ = [
     "eagerly",
     "freeze",
     "function_def_to_graph",
+    "global_state",
     "image_ops",
     "keras",
     "layer_module",

@@ -11,8 +11,18 @@ from netferry.converters.errors import UsageError
 from netferry.converters.graph.build import unique
 from netferry.converters.signature import Array, examples
 from netferry.converters.tensorflow.live import face_of
-from netferry.converters.tensorflow.runtime import keras, quiet, tf
-from netferry.converters.training import BETAS, Batch, Gradients, Loss, Optimizer, Step
+from netferry.converters.tensorflow.runtime import global_state, keras, quiet, tf
+from netferry.converters.training import (
+    BETAS,
+    IN_TRAINING,
+    WITH_GRADIENTS,
+    Batch,
+    Gradients,
+    Loss,
+    Optimizer,
+    Step,
+    first_fault,
+)
 
 
 class Training:
@@ -137,6 +147,50 @@ class Training:
             return {name: y for name, y in face.call(tensors).items() if y.dtype.is_floating}
 
         return call
+
+
+def rehearse(model: Any, inputs: Sequence[Array]) -> str:
+    """Why the model cannot be used as Keras' are, on a tape and in training mode; empty where it can.
+
+    Its variables and the state of Keras' random numbers are afterwards what they were. What is no ``keras.Model`` (a
+    loaded SavedModel) has no training mode, and is taken as it is.
+    """
+    if not isinstance(model, keras.Model):
+        return ""
+    tensors = [tf.convert_to_tensor(x) for x in inputs]
+    generator = global_state.get_global_attribute(_GENERATOR)
+    variables = [*model.variables, *([] if generator is None else [generator.state])]
+    found = [np.array(variable) for variable in variables]
+
+    def call(training: bool) -> None:
+        face: Any = face_of(model, examples(inputs))
+        face._model = _Called(model, training)
+        with tf.GradientTape(), quiet():
+            face.call(tensors)
+
+    try:
+        return first_fault({WITH_GRADIENTS: lambda: call(False), IN_TRAINING: lambda: call(True)})
+    finally:
+        for variable, value in zip(variables, found, strict=True):
+            variable.assign(value)
+        global_state.set_global_attribute(_GENERATOR, generator)
+
+
+_GENERATOR = "global_seed_generator"
+"""Under this name Keras keeps the random numbers of layers that have no seed of their own."""
+
+
+class _Called:
+    """A model that is called in one mode, whatever the caller says."""
+
+    def __init__(self, model: Any, training: bool) -> None:
+        self._model, self._training = model, training
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, *args: Any, training: bool = False) -> Any:  # noqa: ARG002 - the caller's word
+        return self._model(*args, training=self._training)
 
 
 def _lifted(batch: Batch) -> tuple[list[Any], dict[str, Any]]:

@@ -12,24 +12,29 @@ from netferry.cli.options import (
     AsJson,
     Columns,
     Device,
+    FreshSeed,
     InputFlags,
+    MapOutput,
     Memory,
     PixelFlag,
+    Quick,
+    RealRows,
     ReportFolder,
-    RowsToJudge,
-    Seed,
+    Samples,
     Source,
+    Strict,
     TimeLimit,
     Unsafe,
     Weights,
     columns_of,
     examples_of,
     limits_of,
+    outputs_of,
     pixels_of,
 )
-from netferry.cli.progress import busy
+from netferry.cli.progress import bar, busy
 from netferry.cli.reports import write_report
-from netferry.cli.speaking import EXIT_CODES, leave, speaking
+from netferry.cli.speaking import EXIT_CODES, code_of, leave, speaking
 
 
 @app.command(
@@ -64,13 +69,17 @@ def convert(
         str | None,
         typer.Option(help="For ONNX: float16, bfloat16, int8-dynamic or int8-static, judged on --data."),
     ] = None,
-    data: RowsToJudge = None,
+    data: RealRows = None,
     columns: Columns = None,
     pixels: PixelFlag = None,
     even_if_slower: Annotated[
         bool, typer.Option("--even-if-slower", help="Write another precision even where it is slower here.")
     ] = False,
-    seed: Seed = 0,
+    quick: Quick = False,
+    samples: Samples = None,
+    map_output: MapOutput = None,
+    strict: Strict = False,
+    seed: FreshSeed = None,
     device: Device = "cpu",
     unsafe: Unsafe = False,
     memory: Memory = None,
@@ -93,18 +102,19 @@ def convert(
             return
         from netferry.api import convert as do
 
-        with busy(f"carrying {source}"):
+        with bar(f"carrying {source}") as progress:
             done = do(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
                 opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
-                device=device, unsafe=unsafe,
+                device=device, unsafe=unsafe, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
+                quick=quick, samples=samples, outputs=outputs_of(map_output), progress=progress,
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.pages import extras_of
 
             write_report(report, done.report, lambda: extras_of(done))
         say(done.to_dict(), lambda: _conversion_text(done, destination))
-        leave(0 if done.report is None else EXIT_CODES[done.report.status])
+        leave(0 if done.report is None else code_of(done.report, strict))
 
 
 def _conversion_text(done: Any, destination: Path) -> str:

@@ -14,7 +14,8 @@ Source = Annotated[str, typer.Argument(help="A file, a folder, or package.module
 InputFlags = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", help="An input: name:sizes:dtype, e.g. x:1,3,224,224:f32 or x:batch,3,h=224,w=224."
+        "--input",
+        help="An input: x:1,3,224,224:f32, x:batch,3,h=224,w=224 (free axes), or x=photo.npy (its values).",
     ),
 ]
 Weights = Annotated[
@@ -23,6 +24,10 @@ Weights = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of the inputs that are made.")]
+FreshSeed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of the inputs that are made; left out, a new one, which is told."),
+]
 Device = Annotated[str, typer.Option(help="Where onnxruntime runs: cpu, cuda or auto.")]
 Html = Annotated[Path | None, typer.Option("--html", help="The report as one HTML page.")]
 Junit = Annotated[Path | None, typer.Option("--junit", help="The results as JUnit XML, for CI.")]
@@ -47,11 +52,21 @@ Columns = Annotated[
 PixelFlag = Annotated[
     str | None, typer.Option(help="How images are read: size=224x224,scale=1/255,mean=0.5,std=0.5.")
 ]
-RowsToJudge = Annotated[
+RealRows = Annotated[
     Path | None,
     typer.Option(
-        "--data", help="Rows to judge another precision on: .parquet, .arrow, .csv, .npz, .npy, a folder."
+        "--data",
+        help="Real rows to compare on first: .parquet, .arrow, .csv, .npz, .npy, a folder of images.",
     ),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Few inputs, for a first look.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="The most inputs that are tried.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit code 1 too where a free axis was not tried at two sizes.")
+]
+MapOutput = Annotated[
+    list[str] | None,
+    typer.Option(metavar="A=B", help="The source's output A is the target's B, where names do not say so."),
 ]
 Engine = Annotated[
     str | None,
@@ -68,11 +83,43 @@ def limits_of(memory: float | None, seconds: float | None) -> Limits:
     return Limits(None if memory is None else int(memory * GIB), seconds)
 
 
-def examples_of(flags: Sequence[str] | None, seed: int) -> Any:
-    """Example inputs for ``--input`` flags; None where there are none."""
-    from netferry.converters.signature import examples_from_flags
+_ARRAYS = (".npy", ".npz")
 
-    return examples_from_flags(flags, seed) if flags else None
+
+def examples_of(flags: Sequence[str] | None, seed: int | None = None) -> Any:
+    """Example inputs for ``--input`` flags, in their order; None where there are none.
+
+    Those of which only sizes are said are made with ``seed``, 0 where there is none: a conversion writes the same
+    bytes whatever seed its verification draws.
+    """
+    if not flags:
+        return None
+    from netferry.arrays import load_inputs
+    from netferry.converters.signature import examples, examples_from_flags
+
+    files = [flag for flag in flags if flag.endswith(_ARRAYS)]
+    sizes = examples_from_flags([flag for flag in flags if flag not in files], seed or 0)
+    if not files:
+        return sizes
+    asked = any(example.asked for example in sizes)
+    arrays = load_inputs(files)
+    shown = examples({one.name: one.array for one in sizes if not asked} | arrays)
+    made = {example.name: example for example in (*shown, *(sizes if asked else ()))}
+    order = [flag.partition("=" if flag in files else ":")[0] for flag in flags]
+    return tuple(
+        sorted(made.values(), key=lambda one: order.index(one.name) if one.name in order else len(order))
+    )
+
+
+def outputs_of(flags: Sequence[str] | None) -> dict[str, str] | None:
+    """``A=B`` as the target's output for each of the source's; None where there are none."""
+    from netferry.converters.errors import UsageError
+
+    pairs = [flag.partition("=") for flag in flags or ()]
+    for (ours, _, theirs), flag in zip(pairs, flags or (), strict=True):
+        if not ours or not theirs:
+            raise UsageError("outputs are paired as A=B", expected="logits=output_0", received=flag)
+    return {ours: theirs for ours, _, theirs in pairs} or None
 
 
 def columns_of(flags: Sequence[str] | None) -> dict[str, list[str]]:

@@ -11,25 +11,35 @@ import typer
 from netferry.cli.app import app
 from netferry.cli.options import (
     AsJson,
+    Columns,
     Device,
     Engine,
+    FreshSeed,
     Html,
     InputFlags,
     Junit,
+    MapOutput,
     Markdown,
     Memory,
+    PixelFlag,
+    Quick,
+    RealRows,
     ReportFolder,
-    Seed,
+    Samples,
+    Strict,
     TimeLimit,
     Unsafe,
     Weights,
     Workers,
+    columns_of,
     examples_of,
     limits_of,
+    outputs_of,
+    pixels_of,
 )
 from netferry.cli.progress import bar, busy, progress_bar
 from netferry.cli.reports import write_forms, write_report
-from netferry.cli.speaking import EXIT_CODES, leave, speaking
+from netferry.cli.speaking import EXIT_CODES, code_of, leave, speaking
 from netferry.guard import Limits
 
 
@@ -41,12 +51,17 @@ def verify(
     b: Annotated[str | None, typer.Argument(help="The target, likewise.")] = None,
     inputs: InputFlags = None,
     weights: Weights = None,
-    seed: Seed = 0,
+    data: RealRows = None,
+    columns: Columns = None,
+    pixels: PixelFlag = None,
+    seed: FreshSeed = None,
     rtol: Annotated[float | None, typer.Option(help="With --atol, in place of netferry's own limit.")] = None,
     atol: Annotated[float | None, typer.Option(help="With --rtol; both directions must hold.")] = None,
     device: Device = "cpu",
-    samples: Annotated[int | None, typer.Option(min=1, help="The most inputs that are tried.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few inputs, for a first look.")] = False,
+    samples: Samples = None,
+    quick: Quick = False,
+    map_output: MapOutput = None,
+    strict: Strict = False,
     grad: Annotated[
         bool, typer.Option("--grad", help="Compare the gradients of every weight and input, too.")
     ] = False,
@@ -90,7 +105,8 @@ def verify(
     if engine is not None or workers is not None:
         raise typer.BadParameter("engines and workers are for a --catalogue")
     if check is not None:
-        _check(check, (a, b), inputs, seed, weights, unsafe, limits_of(memory, time_limit), as_json)
+        rows = {"data": data, "columns": columns_of(columns), "pixels": pixels_of(pixels)}
+        _check(check, (a, b), inputs, seed, weights, rows, unsafe, limits_of(memory, time_limit), as_json)
         return
     if a is None or b is None:
         raise typer.BadParameter("two models are needed, A and B, or --check with a certificate")
@@ -101,7 +117,8 @@ def verify(
             verdict = do(
                 a, b, examples_of(inputs, seed), weights=(weights, None), seed=seed, rtol=rtol, atol=atol,
                 device=device, unsafe=unsafe, certificate=certificate, gradients=grad, training_steps=train_steps,
-                quick=quick, samples=samples, progress=progress,
+                quick=quick, samples=samples, outputs=outputs_of(map_output), data=data,
+                columns=columns_of(columns), pixels=pixels_of(pixels), progress=progress,
             )  # fmt: skip
         from netferry.pages import extras_between, of_verdict
 
@@ -114,7 +131,7 @@ def verify(
         forms = of_verdict(verdict.to_dict(), extras)
         write_forms(forms, {"html": html, "junit": junit, "markdown": markdown})
         say(verdict.to_dict(), verdict.to_text)
-        leave(EXIT_CODES[verdict.status])
+        leave(code_of(verdict, strict))
 
 
 def _verify_all(
@@ -138,8 +155,9 @@ def _check(
     certificate: Path,
     models: tuple[str | None, str | None],
     inputs: Sequence[str] | None,
-    seed: int,
+    seed: int | None,
     weights: Path | None,
+    rows: Mapping[str, Any],
     unsafe: bool,
     limits: Limits,
     as_json: bool,
@@ -150,7 +168,12 @@ def _check(
 
         with busy(f"checking {certificate}"):
             found = do(
-                certificate, *models, examples_of(inputs, seed), weights=(weights, None), unsafe=unsafe
+                certificate,
+                *models,
+                examples_of(inputs, seed),
+                weights=(weights, None),
+                unsafe=unsafe,
+                **rows,
             )
         say(found.to_dict(), found.to_text)
         leave(0 if found.holds else 1)
@@ -162,7 +185,10 @@ def bisect(
     b: Annotated[str, typer.Argument(help="The target, likewise.")],
     inputs: InputFlags = None,
     weights: Weights = None,
-    seed: Seed = 0,
+    data: RealRows = None,
+    columns: Columns = None,
+    pixels: PixelFlag = None,
+    seed: FreshSeed = None,
     rtol: Annotated[float | None, typer.Option(help="With --atol, in place of netferry's own limit.")] = None,
     atol: Annotated[float | None, typer.Option(help="With --rtol; both directions must hold.")] = None,
     output: Annotated[
@@ -180,7 +206,7 @@ def bisect(
         with busy(f"looking for the first difference of {a} and {b}"):
             found = do(
                 a, b, examples_of(inputs, seed), weights=(weights, None), seed=seed, rtol=rtol, atol=atol,
-                output=output, unsafe=unsafe,
+                output=output, unsafe=unsafe, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
             )  # fmt: skip
         say(found.to_dict(), found.to_text)
         leave(EXIT_CODES[found.status])

@@ -19,6 +19,12 @@ from netferry.guard import Limits
 INTERRUPTED = 130
 EXIT_CODES = {"passed": 0, "failed": 1, "not_checked": 1}
 
+
+def code_of(report: Any, strict: bool = False) -> int:
+    """The exit code of a verdict; ``strict`` wants every free axis to have been tried at two sizes."""
+    return 1 if strict and report.unchecked_axes else EXIT_CODES[report.status]
+
+
 Say = Callable[[dict[str, Any], Callable[[], str]], None]
 
 

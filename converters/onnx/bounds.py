@@ -1,0 +1,165 @@
+"""What a graph's inputs may hold, from the operators that read them as indices, lengths or divisors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from netferry.converters.signature import Example, Range
+
+PASSING = frozenset(
+    "Cast CastLike Ceil Clip Concat Expand Flatten Floor Identity Max Min Reshape Round Slice Split Squeeze Tile"
+    " Transpose Unsqueeze".split()
+)
+"""Operators that hand indices on as they are, or some of them."""
+
+Column = int | None
+"""The place of the last axis from which an index comes; None where the whole tensor is indices."""
+
+
+def ranges(model: Any, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:
+    """By the place of the input; ``model`` is a path or a model in memory."""
+    if isinstance(model, str | os.PathLike):
+        model = onnx.load(os.fspath(model), load_external_data=False)
+    graph = (model if isinstance(model, ir.Model) else ir.from_proto(model)).graph
+    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
+    places = {value: place for place, value in enumerate(inputs)}
+    found: dict[int, list[Range]] = {}
+    for value, place in places.items():
+        for node, position, column in _readers(value):
+            for one in _ROWS.get((node.op_type, position), _nothing)(node, column, places):
+                found.setdefault(place, []).append(one)
+    return found
+
+
+def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int, Column]]:
+    """The nodes that read what an input holds, through those that only pass it on."""
+    waiting: list[tuple[ir.Value, Column]] = [(value, None)]
+    seen: set[tuple[ir.Value, Column]] = set()
+    while waiting:
+        one, column = waiting.pop()
+        if (one, column) in seen:
+            continue
+        seen.add((one, column))
+        for node, position in one.uses():
+            yield node, position, column
+            into = _column_of(node, one) if node.op_type in ("Gather", "Slice") and position == 0 else None
+            if into is not None or (node.op_type in PASSING and (position == 0 or node.op_type == "Concat")):
+                waiting += [(output, column if into is None else into) for output in node.outputs]
+
+
+def _column_of(node: ir.Node, value: ir.Value) -> Column:
+    """The place of the last axis of a table (boxes) that Gather or Slice takes out of it."""
+    rank = None if value.shape is None else len(value.shape)
+    if rank is None or rank < 2:
+        return None
+    if node.op_type == "Gather":
+        index, axis = _constant(node.inputs[1]), _attribute(node, "axis", 0)
+        return (
+            int(index.flat[0]) if index is not None and index.size == 1 and axis in (-1, rank - 1) else None
+        )
+    start, end, axes = (_constant(value) for value in (*node.inputs[1:4], None, None, None)[:3])
+    if (
+        start is None
+        or end is None
+        or axes is None
+        or axes.size != 1
+        or int(axes.flat[0]) not in (-1, rank - 1)
+    ):
+        return None
+    return int(start.flat[0]) if int(end.flat[0]) - int(start.flat[0]) == 1 else None
+
+
+def _constant(value: ir.Value | None) -> Any:
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def _attribute(node: ir.Node, name: str, default: int) -> int:
+    found = node.attributes.get(name)
+    return default if found is None else found.as_int()
+
+
+Places = Mapping[ir.Value, int]
+Row = Callable[[ir.Node, Column, Places], Iterator[Range]]
+
+
+def _nothing(_node: ir.Node, _column: Column, _places: Places) -> Iterator[Range]:
+    yield from ()
+
+
+def _size(value: ir.Value | None, axis: int, offset: int, places: Places) -> tuple[int | None, Any]:
+    """(high, within) of an axis: its size where it is known, else the axis of an input that has the same symbol."""
+    if value is None or value.shape is None or not -len(value.shape) <= axis < len(value.shape):
+        return None, None
+    dim = value.shape[axis]
+    if isinstance(dim, int):
+        return (dim + offset, None) if dim > 0 else (None, None)
+    if value in places:
+        return offset, (places[value], axis % len(value.shape))
+    for other, place in places.items():
+        for at, known in enumerate(other.shape or ()):
+            if not isinstance(known, int) and known.value is not None and known == dim:
+                return offset, (place, at)
+    return None, None
+
+
+def _looked_up(node: ir.Node, column: Column, places: Places) -> Iterator[Range]:
+    axis = _attribute(node, "axis", 0)
+    rows = _rows(node.inputs[0], axis)
+    if rows is not None:
+        yield Range(0, rows - 1, column=column)
+        return
+    high, within = _size(node.inputs[0], axis, -1, places)
+    if high is not None:
+        yield Range(0, high, within, column)
+
+
+def _rows(table: ir.Value | None, axis: int) -> int | None:
+    """The size of a constant along an axis; None where it is computed."""
+    tensor = None if table is None else ir.convenience.get_const_tensor(table)
+    return None if tensor is None else tensor.shape.numpy()[axis]
+
+
+def _embedded(table: int) -> Row:
+    def row(node: ir.Node, column: Column, _places: Places) -> Iterator[Range]:
+        rows = _rows(node.inputs[table], 0)
+        if rows is not None:
+            yield Range(0, rows - 1, column=column)
+
+    return row
+
+
+def _measured(node: ir.Node, _column: Column, places: Places) -> Iterator[Range]:
+    high, within = _size(node.inputs[0], _attribute(node, "layout", 0), 0, places)
+    yield Range(1, high, within)
+
+
+def _reversed(node: ir.Node, _column: Column, places: Places) -> Iterator[Range]:
+    high, within = _size(node.inputs[0], _attribute(node, "time_axis", 0), 0, places)
+    yield Range(1, high, within)
+
+
+def _divides(node: ir.Node, _column: Column, _places: Places) -> Iterator[Range]:
+    divisor = node.inputs[1]
+    if divisor is not None and divisor.dtype is not None and divisor.dtype.is_integer():
+        yield Range(1)
+
+
+def _boxed(node: ir.Node, column: Column, places: Places) -> Iterator[Range]:
+    high, within = _size(node.inputs[0], 0, -1, places)
+    yield Range(0, high if high is not None else 0, within, 0 if node.op_type == "MaxRoiPool" else column)
+
+
+_ROWS: Mapping[tuple[str, int], Row] = {
+    ("Gather", 1): _looked_up, ("GatherElements", 1): _looked_up, ("ScatterElements", 1): _looked_up,
+    ("EmbedLayerNormalization", 0): _embedded(2), ("EmbedLayerNormalization", 1): _embedded(4),
+    ("LSTM", 4): _measured, ("GRU", 4): _measured, ("RNN", 4): _measured, ("ReverseSequence", 1): _reversed,
+    ("Div", 1): _divides, ("Mod", 1): _divides,
+    ("RoiAlign", 2): _boxed, ("MaxRoiPool", 1): _boxed,
+}  # fmt: skip
+"""(operator, place of the input) -> what that input may hold."""

@@ -1,0 +1,39 @@
+"""What a Keras model's inputs may hold: the rows of the Embedding that they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from netferry.converters.signature import Example, Range
+from netferry.converters.tensorflow.live import face_of
+from netferry.converters.tensorflow.runtime import keras
+
+_PASSING = frozenset(
+    "Cast ExpandDims Flatten GetItem Identity Masking Permute Reshape SpatialDropout1D Squeeze Transpose".split()
+)
+"""Layers and operations that hand indices on as they are."""
+
+
+def ranges(model: Any, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:
+    """By the place of the input; nothing is known of a model whose layers cannot be walked."""
+    graph = getattr(face_of(model, given), "graph", None)
+    places = {id(tensor): place for place, tensor in enumerate(graph.inputs)} if graph is not None else {}
+    found: dict[int, list[Range]] = {}
+    for layer in graph.operations if graph is not None else ():
+        if isinstance(layer, keras.layers.Embedding):
+            for node in layer._inbound_nodes:
+                place = _origin(node.input_tensors[0], places)
+                if place is not None:
+                    found.setdefault(place, []).append(Range(0, layer.input_dim - 1))
+    return found
+
+
+def _origin(tensor: Any, places: dict[int, int]) -> int | None:
+    """The input that a tensor is, but for its shape and type."""
+    while id(tensor) not in places:
+        operation, index, _ = tensor._keras_history
+        if type(operation).__name__ not in _PASSING:
+            return None
+        tensor = operation._inbound_nodes[index].input_tensors[0]
+    return places[id(tensor)]

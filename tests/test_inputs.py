@@ -1,0 +1,561 @@
+"""The inputs on which a verdict is found: sizes that the source runs at, numbers that it takes, what the caller says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from models import model
+from onnx import TensorProto, helper
+from torch import nn
+
+import netferry
+from netferry.converters.errors import UsageError
+from netferry.converters.signature import (
+    Example,
+    Range,
+    Signature,
+    TensorSpec,
+    aligned,
+    completed,
+    examples_from_flags,
+)
+from netferry.inference.session import Session
+from netferry.validation.explore import Made, made_for
+from netferry.validation.inputs import Maker, samples
+from netferry.validation.sizes import Sizes, explored
+
+FLOAT = np.dtype(np.float32)
+
+
+def node(op: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, [name.strip("-") for name in inputs.split()], outputs.split(), **attributes)
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def graph(
+    nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]],
+    weights: Mapping[str, np.ndarray], dtypes: Mapping[str, int] | None = None, opset: int = 17,
+) -> onnx.ModelProto:  # fmt: skip
+    """A model with free sizes where names (or None) stand; ``dtypes`` of inputs and outputs that are no floats."""
+    kinds = dtypes or {}
+    ins, outs = (
+        [helper.make_tensor_value_info(n, kinds.get(n, TensorProto.FLOAT), d) for n, d in side.items()]
+        for side in (inputs, outputs)
+    )
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
+    made = helper.make_graph(list(nodes), "g", ins, outs, tensors)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def made(of: onnx.ModelProto, flags: Sequence[str] = (), **options: Any) -> Made:
+    session = Session(of)
+    given = examples_from_flags(flags) if flags else None
+    return made_for(session, [(of, session.signature)], given, 5, **options)
+
+
+def arrays(of: onnx.ModelProto, name: str, **options: Any) -> list[np.ndarray]:
+    return [sample.arrays[name] for sample in made(of, **options).samples]
+
+
+# ---- sizes --------------------------------------------------------------------------------------------
+
+IMAGES = Signature((TensorSpec("x", FLOAT, ("batch", 3, "h", "w")),))
+SHOWN = [Example("x", np.zeros((1, 3, 224, 224), np.float32), {0: "batch", 2: "h", 3: "w"}, asked=True)]
+
+
+def extents(accepts: Any, given: Sequence[Example] | None = SHOWN) -> set[tuple[int, int]]:
+    found = explored(IMAGES, given, accepts)
+    return {(sizes["h"], sizes["w"]) for sizes in (found.usual, *found.rows, *found.extents)}
+
+
+def test_heights_and_widths_are_tried_at_other_factors_of_the_example() -> None:
+    assert {(224, 224), (336, 448), (448, 336)} <= extents(lambda _: True)
+
+
+def test_sizes_are_multiples_where_the_source_refuses_others() -> None:
+    tried = extents(lambda sizes: sizes["h"] % 32 == 0 and sizes["w"] % 64 == 0, given=None)
+    assert all(h % 32 == 0 and w % 64 == 0 for h, w in tried)
+    assert len({h for h, _ in tried}) > 1
+    assert len({w for _, w in tried}) > 1
+
+
+def test_axes_that_are_tied_to_each_other_step_together() -> None:
+    assert len(extents(lambda sizes: sizes["h"] == sizes["w"])) >= 3
+
+
+def test_an_axis_beside_one_that_cannot_move_is_tried_alone() -> None:
+    tried = extents(lambda sizes: sizes["h"] == 224)
+    assert {h for h, _ in tried} == {224}
+    assert len({w for _, w in tried}) > 1
+
+
+def test_a_source_with_an_upper_bound_gets_smaller_sizes() -> None:
+    assert len(extents(lambda sizes: max(sizes["h"], sizes["w"]) <= 224)) > 1
+
+
+def test_sizes_that_cost_too_much_are_not_tried() -> None:
+    def rows(sizes: Sizes) -> int:
+        return sizes["batch"]
+
+    found = explored(IMAGES, SHOWN, lambda _: True, lambda sizes, _usual: rows(sizes) > 3)
+    assert max(map(rows, (found.usual, *found.rows, *found.extents))) == 3
+
+
+@pytest.mark.parametrize("name", ["N", "batch_size", "unk__7", None])
+def test_a_leading_free_axis_is_a_batch_whatever_its_name(name: str | None) -> None:
+    dense = graph([node("MatMul", "x w", "y")], {"x": [name, 3]}, {"y": [name, 4]}, {"w": normal(3, 4)})
+    assert {array.shape[0] for array in arrays(dense, "x")} == {1, 2, 16}
+
+
+def stft(least: int = 512) -> onnx.ModelProto:
+    """A window of 512 samples over sound of any length, as a convolution."""
+    nodes = [
+        node("Unsqueeze", "x one", "h"), node("Conv", "h w", "c", strides=[160]), node("Abs", "c", "y"),
+    ]  # fmt: skip
+    weights = {"w": normal(4, 1, least), "one": np.int64([1])}
+    return graph(nodes, {"x": ["batch", "samples"]}, {"y": ["batch", 4, "frames"]}, weights)
+
+
+def test_sizes_grow_until_the_source_runs() -> None:
+    assert min(array.shape[1] for array in arrays(stft(), "x")) >= 512
+    report = netferry.convert(stft(), "pytorch", seed=1).report
+    assert report is not None
+    assert report.status == "passed"
+    assert report.unchecked_axes == ()
+    assert report.samples
+
+
+def test_two_axes_with_different_needs_are_both_met() -> None:
+    nodes = [node("Conv", "a v", "p"), node("Conv", "b w", "q"), node("ReduceMean", "p", "m", axes=[2]),
+             node("ReduceMean", "q", "n", axes=[2]), node("Add", "m n", "y")]  # fmt: skip
+    weights = {"v": normal(4, 1, 3000), "w": normal(4, 128, 1)}
+    both = graph(nodes, {"a": ["N", 1, "samples"], "b": ["N", 128, 7]}, {"y": ["N", 4, 1]}, weights)
+    assert min(array.shape[2] for array in arrays(both, "a")) >= 3000
+
+
+def gru(batch: Any = 1) -> onnx.ModelProto:
+    """Frames of any number in any batch, and a first state that has one row alone."""
+    nodes = [node("Transpose", "x", "t", perm=[1, 0, 2]), node("GRU", "t W R - - h0", "Y yh", hidden_size=4)]
+    weights = {"W": normal(1, 12, 3), "R": normal(1, 12, 4, seed=1)}
+    return graph(
+        nodes, {"x": ["N", "frames", 3], "h0": [1, batch, 4]}, {"yh": [1, "N", 4]}, weights, opset=14
+    )
+
+
+def test_a_batch_that_is_tied_to_a_state_of_one_row_is_one_and_named() -> None:
+    found = made(gru())
+    assert {sample.arrays["x"].shape[0] for sample in found.samples} == {1}
+    assert len({sample.arrays["x"].shape[1] for sample in found.samples}) > 1
+    report = netferry.convert(gru(), "pytorch", seed=2).report
+    assert report is not None
+    assert report.status == "passed"
+    assert report.unchecked_axes == ("axis N",)
+    assert report.to_text().startswith("passed; not checked: axis N: ")
+    assert report.to_dict()["unchecked_axes"] == ["axis N"]
+
+
+class Frozen(nn.Module):
+    """Right at 224 x 224 and wherever sizes are alike; what the copy does elsewhere is ``wrong``."""
+
+    def __init__(self, wrong: bool) -> None:
+        super().__init__()
+        self.wrong = wrong
+        self.pool = nn.AvgPool2d(32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.pool(x)
+        h, w = y.shape[2:]
+        return y.transpose(2, 3).reshape(y.shape[0], 1, h, w) if self.wrong and h != w else y
+
+
+def test_a_model_that_is_wrong_at_unlike_heights_and_widths_fails() -> None:
+    shown = {"x": normal(1, 1, 64, 64)}
+    free = {"x": {0: "batch", 2: "h", 3: "w"}}
+    assert netferry.verify(Frozen(False), Frozen(False), shown, dynamic=free, seed=3).status == "passed"
+    report = netferry.verify(Frozen(False), Frozen(True), shown, dynamic=free, seed=3)
+    assert report.status == "failed"
+
+
+class Gridded(nn.Module):
+    """A detector's head: takes multiples of 32 alone, and adds a grid; a ``cached`` grid is that of its first size."""
+
+    def __init__(self, cached: int | None = None) -> None:
+        super().__init__()
+        self.cached = cached
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] % 32 or x.shape[3] % 32:
+            raise ValueError("multiples of 32 are wanted")
+        y = nn.functional.avg_pool2d(x, 32)
+        rows = torch.arange(y.shape[2], device=x.device).float()
+        return y + (rows if self.cached is None else rows % self.cached)[:, None]
+
+
+def test_a_cached_grid_shows_where_the_source_takes_multiples_alone() -> None:
+    shown, free = {"x": normal(1, 1, 64, 64)}, {"x": {0: "batch", 2: "h", 3: "w"}}
+    same = netferry.verify(Gridded(), Gridded(), shown, dynamic=free, seed=4)
+    assert (same.status, same.unchecked_axes) == ("passed", ())
+    assert netferry.verify(Gridded(), Gridded(cached=2), shown, dynamic=free, seed=4).status == "failed"
+
+
+def test_an_axis_that_the_source_never_takes_at_another_size_is_named_and_passes() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(x.shape[0], 3, 20).relu()
+
+    shown, free = {"x": normal(2, 60)}, {"x": {0: "batch", 1: "features"}}
+    report = netferry.verify(Fixed(), Fixed(), shown, dynamic=free, seed=4)
+    assert (report.status, report.unchecked_axes) == ("passed", ("axis features",))
+
+
+@pytest.mark.parametrize("free", [-1, 0])
+@pytest.mark.parametrize("to", ["pytorch", "tensorflow", "mxnet"])
+def test_a_size_of_no_rows_or_fewer_is_a_free_one(free: int, to: str) -> None:
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "y")]
+    old = graph(nodes, {"x": [free, 4]}, {"y": [free, 3]}, {"w": normal(4, 3)}, opset=11)
+    report = netferry.convert(old, to, seed=1).report
+    assert report is not None
+    assert (report.status, report.unchecked_axes) == ("passed", ())
+
+
+# ---- what inputs hold ---------------------------------------------------------------------------------
+
+
+def lookup(dtype: int, cast: bool) -> onnx.ModelProto:
+    nodes = [
+        *([node("Cast", "ids", "whole", to=TensorProto.INT32)] if cast else []),
+        node("Reshape", f"{'whole' if cast else 'ids'} flat", "long"),
+        node("Gather", "table long", "y"),
+    ]
+    weights = {"table": normal(7, 3), "flat": np.int64([-1])}
+    return graph(nodes, {"ids": ["N", "time"]}, {"y": ["rows", 3]}, weights, {"ids": dtype})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cast"), [(TensorProto.INT64, False), (TensorProto.INT64, True), (TensorProto.FLOAT, True)]
+)
+def test_ids_cover_the_rows_of_the_table_that_they_look_into(dtype: int, cast: bool) -> None:
+    drawn = np.concatenate([array.reshape(-1) for array in arrays(lookup(dtype, cast), "ids")])
+    assert set(drawn.tolist()) == set(range(7))
+
+
+def test_ids_of_a_file_are_ranged_too(tmp_path: Any) -> None:
+    onnx.save(lookup(TensorProto.FLOAT, True), tmp_path / "lookup.onnx")
+    assert (
+        netferry.verify(str(tmp_path / "lookup.onnx"), str(tmp_path / "lookup.onnx"), seed=1).status
+        == "passed"
+    )
+
+
+def lengths(layout: str = "x") -> onnx.ModelProto:
+    nodes = [node("LSTM", "x W R - n", "Y yh", hidden_size=4)]
+    weights = {"W": normal(1, 16, 3), "R": normal(1, 16, 4, seed=1)}
+    inputs = {"x": ["time", "N", 3], "n": ["N"]}
+    return graph(nodes, inputs, {"yh": [1, "N", 4]}, weights, {"n": TensorProto.INT32}, opset=14)
+
+
+def test_lengths_lie_between_one_and_the_number_of_steps() -> None:
+    for sample in made(lengths()).samples:
+        steps = sample.arrays["x"].shape[0]
+        assert sample.arrays["n"].min() >= 1
+        assert sample.arrays["n"].max() <= steps
+    assert max(array.max() for array in arrays(lengths(), "n")) > 16
+    report = netferry.convert(lengths(), "pytorch", seed=1).report
+    assert report is not None
+    assert report.status == "passed"
+
+
+def test_what_is_called_a_length_measures_the_axis_beside_the_batch() -> None:
+    spec = TensorSpec("x_lengths", np.dtype(np.int64), ("batch",))
+    signature = Signature((TensorSpec("x", FLOAT, ("batch", "time", 8)), spec))
+    for sample in samples(signature, seed=3):
+        n = sample.arrays["x_lengths"]
+        assert n.min() >= 1
+        assert n.max() <= sample.arrays["x"].shape[1]
+
+
+def test_a_divisor_is_not_zero() -> None:
+    nodes = [node("Div", "a b", "y")]
+    whole = dict.fromkeys("aby", TensorProto.INT64)
+    quotient = graph(nodes, {"a": ["N", 4], "b": ["N", 4]}, {"y": ["N", 4]}, {}, whole)
+    assert min(array.min() for array in arrays(quotient, "b")) == 1
+    assert min(array.min() for array in arrays(quotient, "a")) == 0
+
+
+def test_boxes_are_cut_out_of_images_that_are_there() -> None:
+    nodes = [node("RoiAlign", "x boxes which", "y", output_height=2, output_width=2)]
+    inputs = {"x": ["N", 2, 16, 16], "boxes": ["R", 4], "which": ["R"]}
+    aligned_ = graph(nodes, inputs, {"y": ["R", 2, 2, 2]}, {}, {"which": TensorProto.INT64})
+    for sample in made(aligned_).samples:
+        assert sample.arrays["which"].min() >= 0
+        assert sample.arrays["which"].max() < sample.arrays["x"].shape[0]
+
+
+def test_boxes_in_one_table_have_their_images_in_the_first_column() -> None:
+    nodes = [
+        node("Gather", "rois zero", "first", axis=1), node("Cast", "first", "which", to=TensorProto.INT64),
+        node("Slice", "rois one five one", "boxes"),
+        node("RoiAlign", "x boxes which", "y", output_height=2, output_width=2),
+    ]  # fmt: skip
+    weights = {"zero": np.int64(0), "one": np.int64([1]), "five": np.int64([5])}
+    one = graph(nodes, {"x": ["N", 2, 16, 16], "rois": ["R", 5]}, {"y": ["R", 2, 2, 2]}, weights)
+    for sample in made(one).samples:
+        which = sample.arrays["rois"][:, 0]
+        assert np.array_equal(which, np.rint(which))
+        assert 0 <= which.min() <= which.max() < sample.arrays["x"].shape[0]
+
+
+def test_a_range_counts_from_the_axis_of_another_input() -> None:
+    within = Range(0, -1, (1, 0))
+    signature = Signature((TensorSpec("i", np.dtype(np.int64), ("n",)), TensorSpec("x", FLOAT, ("rows", 2))))
+    drawn = Maker(signature, ranges={0: [within]}).sample("normal", {"n": 500, "rows": 6}).arrays["i"]
+    assert set(drawn.tolist()) == set(range(6))
+
+
+class Looked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(40, 3)
+
+    def forward(self, ids: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return self.table(ids.long()) * scale
+
+
+def test_pytorch_ids_are_the_rows_of_the_embedding_that_they_reach() -> None:
+    from netferry.converters.pytorch.bounds import ranges
+
+    given = [
+        Example("ids", np.float32([[0, 1, 1]]), {0: "batch"}),
+        Example("scale", normal(1, 3, 1), {0: "batch"}),
+    ]
+    assert ranges(Looked(), given) == {0: [Range(0, 39)]}
+
+
+def test_keras_ids_are_the_rows_of_the_embedding_that_they_reach() -> None:
+    keras = pytest.importorskip("keras")
+    from netferry.converters.tensorflow.bounds import ranges
+
+    for dtype in ("int32", "float32"):
+        ids, other = keras.Input((6,), dtype=dtype), keras.Input((6, 4))
+        rows = keras.layers.Embedding(11, 4)(keras.layers.Reshape((6,))(ids))
+        model = keras.Model([other, ids], keras.layers.Add()([rows, other]))
+        assert ranges(model) == {1: [Range(0, 10)]}
+        report = netferry.convert(model, "onnx", seed=1).report
+        assert report is not None
+        assert report.status == "passed"
+
+
+# ---- what the caller says -----------------------------------------------------------------------------
+
+
+def strip(height: int = 48) -> onnx.ModelProto:
+    """Lines of text: one height alone, which the file does not say, and any width."""
+    nodes = [node("Conv", "x w", "h", strides=[1, 2]), node("Reshape", "h lines", "y")]
+    weights = {"w": normal(4, 3, height, 3), "lines": np.int64([0, 4, -1])}
+    return graph(nodes, {"x": ["N", 3, "h", "w"]}, {"y": ["N", 4, "steps"]}, weights)
+
+
+@pytest.mark.parametrize("to", ["pytorch", "tensorflow"])
+def test_what_the_caller_says_of_sizes_rules_the_samples_of_both_sides(to: str) -> None:
+    shown = examples_from_flags(["x:batch,3,48,w=320"])
+    report = netferry.convert(strip(), to, inputs=shown, seed=1).report
+    assert report is not None
+    assert (report.status, report.unchecked_axes) == ("passed", ())
+    found = made(strip(), ["x:batch,3,48,w=320"])
+    assert {sample.arrays["x"].shape[2] for sample in found.samples} == {48}
+    assert 320 in {sample.arrays["x"].shape[3] for sample in found.samples}
+
+
+def test_an_axis_that_is_said_to_be_free_and_is_fixed_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be free"):
+        made(strip(), ["x:batch,c=3,48,w=320"])
+
+
+def two_inputs() -> onnx.ModelProto:
+    return graph([node("Sub", "a b", "y")], {"a": ["N", 3], "b": ["N", 3]}, {"y": ["N", 3]}, {})
+
+
+def test_some_inputs_may_be_given_and_the_others_are_made() -> None:
+    array = np.full((5, 3), 7, np.float32)
+    report = netferry.verify(two_inputs(), two_inputs(), {"b": array}, seed=1)
+    assert (report.status, report.samples[0]) == ("passed", "given")
+    first = made_for(
+        Session(two_inputs()), [(two_inputs(), Session(two_inputs()).signature)], examples("b", array)
+    ).samples[0]
+    assert np.array_equal(first.arrays["b"], array)
+    assert first.arrays["a"].shape == (5, 3)
+
+
+def examples(name: str, array: np.ndarray) -> tuple[Example, ...]:
+    return (Example(name, array, {0: "batch"}),)
+
+
+def test_an_input_that_the_model_has_not_is_refused() -> None:
+    with pytest.raises(UsageError, match="no such input"):
+        completed(examples("c", normal(2, 3)), Session(two_inputs()).signature.inputs)
+
+
+class Difference(nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a - b
+
+
+def test_named_inputs_of_pytorch_may_come_in_any_order() -> None:
+    feed = {"b": normal(2, 3, seed=1), "a": normal(2, 3)}
+    done = netferry.convert(Difference(), "onnx", inputs=feed, seed=1)
+    assert done.report is not None
+    assert done.report.status == "passed"
+    [y] = Session(done.model).run(feed).values()
+    assert np.array_equal(y, feed["a"] - feed["b"])
+
+
+def test_examples_are_put_in_order_only_where_all_names_are_known() -> None:
+    given = [*examples("b", normal(1, 1)), *examples("a", normal(1, 1))]
+    assert [one.name for one in aligned(given, ["a", "b", "c"])] == ["a", "b"]
+    assert [one.name for one in aligned(given, ["a", "x"])] == ["b", "a"]
+
+
+# ---- outputs ------------------------------------------------------------------------------------------
+
+
+def named(ours: str, swap: bool = False) -> onnx.ModelProto:
+    first, second = ours.split()
+    nodes = [helper.make_node("Relu", ["x"], [first]), helper.make_node("Neg", ["x"], [second])]
+    outputs = [first, second] if not swap else [second, first]
+    return model(nodes, {"x": ["batch", 6]}, {name: ["batch", 6] for name in outputs})
+
+
+def test_outputs_that_are_called_otherwise_are_paired_by_position_and_the_report_says_so() -> None:
+    report = netferry.verify(named("logits boxes"), named("output_0 output_1"), seed=1)
+    assert report.status == "passed"
+    assert [one.name for one in report.outputs] == ["logits", "boxes"]
+    assert any("logits with output_0, boxes with output_1" in note for note in report.notes)
+    assert netferry.verify(named("p q"), named("y z", swap=True), seed=1).status == "failed"
+
+
+def test_the_caller_may_say_which_output_is_which() -> None:
+    pair = named("p q"), named("y z", swap=True)
+    assert netferry.verify(*pair, outputs={"p": "y", "q": "z"}, seed=1).status == "passed"
+    assert (
+        netferry.verify(named("p q"), named("q p"), outputs={"p": "q", "q": "p"}, seed=1).status == "passed"
+    )
+    with pytest.raises(UsageError, match="no output 'nowhere'"):
+        netferry.verify(*pair, outputs={"p": "nowhere"}, seed=1)
+
+
+# ---- seeds and data -----------------------------------------------------------------------------------
+
+
+def dense() -> onnx.ModelProto:
+    return graph([node("MatMul", "x w", "y")], {"x": ["N", 3]}, {"y": ["N", 4]}, {"w": normal(3, 4)})
+
+
+@pytest.mark.fresh_seed
+def test_a_seed_is_drawn_anew_and_told_and_repeats_the_comparison() -> None:
+    reports = [netferry.verify(dense(), dense()) for _ in range(2)]
+    assert reports[0].seed != reports[1].seed
+    assert reports[0].to_text().splitlines()[1] == f"  seed {reports[0].seed}"
+    again = netferry.verify(dense(), dense(), seed=reports[0].seed)
+    assert again.to_json() == reports[0].to_json()
+    converted = [netferry.convert(dense(), "pytorch").report for _ in range(2)]
+    assert len({report.seed for report in converted if report is not None}) == 2
+
+
+@pytest.mark.fresh_seed
+def test_a_conversion_writes_the_same_bytes_whatever_its_seed(tmp_path: Any) -> None:
+    for place, seed in (("a", 1), ("b", None)):
+        netferry.convert(dense(), destination=tmp_path / f"{place}.onnx", seed=seed)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_rows_of_data_come_first_and_the_certificate_wants_them_again(tmp_path: Any) -> None:
+    np.save(tmp_path / "rows.npy", normal(40, 3))
+    onnx.save(dense(), tmp_path / "a.onnx")
+    pair, proof = (tmp_path / "a.onnx", tmp_path / "a.onnx"), tmp_path / "proof.json"
+    report = netferry.verify(*pair, data=tmp_path / "rows.npy", certificate=proof)
+    assert report.status == "passed"
+    assert report.samples[:2] == ("16 rows of rows.npy", "1 row of rows.npy")
+    assert netferry.check(proof, data=tmp_path / "rows.npy").holds
+    with pytest.raises(UsageError, match=r"rows of rows\.npy"):
+        netferry.check(proof)
+    np.save(tmp_path / "rows.npy", normal(40, 3, seed=2))
+    assert netferry.check(proof, data=tmp_path / "rows.npy").changed
+
+
+class Doubled(nn.Module):
+    """Doubles what lies between 1000 and 5000, where no made input lies, or leaves it."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where((x > 1000) & (x < 5000), x * self.factor, x)
+
+
+def test_a_fault_that_only_real_rows_show_is_found_with_data(tmp_path: Any) -> None:
+    pair, rows = (Doubled(1), Doubled(2)), tmp_path / "rows.npy"
+    np.save(rows, np.float32([[1, 2, 4000], [3, 4, 5]]))
+    shown = {"x": normal(2, 3)}
+    assert netferry.verify(*pair, shown, seed=1).status == "passed"
+    assert netferry.verify(*pair, shown, data=rows, seed=1).status == "failed"
+    assert netferry.bisect(*pair, shown, data=rows, seed=1).sample == "2 rows of rows.npy"
+
+
+def test_columns_without_data_are_refused() -> None:
+    with pytest.raises(UsageError, match="for data"):
+        netferry.verify(dense(), dense(), columns={"x": ["a"]})
+
+
+def test_quick_and_samples_bound_what_a_conversion_tries() -> None:
+    def tried(**options: Any) -> int:
+        report = netferry.convert(dense(), "pytorch", seed=1, **options).report
+        assert report is not None
+        return len(report.samples)
+
+    assert tried(samples=2) == 2
+    assert 2 < tried(quick=True) < tried()
+
+
+def test_the_progress_of_a_conversion_names_its_stages_and_what_is_left() -> None:
+    told: list[tuple[int, int, str]] = []
+    netferry.convert(dense(), "pytorch", seed=1, progress=lambda *step: told.append(step))
+    words = [what for _, _, what in told]
+    assert words[0] == "reading; then exporting, importing, verifying"
+    assert any(what.startswith("verifying 1 of ") for what in words)
+    assert words[-1] == "done"
+    assert told[-1][0] == told[-1][1]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_the_command_line_takes_values_beside_sizes(tmp_path: Any, kind: str) -> None:
+    from netferry.cli.options import examples_of, outputs_of
+
+    np.save(tmp_path / "x.npy", normal(2, 3))
+    np.savez(tmp_path / "x.npz", x=normal(2, 3))
+    x, m = examples_of([f"x={tmp_path}/x.{kind}", "m:2,3:i64"])
+    assert (x.name, m.name) == ("x", "m")
+    assert np.array_equal(x.array, normal(2, 3))
+    assert (dict(x.free), dict(m.free)) == ({0: "batch"}, {0: "batch"})
+    assert outputs_of(["a=b", "c=d"]) == {"a": "b", "c": "d"}
+    with pytest.raises(UsageError, match="A=B"):
+        outputs_of(["a"])
+
+
+def test_strict_wants_every_free_axis_tried(tmp_path: Any) -> None:
+    onnx.save(gru(), tmp_path / "gru.onnx")
+    command = [sys.executable, "-m", "netferry", "verify", *[str(tmp_path / "gru.onnx")] * 2]
+    for flags, code in (([], 0), (["--strict"], 1)):
+        done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == code
+        assert done.stdout.startswith("passed; not checked: axis N: ")

@@ -1,0 +1,93 @@
+"""What a run takes at given sizes, by the graph alone: operations, and bytes moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike, fspath
+
+import onnx
+import onnx_ir as ir
+
+from netferry.converters.errors import NetferryError
+from netferry.converters.graph.cost import cost
+from netferry.converters.graph.facts import Plan
+from netferry.converters.graph.normalize import plan
+from netferry.converters.signature import Signature
+from netferry.validation.sizes import Sizes
+
+HEAVY = 128 << 20
+"""Bytes that a run may move beside its weights: what it keeps in float64 is about as much."""
+TIMES_WEIGHTS = 3
+"""Where weights are large, activations may be so many times as large."""
+MANY = 1 << 21
+"""Elements of the inputs, where no graph says what becomes of them."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Operations and bytes moved in one run."""
+
+    operations: int
+    bytes: int
+
+    @property
+    def work(self) -> int:
+        """Operations, and for each byte another one: what moves much and computes little takes time, too."""
+        return self.operations + self.bytes
+
+
+Weigh = Callable[[Sizes], Effort | None]
+"""What a run at these sizes takes; None where it is not known."""
+
+
+def weigher(graphs: Iterable[object]) -> Weigh:
+    """By the first of these that is a graph, as a path or in memory, and says its sizes."""
+    for graph in graphs:
+        model = _loaded(graph)
+        if model is None:
+            continue
+        try:
+            return partial(_weighed, plan(model))
+        except NetferryError:
+            continue
+    return lambda _sizes: None
+
+
+def _weighed(planned: Plan, sizes: Sizes) -> Effort | None:
+    found = cost(planned, sizes)
+    return Effort(found.flops, found.bytes) if found.flops and not found.unknown else None
+
+
+def too_heavy(weigh: Weigh, signature: Signature, weights: int) -> Callable[[Sizes, Sizes], bool]:
+    """(sizes, the usual ones) -> whether a run there takes more memory than is given to a verification.
+
+    What the usual sizes take is never too much.
+    """
+
+    def heavy(sizes: Sizes, usual: Sizes) -> bool:
+        one, least = weigh(sizes), weigh(usual)
+        if one is None or least is None:
+            return _elements(signature, sizes) > max(MANY, _elements(signature, usual))
+        return one.bytes > max(HEAVY + TIMES_WEIGHTS * weights, least.bytes)
+
+    return heavy
+
+
+def _elements(signature: Signature, sizes: Sizes) -> int:
+    total = 0
+    for spec in signature.inputs:
+        count = 1
+        for axis, dim in enumerate(spec.dims or ()):
+            count *= dim if isinstance(dim, int) else sizes.get(dim or f"{spec.name}_dim{axis}", 1)
+        total += count
+    return total
+
+
+def _loaded(graph: object) -> ir.Model | None:
+    if isinstance(graph, str | PathLike):
+        return ir.load(fspath(graph))
+    if isinstance(graph, onnx.ModelProto):
+        return ir.from_proto(graph)
+    return graph if isinstance(graph, ir.Model) else None
