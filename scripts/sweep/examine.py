@@ -21,6 +21,10 @@ class Refused(Exception):
     """netferry does not convert this model, and says why."""
 
 
+class Traceback(Exception):
+    """netferry converts this model and ends with an error of Python's own."""
+
+
 JUDGED = ("fault", "agrees")
 
 
@@ -34,6 +38,8 @@ def examine(case: Case) -> Result:
         result |= {"state": "none"} if pair is None else _judged(case.half, pair)
     except Refused as error:
         result |= {"state": "refused", "reason": str(error)[:300]}
+    except Traceback as error:
+        result |= {"state": "refused", "status": "raised", "reason": f"a traceback, {error}"}
     except RunError as error:
         result |= {"state": "unclear", "reason": str(error)[:300]}
     except Exception as error:  # one case does not end the sweep

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from sweep.case import Case, Group, Network, Pair, some
+from sweep.case import Case, Group, Network, Pair, chosen, some
 from sweep.networks import FRAMEWORKS, networks
 
-PER_KIND = 2
-"""Faults of one kind in one network: a seeded few of all places."""
+PER_KIND = 1
+"""Faults of one kind in one network on one road: a seeded few of all places."""
 
 SPECIAL = ("NaN",)
 """Kinds that only NaN shows."""
@@ -49,6 +49,8 @@ def _chosen(network: Network, road: str) -> Iterator[Case]:
     for kind, where, model in planted:
         by_kind[kind].append((where, model))
     for kind, found in by_kind.items():
+        if not chosen(f"{network.name}, {road}, {kind}", ROADS[road].share, 0):
+            continue
         for where, model in some(found, ROADS[road].per_kind, network.name, road, kind):
             build = partial(_pair, network, road, source, model, control, kind in SPECIAL)
             yield Case("faults", kind, f"{network.name}, {road}: {where}", build, network.field)
@@ -65,7 +67,7 @@ def _pair(network: Network, road: str, source: Any, model: Any, control: Any, sp
 class Road:
     """How a faulty target comes about: ``plant`` gives the control and the faults, ``finish`` carries one further."""
 
-    per_kind = PER_KIND
+    per_kind, share = PER_KIND, 1.0
 
     def applies(self, network: Network) -> bool:
         return True
@@ -79,6 +81,8 @@ class Road:
 
 class Native(Road):
     """A copy in the framework's own form, changed."""
+
+    per_kind = 2
 
     def plant(self, network: Network, source: Any) -> tuple[Any, Iterator[tuple[str, str, Any]]]:
         from sweep.faults_native import PLANTERS
@@ -101,7 +105,7 @@ class ToOnnx(Road):
 class Onnx(Road):
     """A copy of the graph, changed."""
 
-    per_kind = 3
+    per_kind = 2
 
     def plant(self, network: Network, source: Any) -> tuple[Any, Iterator[tuple[str, str, Any]]]:
         from sweep.faults_onnx_nodes import faults
@@ -114,8 +118,8 @@ class OnnxOn(Onnx):
 
     per_kind = 1
 
-    def __init__(self, to: str) -> None:
-        self.to = to
+    def __init__(self, to: str, share: float) -> None:
+        self.to, self.share = to, share
 
     def finish(self, network: Network, model: Any) -> Any:
         return converted(network, model, self.to)
@@ -133,7 +137,7 @@ def converted(network: Network, model: Any, to: str) -> Any:
 
 
 ROADS: dict[str, Road] = {
-    "its own form": Native(), "as onnx": ToOnnx(), "onnx": Onnx(), "onnx to pytorch": OnnxOn("pytorch"),
-    "onnx to tensorflow": OnnxOn("tensorflow"), "onnx to mxnet": OnnxOn("mxnet"),
+    "its own form": Native(), "as onnx": ToOnnx(), "onnx": Onnx(), "onnx to pytorch": OnnxOn("pytorch", 0.7),
+    "onnx to tensorflow": OnnxOn("tensorflow", 0.3), "onnx to mxnet": OnnxOn("mxnet", 0.4),
 }  # fmt: skip
 

@@ -12,23 +12,44 @@ from typing import Any
 import onnx
 
 from sweep.case import Case, Feed, Group, Network, Pair, feeds
-from sweep.examine import Refused
+from sweep.examine import Refused, Traceback
 from sweep.networks import FRAMEWORKS, networks
 
 TARGETS = ("onnx", "pytorch", "tensorflow", "mxnet")
 
 
-def carried(network: Network, source: Any, to: str, *, given: bool = True, **options: Any) -> Pair:
-    """The conversion with its own verification; a refusal is told apart."""
+def carried(network: Network, source: Any, to: str, *, given: Any = True, **options: Any) -> Pair:
+    """The conversion with its own verification; a refusal is told apart.
+
+    Where only the verification fails, the pair is made of what arrived, and the verdict is the error. ``given`` are other example
+    inputs than the network's, or False for none.
+    """
     import netferry
 
-    shown: dict[str, Any] = {"inputs": network.example, "dynamic": network.dynamic} if given else {}
+    shown: dict[str, Any] = {"inputs": network.example, "dynamic": network.dynamic} if given is True else {}
+    if isinstance(given, dict):
+        shown = {"inputs": given, "dynamic": {}}
     try:
         done = netferry.convert(source, to, **shown, **options)
         target = done.model
-    except netferry.NetferryError as error:
-        raise Refused(f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        return _unverified(network, source, to, shown | options, error)
     return Pair(source, target, network, verdict=lambda: done.report)
+
+
+def _unverified(network: Network, source: Any, to: str, options: dict[str, Any], error: Exception) -> Pair:
+    import netferry
+
+    def raised() -> Any:
+        raise error
+
+    try:
+        target = netferry.convert(source, to, **{**options, "verify": False}).model
+    except netferry.NetferryError as refusal:
+        raise Refused(f"{type(refusal).__name__}: {refusal}") from refusal
+    except Exception as fault:
+        raise Traceback(f"{type(fault).__name__}: {str(fault)[:200]}") from fault
+    return Pair(source, target, network, verdict=raised)
 
 
 def case(kind: str, network: Network, name: str, build: Callable[[], Pair | None]) -> Case:
@@ -118,13 +139,16 @@ QUANTISERS: dict[str, Callable[[Network, Path, Path], None]] = {
 }
 
 
+QUANTISED_TO = {"dynamic": ("pytorch", "tensorflow"), "QDQ": ("pytorch", "tensorflow"), "QDQ signed": ("onnx",), "QOperator": ("pytorch", "onnx")}
+
+
 def _quantised(how: str) -> Iterator[Case]:
     for network, proto in bases():
         operators = {node.op_type for node in proto.graph.node}
         if not operators & {"Conv", "MatMul", "Gemm"} or network.field in ("integer", "detector"):
             continue
         made = replace(network, field="quantised", precision="quantised", framework="onnx")
-        for to in ("pytorch", "onnx", "tensorflow"):
+        for to in QUANTISED_TO[how]:
             yield case(f"quantised {how.split()[0]}", made, f"{how}, to {to}", partial(_quantised_pair, made, proto, how, to))
 
 

@@ -26,19 +26,20 @@ def groups() -> list[Group]:
 
 
 def _application(name: str) -> Iterator[Case]:
-    import keras
-
-    from sweep.networks_keras import randomised
-
     side, options = APPLICATIONS[name]
     options = {**options, "include_preprocessing": False} if "V3" in name else options
-    make = lambda: randomised(getattr(keras.applications, name)(  # noqa: E731
-        weights=None, input_shape=(side, side, 3), classes=10, classifier_activation=None, **options
-    ))  # fmt: skip
+
+    def make() -> Any:
+        import keras
+
+        from sweep.networks_keras import randomised
+
+        build = getattr(keras.applications, name)
+        return randomised(build(weights=None, input_shape=(side, side, 3), classes=10, classifier_activation=None, **options))
+
     network = Network(f"keras.applications.{name}", "tensorflow", "vision", make, (Input("x", ("batch", side, side, 3)),))
-    source = make()
     for to in ("onnx", "pytorch"):
-        yield case("keras.applications", network, f"to {to}", partial(carried, network, source, to))
+        yield case("keras.applications", network, f"to {to}", partial(_kept_carried, network, to))
 
 
 # ---- transformers ------------------------------------------------------------------------------------------
@@ -139,18 +140,18 @@ def _transformers(word: str) -> Iterator[Case]:
         make = lambda config=config, model=model, options=options, names=names: Call(_named(names), _made(config, model, options)).eval()  # noqa: E731
         network = Network(f"transformers {name}", "pytorch", "text" if TOKENS in inputs else "vision", make, inputs)
         for to in ("onnx", "pytorch"):
-            yield case("transformers", network, f"to {to}", partial(_transformer, network, to))
+            yield case("transformers", network, f"to {to}", partial(_kept_carried, network, to))
 
 
 _KEPT: dict[str, Any] = {}
 """The last architecture: its conversions follow one another."""
 
 
-def _transformer(network: Network, to: str) -> Pair | None:
+def _kept_carried(network: Network, to: str) -> Pair:
     if network.name not in _KEPT:
         _KEPT.clear()
         try:
             _KEPT[network.name] = network.make()
-        except Exception as error:  # a configuration that this version of transformers does not take
+        except Exception as error:  # a configuration that this version of the library does not take
             raise ValueError(f"it cannot be made: {error}") from error
     return carried(network, _KEPT[network.name], to)
