@@ -24,12 +24,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sweep import run  # noqa: E402
-from sweep.table import markdown, summary  # noqa: E402
+from sweep import run
+from sweep.table import markdown, summary
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--half", choices=("faults", "honest"))
     parser.add_argument("--only", default="", metavar="KIND")
     parser.add_argument("--group", default="", metavar="WORD")

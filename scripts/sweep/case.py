@@ -95,13 +95,21 @@ class Case:
     whole: bool = True
 
     @property
+    def quick(self) -> bool:
+        """Whether neither TensorFlow nor MXNet takes part."""
+        return not any(word in self.name for word in ("tensorflow", "mxnet", "keras"))
+
+    @property
     def key(self) -> str:
         return f"{self.half}/{self.kind}/{self.name}"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that share a process: ``cases`` makes them, in the same order each time."""
+    """Cases that share a process: ``cases`` makes them, in the same order each time.
+
+    ``quick``: making them needs neither TensorFlow nor MXNet, and none is large.
+    """
 
     name: str
     half: str

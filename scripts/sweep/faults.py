@@ -24,7 +24,16 @@ def groups() -> list[Group]:
         for road in ROADS:
             if (framework == "onnx") != road.startswith("onnx"):
                 continue
-            found.append(Group(f"faults, {framework}, {road}", "faults", partial(_cases, framework, road)))
+            found.append(
+                Group(
+                    f"faults, {framework}, {road}",
+                    "faults",
+                    partial(_cases, framework, road),
+                    quick=framework in ("pytorch", "onnx")
+                    and "to tensorflow" not in road
+                    and "mxnet" not in road,
+                )
+            )
     return found
 
 
@@ -140,4 +149,3 @@ ROADS: dict[str, Road] = {
     "its own form": Native(), "as onnx": ToOnnx(), "onnx": Onnx(), "onnx to pytorch": OnnxOn("pytorch", 0.7),
     "onnx to tensorflow": OnnxOn("tensorflow", 0.3), "onnx to mxnet": OnnxOn("mxnet", 0.4),
 }  # fmt: skip
-

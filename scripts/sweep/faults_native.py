@@ -176,9 +176,16 @@ def mxnet(model: Any) -> Planted:
                 changed = copy.deepcopy(document)
                 attrs = changed["nodes"][place].setdefault("attrs", {})
                 old = attrs.get(name, "")
-                attrs[name] = {"other": _OTHER.get(old, old), "not": "False" if old == "True" else "True"}.get(value, value)
+                attrs[name] = {
+                    "other": _OTHER.get(old, old),
+                    "not": "False" if old == "True" else "True",
+                }.get(value, value)
                 if attrs[name] != old:
-                    yield kind, f"{node['name']} {name} {attrs[name]}", block(mx.sym.load_json(json.dumps(changed)), params)
+                    yield (
+                        kind,
+                        f"{node['name']} {name} {attrs[name]}",
+                        block(mx.sym.load_json(json.dumps(changed)), params),
+                    )
     for name, array in params.items():
         for kind, end, change in MXNET_WEIGHTS:
             other = np.asarray(change(array)).astype(array.dtype)

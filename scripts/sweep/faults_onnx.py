@@ -180,7 +180,11 @@ WEIGHTS: tuple[tuple[str, Callable[[Array], bool], Callable[[Array], Array]], ..
     ("weight", lambda a: a.ndim > 1, _one_weight),
     ("weight", lambda a: a.ndim > 1 and a.shape[0] > 1, _rows_exchanged),
     ("transposed weight", lambda a: a.ndim == 2 and a.shape[0] == a.shape[1], lambda a: a.T),
-    ("transposed weight", lambda a: a.ndim == 4 and a.shape[2] == a.shape[3] > 1, lambda a: a[:, :, ::-1, ::-1]),
+    (
+        "transposed weight",
+        lambda a: a.ndim == 4 and a.shape[2] == a.shape[3] > 1,
+        lambda a: a[:, :, ::-1, ::-1],
+    ),
     ("bias", lambda a: a.ndim == 1 and a.size > 2, _bias_of_one_channel),
     ("bias", lambda a: a.ndim == 1 and a.size > 2, np.zeros_like),
     ("narrow dtype", lambda a: a.ndim > 1 and a.dtype == np.float32, _to("float16")),

@@ -45,7 +45,15 @@ LOSABLE = "Relu Clip Softmax Sigmoid Tanh LeakyRelu Floor Round Abs Elu HardSwis
 
 def exchanged_inputs(proto: onnx.ModelProto) -> Planted:
     for place, found in enumerate(proto.graph.node):
-        pairs = {"Where": (1, 2), "Concat": (0, 1), "Sub": (0, 1), "Div": (0, 1), "MatMul": (0, 1), "Pow": (0, 1), "Greater": (0, 1)}
+        pairs = {
+            "Where": (1, 2),
+            "Concat": (0, 1),
+            "Sub": (0, 1),
+            "Div": (0, 1),
+            "MatMul": (0, 1),
+            "Pow": (0, 1),
+            "Greater": (0, 1),
+        }
         if found.op_type not in pairs or found.op_type in SYMMETRIC:
             continue
         a, b = pairs[found.op_type]
@@ -87,8 +95,12 @@ def exchanged_outputs(proto: onnx.ModelProto) -> Planted:
 
 # ---- nodes put behind a value -------------------------------------------------------------------------
 
+
 def _cast(kind: int) -> Callable[[int], list[onnx.NodeProto]]:
-    return lambda _rank: [node("Cast", "IN", "t_h", to=kind), node("Cast", "t_h", "OUT", to=TensorProto.FLOAT)]
+    return lambda _rank: [
+        node("Cast", "IN", "t_h", to=kind),
+        node("Cast", "t_h", "OUT", to=TensorProto.FLOAT),
+    ]
 
 
 def _beyond(first: int, axis: int) -> Callable[[int], list[onnx.NodeProto]]:
@@ -107,7 +119,11 @@ def _beyond(first: int, axis: int) -> Callable[[int], list[onnx.NodeProto]]:
 
 
 def _mixed(_rank: int) -> list[onnx.NodeProto]:
-    return [node("ReduceMean", "IN s_axis_0", "t_m", keepdims=1), node("Mul", "t_m s_hundredth", "t_s"), node("Add", "IN t_s", "OUT")]
+    return [
+        node("ReduceMean", "IN s_axis_0", "t_m", keepdims=1),
+        node("Mul", "t_m s_hundredth", "t_s"),
+        node("Add", "IN t_s", "OUT"),
+    ]
 
 
 def _frozen(rank: int) -> list[onnx.NodeProto]:

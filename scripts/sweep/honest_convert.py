@@ -11,9 +11,9 @@ from typing import Any
 
 import onnx
 
-from sweep.case import Case, Feed, Group, Network, Pair, feeds
+from sweep.case import Case, Feed, Network, Pair, feeds
 from sweep.examine import Refused, Traceback
-from sweep.networks import FRAMEWORKS, networks
+from sweep.networks import networks
 
 TARGETS = ("onnx", "pytorch", "tensorflow", "mxnet")
 
@@ -56,14 +56,6 @@ def case(kind: str, network: Network, name: str, build: Callable[[], Pair | None
     return Case("honest", kind, f"{network.name}, {name}", build, network.field, network.whole)
 
 
-def groups() -> list[Group]:
-    found = [
-        Group(f"honest, {framework} networks", "honest", partial(_networks, framework)) for framework in FRAMEWORKS
-    ]
-    found += [Group(f"honest, quantised, {how}", "honest", partial(_quantised, how)) for how in QUANTISERS]
-    return found
-
-
 def _networks(framework: str) -> Iterator[Case]:
     for network in networks(framework):
         source = network.make()
@@ -71,7 +63,12 @@ def _networks(framework: str) -> Iterator[Case]:
             yield case(f"to {to}", network, f"to {to}", partial(carried, network, source, to))
         if network.field == "half":
             for to in ("onnx", "pytorch"):
-                yield case("half precision", network, f"to {to}, by the file alone", partial(_alone, network, source, to))
+                yield case(
+                    "half precision",
+                    network,
+                    f"to {to}, by the file alone",
+                    partial(_alone, network, source, to),
+                )
 
 
 def _alone(network: Network, source: Any, to: str) -> Pair | None:
@@ -83,11 +80,17 @@ def _alone(network: Network, source: Any, to: str) -> Pair | None:
 # ---- quantised by onnxruntime ----------------------------------------------------------------------------
 
 
-def bases() -> Iterator[tuple[Network, onnx.ModelProto]]:
-    """Every network of float32 as ONNX: its own graph, or what netferry wrote."""
+SIDES: dict[str, tuple[str, ...]] = {
+    "PyTorch and ONNX": ("pytorch", "onnx"),
+    "Keras and MXNet": ("tensorflow", "mxnet"),
+}
+
+
+def bases(side: str) -> Iterator[tuple[Network, onnx.ModelProto]]:
+    """The networks of float32 as ONNX: their own graphs, or what netferry wrote."""
     import netferry
 
-    for framework in FRAMEWORKS:
+    for framework in SIDES[side]:
         for network in networks(framework):
             if network.precision != "float32":
                 continue
@@ -96,7 +99,9 @@ def bases() -> Iterator[tuple[Network, onnx.ModelProto]]:
                 yield network, source
                 continue
             try:
-                done = netferry.convert(source, "onnx", inputs=network.example, dynamic=network.dynamic, verify=False)
+                done = netferry.convert(
+                    source, "onnx", inputs=network.example, dynamic=network.dynamic, verify=False
+                )
             except netferry.NetferryError:
                 continue
             yield network, done.model
@@ -106,7 +111,9 @@ class Reader:
     """Calibration data, as onnxruntime.quantization reads it."""
 
     def __init__(self, network: Network, names: list[str]) -> None:
-        self._feeds = iter([dict(zip(names, feed.values(), strict=True)) for _, feed in feeds(network, plain=True)])
+        self._feeds = iter(
+            [dict(zip(names, feed.values(), strict=True)) for _, feed in feeds(network, plain=True)]
+        )
 
     def get_next(self) -> Feed | None:
         return next(self._feeds, None)
@@ -139,17 +146,27 @@ QUANTISERS: dict[str, Callable[[Network, Path, Path], None]] = {
 }
 
 
-QUANTISED_TO = {"dynamic": ("pytorch", "tensorflow"), "QDQ": ("pytorch", "tensorflow"), "QDQ signed": ("onnx",), "QOperator": ("pytorch", "onnx")}
+QUANTISED_TO = {
+    "dynamic": ("pytorch", "tensorflow"),
+    "QDQ": ("pytorch", "tensorflow"),
+    "QDQ signed": ("onnx",),
+    "QOperator": ("pytorch", "onnx"),
+}
 
 
-def _quantised(how: str) -> Iterator[Case]:
-    for network, proto in bases():
+def _quantised(how: str, side: str) -> Iterator[Case]:
+    for network, proto in bases(side):
         operators = {node.op_type for node in proto.graph.node}
         if not operators & {"Conv", "MatMul", "Gemm"} or network.field in ("integer", "detector"):
             continue
         made = replace(network, field="quantised", precision="quantised", framework="onnx")
         for to in QUANTISED_TO[how]:
-            yield case(f"quantised {how.split()[0]}", made, f"{how}, to {to}", partial(_quantised_pair, made, proto, how, to))
+            yield case(
+                f"quantised {how.split()[0]}",
+                made,
+                f"{how}, to {to}",
+                partial(_quantised_pair, made, proto, how, to),
+            )
 
 
 def _quantised_pair(network: Network, proto: onnx.ModelProto, how: str, to: str) -> Pair | None:
@@ -161,6 +178,15 @@ def _quantised_pair(network: Network, proto: onnx.ModelProto, how: str, to: str)
         except Exception:  # what onnxruntime does not quantise is no case
             return None
         source = onnx.load(place)
-    if source == proto or not any("Quant" in node.op_type or "Integer" in node.op_type for node in source.graph.node):
+    if source == proto or not any(
+        "Quant" in node.op_type or "Integer" in node.op_type for node in source.graph.node
+    ):
         return None
     return carried(network, source, to)
+
+
+TOGETHER = {
+    f"conversions of {side}": tuple(partial(_networks, framework) for framework in frameworks)
+    for side, frameworks in SIDES.items()
+} | {f"quantised {side}": tuple(partial(_quantised, how, side) for how in QUANTISERS) for side in SIDES}
+SLOW = [name for name in TOGETHER if "Keras" in name]

@@ -10,17 +10,11 @@ from typing import Any
 
 import onnx
 
-from sweep.case import Case, Group, Network, Pair
+from sweep.case import Case, Network, Pair
 from sweep.honest_convert import carried, case
 from sweep.networks import networks
 
 OPSETS = (13, 17)
-
-
-def groups() -> list[Group]:
-    return [
-        Group("honest, exports of PyTorch", "honest", _torch), Group("honest, exports of tf2onnx", "honest", _tf2onnx),
-    ]  # fmt: skip
 
 
 def _torch() -> Iterator[Case]:
@@ -29,9 +23,19 @@ def _torch() -> Iterator[Case]:
             continue
         source = network.make()
         for opset in OPSETS:
-            yield case("torch.onnx export", network, f"opset {opset}", partial(_exported_pair, network, source, opset))
+            yield case(
+                "torch.onnx export",
+                network,
+                f"opset {opset}",
+                partial(_exported_pair, network, source, opset),
+            )
             for to in ("pytorch", "tensorflow"):
-                yield case("torch.onnx export, on", network, f"opset {opset}, to {to}", partial(_exported_on, network, source, opset, to))
+                yield case(
+                    "torch.onnx export, on",
+                    network,
+                    f"opset {opset}, to {to}",
+                    partial(_exported_on, network, source, opset, to),
+                )
 
 
 def exported(network: Network, source: Any, opset: int) -> onnx.ModelProto | None:
@@ -89,7 +93,12 @@ def _tf2onnx() -> Iterator[Case]:
         for opset in (15, 18):
             yield case("tf2onnx export", network, f"opset {opset}", partial(_tf_pair, network, source, opset))
             for to in ("pytorch", "tensorflow"):
-                yield case("tf2onnx export, on", network, f"opset {opset}, to {to}", partial(_tf_on, network, source, opset, to))
+                yield case(
+                    "tf2onnx export, on",
+                    network,
+                    f"opset {opset}, to {to}",
+                    partial(_tf_on, network, source, opset, to),
+                )
 
 
 def from_keras(network: Network, source: Any, opset: int) -> onnx.ModelProto | None:
@@ -103,7 +112,9 @@ def from_keras(network: Network, source: Any, opset: int) -> onnx.ModelProto | N
         tf.TensorSpec([d if isinstance(d, int) else None for d in one.dims], one.dtype, name=one.name) for one in network.inputs
     ]  # fmt: skip
     try:
-        call = tf.function(lambda *tensors: source(tensors[0] if len(tensors) == 1 else list(tensors), training=False))
+        call = tf.function(
+            lambda *tensors: source(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
+        )
         proto, _ = tf2onnx.convert.from_function(call, input_signature=specs, opset=opset)
         runner(proto)(network.example)
     except Exception:  # what the exporter does not write is no case
@@ -119,3 +130,7 @@ def _tf_pair(network: Network, source: Any, opset: int) -> Pair | None:
 def _tf_on(network: Network, source: Any, opset: int, to: str) -> Pair | None:
     proto = from_keras(network, source, opset)
     return None if proto is None else carried(replace(network, framework="onnx"), proto, to)
+
+
+TOGETHER = {"exports of PyTorch": (_torch,), "exports of tf2onnx": (_tf2onnx,)}
+SLOW = ["exports of tf2onnx"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from sweep.case import Case, Group, Input, Network, Pair
+from sweep.case import Case, Input, Network, Pair
 from sweep.honest_convert import carried, case
 
 APPLICATIONS: Mapping[str, tuple[int, dict[str, Any]]] = {
@@ -19,12 +19,6 @@ APPLICATIONS: Mapping[str, tuple[int, dict[str, Any]]] = {
 BOUND = 24
 
 
-def groups() -> list[Group]:
-    found = [Group(f"honest, keras.applications.{name}", "honest", partial(_application, name), quick=False) for name in APPLICATIONS]
-    words = ("decoders", "encoders", "pairs", "vision and sound")
-    return found + [Group(f"honest, transformers, {word}", "honest", partial(_transformers, word), quick=False) for word in words]
-
-
 def _application(name: str) -> Iterator[Case]:
     side, options = APPLICATIONS[name]
     options = {**options, "include_preprocessing": False} if "V3" in name else options
@@ -35,9 +29,15 @@ def _application(name: str) -> Iterator[Case]:
         from sweep.networks_keras import randomised
 
         build = getattr(keras.applications, name)
-        return randomised(build(weights=None, input_shape=(side, side, 3), classes=10, classifier_activation=None, **options))
+        return randomised(
+            build(
+                weights=None, input_shape=(side, side, 3), classes=10, classifier_activation=None, **options
+            )
+        )
 
-    network = Network(f"keras.applications.{name}", "tensorflow", "vision", make, (Input("x", ("batch", side, side, 3)),))
+    network = Network(
+        f"keras.applications.{name}", "tensorflow", "vision", make, (Input("x", ("batch", side, side, 3)),)
+    )
     for to in ("onnx", "pytorch"):
         yield case("keras.applications", network, f"to {to}", partial(_kept_carried, network, to))
 
@@ -51,7 +51,16 @@ BASE: dict[str, Any] = {
     "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 DECODER = {**BASE, "num_key_value_heads": 2, "use_cache": False, "head_dim": 4}
-GPT: dict[str, Any] = {"vocab_size": BOUND, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "use_cache": False, "bos_token_id": 1, "eos_token_id": 2}
+GPT: dict[str, Any] = {
+    "vocab_size": BOUND,
+    "n_embd": 16,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_positions": 64,
+    "use_cache": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 CAUSAL = "Llama Qwen2 Qwen3 Mistral Gemma Gemma2 Phi Phi3 StableLm Starcoder2 Olmo Olmo2 Granite Cohere Glm Persimmon GPTNeoX Nemotron SmolLM3 Helium Ernie4_5"
 ENCODER = "Bert Roberta Electra MPNet Deberta DebertaV2 XLMRoberta Camembert Ernie RoFormer Nystromformer ModernBert ConvBert BertGeneration MegatronBert Data2VecText Esm LayoutLM SqueezeBert FNet IBert"
@@ -97,9 +106,14 @@ OTHERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
 def _table(word: str) -> Iterator[tuple[str, str, str, dict[str, Any], tuple[Input, ...]]]:
     """Name, configuration, model, options and inputs of each architecture."""
     if word == "decoders":
-        yield from ((name, f"{name}Config", f"{name}ForCausalLM", DECODER, (TOKENS,)) for name in CAUSAL.split())
+        yield from (
+            (name, f"{name}Config", f"{name}ForCausalLM", DECODER, (TOKENS,)) for name in CAUSAL.split()
+        )
     if word == "encoders":
-        yield from ((name, f"{name}Config", f"{name}Model", {**BASE, "embedding_size": 16}, (TOKENS, _mask())) for name in ENCODER.split())
+        yield from (
+            (name, f"{name}Config", f"{name}Model", {**BASE, "embedding_size": 16}, (TOKENS, _mask()))
+            for name in ENCODER.split()
+        )
     for name, (model, options) in OTHERS[word].items():
         inputs = {
             "pairs": (TOKENS, Input("decoder_input_ids", ("batch", 5), "int64", BOUND - 1)), "vision and sound": (PIXELS,),
@@ -137,8 +151,12 @@ def _transformers(word: str) -> Iterator[Case]:
         if not (hasattr(transformers, config) and hasattr(transformers, model)):
             continue
         names = tuple(one.name for one in inputs)
-        make = lambda config=config, model=model, options=options, names=names: Call(_named(names), _made(config, model, options)).eval()  # noqa: E731
-        network = Network(f"transformers {name}", "pytorch", "text" if TOKENS in inputs else "vision", make, inputs)
+        make = lambda config=config, model=model, options=options, names=names: Call(
+            _named(names), _made(config, model, options)
+        ).eval()  # noqa: E731
+        network = Network(
+            f"transformers {name}", "pytorch", "text" if TOKENS in inputs else "vision", make, inputs
+        )
         for to in ("onnx", "pytorch"):
             yield case("transformers", network, f"to {to}", partial(_kept_carried, network, to))
 
@@ -155,3 +173,13 @@ def _kept_carried(network: Network, to: str) -> Pair:
         except Exception as error:  # a configuration that this version of the library does not take
             raise ValueError(f"it cannot be made: {error}") from error
     return carried(network, _KEPT[network.name], to)
+
+
+NARROW = ("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large")
+TOGETHER = {
+    "keras.applications, narrow": tuple(partial(_application, name) for name in NARROW),
+    "keras.applications, wide": tuple(
+        partial(_application, name) for name in APPLICATIONS if name not in NARROW
+    ),
+} | {f"transformers, {word}": (partial(_transformers, word),) for word in OTHERS}
+SLOW = list(TOGETHER)

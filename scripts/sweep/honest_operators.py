@@ -11,22 +11,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto as T
 
-from sweep.case import Case, Feed, Group, Input, Network, Pair, chosen, some
+from sweep.case import Case, Feed, Input, Network, Pair, chosen, some
 from sweep.honest_convert import carried, case
 from sweep.networks_onnx import X, drawn, model, node
 
-TARGETS = ("pytorch", "tensorflow", "mxnet", "onnx")
+TARGETS = ("pytorch", "tensorflow", "mxnet")
 SUITE = 200
 """Cases of ONNX's suite: a seeded choice in which every operator may appear."""
 
 
-def groups() -> list[Group]:
-    matters = {"activations": _activations, "resize": _resizes, "detectors": _detectors, "integers": _integers}
-    found = [Group(f"honest, {name}", "honest", cases) for name, cases in matters.items()]
-    return [*found, *(Group(f"honest, suite of ONNX to {to}", "honest", partial(_suite, to)) for to in TARGETS[:3])]
-
-
-def _each(kind: str, networks: Iterator[tuple[Network, onnx.ModelProto]], targets: tuple[str, ...]) -> Iterator[Case]:
+def _each(
+    kind: str, networks: Iterator[tuple[Network, onnx.ModelProto]], targets: tuple[str, ...]
+) -> Iterator[Case]:
     for network, proto in networks:
         for to in targets:
             yield case(kind, network, f"to {to}", partial(carried, network, proto, to, given=False))
@@ -51,7 +47,10 @@ def _activations() -> Iterator[Case]:
         for op, attributes in ACTIVATIONS.items():
             nodes = [node("MatMul", "x w", "a"), node(op, "a", "b", **attributes), node("MatMul", "b v", "y")]
             weights = {"w": drawn(6, 6, scale=2), "v": drawn(6, 6, seed=1)}
-            yield _network(f"{op} between", "activation", inputs), model(nodes, inputs, {"y": (T.FLOAT, X)}, weights)
+            yield (
+                _network(f"{op} between", "activation", inputs),
+                model(nodes, inputs, {"y": (T.FLOAT, X)}, weights),
+            )
             plain = model([node(op, "x", "y", **attributes)], inputs, {"y": (T.FLOAT, X)}, {})
             yield _network(f"{op} alone", "activation", inputs), plain
 
@@ -66,7 +65,9 @@ def _resizes() -> Iterator[Case]:
             for coordinates in ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"):
                 for up, across in ((1.3, 1.7), (2.2, 0.6), (0.75, 3.0)):
                     scales = {"s": np.float32([1, 1, up, across])}
-                    nodes = [node("Resize", "x - s", "y", mode=mode, coordinate_transformation_mode=coordinates)]
+                    nodes = [
+                        node("Resize", "x - s", "y", mode=mode, coordinate_transformation_mode=coordinates)
+                    ]
                     yield (
                         _network(f"Resize {mode} {coordinates} {up} {across}", "vision", inputs),
                         model(nodes, inputs, {"y": (T.FLOAT, ("batch", 2, "h", "w"))}, scales),
@@ -88,7 +89,12 @@ def _detectors() -> Iterator[Case]:
                     _network(f"TopK of {squash} x {scale}", "detector", inputs),
                     model([*head, node("TopK", "s k", "best which")], inputs, best, weights),
                 )
-                first = model([*head, node("ArgMax", "s", "y", axis=1, keepdims=0)], inputs, {"y": (T.INT64, ("batch",))}, {"w": weights["w"]})
+                first = model(
+                    [*head, node("ArgMax", "s", "y", axis=1, keepdims=0)],
+                    inputs,
+                    {"y": (T.INT64, ("batch",))},
+                    {"w": weights["w"]},
+                )
                 yield _network(f"ArgMax of {squash} x {scale}", "detector", inputs), first
 
     yield from _each("detector head", made(), ("pytorch", "tensorflow"))
@@ -102,20 +108,36 @@ def _integers() -> Iterator[Case]:
             low, high = {"UINT8": (0, 255)}.get(kind, (-128, 127))
             code = getattr(T, kind)
             for step in ("Round", "Floor", "Identity"):
-                nodes = [node("Mul", "x f", "a"), node(step, "a", "b"), node("Clip", "b l h", "c"), node("Cast", "c", "y", to=code)]
+                nodes = [
+                    node("Mul", "x f", "a"),
+                    node(step, "a", "b"),
+                    node("Clip", "b l h", "c"),
+                    node("Cast", "c", "y", to=code),
+                ]
                 weights = {"f": np.float32(20), "l": np.float32(low), "h": np.float32(high)}
-                yield _network(f"{step} as {kind}", "integer", inputs), model(nodes, inputs, {"y": (code, X)}, weights)
+                yield (
+                    _network(f"{step} as {kind}", "integer", inputs),
+                    model(nodes, inputs, {"y": (code, X)}, weights),
+                )
         for divisor in (3, -4):
             for op, more in (("Div", {}), ("Mod", {}), ("Mod", {"fmod": 1})):
                 nodes = [node(op, "ids d", "y", **more)]
                 plain = (Input("ids", X, "int64", 40),)
-                yield _network(f"{op} {more} by {divisor}", "integer", plain), model(nodes, plain, {"y": (T.INT64, X)}, {"d": np.int64(divisor)})
+                yield (
+                    _network(f"{op} {more} by {divisor}", "integer", plain),
+                    model(nodes, plain, {"y": (T.INT64, X)}, {"d": np.int64(divisor)}),
+                )
         for step, far in ((0.3, 7), (0.25, 5), (1 / 3, 9), (0.1, 20)):
             nodes = [
                 node("Abs", "x", "a"), node("Add", "a one", "b"), node("Log", "b", "c"), node("Div", "c step", "d"),
                 node("Cast", "d", "e", to=T.INT64), node("Min", "e far", "f"), node("Gather", "table f", "y"),
             ]  # fmt: skip
-            weights = {"one": np.float32(1), "step": np.float32(step), "far": np.int64(far), "table": drawn(far + 1, 3)}
+            weights = {
+                "one": np.float32(1),
+                "step": np.float32(step),
+                "far": np.int64(far),
+                "table": drawn(far + 1, 3),
+            }
             yield (
                 _network(f"buckets of {step:.2f}", "integer", inputs),
                 model(nodes, inputs, {"f": (T.INT64, X), "y": (T.FLOAT, (*X, 3))}, weights),
@@ -169,7 +191,8 @@ def _frozen(test: Any) -> tuple[onnx.ModelProto | None, list[Any]]:
     names = [value.name for value in proto.graph.input]
     del proto.graph.input[1:]
     proto.graph.initializer.extend(
-        onnx.numpy_helper.from_array(_array(value), name) for name, value in zip(names[1:], inputs[1:], strict=True)
+        onnx.numpy_helper.from_array(_array(value), name)
+        for name, value in zip(names[1:], inputs[1:], strict=True)
     )
     return proto, inputs[:1]
 
@@ -194,3 +217,9 @@ def _moved(rng: np.random.Generator, array: Any) -> Any:
     if array.dtype.kind != "f":
         return array
     return np.asarray(array * (1 + 0.1 * rng.standard_normal(array.shape))).astype(array.dtype)
+
+
+TOGETHER = {
+    "operators": (_activations, _resizes, _detectors, _integers), "suite of ONNX": tuple(partial(_suite, to) for to in TARGETS),
+}  # fmt: skip
+SLOW: list[str] = []

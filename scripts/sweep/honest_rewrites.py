@@ -14,19 +14,12 @@ import onnx
 from onnx import helper
 
 from sweep import onnx_edit as edit
-from sweep.case import Case, Group, Network, Pair
+from sweep.case import Case, Network, Pair
 from sweep.examine import Refused
-from sweep.honest_convert import bases, carried, case
+from sweep.honest_convert import SIDES, bases, carried, case
 from sweep.networks import networks
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
-
-
-def groups() -> list[Group]:
-    names = {
-        "onnxruntime's optimiser": _optimised, "graphs": _graphs, "folded and fused": _folded, "merged and reordered": _algebra,
-    }  # fmt: skip
-    return [Group(f"honest, {name}", "honest", cases) for name, cases in names.items()]
 
 
 # ---- onnxruntime's optimiser, saved offline ---------------------------------------------------------------
@@ -44,14 +37,19 @@ def optimised(proto: onnx.ModelProto, level: str) -> onnx.ModelProto:
         return onnx.load(options.optimized_model_filepath)
 
 
-def _optimised() -> Iterator[Case]:
-    for network, proto in bases():
+def _optimised(side: str) -> Iterator[Case]:
+    for network, proto in bases(side):
         made = replace(network, framework="onnx")
         for level in LEVELS:
             yield case(f"onnxruntime {level}", made, f"{level}", partial(_optimised_pair, made, proto, level))
             if level == "basic":
                 for to in ("pytorch",):
-                    yield case(f"onnxruntime {level}", made, f"{level}, to {to}", partial(_optimised_on, made, proto, level, to))
+                    yield case(
+                        f"onnxruntime {level}",
+                        made,
+                        f"{level}, to {to}",
+                        partial(_optimised_on, made, proto, level, to),
+                    )
 
 
 def _optimised_pair(network: Network, proto: onnx.ModelProto, level: str) -> Pair | None:
@@ -68,7 +66,9 @@ def _optimised_on(network: Network, proto: onnx.ModelProto, level: str, to: str)
 def as_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Initializers as Constant nodes."""
     other = edit.copied(proto)
-    nodes = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in other.graph.initializer]
+    nodes = [
+        helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in other.graph.initializer
+    ]
     rest = list(other.graph.node)
     del other.graph.initializer[:], other.graph.node[:]
     other.graph.node.extend([*nodes, *rest])
@@ -88,7 +88,11 @@ def through_identities(proto: onnx.ModelProto) -> onnx.ModelProto:
     outputs = {value.name for value in other.graph.output}
     for name, _ in list(edit.floats(other)):
         if name not in outputs:
-            edit.insert_after(other, name, [helper.make_node("Neg", ["IN"], ["t_n"]), helper.make_node("Neg", ["t_n"], ["OUT"])])
+            edit.insert_after(
+                other,
+                name,
+                [helper.make_node("Neg", ["IN"], ["t_n"]), helper.make_node("Neg", ["t_n"], ["OUT"])],
+            )
     return other
 
 
@@ -98,7 +102,10 @@ def scaled_there_and_back(proto: onnx.ModelProto) -> onnx.ModelProto:
     outputs = {value.name for value in other.graph.output}
     for name, _ in list(edit.floats(other)):
         if name not in outputs:
-            nodes = [helper.make_node("Mul", ["IN", "s_four"], ["t_m"]), helper.make_node("Div", ["t_m", "s_four"], ["OUT"])]
+            nodes = [
+                helper.make_node("Mul", ["IN", "s_four"], ["t_m"]),
+                helper.make_node("Div", ["t_m", "s_four"], ["OUT"]),
+            ]
             edit.insert_after(other, name, nodes)
             edit.set_weight(other, "s_four", np.float32(4))
     return other
@@ -117,14 +124,16 @@ GRAPHS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 }  # fmt: skip
 
 
-def _graphs() -> Iterator[Case]:
-    for network, proto in bases():
+def _graphs(side: str) -> Iterator[Case]:
+    for network, proto in bases(side):
         made = replace(network, framework="onnx")
         for kind, rewrite in GRAPHS.items():
             yield case(kind, made, kind, partial(_rewritten, made, proto, rewrite))
 
 
-def _rewritten(network: Network, proto: onnx.ModelProto, rewrite: Callable[[onnx.ModelProto], onnx.ModelProto]) -> Pair | None:
+def _rewritten(
+    network: Network, proto: onnx.ModelProto, rewrite: Callable[[onnx.ModelProto], onnx.ModelProto]
+) -> Pair | None:
     try:
         other = rewrite(proto)
         onnx.checker.check_model(other)
@@ -178,9 +187,15 @@ def _changed_as_onnx(network: Network, change: Callable[[Any], Any]) -> Pair | N
 
     source = network.make()
     try:
-        done = netferry.convert(change(source), "onnx", inputs=network.example, dynamic=network.dynamic, verify=False)
+        done = netferry.convert(
+            change(source), "onnx", inputs=network.example, dynamic=network.dynamic, verify=False
+        )
     except netferry.NetferryError as error:
         raise Refused(str(error)) from error
     return Pair(source, done.model, network)
 
 
+TOGETHER = {f"rewritings of {side}": (partial(_optimised, side), partial(_graphs, side)) for side in SIDES} | {
+    "folded": (_folded,), "merged and reordered": (_algebra,),
+}  # fmt: skip
+SLOW = ["folded", "rewritings of Keras and MXNet"]

@@ -43,7 +43,9 @@ def cnn(layers: Any, x: Any) -> Any:
 
 def mobile(layers: Any, x: Any) -> Any:
     y = layers.Conv2D(8, 3, strides=2, padding="same", activation="hard_swish")(x)
-    y = layers.DepthwiseConv2D(3, padding="same", activation="relu6")(layers.ZeroPadding2D(((0, 1), (0, 1)))(y))
+    y = layers.DepthwiseConv2D(3, padding="same", activation="relu6")(
+        layers.ZeroPadding2D(((0, 1), (0, 1)))(y)
+    )
     y = layers.BatchNormalization()(y)
     gate = layers.Dense(8, activation="hard_sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(y))
     y = layers.Multiply()([y, gate])
@@ -138,7 +140,10 @@ def networks() -> list[Network]:
         ("mixed_bfloat16", "float32", "bfloat16"),
     )  # fmt: skip
     for policy, given, precision in halves:
-        for name, make, one in (("mlp", mlp, Input("x", ("batch", 6), given)), ("cnn", cnn, Input("x", _IMAGE.dims, given))):
+        for name, make, one in (
+            ("mlp", mlp, Input("x", ("batch", 6), given)),
+            ("cnn", cnn, Input("x", _IMAGE.dims, given)),
+        ):
             found.append(
                 Network(
                     f"keras {name} in {policy}", "tensorflow", "half",

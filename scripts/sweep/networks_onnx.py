@@ -167,7 +167,11 @@ def detector(inputs: tuple[Input, ...]) -> onnx.ModelProto:
         "w": drawn(8, 20, scale=3), "five": np.int64([5]), "wb": drawn(8, 80), "boxed": np.int64([0, 20, 4]),
         "minus": np.int64([-1]), "four": np.int64([1, 1, 4]),
     }  # fmt: skip
-    outputs = {"best": (T.FLOAT, ("batch", 5)), "which": (T.INT64, ("batch", 5)), "taken": (T.FLOAT, ("batch", 5, 4))}
+    outputs = {
+        "best": (T.FLOAT, ("batch", 5)),
+        "which": (T.INT64, ("batch", 5)),
+        "taken": (T.FLOAT, ("batch", 5, 4)),
+    }
     return model(nodes, inputs, outputs, weights)
 
 
@@ -204,7 +208,13 @@ def integers(inputs: tuple[Input, ...]) -> onnx.ModelProto:
         node("Mod", "i five", "m"), node("Clip", "r low high", "c"), node("Cast", "c", "b", to=T.INT8),
         node("Sign", "r", "sf"), node("Cast", "sf", "s", to=T.INT32), node("Add", "m s", "t"), node("Floor", "x", "fl"),
     ]  # fmt: skip
-    weights = {"ten": np.float32(10), "three": np.int32(3), "five": np.int32(5), "low": np.float32(-128), "high": np.float32(127)}
+    weights = {
+        "ten": np.float32(10),
+        "three": np.int32(3),
+        "five": np.int32(5),
+        "low": np.float32(-128),
+        "high": np.float32(127),
+    }
     outputs = {"q": (T.INT32, X), "t": (T.INT32, X), "b": (T.INT8, X), "fl": (T.FLOAT, X)}
     return model(nodes, inputs, outputs, weights)
 
@@ -253,7 +263,12 @@ def matmulinteger(inputs: tuple[Input, ...]) -> onnx.ModelProto:
         node("DynamicQuantizeLinear", "x", "q s z"), node("MatMulInteger", "q w z zw", "i"), node("Cast", "i", "f", to=T.FLOAT),
         node("Mul", "s sw", "scale"), node("Mul", "f scale", "m"), node("Add", "m b", "y"),
     ]  # fmt: skip
-    weights = {"w": quantised(6, 8, dtype="uint8"), "zw": np.uint8(131), "sw": np.float32(0.01), "b": drawn(8)}
+    weights = {
+        "w": quantised(6, 8, dtype="uint8"),
+        "zw": np.uint8(131),
+        "sw": np.float32(0.01),
+        "b": drawn(8),
+    }
     return model(nodes, inputs, {"y": (T.FLOAT, ("batch", 8))}, weights)
 
 
@@ -262,7 +277,9 @@ def halves(inputs: tuple[Input, ...]) -> onnx.ModelProto:
     del proto.graph.node[4]  # LayerNormalization in float16 is no kernel of every framework
     proto.graph.node[4].input[0] = "d"
     for tensor in proto.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+        )
     proto.graph.output[0].type.tensor_type.elem_type = T.FLOAT16
     kept = {name for one in proto.graph.node for name in one.input}
     weights = [tensor for tensor in proto.graph.initializer if tensor.name in kept]
@@ -316,4 +333,3 @@ def networks() -> list[Network]:
                 {"half": "float16", "quantised": "quantised"}.get(field, "float32"))
         for name, field, make, inputs in _TABLE
     ]  # fmt: skip
-

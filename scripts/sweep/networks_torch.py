@@ -126,7 +126,9 @@ def masked() -> nn.Module:
 
 
 def lstm() -> nn.Module:
-    return Call(lambda parts, x: parts[1](parts[0](x)[0]), nn.LSTM(5, 8, 2, batch_first=True), nn.Linear(8, 3))
+    return Call(
+        lambda parts, x: parts[1](parts[0](x)[0]), nn.LSTM(5, 8, 2, batch_first=True), nn.Linear(8, 3)
+    )
 
 
 def bigru() -> nn.Module:

@@ -102,7 +102,9 @@ def insert_after(proto: onnx.ModelProto, value: str, nodes: list[onnx.NodeProto]
     for node in nodes:
         for names in (node.input, node.output):
             for place, name in enumerate(names):
-                names[place] = {"IN": source, "OUT": fresh}.get(name, f"{value}_{name}" if name.startswith("t_") else name)
+                names[place] = {"IN": source, "OUT": fresh}.get(
+                    name, f"{value}_{name}" if name.startswith("t_") else name
+                )
     for offset, node in enumerate(nodes):
         proto.graph.node.insert(where + offset, node)
 

@@ -83,7 +83,9 @@ def _keras(model: Any) -> Run:
 
     def run(feed: Feed) -> list[Array]:
         tensors = [tf.convert_to_tensor(array) for array in feed.values()]
-        functional = hasattr(model, "operations")  # one that has a call of its own takes its inputs one by one
+        functional = hasattr(
+            model, "operations"
+        )  # one that has a call of its own takes its inputs one by one
         made = model(tensors, training=False) if functional and len(tensors) > 1 else model(*tensors)
         return [np.asarray(one) for one in flat(made)]
 

@@ -19,8 +19,17 @@ Change = Callable[[Any], Any]
 Rows = list[tuple[Network, Change]]
 
 
-def _network(name: str, make: Callable[[], nn.Module], dims: Dims, seed: int = 0, whole: bool = False) -> Network:
-    return Network(f"torch {name}", "pytorch", "rewriting", lambda: randomised(make(), seed), (Input("x", dims),), whole=whole)
+def _network(
+    name: str, make: Callable[[], nn.Module], dims: Dims, seed: int = 0, whole: bool = False
+) -> Network:
+    return Network(
+        f"torch {name}",
+        "pytorch",
+        "rewriting",
+        lambda: randomised(make(), seed),
+        (Input("x", dims),),
+        whole=whole,
+    )
 
 
 # ---- folded ---------------------------------------------------------------------------------------------
@@ -58,11 +67,15 @@ FOLDED: Rows = [
 
 
 def _deep(width: int, act: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(nn.Linear(6, width), act(), nn.Linear(width, width), act(), nn.Linear(width, 4))
+    return lambda: nn.Sequential(
+        nn.Linear(6, width), act(), nn.Linear(width, width), act(), nn.Linear(width, 4)
+    )
 
 
 def _wide(width: int, act: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(nn.Conv2d(3, width, 3), act(), nn.Conv2d(width, width, 3), act(), nn.Conv2d(width, 4, 1))
+    return lambda: nn.Sequential(
+        nn.Conv2d(3, width, 3), act(), nn.Conv2d(width, width, 3), act(), nn.Conv2d(width, 4, 1)
+    )
 
 
 def _reordered(model: nn.Sequential) -> nn.Module:
@@ -171,7 +184,9 @@ def _algebra() -> Iterator[tuple[Network, Change]]:
         def make(function: Function = one, size: int = size, dims: Dims = dims) -> nn.Module:
             first = nn.Linear(size, size)
             shape = [2 if isinstance(dim, str) else dim for dim in dims]
-            last = nn.Linear(function(torch.zeros(shape)).shape[-1] if function(torch.zeros(shape)).ndim > 1 else 2, 3)
+            last = nn.Linear(
+                function(torch.zeros(shape)).shape[-1] if function(torch.zeros(shape)).ndim > 1 else 2, 3
+            )
             if function(torch.zeros(shape)).ndim == 1:
                 return Call(lambda parts, x: function(parts[0](x)), first)
             return Call(lambda parts, x: parts[1](function(parts[0](x))), first, last)

@@ -95,7 +95,12 @@ class Sweep:
 
     def _attempt(self, group: Group) -> bool:
         """One process; True where it ended early at a case that is known now, so that the rest can go on."""
-        command = [sys.executable, str(Path(__file__).parents[1] / "sweep_verdict.py"), "--worker", group.name]
+        command = [
+            sys.executable,
+            str(Path(__file__).parents[1] / "sweep_verdict.py"),
+            "--worker",
+            group.name,
+        ]
         command += ["--only", self.only, "--sample", str(self.share), "--seed", str(self.seed)]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | QUIET,
@@ -124,9 +129,23 @@ class Sweep:
 
     def _died(self, group: Group, begun: Result, late: bool, said: str) -> bool:
         key = begun.get("begin", f"{group.half}/{group.name}/its models")
-        words = {"half": group.half, "kind": begun.get("kind", group.name), "name": begun.get("name", "its models")}
+        words = {
+            "half": group.half,
+            "kind": begun.get("kind", group.name),
+            "name": begun.get("name", "its models"),
+        }
         reason = f"no end within {LIMIT:.0f} s" if late else f"the process died: {said}"
-        self._keep({"key": key, **words, "field": "", "whole": False, "state": "late" if late else "broken", "reason": reason, "seconds": 0})
+        self._keep(
+            {
+                "key": key,
+                **words,
+                "field": "",
+                "whole": False,
+                "state": "late" if late else "broken",
+                "reason": reason,
+                "seconds": 0,
+            }
+        )
         return bool(begun)
 
 

@@ -60,14 +60,30 @@ def markdown(document: Mapping[str, Any]) -> str:
         ]  # fmt: skip
         words = ("judged", "mistakes", *COLUMNS, *APART)
         lines += [f"| kind | {' | '.join(words)} |", f"|---|{'---|' * len(words)}"]
-        lines += [f"| {kind} | {' | '.join(str(row[word] or '') for word in words)} |" for kind, row in one["kinds"].items()]
+        lines += [
+            f"| {kind} | {' | '.join(str(row[word] or '') for word in words)} |"
+            for kind, row in one["kinds"].items()
+        ]
         lines.append("")
-        for heading in ("mistakes", "wrong by the frameworks' own results", "tracebacks", "not judged", "refused"):
+        for heading in (
+            "mistakes",
+            "wrong by the frameworks' own results",
+            "tracebacks",
+            "not judged",
+            "refused",
+        ):
             if one[heading]:
-                lines += [f"### {heading.capitalize()} ({len(one[heading])})", "", *map(_line, one[heading]), ""]
+                lines += [
+                    f"### {heading.capitalize()} ({len(one[heading])})",
+                    "",
+                    *map(_line, one[heading]),
+                    "",
+                ]
     return "\n".join(lines)
 
 
 def _line(told: Mapping[str, str]) -> str:
-    rest = "; ".join(f"{word}: {told[word]}" for word in ("moved", "measured", "status", "reason") if word in told)
+    rest = "; ".join(
+        f"{word}: {told[word]}" for word in ("moved", "measured", "status", "reason") if word in told
+    )
     return f"- {told['key']}: {rest}".replace("\n", " ")
