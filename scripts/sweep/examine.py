@@ -17,11 +17,11 @@ says: passed, failed, not_checked, or raised.
 """
 
 
-class Refused(Exception):
+class RefusalError(Exception):
     """netferry does not convert this model, and says why."""
 
 
-class Traceback(Exception):
+class TracebackError(Exception):
     """netferry converts this model and ends with an error of Python's own."""
 
 
@@ -36,9 +36,9 @@ def examine(case: Case) -> Result:
     try:
         pair = case.build()
         result |= {"state": "none"} if pair is None else _judged(case.half, pair)
-    except Refused as error:
+    except RefusalError as error:
         result |= {"state": "refused", "reason": str(error)[:300]}
-    except Traceback as error:
+    except TracebackError as error:
         result |= {"state": "refused", "status": "raised", "reason": f"a traceback, {error}"}
     except RunError as error:
         result |= {"state": "unclear", "reason": str(error)[:300]}

@@ -39,15 +39,13 @@ def groups() -> list[Group]:
 
 def _cases(framework: str, road: str) -> Iterator[Case]:
     for network in networks(framework):
-        if not ROADS[road].applies(network):
-            continue
         try:
             yield from _chosen(network, road)
-        except Unplantable as error:
+        except UnplantableError as error:
             print(f"sweep: {network.name}, {road}: {error}")
 
 
-class Unplantable(Exception):
+class UnplantableError(Exception):
     """The road does not carry this network."""
 
 
@@ -78,13 +76,10 @@ class Road:
 
     per_kind, share = PER_KIND, 1.0
 
-    def applies(self, network: Network) -> bool:
-        return True
-
     def plant(self, network: Network, source: Any) -> tuple[Any, Iterator[tuple[str, str, Any]]]:
         raise NotImplementedError
 
-    def finish(self, network: Network, model: Any) -> Any:
+    def finish(self, _network: Network, model: Any) -> Any:
         return model
 
 
@@ -107,7 +102,7 @@ class ToOnnx(Road):
 
         proto = converted(network, source, "onnx")
         if proto is None:
-            raise Unplantable("netferry refuses it")
+            raise UnplantableError("netferry refuses it")
         return proto, faults(proto)
 
 
@@ -116,7 +111,7 @@ class Onnx(Road):
 
     per_kind = 2
 
-    def plant(self, network: Network, source: Any) -> tuple[Any, Iterator[tuple[str, str, Any]]]:
+    def plant(self, _network: Network, source: Any) -> tuple[Any, Iterator[tuple[str, str, Any]]]:
         from sweep.faults_onnx_nodes import faults
 
         return source, faults(source)
@@ -129,6 +124,12 @@ class OnnxOn(Onnx):
 
     def __init__(self, to: str, share: float) -> None:
         self.to, self.share = to, share
+
+    def plant(self, network: Network, source: Any) -> tuple[Any, Iterator[tuple[str, str, Any]]]:
+        control = converted(network, source, self.to)
+        if control is None:
+            raise UnplantableError("netferry refuses it")
+        return control, super().plant(network, source)[1]
 
     def finish(self, network: Network, model: Any) -> Any:
         return converted(network, model, self.to)

@@ -26,9 +26,7 @@ TORCH_SETTINGS: tuple[tuple[str, str, str, Callable[[Any], Any]], ...] = (
     ("axis", "Softmax LogSoftmax", "dim", lambda _axis: 0),
     ("gelu", "GELU", "approximate", lambda word: "tanh" if word == "none" else "none"),
     ("norm first", "TransformerEncoderLayer", "norm_first", lambda flag: not flag),
-    ("order", "PixelShuffle", "upscale_factor", lambda factor: factor),
     ("range end", "ReLU6", "max_val", lambda top: top - 0.05),
-    ("normalisation statistics", "InstanceNorm2d", "weight", lambda weight: None),
 )  # fmt: skip
 
 TORCH_WEIGHTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (

@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 
 from sweep.case import Case, Feed, Network, Pair, feeds
-from sweep.examine import Refused, Traceback
+from sweep.examine import RefusalError, TracebackError
 from sweep.networks import networks
 
 TARGETS = ("onnx", "pytorch", "tensorflow", "mxnet")
@@ -46,9 +46,9 @@ def _unverified(network: Network, source: Any, to: str, options: dict[str, Any],
     try:
         target = netferry.convert(source, to, **{**options, "verify": False}).model
     except netferry.NetferryError as refusal:
-        raise Refused(f"{type(refusal).__name__}: {refusal}") from refusal
+        raise RefusalError(f"{type(refusal).__name__}: {refusal}") from refusal
     except Exception as fault:
-        raise Traceback(f"{type(fault).__name__}: {str(fault)[:200]}") from fault
+        raise TracebackError(f"{type(fault).__name__}: {str(fault)[:200]}") from fault
     return Pair(source, target, network, verdict=raised)
 
 

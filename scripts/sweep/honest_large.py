@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -137,23 +137,25 @@ def _made(config: str, model: str, options: dict[str, Any]) -> Any:
     return randomised(getattr(transformers, model)(whole))
 
 
-def _named(names: tuple[str, ...]) -> Callable[..., Any]:
-    return lambda parts, *tensors: parts[0](**dict(zip(names, tensors, strict=True)))
+def _called(names: tuple[str, ...], config: str, model: str, options: dict[str, Any]) -> Any:
+    """A module of one architecture that takes these inputs by position."""
+    from sweep.networks_torch import Call
+
+    def forward(parts: Any, *tensors: Any) -> Any:
+        return parts[0](**dict(zip(names, tensors, strict=True)))
+
+    return Call(forward, _made(config, model, options)).eval()
 
 
 def _transformers(word: str) -> Iterator[Case]:
     import transformers
-
-    from sweep.networks_torch import Call
 
     transformers.logging.set_verbosity_error()
     for name, config, model, options, inputs in _table(word):
         if not (hasattr(transformers, config) and hasattr(transformers, model)):
             continue
         names = tuple(one.name for one in inputs)
-        make = lambda config=config, model=model, options=options, names=names: Call(
-            _named(names), _made(config, model, options)
-        ).eval()  # noqa: E731
+        make = partial(_called, names, config, model, options)
         network = Network(
             f"transformers {name}", "pytorch", "text" if TOKENS in inputs else "vision", make, inputs
         )

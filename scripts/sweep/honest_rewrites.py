@@ -15,7 +15,7 @@ from onnx import helper
 
 from sweep import onnx_edit as edit
 from sweep.case import Case, Network, Pair
-from sweep.examine import Refused
+from sweep.examine import RefusalError
 from sweep.honest_convert import SIDES, bases, carried, case
 from sweep.networks import networks
 
@@ -191,7 +191,7 @@ def _changed_as_onnx(network: Network, change: Callable[[Any], Any]) -> Pair | N
             change(source), "onnx", inputs=network.example, dynamic=network.dynamic, verify=False
         )
     except netferry.NetferryError as error:
-        raise Refused(str(error)) from error
+        raise RefusalError(str(error)) from error
     return Pair(source, done.model, network)
 
 
