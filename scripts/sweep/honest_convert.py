@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,13 @@ SIDES: dict[str, tuple[str, ...]] = {
 }
 
 
-def bases(side: str) -> Iterator[tuple[Network, onnx.ModelProto]]:
+@cache
+def bases(side: str) -> tuple[tuple[Network, onnx.ModelProto], ...]:
     """The networks of float32 as ONNX: their own graphs, or what netferry wrote."""
+    return tuple(_bases(side))
+
+
+def _bases(side: str) -> Iterator[tuple[Network, onnx.ModelProto]]:
     import netferry
 
     for framework in SIDES[side]:
