@@ -25,7 +25,7 @@ class TracebackError(Exception):
     """netferry converts this model and ends with an error of Python's own."""
 
 
-JUDGED = ("fault", "agrees")
+JUDGED = ("fault", "agrees", "still")
 
 
 def examine(case: Case) -> Result:
@@ -54,7 +54,7 @@ def _judged(half: str, pair: Pair) -> Result:
             return {"state": "no fault", "reason": where}
         return {"state": "fault", "moved": f"{share:.1e} at {where}", **verdict(pair)}
     state, why = agreement(pair)
-    return {"state": state, "measured": why, **(verdict(pair) if state in (*JUDGED, "differs") else {})}
+    return {"state": state, "measured": why, **(verdict(pair) if state != "unclear" else {})}
 
 
 def verdict(pair: Pair) -> Result:
@@ -80,9 +80,11 @@ def first_reason(report: Any) -> str:
 
 
 def mistake(result: Result) -> bool:
-    """A fault that passed, or a pair that agrees and did not."""
+    """A fault that passed, or a pair that agrees and did not; where nothing moves, not_checked is right, too."""
     if result["state"] == "fault":
         return bool(result["status"] == "passed")
+    if result["state"] == "still":
+        return result["status"] in ("failed", "raised")
     return bool(result["state"] == "agrees" and result["status"] != "passed")
 
 

@@ -25,7 +25,8 @@ def _each(
 ) -> Iterator[Case]:
     for network, proto in networks:
         for to in targets:
-            yield case(kind, network, f"to {to}", partial(carried, network, proto, to, given=False))
+            given = any(one.dtype.startswith("int") for one in network.inputs)  # else integers are 0 and 1
+            yield case(kind, network, f"to {to}", partial(carried, network, proto, to, given=given))
 
 
 def _network(name: str, field: str, inputs: tuple[Input, ...], precision: str = "float32") -> Network:

@@ -83,7 +83,7 @@ def resizes(inputs: tuple[Input, ...]) -> onnx.ModelProto:
     nodes = [
         node("Resize", "x - up", "a", mode="cubic", cubic_coeff_a=-0.5),
         node("InstanceNormalization", "a g m", "b", epsilon=1e-2),
-        node("Resize", "b - odd", "c", mode="linear", coordinate_transformation_mode="align_corners"),
+        node("Resize", "b - odd", "c", mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
         node("Pad", "c pads", "d", mode="reflect"),
         node("Resize", "d - down", "e", mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"),
         node("DepthToSpace", "e", "y", blocksize=2, mode="CRD"),

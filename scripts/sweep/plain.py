@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep.case import Array, Feed, Pair
+from sweep.case import Array, Feed, Pair, feeds
 
 Run = Callable[[Feed], list[Array]]
 
@@ -202,14 +202,17 @@ def _distance(right: Sequence[Array], run: Run, feed: Feed) -> float:
 
 
 def agreement(pair: Pair) -> tuple[str, str]:
-    """What the frameworks themselves say of an honest pair: agrees, differs, still (nothing moves) or unclear."""
-    from sweep.case import feeds
+    """What the frameworks themselves say of an honest pair: agrees, differs, still or unclear.
 
-    source, target = runner(pair.source), runner(pair.target)
-    limit, worst, where = AGREES[pair.network.precision], 0.0, ""
-    steps = int(pair.network.precision == "quantised")
-    seen: dict[tuple[Any, ...], list[Array]] = {}
-    still, ran = True, 0
+    Still: it agrees, and an output is empty or the same for all inputs, so that nothing is proved there.
+    """
+    try:
+        source = runner(pair.source)
+    except Exception as error:
+        return "unclear", f"the source does not load: {str(error)[:200]}"
+    target, worst, ran = _lazily(pair.target), (0.0, ""), 0
+    limit, steps = AGREES[pair.network.precision], int(pair.network.precision == "quantised")
+    movement = _Movement()
     for label, feed in pair.feeds() if pair.feeds else feeds(pair.network, plain=True):
         try:
             right = source(feed)
@@ -217,21 +220,30 @@ def agreement(pair: Pair) -> tuple[str, str]:
             continue
         ran += 1
         limit = max(limit, *(AGREES.get(one.dtype.name, 0.0) for one in right))
-        shapes = tuple(one.shape for one in right)
-        before = seen.setdefault(shapes, right)
-        still &= all(map(_constant, right)) and apart(before, right) == 0
+        movement.see(right)
         try:
-            found = apart(right, target(feed), steps)
+            worst = max(worst, (apart(right, target(feed), steps), label))
         except RunError as error:
             return "differs", f"the target does not run at {label}: {error}"
-        if found > worst:
-            worst, where = found, label
     if not ran:
         return "unclear", "the source runs nowhere"
-    if worst > limit:
-        return "differs", f"by {worst:.1e} of scale at {where}"
-    return ("still", "nothing moves") if still else ("agrees", f"{worst:.1e}")
+    if worst[0] > limit:
+        return "differs", f"by {worst[0]:.1e} of scale at {worst[1]}"
+    return ("still" if movement.still else "agrees"), f"{worst[0]:.1e}"
 
 
-def _constant(array: Array) -> bool:
-    return array.size == 0 or bool(np.all(array == array.flat[0]))
+class _Movement:
+    """Which outputs are ever other than before at the same sizes."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, tuple[int, ...]], Array] = {}
+        self._moved: dict[int, bool] = {}
+
+    def see(self, outputs: Sequence[Array]) -> None:
+        for place, one in enumerate(outputs):
+            before = self._seen.setdefault((place, one.shape), one)
+            self._moved[place] = self._moved.get(place, False) or apart([before], [one]) > 0
+
+    @property
+    def still(self) -> bool:
+        return not all(self._moved.values())

@@ -9,7 +9,7 @@ from typing import Any
 from sweep.examine import JUDGED, Result, mistake, traceback_in
 
 COLUMNS = ("passed", "failed", "not_checked", "raised")
-APART = ("no fault", "differs", "still", "unclear", "refused", "none", "late", "broken")
+APART = ("no fault", "differs", "unclear", "refused", "none", "late", "broken")
 TITLES = {"faults": "Planted faults: none may pass", "honest": "Honest pairs: all should pass"}
 
 
