@@ -26,10 +26,10 @@ def _application(name: str) -> Iterator[Case]:
     def make() -> Any:
         import keras
 
-        from sweep.networks_keras import randomised
+        from sweep.networks_keras import calibrated
 
         build = getattr(keras.applications, name)
-        return randomised(
+        return calibrated(
             build(
                 weights=None, input_shape=(side, side, 3), classes=10, classifier_activation=None, **options
             )
