@@ -139,7 +139,7 @@ KINDS: Mapping[str, Draw] = {
     "small": lambda rng, shape: 1e-3 * rng.standard_normal(shape),
     "grid": lambda rng, shape: rng.integers(-8, 9, shape) / 4,
 }
-PLAIN = (("normal", 0), ("normal", 1), ("normal", 2), ("grid", 0))
+PLAIN = (("normal", 0), ("normal", 1), ("normal", 2), ("grid", 0), ("x 30", 0), ("negative", 1), ("small", 0))
 """Kinds and sizes at which honest pairs are held together."""
 
 
