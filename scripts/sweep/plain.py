@@ -160,7 +160,7 @@ def moved(pair: Pair) -> tuple[float, str]:
     behind the fault by a factor of ten.
     """
     source, target = runner(pair.source), _lazily(pair.target)
-    control = None if pair.control is None else runner(pair.control)
+    control = None if pair.control is None else _lazily(pair.control)
     limit, worst, runs = MOVED[pair.network.precision], (0.0, ""), False
     for label, feed in pair.drawn():
         try:
