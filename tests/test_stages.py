@@ -94,7 +94,7 @@ def test_a_place_is_loose_where_runs_that_round_lie_apart() -> None:
     r = np.float64([1, 2, 3])
     noise = Noise.of(r, r, [np.float64([1, 2, 3 + 1e-7]), np.float64([1.5, 2, 3])])
     assert noise.loose.tolist() == [True, False, False]
-    assert noise.spread == pytest.approx([0, 0, 1e-7])
+    assert noise.spread == pytest.approx([0.5, 0, 1e-7])
     assert noise.admits(np.float64([1.9, 2, 3]))
     assert not noise.admits(np.float64([2.1, 2, 3]))
 

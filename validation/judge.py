@@ -205,6 +205,9 @@ class Judge:
             return direct
         if not noise.admits(t.astype(np.float64)):
             return replace(direct, status=FAILED, reason=direct.reason or OUTSIDE)
+        whole = self._measured(name, direct, runs, replace(noise, loose=noise.wild)) if noise.loose.any() else None
+        if whole is not None and whole.status == PASSED and whole.meaning is not None:
+            return whole  # in float64 both take the same decisions
         found = self._measured(name, direct, runs, noise)
         if noise.loose.any() and found.status == PASSED:
             self.notes[f"rounding alone decides {_share(noise.loose)} of {name} on '{runs.label}'"] = None
@@ -215,7 +218,7 @@ class Judge:
         three = stages.triple(s, t, r, noise)
         if three is None:
             return replace(direct, status=NOT_CHECKED, reason=DECIDED_BY_ROUNDING, limit=None)
-        told = slice(None) if noise is None else ~noise.loose
+        told = slice(None) if noise is None else noise.spread <= stages.LOOSE * three.scale
         if truth.is_suspect(s[told], r[told]):
             return self._suspected(name, three, direct, runs, noise)
         return self._staged(name, three, direct, runs, noise)

@@ -86,7 +86,7 @@ class Noise:
     """What rounding alone makes of one output on one sample: the source in float64, as it is, and rounded by chance.
 
     ``loose`` are the places that rounding decides, ``wild`` those among them that it takes out of the finite numbers;
-    ``spread`` is how far it moves the others, and between ``low`` and ``high`` lies what the source takes.
+    ``spread`` is how far it moves each place, and between ``low`` and ``high`` lies what the source takes.
     """
 
     loose: Array
@@ -104,7 +104,7 @@ class Noise:
             moved = np.nan_to_num(wide.max(0) - wide.min(0), nan=0.0, posinf=np.inf)
             loose = wild | (moved > LOOSE * np.abs(r[np.isfinite(r)]).max(initial=0.0))
             told = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
-        return Noise(loose, wild, np.where(loose, 0.0, moved), told.min(0), told.max(0))
+        return Noise(loose, wild, np.where(wild, 0.0, moved), told.min(0), told.max(0))
 
     def admits(self, t: Array) -> bool:
         """Whether at every loose place the target lies where the source does, or as far from there as that is wide."""
