@@ -12,8 +12,10 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from netferry.converters.errors import MissingError
 from netferry.converters.export import Export
 from netferry.converters.signature import Example
+from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import keras
 from netferry.converters.tensorflow.to_onnx import to_onnx
 
@@ -98,6 +100,58 @@ def worst_error(model: Any, onnx_model: Carried, sizes: Sequence[tuple[int, int]
         assert [y.dtype for y in received] == [y.dtype for y in expected]
         worst = max(worst, *(distance(y, z) for y, z in zip(expected, received, strict=True)))
     return worst
+
+
+def plainly(model: Any) -> Any:
+    """The model in layers that TensorFlow's own kernels for the CPU run, where some of its own need oneDNN's.
+
+    A dilated transposed convolution gets zeros between its weights, a convolution over channels-first tensors a
+    transposition before it and one behind it.
+    """
+    copy = keras.models.clone_model(model, clone_function=_plain_layer)
+    for layer, plain in zip(model.layers, copy.layers, strict=True):
+        if layer.weights:
+            weights = layer.get_weights()
+            spread = np.zeros(plain.weights[0].shape, weights[0].dtype)
+            spread[tuple(slice(None, None, step) for step in _dilations(layer))] = weights[0]
+            plain.set_weights([spread, *weights[1:]])
+    return copy
+
+
+def _dilations(layer: Any) -> tuple[int, ...]:
+    """By how much the weights of a transposed convolution lie apart; nothing for any other layer."""
+    return tuple(layer.dilation_rate) if type(layer).__name__.endswith("DTranspose") else ()
+
+
+def _plain_layer(layer: Any) -> Any:
+    config = layer.get_config()
+    if _dilations(layer):
+        pairs = zip(layer.kernel_size, layer.dilation_rate, strict=True)
+        config |= {"kernel_size": tuple((k - 1) * d + 1 for k, d in pairs), "dilation_rate": 1}
+    first = config.get("data_format") == "channels_first"
+    plain = type(layer).from_config(config | ({"data_format": "channels_last"} if first else {}))
+    if not first:
+        return plain
+    space = len(config["kernel_size"])
+    return keras.Sequential(
+        [_moved(layer.input.ndim, -space - 1, -1), plain, _moved(layer.output.ndim, -1, -space - 1)]
+    )
+
+
+def _moved(rank: int, start: int, stop: int) -> Any:
+    """The axis ``start`` brought to ``stop``; both count from the end."""
+    axes = list(range(rank))
+    axes.insert(stop % rank, axes.pop(start))
+    return keras.layers.Permute(axes[1:])
+
+
+def runs_here(model: Any, arrays: Sequence[Any]) -> bool:
+    """Whether this processor's TensorFlow has a kernel for each of the model's layers."""
+    try:
+        live.run(model, arrays)
+    except MissingError:
+        return False
+    return True
 
 
 def _structure(model: Any) -> Any:

@@ -287,6 +287,87 @@ def test_padding_of_a_convolution_is_onnxs(pads: Any, strides: Any, dilations: A
     assert worst(proto, arrived(proto).model, drawn(2, 3, size, size + 1)) < CLOSE
 
 
+DILATED = {
+    "series": (1, {"dilations": [3], "pads": [1, 4]}),
+    "cut deeper than the kernel reaches": (1, {"dilations": [2], "pads": [5, 6]}),
+    "image": (2, {"dilations": [2, 3], "pads": [1, 0, 2, 1]}),
+    "padded behind": (2, {"dilations": [2, 3], "pads": [1, 0, 2, 1], "output_padding": [1, 2]}),
+    "along one axis": (2, {"dilations": [1, 2]}),
+    "groups": (2, {"dilations": [2, 2], "group": 2}),
+    "depthwise": (2, {"dilations": [2, 2], "group": 4, "pads": [2, 1, 0, 3]}),
+    "same": (2, {"dilations": [2, 2], "auto_pad": "SAME_UPPER"}),
+    "volume": (3, {"dilations": [2, 1, 2], "pads": [0, 1, 0, 2, 0, 1]}),
+}
+"""Spatial axes and attributes of transposed convolutions that TensorFlow's own kernels for the CPU do not know.
+
+onnxruntime pads none of them behind; PyTorch does.
+"""
+
+
+def dilated(name: str, computed: bool = False) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A model of one ConvTranspose over x: (batch, 4, *space) and its weights, as inputs too where ``computed``."""
+    rank, attributes = DILATED[name]
+    filters = 3
+    weights = {
+        "w": drawn(4, filters, *(3, 2, 3)[:rank]),
+        "b": drawn(filters * attributes.get("group", 1), seed=2),
+    }
+    sizes = ["depth", "height", "width"][-rank:]
+    inputs = {
+        "x": ["batch", 4, *sizes],
+        **({k: list(v.shape) for k, v in weights.items()} if computed else {}),
+    }
+    outputs = {"y": ["batch", len(weights["b"]), *(f"{size}_out" for size in sizes)]}
+    return small(
+        [node("ConvTranspose", "x w b", **attributes)], inputs, outputs, {} if computed else weights
+    ), weights
+
+
+@pytest.mark.parametrize("computed", [False, True], ids=["weights", "computed"])
+@pytest.mark.parametrize("name", [name for name in DILATED if name != "padded behind"])
+def test_a_dilated_transposed_convolution_runs_on_every_processor(name: str, computed: bool) -> None:
+    proto, weights = dilated(name, computed)
+    model = arrived(proto).model
+    for batch, size in ((1, 8), (3, 9)):
+        x = drawn(batch, 4, *(size, size + 1, size - 1)[: DILATED[name][0]])
+        assert worst(proto, model, x, *(weights.values() if computed else ())) < CLOSE
+
+
+@pytest.mark.parametrize("name", [name for name in DILATED if name != "same"])
+def test_a_step_takes_a_dilated_transposed_convolution_where_it_takes_the_sources(name: str) -> None:
+    proto, weights = dilated(name)
+    rank, attributes = DILATED[name]
+    x = drawn(2, 4, *(8, 9, 7)[:rank])
+    pads = attributes.get("pads", [0] * (2 * rank))
+    crop = (
+        slice(None),
+        slice(None),
+        *(slice(a, -b or None) for a, b in zip(pads[:rank], pads[rank:], strict=True)),
+    )
+    kept = {k: torch.from_numpy(v).requires_grad_() for k, v in weights.items()}
+
+    def run() -> Any:
+        transposed = getattr(nn.functional, f"conv_transpose{rank}d")
+        settings = {"groups": attributes.get("group", 1), "dilation": attributes["dilations"]}
+        settings["output_padding"] = attributes.get("output_padding", 0)
+        return transposed(torch.from_numpy(x), kept["w"], kept["b"], **settings)[crop]
+
+    torch.square(run()).mean().backward()
+    model = arrived(proto).model
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(model(x, training=True)))
+    variables = [variable.value for variable in model.trainable_variables]
+    assert sum(int(tf.size(v)) for v in variables) == sum(v.size for v in weights.values())
+    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        variable.assign_sub(0.5 * gradient)
+    before = run().detach().numpy()
+    with torch.no_grad():
+        for tensor in kept.values():
+            tensor -= 0.5 * tensor.grad
+    assert distance(before, run().detach().numpy()) > 0.01
+    assert distance(run().detach().numpy(), np.asarray(model(x))) < 10 * CLOSE
+
+
 @pytest.mark.parametrize("include", [0, 1])
 @pytest.mark.parametrize("ceil_mode", [0, 1])
 def test_an_average_counts_what_onnx_counts(include: int, ceil_mode: int) -> None:

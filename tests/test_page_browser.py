@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="selenium, which drives the browser, is not installed"
 )
+support = pytest.importorskip("selenium.webdriver.support.wait")
 
 WIDTHS = (360, 768, 1400)
 SCHEMES = ("light", "dark")
@@ -122,6 +123,8 @@ class Browser:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get(f"{path.as_uri()}{anchor}")
+        loaded = support.WebDriverWait(self.driver, 60)
+        loaded.until(lambda _: self.run("return document.readyState") == "complete")
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -326,10 +329,10 @@ def test_everything_is_there_without_scripts_and_on_paper(browser: Browser) -> N
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.open(matrix_page({"cells": [cell("cnn", "pytorch", t) for t in ("onnx", "mxnet")]}))
+        browser.run("document.querySelector('details').open = true")
+        assert browser.shown() == ["cnn/pytorch/onnx", "cnn/pytorch/mxnet"]
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    browser.run("document.querySelector('details').open = true")
-    assert browser.shown() == ["cnn/pytorch/onnx", "cnn/pytorch/mxnet"]
     browser.open(whole_matrix())
     printed = browser.driver.execute_cdp_cmd("Page.printToPDF", {})["data"]
     assert len(printed) > 50_000

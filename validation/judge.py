@@ -156,7 +156,7 @@ class Judge:
         if s.dtype.kind in "biu" or (s.dtype == np.float64 and not runs.meaning):
             return direct
         r = runs.r.get(name)
-        if r is None or self._is_narrow(name, r, runs):
+        if r is None:
             return self._untold(name, direct, runs)
         if r.shape != s.shape:
             return self._sized(name, t, direct, runs)
@@ -255,31 +255,20 @@ class Judge:
         if not self.carried_exactly and d <= stages.YARDSTICKS * runs.yardstick(name, weights=True):
             self.notes["weights were rounded anew on the way (folded or merged)"] = None
             return ""
-        if not self._answers(name, runs):
-            self.narrow[name] = "the target passes through float32 in its float64 run"
+        self.narrow |= self._passes_float32(name, d, runs)
+        if name in self.narrow:
             return ""
         return f"in float64 it differs by {d:.3g} of its scale"
 
-    def _answers(self, name: str, runs: Runs) -> bool:
-        ours, theirs = runs.nudged
-        if name not in ours or name not in theirs:
-            return True
-        return truth.answers_alike((runs.r[name], ours[name]), (runs.t64[name], theirs[name])) or not (
-            stages.meaning(runs.t64[name], runs.r[name]) < truth.SUSPECT["float32"] / 100
-        )
-
-    def _is_narrow(self, name: str, r: Array, runs: Runs) -> bool:
-        """Looked at once for each output, on the first sample that has a truth."""
-        if name not in self.narrow and name not in self._looked:
-            self._looked.add(name)
-            ours = self.source.nudged(runs.ours) or {}
-            if name in ours and truth.is_narrow(r, ours[name]):
-                self.narrow[name] = "the source passes through float32 in its float64 run"
-        return self.narrow.get(name, "").startswith("the source")
-
-    @cached_property
-    def _looked(self) -> set[str]:
-        return set()
+    def _passes_float32(self, name: str, d: float, runs: Runs) -> dict[str, str]:
+        """Whose float64 run goes through float32 somewhere, where that may explain a distance of ``d``."""
+        ours, theirs = runs.nudged if d < truth.SUSPECT["float32"] / 100 else ({}, {})
+        if name in ours and truth.is_narrow(runs.r[name], ours[name]):
+            return {name: "the source passes through float32 in its float64 run"}
+        moved = name in ours and name in theirs
+        if moved and not truth.answers_alike((runs.r[name], ours[name]), (runs.t64[name], theirs[name])):
+            return {name: "the target passes through float32 in its float64 run"}
+        return {}
 
     @cached_property
     def carried_exactly(self) -> bool:

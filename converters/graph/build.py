@@ -27,6 +27,9 @@ OPSET = 21
 """The opset that exporters write: the first that has Gelu, LayerNormalization and a GroupNormalization
 with one scale per channel."""
 
+BFLOAT16_OPSET = 22
+"""The first whose convolutions and pools take bfloat16."""
+
 _SHAPE_CONTENT_LIMIT = 64
 """Integer constants up to this many elements are shown to shape inference (shapes, axes, pads)."""
 
@@ -420,7 +423,7 @@ class GraphBuilder:
                     ir_version=helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)]),
                 )
             )
-        except shape_inference.InferenceError as error:
+        except (shape_inference.InferenceError, onnx.checker.ValidationError) as error:
             sizes = ", ".join(
                 f"{x.name} {x.dtype.name}[{', '.join(map(str, x.dims or ['?']))}]" for x in operands if x
             )

@@ -306,8 +306,9 @@ def infer(node: ir.Node, operands: Sequence[Fact | None]) -> dict[int, tuple[np.
         if value is None or fact is None:
             continue
         proto = type_proto(value, fact, free)
-        if proto is not None:
-            types[f"i{place}"] = proto
+        if proto is None:
+            return {}  # made by an operator that nobody knows
+        types[f"i{place}"] = proto
         array = fact.constant
         if array is not None and array.size <= _SHOWN and array.dtype.kind in "iufb":
             shown[f"i{place}"] = numpy_helper.from_array(array, f"i{place}")

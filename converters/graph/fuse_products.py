@@ -60,8 +60,8 @@ def _plus(edit: Editor, value: ir.Value, number: float) -> ir.Value | None:
 
 
 def _near(number: float | None, wanted: float, edit: Editor, value: ir.Value) -> bool:
-    """Equal, as far as constants of this dtype can say."""
-    tolerance = {"float16": 2e-3, "bfloat16": 1e-2}.get(edit.dtype(value).name, 1e-5)
+    """Equal, as far as constants of this dtype can say: 0.1666667 is not the float32 of a sixth."""
+    tolerance = {"float16": 2e-3, "bfloat16": 1e-2}.get(edit.dtype(value).name, 1.2e-7)
     return number is not None and math.isclose(number, wanted, rel_tol=tolerance)
 
 

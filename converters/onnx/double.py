@@ -27,7 +27,7 @@ NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 KEPT: dict[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,)}
 """Inputs that the standard has in float32 alone."""
 
-HIDDEN: dict[str, float] = {"HardSwish": 1 / 6, "Gelu": 0.5**0.5, "BiasGelu": 0.5**0.5, "FastGelu": 0.044715}
+HIDDEN: dict[str, float] = {"Gelu": 0.5**0.5, "BiasGelu": 0.5**0.5, "FastGelu": 0.044715}
 """Constants that an operator has without an attribute for them."""
 
 

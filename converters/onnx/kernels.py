@@ -125,18 +125,25 @@ class MaxPool(OpRun):
         dilations: Sequence[int] | None = None, kernel_shape: Sequence[int],
         pads: Sequence[int] | None = None, storage_order: int = 0, strides: Sequence[int] | None = None,
     ) -> tuple[Array, ...]:  # fmt: skip
-        if len(self.onnx_node.output) > 1 or x.dtype.kind != "f":
-            from onnx.reference.ops.op_max_pool import MaxPool as Slow
-
-            slow: Any = Slow(self.onnx_node, self.run_params)
-            return tuple(
-                slow._run(
-                    x, auto_pad=auto_pad, ceil_mode=ceil_mode, dilations=dilations,
-                    kernel_shape=kernel_shape, pads=pads, storage_order=storage_order, strides=strides,
-                )
-            )  # fmt: skip
         steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
-        return (_torch().max_pool(_wide(x), kernel_shape, steps, flat, reach),)
+        y, places = _torch().max_pool(_wide(x), kernel_shape, steps, flat, reach)
+        y = y.astype(x.dtype)
+        if len(self.onnx_node.output) == 1:
+            return (y,)
+        if storage_order:
+            raise NotImplementedError("places that count columns first")
+        return y, _flat_places(places, x.shape, flat)
+
+
+def _flat_places(places: Array, shape: Sequence[int], pads: Sequence[int]) -> Array:
+    """Places in a padded image (batch, channels, *space), as places in the whole tensor as it was."""
+    rank = len(shape) - 2
+    padded = [size + pads[i] + pads[rank + i] for i, size in enumerate(shape[2:])]
+    own = [place - pads[i] for i, place in enumerate(np.unravel_index(places, padded))]
+    images = np.arange(math.prod(shape[:2])).reshape(*shape[:2], *[1] * rank)
+    return np.asarray(
+        images * math.prod(shape[2:]) + np.ravel_multi_index(own, shape[2:], mode="clip"), np.int64
+    )
 
 
 class AveragePool(OpRun):
@@ -168,6 +175,22 @@ class GlobalAveragePool(OpRun):
         return (x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class GlobalMaxPool(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        """The evaluator's own takes other axes where there are not two of space."""
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class HardSwish(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        """The evaluator's own has a sixth in float32, which no kernel has."""
+        return (x * np.clip(x / 6 + 0.5, 0, 1),)
+
+
 class LpPool(OpRun):
     op_domain = ""
 
@@ -180,6 +203,67 @@ class LpPool(OpRun):
         return (_torch().sum_pool(np.abs(_wide(x)) ** p, kernel_shape, steps, flat, reach) ** (1 / p),)
 
 
+class GlobalLpPool(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, *, p: int = 2) -> tuple[Array]:  # type: ignore[override]
+        return ((np.abs(x) ** p).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
+
+
+class LpNormalization(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, *, axis: int = -1, p: int = 2) -> tuple[Array]:  # type: ignore[override]
+        """The evaluator's own leaves the sign in a norm of one."""
+        norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+        return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0),)
+
+
+class MeanVarianceNormalization(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, *, axes: Sequence[int] = (0, 2, 3)) -> tuple[Array]:  # type: ignore[override]
+        """The evaluator opens this into a body whose constants are in float32."""
+        centred = x - x.mean(tuple(axes), keepdims=True)
+        return (centred / (np.sqrt((centred**2).mean(tuple(axes), keepdims=True)) + 1e-9),)
+
+
+class Resize(OpRun):
+    op_domain = ""
+
+    def _run(
+        self, x: Array, roi: Any = None, scales: Any = None, sizes: Any = None, **attributes: Any
+    ) -> Any:
+        """Where corners are aligned the step is made of whole sizes, as runtimes have it."""
+        from onnx.reference.ops.op_resize import Resize as Own
+
+        aligned = attributes.get("coordinate_transformation_mode") == "align_corners"
+        if aligned and scales is not None and len(scales):
+            axes = attributes.get("axes") or range(x.ndim)
+            sizes = np.asarray(
+                [math.floor(x.shape[a] * s) for a, s in zip(axes, scales.tolist(), strict=True)]
+            )
+            scales = None
+        own: Any = Own(self.onnx_node, self.run_params)
+        return own._run(x, roi, scales, sizes, **attributes)
+
+
+class GridSample(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self,
+        x: Array,
+        grid: Array,
+        *,
+        align_corners: int = 0,
+        mode: str = "linear",
+        padding_mode: str = "zeros",
+    ) -> tuple[Array]:
+        """The evaluator's own takes other neighbours at a border that is continued."""
+        return (_torch().grid_sample(_wide(x), _wide(grid), mode, padding_mode, bool(align_corners)),)
+
+
 class LRN(OpRun):
     op_domain = ""
 
@@ -189,8 +273,23 @@ class LRN(OpRun):
         return (_torch().lrn(_wide(x), size, alpha, beta, bias),)
 
 
-ALWAYS: tuple[type[OpRun], ...] = (Erf, Gelu, LSTM, GRU, RNN, GlobalAveragePool)
-WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN)
+class DynamicQuantizeLinear(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array, Array, Array]:
+        """The evaluator's own rounds the scale to float32, whatever the input is."""
+        low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
+        scale = (high - low) / 255 if high > low else 1.0
+        zero = np.clip(np.rint(-low / scale), 0, 255)
+        y = np.clip(np.rint(x / scale) + zero, 0, 255)
+        return y.astype(np.uint8), np.asarray(scale, x.dtype), zero.astype(np.uint8)
+
+
+ALWAYS: tuple[type[OpRun], ...] = (
+    Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
+    MeanVarianceNormalization, Resize, DynamicQuantizeLinear,
+)  # fmt: skip
+WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN, GridSample)
 
 
 def _pads(

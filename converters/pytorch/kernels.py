@@ -44,10 +44,18 @@ def conv_transpose(
 
 def max_pool(
     x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int], dilations: Sequence[int]
-) -> Array:
-    """``pads`` hold what ceil_mode adds at the end already."""
+) -> tuple[Array, Array]:
+    """The largest of each window, and its place in the padded image; ``pads`` hold what ceil_mode adds already."""
     padded = _padded(torch.tensor(x), pads, -float("inf"))
-    return _MAX[x.ndim - 3](padded, list(kernel), list(strides), 0, list(dilations)).numpy()
+    largest = _MAX[x.ndim - 3]
+    y, places = largest(padded, list(kernel), list(strides), 0, list(dilations), return_indices=True)
+    return y.numpy(), places.numpy()
+
+
+def grid_sample(x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool) -> Array:
+    """x: (batch, channels, *space), grid: (batch, *places, rank)."""
+    kind = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
+    return F.grid_sample(torch.tensor(x), torch.tensor(grid), kind, padding_mode, align_corners).numpy()
 
 
 def sum_pool(

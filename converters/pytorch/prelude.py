@@ -308,16 +308,23 @@ def non_max_suppression(boxes, scores, limit=None, iou_threshold=None, score_thr
 def run_packed(layer, x, lengths, states=None, reverse=False):
     """A recurrent layer on rows of their own lengths: zeros behind each row's end, its last state there.
 
-    ``reverse`` lets a layer of one direction read every row from its own end.
+    An empty row keeps its first state. ``reverse`` lets a layer of one direction read every row from its own end.
     """
     if reverse:
         x = turned_rows(x, lengths)
-    packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+    empty = (lengths < 1).unsqueeze(1)
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)
     packed, finals = layer(packed, states)
     y, _ = nn.utils.rnn.pad_packed_sequence(packed, total_length=x.shape[0])
     if reverse:
         y = turned_rows(y, lengths)
-    return (y, *finals) if isinstance(finals, tuple) else (y, finals)
+    finals = finals if isinstance(finals, tuple) else (finals,)
+    firsts = states if isinstance(states, tuple) else (states,) * len(finals)
+    lasts = [
+        final.masked_fill(empty, 0) if first is None else torch.where(empty, first, final)
+        for first, final in zip(firsts, finals)
+    ]
+    return (y.masked_fill(empty, 0), *lasts)
 
 
 def turned_rows(x, lengths):

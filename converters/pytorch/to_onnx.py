@@ -12,7 +12,7 @@ from torch import nn
 
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
-from netferry.converters.graph.build import GraphBuilder, Tensor
+from netferry.converters.graph.build import BFLOAT16_OPSET, OPSET, GraphBuilder, Tensor
 from netferry.converters.pytorch import fallback, recurrent, reductions, spatial, tensors  # noqa: F401 - they fill the table
 from netferry.converters.pytorch.around import restored
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
@@ -81,7 +81,7 @@ def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
     missing = [_missing(call) for call in traced.calls if _row(call) is None]
     if missing:
         raise UnsupportedError(missing)
-    g = GraphBuilder(type(module).__name__)
+    g = GraphBuilder(type(module).__name__, opset=_opset(module, traced))
     e = Emitter(g, module, traced.calls)
     known: dict[Value, Tensor] = {}
     for example, value in zip(given, traced.inputs, strict=True):
@@ -96,6 +96,11 @@ def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
     for name, value in traced.outputs.items():
         g.output(_tensor(e, known, value), name, e.dims(value.dims))
     return Export(g.finish(), notes=(*notes, *e.notes), weights=e.made_of)
+
+
+def _opset(module: nn.Module, traced: Trace) -> int:
+    brief = any(tensor.dtype is torch.bfloat16 for tensor in (*module.parameters(), *module.buffers()))
+    return BFLOAT16_OPSET if brief or any(x.dtype is torch.bfloat16 for x in traced.inputs) else OPSET
 
 
 def _freest_trace(module: nn.Module, given: Sequence[Example]) -> tuple[Trace, tuple[str, ...]]:

@@ -6,13 +6,15 @@ Every kind of model shows one ``Face``: its inputs in order, and a call from ten
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.graph.build import unique
 from netferry.converters.signature import (
     BATCH,
@@ -87,15 +89,53 @@ def signature(model: object, given: Sequence[Example] | None = None) -> Signatur
 
 
 def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
-    """Run in inference mode: inputs by position, outputs by name and in order."""
+    """Run in inference mode: inputs by position, outputs by name and in order.
+
+    Raises:
+        MissingError: this processor's TensorFlow has no kernel for an operator of the model.
+    """
     given = examples(arrays)
     face = face_of(model, given)
     expected = len(face.inputs(given).specs)
     if expected != len(arrays):
         raise UsageError("the wrong number of inputs", expected=expected, received=len(arrays))
-    with quiet():
+    with running():
         named = face.call([tf.convert_to_tensor(array) for array in arrays])
     return {name: np.asarray(tensor) for name, tensor in named.items()}
+
+
+_NO_KERNEL = re.compile(r"[^{}\n]*(CPU implementations do not|only supports (the )?ND?HWC)[^\[\n]*")
+"""What TensorFlow says where only oneDNN has a kernel: channels first, and transposed convolutions that are dilated."""
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Nothing on standard error while TensorFlow computes.
+
+    Raises:
+        MissingError: this processor's TensorFlow has no kernel for an operator.
+    """
+    try:
+        with quiet():
+            yield
+    except tf.errors.OpError as error:
+        missing = _without_kernel(error)
+        if missing is None:
+            raise
+        raise missing from error
+
+
+def _without_kernel(error: Exception) -> MissingError | None:
+    """The error in one sentence, where it is the processor's and not the model's."""
+    said = _NO_KERNEL.search(str(error))
+    if said is None:
+        return None
+    layer = re.search(r"calling (\S+)\.call\(\)", str(error))
+    return MissingError(
+        f"TensorFlow has no kernel on this processor for {layer[1] if layer else 'an operator'} "
+        f"({said[0].strip().rstrip('.')})",
+        remedy="Set TF_ENABLE_ONEDNN_OPTS=1 before the start, which adds oneDNN's kernels",
+    )
 
 
 # ---- kinds of models ------------------------------------------------------------------------

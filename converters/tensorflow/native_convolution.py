@@ -6,7 +6,10 @@ Padding arrives as Keras' 'valid' or 'same' where that is exactly what ONNX mean
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph import padding
@@ -195,7 +198,10 @@ def ConvTranspose(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Any:
-    """The whole transposed convolution, cut to size: ONNX's pads take places away."""
+    """The whole transposed convolution, cut to size: ONNX's pads take places away.
+
+    A dilated one is a convolution with its kernel turned round: TensorFlow's own kernels for the CPU transpose none.
+    """
     rank = x.ndim - 2
     if not 1 <= rank <= 3:
         raise CannotCarry(f"Keras convolves over 1 to 3 spatial axes, not {rank}")
@@ -207,9 +213,11 @@ def ConvTranspose(
     if any(d > 1 for d in spread) and any(s > 1 for s in step):
         raise CannotCarry("Keras' transposed convolution has strides or dilations, not both")
     base, perm = channels_last(xp, x)
+    if any(d > 1 for d in spread):
+        return _turned_round(xp, base, x, w, b, group, spread, cuts, perm)
     ends = [max(s, e) - e for s, e in zip(step, span, strict=True)]
     pairs = [(before, after + end) for (before, after), end in zip(cuts, ends, strict=True)]
-    parts = [_transposed(xp, base, x, w, b, part, group, step, spread) for part in range(group)]
+    parts = [_transposed(xp, base, x, w, b, part, group, step) for part in range(group)]
     whole = parts[0].base if group == 1 else xp.say("concat", [p.base for p in parts], -1, dtype=x.dtype).base
     short_by = [(max(-before, 0), max(-after, 0)) for before, after in pairs]
     if any(pair != (0, 0) for pair in short_by):
@@ -245,6 +253,45 @@ def _cuts(
     return [(before, after - more) for (before, after), more in zip(cuts, added, strict=True)]
 
 
+def _turned_round(
+    xp: Words,
+    base: Any,
+    x: Symbol,
+    w: Symbol,
+    b: Symbol | None,
+    group: int,
+    dilations: Sequence[int],
+    cuts: Pairs,
+    perm: Any,
+) -> Tensor:
+    """A transposed convolution of stride 1: the kernel, turned round, meets as much padding as it reaches."""
+    rank = w.ndim - 2
+    reach = [(k - 1) * d for k, d in zip(w.shape[2:], dilations, strict=True)]
+    pads = [(far - before, far - after) for far, (before, after) in zip(reach, cuts, strict=True)]
+    base = zero_padded(xp, base, [(max(before, 0), max(after, 0)) for before, after in pads], x.dtype)
+    inside = [slice(max(-before, 0) or None, min(after, 0) or None) for before, after in pads]
+    if any(cut != slice(None) for cut in inside):
+        base = xp.index(Symbol(xp, Fact(x.dtype), base), slice(None), *inside).expr
+    known = w.content is not None and (b is None or b.content is not None)
+    convolve = _layer if known else _operation
+    kernel = _exchanged(xp, w, group)
+    return convolve(xp, base, x, kernel, b, group, [1] * rank, dilations, "valid", perm)
+
+
+def _exchanged(xp: Words, w: Symbol, group: int) -> Symbol:
+    """(channels, filters / group, *space) turned round, as (filters, channels / group, *space)."""
+    (channels, per_group), space = (w.size(0), w.size(1)), w.shape[2:]
+    parted = (group, channels // group, per_group, *space)
+    shape = (group * per_group, channels // group, *space)
+    axes = tuple(range(2, w.ndim))
+    if w.content is not None:
+        content = np.flip(w.content, axes).reshape(parted).swapaxes(1, 2).reshape(shape)
+        return Symbol(xp, replace(w.fact, dims=shape, content=content))
+    parts = xp.reshape(xp.flip(w, axes), parted)
+    made = xp.reshape(xp.permute_dims(parts, (0, 2, 1, *range(3, w.ndim + 1))), shape)
+    return Symbol(xp, Fact(w.dtype, shape), made.expr)
+
+
 def _transposed(
     xp: Words,
     base: Any,
@@ -254,7 +301,6 @@ def _transposed(
     part: int,
     group: int,
     strides: Sequence[int],
-    dilations: Sequence[int],
 ) -> Tensor:
     """One group of the whole transposed convolution, without padding."""
     rank, filters = w.ndim - 2, w.size(1)
@@ -262,19 +308,14 @@ def _transposed(
     if group > 1:
         cut = [*[slice(None)] * (rank + 1), slice(part * channels, (part + 1) * channels)]
         base = xp.index(Symbol(xp, Fact(x.dtype), base), *cut).expr
-    settings: dict[str, Any] = {
-        "strides": None if set(strides) == {1} else short(strides),
-        "dilation_rate": None if set(dilations) == {1} else short(dilations),
-    }
     if w.content is None or (b is not None and b.content is None):
         if xp.functional:
             raise CannotCarry("a functional Keras model has no transposed convolution with a computed kernel")
         turned = xp.permute_dims(w, (*range(2, rank + 2), 1, 0))
         if group > 1:
             turned = xp.slice(turned, {rank + 1: (part * channels, (part + 1) * channels, 1)})
-        settings["strides"] = short(strides)
         made = xp.call(
-            "keras.ops.conv_transpose", base, turned, **settings,
+            "keras.ops.conv_transpose", base, turned, strides=short(strides),
             padding="valid", data_format="channels_last", dtype=x.dtype,
         )  # fmt: skip
         if b is None:
@@ -289,6 +330,7 @@ def _transposed(
         weights["bias"] = Weight(bias) if group > 1 else weight(b, bias)
     layer = xp.layer(
         f"Conv{rank}DTranspose", weights, (*(None,) * (rank + 1), channels), filters, short(kernel.shape[:rank]),
-        dtype=x.dtype, use_bias=None if b is not None else False, name=() if group == 1 else (w.fact.name,), **settings,
+        dtype=x.dtype, use_bias=None if b is not None else False, name=() if group == 1 else (w.fact.name,),
+        strides=None if set(strides) == {1} else short(strides),
     )  # fmt: skip
     return called(xp, layer, base, x)

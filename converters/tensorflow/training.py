@@ -10,7 +10,7 @@ import numpy as np
 from netferry.converters.errors import UsageError
 from netferry.converters.graph.build import unique
 from netferry.converters.signature import Array, examples
-from netferry.converters.tensorflow.live import face_of
+from netferry.converters.tensorflow.live import face_of, running
 from netferry.converters.tensorflow.runtime import global_state, keras, quiet, tf
 from netferry.converters.training import (
     BETAS,
@@ -83,14 +83,14 @@ class Training:
         return {name: self._variables[name] for name, trained in self.trainable.items() if trained}
 
     def outputs(self, inputs: Sequence[Array]) -> dict[str, Array]:
-        with quiet():
+        with running():
             named = self._call(inputs)([tf.convert_to_tensor(x) for x in inputs])
         return {name: np.asarray(y) for name, y in named.items()}
 
     def gradients(self, batch: Batch, loss: Loss) -> Gradients:
         tensors, targets = _lifted(batch)
         floats = [place for place, x in enumerate(tensors) if x.dtype.is_floating]
-        with quiet():
+        with running():
             outputs, slopes = self._pass(batch, loss, floats)(tensors, targets)
         alive = len(self._alive)
         found = dict(zip(floats, slopes[alive:], strict=True))
@@ -108,7 +108,7 @@ class Training:
         def step(batch: Batch) -> Mapping[str, Array]:
             tensors, targets = _lifted(batch)
             key = (loss.name, *batch.weights.items(), *((tuple(x.shape), x.dtype) for x in tensors))
-            with quiet():
+            with running():
                 if key not in self._compiled:
                     self._compiled[key] = tf.function(self._pass(batch, loss, []))
                 outputs, slopes = self._compiled[key](tensors, targets)

@@ -1,0 +1,113 @@
+"""The truth of an ONNX model: ONNX's evaluator, with the operators that it has wrong in the standard's form, against onnxruntime.
+
+Every case runs in several ranks: what the evaluator gets wrong it gets wrong in some of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from netferry.converters.onnx import double
+
+SPACES = ((7,), (7, 8), (5, 6, 7))
+WINDOWS: Mapping[str, Any] = {
+    "plain": {}, "strided": {"strides": 2}, "padded": {"pads": 1}, "same upper": {"auto_pad": "SAME_UPPER", "strides": 2},
+    "same lower": {"auto_pad": "SAME_LOWER", "strides": 2}, "ceiled": {"ceil_mode": 1, "strides": 2}, "valid": {"auto_pad": "VALID"},
+}  # fmt: skip
+
+
+def window(words: Mapping[str, Any], rank: int) -> dict[str, Any]:
+    spread = {"strides": rank, "pads": 2 * rank}
+    return {key: [value] * spread[key] if key in spread else value for key, value in words.items()}
+
+
+Case = tuple[str, Sequence[Any], dict[str, Any]]
+"""Operator; sizes of what is drawn, arrays of what is fixed, None for what is left out; attributes."""
+
+
+def cases() -> Iterator[Case]:
+    for space in SPACES:
+        x, rank = (2, 4, *space), len(space)
+        kernel = [2] * rank
+        for name in ("GlobalMaxPool", "GlobalAveragePool"):
+            yield name, [x], {}
+        for p in (1, 2, 3):
+            yield "GlobalLpPool", [x], {"p": p}
+        for p in (1, 2):
+            yield "LpNormalization", [x], {"axis": 1, "p": p}
+        yield "MeanVarianceNormalization", [x], {"axes": list(range(2, rank + 2))}
+        yield "InstanceNormalization", [x, (4,), (4,)], {}
+        yield "GroupNormalization", [x, (4,), (4,)], {"num_groups": 2}
+        yield "LayerNormalization", [x, x[2:], x[2:]], {"axis": 2}
+        for words in WINDOWS.values():
+            given = window(words, rank)
+            yield "MaxPool", [x], {"kernel_shape": kernel, "outputs": 2} | given
+            yield "AveragePool", [x], {"kernel_shape": kernel} | given
+            yield "AveragePool", [x], {"kernel_shape": kernel, "count_include_pad": 1} | given
+            yield "LpPool", [x], {"kernel_shape": kernel, "p": 3} | given
+            if "ceil_mode" not in given:
+                yield "Conv", [x, (6, 2, *kernel), (6,)], {"kernel_shape": kernel, "group": 2} | given
+                yield (
+                    "ConvTranspose",
+                    [x, (4, 3, *kernel), (6,)],
+                    {"kernel_shape": kernel, "group": 2} | given,
+                )
+        for coordinates in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"):
+            for factor in (1.5, 0.6):
+                for mode in ("nearest", "linear", *(("cubic",) if rank == 2 else ())):
+                    scales = np.float32([1, 1, *[factor] * rank])
+                    yield (
+                        "Resize",
+                        [x, None, scales],
+                        {"mode": mode, "coordinate_transformation_mode": coordinates},
+                    )
+    for mode in ("linear", "nearest", "cubic"):
+        for padding in ("zeros", "border", "reflection"):
+            for corners in (0, 1):
+                attributes = {"mode": mode, "padding_mode": padding, "align_corners": corners}
+                yield "GridSample", [(2, 3, 5, 6), (2, 4, 4, 2)], attributes
+    for name in ("HardSwish", "HardSigmoid", "Gelu", "Mish", "Celu", "Selu", "Softplus", "Erf", "Elu"):
+        yield name, [(3, 50)], {}
+    yield "Gelu", [(3, 50)], {"approximate": "tanh"}
+
+
+def named(case: Case) -> str:
+    operator, operands, attributes = case
+    words = ",".join(f"{key}={value}" for key, value in attributes.items() if key != "kernel_shape")
+    return f"{operator}-{'x'.join(map(str, operands[0]))}-{words}".replace(" ", "")
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=named)
+def test_the_truth_is_what_onnxruntime_computes(case: Case) -> None:
+    operator, operands, attributes = case
+    attributes = dict(attributes)
+    rng, results = np.random.default_rng(0), attributes.pop("outputs", 1)
+    drawn = {f"i{k}": o for k, o in enumerate(operands) if isinstance(o, tuple)}
+    fixed = [numpy_helper.from_array(o, f"i{k}") for k, o in enumerate(operands) if isinstance(o, np.ndarray)]
+    reads = ["" if o is None else f"i{k}" for k, o in enumerate(operands)]
+    outputs = [f"y{k}" for k in range(results)]
+    graph = helper.make_graph(
+        [helper.make_node(operator, reads, outputs, **attributes)], "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in drawn.items()],
+        [helper.make_tensor_value_info(y, TensorProto.INT64 if y == "y1" else TensorProto.FLOAT, None) for y in outputs],
+        fixed,
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    arrays = {name: rng.standard_normal(dims).astype(np.float32) for name, dims in drawn.items()}
+    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+        None, arrays
+    )
+    found = list(double.as_float64(proto).run(list(arrays.values())).values())
+    for right, here in zip(wanted, found, strict=True):
+        assert here.shape == right.shape
+        if right.dtype == np.int64:
+            assert np.array_equal(here, right)
+        else:
+            assert here.dtype == np.float64
+            assert np.abs(here - right).max() <= 4e-6 * np.abs(right).max()
