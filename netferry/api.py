@@ -130,9 +130,8 @@ def convert(
     title, given = source.title(model), given_examples(inputs, dynamic)
     stages.begin("reading")
     live = source.open_source(model, weights, unsafe=unsafe)
-    given = _all_inputs(live, given)
     stages.begin("exporting")
-    export = converters.carry(live, given=given, opset=opset, fuse=fuse)
+    export, given = _exported(live, given, opset, fuse)
     stages.begin("importing")
     arrival = None if target == "onnx" else converters.arrive(export.model, target, name=Path(title).stem)
     done = Conversion(export, title, target, arrival=arrival)
@@ -193,15 +192,23 @@ class _Stages:
             self.progress(len(self.names), len(self.names), "done")
 
 
-def _all_inputs(live: object, given: tuple[Example, ...] | None) -> tuple[Example, ...] | None:
-    """The examples, with made ones for the other inputs of a model that says what they are."""
-    if given is None:
-        return None
+def _exported(
+    live: object, given: tuple[Example, ...] | None, opset: int | None, fuse: bool
+) -> tuple[Export, tuple[Example, ...] | None]:
+    """The model as ONNX, and the examples: made ones too, where only some inputs of a model that says them are given."""
     try:
-        own: Signature = frameworks.of(live).live.signature(live)
-    except NetferryError:  # it says nothing of its inputs: they are what is given
-        return given
-    return completed(given, own.inputs) if len(given) < len(own.inputs) else given
+        return converters.carry(live, given=given, opset=opset, fuse=fuse), given
+    except UsageError:
+        if given is None:
+            raise
+        try:
+            own: Signature = frameworks.of(live).live.signature(live)
+        except NetferryError:
+            own = Signature(())
+        if len(given) >= len(own.inputs):
+            raise
+    whole = completed(given, own.inputs)
+    return converters.carry(live, given=whole, opset=opset, fuse=fuse), whole
 
 
 def drawn(seed: int | None) -> int:

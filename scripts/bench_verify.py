@@ -144,7 +144,9 @@ MODELS: Mapping[str, tuple[str, Model]] = {
 
 
 def measured(title: str, build: Model) -> list[Figure]:
-    """The verification of one conversion, its models ready beforehand."""
+    """The verification of one conversion: its models are ready, and PyTorch is imported."""
+    import torch  # noqa: F401 - the truth of an ONNX graph runs on its kernels
+
     import netferry
     from netferry.converters.signature import examples_from_flags
     from netferry.inference.binding import bind

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -27,9 +28,14 @@ from netferry.converters.signature import (
     examples_from_flags,
 )
 from netferry.inference.session import Session
+from netferry.validation.effort import Effort, weigher
 from netferry.validation.explore import Made, made_for
 from netferry.validation.inputs import Maker, samples
-from netferry.validation.sizes import Sizes, explored
+from netferry.validation.judge import Judge
+from netferry.validation.plan import Share, planned
+from netferry.validation.sizes import Sizes, explored, sizes_of
+from netferry.validation.truth import Double
+from netferry.validation.verify import paired
 
 FLOAT = np.dtype(np.float32)
 
@@ -559,3 +565,82 @@ def test_strict_wants_every_free_axis_tried(tmp_path: Any) -> None:
         done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == code
         assert done.stdout.startswith("passed; not checked: axis N: ")
+
+
+# ---- what cannot be checked here, and what it costs ---------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_model_for_which_onnxruntime_has_no_kernel_is_not_checked(inside: bool) -> None:
+    class Brief(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3).bfloat16()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.linear(x.bfloat16())
+            return y.float() if inside else y.relu()
+
+    shown = normal(2, 4) if inside else normal(2, 4).astype(ml_dtypes.bfloat16)
+    report = netferry.convert(Brief().eval(), "onnx", inputs={"x": shown}, seed=1).report
+    assert report is not None
+    assert report.status == "not_checked"
+    assert "NOT_IMPLEMENTED" in report.reason
+
+
+def wide(rows: Any = "N", size: int = 160) -> onnx.ModelProto:
+    """Three convolutions whose activations are many times as large as weights and inputs."""
+    nodes = [node("Conv", "x a", "p", pads=[1] * 4), node("Relu", "p", "q"), node("Conv", "q b", "r", pads=[1] * 4),
+             node("GlobalAveragePool", "r", "y")]  # fmt: skip
+    weights = {"a": normal(128, 1, 3, 3), "b": normal(128, 128, 3, 3)}
+    return graph(nodes, {"x": [rows, 1, size, size]}, {"y": [rows, 128, 1, 1]}, weights)
+
+
+def test_batches_are_small_where_activations_are_large() -> None:
+    def most(of: onnx.ModelProto) -> int:
+        pair = paired(of, of, seed=1)
+        return max(sample.arrays["x"].shape[0] for sample in pair.made.samples)
+
+    assert most(wide(size=16)) == 16
+    assert most(wide(size=160)) < 8
+
+
+def test_what_takes_much_memory_is_run_in_float64_only_where_it_comes_first() -> None:
+    model = wide(size=400)
+    pair = paired(model, model, seed=1)
+    assert {sample.arrays["x"].shape[0] for sample in pair.made.samples[:-1]} == {1}
+    sizes = [sizes_of(pair.made.signature, sample.arrays) for sample in pair.made.samples]
+    judge = Judge(Double(model), Double(model))
+    shares = planned(pair.made.samples, sizes, judge, False, pair.weigh)
+    assert shares[0] == Share()
+    assert not any(share.arithmetic or share.meaning for share in shares[1:])
+
+
+def test_a_small_model_gets_everything_and_a_plan_is_the_same_each_time() -> None:
+    pair = paired(dense(), dense(), seed=1)
+    sizes = [sizes_of(pair.made.signature, sample.arrays) for sample in pair.made.samples]
+    judge = Judge(Double(dense()), Double(dense()))
+    plans = [planned(pair.made.samples, sizes, judge, False, pair.weigh) for _ in range(2)]
+    assert plans[0] == plans[1] == [Share()] * len(sizes)
+
+
+def test_normal_inputs_at_every_size_are_kept_before_kinds_of_values() -> None:
+    """Where the budget is short kinds are left out, never the axes that were promised."""
+    model = wide(size=160)
+    pair = paired(model, model, seed=1)
+    samples_, sizes = pair.made.samples, [{"N": 1}] * len(pair.made.samples)
+    judge = Judge(Double(model), Double(model))
+    shares = planned(samples_, sizes, judge, True, lambda _sizes: Effort(10**12, 0))
+    left_out = [sample.label for sample, share in zip(samples_, shares, strict=True) if not share.runs]
+    kept = [sample.label for sample, share in zip(samples_, shares, strict=True) if share.runs]
+    assert left_out
+    assert not any(label.startswith("normal,") for label in left_out) or kept == [samples_[0].label]
+
+
+def test_the_work_of_a_run_grows_with_its_rows() -> None:
+    weigh = weigher([wide()])
+    one, four = (weigh({"N": rows}) for rows in (1, 4))
+    assert one is not None
+    assert four is not None
+    assert four.operations == 4 * one.operations
+    assert weigher([object()])({"N": 1}) is None

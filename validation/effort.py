@@ -19,7 +19,7 @@ from netferry.validation.sizes import Sizes
 
 HEAVY = 128 << 20
 """Bytes that a run may move beside its weights: what it keeps in float64 is about as much."""
-TIMES_WEIGHTS = 3
+TIMES_WEIGHTS = 2
 """Where weights are large, activations may be so many times as large."""
 MANY = 1 << 21
 """Elements of the inputs, where no graph says what becomes of them."""
@@ -60,6 +60,11 @@ def _weighed(planned: Plan, sizes: Sizes) -> Effort | None:
     return Effort(found.flops, found.bytes) if found.flops and not found.unknown else None
 
 
+def is_heavy(effort: Effort, weights: int) -> bool:
+    """Whether a run moves more than is given to a verification of a model with so many bytes of weights."""
+    return effort.bytes > HEAVY + TIMES_WEIGHTS * weights
+
+
 def too_heavy(weigh: Weigh, signature: Signature, weights: int) -> Callable[[Sizes, Sizes], bool]:
     """(sizes, the usual ones) -> whether a run there takes more memory than is given to a verification.
 
@@ -70,7 +75,7 @@ def too_heavy(weigh: Weigh, signature: Signature, weights: int) -> Callable[[Siz
         one, least = weigh(sizes), weigh(usual)
         if one is None or least is None:
             return _elements(signature, sizes) > max(MANY, _elements(signature, usual))
-        return one.bytes > max(HEAVY + TIMES_WEIGHTS * weights, least.bytes)
+        return is_heavy(one, weights) and one.bytes > least.bytes
 
     return heavy
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from netferry.validation.effort import Weigh
+from netferry.validation.effort import Weigh, is_heavy
 from netferry.validation.inputs import KINDS, Sample
 from netferry.validation.judge import Judge
 from netferry.validation.sizes import Sizes
@@ -16,7 +16,7 @@ from netferry.validation.sizes import Sizes
 BUDGET, QUICK_BUDGET = 9.0, 4.0
 """In forward passes of the source on the largest sample; the rest of 12 and 6 is for sessions and looking for sizes."""
 
-SLOW_BUDGET = 24.0
+SLOW_BUDGET = 22.0
 """Of 30, where the source is an ONNX graph, whose truth is slow."""
 
 ANYWAY = 20_000_000_000
@@ -54,24 +54,31 @@ def planned(
     largest = max(works, default=1.0) or 1.0
     shares = [max(work / largest, 1 / 16) for work in works]
     full = SLOW_BUDGET if judge.source.framework.name == "onnx" else BUDGET
-    return list(_within(made, shares, judge, (QUICK_BUDGET if quick else full) + spare))
+    budget = (QUICK_BUDGET if quick else full) + spare
+    dear = [effort is not None and is_heavy(effort, 4 * judge.source.size) for effort in efforts]
+    return list(_within(made, list(zip(shares, dear, strict=True)), judge, budget))
 
 
-def _within(made: Sequence[Sample], shares: Sequence[float], judge: Judge, budget: float) -> Iterator[Share]:
-    """First which samples run, as both models are; then the first stage to be shared out is the second, in order."""
+def _within(
+    made: Sequence[Sample], shares: Sequence[tuple[float, bool]], judge: Judge, budget: float
+) -> Iterator[Share]:
+    """First which samples run, as both models are; the rest goes to the stages, sample by sample, the second first.
+
+    What is dear takes so much memory that it is run in float64 only where it comes first.
+    """
     second, first = COST[judge.source.framework.name] + 1, COST[judge.target.framework.name]
-    left = budget - (shares[0] * (2 + second + first) if shares else 0)
-    runs = set[int]()
+    left = budget - (shares[0][0] * (2 + second + first) if shares else 0)
+    runs = {0}
     for place in _most_telling_first(made):
-        if place == 0 or 2 * shares[place] <= left:
+        if place and 2 * shares[place][0] <= left:
             runs.add(place)
-            left -= 2 * shares[place] if place else 0
-    for place, size in enumerate(shares):
+            left -= 2 * shares[place][0]
+    for place, (size, dear) in enumerate(shares):
         if place == 0 or place not in runs:
             yield Share(place in runs, place in runs, place in runs)
             continue
-        both = size * (second + first) <= left
-        one = both or size * second <= left
+        both = not dear and size * (second + first) <= left
+        one = both or (not dear and size * second <= left)
         left -= size * (second * one + first * both)
         yield Share(True, one, both)
 

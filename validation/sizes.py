@@ -143,9 +143,10 @@ class _Search:
         rows = _unique([usual, *self._rows(usual)])
         single = next((sizes for sizes in rows if self._leads(sizes, 1)), usual)
         chosen = _unique([*rows, *self._extents(single)])
-        dear = self.heavy(usual, dict.fromkeys(self.names, 1))
-        small = [single] if dear else _unique([single, usual])
-        return Explored(usual, tuple(small), tuple(rows[1:]), tuple(chosen[len(rows) :]))
+        extents = tuple(chosen[len(rows) :])
+        if self.heavy(usual, dict.fromkeys(self.names, 1)):
+            return Explored(single, (single,), tuple(one for one in rows if one != single), extents)
+        return Explored(usual, tuple(_unique([single, usual])), tuple(rows[1:]), extents)
 
     def _runs(self, sizes: Sizes) -> bool:
         key = tuple(sorted(sizes.items()))
