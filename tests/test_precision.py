@@ -63,6 +63,23 @@ def test_a_precision_is_judged_on_real_rows(precision: str, files: tuple[Path, P
     assert stored == {STORED[precision]}
 
 
+@pytest.mark.parametrize("precision", ["int8-dynamic", "int8-static"])
+def test_two_int8_products_fit_the_sixteen_bits_of_a_processor_without_vnni(
+    precision: str, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    lower(files[0], tmp_path / "small.onnx", precision, data=files[1], even_if_slower=True)
+    kernels = [
+        onnx.numpy_helper.to_array(tensor).astype(int)
+        for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer
+        if tensor.data_type == TensorProto.INT8 and len(tensor.dims) > 1
+    ]
+    assert len(kernels) == 3
+    for kernel in kernels:
+        largest = int(np.abs(kernel).max())
+        assert largest >= 60
+        assert 2 * 255 * largest < 2**15
+
+
 def test_one_that_is_slower_is_refused_unless_asked_twice(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
