@@ -37,7 +37,13 @@ def _float16(model: Path, target: Path, feeds: Feeds, scratch: Path) -> None:  #
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    onnx.save(convert_float_to_float16(onnx.load(model), keep_io_types=True), target)
+    proto = convert_float_to_float16(onnx.load(model), keep_io_types=True)
+    kept = {
+        tuple(node.output): node for node in proto.graph.node
+    }  # it writes a Cast once for each of its readers
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept.values())
+    onnx.save(proto, target)
 
 
 def _bfloat16(model: Path, target: Path, feeds: Feeds, scratch: Path) -> None:  # noqa: ARG001
