@@ -64,7 +64,10 @@ def _chosen(network: Network, road: str) -> Iterator[Case]:
 
 
 def _pair(network: Network, road: str, source: Any, model: Any, control: Any, special: bool) -> Pair | None:
-    target = ROADS[road].finish(network, model)
+    from sweep.faults_native import Later
+
+    made = model.make() if isinstance(model, Later) else model
+    target = None if made is None else ROADS[road].finish(network, made)
     return None if target is None else Pair(source, target, network, control, special)
 
 
