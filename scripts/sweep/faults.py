@@ -58,7 +58,8 @@ def _chosen(network: Network, road: str) -> Iterator[Case]:
     for kind, found in by_kind.items():
         if not chosen(f"{network.name}, {road}, {kind}", ROADS[road].share, 0):
             continue
-        for where, model in some(found, ROADS[road].per_kind, network.name, road, kind):
+        count = 1 if network.framework == "tensorflow" else ROADS[road].per_kind  # Keras runs slowest by far
+        for where, model in some(found, count, network.name, road, kind):
             build = partial(_pair, network, road, source, model, control, kind in SPECIAL)
             yield Case("faults", kind, f"{network.name}, {road}: {where}", build, network.field)
 
