@@ -19,7 +19,7 @@ from netferry.converters.steps import Step
 from netferry.inference.binding import bind
 from netferry.inference.intermediate import framework_of
 from netferry.inference.run import runnable
-from netferry.validation.correspond import Arranged, Trace, arranged, limit_of, pairs
+from netferry.validation.correspond import Arranged, Pairs, Trace, beside, pairs
 from netferry.validation.inputs import samples
 from netferry.validation.metrics import FAILED, PASSED, Comparison, Tolerance, compare
 from netferry.validation.report import OutputVerdict, Report, versions
@@ -168,7 +168,7 @@ def bisect(
         reason = "no output differs" if report.status == PASSED else report.reason or "nothing was proved"
         return Bisection(report, reason=reason)
     ours = runnable(a, given).signature
-    label, feed = _sample(report, ours, given, seed)
+    label, feed = worst_sample(report, ours, given, seed)
     arrays = bind(feed, ours)
     theirs = bind(arrays, runnable(b, given).signature)
     search = _Search(Trace(a, list(arrays.values())), Trace(b, list(theirs.values())), tolerance)
@@ -213,15 +213,16 @@ def _is_plain(one: Comparison) -> bool:
     return one.max_abs is None or one.limit is None or one.max_abs > _PLAIN * one.limit
 
 
-def _sample(
-    report: Report, signature: Signature, given: Sequence[Example] | None, seed: int
+def worst_sample(
+    report: Report | None, signature: Signature, given: Sequence[Example] | None, seed: int
 ) -> tuple[str, Mapping[str, Array]]:
-    """The inputs on which the first output that differs does so most."""
-    wanted = next(v.worst_sample for v in report.outputs if v.comparison.status == FAILED)
+    """The inputs on which the first output that differs does so most, by their label; the first where none does."""
+    outputs = () if report is None else report.outputs
+    wanted = next((v.worst_sample for v in outputs if v.comparison.status == FAILED), "")
     first = None
     for sample in samples(signature, given, seed):
         first = first or sample
-        if sample.label == wanted:
+        if not wanted or sample.label == wanted:
             return sample.label, sample.arrays
     if first is None:
         raise UsageError("there are no inputs to compare the models on")
@@ -233,9 +234,6 @@ class _Search:
         self.a, self.b = a, b
         self._tolerance = tolerance
         self._titles = tuple(framework_of(side.model).title for side in (a, b))
-        self._layouts = (framework_of(a.model).name == "tensorflow") != (
-            framework_of(b.model).name == "tensorflow"
-        )
 
     def run(self, found: Bisection) -> Bisection:
         self.a.run()
@@ -246,8 +244,7 @@ class _Search:
             return replace(found, reason=f"the target stops{last}: {error}", tensors=self._counts())
         found = replace(found, tensors=self._counts(), notes=tuple(self._not_finite()))
         known = self._inputs()
-        forth = pairs(self.a, self.b, known)
-        back = pairs(self.b, self.a, {theirs: ours for ours, theirs in known.items()})
+        forth, back = pairs(self.a, self.b, known)
         found = replace(found, corresponding=len(forth) - len(known))
         ends = self._differing_outputs(found.report)
         if not ends:
@@ -291,15 +288,15 @@ class _Search:
 
     def _same(self, ours: str, theirs: str) -> Arranged:
         x, y = self.a.read([ours])[ours], self.b.read([theirs])[theirs]
-        return self._arranged(x, y)
+        return self._beside(ours, theirs, x, y)
 
-    def _arranged(self, x: Array, y: Array) -> Arranged:
-        return arranged(x, y, self._tolerance, layouts=self._layouts)
+    def _beside(self, ours: str, theirs: str, x: Array, y: Array) -> Arranged:
+        return beside(self.a, self.b, (ours, theirs), (x, y), self._tolerance)
 
     # ---- back from the outputs ----------------------------------------------------------------------
 
     def _locate(
-        self, ends: Sequence[tuple[str, str]], forth: dict[str, str], back: dict[str, str]
+        self, ends: Sequence[tuple[str, str]], forth: Pairs, back: Pairs
     ) -> Difference:
         """Until the tensors at the edge prove equal element by element: one that does not joins the region."""
         while True:
@@ -310,33 +307,27 @@ class _Search:
             if not wrong:
                 return self._difference((one, left), (other, right), how, equal, forth, back)
             for x, y in wrong:
-                forth.pop(x, None)
-                back.pop(y, None)
+                _part(forth, x, y)
+                _part(back, y, x)
 
     def _edges(
-        self, one: str, other: str, forth: Mapping[str, str], back: Mapping[str, str]
+        self, one: str, other: str, forth: Pairs, back: Pairs
     ) -> tuple[tuple[dict[str, Array], dict[str, Array]], list[Equal], list[tuple[str, str]]]:
         """What both steps read: the arrays of each side, the pairs that are equal, and those that are not."""
         edge_a, edge_b = self.a.before([one], forth)[1], self.b.before([other], back)[1]
-        wanted = [(x, self._alike(self.a, x, self.b, edge_b) or forth[x]) for x in edge_a]
-        wanted += [(self._alike(self.b, y, self.a, edge_a) or back[y], y) for y in edge_b]
+        wanted = [(x, _likeliest(forth[x], edge_b)) for x in edge_a]
+        wanted += [(_likeliest(back[y], edge_a), y) for y in edge_b]
         wanted = list(dict.fromkeys(wanted))
         left = self.a.read([one, *(x for x, _ in wanted)])
         right = self.b.read([other, *(y for _, y in wanted)])
         equal, wrong = [], []
         for x, y in wanted:
-            found = self._arranged(left[x], right[y])
+            found = self._beside(x, y, left[x], right[y])
             if found.same:
                 equal.append(Equal(x, y, found.how, found.comparison.max_rel))
             elif x not in self.a.ends.inputs:
                 wrong.append((x, y))
         return ({x: left[x] for x in edge_a}, {y: right[y] for y in edge_b}), equal, wrong
-
-    @staticmethod
-    def _alike(side: Trace, name: str, other: Trace, edge: Sequence[str]) -> str | None:
-        """The tensor at the other side's edge that this one equals by its digest."""
-        own = side.digests[name]
-        return next((n for n in edge if own.alike(other.digests[n], limit_of(own, other.digests[n]))), None)
 
     def _first(
         self,
@@ -392,7 +383,7 @@ class _Search:
                 target = self.b.read([other])[other]
                 values = self.a.read(left[:8])
                 return min(
-                    values, key=lambda x: self._arranged(values[x], target).comparison.max_rel or 0.0
+                    values, key=lambda x: self._beside(x, other, values[x], target).comparison.max_rel or 0.0
                 ), other
         return None
 
@@ -420,12 +411,12 @@ class _Search:
         other: tuple[str, dict[str, Array]],
         how: str,
         equal: Sequence[Equal],
-        forth: Mapping[str, str],
-        back: Mapping[str, str],
+        forth: Pairs,
+        back: Pairs,
     ) -> Difference:
         (ours, left), (theirs, right) = one, other
         x, y = self.a.read([ours])[ours], self.b.read([theirs])[theirs]
-        found = self._arranged(x, y)
+        found = self._beside(ours, theirs, x, y)
         return Difference(
             self._place(self.a, ours, x, forth, self._titles[0]),
             self._place(self.b, theirs, y, back, self._titles[1]),
@@ -436,7 +427,7 @@ class _Search:
             Evidence(left, right, x, y, found.b),
         )
 
-    def _place(self, side: Trace, tensor: str, array: Array, known: Mapping[str, str], title: str) -> Place:
+    def _place(self, side: Trace, tensor: str, array: Array, known: Pairs, title: str) -> Place:
         step = side.step(tensor) or Step(tensor, "input", (), (tensor,))
         between, _ = side.before([tensor], known)
         steps = dict.fromkeys(str(side.steps[side.maker[name]]) for name in between)
@@ -444,3 +435,17 @@ class _Search:
         return Place(
             title, step.name, step.kind, tensor, np.shape(array), step.line, tuple(weights), tuple(steps)
         )
+
+
+def _likeliest(others: Sequence[str], edge: Sequence[str]) -> str:
+    """The first that the other side's step reads too, else the first."""
+    return next((name for name in others if name in edge), others[0])
+
+
+def _part(found: Pairs, one: str, other: str) -> None:
+    """These two proved not to be the same; what may be the same yet stays."""
+    left = [name for name in found.get(one, ()) if name != other]
+    if left:
+        found[one] = left
+    else:
+        found.pop(one, None)
