@@ -295,9 +295,7 @@ class _Search:
 
     # ---- back from the outputs ----------------------------------------------------------------------
 
-    def _locate(
-        self, ends: Sequence[tuple[str, str]], forth: Pairs, back: Pairs
-    ) -> Difference:
+    def _locate(self, ends: Sequence[tuple[str, str]], forth: Pairs, back: Pairs) -> Difference:
         """Until the tensors at the edge prove equal element by element: one that does not joins the region."""
         while True:
             ours, _ = self.a.before([x for x, _ in ends], forth)
@@ -342,12 +340,30 @@ class _Search:
         end_b = theirs.index(last[1]) if last[1] in theirs else len(theirs)
         how = "name" if named else "the name of the output"
         entrance = bool(self.b.steps) and not set(self._reads(self.b, last[1])) & set(theirs[:end_b])
-        if named and entrance:
-            return self._unarranged(*last, how, ours, theirs)
-        earlier = self._by_order(ours[:end_a], theirs[:end_b])
-        if earlier is not None:
-            return self._unarranged(*earlier, "size and order of execution", ours, theirs)
-        return self._unarranged(*last, how, ours, theirs)
+        if not (named and entrance):
+            earlier = self._by_order(ours[:end_a], theirs[:end_b])
+            if earlier is not None:
+                last, how = earlier, "size and order of execution"
+        one, other = self._ended(*last)
+        return self._maker(self.a, one, ours), self._maker(self.b, other, theirs), how
+
+    def _ended(self, one: str, other: str) -> tuple[str, str]:
+        """What is one step on one side and several on the other (a layer with its activation, a BatchNorm that was
+        folded) is met where the last of these ends, unless the first of them is closer."""
+        left, right = self.a.onward(one, self.b, other), self.b.onward(other, self.a, one)
+        extra = len(left) - len(right)
+        if extra > 0:
+            return min([(left[extra], other), (one, other)], key=self._apart)
+        if extra < 0:
+            return min([(one, right[-extra]), (one, other)], key=self._apart)
+        return one, other
+
+    def _apart(self, pair: tuple[str, str]) -> float:
+        """The mean distance of two tensors."""
+        ours, theirs = pair
+        x, y = self.a.read([ours])[ours], self.b.read([theirs])[theirs]
+        error = np.abs(x.astype(np.float64) - self._beside(ours, theirs, x, y).b)
+        return float(np.mean(error, where=np.isfinite(error)))
 
     @staticmethod
     def _reads(side: Trace, tensor: str) -> tuple[str, ...]:
@@ -367,6 +383,7 @@ class _Search:
             if left:
                 shared = set().union(*(words[x] for x in left)) & keys
                 right = [y for y in theirs if self.b.digests[y].size == size and self.b.keys(y) & shared]
+                left, right = self.a.owned(left, shared), self.b.owned(right, shared)
                 return left[max(len(left) // len(right), 1) - 1], right[max(len(right) // len(left), 1) - 1]
         return None
 
@@ -387,13 +404,8 @@ class _Search:
                 ), other
         return None
 
-    def _unarranged(
-        self, one: str, other: str, how: str, ours: Sequence[str], theirs: Sequence[str]
-    ) -> tuple[str, str, str]:
-        """Go back over steps that only rearrange what they read: the difference is older than they are."""
-        return self._maker(self.a, one, ours), self._maker(self.b, other, theirs), how
-
     def _maker(self, side: Trace, tensor: str, region: Sequence[str]) -> str:
+        """Back over steps that only rearrange what they read: the difference is older than they are."""
         inside = set(region)
         while True:
             reads = [name for name in self._reads(side, tensor) if name in side.digests]

@@ -115,6 +115,9 @@ class _EnoughError(BaseException):
 
 Shape = tuple[int, ...]
 
+_REARRANGED = 1e-12
+"""Digests so close are of the same elements: sums in another order differ by less."""
+
 _MOST_VIEWS = 4
 
 
@@ -139,6 +142,7 @@ class Trace:
     ends: Ends = field(default_factory=lambda: Ends((), {}))
     layers: dict[str, frozenset[str]] = field(default_factory=dict)
     views: dict[str, tuple[Shape, ...]] = field(default_factory=dict)
+    readers: dict[str, list[Step]] = field(default_factory=dict)
     _keys: dict[str, frozenset[str]] = field(default_factory=dict)
     _last: dict[str, Array] = field(default_factory=dict)
 
@@ -153,6 +157,8 @@ class Trace:
         for name in self.ends.inputs:
             self.views[name] = _roomy(self.digests[name].shape)
         for step in self.steps:
+            for name in step.reads:
+                self.readers.setdefault(name, []).append(step)
             own = _owners(step)
             read = frozenset[str]().union(*(self.layers.get(name, ()) for name in step.reads))
             self.layers |= dict.fromkeys(step.gives, own or read)
@@ -161,6 +167,27 @@ class Trace:
                 alike = (n for n in step.reads if n in self.digests and self.digests[n].size == one.size)
                 before = (view for n in alike for view in self.views.get(n, ()))
                 self.views[name] = tuple(dict.fromkeys((*_roomy(one.shape), *before)))[:_MOST_VIEWS]
+
+    def onward(self, tensor: str, other: Trace, beside: str) -> list[str]:
+        """The tensor, and what becomes of it in steps that read it alone and keep its size: what may be one step in the
+        ``other`` run, whose tensor ``beside`` is of the same layer. Steps that only rearrange are passed over; a further
+        layer that the other run has too is the end."""
+        elsewhere = (
+            frozenset[str]().union(*map(_owners, other.steps)) - other.layers[beside] - self.layers[tensor]
+        )
+        found, last = [tensor], tensor
+        while len(steps := self.readers.get(last, ())) == 1:
+            step = steps[0]
+            following = next((n for n in step.gives if n in self.digests), None)
+            if following is None or len(step.reads) != 1 or _owners(step) & elsewhere:
+                break
+            one, before = self.digests[following], self.digests[last]
+            if one.size != before.size:
+                break
+            if not one.alike(before, _REARRANGED):
+                found.append(following)
+            last = following
+        return found
 
     @cached_property
     def channels_last(self) -> bool:
@@ -208,6 +235,11 @@ class Trace:
             if step is not None:
                 self._keys[tensor] |= {_word(step.name)} | _owners(step)
         return self._keys[tensor]
+
+    def owned(self, tensors: Sequence[str], layers: Iterable[str]) -> list[str]:
+        """Those among the tensors whose steps use weights of these layers; all where none does."""
+        wanted = frozenset(layers)
+        return [n for n in tensors if (step := self.step(n)) and _owners(step) & wanted] or list(tensors)
 
     def before(self, starts: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
         """Back from ``starts`` to what is ``known``: (the tensors on the way, in order; the known ones reached)."""
@@ -325,7 +357,11 @@ _SHOWN = 4096
 
 
 def beside(
-    a: Trace, b: Trace, names: tuple[str, str], arrays: tuple[Array, Array], tolerance: Tolerance | None = None
+    a: Trace,
+    b: Trace,
+    names: tuple[str, str],
+    arrays: tuple[Array, Array],
+    tolerance: Tolerance | None = None,
 ) -> Arranged:
     """``arranged`` for two tensors of two runs: where one side counts channels last and the other does not, the
     channels may have moved, before the elements were brought into another shape too."""
@@ -413,7 +449,8 @@ def _distance(a: Array, b: Array) -> float:
     """How far apart both are at the beginning, and at a stride through the whole."""
     stride = max(1, a.size // _SHOWN) | 1  # odd: it meets every channel
     x, y = (
-        np.concatenate([v.flat[:_SHOWN], v.flat[::stride]]).astype(np.float64) for v in map(np.asarray, (a, b))
+        np.concatenate([v.flat[:_SHOWN], v.flat[::stride]]).astype(np.float64)
+        for v in map(np.asarray, (a, b))
     )
     with np.errstate(invalid="ignore"):
         error = np.abs(x - y)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from netferry.converters.signature import Array, Example
+from netferry.converters.signature import Example
 from netferry.inference.binding import bind
 from netferry.inference.run import runnable
 from netferry.validation.bisect import worst_sample
@@ -44,7 +44,9 @@ def profile(
     ends = _ends(left, right)
     astray = _leading_to(_differing(ends, left, right, report), left, right, forth, back)
     names = [name for name in left.made if left.digests[name].dtype.startswith(_FLOATS)]
-    return tuple(row for share in _shares(names, left) for row in _errors(share, ends, forth, astray, left, right))
+    return tuple(
+        row for share in _shares(names, left) for row in _errors(share, ends, forth, astray, left, right)
+    )
 
 
 _FLOATS = ("float", "bfloat")
@@ -119,7 +121,10 @@ def _errors(
     left: Trace,
     right: Trace,
 ) -> Iterator[tuple[str, float | None]]:
-    tried = {name: [ends[name][1]] if name in ends else [*forth.get(name, ()), *astray.get(name, ())] for name in names}
+    tried = {
+        name: [ends[name][1]] if name in ends else [*forth.get(name, ()), *astray.get(name, ())]
+        for name in names
+    }
     ours = left.read(name for name in names if tried[name])
     theirs = right.read(other for others in tried.values() for other in others)
 

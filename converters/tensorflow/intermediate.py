@@ -68,33 +68,51 @@ def piece(
     reads: Mapping[str, Array],
     gives: str,
 ) -> Any | None:
-    """A model of the one layer ``name``, where it has one input and the model is made of layers.
+    """The layers that compute the tensor ``gives`` from ``reads``, where the model is made of layers, each called once.
 
-    Of a layer with an activation it is the layer before it, or, where the name says so, the activation alone.
+    What a layer gives before its activation comes from the layer without it.
     """
     graph = live.functional(model) if isinstance(model, keras.Model) else None
     if graph is None:
         return None
-    title, _, activation = name.partition("/")
-    for operation in graph.operations:
-        if operation.name == title and isinstance(operation, keras.Layer):
-            inputs, outputs = tree.flatten(operation.input), tree.flatten(operation.output)
-            if len(inputs) != 1 or isinstance(operation, keras.layers.InputLayer):
-                return None
-            symbol = (outputs if activation else inputs)[0]
-            x = keras.Input(batch_shape=symbol.shape, dtype=symbol.dtype)
-            return keras.Model(x, _activation_of(operation, activation)(x) if activation else _bare(operation)(x))
-    return None
+    title, _, activation = gives.partition("/")
+    layer = {operation.name: operation for operation in graph.operations}.get(title)
+    if not isinstance(layer, keras.Layer):
+        return None
+    try:
+        if activation and list(reads) == [title]:
+            x = keras.Input(batch_shape=layer.output.shape, dtype=layer.output.dtype)
+            return keras.Model(x, keras.layers.Activation(layer.activation, dtype=layer.dtype_policy)(x))
+        inputs = [_symbol(graph, read) for read in reads]
+        whole = activation or not _is_active(layer)
+        return keras.Model(inputs, layer.output if whole else _bare(layer)(layer.input))
+    except (
+        KeyError,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ):  # a layer that is called twice, a copy that needs more
+        return None
 
 
-def _activation_of(layer: Any, name: str) -> Any:
-    return keras.layers.Activation(layer.activation, dtype=layer.dtype_policy, name=name)
+def _symbol(graph: Any, tensor: str) -> Any:
+    """A tensor between two layers, or an input, in the model's graph."""
+    inputs = {f"input_{place}": symbol for place, symbol in enumerate(graph.inputs)}
+    if tensor in inputs:
+        return inputs[tensor]
+    title, _, activation = tensor.partition("/")
+    layer = {operation.name: operation for operation in graph.operations}[title]
+    if _is_active(layer) and not activation:
+        raise KeyError(tensor)
+    return layer.output
+
+
+def _is_active(layer: Any) -> bool:
+    function = vars(layer).get("activation")
+    return callable(function) and function is not keras.activations.linear
 
 
 def _bare(layer: Any) -> Any:
-    """The layer without its activation, if it has one."""
-    if not callable(vars(layer).get("activation")) or layer.activation is keras.activations.linear:
-        return layer
     bare = type(layer).from_config({**layer.get_config(), "activation": "linear"})
     bare.build(layer.input.shape)
     bare.set_weights(layer.get_weights())
@@ -188,10 +206,10 @@ class _Activation:
 def _activated(operation: Any) -> Iterator[list[_Activation]]:
     """Listen to the activation of a layer that has one (``Dense(activation=)``): it is a step of its own."""
     seen: list[_Activation] = []
-    function = vars(operation).get("activation")
-    if not callable(function) or function is keras.activations.linear:
+    if not _is_active(operation):
         yield seen
         return
+    function = vars(operation)["activation"]
 
     def spy(x: Any) -> Any:
         result = function(x)
