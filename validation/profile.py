@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from netferry.converters.signature import Example
 from netferry.inference.binding import bind
 from netferry.inference.run import runnable
+from netferry.validation.arrangement import Arranged, beside
 from netferry.validation.bisect import worst_sample
-from netferry.validation.correspond import Arranged, Pairs, Trace, beside, pairs
+from netferry.validation.correspond import Pairs, Trace, pairs
 from netferry.validation.metrics import FAILED
 from netferry.validation.report import Report
 

@@ -85,7 +85,8 @@ def piece(
             return keras.Model(x, keras.layers.Activation(layer.activation, dtype=layer.dtype_policy)(x))
         inputs = [_symbol(graph, read) for read in reads]
         whole = activation or not _is_active(layer)
-        return keras.Model(inputs, layer.output if whole else _bare(layer)(layer.input))
+        inside = inputs[0] if len(inputs) == 1 else inputs
+        return keras.Model(inside, layer.output if whole else _bare(layer)(layer.input))
     except (
         KeyError,
         ValueError,

@@ -145,6 +145,9 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
         value = document.get(key)
         if _filled(value) and value is not False:
             yield title, _said(value)
+    rate = words.proved([document])
+    if rate:
+        yield words.RATE, rate
     if document.get("quick"):
         yield "samples", "the quick set"
 
