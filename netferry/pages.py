@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import onnx
-import onnx_ir as ir
-
 from netferry import converters
 from netferry.converters import artifact, frameworks, source
 from netferry.converters.errors import first_line
@@ -41,19 +38,26 @@ def graphs_of(done: Conversion) -> tuple[Graph, ...]:
     return (before,) if after is None else (before, after)
 
 
-def extras_of(done: Conversion) -> Extras:
-    """What the page of a ``Conversion`` shows: both graphs, the error of each tensor on its way, the files written."""
+def extras_of(
+    done: Conversion,
+    model: object,
+    weights: str | os.PathLike[str] | None = None,
+    given: Sequence[Example] | None = None,
+    *,
+    unsafe: bool = False,
+) -> Extras:
+    """What the page of a ``Conversion`` of ``model`` shows: both graphs, the error of each tensor from the source to
+    what arrived, the files written."""
     notes: list[str] = []
-    layers: Layers = ()
-    if done.arrival is not None:
-        layers = _tried(
-            "profile of the layers", (), notes, lambda: profile(_proto(done), done.model, report=done.report)
-        )
+    layers: Layers = _tried(
+        "profile of the layers",
+        (),
+        notes,
+        lambda: profile(
+            source.open_source(model, weights, unsafe=unsafe), done.model, given, report=done.report
+        ),
+    )
     return Extras(graphs=graphs_of(done), layers=layers, files=file_facts(done.files), notes=tuple(notes))
-
-
-def _proto(done: Conversion) -> onnx.ModelProto:
-    return ir.to_proto(done.export.model)
 
 
 def layers_between(

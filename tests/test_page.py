@@ -77,11 +77,11 @@ def test_the_verdict_comes_first_and_what_it_proves_stands_in_the_details() -> N
             "Errors against the yardstick",
             "What was done",
             "Keras in float64",
-            "rate of faults under 1.2% for inputs like these",
+            "rate of faults under 1.2 % for inputs like these",
         )
     ]
     assert at == sorted(at)
-    assert page.count("1.2%") == 1
+    assert page.count("1.2 %") == 1
 
 
 def test_the_matrix_tells_the_rate_of_faults_within_each_journey_alone() -> None:
@@ -93,7 +93,7 @@ def test_the_matrix_tells_the_rate_of_faults_within_each_journey_alone() -> None
 
 def test_markdown_tells_the_rate_of_faults_beneath_the_table() -> None:
     for text in (markdown.of_report(report()), markdown.of_matrix(matrix("cnn"))):
-        assert text.count("rate of faults: under 1.2%") == 1
+        assert text.count("rate of faults: under 1.2 %") == 1
         assert text.index("rate of faults") > text.rindex("| --- |")
     failed = report(output("logits", "failed"))
     assert "rate of faults" not in markdown.of_report(failed)

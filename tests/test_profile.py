@@ -18,6 +18,7 @@ from netferry import converters
 from netferry.converters.signature import Array, Example
 from netferry.inference.intermediate import stream
 from netferry.matrix import SOURCES, TARGETS
+from netferry.pages import extras_of
 from netferry.validation.metrics import RELATIVE_TO_SCALE
 from netferry.validation.profile import profile
 from netferry.zoo.catalog import CATALOG, ModelSpec
@@ -133,10 +134,9 @@ def _norm(early: bool, factor: float = 1.0) -> onnx.ModelProto:
     weights = {
         "norm.weight": (rng.standard_normal(6) * factor).astype(np.float32),
         "one": np.array([-1]),
-        "two": np.float32(2),
     }
     nodes = [
-        helper.make_node("Pow", ["x", "two"], ["squares"], "square"),
+        helper.make_node("Mul", ["x", "x"], ["squares"], "square"),
         helper.make_node("ReduceMean", ["squares", "one"], ["mean"], "mean"),
         helper.make_node("Sqrt", ["mean"], ["root"], "root"),
     ]
@@ -171,6 +171,20 @@ def test_a_square_that_was_transposed_is_no_counterpart_though_its_digest_is_the
         return model(nodes, {"x": [3, 4, 4]}, {"y": []})
 
     assert dict(profile(turned([0, 2, 1]), turned([0, 1, 2]))) == {"a": 0.0, "b": None, "y": 0.0}
+
+
+@pytest.mark.parametrize("to", list(TARGETS))
+def test_a_conversion_that_differs_shows_an_error_from_the_source_on(
+    to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter's fault is planted: what arrived is what the exporter handed on."""
+    wrong = converters.carry(_norm(False, factor=1.01))
+    monkeypatch.setattr(converters, "carry", lambda *_, **__: wrong)
+    done = netferry.convert(_norm(False), to)
+    assert done.report is not None and done.report.status == "failed"
+    layers = dict(extras_of(done, _norm(False)).layers)
+    assert layers["y"] == pytest.approx(0.01, rel=1e-3)
+    assert layers["root"] is not None and layers["root"] < 1e-6
 
 
 # ---- MXNet: what a monitor is shown ----------------------------------------------------------------------

@@ -167,7 +167,7 @@ def proved(documents: Iterable[Document]) -> str:
     rate = largest(bound(one) for one in documents if one.get("status") == PASSED)
     if rate is None or rate >= 1:
         return ""
-    return f"under {rate:.1%} for inputs like these (3/n of n clean inputs, at 95 % confidence)"
+    return f"under {rate * 100:.1f} % for inputs like these (3/n after n clean inputs, at 95 % confidence)"
 
 
 def worst_status(cells: Iterable[Document]) -> str:
