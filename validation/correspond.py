@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
@@ -289,19 +291,32 @@ def pairs(a: Trace, b: Trace, known: Mapping[str, str]) -> tuple[Pairs, Pairs]:
     these come the shape and the order of execution. A tensor of another layer is taken only where the other side has
     none of this layer that equals nothing.
     """
-    by_size: dict[int, list[str]] = {}
+    by_size: dict[int, list[tuple[float, str]]] = {}
     for name in b.made:
-        by_size.setdefault(b.digests[name].size, []).append(name)
+        by_size.setdefault(b.digests[name].size, []).append((b.digests[name].scale, name))
+    for group in by_size.values():
+        group.sort()
+    dtypes = {one.dtype for side in (a, b) for one in side.digests.values()}
+    widest = max((RELATIVE_TO_SCALE.get(dtype, 0.0) for dtype in dtypes), default=0.0)
     forth: Pairs = {}
     back: Pairs = {}
     for name in a.made:
         own = a.digests[name]
-        for other in by_size.get(own.size, ()):
+        for other in _of_scale(own.scale, widest, by_size.get(own.size, [])):
             if own.alike(b.digests[other], limit_of(own, b.digests[other])):
                 forth.setdefault(name, []).append(other)
                 back.setdefault(other, []).append(name)
     turned = {theirs: ours for ours, theirs in known.items()}
     return _ordered(a, b, forth, back, known), _ordered(b, a, back, forth, turned)
+
+
+def _of_scale(scale: float, widest: float, group: Sequence[tuple[float, str]]) -> Iterator[str]:
+    """The tensors in ``group``, sorted by scale, that may be alike to one of this scale up to the ``widest`` limit."""
+    start = bisect_left(group, (scale * (1 - widest), ""))
+    for other, name in islice(group, start, None):
+        if other * (1 - widest) > scale:
+            return
+        yield name
 
 
 def _ordered(a: Trace, b: Trace, forth: Pairs, back: Pairs, known: Mapping[str, str]) -> Pairs:
