@@ -149,7 +149,7 @@ class Trace:
 
     def _look_back(self) -> None:
         for name in self.ends.inputs:
-            self.views[name] = _roomy(self.digests[name].shape)
+            self.views[name], self.layers[name] = _roomy(self.digests[name].shape), frozenset()
         for step in self.steps:
             for name in step.reads:
                 self.readers.setdefault(name, []).append(step)
@@ -292,7 +292,7 @@ def pairs(a: Trace, b: Trace, known: Mapping[str, str]) -> tuple[Pairs, Pairs]:
     none of this layer that equals nothing.
     """
     by_size: dict[int, list[tuple[float, str]]] = {}
-    for name in b.made:
+    for name in (*b.ends.inputs, *b.made):  # a tensor that is an input in another order has that input
         by_size.setdefault(b.digests[name].size, []).append((b.digests[name].scale, name))
     for group in by_size.values():
         group.sort()
@@ -300,7 +300,7 @@ def pairs(a: Trace, b: Trace, known: Mapping[str, str]) -> tuple[Pairs, Pairs]:
     widest = max((RELATIVE_TO_SCALE.get(dtype, 0.0) for dtype in dtypes), default=0.0)
     forth: Pairs = {}
     back: Pairs = {}
-    for name in a.made:
+    for name in (*a.ends.inputs, *a.made):
         own = a.digests[name]
         for other in _of_scale(own.scale, widest, by_size.get(own.size, [])):
             if own.alike(b.digests[other], limit_of(own, b.digests[other])):
@@ -330,11 +330,11 @@ def _ordered(a: Trace, b: Trace, forth: Pairs, back: Pairs, known: Mapping[str, 
         named = [other for other in same or forth[name] if a.keys(name) & b.keys(other)]
         likely = sorted(named or same or forth[name], key=lambda other: _rank(a, name, b, other, last))
         found[name] = likely[:MOST_ALIKE]
-        last = max(last, b.maker[likely[0]])
+        last = max(last, b.maker.get(likely[0], -1))
     return found
 
 
 def _rank(a: Trace, name: str, b: Trace, other: str, last: int) -> tuple[bool, bool, int]:
-    place = b.maker[other]
+    place = b.maker.get(other, -1)
     shape = a.digests[name].shape == b.digests[other].shape
     return not shape, place <= last, abs(place - last)
