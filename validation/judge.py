@@ -205,7 +205,11 @@ class Judge:
             return direct
         if not noise.admits(t.astype(np.float64)):
             return replace(direct, status=FAILED, reason=direct.reason or OUTSIDE)
-        whole = self._measured(name, direct, runs, replace(noise, loose=noise.wild)) if noise.loose.any() else None
+        whole = (
+            self._measured(name, direct, runs, replace(noise, loose=noise.wild))
+            if noise.loose.any()
+            else None
+        )
         if whole is not None and whole.status == PASSED and whole.meaning is not None:
             return whole  # in float64 both take the same decisions
         found = self._measured(name, direct, runs, noise)

@@ -54,6 +54,7 @@ class _Record:
     varied: bool = False
 
     def add(self, sample: Sample, a: Array, one: Comparison) -> None:
+        """``a`` is the output: as it is, or in float64 where that is known and says more (a sigmoid that ends at zero)."""
         self.comparisons.append((sample.label, one))
         if sample.label.startswith(SPECIAL_VALUES):
             return
@@ -181,7 +182,10 @@ class _Verification:
             found = self._without_optimisations(other, runs, found)
         for name, one in found.items():
             told = self._told(runs, name, one)
-            self.records.setdefault(name, _Record()).add(sample, left.get(name, np.empty(0)), told)
+            shown = (
+                runs.r.get(name, left.get(name, np.empty(0))) if arithmetic else left.get(name, np.empty(0))
+            )
+            self.records.setdefault(name, _Record()).add(sample, shown, told)
         return True
 
     def _tell_paths(self, runs: Runs) -> None:
