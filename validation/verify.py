@@ -54,7 +54,6 @@ class _Record:
     varied: bool = False
 
     def add(self, sample: Sample, a: Array, one: Comparison) -> None:
-        """``a`` is the output: as it is, or in float64 where that is known and says more (a sigmoid that ends at zero)."""
         self.comparisons.append((sample.label, one))
         if sample.label.startswith(SPECIAL_VALUES):
             return
@@ -473,6 +472,13 @@ def _input_notes(source: Signature, target: Signature) -> Iterable[str]:
     ours, theirs = ([spec.name for spec in side.inputs] for side in (source, target))
     if set(ours) != set(theirs):
         yield f"inputs are bound by position: {', '.join(ours)} to {', '.join(theirs)}"
+
+
+def _shown(runs: Runs, name: str) -> Array:
+    """An output of the source, for whether it ever moves: in float64 where that is at hand and says more."""
+    plain = np.asarray(runs.s.get(name, np.empty(0)))
+    wide = runs.r.get(name) if runs.arithmetic and plain.dtype.kind == "f" else None
+    return plain if wide is None else wide.astype(np.float32)
 
 
 def _all_equal(a: Array) -> bool:
