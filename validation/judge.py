@@ -94,7 +94,10 @@ class Runs:
         runs = [] if r is None else [self.rounded(place).get(name) for place in range(count)]
         if r is None or any(run is None or run.shape != r.shape for run in runs):
             return None
-        return Noise.of(r, np.asarray(self.s[name], np.float64), [run for run in runs if run is not None])
+        limit = truth.SUSPECT.get(self.source.format, truth.SUSPECT["float32"])
+        return Noise.of(
+            r, np.asarray(self.s[name], np.float64), [run for run in runs if run is not None], limit
+        )
 
     @cached_property
     def nudged(self) -> tuple[Outputs, Outputs]:
@@ -222,7 +225,7 @@ class Judge:
         three = stages.triple(s, t, r, noise)
         if three is None:
             return replace(direct, status=NOT_CHECKED, reason=DECIDED_BY_ROUNDING, limit=None)
-        told = slice(None) if noise is None else noise.spread <= stages.LOOSE * three.scale
+        told = np.ones(s.shape, bool) if noise is None else noise.told
         if truth.is_suspect(s[told], r[told]):
             return self._suspected(name, three, direct, runs, noise)
         return self._staged(name, three, direct, runs, noise)
@@ -376,7 +379,7 @@ class Judge:
             return direct
         arrays = [runs.s[name], runs.r[name], *(runs.rounded(k).get(name) for k in range(ROUNDED))]
         shapes = [array.shape for array in arrays if array is not None and array.ndim == t.ndim]
-        if len(set(shapes)) == 1:
+        if len(set(shapes)) < 2:
             return direct
         low, high = np.min(shapes, 0), np.max(shapes, 0)
         inside = np.all((t.shape >= 2 * low - high) & (t.shape <= 2 * high - low))
