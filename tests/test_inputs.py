@@ -644,3 +644,25 @@ def test_the_work_of_a_run_grows_with_its_rows() -> None:
     assert four is not None
     assert four.operations == 4 * one.operations
     assert weigher([object()])({"N": 1}) is None
+
+
+def shrinking() -> onnx.ModelProto:
+    """A pool that leaves no row of less than 64: onnxruntime goes on with one, PyTorch and Keras refuse it."""
+    nodes = [node("Conv", "x w", "h", strides=[32, 1]), node("MaxPool", "h", "p", kernel_shape=[2, 1], strides=[2, 1]),
+             node("GlobalAveragePool", "p", "y")]  # fmt: skip
+    return graph(nodes, {"x": ["?", 1, "?", "?"]}, {"y": ["?", 4, 1, 1]}, {"w": normal(4, 1, 1, 1)})
+
+
+def test_sizes_at_which_a_tensor_inside_is_empty_are_none_to_compare_at() -> None:
+    report = netferry.convert(shrinking(), "pytorch", seed=1).report
+    assert report is not None
+    assert (report.status, report.unchecked_axes) == ("passed", ())
+
+
+def test_free_axes_that_are_all_called_a_question_mark_are_not_one() -> None:
+    spec = Session(shrinking()).signature.inputs[0]
+    assert spec.dims == (None, 1, None, None)
+    shapes = {
+        sample.arrays["x"].shape[2:] for sample in paired(shrinking(), shrinking(), seed=1).made.samples
+    }
+    assert any(h != w for h, w in shapes)
