@@ -666,3 +666,19 @@ def test_free_axes_that_are_all_called_a_question_mark_are_not_one() -> None:
         sample.arrays["x"].shape[2:] for sample in paired(shrinking(), shrinking(), seed=1).made.samples
     }
     assert any(h != w for h, w in shapes)
+
+
+def test_pytorch_lengths_measure_the_time_axis_of_the_sequences() -> None:
+    from netferry.converters.pytorch.bounds import ranges
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(3, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
+            return self.gru(packed)[1]
+
+    given = [Example("x", normal(2, 6, 3), {0: "batch"}), Example("n", np.int64([6, 2]), {0: "batch"})]
+    assert ranges(Packed(), given) == {1: [Range(1, 0, (0, 1))]}

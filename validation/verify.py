@@ -290,7 +290,9 @@ def verify(
         _run_all(going, made, quick, progress)
     except MissingError as error:
         return _unchecked(report, error)
-    return replace(going.close(), unusable=_rehearsed(a, b, going, made))
+    done, why = going.close(), _rehearsed(a, b, going, made)
+    reason = f"the model that arrived cannot be used: {why}" if why else ""
+    return replace(done, unusable=why, reason=done.reason or reason)
 
 
 def _begun(

@@ -109,6 +109,8 @@ def sentences(document: Document) -> list[str]:
         said.append(learnt(document["training"]))
     if document["status"] == PASSED:
         said.append(_proved(document))
+    if document.get("unchecked_axes"):
+        said.append(f"Not tried at two sizes: {', '.join(document['unchecked_axes'])}.")
     return [sentence for sentence in said if sentence]
 
 
