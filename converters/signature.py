@@ -23,6 +23,9 @@ SHORT_DTYPES: Mapping[str, str] = {
 
 BATCH = "batch"
 
+NAMELESS = "?"
+"""What some exporters write for any size that is free: no name, for two of it need not be one size."""
+
 LADDER = (
     32, 64, 48, 16, 8, 3, 1, 96, 128, 160, 192, 224, 256, 320, 384, 416, 512, 640, 800, 1024, 1280, 2048, 4096, 8192,
     16000, 32000,

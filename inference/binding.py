@@ -13,7 +13,7 @@ import numpy as np
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError, first_line
 from netferry.converters.onnx.live import WITHOUT_MAPS
-from netferry.converters.signature import Array, Signature, TensorSpec
+from netferry.converters.signature import NAMELESS, Array, Dim, Signature, TensorSpec
 from netferry.inference.devices import CPU, CUDA, require_onnxruntime
 
 _CPU, _CUDA, _PINNED, _MANAGED = 1, 2, 3, 13
@@ -83,10 +83,14 @@ def fitter(signature: Signature) -> Callable[[Any], TypeGuard[dict[str, Array]]]
 
 def spec_of(node: Any) -> TensorSpec:
     """What onnxruntime says of an input or output."""
-    dims = tuple(
-        dim if isinstance(dim, str) or (isinstance(dim, int) and dim > 0) else None for dim in node.shape
-    )
-    return TensorSpec(node.name, _dtype(node.name, node.type), dims)
+    return TensorSpec(node.name, _dtype(node.name, node.type), tuple(map(_dim, node.shape)))
+
+
+def _dim(dim: object) -> Dim:
+    """A size, or the name of a free one; sizes below 1 and what is no name say nothing."""
+    if isinstance(dim, int):
+        return dim if dim > 0 else None
+    return dim if isinstance(dim, str) and dim != NAMELESS else None
 
 
 def _dtype(name: str, kind: str) -> np.dtype[Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from netferry.converters import frameworks
-from netferry.converters.errors import MissingError, NetferryError, RefusedError
+from netferry.converters.errors import MissingError, NetferryError, RefusedError, first_line
 from netferry.converters.signature import Array, Example, Signature, examples
 from netferry.inference.binding import bind
 from netferry.inference.session import Session
@@ -33,18 +35,35 @@ class Native:
     def __init__(self, model: object, given: Sequence[Example] | None = None) -> None:
         self._framework = frameworks.of(model)
         self._model = model
-        self.signature: Signature = self._framework.live.signature(model, given)
+        with self._refusing():
+            self.signature: Signature = self._framework.live.signature(model, given)
 
     def run(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Array]:
         arrays = list(bind(inputs, self.signature).values())
-        try:
+        with self._refusing():
             outputs: dict[str, Array] = self._framework.live.run(self._model, arrays)
+        return outputs
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Whatever the framework raises for a model and its arrays, as one error."""
+        try:
+            yield
         except NetferryError:
             raise
-        except Exception as error:  # whatever the framework raises for these arrays
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RefusedError(f"{self._framework.title} could not run the model ({reason})") from error
-        return outputs
+        except Exception as error:
+            raise RefusedError(
+                f"{self._framework.title} could not run the model ({first_line(error)})"
+            ) from error
+
+
+def _said(error: Exception) -> str:
+    """What an error says in one line: TensorFlow's begin with the lines of code that led to it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    if lines[:1] != ["in user code:"]:
+        return first_line(error)
+    raised = [place for place, line in enumerate(lines) if re.match(r"\w+Error: ", line)]
+    return " ".join(line for line in lines[raised[-1] :] if line)[:300] if raised else lines[-1]
 
 
 def runnable(

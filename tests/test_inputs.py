@@ -644,3 +644,41 @@ def test_the_work_of_a_run_grows_with_its_rows() -> None:
     assert four is not None
     assert four.operations == 4 * one.operations
     assert weigher([object()])({"N": 1}) is None
+
+
+def shrinking() -> onnx.ModelProto:
+    """A pool that leaves no row of less than 64: onnxruntime goes on with one, PyTorch and Keras refuse it."""
+    nodes = [node("Conv", "x w", "h", strides=[32, 1]), node("MaxPool", "h", "p", kernel_shape=[2, 1], strides=[2, 1]),
+             node("GlobalAveragePool", "p", "y")]  # fmt: skip
+    return graph(nodes, {"x": ["?", 1, "?", "?"]}, {"y": ["?", 4, 1, 1]}, {"w": normal(4, 1, 1, 1)})
+
+
+def test_sizes_at_which_a_tensor_inside_is_empty_are_none_to_compare_at() -> None:
+    report = netferry.convert(shrinking(), "pytorch", seed=1).report
+    assert report is not None
+    assert (report.status, report.unchecked_axes) == ("passed", ())
+
+
+def test_free_axes_that_are_all_called_a_question_mark_are_not_one() -> None:
+    spec = Session(shrinking()).signature.inputs[0]
+    assert spec.dims == (None, 1, None, None)
+    shapes = {
+        sample.arrays["x"].shape[2:] for sample in paired(shrinking(), shrinking(), seed=1).made.samples
+    }
+    assert any(h != w for h, w in shapes)
+
+
+def test_pytorch_lengths_measure_the_time_axis_of_the_sequences() -> None:
+    from netferry.converters.pytorch.bounds import ranges
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(3, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
+            return self.gru(packed)[1]
+
+    given = [Example("x", normal(2, 6, 3), {0: "batch"}), Example("n", np.int64([6, 2]), {0: "batch"})]
+    assert ranges(Packed(), given) == {1: [Range(1, 0, (0, 1))]}

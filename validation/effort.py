@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from os import PathLike, fspath
 
 import onnx
@@ -14,6 +14,7 @@ from netferry.converters.errors import NetferryError
 from netferry.converters.graph.cost import cost
 from netferry.converters.graph.facts import Plan
 from netferry.converters.graph.normalize import plan
+from netferry.converters.graph.sizes import Size
 from netferry.converters.signature import Signature
 from netferry.validation.sizes import Sizes
 
@@ -42,22 +43,47 @@ Weigh = Callable[[Sizes], Effort | None]
 """What a run at these sizes takes; None where it is not known."""
 
 
-def weigher(graphs: Iterable[object]) -> Weigh:
+@dataclass(frozen=True)
+class Weigher:
+    """What is known of a model's runs by its graph; nothing, where there is none."""
+
+    planned: Plan | None = None
+
+    def __call__(self, sizes: Sizes) -> Effort | None:
+        found = None if self.planned is None else cost(self.planned, sizes)
+        known = found is not None and found.flops and not found.unknown
+        return Effort(found.flops, found.bytes) if found is not None and known else None
+
+    def hollow(self, sizes: Sizes) -> bool:
+        """Whether some tensor inside is empty at these sizes, where at larger ones none is."""
+        return self._has_empty(sizes) and any(
+            not self._has_empty(dict.fromkeys(sizes, size)) for size in (64, 512, 4096, 32000)
+        )
+
+    def _has_empty(self, sizes: Sizes) -> bool:
+        return any(dim.at(sizes) < 1 for dim in self._dims if sizes.keys() >= set(dim.names()))
+
+    @cached_property
+    def _dims(self) -> list[Size]:
+        """Every size inside that depends on those of the inputs."""
+        nodes = [] if self.planned is None else list(self.planned.graph)
+        facts = [
+            self.planned.fact(value) for node in nodes for value in node.outputs if self.planned is not None
+        ]
+        return list({dim for fact in facts for dim in fact.dims or () if isinstance(dim, Size)})
+
+
+def weigher(graphs: Iterable[object]) -> Weigher:
     """By the first of these that is a graph, as a path or in memory, and says its sizes."""
     for graph in graphs:
         model = _loaded(graph)
         if model is None:
             continue
         try:
-            return partial(_weighed, plan(model))
+            return Weigher(plan(model))
         except NetferryError:
             continue
-    return lambda _sizes: None
-
-
-def _weighed(planned: Plan, sizes: Sizes) -> Effort | None:
-    found = cost(planned, sizes)
-    return Effort(found.flops, found.bytes) if found.flops and not found.unknown else None
+    return Weigher()
 
 
 def is_heavy(effort: Effort, weights: int) -> bool:

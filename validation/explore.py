@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Signature, TensorSpec, aligned, completed
@@ -50,11 +52,13 @@ def made_for(
     *,
     quick: bool = False,
     heavy: Heavy = lambda _sizes, _usual: False,
+    hollow: Callable[[Sizes], bool] = lambda _sizes: False,
     rows: Rows | None = None,
 ) -> Made:
     """Samples at sizes where ``source`` runs; ``models`` (it and its target) say what inputs may hold.
 
-    ``rows`` come first, then what is ``given``. ``heavy`` are the sizes that cost too much.
+    ``rows`` come first, then what is ``given``. ``heavy`` are the sizes that cost too much, ``hollow`` those
+    at which the model has nothing left to compute with.
     """
     signature = source.signature
     if given is not None:
@@ -65,7 +69,7 @@ def made_for(
     real = [] if rows is None else rows.samples(signature)
     shown = given if given is not None or not real else _examples(signature, real[0])
     ranges = ranges_of(models, given)
-    asked = _Asked(source, Maker(signature, shown, seed, ranges))
+    asked = _Asked(source, Maker(signature, shown, seed, ranges), hollow)
     sizes = explored(signature, shown, asked.accepts, heavy)
     made = list(samples(signature, shown, seed, quick=quick, ranges=ranges, sizes=sizes))
     made = [*real, *(sample for sample in made if given is not None or sample.label != GIVEN)]
@@ -91,19 +95,28 @@ class _Asked:
 
     source: Runnable
     maker: Maker
+    hollow: Callable[[Sizes], bool]
     outputs: dict[str, Mapping[str, Array]] = field(default_factory=dict)
 
     def accepts(self, sizes: Sizes) -> bool:
-        """Sizes at which nothing comes out prove nothing, and count as refused."""
+        """Sizes at which nothing comes out, or nothing finite, count as refused, and so do those at which some tensor
+        inside is empty: kernels that are left without a pixel each go on in their own way."""
+        if self.hollow(sizes):
+            return False
         sample = self.maker.sample(NORMAL, sizes)
         try:
             outputs = self.source.run(bind(sample.arrays, self.source.signature))
         except (RefusedError, UsageError):
             return False
-        if not any(array.size for array in outputs.values()):
+        if not any(map(_tells, outputs.values())):
             return False
         self.outputs[sample.label] = outputs
         return True
+
+
+def _tells(array: Array) -> bool:
+    """Whether an output holds any number at all."""
+    return array.size > 0 and (array.dtype.kind != "f" or bool(np.isfinite(array).any()))
 
 
 def _partial(signature: Signature, given: Sequence[Example]) -> bool:

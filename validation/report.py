@@ -140,8 +140,6 @@ class Report:
         axes = f"; not checked: {', '.join(self.unchecked_axes)}" if self.unchecked_axes else ""
         head = f"{self.status}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
         lines = [f"{head} ({self.reason})" if self.reason else head, f"  seed {self.seed}"]
-        if self.unusable:
-            lines.append(f"  the model that arrived cannot be used: {self.unusable}")
         for verdict in self.outputs:
             one = verdict.comparison
             error = "" if one.max_rel is None else f" {one.max_rel:.2e} of scale"

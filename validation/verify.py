@@ -150,6 +150,7 @@ class _Verification:
     notes: list[str] = field(default_factory=list)
     fused: dict[str, float] = field(default_factory=dict)
     unfused: int = 0
+    stopped: bool = False
 
     def sample(self, sample: Sample, arithmetic: bool, meaning: bool) -> bool:
         """Run one sample; False where only the target cannot, which ends the comparison."""
@@ -292,7 +293,9 @@ def verify(
         _run_all(going, made, quick, progress)
     except MissingError as error:
         return _unchecked(report, error)
-    return replace(going.close(), unusable=_rehearsed(a, b, going, made))
+    done, why = going.close(), _rehearsed(a, b, going, made)
+    reason = f"the model that arrived cannot be used: {why}" if why else ""
+    return replace(done, unusable=why, reason=done.reason or reason)
 
 
 def _begun(
@@ -348,7 +351,7 @@ def paired(
     known += [(b, early.signature)] if early is not None and _kind(b) == "onnx" else []
     weigh = weigher((graph, a, b))
     heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
-    made = made_for(source, known, given, seed, quick=quick, heavy=heavy, rows=rows)
+    made = made_for(source, known, given, seed, quick=quick, heavy=heavy, hollow=weigh.hollow, rows=rows)
     if early is not None:
         return Pair(source, early, (ours, theirs), made, weigh)
     target, shown = _opened(b, made.shown(), device)
@@ -407,6 +410,7 @@ def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress
             SPECIAL_VALUES
         )  # else no truth decides anything
         if not going.sample(sample, share.arithmetic and told, share.meaning and told):
+            going.stopped = True
             break
     if progress is not None:
         progress(len(running), len(running), "done")
@@ -415,7 +419,7 @@ def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress
 def _rehearsed(a: object, b: object, going: _Verification, made: Sequence[Sample]) -> str:
     """Why the target cannot be trained on or called as its framework's models are, where the source can."""
     usual = [sample for sample in made if not sample.label.startswith(SPECIAL_VALUES)]
-    if _kind(b) == "onnx" or not usual or not going.labels:
+    if _kind(b) == "onnx" or not usual or not going.records or going.stopped:
         return ""
     sample = min(usual, key=lambda one: (_rows_of(one) < 2, sum(array.size for array in one.arrays.values())))
     feed = bind(sample.arrays, going.source.signature)

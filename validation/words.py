@@ -107,6 +107,8 @@ def sentences(document: Document) -> list[str]:
     said = [_compared(document), _found(document)]
     if isinstance(document.get("training"), Mapping):
         said.append(learnt(document["training"]))
+    if document.get("unchecked_axes"):
+        said.append(f"Not tried at two sizes: {', '.join(document['unchecked_axes'])}.")
     return [sentence for sentence in said if sentence]
 
 

@@ -25,6 +25,7 @@ from netferry.converters.graph.recorder import identifier
 from netferry.converters.graph.shapes import SHAPES, Dims
 from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.table import Table
+from netferry.converters.signature import NAMELESS
 
 OPSET = 28
 """The newest opset: after normalisation every operator has one version."""
@@ -96,7 +97,7 @@ class Evaluator:
         if isinstance(dim, int):
             free = dim < 0 or (dim == 0 and value.is_graph_input())  # as old exporters write it
             return self.fresh(value, axis) if free else dim
-        if dim.value is None:
+        if dim.value is None or dim.value == NAMELESS:
             return self.fresh(value, axis)
         if dim.value not in self._named:
             self._named[dim.value] = self.fresh(value, axis, wish=dim.value)

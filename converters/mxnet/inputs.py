@@ -14,7 +14,7 @@ from netferry.converters.mxnet.elementwise import POINTWISE
 from netferry.converters.mxnet.files import DTYPES, SymbolModel
 from netferry.converters.mxnet.rows import FLOAT32, swapped
 from netferry.converters.mxnet.symbol import IMAGE, WEIGHTS, Attrs, Node, input_name
-from netferry.converters.signature import BATCH, Array, Dim, Example, TensorSpec
+from netferry.converters.signature import BATCH, Array, Dim, Example, TensorSpec, aligned
 
 _GLUON_PARAMETER = frozenset({"__storage_type__", "__init__"})
 """Hidden attributes that gluon writes on parameters and never on inputs."""
@@ -89,13 +89,7 @@ def specs(
             expected=f"{len(places)} ({', '.join(names)})",
             received=f"{len(given)} ({', '.join(shown)})",
         )
-    if shown != names and sorted(shown) == sorted(names):
-        raise UsageError(
-            "inputs are bound by position, and these names stand in another order",
-            where=model.label,
-            expected=", ".join(names),
-            received=", ".join(shown),
-        )
+    given = aligned(given, names)
     return tuple(example.spec for example in given), ()
 
 

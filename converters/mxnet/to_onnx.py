@@ -32,7 +32,7 @@ from netferry.converters.mxnet import (  # noqa: F401 - they fill the table
 from netferry.converters.mxnet.files import SymbolModel
 from netferry.converters.mxnet.rows import ROWS, Pen
 from netferry.converters.mxnet.symbol import Attrs, Node, Symbol, output_name
-from netferry.converters.signature import Example, TensorSpec
+from netferry.converters.signature import Example, TensorSpec, aligned
 
 _FILLERS = frozenset({"_zeros", "_ones", "_full"})
 _TAKES_FILLERS = elementwise.POINTWISE | set(
@@ -44,12 +44,15 @@ _TAKES_FILLERS = elementwise.POINTWISE | set(
 def to_onnx(model: object, given: Sequence[Example] | None = None) -> Export:
     """Carry a symbol with its parameters, a gluon block or a Module to ONNX.
 
-    ``given`` are bound by position to the inputs, and name them; without them names and sizes come from
-    the symbol, where it tells them.
+    ``given`` are bound by name to the inputs where all names are theirs, else by position, and name them; without
+    them names and sizes come from the symbol, where it tells them.
     """
     source = symbol_model(model, given)
     _require_rows(source)
     kinds = inputs.variables(source)
+    given = (
+        None if given is None else aligned(given, [source.graph.nodes[place].name for place in kinds.inputs])
+    )
     specs, notes = inputs.specs(source, kinds.inputs, given)
     notes = source.notes + notes
     if given is None:

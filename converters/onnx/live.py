@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx import helper
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.signature import Array, Dim, Example, Signature, TensorSpec
+from netferry.converters.signature import NAMELESS, Array, Dim, Example, Signature, TensorSpec
 
 
 def accepts(model: object) -> bool:
@@ -117,4 +117,6 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
     """A size; 0 and -1, which old exporters write for a free one, are no sizes."""
-    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else (dim.dim_param or None)
+    if dim.HasField("dim_value") and dim.dim_value > 0:
+        return dim.dim_value
+    return None if dim.dim_param in ("", NAMELESS) else dim.dim_param

@@ -52,17 +52,18 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in ("aten::embedding", "aten::_embedding_bag", "aten::_embedding_bag_forward_only"):
             self._note(args[1], Range(0, args[0].shape[0] - 1))
         elif name == "aten::_pack_padded_sequence":
-            time = 1 if args[2] else 0
-            self._note(args[1], Range(1, args[0].shape[time], None))
+            axis = 1 if args[2] else 0
+            within = self._with_size(args[0].shape[axis], axis)
+            self._note(args[1], Range(1, args[0].shape[axis] if within is None else 0, within))
         elif name in ("torchvision::roi_align", "torchvision::roi_pool"):
-            batch = self._with_rows(args[0].shape[0], args[1])
-            self._note(args[1], Range(0, -1 if batch is not None else 0, batch, column=0))
+            batch = self._with_size(args[0].shape[0], 0)
+            self._note(args[1], Range(0, 0 if batch is None else -1, batch, column=0))
         return func(*args, **(kwargs or {}))
 
-    def _with_rows(self, rows: int, boxes: torch.Tensor) -> tuple[int, int] | None:
-        """The input that has as many rows as the maps which the boxes cut out of."""
-        fits = (p for p, x in enumerate(self.inputs) if x.ndim and x.shape[0] == rows and x is not boxes)
-        return next(((place, 0) for place in fits), None)
+    def _with_size(self, size: int, axis: int) -> tuple[int, int] | None:
+        """The first input of several axes that has this size along one of them: what a length measures, or a box cuts."""
+        fits = (p for p, x in enumerate(self.inputs) if x.ndim > 2 and x.shape[axis] == size)
+        return next(((place, axis) for place in fits), None)
 
     def _note(self, index: torch.Tensor, one: Range) -> None:
         for place in self._places(index):
