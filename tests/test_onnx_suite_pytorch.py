@@ -14,7 +14,7 @@ import onnx.backend.test
 import pytest
 import torch
 from onnx import numpy_helper
-from onnx_cases import Case, case, cases, check, excluded, freeze, parameters
+from onnx_cases import SATURATED, Case, case, cases, check, excluded, freeze, light, parameters
 
 from netferry.converters.errors import NetferryError
 from netferry.converters.graph.normalize import plan
@@ -82,14 +82,17 @@ LIGHT = sorted((Path(onnx.backend.test.__file__).parent / "data" / "light").glob
 def test_a_light_model_runs_as_in_the_suite(path: Path) -> None:
     """The inputs are those of onnx's own runner, the outputs those of its wheel, and onnxruntime's at a random input."""
     ort = pytest.importorskip("onnxruntime")
-    model = onnx.load(path)
+    model = light(path)
     held = {tensor.name for tensor in model.graph.initializer}
     (value,) = (value for value in model.graph.input if value.name not in held)
     shape = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
     ramp = (np.arange(np.prod(shape)).reshape(shape) / np.prod(shape)).astype(np.float32)
     drawn = np.random.default_rng(0).random(shape, np.float32)
-    expected = numpy_helper.to_array(onnx.load_tensor(path.with_name(f"{path.stem}_output_0.pb")))
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    if path.stem in SATURATED:
+        (expected,) = session.run(None, {value.name: ramp})
+    else:
+        expected = numpy_helper.to_array(onnx.load_tensor(path.with_name(f"{path.stem}_output_0.pb")))
     arrived = from_onnx(plan(model), signature(model)).model
     for array, want in ((ramp, expected), (drawn, session.run(None, {value.name: drawn})[0])):
         (got,) = live.run(arrived, [array]).values()

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx_cases import Case, case, cases, check, excluded, freeze, parameters
+from onnx_cases import Case, case, cases, check, excluded, freeze, light, parameters
 
 from netferry.converters.errors import NetferryError
 from netferry.converters.graph.normalize import plan
@@ -66,9 +66,9 @@ def test_a_case_with_weights_as_initializers_is_carried_to_tensorflow(name: str)
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
 def test_a_light_model_gives_what_onnxruntime_gives(path: Path) -> None:
     """Whole networks of the onnx wheel, their weights made by ConstantOfShape."""
-    proto = onnx.load(path)
+    proto = light(path)
     arrival = from_onnx(plan(proto), signature(proto))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0]
     x = np.random.default_rng(0).uniform(0, 1e-3, given.shape).astype(np.float32)
     with quiet():
