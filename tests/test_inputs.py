@@ -682,3 +682,19 @@ def test_pytorch_lengths_measure_the_time_axis_of_the_sequences() -> None:
 
     given = [Example("x", normal(2, 6, 3), {0: "batch"}), Example("n", np.int64([6, 2]), {0: "batch"})]
     assert ranges(Packed(), given) == {1: [Range(1, 0, (0, 1))]}
+
+
+class Branching(nn.Module):
+    """Does another thing from four rows on: what is traced holds at the example's batch alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.shape[0] > 3 else x + 1
+
+
+@pytest.mark.parametrize("to", ["onnx", "pytorch"])
+def test_a_batch_that_the_code_fixes_is_noted_and_not_varied(to: str) -> None:
+    done = netferry.convert(Branching(), to, inputs={"x": normal(4, 3)}, seed=1)
+    assert any("fixed" in note for note in done.notes)
+    assert done.report is not None
+    assert (done.report.status, done.report.unchecked_axes) == ("passed", ())
+    assert not any("batch" in label for label in done.report.samples)
