@@ -24,8 +24,8 @@ from netferry.converters.signature import Example, Signature, completed, example
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
     from netferry.inference.feed import Pixels
-    from netferry.validation.bisect import Bisection
     from netferry.validation.certificate import Check
+    from netferry.validation.difference import Bisection
     from netferry.validation.learnt import TrainingVerdict
     from netferry.validation.metrics import Tolerance
     from netferry.validation.report import Report

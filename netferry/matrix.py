@@ -23,7 +23,9 @@ from netferry.validation.learnt import LIMIT
 from netferry.validation.lesson import Lesson
 from netferry.validation.metrics import FAILED
 from netferry.validation.page.graphs import Graph, of_dict
+from netferry.validation.profile import Layers
 from netferry.validation.report import Report, finite
+from netferry.validation.words import measure
 from netferry.zoo import catalog, data
 from netferry.zoo.catalog import Progress
 from netferry.zoo.train import FURTHER_STEPS, TRAINERS, Trained, further_batches, silent, train, trainer
@@ -72,7 +74,7 @@ class Cell:
     gradient_ratio: float | None = None
     training_ratio: float | None = None
     report: Report | Document | None = field(default=None, repr=False)
-    layers: tuple[tuple[str, float], ...] = field(default=(), repr=False)
+    layers: Layers = field(default=(), repr=False)
     graphs: tuple[Graph, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,7 +221,7 @@ def _told(model: str, framework: str, targets: Sequence[str], answer: Answer) ->
         return
     for one in answer.document["cells"]:
         graphs = tuple(map(of_dict, one["graphs"]))
-        layers = tuple((str(name), float(error)) for name, error in one["layers"])
+        layers = tuple((str(name), measure(error)) for name, error in one["layers"])
         yield Cell(**one | {"graphs": graphs, "layers": layers, "further": tuple(one["further"])})
 
 
@@ -316,7 +318,7 @@ def carry_trained(
         gradient_ratio=None if learnt is None else learnt.gradients,
         training_ratio=None if learnt is None else learnt.training,
         report=report,
-        layers=layers_between(trained.model, done.model, [given]),
+        layers=layers_between(trained.model, done.model, [given], report),
         graphs=graphs_of(done),
     )
 

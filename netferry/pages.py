@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import onnx
-import onnx_ir as ir
-
 from netferry import converters
 from netferry.converters import artifact, frameworks, source
 from netferry.converters.errors import first_line
@@ -19,8 +16,8 @@ from netferry.validation import junit, markdown
 from netferry.validation.page import Extras, matrix_page, report_page
 from netferry.validation.page.extras import file_facts
 from netferry.validation.page.graphs import Graph, of_onnx, of_source
-from netferry.validation.profile import profile
-from netferry.validation.report import versions
+from netferry.validation.profile import Layers, profile
+from netferry.validation.report import Report, versions
 from netferry.validation.words import Document
 
 if TYPE_CHECKING:
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-Layers = tuple[tuple[str, float], ...]
-"""Tensors in order of execution, each with its error relative to its own scale."""
 
 
 def graphs_of(done: Conversion) -> tuple[Graph, ...]:
@@ -43,22 +38,33 @@ def graphs_of(done: Conversion) -> tuple[Graph, ...]:
     return (before,) if after is None else (before, after)
 
 
-def extras_of(done: Conversion) -> Extras:
-    """What the page of a ``Conversion`` shows: both graphs, the error of each tensor on its way, the files written."""
+def extras_of(
+    done: Conversion,
+    model: object,
+    weights: str | os.PathLike[str] | None = None,
+    given: Sequence[Example] | None = None,
+    *,
+    unsafe: bool = False,
+) -> Extras:
+    """What the page of a ``Conversion`` of ``model`` shows: both graphs, the error of each tensor from the source to
+    what arrived, the files written."""
     notes: list[str] = []
-    layers: Layers = ()
-    if done.arrival is not None:
-        layers = _tried("profile of the layers", (), notes, lambda: profile(_proto(done), done.model))
+    layers: Layers = _tried(
+        "profile of the layers",
+        (),
+        notes,
+        lambda: profile(
+            source.open_source(model, weights, unsafe=unsafe), done.model, given, report=done.report
+        ),
+    )
     return Extras(graphs=graphs_of(done), layers=layers, files=file_facts(done.files), notes=tuple(notes))
 
 
-def _proto(done: Conversion) -> onnx.ModelProto:
-    return ir.to_proto(done.export.model)
-
-
-def layers_between(a: object, b: object, given: Sequence[Example] | None = None) -> Layers:
-    """The error of each tensor, empty where a model cannot be looked into."""
-    return _tried("profile of the layers", (), [], lambda: profile(a, b, given))
+def layers_between(
+    a: object, b: object, given: Sequence[Example] | None = None, report: Report | None = None
+) -> Layers:
+    """The error of each tensor, as the verdict has it; empty where a model cannot be looked into."""
+    return _tried("profile of the layers", (), [], lambda: profile(a, b, given, report=report))
 
 
 def extras_between(
@@ -67,8 +73,9 @@ def extras_between(
     given: Sequence[Example] | None = None,
     *,
     unsafe: bool = False,
+    report: Report | None = None,
 ) -> Extras:
-    """What the page of a comparison shows: the graph of each as ONNX, the error of each tensor, the files.
+    """What the page of a comparison shows beside ``report``: each graph as ONNX, the error of each tensor, the files.
 
     What cannot be had (a model that cannot be carried to ONNX, or not be looked into) is left out, and a note says why.
     """
@@ -80,7 +87,9 @@ def extras_between(
     for model, live in zip(models, lives, strict=True):
         name = source.title(model)
         graphs += _tried(f"picture of {name}", [], notes, partial(_as_onnx, live, name, given))
-    layers: Layers = _tried("profile of the layers", (), notes, lambda: profile(lives[0], lives[1], given))
+    layers: Layers = _tried(
+        "profile of the layers", (), notes, lambda: profile(lives[0], lives[1], given, report=report)
+    )
     files = (file for model in models for file in _files_of(model))
     return Extras(graphs=tuple(graphs), layers=layers, files=file_facts(files), notes=tuple(notes))
 

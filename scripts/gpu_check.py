@@ -1,12 +1,16 @@
-"""CUDA for real, where there is a GPU: the session's tests, the zoo and larger models against the CPU, latency.
+"""CUDA for real, where there is a GPU: tests, the zoo, transformers and detectors against the CPU, float16, latency.
 
-    python scripts/gpu_check.py [--json] [--only WORD ...] [--models FOLDER]
+    python scripts/gpu_check.py [--json] [--only WORD ...] [--models FOLDER] [--minutes N] [--rehearse]
 
 Each part stands by itself: ``tests`` (pytest), ``zoo`` (every reference model of the frameworks that are installed, as
-ONNX on CUDA against the framework itself), ``models`` (a ResNet-18, a BiLSTM, an encoder, and the .onnx files of
-FOLDER: on CUDA against their source), ``data`` (rows of a file through ``netferry run --data``), ``latency``.
-Ends with 0 where everything held, 1 where something did not, and 4 where nothing could be checked: then it says
-what is missing, and that nothing was checked.
+ONNX on CUDA against the framework itself), ``transformers`` (twenty of them, detectors among them: on CUDA against
+PyTorch, ``cpu`` against onnxruntime on the CPU, and ``tf32``, how far TF32 would move them: it is off wherever
+something is checked), ``float16`` (the same on CUDA in float16 against float32), ``models`` (a ResNet-18, a BiLSTM, an
+encoder, and the .onnx files of FOLDER: on CUDA against their source), ``data`` (rows of a file through ``netferry run
+--data``), ``latency``. What ten minutes (or N) do not reach is told as not checked.
+Ends with 0 where everything held, 1 where something did not or was not reached, and 4 where nothing could be checked:
+then it says what is missing, and that nothing was checked. A rehearsal runs it all on the CPU: it checks this script,
+not CUDA, and ends with 4, too.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,18 +37,35 @@ from netferry.converters.frameworks import installed_version
 from netferry.inference.bench import interleaved
 from netferry.inference.devices import CPU, CUDA, missing_for_cuda
 from netferry.inference.session import Session
+from netferry.lowering import lower
 from netferry.matrix import matrix
 from netferry.streaming import stream
-from netferry.validation.metrics import PASSED
+from netferry.validation.metrics import NOT_CHECKED, PASSED
 from netferry.validation.report import Report
+from netferry.zoo.catalog import CATALOG
 from netferry.zoo.train import PACKAGES
 
 TESTS = ("tests/test_session.py", "tests/test_session_cuda.py")
-RUNS, BATCHES, ROWS = 50, (1, 32, 256), 200_000
+RUNS, BATCHES, ROWS, MINUTES = 50, (1, 32), 200_000, 10.0
 FAILED = "failed"
 
 Row = Mapping[str, Any]
 """One thing that was checked: ``what``, ``status``, and the figures that were seen."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where a part writes, the user's own models, the device under test, and when all of it must be done."""
+
+    scratch: Path
+    folder: Path | None
+    device: str
+    end: float
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.end - time.perf_counter()
 
 
 def main() -> int:
@@ -53,22 +75,38 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--only", action="append", choices=PARTS, help="only this part")
     parser.add_argument("--models", type=Path, help="a folder of .onnx files to check, too")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="the time that there is (10)")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU: checks this script alone")
     asked = parser.parse_args()
-    missing = missing_for_cuda()
+    missing = {} if asked.rehearse else missing_for_cuda()
     if missing:
         words = ", ".join(f"{library} ({origin})" for library, origin in missing.items())
         _say(asked.json, {"checked": False, "missing": words}, f"NOT CHECKED: no CUDA here; missing: {words}")
         return MissingError.exit_code
-    parts: dict[str, list[Row]] = {}
+    device = CPU if asked.rehearse else CUDA
     with tempfile.TemporaryDirectory() as scratch:
-        for name in asked.only or PARTS:
-            begun = time.perf_counter()
-            parts[name] = list(PARTS[name](Path(scratch), asked.models))
-            print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+        work = Work(Path(scratch), asked.models, device, time.perf_counter() + 60 * asked.minutes)
+        parts = {name: list(_in_time(name, work)) for name in asked.only or PARTS}
     fine = all(row["status"] == PASSED for rows in parts.values() for row in rows)
     text = "\n".join("\n".join([f"{name}:", *map(_line, rows)]) for name, rows in parts.items())
-    _say(asked.json, {"checked": True, "fine": fine, "parts": parts}, text)
-    return 0 if fine else 1
+    if asked.rehearse:
+        text += "\nNOT CHECKED: this was a rehearsal on the CPU; CUDA has not run"
+    _say(asked.json, {"checked": not asked.rehearse, "fine": fine, "parts": parts}, text)
+    return MissingError.exit_code if asked.rehearse else 0 if fine else 1
+
+
+def _in_time(name: str, work: Work) -> Iterator[Row]:
+    """The rows of a part until the time is over; a part that gave none, or not all, says so in a row."""
+    begun, seen = time.perf_counter(), 0
+    rows = PARTS[name](work)
+    while work.left > 0 and (row := next(rows, None)) is not None:
+        seen += 1
+        yield row
+    if work.left <= 0:
+        yield {"what": f"the rest of {name}", "status": NOT_CHECKED, "reason": "no time was left"}
+    elif not seen:
+        yield {"what": name, "status": NOT_CHECKED, "reason": "what it runs is not installed"}
+    print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
 
 
 def _say(as_json: bool, document: Mapping[str, Any], text: str) -> None:
@@ -84,13 +122,13 @@ def _line(row: Row) -> str:
     return f"  {row['what']:<34}{row['status']:<12}{words}".rstrip()
 
 
-def tests(scratch: Path, folder: Path | None) -> Iterator[Row]:  # noqa: ARG001
+def tests(work: Work) -> Iterator[Row]:
     """The session's own tests, those that want a GPU among them."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *TESTS],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *TESTS]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=max(work.left, 1))
+    except subprocess.TimeoutExpired:
+        return
     print(done.stdout, file=sys.stderr)
     yield {
         "what": "pytest",
@@ -99,11 +137,11 @@ def tests(scratch: Path, folder: Path | None) -> Iterator[Row]:  # noqa: ARG001
     }
 
 
-def zoo(scratch: Path, folder: Path | None) -> Iterator[Row]:  # noqa: ARG001
+def zoo(work: Work) -> Iterator[Row]:
     """Every reference model of each framework that is here, as ONNX on CUDA against the framework itself."""
     here = [name for name, packages in PACKAGES.items() if any(map(installed_version, packages))]
-    result = matrix(None, here, directory=scratch, targets=("onnx",), device=CUDA)
-    for cell in result.cells:
+    for name, home in ((name, home) for name in CATALOG for home in here):
+        (cell,) = matrix([name], [home], directory=work.scratch, targets=("onnx",), device=work.device).cells
         yield {
             "what": f"{cell.model} from {cell.source}",
             "status": cell.status,
@@ -115,23 +153,76 @@ def zoo(scratch: Path, folder: Path | None) -> Iterator[Row]:  # noqa: ARG001
         }
 
 
-def models(scratch: Path, folder: Path | None) -> Iterator[Row]:
+def transformers(work: Work) -> Iterator[Row]:
+    """Each architecture on CUDA against PyTorch; how far the CPU and TF32 lie from CUDA, relative to the scale."""
+    for name, make in _architectures().items():
+        module, x = make()
+        path = work.scratch / f"{name}.onnx"
+        convert(module, destination=path, inputs={"x": x}, verify=False)
+        row = _held(name, module, path, {"x": x}, work.device)
+        apart = {"cpu": Session(path, CPU), "tf32": Session(path, work.device, tf32=True)}
+        here = Session(path, work.device).run({"x": x})
+        yield row | {word: _apart(here, session.run({"x": x})) for word, session in apart.items()}
+
+
+def _apart(here: Mapping[str, Any], there: Mapping[str, Any]) -> float:
+    """The largest difference of an output, relative to its largest element."""
+    return max(
+        float(np.abs(a - there[name]).max() / np.abs(a).max())
+        for name, a in here.items()
+        if a.dtype.kind == "f" and np.abs(a).max() > 0
+    )
+
+
+def float16(work: Work) -> Iterator[Row]:
+    """Each architecture in float16 on CUDA against itself in float32, as ``convert --precision`` judges it."""
+    for name, make in _architectures().items():
+        module, x = make()
+        try:
+            lowered = lower(
+                module, work.scratch / f"{name}-half.onnx", "float16", inputs={"x": x}, verify=False,
+                device=work.device, even_if_slower=True,
+            )  # fmt: skip
+        except NetferryError as error:
+            yield {"what": name, "status": FAILED, "reason": str(error)}
+            continue
+        yield {
+            "what": name,
+            "status": lowered.status,
+            "error": max(lowered.error.values()),
+            "speed": lowered.speed,
+        }
+
+
+def _architectures() -> dict[str, Callable[[], tuple[Any, Any]]]:
+    """Small models of transformers; nothing where PyTorch or transformers is not here."""
+    try:
+        from gpu_models import factories
+    except ImportError:
+        return {}
+    return factories()
+
+
+def models(work: Work) -> Iterator[Row]:
     """Larger models of PyTorch, and ONNX files of one's own (whose source is the file, on the CPU)."""
     for name, (module, x) in _larger().items():
-        path = scratch / f"{name}.onnx"
+        path = work.scratch / f"{name}.onnx"
         convert(module, destination=path, inputs={"x": x}, verify=False)
-        yield _held(name, module, path, {"x": x})
-    for path in sorted(folder.rglob("*.onnx")) if folder else ():
-        yield _held(str(path.relative_to(folder)), path, path, None)
+        yield _held(name, module, path, {"x": x}, work.device)
+    for path in sorted(work.folder.rglob("*.onnx")) if work.folder else ():
+        yield _held(str(path.relative_to(work.folder)), path, path, None, work.device)
 
 
-def _held(what: str, source: object, path: Path, inputs: Mapping[str, Any] | None) -> Row:
+def _held(what: str, source: object, path: Path, inputs: Mapping[str, Any] | None, device: str) -> Row:
     try:
-        report = verify(source, path, inputs, device=CUDA, quick=True)
+        report = verify(source, path, inputs, device=device, quick=True)
     except NetferryError as error:
         return {"what": what, "status": FAILED, "reason": str(error)}
-    row = {"what": what, "status": report.status, "error": report.max_rel, "on": Session(path, CUDA).where}
-    return row | ({"reason": report.reason} if report.status != PASSED else {})
+    row = {"what": what, "status": report.status, "error": report.max_rel, "on": Session(path, device).where}
+    if report.status == PASSED:
+        return row
+    why = [report.reason, *(one.comparison.reason for one in report.outputs)]
+    return row | {"reason": "; ".join(filter(None, why))}
 
 
 def _larger() -> dict[str, tuple[Any, Any]]:
@@ -149,7 +240,7 @@ def _larger() -> dict[str, tuple[Any, Any]]:
     }
 
 
-def data(scratch: Path, folder: Path | None) -> Iterator[Row]:  # noqa: ARG001
+def data(work: Work) -> Iterator[Row]:
     """Rows of a file through a model: on CUDA the same as on the CPU, and how many a second."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -162,29 +253,29 @@ def data(scratch: Path, folder: Path | None) -> Iterator[Row]:  # noqa: ARG001
     ]
     nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Tanh", ["m"], ["y"])]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(w, "w")])
-    model, rows = scratch / "rows.onnx", scratch / "rows.npy"
+    model, rows = work.scratch / "rows.onnx", work.scratch / "rows.npy"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), model)
     np.save(rows, rng.standard_normal((ROWS, 64)).astype(np.float32))
     results, seen = {}, {}
-    for device in (CPU, CUDA):
-        done = stream(model, rows, scratch / f"{device}.npz", device=device)
+    for device in (CPU, work.device):
+        done = stream(model, rows, work.scratch / f"{device}.npz", device=device)
         seen[f"{device}_rows_per_s"] = done.rows / done.seconds
-        results[device] = np.load(scratch / f"{device}.npz")["y"]
-    error = float(np.abs(results[CPU] - results[CUDA]).max())
+        results[device] = np.load(work.scratch / f"{device}.npz")["y"]
+    error = float(np.abs(results[CPU] - results[work.device]).max())
     yield {
         "what": f"{ROWS:,} rows of 64",
-        "status": PASSED if error < 1e-5 and len(results[CUDA]) == ROWS else FAILED,
+        "status": PASSED if error < 1e-5 and len(results[work.device]) == ROWS else FAILED,
         "error": error,
         **seen,
     }
 
 
-def latency(scratch: Path, folder: Path | None) -> Iterator[Row]:  # noqa: ARG001
+def latency(work: Work) -> Iterator[Row]:
     """Milliseconds of a run: PyTorch on the GPU, onnxruntime on both devices, with arrays and with tensors there."""
     for name, (module, x) in _larger().items():
-        path = scratch / f"{name}.onnx"
+        path = work.scratch / f"{name}.onnx"
         convert(module, destination=path, inputs={"x": x}, verify=False)
-        sessions = {device: Session(path, device) for device in (CPU, CUDA)}
+        sessions = Session(path, CPU), Session(path, work.device)
         for batch in BATCHES:
             rows = np.ascontiguousarray(np.resize(x, (batch, *x.shape[1:])))
             for title, calls in _calls(module, sessions, rows).items():
@@ -194,35 +285,39 @@ def latency(scratch: Path, folder: Path | None) -> Iterator[Row]:  # noqa: ARG00
 
 
 def _calls(
-    module: Any, sessions: Mapping[str, Session], rows: Any
+    module: Any, sessions: tuple[Session, Session], rows: Any
 ) -> dict[str, dict[str, Callable[[], object]]]:
     import torch
 
-    on_gpu, there, feed = module.cuda(), torch.from_numpy(rows).cuda(), {"x": rows}
+    cpu, tested = sessions
+    on_gpu, there, feed = module.to(tested.device), torch.from_numpy(rows).to(tested.device), {"x": rows}
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def native() -> None:
         with torch.inference_mode():
             on_gpu(there)
-        torch.cuda.synchronize()
+        if tested.device == CUDA:
+            torch.cuda.synchronize()
 
-    prepared = sessions[CUDA].prepared(feed)
+    prepared = tested.prepared(feed)
     return {
         "arrays": {
-            "cpu": partial(sessions[CPU].run, feed),
-            "cuda": partial(sessions[CUDA].run, feed),
+            "cpu": partial(cpu.run, feed),
+            "cuda": partial(tested.run, feed),
             "prepared": partial(prepared.run, feed),
         },
         "tensors": {
             "torch": native,
-            "cuda": partial(sessions[CUDA].run_on_device, {"x": there}),
+            "cuda": partial(tested.run_on_device, {"x": there}),
         },
     }
 
 
-PARTS: Mapping[str, Callable[[Path, Path | None], Iterator[Row]]] = {
+PARTS: Mapping[str, Callable[[Work], Iterator[Row]]] = {
     "tests": tests,
     "zoo": zoo,
+    "transformers": transformers,
+    "float16": float16,
     "models": models,
     "data": data,
     "latency": latency,

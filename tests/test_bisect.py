@@ -22,8 +22,10 @@ from netferry import converters
 from netferry.converters.errors import WriteError
 from netferry.converters.signature import Example
 from netferry.inference.intermediate import stream
-from netferry.validation.bisect import Bisection, bisect
-from netferry.validation.correspond import arranged, digest
+from netferry.validation.arrangement import arranged
+from netferry.validation.bisect import bisect
+from netferry.validation.correspond import digest
+from netferry.validation.difference import Bisection
 
 RNG = np.random.default_rng(7)
 
@@ -238,6 +240,184 @@ def test_a_target_that_cannot_run_is_a_difference_and_its_last_step_is_told() ->
     assert found.status == "failed"
     assert found.difference is None
     assert "the target stops" in found.reason
+
+
+# ---- one step here, several there --------------------------------------------------------------------
+
+
+ACTIVE = ("conv", "separable", "hidden", "head")
+
+
+def _keras(fault: str = "") -> Any:
+    """Layers with activations of their own; of the layer ``fault`` the first weight is turned round and moved."""
+    from netferry.converters.tensorflow.runtime import keras
+
+    layers, rng = keras.layers, np.random.default_rng(13)
+    model = keras.Sequential(
+        [
+            keras.Input((9, 7, 3), name="image"),
+            layers.Conv2D(6, 3, activation="relu", name="conv"),
+            layers.MaxPooling2D(2, name="pool"),
+            layers.SeparableConv2D(6, 2, activation="gelu", name="separable"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(8, activation="tanh", name="hidden"),
+            layers.Dense(4, activation="softmax", name="head"),
+        ],
+        name="net",
+    )
+    for weight in model.weights:
+        weight.assign(rng.standard_normal(weight.shape) / 2)
+    if fault:
+        weight = model.get_layer(fault).weights[0]
+        weight.assign(np.flip(np.asarray(weight), 0) + 0.03)
+    return model
+
+
+IMAGES = (Example("image", np.random.default_rng(5).standard_normal((3, 9, 7, 3)).astype(np.float32)),)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["from-keras", "to-keras"])
+@pytest.mark.parametrize("other", ["onnx", "pytorch", "tensorflow", "mxnet"])
+@pytest.mark.parametrize("layer", ACTIVE)
+def test_a_layer_with_an_activation_is_held_against_the_step_that_it_is(
+    layer: str, other: str, turned: bool, tmp_path: Path
+) -> None:
+    """What the script shows is what both sides give: before the activation in both, computed here once more."""
+    whole = _keras(layer), _keras()
+    export = converters.carry(whole[0] if not turned else whole[1], given=IMAGES)
+    elsewhere = ir.to_proto(export.model) if other == "onnx" else converters.arrive(export.model, other).model
+    pair = (elsewhere, whole[0]) if turned else (whole[1], elsewhere)
+    found = netferry.bisect(*pair, IMAGES, output=tmp_path / "d")
+    assert found.difference is not None
+    source, target = found.difference.source, found.difference.target
+    assert {source.name.split("/")[0].split(".")[-1], target.name.split("/")[0].split(".")[-1]} <= {
+        layer,
+        "pointwise",
+    }
+    true = {"source": _before(_keras(), layer), "target": _before(_keras(layer), layer)}
+    for side, expected in true.items():
+        shown = np.load(tmp_path / "d" / f"{side}.npy")
+        held = arranged(expected, shown, views=[expected.shape] if expected.ndim > 2 else ())
+        assert held.same, f"{side}: {held.comparison.reason}"
+    shown_text = subprocess.run(
+        [sys.executable, tmp_path / "d" / "show.py"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "gives the source's values again" in shown_text or "gives the target's values again" in shown_text
+    worst = np.abs(np.load(tmp_path / "d" / "source.npy") - np.load(tmp_path / "d" / "target.npy")).max()
+    assert f"the largest error is {worst:.6g}" in shown_text
+    for line in shown_text.splitlines():
+        if "they differ by" in line:
+            assert float(line.rpartition(" ")[2].rstrip(")")) < 1e-4
+
+
+def _before(model: Any, layer: str) -> Any:
+    """What the layer gives before its activation, by Keras alone: its activation is taken away."""
+    from netferry.converters.tensorflow.runtime import keras
+
+    at = model.get_layer(layer)
+    at.activation = keras.activations.linear
+    return np.asarray(keras.Model(model.inputs[0], at.output)(IMAGES[0].array, training=False))
+
+
+def test_a_keras_layer_gets_its_activation_back() -> None:
+    model = _keras()
+    before = {layer.name: getattr(layer, "activation", None) for layer in model.layers}
+    seen: dict[str, Any] = {}
+    stream(model, [IMAGES[0].array], lambda step, tensors: seen.update(dict.fromkeys(tensors, step.kind)))
+    assert {layer.name: getattr(layer, "activation", None) for layer in model.layers} == before
+    assert seen["conv"] == "Conv2D"
+    assert seen["conv/relu"] == "relu"
+    assert "pool/linear" not in seen
+
+
+def _fused(fused: bool, factor: float = 1.0) -> onnx.ModelProto:
+    """A convolution and its rectifier as two nodes, or as onnxruntime fuses them."""
+    rng = np.random.default_rng(3)
+    weights = {
+        name: rng.standard_normal((3, 3, 3, 3)).astype(np.float32) for name in ("a.weight", "b.weight")
+    }
+    weights["b.weight"] *= np.float32(factor)
+    nodes = []
+    for place, (name, x, y) in enumerate((("a", "x", "t"), ("b", "t", "y"))):
+        if fused:
+            nodes.append(
+                helper.make_node(
+                    "FusedConv", [x, f"{name}.weight"], [y], name, domain="com.microsoft", activation="Relu"
+                )
+            )
+        else:
+            nodes.append(helper.make_node("Conv", [x, f"{name}.weight"], [f"c{place}"], name))
+            nodes.append(helper.make_node("Relu", [f"c{place}"], [y], f"relu{place}"))
+    made = _model(nodes, weights, ["batch", 3, 9, 9])
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return made
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_fused_rectifier_is_met_behind_the_rectifier(turned: bool) -> None:
+    pair = (_fused(False), _fused(True, 1.1))
+    found = bisect(*(pair[::-1] if turned else pair))
+    assert found.difference is not None
+    places = {
+        found.difference.source.kind: found.difference.source,
+        found.difference.target.kind: found.difference.target,
+    }
+    assert set(places) == {"Relu", "FusedConv"}
+    assert places["Relu"].path == ("Conv 'b'", "Relu 'relu1'")
+    assert found.difference.comparison.max_rel == pytest.approx(0.1 / (1.1 if turned else 1.0), rel=1e-3)
+
+
+def test_a_batch_norm_that_was_folded_is_met_behind_it() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 6, 3, bias=False)
+            self.norm = nn.BatchNorm2d(6)
+            self.head = nn.Conv2d(6, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.norm(self.conv(x))))
+
+    torch.manual_seed(5)
+    model = Net().eval()
+    with torch.no_grad():
+        for key, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand_like(tensor) + 0.5 if "var" in key else torch.randn_like(tensor) / 2)
+    given = (Example("x", np.random.default_rng(5).standard_normal((2, 3, 9, 9)).astype(np.float32)),)
+    folded = ir.to_proto(converters.carry(model, given=given, fuse=True).model)
+    assert [node.op_type for node in folded.graph.node] == ["Conv", "Relu", "Conv"]
+    weight = next(one for one in folded.graph.initializer if list(one.dims) == [6, 3, 3, 3])
+    wrong = numpy_helper.to_array(weight).copy()
+    wrong[2] *= 1.1
+    weight.CopyFrom(numpy_helper.from_array(wrong, weight.name))
+    found = bisect(model, folded, given)
+    assert found.difference is not None
+    assert found.difference.source.kind == "BatchNorm2d/batch_norm"
+    assert found.difference.target.kind == "Conv"
+    assert found.difference.comparison.max_rel is not None
+    assert found.difference.comparison.max_rel < 0.2
+
+
+def test_a_twin_that_is_right_does_not_stand_in_for_the_one_that_is_wrong() -> None:
+    """Two layers of one input and equal weights: where one of them is wrong the other equals what it should be."""
+
+    def twins(factor: float) -> onnx.ModelProto:
+        weight = np.random.default_rng(3).standard_normal((5, 6)).astype(np.float32)
+        nodes = [
+            helper.make_node("MatMul", ["x", "left.weight"], ["a"], "left"),
+            helper.make_node("Tanh", ["a"], ["c"], "bent"),
+            helper.make_node("MatMul", ["x", "right.weight"], ["b"], "right"),
+            helper.make_node("Tanh", ["b"], ["d"], "bent again"),
+            helper.make_node("Add", ["c", "d"], ["y"], "both"),
+        ]
+        weights = {"left.weight": weight * np.float32(factor), "right.weight": weight}
+        return _model(nodes, weights, ["batch", 5])
+
+    found = bisect(twins(1.0), twins(1.2))
+    assert _named(found) == ("left", "left")
+    assert found.difference is not None
+    assert [(one.source, one.target) for one in found.difference.inputs] == [("x", "x")]
 
 
 # ---- tensors inside ------------------------------------------------------------------------------------

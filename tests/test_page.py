@@ -23,7 +23,6 @@ from netferry.validation.page import Extras, matrix_page, report_page
 from netferry.validation.page.drawing import MOST_BOXES, WIDTH, Sprites, draw
 from netferry.validation.page.extras import FileFact, Latency, file_facts
 from netferry.validation.page.graphs import Graph, Node, of_onnx, of_source
-from netferry.validation.profile import profile
 from netferry.validation.report import Report
 
 MODELS = "linear linear-diabetes logistic cnn-binary cnn rnn lstm gru bilstm mlp cnn-bn".split()
@@ -66,7 +65,7 @@ def chain(length: int) -> Graph:
 # ---- words ---------------------------------------------------------------------------------------------
 
 
-def test_the_verdict_comes_first_and_says_what_it_proves() -> None:
+def test_the_verdict_comes_first_and_what_it_proves_stands_in_the_details() -> None:
     page = words_of(report_page(report(training=training())))
     at = [
         page.index(text)
@@ -75,12 +74,29 @@ def test_the_verdict_comes_first_and_says_what_it_proves() -> None:
             "run on the same 24 sets of inputs",
             "1.4 × what float32 rounding costs",
             "gradients of 9 weights agree",
-            "under 1.2%",
             "Errors against the yardstick",
+            "What was done",
             "Keras in float64",
+            "rate of faults under 1.2 % for inputs like these",
         )
     ]
     assert at == sorted(at)
+    assert page.count("1.2 %") == 1
+
+
+def test_the_matrix_tells_the_rate_of_faults_within_each_journey_alone() -> None:
+    document = matrix("cnn", cnn_pytorch_mxnet="failed")
+    page = words_of(matrix_page(document))
+    assert page.count("rate of faults") == 11
+    assert page.index("rate of faults") > page.index("The models")
+
+
+def test_markdown_tells_the_rate_of_faults_beneath_the_table() -> None:
+    for text in (markdown.of_report(report()), markdown.of_matrix(matrix("cnn"))):
+        assert text.count("rate of faults: under 1.2 %") == 1
+        assert text.index("rate of faults") > text.rindex("| --- |")
+    failed = report(output("logits", "failed"))
+    assert "rate of faults" not in markdown.of_report(failed)
 
 
 def test_a_difference_is_told_with_its_output_and_reason_and_proves_nothing_good() -> None:
@@ -244,23 +260,20 @@ def test_a_source_that_netferry_did_not_write_has_no_graph() -> None:
     assert of_source("x = 1", "nothing") is None
 
 
-def test_the_profile_shows_where_an_error_arises_and_what_reads_it() -> None:
-    """The head alone is wrong: every tensor before it is as it was."""
-    wrong = convolutional()
-    weight = onnx.numpy_helper.to_array(wrong.graph.initializer[1]).copy()
-    weight[0, 0] += 1
-    wrong.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(weight, "head.weight"))
-    errors = dict(profile(convolutional(), wrong))
-    assert list(errors) == ["c", "r", "s", "g", "f", "y"]
-    assert errors.pop("y") > 1e-3
-    assert set(errors.values()) == {0.0}
-
-
 def test_the_profile_is_shown_with_its_worst_tensor_by_name() -> None:
     page = report_page(report(), Extras(layers=(("stem", 1e-7), ("head", 2e-3), ("softmax", 1e-7))))
     assert "The largest, 0.002 of the tensor's scale, is in head." in words_of(page)
     same = report_page(report(), Extras(layers=(("stem", 0.0), ("head", 0.0))))
     assert "Every tensor is the same to the last bit." in words_of(same)
+
+
+def test_tensors_that_the_target_does_not_have_are_counted_and_not_drawn() -> None:
+    layers = (("stem", 1e-7), *((f"state{n}", None) for n in range(5)), ("head", 2e-7))
+    page = words_of(report_page(report(), Extras(layers=layers)))
+    assert "state0, state1, state2 and 2 others have no counterpart in the target." in page
+    assert "last of 2" in page
+    nothing = words_of(report_page(report(), Extras(layers=(("stem", None),))))
+    assert "Error from layer to layer" not in nothing
 
 
 # ---- hostile names -------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from torch import nn
 
 import netferry
 from netferry import lowering
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
-from netferry.inference.precision import PRECISIONS
+from netferry.inference.precision import PRECISIONS, reduce
 from netferry.inference.session import Session
 from netferry.lowering import lower
 
@@ -63,6 +63,48 @@ def test_a_precision_is_judged_on_real_rows(precision: str, files: tuple[Path, P
     assert stored == {STORED[precision]}
 
 
+@pytest.mark.parametrize("precision", ["int8-dynamic", "int8-static"])
+def test_two_int8_products_fit_the_sixteen_bits_of_a_processor_without_vnni(
+    precision: str, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    lower(files[0], tmp_path / "small.onnx", precision, data=files[1], even_if_slower=True)
+    kernels = [
+        onnx.numpy_helper.to_array(tensor).astype(int)
+        for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer
+        if tensor.data_type == TensorProto.INT8 and len(tensor.dims) > 1
+    ]
+    assert len(kernels) == 3
+    for kernel in kernels:
+        largest = int(np.abs(kernel).max())
+        assert largest >= 60
+        assert 2 * 255 * largest < 2**15
+
+
+def test_a_value_that_two_nodes_read_in_float32_is_one_value_in_float16(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["mask"], to=TensorProto.FLOAT),
+        *(
+            helper.make_node("CumSum", ["mask", axis], [f"along{axis}"], name=axis)
+            for axis in ("rows", "columns")
+        ),
+        helper.make_node("Add", ["alongrows", "alongcolumns"], ["y"]),
+    ]
+    axes = {"rows": np.array(1), "columns": np.array(2)}
+    graph = helper.make_graph(
+        nodes,
+        "places",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["batch", 4, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4, 3])],
+        [onnx.numpy_helper.from_array(axis, name) for name, axis in axes.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(proto, tmp_path / "m.onnx")
+    reduce(tmp_path / "m.onnx", tmp_path / "small.onnx", "float16", [])
+    x = np.random.default_rng(2).integers(0, 5, (2, 4, 3))
+    expected = x.cumsum(1) + x.cumsum(2)
+    assert np.array_equal(Session(tmp_path / "small.onnx").run({"x": x})["y"], expected)
+
+
 def test_one_that_is_slower_is_refused_unless_asked_twice(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,8 +149,6 @@ def test_overflow_fails_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_static_int8_without_rows_says_what_is_missing() -> None:
-    from netferry.inference.precision import reduce
-
     with pytest.raises(UsageError, match="calibrated on real rows"):
         reduce(Path("m.onnx"), Path("n.onnx"), "int8-static", [])
 

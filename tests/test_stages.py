@@ -92,23 +92,23 @@ def test_a_constant_is_jittered_only_where_a_format_rounds_it() -> None:
 
 def test_a_place_is_loose_where_runs_that_round_lie_apart() -> None:
     r = np.float64([1, 2, 3])
-    noise = Noise.of(r, r, [np.float64([1, 2, 3 + 1e-7]), np.float64([1.5, 2, 3])])
+    noise = Noise.of(r, r, [np.float64([1, 2, 3 + 1e-7]), np.float64([1.5, 2, 3])], 1e-3)
     assert noise.loose.tolist() == [True, False, False]
-    assert noise.spread == pytest.approx([0, 0, 1e-7])
+    assert noise.spread == pytest.approx([0.5, 0, 1e-7])
     assert noise.admits(np.float64([1.9, 2, 3]))
     assert not noise.admits(np.float64([2.1, 2, 3]))
 
 
 def test_a_truth_that_no_rounded_run_comes_near_makes_no_place_loose() -> None:
     r = np.float64([1, 2, 3])
-    assert not Noise.of(r * 1.01, r, [r, r + 1e-7]).loose.any()
+    assert not Noise.of(r * 1.01, r, [r, r + 1e-7], 1e-3).loose.any()
 
 
 def test_infinities_that_every_run_has_are_told() -> None:
     r = np.float64([np.inf, 1])
-    noise = Noise.of(r, r, [r, r])
+    noise = Noise.of(r, r, [r, r], 1e-3)
     assert not noise.loose.any()
-    assert Noise.of(r, r, [r, np.float64([1e38, 1])]).wild.tolist() == [True, False]
+    assert Noise.of(r, r, [r, np.float64([1e38, 1])], 1e-3).wild.tolist() == [True, False]
 
 
 # ---- separation -----------------------------------------------------------------------------------

@@ -8,144 +8,23 @@ difference, since everything that it reads is equal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from netferry.converters.errors import NetferryError, RefusedError, UsageError, printable
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example
 from netferry.converters.steps import Step
 from netferry.inference.binding import bind
 from netferry.inference.intermediate import framework_of
-from netferry.validation.correspond import Arranged, Trace, arranged, limit_of, pairs
+from netferry.validation.arrangement import Arranged, beside
+from netferry.validation.correspond import Pairs, Trace, pairs
+from netferry.validation.difference import Bisection, Difference, Equal, Evidence, Place
 from netferry.validation.inputs import Sample
 from netferry.validation.metrics import FAILED, PASSED, Comparison, Tolerance, compare
 from netferry.validation.report import OutputVerdict, Report, versions
 from netferry.validation.rows import Rows
 from netferry.validation.verify import paired, verify
-
-
-@dataclass(frozen=True)
-class Place:
-    """A tensor inside a model and the step that gave it; ``path`` are the steps from what is equal to it."""
-
-    framework: str
-    name: str
-    kind: str
-    tensor: str
-    shape: tuple[int, ...]
-    line: str = ""
-    weights: tuple[str, ...] = ()
-    path: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        said = f"{self.kind} '{self.name}' gives {self.tensor} {list(self.shape)}"
-        return f"{said}: {self.line}" if self.line else said
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "framework": self.framework, "name": self.name, "kind": self.kind, "tensor": self.tensor,
-            "shape": list(self.shape), "line": self.line, "weights": list(self.weights), "path": list(self.path),
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Equal:
-    """Two tensors that were found equal, element by element, and how the first lies in the second."""
-
-    source: str
-    target: str
-    how: str
-    max_rel: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"source": self.source, "target": self.target, "how": self.how, "max_rel": self.max_rel}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The arrays of a difference: what goes in and what comes out; ``moved`` is the target's in the source's order."""
-
-    source_inputs: Mapping[str, Array]
-    target_inputs: Mapping[str, Array]
-    source: Array
-    target: Array
-    moved: Array
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first step whose result differs: in the source, in the target, and by how much.
-
-    ``inputs`` are what both steps read, and equal; ``how`` says what made the two steps correspond.
-    """
-
-    source: Place
-    target: Place
-    comparison: Comparison
-    how: str
-    arrangement: str
-    inputs: tuple[Equal, ...]
-    evidence: Evidence = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "source": self.source.to_dict(), "target": self.target.to_dict(), "how": self.how,
-            "arrangement": self.arrangement, "reason": self.comparison.reason,
-            "max_abs": self.comparison.max_abs, "max_rel": self.comparison.max_rel,
-            "inputs": [pair.to_dict() for pair in self.inputs],
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Bisection:
-    """What was looked at and what was found; ``report`` is the verdict on the outputs."""
-
-    report: Report
-    sample: str = ""
-    tensors: tuple[int, int] = (0, 0)
-    corresponding: int = 0
-    difference: Difference | None = None
-    reason: str = ""
-    notes: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-
-    @property
-    def status(self) -> str:
-        return self.report.status
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "status": self.status, "source": self.report.source, "target": self.report.target,
-            "sample": self.sample, "reason": self.reason,
-            "difference": None if self.difference is None else self.difference.to_dict(),
-            "tensors": {"source": self.tensors[0], "target": self.tensors[1], "corresponding": self.corresponding},
-            "notes": list(self.notes), "files": list(self.files), "report": self.report.to_dict(),
-        }  # fmt: skip
-
-    def to_text(self) -> str:
-        """What differs first, what it reads, and how far that can be trusted."""
-        head = f"{self.report.source} against {self.report.target}"
-        one = self.difference
-        if one is None:
-            lines = [f"{head}: {self.reason}"]
-        else:
-            lines = [
-                f"{head}: the first difference, on '{self.sample}'",
-                f"  source  {one.source}",
-                f"  target  {one.target}",
-                f"  {one.comparison.reason} (corresponding by {one.how}; {one.arrangement})",
-                *(f"  reads   {e.source} = {e.target} ({e.how})" for e in one.inputs),
-            ]
-            for side, place in (("source", one.source), ("target", one.target)):
-                if len(place.path) > 1:
-                    lines.append(f"  in the {side} these steps lie between: {', '.join(place.path)}")
-        if any(self.tensors):
-            counts = f"{self.tensors[0]} tensors in the source, {self.tensors[1]} in the target"
-            lines.append(f"  {counts}; {self.corresponding} of the source's have an equal there")
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(map(printable, [*lines, *(f"  wrote {file}" for file in self.files)]))
 
 
 def bisect(
@@ -169,7 +48,7 @@ def bisect(
         reason = "no output differs" if report.status == PASSED else report.reason or "nothing was proved"
         return Bisection(report, reason=reason)
     pair = paired(a, b, given, seed, rows=rows)
-    label, feed = _sample(report, pair.made.samples)
+    label, feed = worst_sample(report, pair.made.samples)
     arrays = bind(feed, pair.source.signature)
     theirs = bind(arrays, pair.target.signature)
     search = _Search(Trace(a, list(arrays.values())), Trace(b, list(theirs.values())), tolerance)
@@ -215,9 +94,10 @@ def _is_plain(one: Comparison) -> bool:
     return one.max_abs is None or one.limit is None or one.max_abs > _PLAIN * one.limit
 
 
-def _sample(report: Report, made: Sequence[Sample]) -> tuple[str, Mapping[str, Array]]:
-    """The inputs on which the first output that differs does so most."""
-    wanted = next(v.worst_sample for v in report.outputs if v.comparison.status == FAILED)
+def worst_sample(report: Report | None, made: Sequence[Sample]) -> tuple[str, Mapping[str, Array]]:
+    """The inputs on which the first output that differs does so most, by their label; the first where none does."""
+    outputs = () if report is None else report.outputs
+    wanted = next((v.worst_sample for v in outputs if v.comparison.status == FAILED), "")
     if not made:
         raise UsageError("there are no inputs to compare the models on")
     found = next((sample for sample in made if sample.label == wanted), made[0])
@@ -229,9 +109,6 @@ class _Search:
         self.a, self.b = a, b
         self._tolerance = tolerance
         self._titles = tuple(framework_of(side.model).title for side in (a, b))
-        self._layouts = (framework_of(a.model).name == "tensorflow") != (
-            framework_of(b.model).name == "tensorflow"
-        )
 
     def run(self, found: Bisection) -> Bisection:
         self.a.run()
@@ -242,8 +119,7 @@ class _Search:
             return replace(found, reason=f"the target stops{last}: {error}", tensors=self._counts())
         found = replace(found, tensors=self._counts(), notes=tuple(self._not_finite()))
         known = self._inputs()
-        forth = pairs(self.a, self.b, known)
-        back = pairs(self.b, self.a, {theirs: ours for ours, theirs in known.items()})
+        forth, back = pairs(self.a, self.b, known)
         found = replace(found, corresponding=len(forth) - len(known))
         ends = self._differing_outputs(found.report)
         if not ends:
@@ -287,16 +163,14 @@ class _Search:
 
     def _same(self, ours: str, theirs: str) -> Arranged:
         x, y = self.a.read([ours])[ours], self.b.read([theirs])[theirs]
-        return self._arranged(x, y)
+        return self._beside(ours, theirs, x, y)
 
-    def _arranged(self, x: Array, y: Array) -> Arranged:
-        return arranged(x, y, self._tolerance, layouts=self._layouts)
+    def _beside(self, ours: str, theirs: str, x: Array, y: Array) -> Arranged:
+        return beside(self.a, self.b, (ours, theirs), (x, y), self._tolerance)
 
     # ---- back from the outputs ----------------------------------------------------------------------
 
-    def _locate(
-        self, ends: Sequence[tuple[str, str]], forth: dict[str, str], back: dict[str, str]
-    ) -> Difference:
+    def _locate(self, ends: Sequence[tuple[str, str]], forth: Pairs, back: Pairs) -> Difference:
         """Until the tensors at the edge prove equal element by element: one that does not joins the region."""
         while True:
             ours, _ = self.a.before([x for x, _ in ends], forth)
@@ -306,33 +180,27 @@ class _Search:
             if not wrong:
                 return self._difference((one, left), (other, right), how, equal, forth, back)
             for x, y in wrong:
-                forth.pop(x, None)
-                back.pop(y, None)
+                _part(forth, x, y)
+                _part(back, y, x)
 
     def _edges(
-        self, one: str, other: str, forth: Mapping[str, str], back: Mapping[str, str]
+        self, one: str, other: str, forth: Pairs, back: Pairs
     ) -> tuple[tuple[dict[str, Array], dict[str, Array]], list[Equal], list[tuple[str, str]]]:
         """What both steps read: the arrays of each side, the pairs that are equal, and those that are not."""
         edge_a, edge_b = self.a.before([one], forth)[1], self.b.before([other], back)[1]
-        wanted = [(x, self._alike(self.a, x, self.b, edge_b) or forth[x]) for x in edge_a]
-        wanted += [(self._alike(self.b, y, self.a, edge_a) or back[y], y) for y in edge_b]
+        wanted = [(x, _likeliest(forth[x], edge_b)) for x in edge_a]
+        wanted += [(_likeliest(back[y], edge_a), y) for y in edge_b]
         wanted = list(dict.fromkeys(wanted))
         left = self.a.read([one, *(x for x, _ in wanted)])
         right = self.b.read([other, *(y for _, y in wanted)])
         equal, wrong = [], []
         for x, y in wanted:
-            found = self._arranged(left[x], right[y])
+            found = self._beside(x, y, left[x], right[y])
             if found.same:
                 equal.append(Equal(x, y, found.how, found.comparison.max_rel))
             elif x not in self.a.ends.inputs:
                 wrong.append((x, y))
         return ({x: left[x] for x in edge_a}, {y: right[y] for y in edge_b}), equal, wrong
-
-    @staticmethod
-    def _alike(side: Trace, name: str, other: Trace, edge: Sequence[str]) -> str | None:
-        """The tensor at the other side's edge that this one equals by its digest."""
-        own = side.digests[name]
-        return next((n for n in edge if own.alike(other.digests[n], limit_of(own, other.digests[n]))), None)
 
     def _first(
         self,
@@ -347,12 +215,30 @@ class _Search:
         end_b = theirs.index(last[1]) if last[1] in theirs else len(theirs)
         how = "name" if named else "the name of the output"
         entrance = bool(self.b.steps) and not set(self._reads(self.b, last[1])) & set(theirs[:end_b])
-        if named and entrance:
-            return self._unarranged(*last, how, ours, theirs)
-        earlier = self._by_order(ours[:end_a], theirs[:end_b])
-        if earlier is not None:
-            return self._unarranged(*earlier, "size and order of execution", ours, theirs)
-        return self._unarranged(*last, how, ours, theirs)
+        if not (named and entrance):
+            earlier = self._by_order(ours[:end_a], theirs[:end_b])
+            if earlier is not None:
+                last, how = earlier, "size and order of execution"
+        one, other = self._ended(*last)
+        return self._maker(self.a, one, ours), self._maker(self.b, other, theirs), how
+
+    def _ended(self, one: str, other: str) -> tuple[str, str]:
+        """What is one step on one side and several on the other (a layer with its activation, a BatchNorm that was
+        folded) is met where the last of these ends, unless the first of them is closer."""
+        left, right = self.a.onward(one, self.b, other), self.b.onward(other, self.a, one)
+        extra = len(left) - len(right)
+        if extra > 0:
+            return min([(left[extra], other), (one, other)], key=self._apart)
+        if extra < 0:
+            return min([(one, right[-extra]), (one, other)], key=self._apart)
+        return one, other
+
+    def _apart(self, pair: tuple[str, str]) -> float:
+        """The mean distance of two tensors."""
+        ours, theirs = pair
+        x, y = self.a.read([ours])[ours], self.b.read([theirs])[theirs]
+        error = np.abs(x.astype(np.float64) - self._beside(ours, theirs, x, y).b)
+        return float(np.mean(error, where=np.isfinite(error)))
 
     @staticmethod
     def _reads(side: Trace, tensor: str) -> tuple[str, ...]:
@@ -372,6 +258,7 @@ class _Search:
             if left:
                 shared = set().union(*(words[x] for x in left)) & keys
                 right = [y for y in theirs if self.b.digests[y].size == size and self.b.keys(y) & shared]
+                left, right = self.a.owned(left, shared), self.b.owned(right, shared)
                 return left[max(len(left) // len(right), 1) - 1], right[max(len(right) // len(left), 1) - 1]
         return None
 
@@ -388,17 +275,12 @@ class _Search:
                 target = self.b.read([other])[other]
                 values = self.a.read(left[:8])
                 return min(
-                    values, key=lambda x: self._arranged(values[x], target).comparison.max_rel or 0.0
+                    values, key=lambda x: self._beside(x, other, values[x], target).comparison.max_rel or 0.0
                 ), other
         return None
 
-    def _unarranged(
-        self, one: str, other: str, how: str, ours: Sequence[str], theirs: Sequence[str]
-    ) -> tuple[str, str, str]:
-        """Go back over steps that only rearrange what they read: the difference is older than they are."""
-        return self._maker(self.a, one, ours), self._maker(self.b, other, theirs), how
-
     def _maker(self, side: Trace, tensor: str, region: Sequence[str]) -> str:
+        """Back over steps that only rearrange what they read: the difference is older than they are."""
         inside = set(region)
         while True:
             reads = [name for name in self._reads(side, tensor) if name in side.digests]
@@ -416,12 +298,12 @@ class _Search:
         other: tuple[str, dict[str, Array]],
         how: str,
         equal: Sequence[Equal],
-        forth: Mapping[str, str],
-        back: Mapping[str, str],
+        forth: Pairs,
+        back: Pairs,
     ) -> Difference:
         (ours, left), (theirs, right) = one, other
         x, y = self.a.read([ours])[ours], self.b.read([theirs])[theirs]
-        found = self._arranged(x, y)
+        found = self._beside(ours, theirs, x, y)
         return Difference(
             self._place(self.a, ours, x, forth, self._titles[0]),
             self._place(self.b, theirs, y, back, self._titles[1]),
@@ -432,7 +314,7 @@ class _Search:
             Evidence(left, right, x, y, found.b),
         )
 
-    def _place(self, side: Trace, tensor: str, array: Array, known: Mapping[str, str], title: str) -> Place:
+    def _place(self, side: Trace, tensor: str, array: Array, known: Pairs, title: str) -> Place:
         step = side.step(tensor) or Step(tensor, "input", (), (tensor,))
         between, _ = side.before([tensor], known)
         steps = dict.fromkeys(str(side.steps[side.maker[name]]) for name in between)
@@ -440,3 +322,17 @@ class _Search:
         return Place(
             title, step.name, step.kind, tensor, np.shape(array), step.line, tuple(weights), tuple(steps)
         )
+
+
+def _likeliest(others: Sequence[str], edge: Sequence[str]) -> str:
+    """The first that the other side's step reads too, else the first."""
+    return next((name for name in others if name in edge), others[0])
+
+
+def _part(found: Pairs, one: str, other: str) -> None:
+    """These two proved not to be the same; what may be the same yet stays."""
+    left = [name for name in found.get(one, ()) if name != other]
+    if left:
+        found[one] = left
+    else:
+        found.pop(one, None)

@@ -1,33 +1,28 @@
 """Which tensor of one model is which of another, whatever their names, layouts and fusions.
 
-Each tensor is brought down to a digest that no rearrangement of its elements changes. Tensors of one digest are taken
-for the same; where it decides something, the two are read again and compared element by element.
+Each tensor is brought down to a digest that no rearrangement of its elements changes. Tensors of one digest may be the
+same; where it decides something, the two are read again and compared element by element. A name alone makes no pair: a
+layer may be one step here and several there, and its tensors are then not one another's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import reduce
-from itertools import permutations
-from operator import or_
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
 from netferry.converters.graph.recorder import identifier
 from netferry.converters.signature import Array
 from netferry.converters.steps import Ends, Step
-from netferry.inference.intermediate import stream
+from netferry.inference.intermediate import framework_of, stream
 from netferry.validation.metrics import (
-    FAILED,
-    NOT_CHECKED,
-    PASSED,
     RELATIVE_TO_SCALE,
-    Comparison,
-    Tolerance,
-    compare,
 )
 
 _BLOCK = 1 << 18
@@ -112,9 +107,26 @@ class _EnoughError(BaseException):
     """Ends a run whose further tensors nobody wants; not an ``Exception``, which would be the model's fault."""
 
 
+Shape = tuple[int, ...]
+
+_REARRANGED = 1e-12
+"""Digests so close are of the same elements: sums in another order differ by less."""
+
+_MOST_VIEWS = 4
+
+
+def _roomy(shape: Shape) -> tuple[Shape, ...]:
+    """The shape, if it has a batch, a place and channels."""
+    return (shape,) if len(shape) > 2 else ()
+
+
 @dataclass
 class Trace:
-    """One run of a model: its steps in order, and the digest of each tensor; the tensors themselves are gone."""
+    """One run of a model: its steps in order, and the digest of each tensor; the tensors themselves are gone.
+
+    ``layers`` are those whose weights a tensor's step uses, or, where it uses none, those of what it reads. ``views`` are
+    the shapes with room for channels in which its elements stood on the way to it.
+    """
 
     model: object
     arrays: Sequence[Array]
@@ -122,6 +134,9 @@ class Trace:
     digests: dict[str, Digest] = field(default_factory=dict)
     maker: dict[str, int] = field(default_factory=dict)
     ends: Ends = field(default_factory=lambda: Ends((), {}))
+    layers: dict[str, frozenset[str]] = field(default_factory=dict)
+    views: dict[str, tuple[Shape, ...]] = field(default_factory=dict)
+    readers: dict[str, list[Step]] = field(default_factory=dict)
     _keys: dict[str, frozenset[str]] = field(default_factory=dict)
     _last: dict[str, Array] = field(default_factory=dict)
 
@@ -129,7 +144,53 @@ class Trace:
         """Raises what the model's run raises; the steps up to there are kept."""
         self.ends = stream(self.model, self.arrays, self._take)
         self.digests |= {name: digest(a) for name, a in zip(self.ends.inputs, self.arrays, strict=True)}
+        self._look_back()
         return self
+
+    def _look_back(self) -> None:
+        for name in self.ends.inputs:
+            self.views[name], self.layers[name] = _roomy(self.digests[name].shape), frozenset()
+        for step in self.steps:
+            for name in step.reads:
+                self.readers.setdefault(name, []).append(step)
+            own = _owners(step)
+            read = frozenset[str]().union(*(self.layers.get(name, ()) for name in step.reads))
+            self.layers |= dict.fromkeys(step.gives, own or read)
+            for name in (n for n in step.gives if n in self.digests):
+                one = self.digests[name]
+                alike = (n for n in step.reads if n in self.digests and self.digests[n].size == one.size)
+                before = (view for n in alike for view in self.views.get(n, ()))
+                self.views[name] = tuple(dict.fromkeys((*_roomy(one.shape), *before)))[:_MOST_VIEWS]
+
+    def onward(self, tensor: str, other: Trace, beside: str) -> list[str]:
+        """The tensor, and what becomes of it in steps that read it alone and keep its size: what may be one step in the
+        ``other`` run, whose tensor ``beside`` is of the same layer. Steps that only rearrange are passed over; a further
+        layer that the other run has too is the end."""
+        elsewhere = (
+            frozenset[str]().union(*map(_owners, other.steps)) - other.layers[beside] - self.layers[tensor]
+        )
+        found, last = [tensor], tensor
+        while len(steps := self.readers.get(last, [])) == 1:
+            step = steps[0]
+            following = next((n for n in step.gives if n in self.digests), None)
+            if following is None or len(step.reads) != 1 or _owners(step) & elsewhere:
+                break
+            one, before = self.digests[following], self.digests[last]
+            if one.size != before.size:
+                break
+            if not (one.scale > 0 and one.alike(before, _REARRANGED)):
+                found.append(following)
+            last = following
+        return found
+
+    @cached_property
+    def channels_last(self) -> bool:
+        return framework_of(self.model).name == "tensorflow"
+
+    @property
+    def made(self) -> Iterator[str]:
+        """The tensors of the steps that have a digest, in order of execution."""
+        return (name for step in self.steps for name in step.gives if name in self.digests)
 
     def _take(self, step: Step, tensors: Mapping[str, Array]) -> None:
         for name, array in tensors.items():
@@ -164,14 +225,15 @@ class Trace:
         """The words that a tensor may be known by in another framework: its own, its layer's, its weights'."""
         if tensor not in self._keys:
             step = self.step(tensor)
-            words = {tensor} if step is None else {tensor, step.name}
-            self._keys[tensor] = frozenset(map(_word, words)) | self.owners(tensor)
+            self._keys[tensor] = frozenset({_word(tensor)})
+            if step is not None:
+                self._keys[tensor] |= {_word(step.name)} | _owners(step)
         return self._keys[tensor]
 
-    def owners(self, tensor: str) -> frozenset[str]:
-        """The layers whose weights the step uses, by their names."""
-        step = self.step(tensor)
-        return frozenset(_word(_owner(weight)) for weight in (step.weights if step else ()))
+    def owned(self, tensors: Sequence[str], layers: Iterable[str]) -> list[str]:
+        """Those among the tensors whose steps use weights of these layers; all where none does."""
+        wanted = frozenset(layers)
+        return [n for n in tensors if (step := self.step(n)) and _owners(step) & wanted] or list(tensors)
 
     def before(self, starts: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
         """Back from ``starts`` to what is ``known``: (the tensors on the way, in order; the known ones reached)."""
@@ -197,6 +259,11 @@ _WEIGHT = re.compile(
 )
 
 
+def _owners(step: Step) -> frozenset[str]:
+    """The layers whose weights a step uses, by their names."""
+    return frozenset(_word(_owner(weight)) for weight in step.weights)
+
+
 def _word(name: str) -> str:
     """A name as an identifier, whatever a framework joins its parts with."""
     return re.sub(r"_+", "_", identifier(name)).strip("_")
@@ -210,140 +277,64 @@ def _owner(weight: str) -> str:
 # ---- pairs ------------------------------------------------------------------------------------------
 
 
-def pairs(a: Trace, b: Trace, known: Mapping[str, str]) -> dict[str, str]:
-    """For each tensor of ``a`` that some tensor of ``b`` equals by its digest, the likeliest of these.
+Pairs = dict[str, list[str]]
+"""For a tensor of one side the tensors of the other that may be the same, the likeliest first; never an empty list."""
 
-    A shared name decides, then the order of execution: the first that comes after the last one taken.
+MOST_ALIKE = 4
+"""Tensors of one digest that are tried one after the other."""
+
+
+def pairs(a: Trace, b: Trace, known: Mapping[str, str]) -> tuple[Pairs, Pairs]:
+    """For each tensor of ``a`` the tensors of ``b`` that equal it by their digests, and the other way round.
+
+    ``known`` are the inputs. The layer decides, then a shared name: no other stands in for a tensor that has one. After
+    these come the shape and the order of execution. A tensor of another layer is taken only where the other side has
+    none of this layer that equals nothing.
     """
-    by_size: dict[int, list[str]] = {}
-    for name, one in b.digests.items():
-        if name in b.maker:
-            by_size.setdefault(one.size, []).append(name)
-    found, last = dict(known), -1
-    for name in (n for step in a.steps for n in step.gives if n in a.digests):
+    by_size: dict[int, list[tuple[float, str]]] = {}
+    for name in (*b.ends.inputs, *b.made):  # a tensor that is an input in another order has that input
+        by_size.setdefault(b.digests[name].size, []).append((b.digests[name].scale, name))
+    for group in by_size.values():
+        group.sort()
+    dtypes = {one.dtype for side in (a, b) for one in side.digests.values()}
+    widest = max((RELATIVE_TO_SCALE.get(dtype, 0.0) for dtype in dtypes), default=0.0)
+    forth: Pairs = {}
+    back: Pairs = {}
+    for name in (*a.ends.inputs, *a.made):
         own = a.digests[name]
-        candidates = [
-            other
-            for other in by_size.get(own.size, ())
-            if own.alike(b.digests[other], limit_of(own, b.digests[other]))
-        ]
-        owners = a.owners(name)
-        if owners and not any(owners & b.owners(other) for other in candidates):
-            layer = [other for other in by_size.get(own.size, ()) if owners & b.owners(other)]
-            candidates = [] if layer else candidates  # the layer's own tensor differs: no other stands for it
-        if candidates:
-            found[name] = min(candidates, key=lambda other: _rank(a, name, b, other, last))
-            last = max(last, b.maker[found[name]])
+        for other in _of_scale(own.scale, widest, by_size.get(own.size, [])):
+            if own.alike(b.digests[other], limit_of(own, b.digests[other])):
+                forth.setdefault(name, []).append(other)
+                back.setdefault(other, []).append(name)
+    turned = {theirs: ours for ours, theirs in known.items()}
+    return _ordered(a, b, forth, back, known), _ordered(b, a, back, forth, turned)
+
+
+def _of_scale(scale: float, widest: float, group: Sequence[tuple[float, str]]) -> Iterator[str]:
+    """The tensors in ``group``, sorted by scale, that may be alike to one of this scale up to the ``widest`` limit."""
+    start = bisect_left(group, (scale * (1 - widest), ""))
+    for other, name in islice(group, start, None):
+        if other * (1 - widest) > scale:
+            return
+        yield name
+
+
+def _ordered(a: Trace, b: Trace, forth: Pairs, back: Pairs, known: Mapping[str, str]) -> Pairs:
+    lost = {(layer, b.digests[n].size) for n in b.made if n not in back for layer in b.layers[n]}
+    found, last = {ours: [theirs] for ours, theirs in known.items()}, -1
+    for name in (n for n in a.made if n in forth):
+        layers, size = a.layers[name], a.digests[name].size
+        same = [other for other in forth[name] if layers & b.layers[other]]
+        if not same and any((layer, size) in lost for layer in layers):
+            continue  # the layer's own tensor differs: no other stands for it
+        named = [other for other in same or forth[name] if a.keys(name) & b.keys(other)]
+        likely = sorted(named or same or forth[name], key=lambda other: _rank(a, name, b, other, last))
+        found[name] = likely[:MOST_ALIKE]
+        last = max(last, b.maker.get(likely[0], -1))
     return found
 
 
-def _rank(a: Trace, name: str, b: Trace, other: str, last: int) -> tuple[bool, bool, bool, int]:
-    place = b.maker[other]
+def _rank(a: Trace, name: str, b: Trace, other: str, last: int) -> tuple[bool, bool, int]:
+    place = b.maker.get(other, -1)
     shape = a.digests[name].shape == b.digests[other].shape
-    return not a.keys(name) & b.keys(other), not shape, place <= last, abs(place - last)
-
-
-@dataclass(frozen=True)
-class Arranged:
-    """Two tensors held against each other: ``how`` the second lies beside the first, and what came out.
-
-    ``b`` is the second one in the arrangement, the shape and the dtype of the first.
-    """
-
-    how: str
-    comparison: Comparison
-    b: Array = field(repr=False)
-
-    @property
-    def same(self) -> bool:
-        return self.comparison.status == PASSED
-
-
-_MOST_AXES = 5
-_SHOWN = 4096
-
-
-def arranged(a: Array, b: Array, tolerance: Tolerance | None = None, *, layouts: bool = False) -> Arranged:
-    """Compare two tensors of as many elements in the arrangement in which they are closest.
-
-    Tensors of one shape are compared as they lie; with ``layouts`` (one side counts channels last) the channels may
-    move. Of different shapes any order of the axes of one of them counts, if it runs through the elements as the other;
-    where some order of axes gives the other's shape, only such orders.
-    """
-    x, y = _one_dtype(a, b)
-    ways = list(_ways(x, y, layouts))
-    fitting = [way for way in ways if way[0]] or ways
-    _, how, moved = min(fitting, key=lambda way: _distance(x, way[2]))
-    moved = moved.reshape(x.shape)
-    result = _compared(x, moved, tolerance)
-    if result.status == NOT_CHECKED:  # empty, or nothing finite: it is the same, though it proves nothing
-        result = replace(result, status=PASSED)
-    return Arranged(how, result, moved)
-
-
-def _compared(a: Array, b: Array, tolerance: Tolerance | None) -> Comparison:
-    """``compare``, in blocks where the tensors are large; the limit is then that of the block with the largest scale."""
-    if a.size <= _LARGE:
-        return compare(a, b, tolerance)
-    x, y = a.reshape(-1), b.reshape(-1)
-    parts = [
-        compare(x[start : start + _LARGE], y[start : start + _LARGE], tolerance)
-        for start in range(0, x.size, _LARGE)
-    ]
-    whole = reduce(or_, parts)
-    if (
-        tolerance is not None
-        or a.dtype.kind in "biu"
-        or any(p.max_abs is None for p in parts if p.status == FAILED)
-    ):
-        return whole
-    return whole.seen_from(0.0)
-
-
-_LARGE = 1 << 19
-"""Elements that are compared at a time: the comparator widens what it compares several times."""
-
-
-def _ways(a: Array, b: Array, layouts: bool) -> Iterator[tuple[bool, str, Array]]:
-    """Arrangements worth trying: whether the sizes of the axes fit, in words, and ``b`` in the order of ``a``."""
-    if a.shape == b.shape:
-        yield True, "as it is", b
-        if layouts and a.ndim > 2:
-            yield (
-                True,
-                "channels first against last",
-                np.moveaxis(b.reshape(np.moveaxis(a, 1, -1).shape), -1, 1),
-            )
-            yield (
-                True,
-                "channels last against first",
-                np.moveaxis(b.reshape(np.moveaxis(a, -1, 1).shape), 1, -1),
-            )
-        return
-    x, y = a.squeeze(), b.squeeze()
-    yield x.shape == y.shape, "reshaped", b
-    if x.ndim <= _MOST_AXES:
-        for order in list(permutations(range(x.ndim)))[1:]:
-            sizes = tuple(x.shape[axis] for axis in order)
-            moved = b.reshape(sizes).transpose(np.argsort(order))
-            yield sizes == y.shape, f"the source's axes in the order {order}", moved
-    if y.ndim <= _MOST_AXES and y.ndim != x.ndim:
-        for order in list(permutations(range(y.ndim)))[1:]:
-            yield False, f"the target's axes in the order {order}", y.transpose(order)
-
-
-def _distance(a: Array, b: Array) -> float:
-    """How far apart both are at the beginning, and then at a stride through the whole."""
-    x, y = (np.asarray(v.flat[:_SHOWN]).astype(np.float64) for v in (a, b))
-    error = np.abs(x - y)
-    error[~np.isfinite(error)] = 0.0
-    return float(error.sum())
-
-
-def _one_dtype(a: Array, b: Array) -> tuple[Array, Array]:
-    """Both in one dtype: of two floats the narrower, of a float and an integer the float."""
-    if a.dtype == b.dtype:
-        return a, b
-    floats = [x.dtype for x in (a, b) if x.dtype.name in RELATIVE_TO_SCALE]
-    dtype = min(floats, key=lambda d: d.itemsize) if floats else np.dtype(np.int64)
-    return a.astype(dtype), b.astype(dtype)
+    return not shape, place <= last, abs(place - last)

@@ -21,8 +21,14 @@ def of_report(document: Document) -> str:
     if outputs:
         head = ("output", "verdict", "error / yardstick", "error / scale", "reason")
         lines += _table(head, (_output(one) for one in outputs))
-    lines += [f"- {_plain(note)}" for note in document.get("notes") or ()]
+    lines += [f"- {_plain(note)}" for note in (*_proved([document]), *(document.get("notes") or ()))]
     return "\n".join([*lines, "", _footer(document)]).rstrip() + "\n"
+
+
+def _proved(documents: Iterable[Document]) -> Iterator[str]:
+    rate = words.proved(documents)
+    if rate:
+        yield f"{words.RATE}: {rate}"
 
 
 def _output(one: Document) -> tuple[str, ...]:
@@ -48,6 +54,7 @@ def of_matrix(document: Document) -> str:
         head = ("model", "from", *(f"→ {title_of(target)}" for target in targets))
         lines += _table(head, (_row(place, found, targets) for place, found in rows.items()))
     lines += [f"- {_plain(_fault(cell))}" for cell in cells if cell["status"] != PASSED]
+    lines += [f"- {_plain(rate)}" for rate in _proved(map(words.report_of, cells))]
     return "\n".join([*lines, "", _footer(document)]).rstrip() + "\n"
 
 

@@ -16,8 +16,8 @@ from netferry.converters.errors import NetferryError, WriteError
 from netferry.converters.signature import Array, examples
 from netferry.inference.intermediate import framework_of, piece
 from netferry.inference.session import Session
-from netferry.validation.bisect import Bisection, Place
-from netferry.validation.correspond import arranged
+from netferry.validation.arrangement import arranged
+from netferry.validation.difference import Bisection, Place
 from netferry.validation.report import finite
 
 _SHOW = '''\

@@ -8,7 +8,7 @@ what its kernels really do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,16 +77,13 @@ class Triple:
         return float(np.abs(self.r).max(initial=0.0))
 
 
-LOOSE = 1e-3
-"""A place that rounding alone moves by this much of the output's scale is decided by rounding."""
-
-
 @dataclass(frozen=True)
 class Noise:
     """What rounding alone makes of one output on one sample: the source in float64, as it is, and rounded by chance.
 
     ``loose`` are the places that rounding decides, ``wild`` those among them that it takes out of the finite numbers;
-    ``spread`` is how far it moves the others, and between ``low`` and ``high`` lies what the source takes.
+    ``spread`` is how far it moves each place, and between ``low`` and ``high`` lies what the source takes. ``told`` are
+    the places that rounding does not decide.
     """
 
     loose: Array
@@ -94,17 +91,24 @@ class Noise:
     spread: Array
     low: Array
     high: Array
+    told: Array
 
     @staticmethod
-    def of(r: Array, s: Array, runs: Sequence[Array]) -> Noise:
-        """``runs`` are float64 runs of the source that rounded; arrays of one shape."""
+    def of(r: Array, s: Array, runs: Sequence[Array], limit: float) -> Noise:
+        """``runs`` are float64 runs of the source that rounded; arrays of one shape. A place that they move by more
+        than ``limit`` of the output's scale is decided by rounding."""
         with np.errstate(all="ignore"):
             wide = np.stack([run.astype(np.float64) for run in runs])
             wild = ~np.isfinite(wide).all(0) & ~_alike(wide)
             moved = np.nan_to_num(wide.max(0) - wide.min(0), nan=0.0, posinf=np.inf)
-            loose = wild | (moved > LOOSE * np.abs(r[np.isfinite(r)]).max(initial=0.0))
-            told = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
-        return Noise(loose, wild, np.where(loose, 0.0, moved), told.min(0), told.max(0))
+            loose = wild | (moved > limit * np.abs(r[np.isfinite(r)]).max(initial=0.0))
+            shown = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
+        return Noise(loose, wild, np.where(wild, 0.0, moved), shown.min(0), shown.max(0), ~loose)
+
+    @property
+    def whole(self) -> Noise:
+        """The same with every place left in that stays finite."""
+        return replace(self, loose=self.wild)
 
     def admits(self, t: Array) -> bool:
         """Whether at every loose place the target lies where the source does, or as far from there as that is wide."""

@@ -182,7 +182,10 @@ class _Verification:
             found = self._without_optimisations(other, runs, found)
         for name, one in found.items():
             told = self._told(runs, name, one)
-            self.records.setdefault(name, _Record()).add(sample, left.get(name, np.empty(0)), told)
+            shown = (
+                runs.r.get(name, left.get(name, np.empty(0))) if arithmetic else left.get(name, np.empty(0))
+            )
+            self.records.setdefault(name, _Record()).add(sample, shown, told)
         return True
 
     def _tell_paths(self, runs: Runs) -> None:
@@ -310,7 +313,7 @@ def _begun(
     judge = Judge(Double(a, pair.shown[0]), PairedDouble(b, pair.shown[1], pairing), tolerance)
     return _Verification(
         report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _other_path(a, pair.source),
-        _kind(a) == _kind(b) == "onnx", pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
+        _kind(a) == _kind(b), pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
     )  # fmt: skip
 
 
@@ -473,6 +476,13 @@ def _input_notes(source: Signature, target: Signature) -> Iterable[str]:
     ours, theirs = ([spec.name for spec in side.inputs] for side in (source, target))
     if set(ours) != set(theirs):
         yield f"inputs are bound by position: {', '.join(ours)} to {', '.join(theirs)}"
+
+
+def _shown(runs: Runs, name: str) -> Array:
+    """An output of the source, for whether it ever moves: in float64 where that is at hand and says more."""
+    plain = np.asarray(runs.s.get(name, np.empty(0)))
+    wide = runs.r.get(name) if runs.arithmetic and plain.dtype.kind == "f" else None
+    return plain if wide is None else wide.astype(np.float32)
 
 
 def _all_equal(a: Array) -> bool:

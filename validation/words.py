@@ -103,12 +103,10 @@ def headline(document: Document) -> str:
 
 
 def sentences(document: Document) -> list[str]:
-    """What was compared, how it came out, and what that proves."""
+    """What was compared, and how it came out."""
     said = [_compared(document), _found(document)]
     if isinstance(document.get("training"), Mapping):
         said.append(learnt(document["training"]))
-    if document["status"] == PASSED:
-        said.append(_proved(document))
     if document.get("unchecked_axes"):
         said.append(f"Not tried at two sizes: {', '.join(document['unchecked_axes'])}.")
     return [sentence for sentence in said if sentence]
@@ -162,14 +160,16 @@ def learnt(training: Document) -> str:
     return f"The gradients of {weights} agree, and so do {steps} from the same state{worst}."
 
 
-def _proved(document: Document) -> str:
-    rate = bound(document)
+RATE = "rate of faults"
+"""What ``proved`` tells, as a title."""
+
+
+def proved(documents: Iterable[Document]) -> str:
+    """How much the clean inputs of verdicts that passed prove: a detail of a report, with its reason."""
+    rate = largest(bound(one) for one in documents if one.get("status") == PASSED)
     if rate is None or rate >= 1:
         return ""
-    return (
-        f"So many clean inputs put the rate of faults, for inputs like these, under {rate:.1%} "
-        "(3/n, at 95 % confidence); of other inputs they say nothing."
-    )
+    return f"under {rate * 100:.1f} % for inputs like these (3/n after n clean inputs, at 95 % confidence)"
 
 
 def worst_status(cells: Iterable[Document]) -> str:
@@ -192,7 +192,7 @@ def matrix_headline(cells: Sequence[Document]) -> str:
 
 
 def matrix_sentences(cells: Sequence[Document]) -> Iterator[str]:
-    """What was compared in a matrix, how it came out, what that proves, and where the truth came from."""
+    """What was compared in a matrix, how it came out, and where the truth came from."""
     models = len({cell["model"] for cell in cells})
     sources = listed([title_of(s) for s in dict.fromkeys(cell["source"] for cell in cells)])
     targets = listed([title_of(t) for t in dict.fromkeys(cell["target"] for cell in cells)])
@@ -216,12 +216,6 @@ def matrix_sentences(cells: Sequence[Document]) -> Iterator[str]:
     steps = max((len(cell.get("further") or ()) for cell in cells), default=0)
     if steps:
         yield f"What arrived in a framework that trains went on learning there for {steps} steps."
-    rate = largest(bound(report_of(cell)) for cell in arrived)
-    if rate is not None and rate < 1:
-        yield (
-            f"Clean inputs in such number put each journey’s rate of faults, for inputs like these, under {rate:.1%} "
-            "(3/n, at 95 % confidence). Of other inputs they say nothing."
-        )
     truths = dict.fromkeys(str(truth) for cell in cells if (truth := report_of(cell).get("truth")))
     if truths:
         yield f"Truth, against which errors are measured: {listed(list(truths))}."

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import RefusedError
+from netferry.converters.graph.build import unique
 from netferry.converters.mxnet import inputs, live
 from netferry.converters.mxnet.files import SymbolModel, symbol_text
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol
@@ -28,11 +29,12 @@ def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
     """Run in inference mode and hand each node to ``take`` as soon as it has run."""
     mx = live.import_mxnet()
     source = symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model, len(arrays))
+    told = _told_apart(source)
     with mx.util.np_shape(source.graph.numpy):
-        symbol = mx.sym.load_json(symbol_text(source.graph))
-        steps = _Steps(source, symbol)
+        symbol = mx.sym.load_json(symbol_text(told.graph))
+        steps = _Steps(told, symbol)
         with _unfused():
-            executor = live.bound(mx, source, symbol, arrays)
+            executor = live.bound(mx, told, symbol, arrays)
         failures: list[BaseException] = []
 
         def show(name: bytes, handle: int) -> None:
@@ -98,7 +100,7 @@ def weights(model: object) -> Iterator[tuple[str, Array]]:
 def piece(model: object, name: str, reads: Mapping[str, Array], gives: str) -> SymbolModel:
     """The nodes that compute the tensor ``gives`` from ``reads``, which become the symbol's inputs, with their weights."""
     mx = live.import_mxnet()
-    source = symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model)
+    source = _told_apart(symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model))
     steps = _Steps(source, mx.sym.load_json(symbol_text(source.graph)))
     places = {tensor: entry for entry, tensor in steps.names.items()}
     nodes = [Node(tensor, "null") for tensor in reads]
@@ -123,13 +125,29 @@ def piece(model: object, name: str, reads: Mapping[str, Array], gives: str) -> S
     return SymbolModel(graph, params, source.label)
 
 
+def _told_apart(source: SymbolModel) -> SymbolModel:
+    """The model with names that are each had by one node: a block that runs twice gives both of its nodes the same."""
+    nodes, seen = list(source.graph.nodes), set[str]()
+    taken = {node.name for node in nodes}
+    for place, node in enumerate(nodes):
+        if node.name in seen:
+            nodes[place] = replace(node, name=unique(node.name, taken))
+        seen.add(node.name)
+    return replace(source, graph=replace(source.graph, nodes=tuple(nodes)))
+
+
 class _Steps:
-    """A symbol's nodes as steps, one for each output, under the names that MXNet gives them."""
+    """A symbol's nodes as steps, one for each output that is read, under the names that MXNet gives them.
+
+    An output that nobody reads (the last state of an RNN) is not computed: what stands in its place is chance.
+    """
 
     def __init__(self, source: SymbolModel, symbol: Any) -> None:
         self._graph = source.graph
         self.names = _entries(self._graph, symbol)
         fed = {self._graph.nodes[place].name for place in inputs.variables(source).inputs}
+        self._read = {entry for place in self._graph.order for entry in self._graph.nodes[place].inputs}
+        self._read.update(self._graph.heads)
         self._dynamic: set[int] = set()
         self._weights: dict[int, tuple[str, ...]] = {}
         self.by_tensor: dict[str, Step] = {}
@@ -155,7 +173,7 @@ class _Steps:
         self._dynamic.add(place)
         written = f"{node.op}({', '.join(f'{key}={value}' for key, value in node.attrs.items())})"
         for entry, name in self.names.items():
-            if entry[0] == place:
+            if entry[0] == place and entry in self._read:
                 self.by_tensor[name] = Step(node.name, node.op, reads, (name,), weights, written)
 
 

@@ -12,6 +12,8 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,17 +69,56 @@ def piece(
     reads: Mapping[str, Array],
     gives: str,
 ) -> Any | None:
-    """A model of the one layer ``name``, where it has one input and the model is made of layers."""
+    """The layers that compute the tensor ``gives`` from ``reads``, where the model is made of layers, each called once.
+
+    What a layer gives before its activation comes from the layer without it.
+    """
     graph = live.functional(model) if isinstance(model, keras.Model) else None
-    if graph is None or "/" in name:
+    if graph is None:
         return None
-    for operation in graph.operations:
-        if operation.name == name and isinstance(operation, keras.Layer):
-            inputs = tree.flatten(operation.input)
-            if len(inputs) == 1 and not isinstance(operation, keras.layers.InputLayer):
-                x = keras.Input(batch_shape=inputs[0].shape, dtype=inputs[0].dtype)
-                return keras.Model(x, operation(x))
-    return None
+    title, _, activation = gives.partition("/")
+    layer = {operation.name: operation for operation in graph.operations}.get(title)
+    if not isinstance(layer, keras.Layer):
+        return None
+    try:
+        if activation and list(reads) == [title]:
+            x = keras.Input(batch_shape=layer.output.shape, dtype=layer.output.dtype)
+            return keras.Model(x, keras.layers.Activation(layer.activation, dtype=layer.dtype_policy)(x))
+        inputs = [_symbol(graph, read) for read in reads]
+        whole = activation or not _is_active(layer)
+        inside = inputs[0] if len(inputs) == 1 else inputs
+        return keras.Model(inside, layer.output if whole else _bare(layer)(layer.input))
+    except (
+        KeyError,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ):  # a layer that is called twice, a copy that needs more
+        return None
+
+
+def _symbol(graph: Any, tensor: str) -> Any:
+    """A tensor between two layers, or an input, in the model's graph."""
+    inputs = {f"input_{place}": symbol for place, symbol in enumerate(graph.inputs)}
+    if tensor in inputs:
+        return inputs[tensor]
+    title, _, activation = tensor.partition("/")
+    layer = {operation.name: operation for operation in graph.operations}[title]
+    if _is_active(layer) and not activation:
+        raise KeyError(tensor)
+    return layer.output
+
+
+def _is_active(layer: Any) -> bool:
+    function = vars(layer).get("activation")
+    return callable(function) and function is not keras.activations.linear
+
+
+def _bare(layer: Any) -> Any:
+    bare = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    bare.build(layer.input.shape)
+    bare.set_weights(layer.get_weights())
+    return bare
 
 
 # ---- layer by layer -----------------------------------------------------------------------------------
@@ -130,13 +171,62 @@ class _Walk:
         args, kwargs = node.arguments.fill_in({key: tensor for key, (_, tensor) in held.items()})
         if isinstance(operation, keras.Layer) and operation._call_has_training_arg:
             kwargs["training"] = False
-        outputs = tree.flatten(operation(*args, **kwargs))
-        pairs = [(self.fresh(name), tensor) for tensor in outputs]
+        with _activated(operation) as activations:
+            outputs = tree.flatten(operation(*args, **kwargs))
         weights = tuple(v.path for v in operation.weights) if isinstance(operation, keras.Layer) else ()
         reads = tuple(dict.fromkeys(title for title, _ in read if title))
-        step = Step(name, type(operation).__name__, reads, tuple(t for t, _ in pairs), weights)
-        self._take(step, {title: np.asarray(tensor) for title, tensor in pairs})
+        kind = type(operation).__name__
+        last = activations[-1] if activations else None
+        if last is None or len(outputs) != 1 or outputs[0] is not last.after or last.reads(read):
+            return self._told(Step(name, kind, reads, (), weights), outputs)
+        [(before, _)] = self._told(Step(name, kind, reads, (), weights), [last.before])
+        return self._told(Step(f"{name}/{last.name}", last.name, (before,), ()), outputs)
+
+    def _told(self, step: Step, outputs: Sequence[Any]) -> list[tuple[str, Any]]:
+        pairs = [(self.fresh(step.name), tensor) for tensor in outputs]
+        self._take(
+            replace(step, gives=tuple(title for title, _ in pairs)),
+            {title: np.asarray(tensor) for title, tensor in pairs},
+        )
         return pairs
+
+
+@dataclass(frozen=True)
+class _Activation:
+    """A call of a layer's own activation function."""
+
+    name: str
+    before: Any
+    after: Any
+
+    def reads(self, given: Sequence[tuple[str, Any]]) -> bool:
+        """Whether it is all that the layer does."""
+        return any(tensor is self.before for _, tensor in given)
+
+
+@contextmanager
+def _activated(operation: Any) -> Iterator[list[_Activation]]:
+    """Listen to the activation of a layer that has one (``Dense(activation=)``): it is a step of its own."""
+    seen: list[_Activation] = []
+    if not _is_active(operation):
+        yield seen
+        return
+    function = vars(operation)["activation"]
+
+    def spy(x: Any) -> Any:
+        result = function(x)
+        seen.append(_Activation(_title(function), x, result))
+        return result
+
+    vars(operation)["activation"] = spy  # past __setattr__, which keeps track of what a layer owns
+    try:
+        yield seen
+    finally:
+        vars(operation)["activation"] = function
+
+
+def _title(function: Any) -> str:
+    return str(getattr(function, "__name__", "") or getattr(function, "name", "") or "activation")
 
 
 # ---- operation by operation -----------------------------------------------------------------------------

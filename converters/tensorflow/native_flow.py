@@ -93,8 +93,9 @@ def _invariant(f: Function, dims: Any) -> ast.expr:
 def _rows(f: Function, dtype: Any, dims: Any) -> ast.expr:
     """An empty list of tensors that a loop adds to."""
     known = dims is not None and all(isinstance(size, int) for size in dims)
+    shape = None if dims is None else tuple(size if isinstance(size, int) else None for size in dims)
     return f.call_expr(
-        dotted("tf.TensorArray"), dtype, size=0, dynamic_size=True, element_shape=tuple(dims) if known else None,
+        dotted("tf.TensorArray"), dtype, size=0, dynamic_size=True, element_shape=shape,
         infer_shape=None if known else False,
     )  # fmt: skip
 

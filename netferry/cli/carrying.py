@@ -112,7 +112,8 @@ def convert(
         if report is not None and done.report is not None:
             from netferry.pages import extras_of
 
-            write_report(report, done.report, lambda: extras_of(done))
+            given = examples_of(inputs, seed)
+            write_report(report, done.report, lambda: extras_of(done, source, weights, given, unsafe=unsafe))
         say(done.to_dict(), lambda: _conversion_text(done, destination))
         leave(0 if done.report is None else code_of(done.report, strict))
 

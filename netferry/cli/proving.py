@@ -124,7 +124,8 @@ def verify(
 
         def extras() -> Any:
             with busy(f"drawing {a} and {b}"):
-                return extras_between((a, b), (weights, None), examples_of(inputs, seed), unsafe=unsafe)
+                given = examples_of(inputs, seed)
+                return extras_between((a, b), (weights, None), given, unsafe=unsafe, report=verdict)
 
         if report is not None:
             write_report(report, verdict, extras)

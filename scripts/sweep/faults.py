@@ -58,13 +58,17 @@ def _chosen(network: Network, road: str) -> Iterator[Case]:
     for kind, found in by_kind.items():
         if not chosen(f"{network.name}, {road}, {kind}", ROADS[road].share, 0):
             continue
-        for where, model in some(found, ROADS[road].per_kind, network.name, road, kind):
+        count = 1 if network.framework == "tensorflow" else ROADS[road].per_kind  # Keras runs slowest by far
+        for where, model in some(found, count, network.name, road, kind):
             build = partial(_pair, network, road, source, model, control, kind in SPECIAL)
             yield Case("faults", kind, f"{network.name}, {road}: {where}", build, network.field)
 
 
 def _pair(network: Network, road: str, source: Any, model: Any, control: Any, special: bool) -> Pair | None:
-    target = ROADS[road].finish(network, model)
+    from sweep.faults_native import Later
+
+    made = model.make() if isinstance(model, Later) else model
+    target = None if made is None else ROADS[road].finish(network, made)
     return None if target is None else Pair(source, target, network, control, special)
 
 

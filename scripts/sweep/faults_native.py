@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,13 @@ KERAS_WEIGHTS: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Later:
+    """A model that is made only when its case is examined; None where it cannot be made."""
+
+    make: Callable[[], Any]
+
+
 def keras(model: Any) -> Planted:
     """Configurations with one entry changed, the weights set as they were; then weights changed."""
     values = [np.asarray(variable) for variable in model.variables]
@@ -116,18 +125,16 @@ def keras(model: Any) -> Planted:
             if name in layer["config"] and change(old) != old:
                 config = model.get_config()
                 config["layers"][place]["config"][name] = change(old)
-                other = _from_config(model, config, values)
-                if other is not None:
-                    yield kind, f"{layer['config'].get('name')} {name} {change(old)}", other
+                where = f"{layer['config'].get('name')} {name} {change(old)}"
+                yield kind, where, Later(partial(_from_config, model, config, values))
     for place, variable in enumerate(model.variables):
         for kind, name, change in KERAS_WEIGHTS:
             array = values[place]
             if variable.name == name and array.dtype.kind == "f":
                 changed = np.asarray(change(array)).astype(array.dtype)
                 if changed.shape == array.shape and (changed != array).any():
-                    other = _from_config(model, model.get_config(), values)
-                    other.variables[place].assign(changed)
-                    yield kind, variable.path, other
+                    others = [*values[:place], changed, *values[place + 1 :]]
+                    yield kind, variable.path, Later(partial(_from_config, model, model.get_config(), others))
 
 
 def _from_config(model: Any, config: Any, values: list[Array]) -> Any:

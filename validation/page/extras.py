@@ -37,13 +37,13 @@ class Extras:
     """All of it is optional: what is not there is left out of the page.
 
     ``graphs`` are the source's and the arrival's; ``layers`` are tensors in order of execution, each with its
-    error in ``layers_unit``, for which ``layers_limit`` is the limit.
+    error in ``layers_unit``, for which ``layers_limit`` is the limit, or None where the target has no such tensor.
     """
 
     graphs: tuple[Graph, ...] = ()
     files: tuple[FileFact, ...] = ()
     latencies: tuple[Latency, ...] = ()
-    layers: tuple[tuple[str, float], ...] = ()
+    layers: tuple[tuple[str, float | None], ...] = ()
     layers_unit: str = "of the tensor's scale"
     layers_limit: float | None = None
     notes: tuple[str, ...] = field(default=())

@@ -145,6 +145,9 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
         value = document.get(key)
         if _filled(value) and value is not False:
             yield title, _said(value)
+    rate = words.proved([document])
+    if rate:
+        yield words.RATE, rate
     if document.get("quick"):
         yield "samples", "the quick set"
 
@@ -163,7 +166,7 @@ def _figures(document: Document, outputs: Sequence[Document], extras: Extras) ->
         if sum(counts):
             yield _errors(output, counts, alone=len(outputs) == 1)
     layers = extras if extras.layers else _layers_of(document)
-    if layers.layers:
+    if any(error is not None for _, error in layers.layers):
         yield _layers(layers)
     training = document.get("training")
     if isinstance(training, Mapping):
@@ -200,14 +203,28 @@ def _layers_of(document: Document) -> Extras:
 
 
 def _layers(extras: Extras) -> Figure:
-    name, worst = max(extras.layers, key=lambda row: row[1])
+    rows = [(name, error) for name, error in extras.layers if error is not None]
+    name, worst = max(rows, key=lambda row: row[1])
     if worst == 0:
         told = "Every tensor is the same to the last bit."
     else:
         told = f"The largest, {words.number(worst)} {extras.layers_unit}, is in {name}."
-    label = f"The error of {words.count(len(extras.layers), 'tensor')} in order of execution. {told}"
-    picture = charts.profile(extras.layers, label, extras.layers_limit)
-    return Figure("Error from layer to layer", picture, told)
+    label = f"The error of {words.count(len(rows), 'tensor')} in order of execution. {told}"
+    picture = charts.profile(rows, label, extras.layers_limit)
+    return Figure("Error from layer to layer", picture, " ".join([told, *_alone(extras.layers)]))
+
+
+MOST_NAMED = 3
+"""Tensors without a counterpart that are named in a sentence."""
+
+
+def _alone(layers: Sequence[tuple[str, float | None]]) -> Iterator[str]:
+    """What the source computes and the target does not."""
+    names = [name for name, error in layers if error is None]
+    if names:
+        rest = [words.count(len(names) - MOST_NAMED, "other")] if len(names) > MOST_NAMED else []
+        have = "has" if len(names) == 1 else "have"
+        yield f"{words.listed([*names[:MOST_NAMED], *rest])} {have} no counterpart in the target."
 
 
 def _training(training: Document) -> Iterator[Figure]:
