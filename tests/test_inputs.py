@@ -632,9 +632,8 @@ def test_normal_inputs_at_every_size_are_kept_before_kinds_of_values() -> None:
     judge = Judge(Double(model), Double(model))
     shares = planned(samples_, sizes, judge, True, lambda _sizes: Effort(10**12, 0))
     left_out = [sample.label for sample, share in zip(samples_, shares, strict=True) if not share.runs]
-    kept = [sample.label for sample, share in zip(samples_, shares, strict=True) if share.runs]
     assert left_out
-    assert not any(label.startswith("normal,") for label in left_out) or kept == [samples_[0].label]
+    assert not any(label.startswith("normal,") for label in left_out)
 
 
 def test_the_work_of_a_run_grows_with_its_rows() -> None:
