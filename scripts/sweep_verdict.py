@@ -6,6 +6,7 @@
     python scripts/sweep_verdict.py --group "onnx, onnx"         groups whose name holds the word; --list names them
     python scripts/sweep_verdict.py --sample 0.1 --seed 3        a seeded tenth of the pairs
     python scripts/sweep_verdict.py --resume results.jsonl       go on where that file ends; left out, begin anew
+    python scripts/sweep_verdict.py --group "onnx, onnx" --case "integers, onnx: Clip 5"   these cases alone, with netferry's whole report
 
 Planted faults are changed copies of networks; each is measured first, by the frameworks themselves, and counts only where it moves an
 output. Honest pairs are conversions and rewritings; each counts only where the frameworks' own results agree. Then netferry
@@ -39,6 +40,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", type=Path, metavar="FILE")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--case", default="", metavar="WORD")
     parser.add_argument("--list", action="store_true", help="name the groups and end")
     parser.add_argument("--worker", metavar="GROUP", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -53,6 +55,9 @@ def main() -> int:
     if chosen.list:
         print("\n".join(one.name for one in groups))
         return 0
+    if chosen.case:
+        os.environ.update(run.QUIET)
+        return 0 if run.explain(groups, chosen.case) else 2
     place = chosen.resume or Path(tempfile.mkdtemp(prefix="sweep_")) / "results.jsonl"
     sweep = run.Sweep(place, chosen.only, chosen.sample, chosen.seed)
     sweep.run(groups, chosen.workers)

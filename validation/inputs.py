@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -204,10 +205,20 @@ def _special(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rows.reshape(shape)
 
 
+GRID = (0.0, 0.5, -0.5, 1.5, -1.5, 1.0, -1.0, 2.0, -2.0, 0.25, -0.25, 0.75, -0.75, 1.25, -1.25, 1.75, -1.75)
+"""Quarters from -2 to 2, those first on which more operators turn."""
+
+
+def _grid(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Every value of the grid as often, in any order: however few there are, zero and the halves are among them."""
+    values = np.resize(GRID, math.prod(shape))
+    return np.asarray(rng.permutation(values).reshape(shape))
+
+
 MASKED, EXTREMES, SPECIAL_VALUES = "fully masked rows", "extremes", "special values"
 KINDS: Mapping[str, Draw] = {
     "normal x 30": lambda rng, shape: 30 * rng.standard_normal(shape),
-    "quarter grid": lambda rng, shape: np.clip(rng.integers(-24, 25, shape) / 4, -2, 2),
+    "quarter grid": lambda rng, shape: _grid(rng, shape),
     "all negative": lambda rng, shape: -np.abs(rng.standard_normal(shape)) - 0.25,
     "normal x 1e-3": lambda rng, shape: 1e-3 * rng.standard_normal(shape),
     MASKED: _normal,

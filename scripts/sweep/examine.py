@@ -61,14 +61,21 @@ def verdict(pair: Pair) -> Result:
     """What netferry says, with the first reason of its report."""
     import netferry
 
-    given = {} if pair.feeds else {"inputs": pair.network.example, "dynamic": pair.network.dynamic}
     try:
-        report = pair.verdict() if pair.verdict else netferry.verify(pair.source, pair.target, **given)
+        report = asked(pair)
     except netferry.NetferryError as error:
         return {"status": "raised", "reason": f"{type(error).__name__}: {str(error)[:300]}"}
     except Exception as error:
         return {"status": "raised", "reason": f"a traceback, {type(error).__name__}: {str(error)[:300]}"}
     return {"status": report.status, "reason": first_reason(report)}
+
+
+def asked(pair: Pair) -> Any:
+    """netferry's report."""
+    import netferry
+
+    given = {} if pair.feeds else {"inputs": pair.network.example, "dynamic": pair.network.dynamic}
+    return pair.verdict() if pair.verdict else netferry.verify(pair.source, pair.target, **given)
 
 
 def first_reason(report: Any) -> str:

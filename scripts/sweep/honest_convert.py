@@ -60,21 +60,8 @@ def _networks(framework: str) -> Iterator[Case]:
     for network in networks(framework):
         source = network.make()
         for to in TARGETS:
-            yield case(f"to {to}", network, f"to {to}", partial(carried, network, source, to))
-        if network.field == "half":
-            for to in ("onnx", "pytorch"):
-                yield case(
-                    "half precision",
-                    network,
-                    f"to {to}, by the file alone",
-                    partial(_alone, network, source, to),
-                )
-
-
-def _alone(network: Network, source: Any, to: str) -> Pair | None:
-    """Without free axes: other inputs are drawn."""
-    fixed = replace(network, inputs=tuple(replace(one, dims=one.shape(1)) for one in network.inputs))
-    return carried(fixed, source, to)
+            kind = "half precision" if network.field == "half" else f"to {to}"
+            yield case(kind, network, f"to {to}", partial(carried, network, source, to))
 
 
 # ---- quantised by onnxruntime ----------------------------------------------------------------------------

@@ -217,17 +217,33 @@ _TABLE: tuple[tuple[str, str, Callable[[], nn.Module], tuple[Input, ...]], ...] 
 )
 
 
+HALVES: tuple[tuple[str, Callable[[], nn.Module], tuple[int | str, ...], str], ...] = (
+    ("mlp", lambda: mlp(nn.ReLU), ("batch", 6), "float16"),
+    ("cnn", cnn, ("batch", 3, 12, 12), "float16"),
+    ("conv1d", convnet1d, ("batch", 4, 20), "float16"),
+    ("unet", unet, ("batch", 3, 12, 12), "float16"),
+    ("lstm", lstm, ("batch", "time", 5), "float16"),
+    ("mlp", lambda: mlp(nn.ReLU), ("batch", 6), "bfloat16"),
+    ("cnn", cnn, ("batch", 3, 12, 12), "bfloat16"),
+)
+
+
 def networks() -> list[Network]:
     found = [
         Network(f"torch {name}", "pytorch", field, lambda make=make: randomised(make()), inputs)
         for name, field, make, inputs in _TABLE
     ]
-    for word, dtype in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
-        found += [
+    for name, make, dims, word in HALVES:
+        dtype = getattr(torch, word)
+        given = (Input("x", dims, word),)
+        found.append(
             Network(
-                f"torch {name} in {word}", "pytorch", "half", lambda make=make, dtype=dtype: randomised(make()).to(dtype),
-                (Input("x", dims, word),), word,
+                f"torch {name} in {word}",
+                "pytorch",
+                "half",
+                lambda make=make, dtype=dtype: randomised(make()).to(dtype),
+                given,
+                word,
             )
-            for name, make, dims in (("mlp", lambda: mlp(nn.ReLU), ("batch", 6)), ("cnn", cnn, ("batch", 3, 12, 12)))
-        ]  # fmt: skip
+        )
     return found

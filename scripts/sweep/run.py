@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.case import Group, chosen
-from sweep.examine import Result, examine
+from sweep.examine import Result, asked, examine
 
 LIMIT = 150.0
 """Seconds without a line from a worker, after which its case is late; making a group's models counts too."""
@@ -43,7 +43,20 @@ def work(name: str, only: str, share: float, seed: int, known: set[str]) -> Iter
         if case.key in known or only not in case.kind or not chosen(case.key, share, seed):
             continue
         yield {"begin": case.key, "half": case.half, "kind": case.kind, "name": case.name}
-        yield examine(case)
+        yield {"group": name, **examine(case)}
+
+
+def explain(chosen_groups: list[Group], word: str) -> bool:
+    """Print what is known of the cases whose key holds the word, with netferry's whole report; False where there is none."""
+    found = False
+    for group in chosen_groups:
+        for case in group.cases():
+            if word in case.key:
+                found = True
+                print(json.dumps(examine(case), indent=1))
+                pair = case.build()
+                print("" if pair is None else asked(pair).to_text(), flush=True)
+    return found
 
 
 def worker(name: str, only: str, share: float, seed: int) -> None:
