@@ -19,8 +19,14 @@ BUDGET, QUICK_BUDGET = 9.0, 4.0
 SLOW_BUDGET = 22.0
 """Of 30, where the source is an ONNX graph, whose truth is slow."""
 
-ANYWAY = 20_000_000_000
+ANYWAY = 60_000_000_000
 """Operations that any verification may take beside: about two seconds of one processor."""
+
+LEAST_KINDS = 3
+"""Kinds of values that are tried whatever they cost."""
+
+DEAR = 2
+"""How many times as much float64 costs where its activations are large."""
 
 COST: Mapping[str, float] = {"pytorch": 2.5, "tensorflow": 4.0, "mxnet": 4.0, "onnx": 16.0}
 """What a float64 run costs beside a float32 pass of the same framework (ONNX: the reference evaluator)."""
@@ -62,15 +68,20 @@ def planned(
 def _within(
     made: Sequence[Sample], shares: Sequence[tuple[float, bool]], judge: Judge, budget: float
 ) -> Iterator[Share]:
-    """First which samples run, as both models are; the rest goes to the stages, sample by sample, the second first.
+    """First which samples run as both models are: normal ones at all sizes in any case, and kinds of values while the
+    budget lasts. The rest goes to the stages, sample by sample, the second first.
 
     What is dear takes so much memory that it is run in float64 only where it comes first.
     """
     second, first = COST[judge.source.framework.name] + 1, COST[judge.target.framework.name]
-    left = budget - (shares[0][0] * (2 + second + first) if shares else 0)
-    runs = {0}
-    for place in _most_telling_first(made):
-        if place and 2 * shares[place][0] <= left:
+    kinds = [place for place, sample in enumerate(made) if place and sample.label.partition(",")[0] in KINDS]
+    runs = set(range(len(made))).difference(kinds)
+    left = budget - sum(2 * shares[place][0] for place in runs)
+    if shares:
+        size, dear = shares[0]
+        left -= size * (second + first) * (DEAR if dear else 1)
+    for number, place in enumerate(kinds):
+        if number < LEAST_KINDS or 2 * shares[place][0] <= left:
             runs.add(place)
             left -= 2 * shares[place][0]
     for place, (size, dear) in enumerate(shares):
@@ -81,13 +92,6 @@ def _within(
         one = both or (not dear and size * second <= left)
         left -= size * (second * one + first * both)
         yield Share(True, one, both)
-
-
-def _most_telling_first(made: Sequence[Sample]) -> Iterator[int]:
-    """What was given and normal inputs at all sizes, then the kinds of values, in the order in which they find faults."""
-    kinds = [place for place, sample in enumerate(made) if place and sample.label.partition(",")[0] in KINDS]
-    yield from (place for place in range(len(made)) if place not in kinds)
-    yield from kinds
 
 
 def _is_large(made: Sequence[Sample], judge: Judge) -> bool:

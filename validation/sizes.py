@@ -34,8 +34,8 @@ ODD = 3
 LONG = 24
 """Where the usual size is short, this one is tried too: some faults begin beyond 16."""
 
-MOST_TRIES = 150
-"""Refusals after which no further sizes are looked for."""
+MOST_TRIES = 200
+"""Refusals after which no further sizes are looked for: for those at which it runs at all, then for others."""
 _MIXED = (1, 8, 32, 128, 512, 4096, 16000)
 """Sizes that are tried in all combinations, where none fits all axes at once."""
 
@@ -139,7 +139,7 @@ class _Search:
         if usual is None:
             first = self._at(LADDER[0], 2)
             return Explored(first, (first,))
-        self.two_rows = usual
+        self.two_rows, self.refusals = usual, 0
         rows = _unique([usual, *self._rows(usual)])
         single = next((sizes for sizes in rows if self._leads(sizes, 1)), usual)
         chosen = _unique([*rows, *self._extents(single)])
