@@ -137,7 +137,7 @@ KINDS: Mapping[str, Draw] = {
     "x 30": lambda rng, shape: 30 * rng.standard_normal(shape),
     "negative": lambda rng, shape: -np.abs(rng.standard_normal(shape)) - 0.1,
     "small": lambda rng, shape: 1e-3 * rng.standard_normal(shape),
-    "grid": lambda rng, shape: rng.integers(-8, 9, shape) / 4,
+    "grid": lambda rng, shape: rng.integers(-6, 7, shape) / 4,
 }
 PLAIN = (("normal", 0), ("normal", 1), ("normal", 2), ("grid", 0), ("x 30", 0), ("negative", 1), ("small", 0))
 """Kinds and sizes at which honest pairs are held together."""

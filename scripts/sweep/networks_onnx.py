@@ -302,12 +302,45 @@ def pieces(inputs: tuple[Input, ...]) -> onnx.ModelProto:
     return model(nodes, inputs, {"y": (T.FLOAT, ("batch", 3)), "z": (T.FLOAT, X)}, weights)
 
 
+def bare(inputs: tuple[Input, ...]) -> onnx.ModelProto:
+    """Operators with nothing before or behind them: ties, equal values and halves reach them as they are."""
+    nodes = [
+        node("Gelu", "x", "g"), node("ArgMax", "x", "i", axis=1), node("ArgMin", "x", "j", axis=1, select_last_index=1),
+        node("Greater", "x level", "p"), node("LessOrEqual", "x level", "q"), node("Cast", "p", "c", to=T.INT32),
+        node("Cast", "q", "d", to=T.INT32), node("Round", "x", "r"), node("HardSwish", "x", "h"), node("Mish", "x", "m"),
+    ]  # fmt: skip
+    outputs = {
+        "g": (T.FLOAT, X), "i": (T.INT64, ("batch", 1)), "j": (T.INT64, ("batch", 1)), "c": (T.INT32, X), "d": (T.INT32, X),
+        "r": (T.FLOAT, X), "h": (T.FLOAT, X), "m": (T.FLOAT, X),
+    }  # fmt: skip
+    return model(nodes, inputs, outputs, {"level": np.float32(0.25)})
+
+
+def nearest(inputs: tuple[Input, ...]) -> onnx.ModelProto:
+    """Neighbours at scales whose coordinates fall on halves, and windows that overlap the end."""
+    nodes = [
+        node("Resize", "x - up", "a", mode="nearest"), node("Resize", "x - down", "b", mode="nearest", nearest_mode="ceil"),
+        node("MaxPool", "x", "c", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), node("Resize", "x - odd", "d", mode="linear"),
+        node("AveragePool", "x", "e", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+    ]  # fmt: skip
+    weights = {
+        "up": np.float32([1, 1, 2, 3]),
+        "down": np.float32([1, 1, 0.5, 0.5]),
+        "odd": np.float32([1, 1, 1.5, 0.75]),
+    }
+    return model(
+        nodes, inputs, {name: (T.FLOAT, ("batch", 2, f"h{name}", f"w{name}")) for name in "abcde"}, weights
+    )
+
+
 _ROWS, _SERIES = (Input("x", X),), (Input("x", ("batch", "time", 5)),)
 _TABLE: tuple[tuple[str, str, Made, tuple[Input, ...]], ...] = (
     ("cnn", "vision", cnn, (Input("x", ("batch", 3, 10, 8)),)),
     ("resizes", "vision", resizes, (Input("x", ("batch", 8, 5, 6)),)),
     ("mlp", "rows", mlp, _ROWS),
     ("pieces", "rows", pieces, (*_ROWS, Input("other", ("batch", 3)))),
+    ("bare", "integer", bare, _ROWS),
+    ("nearest", "vision", nearest, (Input("x", ("batch", 2, 6, 8)),)),
     ("lstm", "recurrent", _recurrent("LSTM", 4), _SERIES),
     ("bilstm", "recurrent", _recurrent("LSTM", 4, direction="bidirectional"), _SERIES),
     ("gru", "recurrent", _recurrent("GRU", 3, linear_before_reset=1), _SERIES),

@@ -17,7 +17,7 @@ from typing import Any
 from sweep.case import Group, chosen
 from sweep.examine import Result, asked, examine
 
-LIMIT = 150.0
+LIMIT = 240.0
 """Seconds without a line from a worker, after which its case is late; making a group's models counts too."""
 
 QUIET = {
