@@ -75,7 +75,7 @@ class Runs:
         return {} if self.other is None else self.other()
 
     @cached_property
-    def _jitters(self) -> dict[tuple[int, bool], Outputs]:
+    def _jitters(self) -> dict[tuple[bool, int, frozenset[str]], Outputs]:
         return {}
 
     @cached_property
@@ -111,13 +111,20 @@ class Runs:
             for plain, wide in pairs
         )
 
-    def yardstick(self, name: str, *, weights: bool) -> float:
-        """How far jitters of constants (and weights) lie apart, relative to their scale: the truth itself is not asked,
-        so that a wrong one is no measure."""
+    def yardstick(self, name: str, ours: frozenset[str], theirs: frozenset[str]) -> float:
+        """How far jitters of constants (and of weights by name), of one model or the other, lie apart, relative to
+        their scale: the truth itself is not asked, so that a wrong one is no measure."""
+        return max(
+            self._apart(name, self.source, self.ours, ours),
+            self._apart(name, self.target, self.theirs, theirs),
+        )
+
+    def _apart(self, name: str, double: Double, arrays: Sequence[Array], names: frozenset[str]) -> float:
         for seed in range(JITTERS):
-            if (seed, weights) not in self._jitters:
-                self._jitters[seed, weights] = self.source.jittered(self.ours, seed, weights=weights)
-        first, *others = (self._jitters[seed, weights][name] for seed in range(JITTERS))
+            key = double is self.source, seed, names
+            if key not in self._jitters:
+                self._jitters[key] = double.jittered(arrays, seed, names)
+        first, *others = (self._jitters[double is self.source, seed, names][name] for seed in range(JITTERS))
         with np.errstate(all="ignore"):
             return max(stages.meaning(run, first) for run in others)
 
@@ -267,10 +274,10 @@ class Judge:
     def _fault(self, name: str, d: float, runs: Runs) -> str:
         """Why a distance in float64 is a fault; empty where rounding weights or constants explains it."""
         if self._constants_rounded and (
-            d <= stages.BAKED or d <= stages.YARDSTICKS * runs.yardstick(name, weights=False)
+            d <= stages.BAKED or d <= stages.YARDSTICKS * runs.yardstick(name, frozenset(), frozenset())
         ):
             return ""
-        if not self.carried_exactly and d <= stages.YARDSTICKS * runs.yardstick(name, weights=True):
+        if any(self._anew) and d <= stages.YARDSTICKS * runs.yardstick(name, *self._anew):
             self.notes["weights were rounded anew on the way (folded or merged)"] = None
             return ""
         self.narrow |= self._passes_float32(name, d, runs)
@@ -289,8 +296,10 @@ class Judge:
         return {}
 
     @cached_property
-    def carried_exactly(self) -> bool:
-        return truth.carried_exactly(self.source.weights, self.target.weights)
+    def _anew(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The source's weights that are not in the target, and the target's that are not in the source."""
+        ours, theirs = self.source.weights, self.target.weights
+        return truth.not_carried(ours, theirs), truth.not_carried(theirs, ours)
 
     @cached_property
     def _constants_rounded(self) -> bool:

@@ -78,3 +78,6 @@ class PairedDouble(Double):
     def nudged(self, arrays: Sequence[Array]) -> dict[str, Array] | None:
         outputs = super().nudged(arrays)
         return None if outputs is None else self._pairing.apply(outputs)
+
+    def jittered(self, arrays: Sequence[Array], seed: int, names: frozenset[str]) -> dict[str, Array]:
+        return self._pairing.apply(super().jittered(arrays, seed, names))

@@ -224,13 +224,17 @@ def is_short(value: float) -> bool:
     return bool(mantissa * 4096 == np.rint(mantissa * 4096))
 
 
-def jitter(seed: int, u: float, *, weights: bool) -> Any:
-    """A change of constants (single numbers, where they have a rounding) and of weights: each by one unit in the last
-    place of the format with the unit roundoff ``u``, up or down by chance."""
+ANY = "*"
+"""The name of a weight whose own name is not known: it is moved wherever some are."""
+
+
+def jitter(seed: int, u: float, names: frozenset[str]) -> Any:
+    """A change of constants (single numbers, where a format rounds them) and of the weights of these names: each by one
+    unit in the last place of the format with the unit roundoff ``u``, up or down by chance."""
 
     def change(name: str, array: Array) -> Array:
         single = array.size == 1
-        if not weights and not single:
+        if not single and name not in names and not (names and name == ANY):
             return array
         if single and is_short(float(array.reshape(-1)[0])):
             return array

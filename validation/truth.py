@@ -43,7 +43,7 @@ class Double:
     def __init__(self, model: object, given: Sequence[Example] | None = None) -> None:
         self.model, self._given, self.reason = model, given, ""
         self._ran, self._reachable = False, True
-        self._jitters: dict[tuple[int, bool], Any] = {}
+        self._jitters: dict[tuple[int, frozenset[str]], Any] = {}
 
     @property
     def framework(self) -> Framework:
@@ -71,10 +71,10 @@ class Double:
         self._ran = True
         return outputs
 
-    def jittered(self, arrays: Sequence[Array], seed: int, *, weights: bool) -> dict[str, Array]:
-        """Outputs with every constant, and every weight too, moved by one unit in its format's last place."""
-        key = seed, weights
-        wide = self._jitters.get(key) or self._made(jitter(seed, self.u, weights=weights))
+    def jittered(self, arrays: Sequence[Array], seed: int, names: frozenset[str]) -> dict[str, Array]:
+        """Outputs with every constant, and the weights of these names, moved by one unit in its format's last place."""
+        key = seed, names
+        wide = self._jitters.get(key) or self._made(jitter(seed, self.u, names))
         if self.size <= KEPT:
             self._jitters[key] = wide
         return self._room_run(wide, arrays)
@@ -90,7 +90,7 @@ class Double:
                 return found
             except Exception:  # whatever a framework raises where its steps cannot be reached
                 self._reachable = False
-        return self.jittered(arrays, seed, weights=True)
+        return self.jittered(arrays, seed, frozenset(self.weights))
 
     def nudged(self, arrays: Sequence[Array]) -> dict[str, Array] | None:
         """Outputs with the inputs moved by ``NUDGE``, and the weights where there is no float input."""
@@ -206,16 +206,16 @@ def answers_alike(r: Sequence[Array], t: Sequence[Array]) -> bool:
 # ---- what arrived as it was ----------------------------------------------------------------------------
 
 
-def carried_exactly(source: Mapping[str, Array], target: Mapping[str, Array]) -> bool:
-    """Whether every weight of the source is among the target's, number for number, in whatever arrangement."""
-    there = {_digest(array) for array in target.values()}
-    missing = [array for array in source.values() if _telling(array) and _digest(array) not in there]
-    if not missing:
-        return True
+def not_carried(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> frozenset[str]:
+    """The weights of one model whose numbers are not among the other's, in whatever arrangement."""
+    there = {_digest(array) for array in theirs.values()}
+    rest = {n: array for n, array in ours.items() if _telling(array) and _digest(array) not in there}
+    if not rest:
+        return frozenset()
     values = np.unique(
-        np.concatenate([_bits(array) for array in target.values()] or [np.empty(0, np.uint32)])
+        np.concatenate([_bits(array) for array in theirs.values()] or [np.empty(0, np.uint32)])
     )
-    return all(bool(np.isin(_bits(array), values).all()) for array in missing)
+    return frozenset(name for name, array in rest.items() if not np.isin(_bits(array), values).all())
 
 
 def _telling(array: Array) -> bool:

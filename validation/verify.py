@@ -330,7 +330,7 @@ def _begun(
     judge = Judge(Double(a, pair.shown[0]), PairedDouble(b, pair.shown[1], pairing), tolerance)
     return _Verification(
         report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _other_path(a, pair.source),
-        _kind(a) == _kind(b), pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
+        _kind(a) == _kind(b) == "onnx", pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
     )  # fmt: skip
 
 

@@ -173,7 +173,7 @@ def _widen_node(node: onnx.NodeProto, kept: set[str], change: Change | None) -> 
         elif attribute.type == onnx.AttributeProto.GRAPH:
             _widen_graph(attribute.g, change)
         elif attribute.type == onnx.AttributeProto.TENSOR:
-            attribute.t.name = attribute.t.name or node.output[0]
+            attribute.t.name = node.output[0]
             _widen_tensor(attribute.t, change, kept=bool(kept.intersection(node.output)))
     if node.op_type == "Constant" and not kept.intersection(node.output):
         for attribute in list(node.attribute):

@@ -106,9 +106,9 @@ def _widen_node(node: Any, change: Change | None) -> None:
             attribute.list.type[:] = [_DOUBLE.get(one, one) for one in attribute.list.type]
         elif kind == "tensor" and attribute.tensor.dtype in _DOUBLE:
             array = tf.make_ndarray(attribute.tensor).astype(np.float64)
-            moved = array if change is None or array.size < _WEIGHT else change(node.name, array)
+            moved = array if change is None else change(ANY, array)
             attribute.tensor.CopyFrom(tf.make_tensor_proto(moved, dtype=tf.float64, shape=array.shape))
 
 
-_WEIGHT = 2
-"""A constant of fewer elements is a number of the code, no weight."""
+ANY = "*"
+"""A frozen graph does not know its weights' names."""
