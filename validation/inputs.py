@@ -211,10 +211,10 @@ GRID = (0.0, 0.5, -0.5, 1.5, -1.5, 1.0, -1.0, 2.0, -2.0, 0.25, -0.25, 0.75, -0.7
 
 def _grid(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Values of the grid in any order, the first among them: in each row every one twice, so that there are ties."""
-    rows = shape[0] if len(shape) > 1 and math.prod(shape[1:]) > TIED else 1
-    count = math.prod(shape) // max(rows, 1)
+    rows = max(shape[0], 1) if len(shape) > 1 and math.prod(shape[1:]) > TIED else 1
+    count = math.prod(shape) // rows
     values = np.resize(np.repeat(GRID[: max(-(-count // 2), 1)], 2 if count > TIED else 1), count)
-    return np.stack([rng.permutation(values) for _ in range(rows)]).reshape(shape)
+    return np.asarray(np.stack([rng.permutation(values) for _ in range(rows)]).reshape(shape))
 
 
 TIED = 3

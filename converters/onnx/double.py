@@ -27,6 +27,9 @@ NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 KEPT: dict[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,)}
 """Inputs that the standard has in float32 alone."""
 
+WINDOWS = ("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix")
+"""Operators that make floats of a dtype that is float32 where they do not say it."""
+
 HIDDEN: dict[str, float] = {"Gelu": 0.5**0.5, "BiasGelu": 0.5**0.5, "FastGelu": 0.044715}
 """Constants that an operator has without an attribute for them."""
 
@@ -167,8 +170,10 @@ def _widen_node(node: onnx.NodeProto, kept: set[str], change: Change | None) -> 
     """A constant's content, a dtype among the attributes, and the graphs within."""
     if change is not None:
         _change_attributes(node, change)
+    if node.op_type in WINDOWS and not any(a.name == "output_datatype" for a in node.attribute):
+        node.attribute.append(helper.make_attribute("output_datatype", TensorProto.FLOAT))
     for attribute in node.attribute:
-        if attribute.name in ("to", "dtype") and attribute.i in NARROW:
+        if attribute.name in ("to", "dtype", "output_datatype") and attribute.i in NARROW:
             attribute.i = TensorProto.DOUBLE
         elif attribute.type == onnx.AttributeProto.GRAPH:
             _widen_graph(attribute.g, change)
