@@ -28,6 +28,7 @@ class Kind(Enum):
     INEXACT = "it approximates a function: also a result that the format could hold may be off"
     BOUNDED = "a function of a fixed range, whose kernels err relative to the range"
     SUM = "it adds many products: it errs relative to them, not to their sum"
+    COMPOUND = "it is many steps in one: its operands are moved, and its result as that of a sum"
     DIVIDES_FIRST = "it divides, rounds, and then takes a whole number: its operand is moved"
 
 
@@ -49,8 +50,8 @@ class Rounding:
         return self._moved(array, kind)
 
     def operand(self, operator: str, array: Any) -> Any:
-        """What the operator may have read where it divides before it takes whole numbers."""
-        if self.kind(operator) is not Kind.DIVIDES_FIRST:
+        """What the operator may have read where it has steps of its own, or divides before it takes whole numbers."""
+        if self.kind(operator) not in (Kind.COMPOUND, Kind.DIVIDES_FIRST):
             return array
         if not isinstance(array, np.ndarray) or array.dtype != np.float64 or not array.size:
             return array
@@ -58,7 +59,7 @@ class Rounding:
 
     def _moved(self, array: Array, kind: Kind) -> Array:
         size = np.abs(array)
-        if kind is Kind.SUM and array.ndim:
+        if kind in (Kind.SUM, Kind.COMPOUND) and array.ndim:
             with np.errstate(all="ignore"):
                 rows = array.reshape(array.shape[0], -1)
                 top = np.sqrt(np.mean(rows * rows, axis=1)).reshape(-1, *[1] * (array.ndim - 1))
@@ -70,7 +71,7 @@ class Rounding:
             moved = array + error
             if kind is Kind.BOUNDED:
                 moved = np.where(array >= 0, np.abs(moved), moved)
-            if kind in (Kind.ROUNDS, Kind.SUM):
+            if kind in (Kind.ROUNDS, Kind.SUM, Kind.COMPOUND):
                 moved = np.where(self._is_held(array), array, moved)
             return np.asarray(np.where(np.isfinite(moved), moved, array))
 

@@ -117,3 +117,12 @@ def test_lines_that_nothing_reads_are_dropped_and_loops_keep_theirs() -> None:
     assert ast.unparse(ast.Module(prune(code.body, {"y"}), [])) == (
         "a = f(x)\nwhile a:\n    c = a + 1\n    a = c\ny = a"
     )
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_the_ends_of_a_format_are_written_as_what_it_holds(kind: type) -> None:
+    info = np.finfo(kind)
+    for value in (info.max, info.min, info.tiny, info.smallest_subnormal, kind(0.1), kind(1) / kind(3)):
+        written = eval(ast.unparse(literal(kind(value))))
+        assert kind(written) == kind(value)
+        assert abs(written) <= float(info.max)

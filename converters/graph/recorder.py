@@ -300,7 +300,7 @@ REFUSED = ast.Name("refused", ast.Load())
 def literal(value: Any) -> ast.expr:
     """A number, string, bool, None or ellipsis as an expression that reads back as the same value."""
     if isinstance(value, np.generic):
-        value = value.item() if value.dtype.kind != "f" or value.dtype.itemsize == 8 else float(str(value))
+        value = value.item() if value.dtype.kind != "f" or value.dtype.itemsize == 8 else shortest(value)
     if isinstance(value, float) and not math.isfinite(value):
         return ast.Call(ast.Name("float", ast.Load()), [ast.Constant(str(value))], [])
     if isinstance(value, int | float) and not isinstance(value, bool) and (value < 0 or str(value)[0] == "-"):
@@ -308,6 +308,13 @@ def literal(value: Any) -> ast.expr:
     if value is not None and value is not Ellipsis and not isinstance(value, bool | int | float | str):
         raise TypeError(f"{type(value).__name__} cannot be written as Python")
     return ast.Constant(value)
+
+
+def shortest(value: Any) -> float:
+    """A short float (a scalar of numpy) as a person writes it: 0.1, not 0.10000000149. The largest stays itself, for its
+    few digits would be rounded up to what the format does not hold."""
+    written = float(str(value))
+    return written if abs(written) <= float(np.finfo(value.dtype).max) else float(value)
 
 
 def prune(statements: Sequence[ast.stmt], live: set[str]) -> list[ast.stmt]:

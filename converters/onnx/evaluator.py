@@ -26,10 +26,11 @@ KINDS = table(
     INEXACT="""Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu Log LogSoftmax Mish Pow Selu Sin Sinh
         Softplus Swish Tan Tanh""",
     BOUNDED="Sigmoid Softmax",
-    SUM="""AffineGrid Attention AveragePool BatchNormalization Col2Im Conv ConvTranspose CumSum DFT DeformConv Einsum Gemm
-        GlobalAveragePool GlobalLpPool GridSample GroupNormalization GRU InstanceNormalization LayerNormalization
-        LpNormalization LpPool LRN LSTM MatMul MeanVarianceNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
-        ReduceMean ReduceProd ReduceSum ReduceSumSquare Resize RMSNormalization RNN RoiAlign RotaryEmbedding STFT Sum""",
+    SUM="""AffineGrid AveragePool BatchNormalization Col2Im Conv ConvTranspose CumSum DFT DeformConv Einsum Gemm
+        GlobalAveragePool GlobalLpPool GridSample GroupNormalization InstanceNormalization LayerNormalization
+        LpNormalization LpPool LRN MatMul MeanVarianceNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
+        ReduceMean ReduceProd ReduceSum ReduceSumSquare Resize RMSNormalization RoiAlign RotaryEmbedding STFT Sum""",
+    COMPOUND="Attention GRU LSTM RNN",
     DIVIDES_FIRST="QuantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul",
 )
 """What is not named rounds where its result is not held by the format."""

@@ -237,6 +237,7 @@ class Resize(OpRun):
         """Where corners are aligned the step is made of whole sizes, as runtimes have it."""
         from onnx.reference.ops.op_resize import Resize as Own
 
+        scales = None if scales is None else scales.astype(np.float64)
         aligned = attributes.get("coordinate_transformation_mode") == "align_corners"
         if aligned and scales is not None and len(scales):
             axes = attributes.get("axes") or range(x.ndim)

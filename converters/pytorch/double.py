@@ -182,12 +182,13 @@ KINDS = table(
     INEXACT="""acos acosh asin asinh atan atan2 atanh celu cos cosh elu erf erfc erfinv exp exp2 expm1 gelu log log10 log1p
         log2 _log_softmax logaddexp mish pow selu silu sin sinh softplus special_erf tan tanh""",
     BOUNDED="sigmoid sigmoid_ _softmax _safe_softmax",
-    SUM="""_adaptive_avg_pool2d _adaptive_avg_pool3d _cdist_forward _native_batch_norm_legit_no_training
-        _scaled_dot_product_flash_attention_for_cpu _thnn_fused_gru_cell _thnn_fused_lstm_cell
-        _transformer_encoder_layer_fwd _native_multi_head_attention addbmm addcmul addmm addmv avg_pool1d avg_pool2d
-        avg_pool3d baddbmm bmm convolution cumprod cumsum dot grid_sampler_2d grid_sampler_3d linear linalg_vector_norm
-        logsumexp mean mm mv native_batch_norm native_group_norm native_layer_norm norm prod std sum
-        upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_trilinear3d var var_mean""",
+    SUM="""_adaptive_avg_pool2d _adaptive_avg_pool3d _cdist_forward _native_batch_norm_legit_no_training addbmm addcmul
+        addmm addmv avg_pool1d avg_pool2d avg_pool3d baddbmm bmm convolution cumprod cumsum dot grid_sampler_2d
+        grid_sampler_3d linear linalg_vector_norm logsumexp mean mm mv native_batch_norm native_group_norm
+        native_layer_norm norm prod std sum upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_trilinear3d
+        var var_mean""",
+    COMPOUND="""_native_multi_head_attention _scaled_dot_product_flash_attention_for_cpu _thnn_fused_gru_cell
+        _thnn_fused_lstm_cell _transformer_encoder_layer_fwd""",
 )
 """ATen operators by how they round; what is not named rounds where its result is not held by the format."""
 
@@ -200,8 +201,10 @@ class _Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._rounding = rounding
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
+        if self._rounding.kind(name) is Kind.COMPOUND:
+            args = [self._moved_operand(name, one) for one in args]
+        result = func(*args, **(kwargs or {}))
         if self._rounding.kind(name) is Kind.EXACT:
             return result
         given = result if isinstance(result, tuple | list) else (result,)
@@ -212,6 +215,11 @@ class _Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for part in tensor if isinstance(tensor, list) else (tensor,):
                 self._move(name, part)
         return result
+
+    def _moved_operand(self, name: str, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dtype is not torch.float64 or value.is_nested:
+            return value
+        return torch.from_numpy(np.array(self._rounding.operand(name, value.numpy())))
 
     def _move(self, name: str, tensor: Any) -> None:
         if isinstance(tensor, torch.Tensor) and tensor.dtype is torch.float64 and not tensor.is_nested:

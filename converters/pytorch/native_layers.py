@@ -18,6 +18,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.recorder import shortest
 from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.pytorch.dtypes import FLOAT32
@@ -98,7 +99,7 @@ def applied(xp: Xp, made: ast.expr, x: Symbol, *more: Any) -> Symbol:
 
 def short(number: float) -> float:
     """An attribute as it was meant: ONNX keeps 0.1 as a float32."""
-    return float(str(np.float32(number)))
+    return shortest(np.float32(number))
 
 
 def composed(xp: Xp, operator: str, *inputs: Any, **attributes: Any) -> Any:
