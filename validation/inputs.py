@@ -113,6 +113,12 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
         yield kind, sizes.small[place % len(sizes.small)]
     rows, extents = (sizes.rows[:1], sizes.extents[:1]) if quick else (sizes.rows, sizes.extents)
     yield from ((NORMAL, choice) for choice in (*rows, *extents))
+    if not quick and any(spec.dtype.kind in "biu" for spec in signature.outputs):
+        yield from ((again, (sizes.usual, *rows)[-1]) for again in AGAIN)
+
+
+AGAIN = tuple(f"{NORMAL} again, draw {count}" for count in (2, 3, 4))
+"""Whole numbers say little each: a class that another row's input moves is one in a hundred."""
 
 
 def _says_anything(kind: str, signature: Signature) -> bool:

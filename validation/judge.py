@@ -24,8 +24,9 @@ from netferry.validation.truth import Double
 
 Outputs = Mapping[str, Array]
 
-JITTERS, ROUNDED, MOST_ROUNDED, PLACES = 4, 8, 32, 64
-"""Runs with jittered numbers; runs that round by chance, the most of these, and the most where whole numbers differ."""
+JITTERS, FEW_ROUNDED, ROUNDED, MOST_ROUNDED, PLACES = 4, 3, 8, 32, 64
+"""Runs with jittered numbers; runs that round by chance: at first, where more is to be known, and the most of these;
+the most where whole numbers differ."""
 
 SEVERAL = 3
 """Values that a place takes, from which it is believed to take others too that no run has shown."""
@@ -147,6 +148,7 @@ class Judge:
     narrow: dict[str, str] = field(default_factory=dict)
     kept: dict[str, dict[str, stages.Triple]] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
 
     def __call__(self, runs: Runs) -> dict[str, Comparison]:
         """Outputs are paired by name: one that is missing, added or renamed is a difference."""
@@ -187,11 +189,15 @@ class Judge:
         if direct.limit is None:
             direct = self._mended(name, t, direct, runs)
         found = direct if direct.limit is None else self._measured(name, direct, runs)
-        for count in (ROUNDED, MOST_ROUNDED):
-            noise = None if found.status == PASSED else runs.noise(name, count)
-            if noise is None or (count == MOST_ROUNDED and not noise.loose.any()):
+        for count in (FEW_ROUNDED, ROUNDED, MOST_ROUNDED):
+            noise = None if found.status == PASSED or name in self.failed else runs.noise(name, count)
+            if noise is None:
                 break
             found = self._with_noise(name, t, direct, runs, noise)
+            if not noise.loose.any() and not (count == FEW_ROUNDED and _is_close(found)):
+                break
+        if found.status == FAILED:
+            self.failed.add(name)
         return found
 
     def _mended(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
@@ -273,6 +279,9 @@ class Judge:
 
     def _fault(self, name: str, d: float, runs: Runs) -> str:
         """Why a distance in float64 is a fault; empty where rounding weights or constants explains it."""
+        fault = f"in float64 it differs by {d:.3g} of its scale"
+        if d > self._gross:
+            return fault
         if self._constants_rounded and (
             d <= stages.BAKED or d <= stages.YARDSTICKS * runs.yardstick(name, frozenset(), frozenset())
         ):
@@ -281,9 +290,7 @@ class Judge:
             self.notes["weights were rounded anew on the way (folded or merged)"] = None
             return ""
         self.narrow |= self._passes_float32(name, d, runs)
-        if name in self.narrow:
-            return ""
-        return f"in float64 it differs by {d:.3g} of its scale"
+        return "" if name in self.narrow else fault
 
     def _passes_float32(self, name: str, d: float, runs: Runs) -> dict[str, str]:
         """Whose float64 run goes through float32 somewhere, where that may explain a distance of ``d``."""
@@ -294,6 +301,11 @@ class Judge:
         if moved and not truth.answers_alike((runs.r[name], ours[name]), (runs.t64[name], theirs[name])):
             return {name: "the target passes through float32 in its float64 run"}
         return {}
+
+    @cached_property
+    def _gross(self) -> float:
+        """A distance that no rounding of numbers explains."""
+        return truth.SUSPECT.get(self.source.format, truth.SUSPECT["float32"])
 
     @cached_property
     def _anew(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -364,6 +376,8 @@ class Judge:
         r = runs.r.get(name)
         if r is None or r.shape != s.shape:
             return direct if r is None else self._sized(name, t, direct, runs)
+        if name in self.failed:
+            return direct
         where = np.flatnonzero(s != t)
         taken = [s.reshape(-1)[where], r.reshape(-1)[where]]
         wanted = t.reshape(-1)[where]
@@ -378,8 +392,9 @@ class Judge:
             if run is None or run.shape != s.shape:
                 return self._sized(name, t, direct, runs)
             taken.append(run.reshape(-1)[where])
-            if place == ROUNDED and np.any((np.stack(taken) == taken[0]).all(0)):
+            if place in (FEW_ROUNDED, ROUNDED) and np.any((np.stack(taken) == taken[0]).all(0)):
                 break  # somewhere nothing ever moves
+        self.failed.add(name)
         return direct
 
     def _sized(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
@@ -408,6 +423,11 @@ def _weighed(measured: Comparison, direct: Comparison, second: stages.Arithmetic
     return replace(
         measured, status=FAILED, reason=f"{RATIO_REASON} {second.ratio:.3g} times the source's own"
     )
+
+
+def _is_close(found: Comparison) -> bool:
+    """Whether a ratio that failed may be rounding, were more runs looked at."""
+    return found.reason.startswith(RATIO_REASON) and (found.ratio or 0.0) <= 4 * stages.FAIL
 
 
 def _alike_where_told(s: Array, t: Array, noise: Noise) -> bool:

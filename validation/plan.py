@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from netferry.validation.effort import Weigh, is_heavy
-from netferry.validation.inputs import KINDS, Sample
+from netferry.validation.inputs import AGAIN, KINDS, Sample
 from netferry.validation.judge import Judge
 from netferry.validation.sizes import Sizes
 
@@ -21,6 +21,9 @@ SLOW_BUDGET = 22.0
 
 ANYWAY = 60_000_000_000
 """Operations that any verification may take beside: about two seconds of one processor."""
+
+SPARE = {*KINDS, *(again.partition(",")[0] for again in AGAIN)}
+"""Kinds of samples that a budget may leave out."""
 
 LEAST_KINDS = 3
 """Kinds of values that are tried whatever they cost."""
@@ -74,7 +77,7 @@ def _within(
     What is dear takes so much memory that it is run in float64 only where it comes first.
     """
     second, first = COST[judge.source.framework.name] + 1, COST[judge.target.framework.name]
-    kinds = [place for place, sample in enumerate(made) if place and sample.label.partition(",")[0] in KINDS]
+    kinds = [place for place, sample in enumerate(made) if place and sample.label.partition(",")[0] in SPARE]
     runs = set(range(len(made))).difference(kinds)
     left = budget - sum(2 * shares[place][0] for place in runs)
     if shares:
