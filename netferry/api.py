@@ -346,6 +346,10 @@ def verify(
     from netferry.validation.verify import verify as compare
 
     seed, rows = drawn(seed), _rows(data, columns, pixels)
+    if device != "cpu":
+        from netferry.inference.devices import choose
+
+        choose(device)  # what is not here is told before any work
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
     shown = given_examples(inputs, dynamic)
     if gradients or training_steps:

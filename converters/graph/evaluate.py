@@ -95,8 +95,7 @@ class Evaluator:
         assert value.shape is not None
         dim = value.shape[axis]
         if isinstance(dim, int):
-            free = dim < 0 or (dim == 0 and value.is_graph_input())  # as old exporters write it
-            return self.fresh(value, axis) if free else dim
+            return self.fresh(value, axis) if dim < 0 else dim  # old exporters write -1
         if dim.value is None or dim.value == NAMELESS:
             return self.fresh(value, axis)
         if dim.value not in self._named:

@@ -50,7 +50,7 @@ def proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
 
 
 def with_free_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without sizes of 0 and less in its inputs, which old exporters write for free ones; itself where it has none."""
+    """The model without sizes below 0 in its inputs, which old exporters write for free ones; itself where it has none."""
     if not any(map(_is_no_size, _declared(model))):
         return model
     copy = onnx.ModelProto()
@@ -66,7 +66,7 @@ def _declared(model: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto.Dimensio
 
 
 def _is_no_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
-    return dim.HasField("dim_value") and dim.dim_value <= 0
+    return dim.HasField("dim_value") and dim.dim_value < 0
 
 
 def signature(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None = None) -> Signature:
