@@ -221,15 +221,14 @@ class Judge:
             return direct
         if not noise.admits(t.astype(np.float64)):
             return replace(direct, status=FAILED, reason=direct.reason or OUTSIDE)
-        whole = (
-            self._measured(name, direct, runs, replace(noise, loose=noise.wild))
-            if noise.loose.any()
-            else None
-        )
-        if whole is not None and whole.status == PASSED and whole.meaning is not None:
-            return whole  # in float64 both take the same decisions
+        whole = self._measured(name, direct, runs, replace(noise, loose=noise.wild))
+        alike = (
+            whole.status == PASSED and whole.meaning is not None
+        )  # in float64 both take the same decisions
+        if alike or not noise.loose.any():
+            return whole
         found = self._measured(name, direct, runs, noise)
-        if noise.loose.any() and found.status == PASSED:
+        if found.status == PASSED:
             self.notes[f"rounding alone decides {_share(noise.loose)} of {name} on '{runs.label}'"] = None
         return found
 
