@@ -17,7 +17,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.facts import Fact, Plan
-from netferry.converters.graph.recorder import Recorder, dotted
+from netferry.converters.graph.recorder import Recorder, dotted, shortest
 from netferry.converters.graph.sizes import Size
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.pytorch.dtypes import (
@@ -228,7 +228,7 @@ def plain(value: Any, dtype: np.dtype[Any] | None) -> Any:
     if kind.kind in "iu":
         return int(number)
     if kind == FLOAT32 and np.isfinite(number):
-        return float(str(np.float32(number)))
+        return shortest(np.float32(number))
     return float(number) if isinstance(number, int | float | bool) else number
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.graph.recorder import shortest
 from netferry.converters.signature import Array
 
 BOOL, INT32, INT64 = np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64)
@@ -164,7 +165,7 @@ def named(dtype: np.dtype[Any] | None) -> str | None:
 
 def short(number: float) -> float:
     """A number that a file kept in float32, as a person wrote it."""
-    return float(str(np.float32(number))) if float(np.float32(number)) == number else number
+    return shortest(np.float32(number)) if float(np.float32(number)) == number else number
 
 
 LITERAL = 16
