@@ -696,3 +696,24 @@ def test_a_batch_that_the_code_fixes_is_noted_and_not_varied(to: str) -> None:
     assert done.report is not None
     assert (done.report.status, done.report.unchecked_axes) == ("passed", ())
     assert not any("batch" in label for label in done.report.samples)
+
+
+def test_a_target_that_is_wrong_beyond_a_length_has_no_say_in_the_sizes() -> None:
+    """What its slice leaves empty at short lengths is no reason not to try them, nor the longer ones."""
+
+    def cut(wrong: bool) -> onnx.ModelProto:
+        last = [node("Neg", "tail", "turned")] if wrong else [node("Identity", "tail", "turned")]
+        nodes = [
+            node("Slice", "x zero sixteen one", "head"), node("Slice", "x sixteen end one", "tail"), *last,
+            node("Concat", "head turned", "y", axis=1),
+        ]  # fmt: skip
+        places = {"zero": [0], "sixteen": [16], "end": [2**31], "one": [1]}
+        weights = {name: np.int64(place) for name, place in places.items()}
+        return graph(nodes, {"x": ["batch", "time", 3]}, {"y": ["batch", "time", 3]}, weights)
+
+    whole = graph([node("Identity", "x", "y")], {"x": ["batch", "time", 3]}, {"y": ["batch", "time", 3]}, {})
+    shown, free = {"x": normal(2, 7, 3)}, {"x": {0: "batch", 1: "time"}}
+    for source in (whole, cut(False)):
+        assert netferry.verify(source, cut(False), shown, dynamic=free, seed=2).status == "passed"
+        report = netferry.verify(source, cut(True), shown, dynamic=free, seed=2)
+        assert (report.status, report.unchecked_axes) == ("failed", ())

@@ -14,7 +14,7 @@ from netferry.inference.run import Runnable
 from netferry.validation.bounds import ranges_of
 from netferry.validation.inputs import GIVEN, NORMAL, Maker, Sample, samples
 from netferry.validation.rows import Rows
-from netferry.validation.sizes import Heavy, Sizes, explored, sizes_of, symbols
+from netferry.validation.sizes import Heavy, Sizes, batches_of, explored, sizes_of, symbols
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,23 @@ def made_for(
     real = [] if rows is None else rows.samples(signature)
     shown = given if given is not None or not real else _examples(signature, real[0])
     ranges = ranges_of(models, given)
-    asked = _Asked(source, Maker(signature, shown, seed, ranges), hollow)
+    asked = _Asked(source, Maker(signature, shown, seed, ranges), _but_shown(hollow, signature, shown))
     sizes = explored(signature, shown, asked.accepts, heavy)
     made = list(samples(signature, shown, seed, quick=quick, ranges=ranges, sizes=sizes))
     made = [*real, *(sample for sample in made if given is not None or sample.label != GIVEN)]
     labels = {sample.label for sample in made}
     outputs = {label: heard for label, heard in asked.outputs.items() if label in labels}
     return Made(signature, given, made, outputs, None if rows is None else rows.document(real))
+
+
+def _but_shown(
+    hollow: Callable[[Sizes], bool], signature: Signature, shown: Sequence[Example] | None
+) -> Callable[[Sizes], bool]:
+    """Sizes that an example has are never hollow, whatever the batch."""
+    arrays = {example.name: example.array for example in shown or ()}
+    batches = batches_of(signature)
+    known = {name: size for name, size in sizes_of(signature, arrays).items() if name not in batches}
+    return lambda sizes: not (known and known.items() <= sizes.items()) and hollow(sizes)
 
 
 def _examples(signature: Signature, sample: Sample) -> tuple[Example, ...]:

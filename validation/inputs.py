@@ -211,16 +211,21 @@ def _special(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rows.reshape(shape)
 
 
-GRID = (0.0, 0.5, -0.5, 1.5, -1.5, 1.0, -1.0, 2.0, -2.0, 0.25, -0.25, 0.75, -0.75, 1.25, -1.25, 1.75, -1.75)
+GRID = (0.0, 0.5, -0.5, 0.25, 1.0, -1.0, 1.5, -1.5, -0.25, 2.0, -2.0, 0.75, -0.75, 1.25, -1.25, 1.75, -1.75)
 """Quarters from -2 to 2, those first on which more operators turn."""
 
 
 def _grid(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Values of the grid in any order, the first among them: in each row every one twice, so that there are ties."""
+    """Values of the grid in any order: in each row every one twice, so that there are ties, and other ones in the next."""
     rows = max(shape[0], 1) if len(shape) > 1 and math.prod(shape[1:]) > TIED else 1
     count = math.prod(shape) // rows
-    values = np.resize(np.repeat(GRID[: max(-(-count // 2), 1)], 2 if count > TIED else 1), count)
-    return np.asarray(np.stack([rng.permutation(values) for _ in range(rows)]).reshape(shape))
+    distinct = -(-count // 2) if count > TIED else count
+
+    def row(place: int) -> Array:
+        values = np.roll(GRID, -place * distinct)[:distinct]
+        return rng.permutation(np.resize(np.repeat(values, 2 if count > TIED else 1), count))
+
+    return np.asarray(np.stack([row(place) for place in range(rows)]).reshape(shape))
 
 
 TIED = 3

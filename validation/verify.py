@@ -368,7 +368,8 @@ def paired(
     known += [(b, early.signature)] if early is not None and _kind(b) == "onnx" else []
     weigh = weigher((graph, a, b))
     heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
-    made = made_for(source, known, given, seed, quick=quick, heavy=heavy, hollow=weigh.hollow, rows=rows)
+    hollow = weigher((graph, a)).hollow  # the target, which may be wrong, has no say in the sizes
+    made = made_for(source, known, given, seed, quick=quick, heavy=heavy, hollow=hollow, rows=rows)
     if early is not None:
         return Pair(source, early, (ours, theirs), made, weigh)
     target, shown = _opened(b, made.shown(), device)
