@@ -74,11 +74,13 @@ class Comparison:
 
     def seen_from(self, usual: float) -> Comparison:
         """The same comparison, once the output's ``usual`` scale (the median over all samples) is known."""
-        if self.scale is None or self.limit is None or self.max_abs is None or self.roundoff is None:
+        if self.scale is None or self.max_abs is None:
             return self
-        scale, limit = max(self.scale, usual), max(self.limit, ROUNDINGS * self.roundoff * usual)
-        seen = replace(self, max_rel=self.max_abs / scale if scale else self.max_rel, limit=limit)
-        return _held_to_limit(seen)
+        scale = max(self.scale, usual)
+        seen = replace(self, max_rel=self.max_abs / scale if scale else self.max_rel)
+        if self.limit is None or self.roundoff is None:
+            return seen
+        return _held_to_limit(replace(seen, limit=max(self.limit, ROUNDINGS * self.roundoff * usual)))
 
     def __or__(self, other: Comparison) -> Comparison:
         """Both together: a difference outranks what was not checked, which outranks equality."""
