@@ -17,7 +17,8 @@ from netferry.converters.signature import Array
 STRENGTH = 2.0
 """Unit roundoffs by which a step may err: good kernels of elementary functions do."""
 
-SHORTEST_NORMAL = 2.0**-126
+ANY = "*"
+"""The name of a weight whose own name is not known, to whoever changes weights by name."""
 
 
 class Kind(Enum):
@@ -80,6 +81,12 @@ class Rounding:
         mantissa, exponent = np.frexp(array)
         scaled = mantissa / self.u
         return np.asarray((scaled == np.rint(scaled)) & (exponent > -125))
+
+
+def widened(array: Array) -> Array:
+    """A float array in float64, any other as it is."""
+    narrow = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return array.astype(np.float64) if narrow else array
 
 
 def as_float32(value: float) -> float:

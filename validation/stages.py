@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.rounding import ANY
 from netferry.converters.signature import Array
 from netferry.validation.metrics import roundoff
 
@@ -222,10 +223,6 @@ def is_short(value: float) -> bool:
     """Whether a number has at most twelve bits, so that no format rounds it."""
     mantissa, _ = np.frexp(value)
     return bool(mantissa * 4096 == np.rint(mantissa * 4096))
-
-
-ANY = "*"
-"""The name of a weight whose own name is not known: it is moved wherever some are."""
 
 
 def jitter(seed: int, u: float, names: frozenset[str]) -> Any:

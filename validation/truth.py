@@ -18,6 +18,7 @@ import numpy as np
 from netferry.converters import frameworks
 from netferry.converters.errors import CannotCarry, first_line
 from netferry.converters.frameworks import Framework
+from netferry.converters.rounding import widened
 from netferry.converters.signature import Array, Example
 from netferry.validation.metrics import roundoff
 from netferry.validation.stages import is_short, jitter
@@ -85,7 +86,7 @@ class Double:
         if self._reachable:
             try:
                 found: dict[str, Array] = self._room.run_rounded(
-                    self._wide, [widen(array) for array in arrays], self.u, seed
+                    self._wide, [widened(array) for array in arrays], self.u, seed
                 )
                 return found
             except Exception:  # whatever a framework raises where its steps cannot be reached
@@ -94,7 +95,7 @@ class Double:
 
     def nudged(self, arrays: Sequence[Array]) -> dict[str, Array] | None:
         """Outputs with the inputs moved by ``NUDGE``, and the weights where there is no float input."""
-        moved = [_nudged(array) for array in map(widen, arrays)]
+        moved = [_nudged(array) for array in map(widened, arrays)]
         try:
             if any(a.dtype.kind == "f" for a in moved):
                 return self._run(moved)
@@ -150,7 +151,7 @@ class Double:
         return self._room.as_float64(self.model, change, **needs_sizes)
 
     def _room_run(self, wide: Any, arrays: Sequence[Array]) -> dict[str, Array]:
-        outputs: dict[str, Array] = self.framework.live.run(wide, [widen(array) for array in arrays])
+        outputs: dict[str, Array] = self.framework.live.run(wide, [widened(array) for array in arrays])
         return outputs
 
 
@@ -160,12 +161,6 @@ def _nudged(array: Array) -> Array:
         return array
     noise = np.random.default_rng(0).standard_normal(array.shape)
     return np.asarray(array + NUDGE * np.maximum(np.abs(array), 1e-3) * noise)
-
-
-def widen(array: Array) -> Array:
-    """A float array in float64, any other as it is."""
-    narrow = array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
-    return array.astype(np.float64) if narrow else array
 
 
 def _said(error: Exception) -> str:

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from netferry.converters.onnx.kernels import kernels
-from netferry.converters.rounding import Rounding, table
+from netferry.converters.rounding import Rounding, table, widened
 from netferry.converters.signature import Array
 
 KINDS = table(
@@ -53,12 +53,6 @@ class Evaluator:
         with np.errstate(all="ignore"), _rounded(rounding):
             values = self._evaluator.run(None, feed)
         return dict(zip(self.outputs, map(np.asarray, values), strict=True))
-
-
-def widened(array: Array) -> Array:
-    """A float array in float64, any other as it is."""
-    narrow = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-    return array.astype(np.float64) if narrow else array
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.rounding import Rounding
+from netferry.converters.rounding import ANY, Rounding
 from netferry.converters.signature import Array, Example, TensorSpec
 from netferry.converters.tensorflow.live import Face, tensor_specs
 from netferry.converters.tensorflow.rounded import Draws
@@ -108,7 +108,3 @@ def _widen_node(node: Any, change: Change | None) -> None:
             array = tf.make_ndarray(attribute.tensor).astype(np.float64)
             moved = array if change is None else change(ANY, array)
             attribute.tensor.CopyFrom(tf.make_tensor_proto(moved, dtype=tf.float64, shape=array.shape))
-
-
-ANY = "*"
-"""A frozen graph does not know its weights' names."""
