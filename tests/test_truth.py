@@ -147,10 +147,13 @@ def test_softmax_of_an_old_opset_is_raised_first() -> None:
 
 
 def test_a_float32_bottleneck_is_seen() -> None:
-    r = np.float64([0.1, 0.2])
-    assert truth.is_narrow(r, r)
-    assert not truth.is_narrow(r, r + 1e-12)
-    assert not truth.is_narrow(np.float64([1, 2]), np.float64([1, 2]))
+    r, whole = np.float64([0.1, 0.2]), np.float64([1, 2])
+    assert truth.is_narrow(r, r, r + 1e-6)
+    assert not truth.is_narrow(r, r + 1e-12, r + 1e-6)
+    assert not truth.is_narrow(whole, whole, whole + 1e-6)
+    assert not truth.is_narrow(r, r, r + 1e-9), "saturated: nothing moves it"
+    assert not truth.answers_alike((r, r + 1e-12), (r, r))
+    assert truth.answers_alike((r, r), (r, r + 1e-16)), "float64's own rounding says nothing"
 
 
 def test_a_truth_that_looks_wrong_passes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

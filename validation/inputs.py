@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -110,7 +111,10 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
     yield NORMAL, sizes.usual
     kinds = [kind for kind in KINDS if _says_anything(kind, signature)]
     for place, kind in enumerate(kinds[:2] if quick else kinds):
-        yield kind, sizes.small[place % len(sizes.small)]
+        choice = sizes.small[place % len(sizes.small)]
+        yield kind, choice
+        if kind == GRIDDED and not quick:
+            yield from ((again, choice) for again in list(GRIDDED_AGAIN)[: _draws(signature, choice) - 1])
     rows, extents = (sizes.rows[:1], sizes.extents[:1]) if quick else (sizes.rows, sizes.extents)
     yield from ((NORMAL, choice) for choice in (*rows, *extents))
     if not quick and any(spec.dtype.kind in "biu" for spec in signature.outputs):
@@ -119,6 +123,12 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
 
 AGAIN = tuple(f"{NORMAL} again, draw {count}" for count in (2, 3, 4))
 """Whole numbers say little each: a class that another row's input moves is one in a hundred."""
+
+
+def _draws(signature: Signature, sizes: Sizes) -> int:
+    """Samples until an input of floats has held each value of the grid."""
+    shapes = [_shape(spec, sizes) for spec in signature.inputs if _is_float(spec)]
+    return max(-(-len(GRID) // max(rows * distinct, 1)) for rows, _, distinct in map(_rows, shapes))
 
 
 def _says_anything(kind: str, signature: Signature) -> bool:
@@ -181,7 +191,7 @@ def _draw(
         )
         return np.asarray(values).astype(spec.dtype)
     with np.errstate(over="ignore"):
-        return np.asarray(KINDS.get(kind, _normal)(rng, shape)).astype(spec.dtype)
+        return np.asarray({**KINDS, **GRIDDED_AGAIN}.get(kind, _normal)(rng, shape)).astype(spec.dtype)
 
 
 def _mask(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -215,30 +225,41 @@ GRID = (0.0, 0.5, -0.5, 0.25, 1.0, -1.0, 1.5, -1.5, -0.25, 2.0, -2.0, 0.75, -0.7
 """Quarters from -2 to 2, those first on which more operators turn."""
 
 
-def _grid(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+def _grid(rng: np.random.Generator, shape: tuple[int, ...], draw: int = 0) -> Array:
     """Values of the grid in any order: in each row every one twice, so that there are ties, and other ones in the next."""
-    rows = max(shape[0], 1) if len(shape) > 1 and math.prod(shape[1:]) > TIED else 1
-    count = math.prod(shape) // rows
-    distinct = -(-count // 2) if count > TIED else count
+    rows, count, distinct = _rows(shape)
 
     def row(place: int) -> Array:
-        values = np.roll(GRID, -place * distinct)[:distinct]
+        values = np.roll(GRID, -(draw * rows + place) * distinct)[:distinct]
         return rng.permutation(np.resize(np.repeat(values, 2 if count > TIED else 1), count))
 
     return np.asarray(np.stack([row(place) for place in range(rows)]).reshape(shape))
 
 
+def _rows(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Rows that differ, the values of each, and how many of these are distinct."""
+    rows = max(shape[0], 1) if len(shape) > 1 and math.prod(shape[1:]) > TIED else 1
+    count = math.prod(shape) // rows
+    return rows, count, min(-(-count // 2) if count > TIED else count, len(GRID))
+
+
 TIED = 3
 """Values that a row has at most where none of them is there twice."""
 
-MASKED, EXTREMES, SPECIAL_VALUES = "fully masked rows", "extremes", "special values"
+MASKED, EXTREMES, SPECIAL_VALUES, GRIDDED = "fully masked rows", "extremes", "special values", "quarter grid"
 KINDS: Mapping[str, Draw] = {
     "normal x 30": lambda rng, shape: 30 * rng.standard_normal(shape),
-    "quarter grid": lambda rng, shape: _grid(rng, shape),
+    GRIDDED: _grid,
     "all negative": lambda rng, shape: -np.abs(rng.standard_normal(shape)) - 0.25,
+    "magnitudes": lambda rng, shape: rng.choice((-1.0, 1.0), shape) * 10.0 ** rng.uniform(-4, 2, shape),
     "normal x 1e-3": lambda rng, shape: 1e-3 * rng.standard_normal(shape),
     MASKED: _normal,
     EXTREMES: _normal,
     SPECIAL_VALUES: _special,
 }
 """Beside normal: what each finds is in its name (steep places, ties and roundings, padding, epsilons ...)."""
+
+GRIDDED_AGAIN: Mapping[str, Draw] = {
+    f"{GRIDDED} again, draw {draw + 1}": partial(_grid, draw=draw) for draw in range(1, len(GRID))
+}
+"""Where an input is small: the values that the draws before have left out."""

@@ -107,6 +107,10 @@ class Runs:
     def nudged(self) -> tuple[Outputs, Outputs]:
         return self.source.nudged(self.ours) or {}, self.target.nudged(self.theirs) or {}
 
+    @cached_property
+    def pushed(self) -> Outputs:
+        return self.source.nudged(self.ours, truth.PUSH) or {}
+
     def kernels_agree(self, name: str) -> bool:
         """Whether both models have their non-finite values at the same places in float64 as they are."""
         pairs = ((self.s, self.r), (self.t, self.t64))
@@ -136,7 +140,7 @@ class Runs:
 def replace_target(runs: Runs, outputs: Outputs) -> Runs:
     """The same sample with other outputs of the target; what was run in float64 is kept."""
     other = replace(runs, label=f"{runs.label}, unoptimised", t=outputs)
-    made = ("r", "t64", "nudged", "plain", "_jitters", "_rounded")
+    made = ("r", "t64", "nudged", "pushed", "plain", "_jitters", "_rounded")
     vars(other).update({key: value for key, value in vars(runs).items() if key in made})
     return other
 
@@ -297,7 +301,7 @@ class Judge:
     def _passes_float32(self, name: str, d: float, runs: Runs) -> dict[str, str]:
         """Whose float64 run goes through float32 somewhere, where that may explain a distance of ``d``."""
         ours, theirs = runs.nudged if d < truth.SUSPECT["float32"] / 100 else ({}, {})
-        if name in ours and truth.is_narrow(runs.r[name], ours[name]):
+        if name in ours and truth.is_narrow(runs.r[name], ours[name], runs.pushed.get(name, ours[name])):
             return {name: "the source passes through float32 in its float64 run"}
         moved = name in ours and name in theirs
         if moved and not truth.answers_alike((runs.r[name], ours[name]), (runs.t64[name], theirs[name])):
@@ -311,9 +315,20 @@ class Judge:
 
     @cached_property
     def _anew(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The source's weights that are not in the target, and the target's that are not in the source."""
+        """The source's weights that are not in the target, and the target's that are not in the source; none where
+        one weight alone differs, for no other number makes up for it."""
         ours, theirs = self.source.weights, self.target.weights
-        return truth.not_carried(ours, theirs), truth.not_carried(theirs, ours)
+        found = truth.not_carried(ours, theirs), truth.not_carried(theirs, ours)
+        sizes = [
+            [weights[name].size for name in names]
+            for weights, names in zip((ours, theirs), found, strict=True)
+        ]
+        alone = len(sizes[0]) == 1 and sizes[0] == sizes[1] and len(ours) == len(theirs)
+        return (frozenset(), frozenset()) if alone and not self._other_constants else found
+
+    @property
+    def _other_constants(self) -> bool:
+        return self.source.constants != self.target.constants
 
     @cached_property
     def _constants_rounded(self) -> bool:

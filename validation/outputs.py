@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import Array, Example
-from netferry.validation.truth import Double
+from netferry.validation.truth import NUDGE, Double
 
 Outputs = Mapping[str, Array]
 
@@ -75,8 +75,8 @@ class PairedDouble(Double):
         outputs = super().run(arrays)
         return None if outputs is None else self._pairing.apply(outputs)
 
-    def nudged(self, arrays: Sequence[Array]) -> dict[str, Array] | None:
-        outputs = super().nudged(arrays)
+    def nudged(self, arrays: Sequence[Array], by: float = NUDGE) -> dict[str, Array] | None:
+        outputs = super().nudged(arrays, by)
         return None if outputs is None else self._pairing.apply(outputs)
 
     def jittered(self, arrays: Sequence[Array], seed: int, names: frozenset[str]) -> dict[str, Array]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from netferry.validation.effort import Weigh, is_heavy
-from netferry.validation.inputs import AGAIN, KINDS, Sample
+from netferry.validation.inputs import AGAIN, GRIDDED_AGAIN, KINDS, Sample
 from netferry.validation.judge import Judge
 from netferry.validation.sizes import Sizes
 
@@ -22,7 +22,7 @@ SLOW_BUDGET = 22.0
 ANYWAY = 60_000_000_000
 """Operations that any verification may take beside: about two seconds of one processor."""
 
-SPARE = {*KINDS, *(again.partition(",")[0] for again in AGAIN)}
+SPARE = {*KINDS, *(again.partition(",")[0] for again in (*AGAIN, *GRIDDED_AGAIN))}
 """Kinds of samples that a budget may leave out."""
 
 LEAST_KINDS = 3

@@ -29,6 +29,12 @@ SUSPECT: Mapping[str, float] = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5
 NUDGE = 1e-11
 """A relative change of inputs that float64 sees and float32 does not."""
 
+PUSH = 1e-5
+"""A relative change of inputs that float32 sees too."""
+
+STILL = 1e-13
+"""Movements below this share of an output's scale are float64's own rounding."""
+
 KEPT = 1_000_000
 """Weights up to which a jittered model is kept for the next sample."""
 
@@ -93,13 +99,13 @@ class Double:
                 self._reachable = False
         return self.jittered(arrays, seed, frozenset(self.weights))
 
-    def nudged(self, arrays: Sequence[Array]) -> dict[str, Array] | None:
-        """Outputs with the inputs moved by ``NUDGE``, and the weights where there is no float input."""
-        moved = [_nudged(array) for array in map(widened, arrays)]
+    def nudged(self, arrays: Sequence[Array], by: float = NUDGE) -> dict[str, Array] | None:
+        """Outputs with the inputs moved by this share of each, and the weights where there is no float input."""
+        moved = [_nudged(array, by) for array in map(widened, arrays)]
         try:
             if any(a.dtype.kind == "f" for a in moved):
                 return self._run(moved)
-            return self._room_run(self._made(lambda _name, array: array * (1 + NUDGE)), arrays)
+            return self._room_run(self._made(lambda _name, array: array * (1 + by)), arrays)
         except Exception:  # as in run
             return None
 
@@ -155,12 +161,12 @@ class Double:
         return outputs
 
 
-def _nudged(array: Array) -> Array:
+def _nudged(array: Array, by: float) -> Array:
     """Every float moved on its own: what normalises undoes a common factor or shift."""
     if array.dtype.kind != "f":
         return array
     noise = np.random.default_rng(0).standard_normal(array.shape)
-    return np.asarray(array + NUDGE * np.maximum(np.abs(array), 1e-3) * noise)
+    return np.asarray(array + by * np.maximum(np.abs(array), 1e-3) * noise)
 
 
 def _said(error: Exception) -> str:
@@ -185,17 +191,23 @@ def is_suspect(s: Array, r: Array) -> bool:
     return bool(error > SUSPECT.get(s.dtype.name, np.inf) * scale + np.finfo(np.float32).tiny)
 
 
-def is_narrow(before: Array, after: Array) -> bool:
-    """Whether an output of fractions does not move when inputs are nudged: it passes through float32."""
-    return np.array_equal(before, after, equal_nan=True) and not np.all(before == np.rint(before))
+def is_narrow(before: Array, nudged: Array, pushed: Array) -> bool:
+    """Whether an output of fractions does not move when inputs are nudged, and moves as float32 does when they are
+    pushed: it passes through float32. (One that is saturated moves neither way.)"""
+    if not np.array_equal(before, nudged, equal_nan=True) or np.all(before == np.rint(before)):
+        return False
+    with np.errstate(all="ignore"):
+        moved, scale = np.nan_to_num(np.abs(pushed - before)), np.nan_to_num(np.abs(before))
+    return bool(moved.max(initial=0.0) > roundoff(np.dtype(np.float32)) * scale.max(initial=0.0))
 
 
 def answers_alike(r: Sequence[Array], t: Sequence[Array]) -> bool:
     """Whether both (before, after) move alike when nudged; where not, one passes through float32 somewhere."""
     with np.errstate(all="ignore"):
         ours, theirs = (np.nan_to_num(after - before) for before, after in (r, t))
+        usual = np.abs(r[0][np.isfinite(r[0])]).max(initial=0.0)
     scale = np.abs(ours).max(initial=0.0)
-    return bool(np.abs(ours - theirs).max(initial=0.0) <= 0.1 * scale)
+    return bool(np.abs(ours - theirs).max(initial=0.0) <= max(0.1 * scale, STILL * usual))
 
 
 # ---- what arrived as it was ----------------------------------------------------------------------------

@@ -142,6 +142,9 @@ KINDS: Mapping[str, Draw] = {
 PLAIN = (("normal", 0), ("normal", 1), ("normal", 2), ("grid", 0), ("x 30", 0), ("negative", 1), ("small", 0))
 """Kinds and sizes at which honest pairs are held together."""
 
+SPECIAL = "special values"
+"""NaN among normal numbers."""
+
 
 def feeds(network: Network, *, special: bool = False, plain: bool = False) -> Iterator[tuple[str, Feed]]:
     """Normal inputs at each size first, then the other kinds at the first two sizes."""
@@ -150,7 +153,7 @@ def feeds(network: Network, *, special: bool = False, plain: bool = False) -> It
     for kind, place in PLAIN if plain else places:
         yield f"{kind}, size {place}", _drawn(network, kind, place)
     if special:
-        yield "special values", _drawn(network, "special", 0)
+        yield SPECIAL, _drawn(network, "special", 0)
 
 
 def _drawn(network: Network, kind: str, place: int) -> Feed:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sweep.case import Case, Pair
+from sweep.case import SPECIAL, Case, Pair
 from sweep.plain import RunError, agreement, moved
 
 Result = dict[str, Any]
 """What is known of a case, a line of the results: key, half, kind, name, field, whole, state, status, reason, seconds.
 
-``state`` is what the frameworks themselves say: fault, no fault; agrees, differs, still, unclear; refused (netferry
+``state`` is what the frameworks themselves say: fault, at NaN (a fault that no finite input shows), no fault; agrees, differs, still, unclear; refused (netferry
 does not convert it), broken (the case itself ended with an error), late (no end within its time). ``status`` is what netferry
 says: passed, failed, not_checked, or raised.
 """
@@ -52,7 +52,8 @@ def _judged(half: str, pair: Pair) -> Result:
         share, where = moved(pair)
         if not share:
             return {"state": "no fault", "reason": where}
-        return {"state": "fault", "moved": f"{share:.1e} at {where}", **verdict(pair)}
+        state = "at NaN" if where == SPECIAL else "fault"
+        return {"state": state, "moved": f"{share:.1e} at {where}", **verdict(pair)}
     state, why = agreement(pair)
     return {"state": state, "measured": why, **(verdict(pair) if state != "unclear" else {})}
 
@@ -93,6 +94,11 @@ def mistake(result: Result) -> bool:
     if result["state"] == "still":
         return result["status"] in ("failed", "raised")
     return bool(result["state"] == "agrees" and result["status"] != "passed")
+
+
+def at_nan(result: Result) -> bool:
+    """A fault that no finite input shows; between frameworks netferry tells it in a note."""
+    return bool(result["state"] == "at NaN")
 
 
 def traceback_in(result: Result) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep.case import Array, Feed, Pair, feeds
+from sweep.case import SPECIAL, Array, Feed, Pair, feeds
 
 Run = Callable[[Feed], list[Array]]
 
@@ -157,26 +157,31 @@ def moved(pair: Pair) -> tuple[float, str]:
     """The share of its scale by which the fault moves an output at most, and where: the proof that it is one.
 
     A sample counts only where the control (the target without its fault) stays with the source, and stays
-    behind the fault by a factor of ten.
+    behind the fault by a factor of ten. Finite inputs come first: at NaN a fault is told only where it shows nowhere else.
     """
     source, target = runner(pair.source), _lazily(pair.target)
     control = None if pair.control is None else _lazily(pair.control)
-    limit, worst, runs = MOVED[pair.network.precision], (0.0, ""), False
+    limit, found, runs = MOVED[pair.network.precision], {}, False
     for label, feed in pair.drawn():
         try:
             right = source(feed)
         except RunError:
             continue
-        usual = 0.0 if control is None else _distance(right, control, feed)
+        usual = 0.0 if control is None else _distance(label, right, control, feed)
         try:
-            found, runs = apart(right, target(feed)), True
+            share, runs = _share(label, right, target(feed)), True
         except RunError:
-            found = float("inf")
-        if usual <= limit / 10 and found > worst[0]:
-            worst = found, label
+            share = float("inf")
+        if usual <= limit / 10:
+            found[label] = share
     if not runs:
         return 0.0, "the target runs nowhere"
-    return worst if worst[0] >= limit else (0.0, f"moves by {worst[0]:.1e}")
+    special = found.pop(SPECIAL, 0.0)
+    label = max(found, key=lambda one: found[one], default=SPECIAL)
+    share = found.get(label, 0.0)
+    if share < limit <= special:
+        share, label = special, SPECIAL
+    return (share, label) if share >= limit else (0.0, f"moves by {share:.1e}")
 
 
 def _lazily(model: Any) -> Run:
@@ -194,9 +199,9 @@ def _lazily(model: Any) -> Run:
     return run
 
 
-def _distance(right: Sequence[Array], run: Run, feed: Feed) -> float:
+def _distance(label: str, right: Sequence[Array], run: Run, feed: Feed) -> float:
     try:
-        return apart(right, run(feed))
+        return _share(label, right, run(feed))
     except RunError:
         return float("inf")
 
@@ -234,6 +239,12 @@ def agreement(pair: Pair) -> tuple[str, str]:
 
 STEEP = ("x 30", "small", "negative")
 """Kinds at which scores saturate or tie: integers made of them may flip there."""
+
+
+def _share(label: str, a: Sequence[Array], b: Sequence[Array]) -> float:
+    """How far apart, by floats alone where integers that stand beside them may flip for a rounding."""
+    floats = any(one.dtype.kind not in "biu" for one in a)
+    return _agreed(label, a, b, 0) if floats else apart(a, b)
 
 
 def _agreed(label: str, a: Sequence[Array], b: Sequence[Array], steps: int) -> float:

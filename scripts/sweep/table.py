@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sweep.examine import JUDGED, Result, mistake, traceback_in
+from sweep.examine import JUDGED, Result, at_nan, mistake, traceback_in
 
 COLUMNS = ("passed", "failed", "not_checked", "raised")
-APART = ("no fault", "differs", "unclear", "refused", "none", "late", "broken")
+APART = ("no fault", "at NaN", "differs", "unclear", "refused", "none", "late", "broken")
 TITLES = {"faults": "Planted faults: none may pass", "honest": "Honest pairs: all should pass"}
 
 
@@ -28,6 +28,9 @@ def summary(results: Iterable[Result]) -> dict[str, Any]:
             "kinds": {kind: _counts([one for one in mine if one["kind"] == kind]) for kind in kinds},
             "fields": dict(Counter(one["field"] for one in judged)),
             "mistakes": [_told(one) for one in judged if mistake(one)],
+            "passed, and moved at NaN alone": [
+                _told(one) for one in mine if at_nan(one) and one["status"] == "passed"
+            ],
             "wrong by the frameworks' own results": [_told(one) for one in mine if one["state"] == "differs"],
             "tracebacks": [_told(one) for one in mine if traceback_in(one)],
             "not judged": [_told(one) for one in mine if one["state"] in ("late", "broken", "unclear")],
@@ -67,6 +70,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         lines.append("")
         for heading in (
             "mistakes",
+            "passed, and moved at NaN alone",
             "wrong by the frameworks' own results",
             "tracebacks",
             "not judged",
