@@ -106,10 +106,9 @@ class Noise:
             shown = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
         return Noise(loose, wild, np.where(wild, 0.0, moved), shown.min(0), shown.max(0), ~loose)
 
-    @property
-    def whole(self) -> Noise:
-        """The same with every place left in that stays finite."""
-        return replace(self, loose=self.wild)
+    def without(self, places: Array) -> Noise:
+        """The same with these places left to rounding."""
+        return replace(self, loose=self.loose | places, told=self.told & ~places)
 
     def admits(self, t: Array) -> bool:
         """Whether at every loose place the target lies where the source does, or as far from there as that is wide."""

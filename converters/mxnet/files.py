@@ -51,13 +51,15 @@ _SPARSEST = 256
 class SymbolModel:
     """A symbol with its parameters: what stands in MXNet's two files, or in a gluon block.
 
-    ``label`` says where it came from; ``notes`` are sentences for the report.
+    ``label`` says where it came from; ``notes`` are sentences for the report. ``called`` are the inputs in the order in
+    which a block takes them; the symbol's own order where it is empty.
     """
 
     graph: Symbol
     params: Mapping[str, Array]
     label: str = "symbol"
     notes: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
 
 
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> SymbolModel:

@@ -24,7 +24,7 @@ _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width"
 
 @dataclass(frozen=True)
 class Variables:
-    """Places of the variables in the symbol, in order."""
+    """Places of the variables in the symbol, in its order; inputs in that in which they are given."""
 
     inputs: tuple[int, ...]
     weights: tuple[int, ...]
@@ -40,6 +40,8 @@ def variables(model: SymbolModel) -> Variables:
         roles = _roles(model, place)
         if node.name in model.params:
             kind = "weight"
+        elif node.name in model.called:
+            kind = "input"
         elif roles == {"label"}:
             kind = "label"
         elif roles & WEIGHTS or (_GLUON_PARAMETER & node.hidden.keys() and IMAGE not in roles):
@@ -54,7 +56,13 @@ def variables(model: SymbolModel) -> Variables:
             received=", ".join(graph.nodes[place].name for place in kinds["missing"]),
             remedy="Name the params file that belongs to this symbol with --weights",
         )
+    if model.called:
+        kinds["input"].sort(key=lambda place: _rank(graph.nodes[place].name, model.called))
     return Variables(tuple(kinds["input"]), tuple(kinds["weight"]), tuple(kinds["label"]))
+
+
+def _rank(name: str, called: Sequence[str]) -> int:
+    return called.index(name) if name in called else len(called)
 
 
 def _roles(model: SymbolModel, place: int) -> set[str]:

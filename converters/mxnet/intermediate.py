@@ -122,7 +122,7 @@ def piece(model: object, name: str, reads: Mapping[str, Array], gives: str) -> S
     graph = Symbol(tuple(nodes), (head,), source.graph.version, source.graph.numpy)
     own = {node.name for node in nodes if node.is_variable}
     params = {title: array for title, array in source.params.items() if title in own}
-    return SymbolModel(graph, params, source.label)
+    return replace(source, graph=graph, params=params, notes=())
 
 
 def _told_apart(source: SymbolModel) -> SymbolModel:

@@ -130,8 +130,9 @@ def traced(model: Any, count: int | None = None) -> SymbolModel:
     import_mxnet()
     if not _is_block(model):
         return _from_module(model)
-    symbol = _symbol_of(model, count)
-    return SymbolModel(parse_symbol(symbol.tojson()), _parameters(model), label=type(model).__name__)
+    symbol, called = _symbol_of(model, count)
+    graph = parse_symbol(symbol.tojson())
+    return SymbolModel(graph, _parameters(model), label=type(model).__name__, called=called)
 
 
 def _from_module(module: Any) -> SymbolModel:
@@ -144,15 +145,15 @@ def _from_module(module: Any) -> SymbolModel:
     return SymbolModel(parse_symbol(module.symbol.tojson()), params, label=type(module).__name__)
 
 
-def _symbol_of(block: Any, count: int | None) -> Any:
-    """The symbol that a block writes when it is called with variables.
+def _symbol_of(block: Any, count: int | None) -> tuple[Any, tuple[str, ...]]:
+    """The symbol that a block writes when it is called with variables, and their names in order.
 
     What hybridising kept is taken where it has as many inputs: a bare recurrent layer counts its states.
     """
     mx = import_mxnet()
     cached = getattr(block, "_cached_graph", None)
     if cached and count in (None, len(cached[0])):
-        return cached[1]
+        return cached[1], tuple(variable.name for variable in cached[0])
     count = count or _count_inputs(block)
     names = ["data"] if count == 1 else [f"data{i}" for i in range(count)]
     try:
@@ -167,7 +168,7 @@ def _symbol_of(block: Any, count: int | None) -> Any:
             where=type(block).__name__,
             expected="a HybridBlock whose hybrid_forward uses F alone",
         ) from error
-    return outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs)
+    return outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs), tuple(names)
 
 
 def _count_inputs(block: Any) -> int:
