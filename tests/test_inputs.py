@@ -30,7 +30,7 @@ from netferry.converters.signature import (
 from netferry.inference.session import Session
 from netferry.validation.effort import Effort, weigher
 from netferry.validation.explore import Made, made_for
-from netferry.validation.inputs import Maker, samples
+from netferry.validation.inputs import GRID, GRIDDED, Maker, samples
 from netferry.validation.judge import Judge
 from netferry.validation.plan import Share, planned
 from netferry.validation.sizes import Sizes, explored, sizes_of
@@ -717,3 +717,11 @@ def test_a_target_that_is_wrong_beyond_a_length_has_no_say_in_the_sizes() -> Non
         assert netferry.verify(source, cut(False), shown, dynamic=free, seed=2).status == "passed"
         report = netferry.verify(source, cut(True), shown, dynamic=free, seed=2)
         assert (report.status, report.unchecked_axes) == ("failed", ())
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 6), (3, 4, 5), (1, 1), (2, 100)])
+def test_a_small_input_holds_every_value_of_the_grid_in_some_sample(shape: tuple[int, ...]) -> None:
+    signature = Signature((TensorSpec("x", FLOAT, shape),), (TensorSpec("y", FLOAT, shape),))
+    gridded = [one for one in samples(signature) if one.label.startswith(GRIDDED)]
+    held = {float(value) for one in gridded for value in one.arrays["x"].reshape(-1)}
+    assert held == set(GRID)

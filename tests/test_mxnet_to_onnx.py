@@ -929,3 +929,28 @@ def test_files_become_onnx_where_mxnet_cannot_be_imported(oracle: Oracle, tmp_pa
     subprocess.run(command, check=True, capture_output=True)
     (mine,) = onnx_outputs((tmp_path / "net.onnx").read_bytes(), [array]).values()
     assert_equal(mine, truth[0][0], 1e-5)
+
+
+def test_a_block_keeps_the_order_in_which_it_is_called() -> None:
+    """The symbol meets ``b`` and ``weight`` first, whose name is that of a parameter elsewhere."""
+    import netferry
+    from netferry.converters.mxnet.live import import_mxnet
+
+    mx = import_mxnet()
+
+    class Backwards(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F: Any, a: Any, b: Any, weight: Any) -> Any:
+            return F.broadcast_sub(F.FullyConnected(b, weight, no_bias=True, num_hidden=3) * 2, a)
+
+    block = Backwards()
+    block.initialize()
+    arrays = [drawn(shape, place) for place, shape in enumerate([(2, 3), (2, 5), (3, 5)])]
+    right = 2 * arrays[1] @ arrays[2].T - arrays[0]
+    block.hybridize()
+    block(*(mx.nd.array(array) for array in arrays))
+    inputs = {f"data{place}": array for place, array in enumerate(arrays)}
+    done = netferry.convert(block, "onnx", inputs=inputs)
+    assert done.report is not None and done.report.status == "passed", done.report
+    for model in (block, done.model):
+        [found] = netferry.run(model, arrays).values()
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-4)

@@ -13,7 +13,7 @@ from torch import nn
 from verdict_pairs import randomised
 
 import netferry
-from netferry.converters.rounding import Rounding, as_float32, table
+from netferry.converters.rounding import FREE, Rounding, as_float32, table
 from netferry.validation.truth import Double
 
 U = 2.0**-24
@@ -111,3 +111,18 @@ def test_the_shortest_format_of_a_graph_is_found() -> None:
     )  # fmt: skip
     assert Double(halved).format == "float16"
     assert Double(onnx.ModelProto.FromString(halved.SerializeToString())).u == 2.0**-11
+
+
+def test_of_later_runs_every_second_errs_one_way() -> None:
+    x = np.random.default_rng(0).standard_normal(1000)
+    ways = {}
+    for seed in range(FREE, FREE + 16):
+        drawn = rounding(seed)
+        errors = [drawn.result("Add", x) - x for _ in range(20)]
+        outward = [np.sign(error) * np.sign(x) for error in errors]
+        ways[seed] = max(
+            np.mean([np.all(side == 1) or np.all(side == -1) for side in sides])
+            for sides in (outward, [np.sign(error) for error in errors])
+        )
+    assert all(share > 0.5 for seed, share in ways.items() if seed % 2)
+    assert not any(share for seed, share in ways.items() if not seed % 2)

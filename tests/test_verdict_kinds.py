@@ -16,6 +16,7 @@ from torch import nn
 from verdict_pairs import Call, node, randomised, retyped
 
 import netferry
+from netferry.converters.pytorch.live import to_numpy
 
 SEED = 5
 rng = np.random.default_rng(SEED)
@@ -192,7 +193,7 @@ def test_half_precision_is_judged_by_its_own_rounding(dtype: torch.dtype, to: st
         dtype
     )
     x = torch.from_numpy(normal(2, 8)).to(dtype)
-    passes(module, to, {"x": netferry.converters.pytorch.live.to_numpy(x)})
+    passes(module, to, {"x": to_numpy(x)})
 
 
 def test_a_wrong_epsilon_shows_in_half_precision() -> None:
@@ -318,3 +319,67 @@ loops (float[time, batch, 3] x) => (float[steps, batch, 3] y)
 def test_a_loop_over_the_rows_of_another_runs(to: str) -> None:
     parse: Callable[[str], onnx.ModelProto] = onnx.parser.parse_model
     passes(parse(TWO_LOOPS), to)
+
+
+# ---- numbers that no rounding explains -----------------------------------------------------------------
+
+
+def in_half(changed: Callable[[torch.Tensor], torch.Tensor] | None = None) -> nn.Module:
+    made = randomised(nn.Sequential(nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 4))).half().eval()
+    if changed is not None:
+        with torch.no_grad():
+            made[2].weight.copy_(changed(made[2].weight))
+    return made
+
+
+@pytest.mark.parametrize("changed", [lambda w: w.bfloat16().half(), lambda w: w * 1.02, lambda w: w.flip(0)])
+def test_a_weight_of_float16_that_differs_alone_was_not_rounded_anew(changed: Callable[..., Any]) -> None:
+    inputs = {"x": normal(2, 6).astype(np.float16)}
+    report = netferry.verify(in_half(), in_half(changed), inputs, dynamic={"x": {0: "batch"}}, seed=SEED)
+    assert report.status == "failed", report.to_text()
+
+
+def saturated(bound: float | None) -> onnx.ModelProto:
+    nodes = [node("Clip", "x low high", "cut")] if bound else []
+    nodes += [node("MatMul", "cut w" if bound else "x w", "logits"), node("Sigmoid", "logits", "y")]
+    bounds = {"low": np.float32(-(bound or 0)), "high": np.float32(bound or 0)} if bound else {}
+    return model(
+        nodes, {"x": ("batch", 4)}, {"y": ("batch", 3)},
+        {"w": 8 * normal(4, 3), **bounds},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("bound", [2.0, 4.0])
+def test_a_saturated_output_hides_no_bound(bound: float) -> None:
+    for seed in range(4):
+        report = netferry.verify(saturated(None), saturated(bound), seed=seed)
+        assert report.status == "failed", report.to_text()
+
+
+def test_an_average_of_integers_may_fall_to_either_side() -> None:
+    nodes = [
+        node("QuantizeLinear", "x scale zero", "q"), node("DequantizeLinear", "q scale zero", "f"),
+        helper.make_node("AveragePool", ["f"], ["m"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("QuantizeLinear", "m scale zero", "r"), node("DequantizeLinear", "r scale zero", "g"),
+        node("GlobalAveragePool", "g", "p"), node("QuantizeLinear", "p scale zero", "s"), node("DequantizeLinear", "s scale zero", "y"),
+    ]  # fmt: skip
+    proto = model(
+        nodes, {"x": ("batch", 3, 8, 8)}, {"y": ("batch", 3, 1, 1)}, {"scale": np.float32(0.0213), "zero": np.uint8(117)}
+    )  # fmt: skip
+    target = netferry.convert(proto, "pytorch", verify=False).model
+    for seed in range(6):
+        report = netferry.verify(proto, target, seed=seed)
+        assert report.status == "passed", report.to_text()
+
+
+def test_samples_without_an_output_leave_the_rest_to_tell() -> None:
+    nodes = [node("NonZero", "positive", "places")]
+    nodes = [node("Greater", "x bound", "positive"), *nodes]
+    proto = model(nodes, {"x": (4, 6)}, {"places": (2, "found")}, {"bound": np.float32(0)})
+    passes(retyped(proto, TensorProto.INT64), "pytorch")
+
+
+def test_a_power_of_a_third_is_one_in_every_framework() -> None:
+    nodes = [helper.make_node("LpPool", ["x"], ["y"], kernel_shape=[3, 3], p=3)]
+    proto = model(nodes, {"x": ("batch", 3, 12, 12)}, {"y": ("batch", 3, 10, 10)}, {})
+    passes(proto, "tensorflow")

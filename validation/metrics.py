@@ -19,6 +19,7 @@ from netferry.converters.signature import Array
 PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not_checked"
 
 NOTHING_FINITE = "no value of the output is finite"
+EMPTY = "the output is empty"
 DECIDED_BY_ROUNDING = "rounding alone decides the output here"
 
 RELATIVE_TO_SCALE: Mapping[str, float] = {
@@ -114,7 +115,7 @@ def compare(a: Array, b: Array, tolerance: Tolerance | None = None) -> Compariso
     if a.dtype != b.dtype:
         return Comparison(FAILED, f"dtype {a.dtype} became {b.dtype}")
     if a.size == 0:
-        return Comparison(NOT_CHECKED, "the output is empty")
+        return Comparison(NOT_CHECKED, EMPTY)
     if a.dtype.kind in "biu":
         return _compare_exactly(a, b)
     return _compare_floats(a, b, tolerance)

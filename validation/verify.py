@@ -26,6 +26,7 @@ from netferry.validation.inputs import SPECIAL_VALUES, Sample
 from netferry.validation.judge import RATIO_REASON, Judge, Runs, replace_target
 from netferry.validation.metrics import (
     DECIDED_BY_ROUNDING,
+    EMPTY,
     FAILED,
     NOT_CHECKED,
     NOTHING_FINITE,
@@ -93,10 +94,9 @@ Judged = list[tuple[str, Comparison]]
 
 
 def _telling(comparisons: Judged) -> Judged:
-    """Without the samples on which nothing was finite or certain, where others say something."""
-    told = [
-        (label, one) for label, one in comparisons if one.reason not in (NOTHING_FINITE, DECIDED_BY_ROUNDING)
-    ]
+    """Without the samples on which nothing was there, finite or certain, where others say something."""
+    silent = (EMPTY, NOTHING_FINITE, DECIDED_BY_ROUNDING)
+    told = [(label, one) for label, one in comparisons if one.reason not in silent]
     return told or comparisons
 
 
@@ -168,6 +168,9 @@ class _Verification:
         except (RefusedError, UsageError) as error:
             if why := no_kernel(error):
                 raise MissingError(why) from error
+            if sample.label.startswith(SPECIAL_VALUES) and not self.same_kernels:
+                self.notes.append(f"at NaN and infinite inputs only the source runs: {error}")
+                return True
             refused = Comparison(FAILED, f"only the source runs here: {error}")
             for name in left:
                 self.records.setdefault(name, _Record()).comparisons.append((sample.label, refused))

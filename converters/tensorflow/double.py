@@ -99,8 +99,20 @@ def _rebuilt(model: Any, change: Change | None) -> Any:
         held = as_float32(value)
         return held if change is None else float(change("", np.asarray(held)))
 
+    def argument(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size == 1:
+            return np.full(value.shape, constant(float(value.reshape(-1)[0])))
+        return constant(value) if isinstance(value, float) else value
+
+    def called(operation: Any, *args: Any, **keywords: Any) -> Any:
+        args, keywords = keras.tree.map_structure(argument, (args, keywords))
+        return operation(*args, **keywords)
+
     wide = keras.models.clone_model(
-        graph, input_tensors=inputs, clone_function=lambda layer: _wide_layer(layer, constant)
+        graph,
+        input_tensors=inputs,
+        clone_function=lambda layer: _wide_layer(layer, constant),
+        call_function=called,
     )
     _copy_weights(graph, wide, change)
     return wide
