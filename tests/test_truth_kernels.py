@@ -59,7 +59,7 @@ def cases() -> Iterator[Case]:
                     {"kernel_shape": kernel, "group": 2} | given,
                 )
         for coordinates in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"):
-            for factor in (1.5, 0.6):
+            for factor in (1.5, 0.6, 1.3, 2.2):
                 for mode in ("nearest", "linear", *(("cubic",) if rank == 2 else ())):
                     scales = np.float32([1, 1, *[factor] * rank])
                     yield (

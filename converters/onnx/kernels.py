@@ -7,7 +7,7 @@ kernel stays with the evaluator, which is slower. Erf alone is mended in any cas
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -234,19 +234,50 @@ class Resize(OpRun):
     def _run(
         self, x: Array, roi: Any = None, scales: Any = None, sizes: Any = None, **attributes: Any
     ) -> Any:
-        """Where corners are aligned the step is made of whole sizes, as runtimes have it."""
+        """Where corners are aligned the step is made of whole sizes, and where places are picked they are computed in
+        float32, as runtimes have both."""
         from onnx.reference.ops.op_resize import Resize as Own
 
-        scales = None if scales is None else scales.astype(np.float64)
-        aligned = attributes.get("coordinate_transformation_mode") == "align_corners"
-        if aligned and scales is not None and len(scales):
-            axes = attributes.get("axes") or range(x.ndim)
-            sizes = np.asarray(
-                [math.floor(x.shape[a] * s) for a, s in zip(axes, scales.tolist(), strict=True)]
-            )
-            scales = None
+        axes = [axis % x.ndim for axis in attributes.get("axes") or range(x.ndim)]
+        coordinates = attributes.get("coordinate_transformation_mode", "half_pixel")
+        if scales is not None and len(scales):
+            lengths = [
+                math.floor(np.float32(x.shape[a]) * np.float32(s)) for a, s in zip(axes, scales, strict=True)
+            ]
+            if attributes.get("mode", "nearest") == "nearest" and coordinates in _LOOKS:
+                return (_picked(x, axes, lengths, scales, attributes),)
+            scales = scales.astype(np.float64)
+            if coordinates == "align_corners":
+                scales, sizes = None, np.asarray(lengths)
         own: Any = Own(self.onnx_node, self.run_params)
         return own._run(x, roi, scales, sizes, **attributes)
+
+
+_HALF = np.float32(0.5)
+_LOOKS: dict[str, Callable[[Array, np.float32, int], Array]] = {
+    "asymmetric": lambda y, scale, _: y / scale,
+    "half_pixel": lambda y, scale, _: (y + _HALF) / scale - _HALF,
+    "pytorch_half_pixel": lambda y, scale, _: (y + _HALF) / scale - _HALF if len(y) > 1 else y * 0,
+    "align_corners": lambda y, _, size: y * np.float32(size - 1) / np.float32(max(len(y) - 1, 1)),
+}
+_PICKS: dict[str, Callable[[Array], Array]] = {
+    "round_prefer_floor": lambda at: np.ceil(at - _HALF), "round_prefer_ceil": lambda at: np.floor(at + _HALF),
+    "floor": np.floor, "ceil": np.ceil,
+}  # fmt: skip
+
+
+def _picked(
+    x: Array, axes: Sequence[int], lengths: Sequence[int], scales: Array, attributes: Mapping[str, Any]
+) -> Array:
+    """The place of ``x`` that each output place copies, axis by axis."""
+    look = _LOOKS[attributes.get("coordinate_transformation_mode", "half_pixel")]
+    pick = _PICKS[attributes.get("nearest_mode", "round_prefer_floor")]
+    for axis, length, scale in zip(axes, lengths, scales.astype(np.float32), strict=True):
+        if scale != 1:
+            size = x.shape[axis]
+            places = pick(look(np.arange(length, dtype=np.float32), scale, size)).clip(0, size - 1)
+            x = np.take(x, places.astype(np.int64), axis)
+    return x
 
 
 class GridSample(OpRun):

@@ -574,7 +574,7 @@ def resize(
 
 def resized_places(y, size, out, scale, window, mode):
     """Where in an axis of ``size`` places each of ``out`` places looks."""
-    span = scale * size - 1
+    span = out - 1
     if mode == "align_corners":
         return y * (size - 1) / span if span else y * 0
     if mode == "asymmetric":
@@ -582,7 +582,7 @@ def resized_places(y, size, out, scale, window, mode):
     if mode == "tf_crop_and_resize":
         start, stop = window
         return (y * (stop - start) / span + start if span else y * 0 + (start + stop) / 2) * (size - 1)
-    if mode == "pytorch_half_pixel" and span == 0:
+    if mode == "pytorch_half_pixel" and scale * size == 1:
         return y * 0 - 0.5
     offset = size / 2 * (1 - out / (scale * size)) if mode == "half_pixel_symmetric" else 0
     return (y + 0.5) / scale - 0.5 + offset

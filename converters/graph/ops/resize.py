@@ -58,8 +58,8 @@ def _pytorch(a: AxisResize, y: Array) -> Array:
 
 
 def _corners(a: AxisResize, y: Array) -> Array:
-    span = a.scale * a.size - 1
-    return y * (a.size - 1) / span if span else np.zeros(y.shape)
+    span = a.out - 1
+    return y * (a.size - 1) / span if span else np.zeros_like(y)
 
 
 def _asymmetric(a: AxisResize, y: Array) -> Array:
@@ -67,7 +67,7 @@ def _asymmetric(a: AxisResize, y: Array) -> Array:
 
 
 def _crop(a: AxisResize, y: Array) -> Array:
-    (start, stop), span = a.roi, a.scale * a.size - 1
+    (start, stop), span = a.roi, a.out - 1
     inside = y * (stop - start) / span if span else np.full(y.shape, (stop - start) / 2)
     return (inside + start) * (a.size - 1)
 
