@@ -18,6 +18,7 @@ with atheris.instrument_imports(include=["netferry"]):
     from netferry.converters.errors import NetferryError
     from netferry.converters.mxnet import files as mxnet_files
     from netferry.converters.onnx import files as onnx_files
+    from netferry.converters.pytorch import expressions
     from netferry.converters.pytorch import safety as pytorch_safety
     from netferry.converters.trust import pickles, wire, zips
     from netferry.converters.trust.permit import Permit
@@ -49,7 +50,7 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "pickle": lambda content: (pickles.globals_of(content, "file"), pickles.claims(content, "file")),
     "state": on_disk(lambda path: pytorch_safety.look_at_weights(path, Permit())),
     "wire": lambda content: whole(memoryview(content)),
-    "size": lambda content: pytorch_safety._is_size(content.decode("utf-8", "replace")),
+    "size": lambda content: expressions.is_size(content.decode("utf-8", "replace")),
 }
 
 

@@ -242,5 +242,8 @@ SCALARS = {
     30: 1,
     31: 1,
     32: 1,
+    33: 1,
+    34: 4,
+    35: 8,
 }
 """Bytes of a number, by the code of its dtype in an exported program (torch._export.serde.schema.ScalarType)."""
