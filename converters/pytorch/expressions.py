@@ -79,7 +79,7 @@ _MATH = re.compile(
 )
 _KEY = re.compile(r"[\w .:/\-]*")
 _LOGIC = (
-    *_ARITHMETIC, ast.BoolOp, ast.And, ast.Or, ast.Not, ast.IfExp, ast.Index if hasattr(ast, "Index") else ast.Load,
+    *_ARITHMETIC, ast.BoolOp, ast.And, ast.Or, ast.Not, ast.IfExp,
     ast.LShift, ast.RShift, ast.BitAnd, ast.BitOr, ast.BitXor,
 )  # fmt: skip
 

@@ -103,8 +103,9 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
         raise UsageError(
             f"{artifact.title} brings its own weights", where=where, remedy="Leave --weights out"
         )
-    if looked is None:
-        safety.look(artifact)
+    looked = looked or safety.look(artifact)
+    if artifact.kind == "torchscript":
+        safety.refuse_hidden(looked, where)
     try:
         if artifact.kind == "pt2":
             return torch.export.load(artifact.path)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
-from netferry.converters.pytorch import program, trusted
+from netferry.converters.pytorch import program, script, trusted
 from netferry.converters.trust import paths, pickles, texts, zips
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.zips import Archive
@@ -27,8 +26,7 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
     """
     permit = permit or Permit()
     archive = zips.look(paths.regular(artifact.path), str(artifact.path))
-    _LOOKS[artifact.kind](archive, permit)
-    return Looked(permit)
+    return Looked(permit, _LOOKS[artifact.kind](archive, permit))
 
 
 def look_at_weights(path: Path, permit: Permit) -> None:
@@ -47,7 +45,7 @@ def look_at_weights(path: Path, permit: Permit) -> None:
 def _look_at_tensors(archive: Archive, permit: Permit, known: frozenset[str] = trusted.TENSORS) -> None:
     """An archive of ``torch.save`` or of TorchScript: its pickles, and the storages that they claim."""
     for name in archive.entries:
-        if not name.endswith(".pkl"):
+        if not name.lower().endswith(".pkl"):
             continue
         content, where = archive.read(name), f"{archive.where}: {name}"
         _look_at_pickle(content, where, permit, known)
@@ -198,64 +196,35 @@ def _check_extent(meta: Mapping[str, Any], size: int, where: str) -> None:
 # ---- TorchScript ---------------------------------------------------------------------------------
 
 
-def _look_at_script(archive: Archive, permit: Permit) -> None:
+def _look_at_script(archive: Archive, permit: Permit) -> frozenset[str]:
+    """The names of its classes' own attributes, which PyTorch must not take for operators (``hidden``)."""
     _look_at_tensors(archive, permit, trusted.SCRIPT_GLOBALS)
-    strange: set[str] = set()
-    for name in archive.entries:
-        if name.endswith(".py"):
-            strange |= set(_strange_calls(_parsed(archive.read(name), f"{archive.where}: {name}")))
-    permit.ask("TorchScript code with operators that are on no list", strange, archive.where, _CODE)
+    trees = [
+        script.parsed(archive.read(name), f"{archive.where}: {name}")
+        for name in archive.entries
+        if name.lower().endswith(".py")
+    ]
+    own = script.attributes(trees)
+    found = {name for tree in trees for name in script.strange(tree, own)}
+    permit.ask(_SCRIPT, found, archive.where, _CODE)
+    return own - trusted.SCRIPT
 
 
-def _parsed(code: bytes, where: str) -> ast.Module:
-    """TorchScript's code is written in Python's grammar; what Python reads otherwise is not let through."""
-    try:
-        return ast.parse(code.decode("ascii"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise RefusedError(
-            f"TorchScript code that cannot be read ({type(error).__name__})", where=where
-        ) from error
+_SCRIPT = "TorchScript code with operators that are on no list"
 
 
-def _strange_calls(tree: ast.Module) -> Iterator[str]:
-    """Operators by their dotted names, and words that the code neither defines nor may use."""
-    nodes = list(ast.walk(tree))
-    inner = {node.value for node in nodes if isinstance(node, ast.Attribute)}
-    own = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    own |= {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    known = own | trusted.SCRIPT_WORDS
-    for node in nodes:
-        if isinstance(node, ast.Attribute) and node not in inner:
-            chain = _chain(node)
-            if chain and not _is_known(chain):
-                yield ".".join(chain)
-        elif isinstance(node, ast.Name) and node not in inner and node.id not in known:
-            yield node.id
-    yield from own & {"torch", "ops"}
+def refuse_hidden(looked: Looked, where: str) -> None:
+    """Refuse classes whose attributes are called as operators that are on no list: of a tensor, the same word means these.
+
+    Asked once PyTorch is there to say how its operators are called.
+    """
+    from torch._C import _jit_get_schemas_for_operator as schemas
+
+    hidden = {name for name in looked.message or () if schemas(f"aten::{name}")}
+    looked.permit.ask(_SCRIPT, hidden, where, _CODE)
 
 
-def _chain(node: ast.Attribute) -> Sequence[str]:
-    """``torch.relu`` as its words; empty where it does not start at ``torch``, ``ops`` or a compiled class."""
-    words: list[str] = []
-    current: ast.expr = node
-    while isinstance(current, ast.Attribute):
-        words.insert(0, current.attr)
-        current = current.value
-    if not isinstance(current, ast.Name):
-        return ()
-    words.insert(0, current.id)
-    return words if current.id in ("torch", "ops") or words[:3] == ["__torch__", "torch", "classes"] else ()
-
-
-def _is_known(chain: Sequence[str]) -> bool:
-    family, name = ".".join(chain[:-1]), chain[-1]
-    return name in _SCRIPT_FAMILIES.get(family, ())
-
-
-_SCRIPT_FAMILIES: Mapping[str, frozenset[str]] = {
-    "torch": trusted.ATEN,
-    "ops.aten": trusted.ATEN,
-    "ops.prim": trusted.PRIM,
+_LOOKS: Mapping[str, Callable[[Archive, Permit], Any]] = {
+    "pt2": _look_at_program,
+    "torchscript": _look_at_script,
 }
-_LOOKS = {"pt2": _look_at_program, "torchscript": _look_at_script}

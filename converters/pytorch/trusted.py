@@ -144,6 +144,11 @@ vsplit vstack warn where xlogy xlogy_ zero zero_ zeros zeros_like
 """.split()
 )
 
+SCRIPT = ATEN
+
+SCRIPT_ATTRIBUTES = frozenset({"name", "value"})
+"""Attributes of an enumeration; everything else that stands behind a dot in TorchScript's code belongs to a class of its archive."""
+
 HIGHER_ORDER = frozenset(
     "cond while_loop scan map_impl wrap_with_set_grad_enabled wrap_with_autocast".split()
 )
