@@ -345,3 +345,62 @@ def script_of_another_ending(kit: Kit) -> Path:
         "code/__torch__/more.PY",
         b"def f(x: Tensor) -> Tensor:\n  return torch.save(x, 'marker')\n",
     )
+
+
+# ---- weights that do not fit their operator ------------------------------------------------------
+
+
+def _exported(kit: Kit, module: Any, *given: Any, decomposed: bool = False) -> Path:
+    import torch
+
+    program = torch.export.export(module.eval(), given)
+    torch.export.save(program.run_decompositions() if decomposed else program, kit.folder / "net.pt2")
+    return kit.folder / "net.pt2"
+
+
+def _smaller(path: Path, weight: str, sizes: list[int], strides: list[int]) -> Path:
+    """The weight has other sizes in the table of weights; the graph still claims the old ones."""
+    content = entries(path)
+    (name,) = [each for each in content if each.endswith("weights_config.json")]
+    config = json.loads(content[name])
+    meta = config["config"][weight]["tensor_meta"]
+    meta["sizes"] = [{"as_int": size} for size in sizes]
+    meta["strides"] = [{"as_int": stride} for stride in strides]
+    return write(path, {**content, name: json.dumps(config).encode()})
+
+
+def _normalized(kit: Kit) -> Path:
+    import torch
+
+    path = _exported(kit, torch.nn.BatchNorm1d(64), torch.ones(2, 64, 3), decomposed=True)
+    return _smaller(path, "running_mean", [2], [1])
+
+
+def _recurrent(kit: Kit) -> Path:
+    import torch
+
+    return _smaller(_exported(kit, torch.nn.LSTM(4, 5), torch.ones(2, 3, 4)), "weight_hh_l0", [8, 5], [5, 1])
+
+
+def _attentive(kit: Kit) -> Path:
+    import torch
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values = torch.nn.Parameter(torch.ones(1, 2, 9, 4))
+
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.scaled_dot_product_attention(x, x, self.values)
+
+    return _smaller(_exported(kit, Attention(), torch.ones(1, 2, 9, 4)), "values", [1, 2, 1, 4], [8, 4, 4, 1])
+
+
+cases(
+    {
+        "a_mean": (_normalized, "do not fit"),
+        "a_cell": (_recurrent, "do not fit"),
+        "values": (_attentive, "do not fit"),
+    },
+    "pt2_too_small",
+)(lambda kit, make: make(kit))  # type: ignore[operator]

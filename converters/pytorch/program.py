@@ -159,7 +159,15 @@ def _several(types: Any) -> Sequence[type]:
 
 
 def _no_program(kind: str, value: Any, where: str) -> RefusedError:
-    return RefusedError("not an exported program", where=where, expected=kind, received=repr(value)[:80])
+    return RefusedError(
+        f"not {_TITLES.get(where.rpartition('_')[2], 'an exported program')}",
+        where=where,
+        expected=kind,
+        received=repr(value)[:80],
+    )
+
+
+_TITLES = {"config.json": "a table of tensors"}
 
 
 # ---- texts ---------------------------------------------------------------------------------------
@@ -183,12 +191,15 @@ def _computes(target: str) -> bool:
     if target in trusted.PYTHON:
         return True
     match = _OPERATOR.fullmatch(target)
-    return match is not None and match["name"] in _FAMILIES.get(match["family"], ())
+    if match is None:
+        return False
+    known = _FAMILIES.get(match["family"], frozenset())
+    return match["name"] in known or f"{match['name']}{match['form']}" in known
 
 
-_OPERATOR = re.compile(r"torch\.ops\.(?P<family>\w+)\.(?P<name>\w+)(\.\w+)?", re.ASCII)
+_OPERATOR = re.compile(r"torch\.ops\.(?P<family>\w+)\.(?P<name>\w+)(?P<form>\.\w+)?", re.ASCII)
 _FAMILIES: Mapping[str, frozenset[str]] = {
-    "aten": trusted.ATEN,
+    "aten": trusted.ATEN | trusted.EXPORTED,
     "prims": trusted.PRIMS,
     "higher_order": trusted.HIGHER_ORDER,
     "quantized_decomposed": trusted.QUANTIZED,

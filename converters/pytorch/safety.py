@@ -207,7 +207,7 @@ def _look_at_script(archive: Archive, permit: Permit) -> frozenset[str]:
     own = script.attributes(trees)
     found = {name for tree in trees for name in script.strange(tree, own)}
     permit.ask(_SCRIPT, found, archive.where, _CODE)
-    return own - trusted.SCRIPT
+    return own - trusted.ATEN
 
 
 _SCRIPT = "TorchScript code with operators that are on no list"

@@ -115,7 +115,7 @@ def _is_known(chain: Sequence[str]) -> bool:
 
 
 _FAMILIES: Mapping[str, frozenset[str]] = {
-    "torch": trusted.SCRIPT,
-    "ops.aten": trusted.SCRIPT,
+    "torch": trusted.ATEN,
+    "ops.aten": trusted.ATEN,
     "ops.prim": trusted.PRIM,
 }
