@@ -121,8 +121,44 @@ def _scaled(direction: Any, length: Any, dim: int = 0) -> None:
     _demand_same(length.numel(), direction.size(dim), "lengths")
 
 
-def _inferred(*_: Any, **__: Any) -> None:
-    """What PyTorch's inference finds out by itself, since it takes the operator apart."""
+def _recurrent(gates: int) -> Callable[..., None]:
+    """Of a layer in each direction: weights (gates * hidden, inputs) and (gates * hidden, outputs), two biases, a projection."""
+
+    def rule(given: Any, *rest: Any) -> None:
+        packed = (
+            isinstance(rest[0], torch.Tensor)
+            and not isinstance(rest[1], bool)
+            and isinstance(rest[2], list | tuple)
+        )
+        batch = None if packed else given.size(given.dim() - 2 if rest[-1] is False else 0)
+        states, weights, biased, layers = rest[1:5] if packed else rest[:4]
+        directions = 2 if rest[7 if packed else 6] else 1
+        states = states if isinstance(states, list | tuple) else [states]
+        per, rows = 4 if biased else 2, layers * directions
+        projected = len(weights) == rows * (per + 1) and gates == 4
+        per += projected
+        _demand_same(len(weights), rows * per, "weights")
+        _demand_same(len(states), 2 if gates == 4 else 1, "states")
+        size, width = weights[1].size(0), weights[1].size(1)
+        for row in range(rows):
+            own = weights[row * per : (row + 1) * per]
+            inputs = given.size(-1) if row < directions else directions * width
+            expected = [(size, inputs), (size, width), *([(size,)] * 2 if biased else [])]
+            expected += [(width, size // gates)] if projected else []
+            for each, sizes in zip(own, expected, strict=True):
+                _demand_sizes(each, sizes, "a weight")
+        if not projected:
+            _demand_same(size, gates * width, "gates")
+        for state, wide in zip(states, (width, size // gates), strict=False):
+            _demand_sizes(state, (rows, state.size(1) if batch is None else batch, wide), "a state")
+
+    return rule
+
+
+def _demand_sizes(tensor: Any, sizes: tuple[Any, ...], what: str) -> None:
+    _demand_same(tensor.dim(), len(sizes), f"axes of {what}")
+    for axis, size in enumerate(sizes):
+        _demand_same(tensor.size(axis), size, f"{what}, axis {axis}")
 
 
 _RULES: Mapping[str, Callable[..., None]] = {
@@ -131,9 +167,9 @@ _RULES: Mapping[str, Callable[..., None]] = {
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_weight_norm_interface": _scaled,
     "_weight_norm": _scaled,
-    "lstm": _inferred,
-    "gru": _inferred,
-    "rnn_tanh": _inferred,
-    "rnn_relu": _inferred,
+    "lstm": _recurrent(4),
+    "gru": _recurrent(3),
+    "rnn_tanh": _recurrent(1),
+    "rnn_relu": _recurrent(1),
 }
 """Operators whose kernels were found to read beside tensors that do not fit them."""

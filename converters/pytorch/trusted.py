@@ -170,7 +170,7 @@ PRIMS = frozenset(
 abs acos acosh add asin asinh as_strided atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor broadcast_in_dim
 cat ceil clone collapse_view conj convert_element_type copy_strided cos cosh digamma div empty empty_strided eq erf erfc exp
 exp2 expm1 floor fmax fmin full ge gt iota isfinite le lgamma log log10 log1p log2 lt maximum minimum mul ne neg pow prod
-reciprocal remainder reshape resize rev round rsqrt select sign signbit sin sinh slice split_dim sqrt squeeze sub sum tan
+reciprocal remainder reshape rev round rsqrt select sign signbit sin sinh slice split_dim sqrt squeeze sub sum tan
 tanh transpose trunc var view_element_type where xor_sum
 """.split()
 )
