@@ -18,10 +18,10 @@ with atheris.instrument_imports(include=["netferry"]):
     from netferry.converters.errors import NetferryError
     from netferry.converters.mxnet import files as mxnet_files
     from netferry.converters.onnx import files as onnx_files
+    from netferry.converters.pytorch import expressions
     from netferry.converters.pytorch import safety as pytorch_safety
-    from netferry.converters.trust import pickles, zips
+    from netferry.converters.trust import pickles, wire, zips
     from netferry.converters.trust.permit import Permit
-    from netferry.converters.trust.wire import Message
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 FILE = FOLDER / "file"
@@ -35,10 +35,10 @@ def on_disk(read: Callable[[Path], object]) -> Callable[[bytes], object]:
     return one
 
 
-def whole(message: Message) -> None:
-    for _, content in message.fields():
-        if isinstance(content, memoryview) and len(content) < 1000:
-            whole(Message(content, "file"))
+def whole(message: memoryview) -> None:
+    for field in wire.fields(message, "file"):
+        if field.content is not None and len(field.content) < 1000:
+            whole(field.content)
 
 
 READERS: dict[str, Callable[[bytes], object]] = {
@@ -49,8 +49,8 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "zip": lambda content: zips.look(content, "file"),
     "pickle": lambda content: (pickles.globals_of(content, "file"), pickles.claims(content, "file")),
     "state": on_disk(lambda path: pytorch_safety.look_at_weights(path, Permit())),
-    "wire": lambda content: whole(Message(memoryview(content), "file")),
-    "size": lambda content: pytorch_safety._is_size(content.decode("utf-8", "replace")),
+    "wire": lambda content: whole(memoryview(content)),
+    "size": lambda content: expressions.is_size(content.decode("utf-8", "replace")),
 }
 
 

@@ -108,6 +108,7 @@ def load() -> Mapping[str, Case]:
     import hostile_keras  # noqa: F401
     import hostile_mxnet  # noqa: F401
     import hostile_onnx  # noqa: F401
+    import hostile_programs  # noqa: F401
     import hostile_pytorch  # noqa: F401
     import hostile_saved_model  # noqa: F401
 

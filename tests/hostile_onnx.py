@@ -373,11 +373,11 @@ def onnx_graphs_nested_without_end(kit: Kit) -> Path:
     return kit.folder / "net.onnx"
 
 
-@case("not done after")
-def onnx_loops_for_ever(kit: Kit) -> list[object]:
+def _looping(condition: list[onnx.NodeProto], count: str = "", start: str = "yes") -> onnx.ModelProto:
+    """A model with a loop whose body takes the sine and finds ``on`` by ``condition``."""
     go = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
     body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sin", ["v"], ["v_out"])],
+        [helper.make_node("Sin", ["v"], ["v_out"]), *condition],
         "body",
         [
             helper.make_tensor_value_info("i", TensorProto.INT64, []),
@@ -390,7 +390,181 @@ def onnx_loops_for_ever(kit: Kit) -> list[object]:
         ],
     )
     model = dense()
-    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
-    model.graph.node.append(helper.make_node("Loop", ["", "yes", "y"], ["z"], body=body))
+    weights = {"yes": np.array(True), "two": np.float32(2), "most": np.array((1 << 63) - 1)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    model.graph.node.append(helper.make_node("Loop", [count, start, "y"], ["z"], body=body))
     model.graph.output[0].name = "z"
-    return [written(kit, model), "--time-limit", "4"]
+    return model
+
+
+@case("not done after")
+def onnx_loops_for_ever(kit: Kit) -> list[object]:
+    condition = [
+        helper.make_node("ReduceMax", ["v_out"], ["largest"], keepdims=0),
+        helper.make_node("LessOrEqual", ["largest", "two"], ["on"]),
+    ]
+    return [written(kit, _looping(condition)), "--time-limit", "4"]
+
+
+NO_END = "has no end"
+cases(
+    {
+        "on_its_own_condition": (_looping([helper.make_node("Identity", ["go"], ["on"])]), NO_END),
+        "on_a_constant": (_looping([helper.make_node("Identity", ["yes"], ["on"])]), NO_END),
+        "on_logic": (
+            _looping(
+                [helper.make_node("Not", ["go"], ["off"]), helper.make_node("Or", ["go", "off"], ["on"])]
+            ),
+            NO_END,
+        ),
+        "without_a_condition": (_looping([helper.make_node("Identity", ["go"], ["on"])], start=""), NO_END),
+        "to_the_largest_number": (
+            _looping([helper.make_node("Identity", ["go"], ["on"])], count="most"),
+            NO_END,
+        ),
+    },
+    "onnx_loop",
+)(lambda kit, model: written(kit, model))  # type: ignore[arg-type]
+
+
+# ---- what ONNX's rules forbid --------------------------------------------------------------------
+
+
+def _checksum(kit: Kit, said: str) -> Path:
+    model = external("ext.data", checksum=said)
+    kit.copy("ext.onnx")
+    (kit.folder / "ext.onnx").unlink()
+    data = (kit.folder / "ext.data").read_bytes()
+    (kit.folder / "ext.data").write_bytes(data[:48])
+    return written(kit, model)
+
+
+cases(
+    {
+        "of_another_file": ("da39a3ee5e6b4b0d3255bfef95601890afd80709", "another checksum"),
+        "that_is_none": ("sha1", "another checksum"),
+        "of_another_kind": (
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "another checksum",
+        ),
+    },
+    "onnx_checksum",
+)(lambda kit, said: _checksum(kit, str(said)))
+
+
+def _typed(nodes: list[onnx.NodeProto], out: tuple[int, list[int]], **weights: np.ndarray) -> onnx.ModelProto:
+    """A graph from ``x`` (float32, 2 by 3) to ``y``."""
+    graph = helper.make_graph(
+        nodes,
+        "typed",
+        [helper.make_tensor_value_info("x", 1, [2, 3])],
+        [helper.make_tensor_value_info("y", *out)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def _said(model: onnx.ModelProto, name: str, kind: int, dims: list[int]) -> onnx.ModelProto:
+    model.graph.value_info.append(helper.make_tensor_value_info(name, kind, dims))
+    return model
+
+
+CONTRADICT = "contradict each other"
+RELU = helper.make_node("Relu", ["x"], ["y"])
+TWICE = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+ADD, PRODUCT = helper.make_node("Add", ["x", "w"], ["y"]), helper.make_node("MatMul", ["x", "w"], ["y"])
+cases(
+    {
+        "an_output_of_another_dtype": (_typed([RELU], (7, [2, 3])), CONTRADICT),
+        "an_output_of_another_size": (_typed([RELU], (1, [2, 4])), CONTRADICT),
+        "an_output_of_another_rank": (_typed([RELU], (1, [6])), CONTRADICT),
+        "a_value_of_another_size": (_said(_typed(TWICE, (1, [2, 3])), "h", 1, [9, 3]), CONTRADICT),
+        "a_value_of_another_dtype": (_said(_typed(TWICE, (1, [2, 3])), "h", 6, [2, 3]), CONTRADICT),
+        "a_sum_of_two_dtypes": (_typed([ADD], (1, [2, 3]), w=np.ones(3, np.int64)), CONTRADICT),
+        "a_sum_of_two_sizes": (_typed([ADD], (1, [2, 3]), w=np.ones(4, np.float32)), CONTRADICT),
+        "a_product_that_does_not_fit": (
+            _typed([PRODUCT], (1, [2, 5]), w=np.ones((4, 5), np.float32)),
+            CONTRADICT,
+        ),
+    },
+    "onnx_types",
+)(lambda kit, model: written(kit, model))  # type: ignore[arg-type]
+
+
+def _of_domain(domain: str, *, in_a_branch: bool = False) -> onnx.ModelProto:
+    model = dense()
+    node = helper.make_node("Run", ["x"], ["z"], domain=domain)
+    if in_a_branch:
+        inner = helper.make_graph([node], "inner", [], [helper.make_tensor_value_info("z", 1, None)])
+        node = helper.make_node("If", ["yes"], ["q"], then_branch=inner, else_branch=inner)
+        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(node)
+    model.opset_import.append(helper.make_opsetid(domain, 1))
+    return model
+
+
+def _twice(model: onnx.ModelProto, *opsets: tuple[str, int]) -> onnx.ModelProto:
+    model.opset_import.extend(helper.make_opsetid(*opset) for opset in opsets)
+    return model
+
+
+def _function_of_two_opsets() -> onnx.ModelProto:
+    model = with_functions({"f": ["Relu"]}, "f")
+    model.functions[0].opset_import.append(helper.make_opsetid("", 7))
+    return model
+
+
+cases(
+    {
+        "a_domain_that_nobody_knows": (_of_domain("evil"), "nobody knows"),
+        "a_domain_like_one_that_is_known": (_of_domain("com.micros0ft"), "nobody knows"),
+        "a_domain_in_a_branch": (_of_domain("my.own", in_a_branch=True), "nobody knows"),
+        "an_opset_twice": (_twice(dense(), ("", 13)), "two opsets"),
+        "an_opset_twice_by_both_names": (_twice(dense(), ("ai.onnx", 21)), "two opsets|checker"),
+        "an_opset_of_a_plug_in_twice": (
+            _twice(dense(), ("com.microsoft", 1), ("com.microsoft", 1)),
+            "two opsets",
+        ),
+        "a_function_of_two_opsets": (_function_of_two_opsets(), "two opsets"),
+    },
+    "onnx_rules",
+)(lambda kit, model: written(kit, model))  # type: ignore[arg-type]
+
+
+# ---- tables of ai.onnx.ml ------------------------------------------------------------------------
+
+TREE = {
+    "nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0, 0, 0],
+    "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.5, 0.0, 0.0], "nodes_truenodeids": [1, 0, 0],
+    "nodes_falsenodeids": [2, 0, 0], "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0],
+    "target_weights": [1.0, 2.0], "n_targets": 1,
+}  # fmt: skip
+
+
+def _of_tables(operator: str, attributes: dict[str, object]) -> onnx.ModelProto:
+    node = helper.make_node(operator, ["x"], ["y"], domain="ai.onnx.ml", **attributes)
+    model = _typed([node], (1, [2, 1]))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return model
+
+
+TABLES = "tables that do not hold together|checker"
+cases(
+    {
+        "a_branch_out_of_its_tree": (("TreeEnsembleRegressor", {**TREE, "nodes_truenodeids": [99, 0, 0]}), TABLES),
+        "a_branch_below_0": (("TreeEnsembleRegressor", {**TREE, "nodes_falsenodeids": [-1, 0, 0]}), TABLES),
+        "a_branch_to_its_own_root": (("TreeEnsembleRegressor", {**TREE, "nodes_truenodeids": [0, 0, 0]}), TABLES),
+        "a_target_that_is_not_there": (("TreeEnsembleRegressor", {**TREE, "target_ids": [0, 7]}), TABLES),
+        "a_target_of_no_node": (("TreeEnsembleRegressor", {**TREE, "target_nodeids": [1, 9]}), TABLES),
+        "a_feature_below_0": (("TreeEnsembleRegressor", {**TREE, "nodes_featureids": [-4, 0, 0]}), TABLES),
+        "a_table_cut_short": (("TreeEnsembleRegressor", {**TREE, "nodes_values": [0.5]}), TABLES),
+        "weights_cut_short": (("TreeEnsembleRegressor", {**TREE, "target_weights": [1.0]}), TABLES),
+        "a_node_twice": (("TreeEnsembleRegressor", {**TREE, "nodes_nodeids": [0, 1, 1]}), TABLES),
+        "labels_of_unlike_length": (("LabelEncoder", {"keys_floats": [1.0, 2.0], "values_floats": [3.0]}), TABLES),
+        "a_matrix_cut_short": (("LinearRegressor", {"coefficients": [1.0] * 5, "intercepts": [0.0, 0.0], "targets": 2}), TABLES),
+        "supports_cut_short": (
+            ("SVMRegressor", {"n_supports": 3, "coefficients": [1.0], "support_vectors": [1.0] * 9, "rho": [0.0]}), TABLES,
+        ),
+    },
+    "onnx_table",
+)(lambda kit, given: written(kit, _of_tables(*given)))  # type: ignore[misc]  # fmt: skip

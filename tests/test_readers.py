@@ -23,8 +23,7 @@ from netferry.converters.errors import NetferryError, RefusedError
 from netferry.converters.mxnet import files as mxnet
 from netferry.converters.mxnet.symbol import Node, Symbol
 from netferry.converters.onnx import files as onnx_files
-from netferry.converters.trust import paths, pickles, texts, zips
-from netferry.converters.trust.wire import Message
+from netferry.converters.trust import paths, pickles, texts, wire, zips
 
 settings.register_profile(
     "readers", max_examples=60, deadline=None, derandomize=True,
@@ -141,7 +140,7 @@ READERS: dict[str, tuple[bytes, Callable[[bytes, Path], object]]] = {
         lambda content, path: (pickles.globals_of(content, "file"), pickles.claims(content, "file")),
     ),
     "json": (b'{"a": ', lambda content, path: texts.document(content, "file")),
-    "wire": (b"\x0a", lambda content, path: list(Message(memoryview(content), "file").fields())),
+    "wire": (b"\x0a", lambda content, path: list(wire.fields(memoryview(content), "file"))),
     "onnx": (
         b"\x08\x0a\x3a",
         lambda content, path: onnx_files.read(artifact.Artifact("onnx", _put(path, content))),

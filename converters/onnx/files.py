@@ -13,7 +13,7 @@ from onnx import TensorProto
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.graph.build import unique
-from netferry.converters.onnx import safety, stream
+from netferry.converters.onnx import rules, safety, stream
 from netferry.converters.trust.permit import Looked
 
 EXTERNAL_FROM = 1_800_000_000
@@ -36,6 +36,7 @@ def read(
         onnx.checker.check_model(_without_content(model) if external else artifact.path)
     except Exception as error:  # ValidationError, and RuntimeError from inside the checker
         raise RefusedError(f"ONNX's checker refuses it ({first_line(error)})", where=where) from error
+    rules.check_types(model, where)
     for graph in safety.graphs(model):
         _tell_apart(graph)
     large = [tensor for tensor in model.graph.initializer if _is_large(tensor, artifact.path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from onnx import TensorProto
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.onnx import stream
+from netferry.converters.onnx import rules, stream
 from netferry.converters.trust import calls, paths
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
@@ -51,6 +52,8 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
     for graph in graphs(model):
         for sparse in graph.sparse_initializer:
             budget.take(_size(sparse.dims, sparse.values.data_type, sparse.values.name, where))
+    rules.check(model, graphs(model), where)
+    _check_sums(model, artifact.path, where)
     return Looked(permit or Permit(), model)
 
 
@@ -226,6 +229,27 @@ def _check_external(tensor: onnx.TensorProto, size: int, path: Path, where: str)
             expected=f"{size} bytes",
             received=f"{length} bytes at {offset} of {there}",
         )
+
+
+def _check_sums(model: onnx.ModelProto, path: Path, where: str) -> None:
+    """The ``checksum`` of external data: the SHA1 of the whole file that a tensor lies in."""
+    sums: dict[Path, str] = {}
+    for tensor in tensors(model):
+        said = {entry.key: entry.value for entry in tensor.external_data}.get("checksum", "")
+        if not said or tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        found = place_of(tensor, path)[0]
+        if found not in sums:
+            with found.open("rb") as file:
+                sums[found] = hashlib.file_digest(file, "sha1").hexdigest()
+        if said.strip().lower() != sums[found]:
+            raise RefusedError(
+                f"the file of the tensor '{tensor.name}' has another checksum",
+                where=where,
+                expected=said[:80],
+                received=sums[found],
+                remedy="Get the model and its data anew: one of them has changed",
+            )
 
 
 def place_of(tensor: onnx.TensorProto, path: Path) -> tuple[Path, int, int]:

@@ -19,7 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from netferry.converters.graph.arrays import release
-from netferry.converters.trust.wire import Message
+from netferry.converters.trust import wire
 
 _CONTENT = 2
 """Protobuf's wire type of a field that says its length."""
@@ -49,30 +49,31 @@ def load(path: Path) -> onnx.ModelProto:
         "rb"
     ) as file:  # no view of it may outlive the map, so nobody closes the map but its last view
         whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    parts = []
-    for number, content in Message(whole, str(path)).fields():
-        if number == _GRAPH and isinstance(content, memoryview):
-            parts.append(_written(number, _without_bytes(content, whole, path)))
-        else:
-            parts.append(_written(number, content))
+    parts = [
+        _written(_GRAPH, _without_bytes(field.content, whole, path))
+        if field.number == _GRAPH and field.content is not None
+        else field.raw
+        for field in wire.fields(whole, str(path))
+    ]
     return onnx.ModelProto.FromString(b"".join(parts))  # type: ignore[no-any-return]
 
 
 def _without_bytes(graph: memoryview, whole: memoryview, path: Path) -> bytes:
     """A graph's message whose large weights say where in the file they lie."""
-    parts = []
-    for number, content in Message(graph, str(path)).fields():
-        large = number == _WEIGHT and isinstance(content, memoryview) and len(content) >= _LARGE
-        parts.append(_written(number, _pointing(content, whole, path) if large else content))
-    return b"".join(parts)
+    return b"".join(
+        _written(_WEIGHT, _pointing(field.content, whole, path))
+        if field.number == _WEIGHT and field.content is not None and len(field.content) >= _LARGE
+        else field.raw
+        for field in wire.fields(graph, str(path))
+    )
 
 
 def _pointing(weight: Any, whole: memoryview, path: Path) -> Any:
-    fields = list(Message(weight, str(path)).fields())
-    contents = [content for number, content in fields if number == _BYTES and isinstance(content, memoryview)]
-    if len(contents) != 1 or any(number in (_PLACE, _EXTERNAL) for number, _ in fields):
+    fields = list(wire.fields(weight, str(path)))
+    contents = [field.content for field in fields if field.number == _BYTES and field.content is not None]
+    if len(contents) != 1 or any(field.number in (_PLACE, _EXTERNAL) for field in fields):
         return weight
-    tensor = onnx.TensorProto.FromString(b"".join(_written(*field) for field in fields if field[0] != _BYTES))
+    tensor = onnx.TensorProto.FromString(b"".join(field.raw for field in fields if field.number != _BYTES))
     _point(tensor, path.name, _address(contents[0]) - _address(whole), len(contents[0]))
     return tensor.SerializeToString()
 
@@ -179,10 +180,8 @@ def _field(number: int, size: int) -> bytes:
     return _varint(number << 3 | _CONTENT) + _varint(size)
 
 
-def _written(number: int, content: int | bytes | memoryview) -> bytes:
-    """A field as it stands in a message; those of fixed width do not occur in what is read here."""
-    if isinstance(content, int):
-        return _varint(number << 3) + _varint(content)
+def _written(number: int, content: bytes | memoryview) -> bytes:
+    """A field of bytes as it stands in a message."""
     return _field(number, len(content)) + content
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
-from netferry.converters.pytorch import safety
+from netferry.converters.pytorch import agreement, safety
 from netferry.converters.trust.permit import Looked, Permit
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -103,12 +103,17 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
         raise UsageError(
             f"{artifact.title} brings its own weights", where=where, remedy="Leave --weights out"
         )
-    if looked is None:
-        safety.look(artifact)
+    looked = looked or safety.look(artifact)
+    if artifact.kind == "torchscript":
+        safety.refuse_hidden(looked, where)
     try:
         if artifact.kind == "pt2":
-            return torch.export.load(artifact.path)
+            program = torch.export.load(artifact.path)
+            agreement.check(program, where)
+            return program
         return torch.jit.load(artifact.path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except RefusedError:
+        raise
     except Exception as error:
         raise RefusedError(
             f"not {artifact.title} that PyTorch reads ({first_line(error)})", where=where

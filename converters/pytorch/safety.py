@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
-from netferry.converters.pytorch import trusted
+from netferry.converters.pytorch import program, script, trusted
 from netferry.converters.trust import paths, pickles, texts, zips
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.zips import Archive
@@ -27,8 +26,7 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
     """
     permit = permit or Permit()
     archive = zips.look(paths.regular(artifact.path), str(artifact.path))
-    _LOOKS[artifact.kind](archive, permit)
-    return Looked(permit)
+    return Looked(permit, _LOOKS[artifact.kind](archive, permit))
 
 
 def look_at_weights(path: Path, permit: Permit) -> None:
@@ -47,7 +45,7 @@ def look_at_weights(path: Path, permit: Permit) -> None:
 def _look_at_tensors(archive: Archive, permit: Permit, known: frozenset[str] = trusted.TENSORS) -> None:
     """An archive of ``torch.save`` or of TorchScript: its pickles, and the storages that they claim."""
     for name in archive.entries:
-        if not name.endswith(".pkl"):
+        if not name.lower().endswith(".pkl"):
             continue
         content, where = archive.read(name), f"{archive.where}: {name}"
         _look_at_pickle(content, where, permit, known)
@@ -115,113 +113,47 @@ def _check_storages(claims: Iterable[Any], archive: Archive, folder: str) -> Non
 
 # ---- exported programs ---------------------------------------------------------------------------
 
-_SIZE_WORDS = frozenset(
-    """
-    Add Mul Pow Mod Min Max Eq Ne Lt Le Gt Ge And Or Not Integer Rational Float Symbol Abs floor ceiling Piecewise
-    FloorDiv ModularIndexing Where PythonMod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift PowByNatural FloatPow
-    FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator TruncToFloat TruncToInt RoundToInt RoundDecimal ToFloat
-    Identity Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan ExprCondPair
-    """.split()
-)
-_SIZE_NAMES = re.compile(
-    r"[suz]\d+|zuf\d+|zf\d+|true|false|oo|int_oo|positive|integer|nonnegative|real|nonzero|precision"
-)
-_GROWING = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift"})
-_LONGEST, _LARGEST_POWER = 10_000, 64
-_ARITHMETIC = (
-    ast.Expression, ast.Constant, ast.Load, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod,
-    ast.UnaryOp, ast.USub, ast.UAdd, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Tuple,
-    ast.keyword,
-)  # fmt: skip
-_OPERATOR = re.compile(r"torch\.ops\.(?P<family>\w+)\.(?P<name>\w+)(\.\w+)?")
-_FAMILIES: Mapping[str, frozenset[str]] = {
-    "aten": trusted.ATEN,
-    "prims": trusted.PRIMS,
-    "higher_order": trusted.HIGHER_ORDER,
-    "quantized_decomposed": trusted.QUANTIZED,
-}
+_PROGRAMS = re.compile(r"([^/]+/)?models/.*|serialized_exported_program\.json", re.IGNORECASE)
+_PAYLOADS = re.compile(r"[^/]+/data/(weights|constants)/[^/]*_config\.json", re.IGNORECASE)
+_EXAMPLES = re.compile(r"[^/]+/data/sample_inputs/.*|serialized_example_inputs\.pt", re.IGNORECASE)
+_OTHER_PICKLES = re.compile(r"serialized_(state_dict|constants)\.json", re.IGNORECASE)
+"""Entries by what PyTorch reads them as; it reads names in any case."""
+
 _FOREIGN = re.compile(
-    r"(.*/)?(data/aotinductor/.*|data/constants/(custom_obj|opaque_obj)_.*|.*\.(so|dll|dylib|pyd))"
+    r"(.*/)?(data/aotinductor/.*|data/constants/(custom_obj|opaque_obj)_.*|.*\.(so|dll|dylib|pyd))",
+    re.IGNORECASE,
 )
 
 
 def _look_at_program(archive: Archive, permit: Permit) -> None:
     foreign = {name for name in archive.entries if _FOREIGN.fullmatch(name)}
     permit.ask("compiled code or objects of classes of their own", foreign, archive.where, _CODE)
+    old = {name for name in archive.entries if _OTHER_PICKLES.fullmatch(name)}
+    permit.ask("pickles under the names of other files", old, archive.where, _CODE)
     for name in archive.entries:
-        if name.endswith(".pt"):
-            inner = zips.look(archive.read(name), f"{archive.where}: {name}")
+        where = f"{archive.where}: {name}"
+        if _PROGRAMS.fullmatch(name):
+            program.check(texts.document(archive.read(name), where), "ExportedProgram", where, permit)
+        elif _PAYLOADS.fullmatch(name):
+            found = texts.document(archive.read(name), where)
+            program.check(found, "PayloadConfig", where, permit)
+            _check_payloads(found, archive, name, permit)
+        elif name.lower().endswith(".pt"):
+            inner = zips.look(archive.read(name), where)
             _look_at_tensors(inner, permit)
-        elif name.endswith(".json"):
-            _look_at_json(archive, name, permit)
+            if _EXAMPLES.fullmatch(name):
+                _look_at_keys(inner, permit)
 
 
-def _look_at_json(archive: Archive, name: str, permit: Permit) -> None:
-    where = f"{archive.where}: {name}"
-    found = texts.document(archive.read(name), where)
-    if name.endswith("_config.json"):
-        _check_payloads(found, archive, name, permit)
-    operators: set[str] = set()
-    sizes: set[str] = set()
-    for each in texts.mappings(found, where):
-        if isinstance(target := each.get("target"), str) and "inputs" in each:
-            operators.add(target)
-        sizes |= {text for key in ("expr_str", "as_expr") if isinstance(text := each.get(key), str)}
-        if isinstance(ranges := each.get("range_constraints"), dict):
-            sizes |= set(ranges)
-    permit.ask(
-        "operators that are on no list", {one for one in operators if not _computes(one)}, where, _CODE
-    )
-    permit.ask("sizes that are no arithmetic", {text for text in sizes if not _is_size(text)}, where, _CODE)
-
-
-def _computes(target: str) -> bool:
-    if target in trusted.PYTHON:
-        return True
-    match = _OPERATOR.fullmatch(target)
-    return match is not None and match["name"] in _FAMILIES.get(match["family"], ())
-
-
-def _is_size(text: str) -> bool:
-    """PyTorch hands these texts to sympy, which evaluates them as Python: only arithmetic on sizes gets there."""
-    try:
-        tree = ast.parse(text, mode="eval") if len(text) <= _LONGEST else None
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = None
-    return tree is not None and all(map(_is_arithmetic, ast.walk(tree)))
-
-
-def _is_arithmetic(node: ast.AST) -> bool:
-    if isinstance(node, ast.Name):
-        return node.id in _SIZE_WORDS or _SIZE_NAMES.fullmatch(node.id) is not None
-    if isinstance(node, ast.Call):
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        return name in _SIZE_WORDS and (name not in _GROWING or all(map(_is_small, node.args)))
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return (
-            _SIZE_NAMES.fullmatch(node.value) is not None
-            or re.fullmatch(r"-?[\d.]{1,40}", node.value) is not None
-        )
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return abs(node.value) < 1 << 64
-    return isinstance(node, _ARITHMETIC) and not (
-        isinstance(node, ast.Constant) and isinstance(node.value, bytes)
-    )
-
-
-def _is_small(node: ast.expr) -> bool:
-    """A part that stays a symbol, or a number that no power makes large."""
-    inside = list(ast.walk(node))
-    if any(isinstance(each, ast.Constant) and isinstance(each.value, str) for each in inside):
-        return True
-    numbers = [each.value for each in inside if isinstance(each, ast.Constant)]
-    return all(
-        isinstance(number, int | float) and abs(number) <= _LARGEST_POWER for number in numbers
-    ) and not any(
-        isinstance(each, ast.BinOp)
-        or (isinstance(each, ast.Call) and getattr(each.func, "id", "") in _GROWING)
-        for each in inside
-    )
+def _look_at_keys(archive: Archive, permit: Permit) -> None:
+    """The keys of example inputs, which PyTorch writes into the code of guards."""
+    for name in archive.entries:
+        if name.endswith(".pkl"):
+            where = f"{archive.where}: {name}"
+            strange = {
+                text for text in pickles.texts_of(archive.read(name), where) if not program.is_plain(text)
+            }
+            permit.ask("names that are none and would be written into code", strange, where, _CODE)
 
 
 def _check_payloads(found: Any, archive: Archive, name: str, permit: Permit) -> None:
@@ -264,64 +196,35 @@ def _check_extent(meta: Mapping[str, Any], size: int, where: str) -> None:
 # ---- TorchScript ---------------------------------------------------------------------------------
 
 
-def _look_at_script(archive: Archive, permit: Permit) -> None:
+def _look_at_script(archive: Archive, permit: Permit) -> frozenset[str]:
+    """The names of its classes' own attributes, which PyTorch must not take for operators (``hidden``)."""
     _look_at_tensors(archive, permit, trusted.SCRIPT_GLOBALS)
-    strange: set[str] = set()
-    for name in archive.entries:
-        if name.endswith(".py"):
-            strange |= set(_strange_calls(_parsed(archive.read(name), f"{archive.where}: {name}")))
-    permit.ask("TorchScript code with operators that are on no list", strange, archive.where, _CODE)
+    trees = [
+        script.parsed(archive.read(name), f"{archive.where}: {name}")
+        for name in archive.entries
+        if name.lower().endswith(".py")
+    ]
+    own = script.attributes(trees)
+    found = {name for tree in trees for name in script.strange(tree, own)}
+    permit.ask(_SCRIPT, found, archive.where, _CODE)
+    return own - trusted.ATEN
 
 
-def _parsed(code: bytes, where: str) -> ast.Module:
-    """TorchScript's code is written in Python's grammar; what Python reads otherwise is not let through."""
-    try:
-        return ast.parse(code.decode("ascii"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise RefusedError(
-            f"TorchScript code that cannot be read ({type(error).__name__})", where=where
-        ) from error
+_SCRIPT = "TorchScript code with operators that are on no list"
 
 
-def _strange_calls(tree: ast.Module) -> Iterator[str]:
-    """Operators by their dotted names, and words that the code neither defines nor may use."""
-    nodes = list(ast.walk(tree))
-    inner = {node.value for node in nodes if isinstance(node, ast.Attribute)}
-    own = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    own |= {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    known = own | trusted.SCRIPT_WORDS
-    for node in nodes:
-        if isinstance(node, ast.Attribute) and node not in inner:
-            chain = _chain(node)
-            if chain and not _is_known(chain):
-                yield ".".join(chain)
-        elif isinstance(node, ast.Name) and node not in inner and node.id not in known:
-            yield node.id
-    yield from own & {"torch", "ops"}
+def refuse_hidden(looked: Looked, where: str) -> None:
+    """Refuse classes whose attributes are called as operators that are on no list: of a tensor, the same word means these.
+
+    Asked once PyTorch is there to say how its operators are called.
+    """
+    from torch._C import _jit_get_schemas_for_operator as schemas
+
+    hidden = {name for name in looked.message or () if schemas(f"aten::{name}")}
+    looked.permit.ask(_SCRIPT, hidden, where, _CODE)
 
 
-def _chain(node: ast.Attribute) -> Sequence[str]:
-    """``torch.relu`` as its words; empty where it does not start at ``torch``, ``ops`` or a compiled class."""
-    words: list[str] = []
-    current: ast.expr = node
-    while isinstance(current, ast.Attribute):
-        words.insert(0, current.attr)
-        current = current.value
-    if not isinstance(current, ast.Name):
-        return ()
-    words.insert(0, current.id)
-    return words if current.id in ("torch", "ops") or words[:3] == ["__torch__", "torch", "classes"] else ()
-
-
-def _is_known(chain: Sequence[str]) -> bool:
-    family, name = ".".join(chain[:-1]), chain[-1]
-    return name in _SCRIPT_FAMILIES.get(family, ())
-
-
-_SCRIPT_FAMILIES: Mapping[str, frozenset[str]] = {
-    "torch": trusted.ATEN,
-    "ops.aten": trusted.ATEN,
-    "ops.prim": trusted.PRIM,
+_LOOKS: Mapping[str, Callable[[Archive, Permit], Any]] = {
+    "pt2": _look_at_program,
+    "torchscript": _look_at_script,
 }
-_LOOKS = {"pt2": _look_at_program, "torchscript": _look_at_script}

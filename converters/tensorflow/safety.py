@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
-from netferry.converters.tensorflow import trusted
-from netferry.converters.trust import calls, hdf5, paths, texts, zips
+from netferry.converters.tensorflow import saved_graph, trusted
+from netferry.converters.trust import hdf5, paths, texts, zips
 from netferry.converters.trust.permit import Looked, Permit
-from netferry.converters.trust.wire import Message
-from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
 
 _CODE = "Build the model in Python and give package.module:factory with --weights"
 
@@ -135,107 +131,12 @@ def _is_registered(names: set[str]) -> bool:
 
 # ---- SavedModels ---------------------------------------------------------------------------------
 
-_META_GRAPHS, _GRAPH, _SAVER, _ASSETS, _OBJECTS = 2, 2, 3, 6, 7
-_NODES, _LIBRARY, _FUNCTIONS = 1, 2, 1
-_SIGNATURE, _BODY = 1, 3
-_NAME, _OPERATOR, _ATTRIBUTES = 1, 2, 5
-_VALUE, _LIST, _TENSOR, _FUNCTION = 2, 1, 8, 10
-_LISTED_FUNCTIONS = 9
-_SHAPE, _DIM, _CONTENT = 2, 2, 4
-_CONCRETE = 2
-"""Field numbers of tensorflow/core/protobuf and framework: SavedModel, MetaGraphDef, GraphDef, FunctionDef, NodeDef, AttrValue, TensorProto."""
-
 
 def _look_at_saved_model(folder: Path, permit: Permit) -> None:
     path = paths.inside(folder, "saved_model.pb", str(folder))
     size = sum(file.stat().st_size for file in paths.contained(folder))
-    model = Message(memoryview(path.read_bytes()), str(path))
-    for graph in model.parts(_META_GRAPHS):
-        _look_at_graph(graph, size, str(path), permit)
-        for asset in graph.parts(_ASSETS):
-            paths.inside(folder / "assets", asset.text(2), f"{path}: an asset")
-
-
-def _look_at_graph(meta: Message, size: int, where: str, permit: Permit) -> None:
-    main = [node for graph in meta.parts(_GRAPH) for node in graph.parts(_NODES)]
-    functions = {
-        signature.text(_NAME): list(function.parts(_BODY))
-        for function in meta.parts(_GRAPH, _LIBRARY, _FUNCTIONS)
-        for signature in function.parts(_SIGNATURE)
-    }
-    called = {name: [each for node in nodes for each in _called(node)] for name, nodes in functions.items()}
-    calls.check(
-        {name: (len(nodes), called[name]) for name, nodes in functions.items()},
-        [name for node in main for name in _called(node)] + _concrete(meta),
-        where,
-    )
-    _check_constants([*main, *(node for nodes in functions.values() for node in nodes)], size, where)
-    bodies = {**functions, "": main}
-    operators = {name: {node.text(_OPERATOR) for node in nodes} for name, nodes in bodies.items()}
-    strange = set().union(*operators.values()) - trusted.OPERATORS - trusted.SAVERS - functions.keys()
-    permit.ask("operators that are on no list", strange, where, _CODE)
-    permit.ask("operators that read or write files", _reached(meta, main, called, operators), where, _CODE)
-
-
-def _reached(
-    meta: Message, main: Sequence[Message], called: Mapping[str, list[str]], operators: Mapping[str, set[str]]
-) -> set[str]:
-    """Operators of saving and restoring that something else than the saver reaches."""
-    saver = {
-        re.sub(r":\d+$", "", name)
-        for part in meta.parts(_SAVER)
-        for number in (1, 2, 3)
-        for name in part.texts(number)
-    }
-    old = any(node.text(_OPERATOR) in trusted.SAVERS for node in main)
-    waiting = [name for node in main if node.text(_NAME) not in saver for name in _called(node)] + _concrete(
-        meta
-    )
-    found, seen = set(), set()
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            found |= operators.get(name, set()) & trusted.SAVERS
-            waiting.extend(called.get(name, ()))
-    return found | (
-        {node.text(_OPERATOR) for node in main} & trusted.SAVERS if old and _outside(main) else set()
-    )
-
-
-def _outside(main: Sequence[Message]) -> bool:
-    """In a graph of TensorFlow 1 the saver's nodes stand in a scope of their own, ``save``."""
-    nodes = (node for node in main if node.text(_OPERATOR) in trusted.SAVERS)
-    return any(not re.match(r"save(_\d+)?/", node.text(_NAME)) for node in nodes)
-
-
-def _concrete(meta: Message) -> list[str]:
-    """Functions that the loaded object offers, or runs while it is loaded."""
-    return [entry.text(1) for entry in meta.parts(_OBJECTS, _CONCRETE)]
-
-
-def _called(node: Message) -> Iterator[str]:
-    """The functions that a node names in its attributes; an operator may be one itself."""
-    yield node.text(_OPERATOR)
-    for value in node.parts(_ATTRIBUTES, _VALUE):
-        for function in value.parts(_FUNCTION):
-            yield function.text(_NAME)
-        for function in value.parts(_LIST, _LISTED_FUNCTIONS):
-            yield function.text(_NAME)
-
-
-def _check_constants(nodes: Sequence[Message], size: int, where: str) -> None:
-    """A constant of one number and a billion places is written out as soon as the graph is loaded."""
-    limit = max(ALWAYS, MOST_TIMES * size)
-    for node in nodes:
-        for tensor in node.parts(_ATTRIBUTES, _VALUE, _TENSOR):
-            dims = [next(iter(dim.numbers(1)), 0) for dim in tensor.parts(_SHAPE, _DIM)]
-            if any(dim < 0 for dim in dims) or math.prod(dims) > limit:
-                raise RefusedError(
-                    f"the constant '{node.text(_NAME)}' is far larger than its file",
-                    where=where,
-                    received=dims,
-                )
+    for asset in saved_graph.look(path.read_bytes(), size, str(path), permit):
+        paths.inside(folder / "assets", asset, f"{path}: an asset")
 
 
 _LOOKS = {"keras": _look_at_keras, "h5": _look_at_h5, "saved_model": _look_at_saved_model}

@@ -57,6 +57,15 @@ def globals_of(content: bytes, where: str) -> tuple[frozenset[str], int]:
     return frozenset(found), stream.tell()
 
 
+def texts_of(content: bytes, where: str) -> frozenset[str]:
+    """Every text in a pickle, names and keys too."""
+    try:
+        found = [argument for opcode, argument, _ in pickletools.genops(content) if opcode.name in _TEXTS]
+    except Exception as error:  # pickletools raises whatever its readers meet
+        raise RefusedError(f"a damaged pickle ({error})", where=where) from error
+    return frozenset(map(str, found))
+
+
 def _text(name: str, argument: object, memo: dict[int, str | None]) -> str | None:
     """What an opcode leaves on the stack, where that is a text."""
     if name in _TEXTS and isinstance(argument, str):

@@ -124,6 +124,8 @@ def _conversion_text(done: Any, destination: Path) -> str:
     lines = [f"{done.source} -> {destination if done.files else 'nothing written'} ({done.road})"]
     if done.report is not None:
         lines += done.report.to_text().splitlines()
+    else:
+        lines.append("not checked: source and result were not compared (--no-verify)")
     return "\n".join(map(printable, [*lines, *(f"  note: {note}" for note in done.notes)]))
 
 
