@@ -12,8 +12,10 @@ import torch
 from hostile_onnx import TREE, _of_domain, _of_tables
 from hostile_saved_model import _old
 from models import dense
+from onnx import TensorProto, helper
 from torch import nn
 
+import netferry
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import NetferryError
 from netferry.converters.onnx import files as onnx_files
@@ -148,3 +150,19 @@ def test_a_checksum_that_agrees_passes(tmp_path: Path) -> None:
     (tmp_path / "net.data").write_bytes(bytes((tmp_path / "net.data").stat().st_size))
     with pytest.raises(NetferryError, match="another checksum"):
         onnx_files.read(Artifact("onnx", path))
+
+
+@pytest.mark.parametrize("old", [[9, 3, 7], [1], ["n", 3, 4, 4]])
+def test_sizes_that_a_tool_left_inside_a_graph_are_inferred_anew(old: list[Any], tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Flatten", ["h"], ["y"])], "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 3, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", 12])],
+        value_info=[helper.make_tensor_value_info("h", TensorProto.FLOAT, old)],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "net.onnx",
+    )
+    done = netferry.convert(tmp_path / "net.onnx", "pytorch")
+    assert done.report is not None and done.report.status == "passed"

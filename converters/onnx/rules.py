@@ -207,7 +207,8 @@ def check_types(model: onnx.ModelProto, where: str) -> None:
 
 
 def _light(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without the content of its large weights, and without sizes that are none."""
+    """The model without the content of its large weights, without sizes that are none, and without the sizes of values
+    inside: tools leave old ones there, which every runtime infers anew."""
     light = onnx.ModelProto(ir_version=model.ir_version)
     light.opset_import.extend(model.opset_import)
     light.functions.extend(model.functions)
@@ -222,7 +223,9 @@ def _light(model: onnx.ModelProto) -> onnx.ModelProto:
         made = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         if tensor.data_location != TensorProto.EXTERNAL and tensor.ByteSize() <= _SMALL:
             made.CopyFrom(tensor)
-    for value in (*light.graph.input, *light.graph.output, *light.graph.value_info):
+    for value in light.graph.value_info:
+        value.type.tensor_type.ClearField("shape")
+    for value in (*light.graph.input, *light.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value <= 0:
                 dim.Clear()
