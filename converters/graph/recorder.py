@@ -22,6 +22,7 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.facts import Fact, Home, Plan
 from netferry.converters.graph.namespace import Namespace
@@ -130,6 +131,7 @@ class Recorder(Namespace):
     def unpack(self, result: Symbol, count: int, dtypes: Sequence[Any] = ()) -> tuple[Symbol, ...]:
         """``values, indices = torch.topk(...)``: a statement, and a symbol for each part of the result."""
         wishes = [value.name or "" for value in self.node.outputs]
+        budget.write(count)
         names = [self.fresh(wishes[i] if i < len(wishes) and wishes[i] else "part") for i in range(count)]
         target = ast.Tuple([ast.Name(name, ast.Store()) for name in names], ast.Store())
         self.write(ast.Assign([target], self._shared([result.expr])[0]))
