@@ -59,7 +59,7 @@ def array_of(tensor: Any) -> Array:
     if tensor.dtype == ir.DataType.STRING:
         items = [
             text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-            for text in tensor.numpy().flat
+            for text in (tensor.string_data() if isinstance(tensor, ir.StringTensor) else tensor.numpy().flat)
         ]
         if len(items) * max(map(len, items), default=0) > _LONGEST_TEXT:
             raise RefusedError(

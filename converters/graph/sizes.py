@@ -23,8 +23,12 @@ Dim: TypeAlias = "int | Size"
 T = TypeVar("T")
 
 
-MOST_TERMS, MOST_FACTORS, LONGEST, DEEPEST, MOST_BITS = 2_000, 128, 5_000, 60, 128
+MOST_TERMS, MOST_FACTORS, LONGEST, DEEPEST, MOST_BITS = 2_000, 64, 5_000, 40, 128
 """Terms of a size, factors of a term, atoms that a size is written with, functions within functions, bits of a number."""
+
+
+_TOGETHER = 16
+"""As many terms are written in a row; more of them in groups."""
 
 
 class TooLong(CannotCarry):
@@ -210,8 +214,13 @@ class Size:
         def atom(one: Atom) -> T:
             return call(one.word, *(of(arg) for arg in one.args)) if one.args else name(one.word)
 
+        in_order = sorted(self.terms, key=lambda term: term[1] < 0)
+        if len(in_order) > _TOGETHER:  # no expression is nested deeper than a reader of it can go
+            step = max(_TOGETHER, -(-len(in_order) // _TOGETHER))
+            parts = [Size(tuple(in_order[i : i + step])) for i in range(0, len(in_order), step)]
+            return reduce(lambda a, b: call("+", a, b), [part.build(name, call, literal) for part in parts])
         total: T | None = None
-        for atoms, count in sorted(self.terms, key=lambda term: term[1] < 0):
+        for atoms, count in in_order:
             factors = [atom(one) for one in atoms]
             if abs(count) != 1 or not atoms or (total is None and count < 0):
                 factors.append(literal(count if total is None else abs(count)))
