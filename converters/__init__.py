@@ -31,9 +31,11 @@ def carry(
     into the convolution before it.
     """
     from netferry.converters import frameworks
+    from netferry.converters.graph.budget import Budget, counted
 
     framework = frameworks.of(model)
-    export: Export = framework.to_onnx.to_onnx(model, given)
+    with counted(Budget()):
+        export: Export = framework.to_onnx.to_onnx(model, given)
     if fuse:
         from netferry.converters.onnx.fuse import fused
 

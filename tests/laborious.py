@@ -57,7 +57,7 @@ def measure(path: Path, seconds: int) -> tuple[float, float, int, int, str]:
     """Wall and CPU seconds, peak KiB of one of its processes, exit code and first line of ``inspect --to all``."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     command = [sys.executable, "-m", "netferry", "inspect", str(path), "--to", "all", "--json"]
-    watch = [sys.executable, __file__, "--watched", *command, "--time-limit", str(seconds), "--memory", "4"]
+    watch = [sys.executable, __file__, "--watched", *command, "--time-limit", str(seconds), "--memory", "3"]
     done = subprocess.run(watch, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     wall = time.monotonic() - start
@@ -89,7 +89,7 @@ if __name__ == "__main__":
         kit.folder.mkdir(exist_ok=True)
         made = one.make(kit)
         if "--measure" in sys.argv:
-            wall, cpu, peak, code, said = measure(made, 25)
+            wall, cpu, peak, code, said = measure(made, 90)
             size = sum(f.stat().st_size for f in kit.folder.rglob("*") if f.is_file())
             row = f"{one.kind:12} {one.name:44} {size >> 10:5} KiB {wall:6.1f} s {cpu:6.1f} cpu {peak >> 10:6} MiB  {code}"
             print(row, " ".join(said.split())[:260], flush=True)

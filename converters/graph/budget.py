@@ -117,15 +117,15 @@ def make(elements: float) -> None:
         )
 
 
-def look_again(nodes: int, what: str) -> None:
+def look_again(nodes: int, problem: str) -> None:
     """Count nodes that the file does not hold, or that are looked at once more.
 
     Raises:
-        RefusedError: they are too many; ``what`` says whose they are.
+        RefusedError: they are too many; ``problem`` says so.
     """
     if not take("nodes", nodes):
         raise RefusedError(
-            f"{what} would become far more nodes than the file holds",
-            expected=f"at most {LIMITS['nodes']:,} more",
+            problem,
+            expected=f"at most {LIMITS['nodes']:,} nodes that the file does not hold",
             remedy="Open functions where the model is made (onnx.inliner), or nest it less",
         )

@@ -176,7 +176,7 @@ def _steady(
                 evaluator.graph(body)
             return states
         given_up[:] = merged if turn < _PATIENCE else [_all_lost(lost, turn) for lost in merged]
-        budget.look_again(nodes, f"the body '{body.name}' of a loop")
+        budget.look_again(nodes, f"the body '{body.name}' of a loop has to be looked at too often")
         evaluator.back_to(mark)
     raise AssertionError
 

@@ -75,7 +75,7 @@ class Evaluator:
         if others is None:
             self.node(node)
             return
-        budget.look_again(len(others), f"node '{node.name}' ({node.op_type})")
+        budget.look_again(len(others), f"node '{node.name}' ({node.op_type}) is opened into too many")
         for one in others:
             self.step(one)
 

@@ -63,7 +63,8 @@ def _without_functions(model: ir.Model) -> ir.Model:
     if not model.functions:
         return model
     sizes: dict[Any, int] = {}
-    budget.look_again(sum(_size(node, model, sizes, ()) for node in model.graph.all_nodes()), "what its functions call")
+    total = sum(_size(node, model, sizes, ()) for node in model.graph.all_nodes())
+    budget.look_again(total, f"its functions call each other into {total:,} nodes")
     try:
         return InlinePass()(model).model
     except Exception as error:
