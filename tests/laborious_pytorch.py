@@ -11,7 +11,7 @@ from hostile import Kit
 from hostile_pytorch import spoilt
 from laborious import laborious
 
-LABOUR = "formulas of sizes"
+LABOUR = "formulas of sizes|no arithmetic"
 S = [f"Symbol('s{place}', positive=True, integer=True)" for place in range(100)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
-from netferry.converters.pytorch import trusted
+from netferry.converters.pytorch import formulas, trusted
 from netferry.converters.trust import paths, pickles, texts, zips
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.zips import Archive
@@ -173,6 +173,7 @@ def _look_at_json(archive: Archive, name: str, permit: Permit) -> None:
         "operators that are on no list", {one for one in operators if not _computes(one)}, where, _CODE
     )
     permit.ask("sizes that are no arithmetic", {text for text in sizes if not _is_size(text)}, where, _CODE)
+    formulas.check(sorted(sizes), where)
 
 
 def _computes(target: str) -> bool:
