@@ -14,6 +14,7 @@ from laborious import laborious
 
 Config = dict[str, Any]
 LARGE = "far larger than|far more numbers"
+ANEW = "builds anew"
 
 
 def model(layers: list[Config], shape: list[int | None]) -> Config:
@@ -74,9 +75,9 @@ LAYERS: Mapping[str, tuple[list[Config], list[int | None], str | None]] = {
     "upsampled_2_20": ([layer("UpSampling2D", size=[1 << 20, 1 << 20])], PICTURE, None),
     "pooled_8192": ([layer("AveragePooling2D", pool_size=[8192, 8192], strides=[1, 1], padding="same")], PICTURE, None),
     "resized_2_17": ([layer("Resizing", height=1 << 17, width=1 << 17)], PICTURE, None),
-    "rescaled_dense_chain": ([layer("Activation", activation="tanh", name=f"a{i}") for i in range(1500)], ROW, None),
-    "dropouts_in_a_row": ([layer("Dropout", rate=0.5, name=f"a{i}") for i in range(1500)], ROW, None),
-    "permuted_often": ([layer("Permute", dims=[2, 1], name=f"a{i}") for i in range(1200)], [None, 4, 4], None),
+    "rescaled_dense_chain": ([layer("Activation", activation="tanh", name=f"a{i}") for i in range(1500)], ROW, ANEW),
+    "dropouts_in_a_row": ([layer("Dropout", rate=0.5, name=f"a{i}") for i in range(1500)], ROW, ANEW),
+    "permuted_often": ([layer("Permute", dims=[2, 1], name=f"a{i}") for i in range(1200)], [None, 4, 4], ANEW),
 }  # fmt: skip
 
 
