@@ -98,7 +98,9 @@ def _nested(depth: int) -> Config:
     return made
 
 
-laborious("nested", "keras_layers_nested_40_deep")(lambda kit: written(kit, [_nested(40)], [None, *[2] * 40, 3]))
+laborious("nested", "keras_layers_nested_40_deep")(
+    lambda kit: written(kit, [_nested(40)], [None, *[2] * 40, 3])
+)
 laborious(None, "keras_layers_nested_10_deep")(lambda kit: written(kit, [_nested(10)], [None, *[2] * 10, 3]))
 
 
@@ -124,7 +126,9 @@ def h5_kernel_8192_squared(kit: Kit) -> Path:
     path = kit.copy("whole.h5")
     with h5py.File(path, "r+") as file:
         config = json.loads(file.attrs["model_config"])
-        config["config"] = model([layer("Conv2D", filters=4, kernel_size=[8192, 8192], padding="same")], PICTURE)["config"]
+        config["config"] = model(
+            [layer("Conv2D", filters=4, kernel_size=[8192, 8192], padding="same")], PICTURE
+        )["config"]
         file.attrs["model_config"] = json.dumps(config)
     return path
 

@@ -75,7 +75,11 @@ FILLERS: Mapping[str, Sequence[Node]] = {
     "eye_2_30": [op("_eye", "z", [], N="32768", M="32768")],
 }
 for _name, _nodes in FILLERS.items():
-    enter(f"mxnet_{_name}", lambda nodes=_nodes: [DATA, *nodes, op("max", "m", [1]), op("broadcast_add", "y", [0, 2])], MADE)
+    enter(
+        f"mxnet_{_name}",
+        lambda nodes=_nodes: [DATA, *nodes, op("max", "m", [1]), op("broadcast_add", "y", [0, 2])],
+        MADE,
+    )
 
 
 def _many_fillers() -> list[Node]:
@@ -87,13 +91,74 @@ def _many_fillers() -> list[Node]:
 
 
 enter("many_fillers", _many_fillers, MADE)
-enter("one_hot_of_a_filler", lambda: [DATA, op("_arange", "z", [], start="0", stop="60000"), op("one_hot", "o", [1], depth="60000"), op("max", "m", [2]), op("broadcast_add", "y", [0, 3])], None)
-enter("repeats_of_a_filler", lambda: [DATA, op("_arange", "z", [], start="0", stop="60000"), op("repeat", "o", [1], repeats="60000"), op("max", "m", [2]), op("broadcast_add", "y", [0, 3])], None)
-enter("tiles_of_a_filler", lambda: [DATA, op("_zeros", "z", [], shape="(1, 60000)"), op("tile", "o", [1], reps="(60000, 1)"), op("max", "m", [2]), op("broadcast_add", "y", [0, 3])], None)
-enter("fillers_broadcast", lambda: [DATA, op("_zeros", "z", [], shape="(1, 60000)"), op("broadcast_to", "o", [1], shape="(60000, 60000)"), op("max", "m", [2]), op("broadcast_add", "y", [0, 3])], None)
-enter("upsampled_often", lambda: [null("data", __shape__="(1, 1, 2, 2)"), op("UpSampling", "y", [0], scale="30000", sample_type="nearest", num_args="1")], None)
-enter("a_large_pool", lambda: [null("data", __shape__="(1, 1, 9000, 9000)"), op("Pooling", "y", [0], kernel="(8192, 8192)", pool_type="avg", pad="(1, 1)")], None)
-enter("anchors_without_end", lambda: [null("data", __shape__="(1, 1, 4000, 4000)"), op("_contrib_MultiBoxPrior", "y", [0], sizes="(0.5, 0.25)", ratios="(1, 2)")], None)
+enter(
+    "one_hot_of_a_filler",
+    lambda: [
+        DATA,
+        op("_arange", "z", [], start="0", stop="60000"),
+        op("one_hot", "o", [1], depth="60000"),
+        op("max", "m", [2]),
+        op("broadcast_add", "y", [0, 3]),
+    ],
+    None,
+)
+enter(
+    "repeats_of_a_filler",
+    lambda: [
+        DATA,
+        op("_arange", "z", [], start="0", stop="60000"),
+        op("repeat", "o", [1], repeats="60000"),
+        op("max", "m", [2]),
+        op("broadcast_add", "y", [0, 3]),
+    ],
+    None,
+)
+enter(
+    "tiles_of_a_filler",
+    lambda: [
+        DATA,
+        op("_zeros", "z", [], shape="(1, 60000)"),
+        op("tile", "o", [1], reps="(60000, 1)"),
+        op("max", "m", [2]),
+        op("broadcast_add", "y", [0, 3]),
+    ],
+    None,
+)
+enter(
+    "fillers_broadcast",
+    lambda: [
+        DATA,
+        op("_zeros", "z", [], shape="(1, 60000)"),
+        op("broadcast_to", "o", [1], shape="(60000, 60000)"),
+        op("max", "m", [2]),
+        op("broadcast_add", "y", [0, 3]),
+    ],
+    None,
+)
+enter(
+    "upsampled_often",
+    lambda: [
+        null("data", __shape__="(1, 1, 2, 2)"),
+        op("UpSampling", "y", [0], scale="30000", sample_type="nearest", num_args="1"),
+    ],
+    None,
+)
+enter(
+    "a_large_pool",
+    lambda: [
+        null("data", __shape__="(1, 1, 9000, 9000)"),
+        op("Pooling", "y", [0], kernel="(8192, 8192)", pool_type="avg", pad="(1, 1)"),
+    ],
+    None,
+)
+enter(
+    "anchors_without_end",
+    lambda: [
+        null("data", __shape__="(1, 1, 4000, 4000)"),
+        op("_contrib_MultiBoxPrior", "y", [0], sizes="(0.5, 0.25)", ratios="(1, 2)"),
+    ],
+    None,
+)
 
 
 def chain(count: int, kind: str, **attrs: str) -> list[Node]:
@@ -104,7 +169,11 @@ enter("mxnet_sines_in_a_row", lambda: chain(9_000, "sin"), None)
 enter("mxnet_transposes_in_a_row", lambda: chain(9_000, "transpose"), None)
 enter("mxnet_reshapes_in_a_row", lambda: chain(9_000, "Reshape", shape="(-1, 4)"), None)
 enter("mxnet_swaps_in_a_row", lambda: chain(9_000, "SwapAxis", dim1="0", dim2="1"), None)
-enter("mxnet_sums_that_double", lambda: [DATA, *(op("elemwise_add", f"n{place}", [place, place]) for place in range(6_000))], None)
+enter(
+    "mxnet_sums_that_double",
+    lambda: [DATA, *(op("elemwise_add", f"n{place}", [place, place]) for place in range(6_000))],
+    None,
+)
 
 
 @laborious(None)
@@ -123,10 +192,28 @@ def mxnet_loops_nested(kit: Kit) -> Path:
             inner.append({**foreach(level + 1, [0, 1]), "name": f"f{level}"})
         else:
             inner.append(op("elemwise_add", f"f{level}", [0, 1]))
-        return {"nodes": inner, "arg_nodes": [0, 1], "heads": [[2, 0, 0], [2, 0, 0]], "node_row_ptr": [0, 1, 2, 3]}
+        return {
+            "nodes": inner,
+            "arg_nodes": [0, 1],
+            "heads": [[2, 0, 0], [2, 0, 0]],
+            "node_row_ptr": [0, 1, 2, 3],
+        }
 
     def foreach(level: int, inputs: Sequence[int]) -> Node:
-        attrs = {"in_data_locs": "(0,)", "in_state_locs": "(1,)", "num_args": "3", "num_out_data": "1", "num_outputs": "2", "remain_locs": "()"}
-        return {"op": "_foreach", "name": f"l{level}", "attrs": attrs, "inputs": [[i, 0, 0] for i in inputs], "subgraphs": [body(level)]}
+        attrs = {
+            "in_data_locs": "(0,)",
+            "in_state_locs": "(1,)",
+            "num_args": "3",
+            "num_out_data": "1",
+            "num_outputs": "2",
+            "remain_locs": "()",
+        }
+        return {
+            "op": "_foreach",
+            "name": f"l{level}",
+            "attrs": attrs,
+            "inputs": [[i, 0, 0] for i in inputs],
+            "subgraphs": [body(level)],
+        }
 
     return written(kit, [DATA, null("state", __shape__="(4,)"), foreach(0, [0, 1])])

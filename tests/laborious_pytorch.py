@@ -38,16 +38,24 @@ FORMULAS: dict[str, Callable[[], list[str]]] = {
     "largest_of_90_sums": lambda: [f"Max({', '.join(added([S[i], S[i + 1]]) for i in range(90))})"],
     "largest_of_90_plain_sums": lambda: [f"Max({', '.join(f's{i} + s{i + 1}' for i in range(90))})"],
     "smallest_of_60_products": lambda: [f"Min({', '.join(f'Mul({S[i]}, {S[i + 1]})' for i in range(60))})"],
-    "largest_of_largest": lambda: ["Max(" * 20 + S[0] + "".join(f", {added([S[i], S[i + 1]])})" for i in range(20))],
+    "largest_of_largest": lambda: [
+        "Max(" * 20 + S[0] + "".join(f", {added([S[i], S[i + 1]])})" for i in range(20))
+    ],
     "products_of_sums": lambda: [f"Mul({', '.join(added([S[2 * i], S[2 * i + 1]]) for i in range(30))})"],
     "powers_of_sums": lambda: [f"Pow({added(S[:8])}, Integer(40))"],
     "powers_of_powers": lambda: [f"Pow(Pow(Pow({added(S[:3])}, Integer(20)), Integer(20)), Integer(20))"],
     "nested_halves": lambda: ["FloorDiv(" * 60 + S[0] + ", Integer(2))" * 60],
     "nested_remainders": lambda: ["Mod(" * 40 + added(S[:4]) + "".join(f", {S[i]})" for i in range(40))],
     "modular_indexing": lambda: ["ModularIndexing(" * 30 + added(S[:6]) + ", Integer(3), Integer(7))" * 30],
-    "sums_of_remainders": lambda: [added([f"Mod({added([S[i], S[j]])}, {S[j]})" for i in range(8) for j in range(8)])],
-    "many_relations": lambda: [f"And({', '.join(f'Lt({S[i]}, {added([S[i + 1], S[i + 2]])})' for i in range(60))})"],
-    "pieces": lambda: [f"Piecewise({', '.join(f'({S[i]}, Lt({S[i]}, {S[i + 1]}))' for i in range(60))}, (0, True))"],
+    "sums_of_remainders": lambda: [
+        added([f"Mod({added([S[i], S[j]])}, {S[j]})" for i in range(8) for j in range(8)])
+    ],
+    "many_relations": lambda: [
+        f"And({', '.join(f'Lt({S[i]}, {added([S[i + 1], S[i + 2]])})' for i in range(60))})"
+    ],
+    "pieces": lambda: [
+        f"Piecewise({', '.join(f'({S[i]}, Lt({S[i]}, {S[i + 1]}))' for i in range(60))}, (0, True))"
+    ],
     "numbers_of_many_digits": lambda: ["Mul(" + ", ".join(["Integer(9223372036854775807)"] * 250) + ")"],
     "many_different_formulas": lambda: [added([S[i], S[i + 1], S[i + 2]]) for i in range(60)],
     "rationals": lambda: [added([f"Rational({i + 1}, {7919 + 2 * i})" for i in range(200)])],
@@ -96,7 +104,9 @@ def formulas_without_end(kit: Kit) -> Path:
 def ranges_of_many_symbols(kit: Kit) -> Path:
     def change(content: bytes) -> bytes:
         program: dict[str, Any] = json.loads(content)
-        program["range_constraints"] |= {f"s{place}": {"min_val": 0, "max_val": 99} for place in range(200, 9000)}
+        program["range_constraints"] |= {
+            f"s{place}": {"min_val": 0, "max_val": 99} for place in range(200, 9000)
+        }
         return json.dumps(program).encode()
 
     return spoilt(kit, "net.pt2", r"models/model\.json", change)

@@ -21,7 +21,9 @@ def constant(node: Any, values: list[int], dims: list[int] | None = None) -> Non
         tensor.tensor_shape.dim.add(size=size)
 
 
-def _large(operator: str, *inputs: tuple[str, list[int], list[int] | None], **types: int) -> Callable[[Any], None]:
+def _large(
+    operator: str, *inputs: tuple[str, list[int], list[int] | None], **types: int
+) -> Callable[[Any], None]:
     """The result of the served function gets the largest element of what ``operator`` makes added to it."""
 
     def change(graph: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import tracemalloc
 from pathlib import Path
@@ -151,7 +152,9 @@ def test_outside_of_a_budget_only_the_length_of_a_size_counts() -> None:
 def test_long_sums_are_written_in_groups(count: int) -> None:
     sizes = [Size.named(f"d{place}") for place in range(count)]
     value = total(place * size for place, size in enumerate(sizes, 1)) - 5
-    assert value.at({f"d{place}": place for place in range(count)}) == sum(p * (p + 1) for p in range(count)) - 5
+    assert (
+        value.at({f"d{place}": place for place in range(count)}) == sum(p * (p + 1) for p in range(count)) - 5
+    )
     depth = value.build(lambda _: 1, lambda _word, a, b: 1 + max(a, b), lambda _: 1)
     assert depth <= 60
 
@@ -161,7 +164,7 @@ def test_what_cannot_be_said_of_a_size_is_read_when_the_model_runs(operator: str
     names = ["s", *(f"n{place}" for place in range(49)), "n"]
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),
-        *(helper.make_node(operator, [a, a], [b]) for a, b in zip(names, names[1:], strict=False)),
+        *(helper.make_node(operator, [a, a], [b]) for a, b in itertools.pairwise(names)),
         helper.make_node("Div", ["n", "n"], ["one"]),
         helper.make_node("Mul", ["one", "s"], ["back"]),
         helper.make_node("Reshape", ["x", "back"], ["y"]),
@@ -234,7 +237,7 @@ def test_what_a_file_holds_may_be_moved_again_and_again() -> None:
     names = ["x", *(f"v{place}" for place in range(59)), "y"]
     nodes = [
         each
-        for place, (a, b) in enumerate(zip(names, names[1:], strict=False))
+        for place, (a, b) in enumerate(itertools.pairwise(names))
         for each in (
             helper.make_node("Cast", [f"w{place}"], [f"c{place}"], to=TensorProto.FLOAT),
             helper.make_node("Transpose", [f"c{place}"], [f"t{place}"], perm=[1, 0]),
@@ -255,7 +258,9 @@ def test_a_range_that_nobody_can_hold_is_no_literal(to: str, count: int, tmp_pat
         helper.make_node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["x", "f"], ["y"]),
     ]
-    whole = model(nodes, {"x": ["batch", 4]}, {"y": ["batch", 4]}, {"a": I64(0), "b": I64(1), "n": I64(count)})
+    whole = model(
+        nodes, {"x": ["batch", 4]}, {"y": ["batch", 4]}, {"a": I64(0), "b": I64(1), "n": I64(count)}
+    )
     onnx.save(whole, tmp_path / "net.onnx")
     read = converters.carry(source.open_source(tmp_path / "net.onnx")).model
     try:
@@ -285,7 +290,11 @@ def test_graphs_in_graphs_are_looked_at_a_few_times(name: str, most: int, tmp_pa
 
 @pytest.mark.parametrize(
     "name",
-    ["functions_that_double_19_times", "functions_of_ten_calls_five_deep", "a_function_of_a_thousand_nodes_called_often"],
+    [
+        "functions_that_double_19_times",
+        "functions_of_ten_calls_five_deep",
+        "a_function_of_a_thousand_nodes_called_often",
+    ],
 )
 def test_functions_that_grow_are_refused_by_the_count_of_nodes(name: str, tmp_path: Path, good: Path) -> None:
     with pytest.raises(RefusedError, match=FILES[name].words):
@@ -358,7 +367,9 @@ def test_formulas_as_models_have_them_pass(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in named("pytorch") if FILES[n].words])
-def test_an_exported_program_of_long_formulas_is_answered_by_the_look(name: str, tmp_path: Path, good: Path) -> None:
+def test_an_exported_program_of_long_formulas_is_answered_by_the_look(
+    name: str, tmp_path: Path, good: Path
+) -> None:
     look_at(FILES[name], made(name, tmp_path, good))
 
 
@@ -370,11 +381,17 @@ def look_at(one: Laborious, path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["keras_build_config_2_27", "keras_kernel_8192_squared", "keras_depth_multiplier", "keras_einsum_dense", "h5_input_of_2_27"],
+    [
+        "keras_build_config_2_27",
+        "keras_kernel_8192_squared",
+        "keras_depth_multiplier",
+        "keras_einsum_dense",
+        "h5_input_of_2_27",
+    ],
 )
 def test_weights_larger_than_the_file_are_never_made(name: str, tmp_path: Path, good: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(RefusedError, match="the weight '.*' asks for far more numbers than the file holds"):
+    with pytest.raises(RefusedError, match=r"the weight '.*' asks for far more numbers than the file holds"):
         source.open_source(made(name, tmp_path, good))
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < 400 << 20
 
@@ -387,7 +404,9 @@ def test_keras_is_left_as_it_was(good: Path) -> None:
     assert keras.Variable._initialize_with_initializer is make
 
 
-@pytest.mark.parametrize("name", ["keras_rescaled_dense_chain", "keras_dropouts_in_a_row", "keras_permuted_often"])
+@pytest.mark.parametrize(
+    "name", ["keras_rescaled_dense_chain", "keras_dropouts_in_a_row", "keras_permuted_often"]
+)
 def test_sequences_that_keras_builds_anew_and_anew_are_refused(name: str, tmp_path: Path, good: Path) -> None:
     look_at(FILES[name], made(name, tmp_path, good))
 

@@ -44,7 +44,10 @@ class Budget:
     @classmethod
     def of(cls, model: ir.Model) -> Budget:
         """What a model may ask for by its length."""
-        nodes = [*model.graph.all_nodes(), *(node for f in model.functions.values() for node in f.all_nodes())]
+        nodes = [
+            *model.graph.all_nodes(),
+            *(node for f in model.functions.values() for node in f.all_nodes()),
+        ]
         weights = [value.const_value for value in model.graph.initializers.values()]
         weights += [
             attribute.value

@@ -157,9 +157,7 @@ def _steady(
     for node in body.all_nodes():
         nodes, branching = nodes + 1, branching or node.op_type == "If"
     for turn in itertools.count(1):
-        states = [
-            replace(s, dims=_without(s.dims, lost)) for s, lost in zip(starts, given_up, strict=True)
-        ]
+        states = [replace(s, dims=_without(s.dims, lost)) for s, lost in zip(starts, given_up, strict=True)]
         mark = evaluator.mark()
         for value, state in zip(inner, states, strict=True):
             evaluator.settle(value, state.dtype, state.dims)
@@ -221,7 +219,9 @@ def _common(a: Dims, b: Dims) -> Dims:
 
 def _outer(evaluator: Evaluator, dims: Dims, outside: tuple[int, int]) -> Dims:
     """Sizes without those that were made inside a subgraph, after the mark ``outside``."""
-    return None if dims is None else tuple(None if _is_inner(evaluator, dim, outside) else dim for dim in dims)
+    return (
+        None if dims is None else tuple(None if _is_inner(evaluator, dim, outside) else dim for dim in dims)
+    )
 
 
 def _is_inner(evaluator: Evaluator, dim: Any, outside: tuple[int, int]) -> bool:

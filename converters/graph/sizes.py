@@ -36,7 +36,8 @@ class TooLong(CannotCarry):
 
     def __init__(self) -> None:
         super().__init__(
-            "a size that it needs is too long a formula of others", "Give the inputs fixed sizes, or fewer free ones"
+            "a size that it needs is too long a formula of others",
+            "Give the inputs fixed sizes, or fewer free ones",
         )
 
 

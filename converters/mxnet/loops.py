@@ -43,7 +43,8 @@ def foreach(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
     rows: list[Sequence[Tensor]] = []
     if not budget.take("nodes", steps * _WEIGHT * len(body.nodes)):
         raise CannotCarry(
-            f"{steps} steps of a loop of {len(body.nodes)} nodes", "Fewer are written out, loops within loops together"
+            f"{steps} steps of a loop of {len(body.nodes)} nodes",
+            "Fewer are written out, loops within loops together",
         )
     for step in range(steps):
         here = [g.Gather(x, g.constant(step, np.int64), axis=0) for x in along]

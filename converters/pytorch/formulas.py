@@ -63,7 +63,13 @@ def _terms(node: ast.expr, terms: dict[ast.AST, int]) -> int:
         left, right = terms[node.left], terms[node.right]
         if isinstance(node.op, ast.Pow):
             return _power(left, node.right)
-        return left + right if isinstance(node.op, _SUMS) else left * right if isinstance(node.op, _PRODUCTS) else 1
+        return (
+            left + right
+            if isinstance(node.op, _SUMS)
+            else left * right
+            if isinstance(node.op, _PRODUCTS)
+            else 1
+        )
     if isinstance(node, ast.Call):
         given = [terms[each] for each in node.args]
         if _name(node) == "Add":
