@@ -86,7 +86,7 @@ def _power(base: int, exponent: ast.expr) -> int:
     numbers = [each.value for each in ast.walk(exponent) if isinstance(each, ast.Constant)]
     if base == 1 or len(numbers) != 1 or not isinstance(numbers[0], int):
         return base
-    return base ** max(1, min(numbers[0], 30))
+    return int(base ** max(1, min(numbers[0], 30)))
 
 
 def _parts(node: ast.expr, parts: dict[ast.AST, int]) -> int:
