@@ -191,11 +191,11 @@ def mxnet_loops_nested(kit: Kit) -> Path:
         if level < 12:
             inner.append({**foreach(level + 1, [0, 1]), "name": f"f{level}"})
         else:
-            inner.append(op("elemwise_add", f"f{level}", [0, 1]))
+            inner.append(op("broadcast_add", f"f{level}", [0, 1]))
         return {
             "nodes": inner,
             "arg_nodes": [0, 1],
-            "heads": [[2, 0, 0], [2, 0, 0]],
+            "heads": [[2, 0, 0], [1, 0, 0]],
             "node_row_ptr": [0, 1, 2, 3],
         }
 
@@ -216,4 +216,6 @@ def mxnet_loops_nested(kit: Kit) -> Path:
             "subgraphs": [body(level)],
         }
 
-    return written(kit, [DATA, null("state", __shape__="(4,)"), foreach(0, [0, 1])])
+    return written(
+        kit, [null("data", __shape__=f"({'4, ' * 14})"), null("state", __shape__="(4,)"), foreach(0, [0, 1])]
+    )
