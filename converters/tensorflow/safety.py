@@ -120,8 +120,10 @@ def _check_sequences(config: Any, where: str) -> None:
     builds = 0
     for each in texts.mappings(config, where):
         inner = each.get("config")
-        layers = inner.get("layers") if isinstance(inner, dict) else None
-        if each.get("class_name") != "Sequential" or not isinstance(layers, list):
+        if each.get("class_name") != "Sequential" or not isinstance(inner, dict):
+            continue
+        layers = inner.get("layers")
+        if not isinstance(layers, list):
             continue
         builds += len(layers) * sum(1 for one in texts.mappings(layers, where) if "class_name" in one) // 2
         if builds > _MOST_BUILDS:
