@@ -31,9 +31,11 @@ def carry(
     into the convolution before it.
     """
     from netferry.converters import frameworks
+    from netferry.converters.graph.budget import Budget, counted
 
     framework = frameworks.of(model)
-    export: Export = framework.to_onnx.to_onnx(model, given)
+    with counted(Budget()):
+        export: Export = framework.to_onnx.to_onnx(model, given)
     if fuse:
         from netferry.converters.onnx.fuse import fused
 
@@ -54,11 +56,13 @@ def arrive(model: ir.Model, to: str, *, name: str = "model") -> Arrival:
     with every node that the framework cannot take.
     """
     from netferry.converters import frameworks
+    from netferry.converters.graph.budget import Budget, counted
     from netferry.converters.graph.normalize import plan
 
     framework = frameworks.named(to)
     signature = frameworks.named("onnx").live.signature(model)
-    arrival: Arrival = framework.from_onnx.from_onnx(plan(model), signature, name=name)
+    with counted(Budget.of(model)):
+        arrival: Arrival = framework.from_onnx.from_onnx(plan(model), signature, name=name)
     return arrival
 
 

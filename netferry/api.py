@@ -17,7 +17,7 @@ import onnx_ir as ir
 from netferry import converters
 from netferry.converters import artifact, frameworks, source, staging
 from netferry.converters.arrival import Arrival
-from netferry.converters.errors import NetferryError, Unsupported, UnsupportedError, UsageError
+from netferry.converters.errors import NetferryError, RefusedError, Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
 from netferry.converters.onnx import stream
 from netferry.converters.signature import Example, Signature, completed, examples
@@ -563,6 +563,10 @@ def inspect(
     counts = Counter(node.op_type for node in graph)
     onnx_live = frameworks.named("onnx").live
     signature: Signature = onnx_live.signature(export.model)
+    try:
+        targets = {name: _prospect(export.model, name) for name in _targets(to)}
+    except RefusedError as error:
+        raise error if error.where else error.at(source.title(model)) from None
     return Inspection(
         title=source.title(model),
         framework=frameworks.of(live).title,
@@ -573,7 +577,7 @@ def inspect(
         opset=export.model.opset_imports[""],
         road=export.road,
         notes=export.notes,
-        targets={name: _prospect(export.model, name) for name in _targets(to)},
+        targets=targets,
     )
 
 

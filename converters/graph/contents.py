@@ -7,20 +7,26 @@ arrays of dtype object.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from netferry.converters.errors import RefusedError
 from netferry.converters.graph.facts import Fact, is_float
 from netferry.converters.graph.fold import fold
 from netferry.converters.graph.shapes import Dims
+from netferry.converters.graph.sizes import TooLong, product
 from netferry.converters.graph.sizes import known as all_known
-from netferry.converters.graph.sizes import product
 from netferry.converters.signature import Array
 
 FOLD_LIMIT = 1_000_000
-"""A constant of more elements is not made of smaller ones: Expand and Tile stay in the graph."""
+"""A constant of more elements is not made of smaller ones: Expand and Tile stay in the graph. How much all of them make
+together, ``budget.py`` counts."""
+
+_LONGEST_TEXT = 1 << 26
+"""Characters of an array of texts, in which each takes as many as the longest."""
 
 MOVES = frozenset(
     """
@@ -30,9 +36,10 @@ MOVES = frozenset(
 )
 """Operators that hand on a weight as the weight it was; what they make of a weight keeps its name."""
 
-RANDOM = frozenset(
-    "Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+UNFOLDED = frozenset(
+    "Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike RegexFullMatch".split()
 )
+"""Operators that draw numbers, or whose work cannot be told from what they are given: they run when the model does."""
 
 
 # ---- dtypes and arrays ----------------------------------------------------------------------------------
@@ -52,8 +59,14 @@ def array_of(tensor: Any) -> Array:
     if tensor.dtype == ir.DataType.STRING:
         items = [
             text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-            for text in tensor.numpy().flat
+            for text in (tensor.string_data() if isinstance(tensor, ir.StringTensor) else tensor.numpy().flat)
         ]
+        if len(items) * max(map(len, items), default=0) > _LONGEST_TEXT:
+            raise RefusedError(
+                f"the texts of '{tensor.name}' differ too much in length",
+                expected=f"at most {_LONGEST_TEXT:,} characters if all were as long as the longest",
+                received=f"{len(items):,} texts of up to {max(map(len, items)):,}",
+            )
         return np.asarray(items, str).reshape(tensor.shape.numpy())
     array = np.asarray(tensor.numpy())
     # A dtype that spells out the machine's own byte order is equal to, and not recognised as, the built-in one.
@@ -104,7 +117,7 @@ def known(
     dtype: np.dtype[Any] | None,
 ) -> list[Fact] | None:
     """The outputs of a node as constants or integers made of sizes; None where they are neither."""
-    if node.domain or node.op_type in RANDOM:
+    if node.domain or node.op_type in UNFOLDED:
         return None
     if node.op_type == "Constant":
         return [_constant(node)]
@@ -134,7 +147,9 @@ def _sizes_of(node: ir.Node, x: Fact | None, attributes: Mapping[str, Any]) -> l
     if x is None or x.dims is None:
         return None
     if node.op_type == "Size":
-        return [of_sizes(product(x.dims))]
+        with suppress(TooLong):
+            return [of_sizes(product(x.dims))]
+        return None
     return [of_sizes(list(x.dims[attributes.get("start", 0) : attributes.get("end")]))]
 
 
@@ -143,7 +158,8 @@ def _may_fold(node: ir.Node, facts: Sequence[Fact], dims: Sequence[Dims]) -> boo
     if any(fact.trainable and product(fact.dims or ()) > 1 for fact in facts) and node.op_type not in MOVES:
         return False
     elements = max((product(shape) for shape in dims if shape is not None and all_known(shape)), default=0)
-    return bool(elements <= max(FOLD_LIMIT, sum(product(fact.dims or ()) for fact in facts)))
+    given = {id(fact.content): product(fact.dims or ()) for fact in facts}
+    return bool(elements <= max(FOLD_LIMIT, sum(given.values())))
 
 
 def _folded(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from netferry.converters.graph import contents
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.evaluate import Evaluator
 from netferry.converters.graph.facts import Fact, Home
-from netferry.converters.graph.sizes import Size
+from netferry.converters.graph.sizes import Size, TooLong
 
 
 class Editor:
@@ -131,6 +132,11 @@ class Editor:
         made: ir.Value = self.add(before, "Transpose", [x], {"perm": list(perm)})
         return made
 
+    def attempt(self, rule: Callable[..., None], node: ir.Node, *more: Any) -> None:
+        """Let a rule act on a node; where it would need a size that is too long, the graph stays as it is."""
+        with suppress(TooLong):
+            rule(self, node, *more)
+
     def replace(self, old: ir.Value, new: ir.Value) -> None:
         """Let ``new`` be read wherever ``old`` was; it takes the name, which is the source's.
 
@@ -152,6 +158,8 @@ class Editor:
         if leaves or new in self._made:
             new.name = old.name
         new.type = new.type or old.type
+        if old in self.evaluator.read:
+            self.evaluator.read.setdefault(new, self.evaluator.read[old])
         self._moved[old] = new
 
     # ---- ending -----------------------------------------------------------------------------------------

@@ -17,13 +17,13 @@ import onnx_ir as ir
 from onnx import defs, helper, numpy_helper, shape_inference
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.graph import contents
+from netferry.converters.graph import budget, contents
 from netferry.converters.graph.build import unique
 from netferry.converters.graph.constants import SIZES
 from netferry.converters.graph.facts import Fact, Home
 from netferry.converters.graph.recorder import identifier
 from netferry.converters.graph.shapes import SHAPES, Dims
-from netferry.converters.graph.sizes import Size, known
+from netferry.converters.graph.sizes import Size, TooLong, known
 from netferry.converters.graph.table import Table
 from netferry.converters.signature import NAMELESS
 
@@ -40,13 +40,18 @@ class Evaluator:
     """The facts of a graph, the homes of its free sizes, and the sizes that are read from tensors.
 
     ``CONTROL`` holds operators that own subgraphs (``control.py``); ``expand`` may put other nodes in a node's
-    place (``expand.py``), which are then evaluated in their turn.
+    place (``expand.py``), which are then evaluated in their turn. ``born`` says which free size came after which.
+    ``given_up`` is what the bodies of loops are known not to keep, so that a loop inside a loop does not find it out anew;
+    ``guesses`` counts the loops around that are not through with it: what is known then may not last.
     """
 
     def __init__(self, expand: Any = None) -> None:
         self.facts: dict[ir.Value, Fact] = {}
         self.homes: dict[str, Home] = {}
         self.read: dict[ir.Value, tuple[int | Size, ...]] = {}
+        self.born: dict[str, int] = {}
+        self.given_up: dict[ir.Graph, list[GivenUp]] = {}
+        self.guesses = 0
         self._expand = expand
         self._taken: set[str] = set()
         self._named: dict[str, Size] = {}
@@ -69,26 +74,29 @@ class Evaluator:
         others = None if self._expand is None else self._expand(node, self.facts)
         if others is None:
             self.node(node)
-        for one in others or ():
+            return
+        budget.look_again(len(others), f"node '{node.name}' ({node.op_type}) is opened into too many")
+        for one in others:
             self.step(one)
 
-    def mark(self) -> tuple[dict[str, Home], set[str]]:
-        """The free sizes so far, to come back to."""
-        return dict(self.homes), set(self._taken)
+    def mark(self) -> tuple[int, int]:
+        """How many free sizes, and values that are read as sizes, there are so far."""
+        return len(self.homes), len(self.read)
 
-    def back_to(self, mark: tuple[dict[str, Home], set[str]]) -> None:
+    def back_to(self, mark: tuple[int, int]) -> None:
         """Forget the free sizes that were made since ``mark``."""
-        self.homes, self._taken = dict(mark[0]), set(mark[1])
-        self.read = {value: sizes for value, sizes in self.read.items() if self._alive(sizes)}
-
-    def _alive(self, sizes: Sequence[int | Size]) -> bool:
-        return all(name in self.homes for size in sizes if isinstance(size, Size) for name in size.names())
+        homes, read = mark
+        while len(self.homes) > homes:
+            self._taken.discard(self.homes.popitem()[0])
+        while len(self.read) > read:
+            self.read.popitem()
 
     def declared(self, value: ir.Value) -> Fact:
         """What a value's declared type says; sizes of one name are one size."""
         dtype = declared_dtype(value)
         if value.shape is None or dtype is None:
             return Fact(dtype)
+        _check_axes(value, len(value.shape))
         return Fact(dtype, tuple(self._declared_dim(value, axis) for axis in range(len(value.shape))))
 
     def _declared_dim(self, value: ir.Value, axis: int) -> int | Size:
@@ -98,9 +106,10 @@ class Evaluator:
             return self.fresh(value, axis) if dim < 0 else dim  # old exporters write -1
         if dim.value is None or dim.value == NAMELESS:
             return self.fresh(value, axis)
-        if dim.value not in self._named:
-            self._named[dim.value] = self.fresh(value, axis, wish=dim.value)
-        return self._named[dim.value]
+        known = self._named.get(dim.value)
+        if known is None or not all(name in self.homes for name in known.names()):
+            known = self._named[dim.value] = self.fresh(value, axis, wish=dim.value)
+        return known
 
     # ---- free sizes ---------------------------------------------------------------------------------
 
@@ -108,11 +117,13 @@ class Evaluator:
         """A new free size that is read off ``value``: the size of an axis, or an element."""
         kind = "element" if element else "dim"
         name = unique(identifier(wish or f"{value.name}_{kind}{index}"), self._taken)
+        self.born[name] = len(self.homes)
         self.homes[name] = Home(value, "element" if element else "dim", index)
         return Size.named(name)
 
     def settle(self, value: ir.Value, dtype: np.dtype[Any] | None, dims: Dims, **known: Any) -> None:
         """Give a value its fact; a size that is None becomes a free one of its own."""
+        _check_axes(value, len(dims or ()))
         if dims is not None and None in dims:
             dims = tuple(self.fresh(value, axis) if dim is None else dim for axis, dim in enumerate(dims))
         self.facts[value] = Fact(dtype, dims, **known)
@@ -125,7 +136,7 @@ class Evaluator:
                 continue
             dims = self.facts[value].dims
             count = None if dims is None else dims[0] if dims else 1
-            if isinstance(count, int):
+            if isinstance(count, int) and count <= max(2 * budget.MOST_AXES, len(node.outputs)):
                 self.read[value] = tuple(self.fresh(value, index, element=True) for index in range(count))
 
     def _name_squeezed(self, node: ir.Node) -> None:
@@ -196,18 +207,32 @@ class Evaluator:
             yield dtype, more
 
 
+def _check_axes(value: ir.Value, axes: int) -> None:
+    if axes > budget.MOST_AXES:
+        raise RefusedError(
+            f"'{value.name}' has more axes than a tensor can have",
+            expected=f"at most {budget.MOST_AXES}",
+            received=axes,
+        )
+
+
+GivenUp = tuple[bool, ...] | None
+"""Of a value that a loop carries, which of its sizes no turn keeps; None where not even the rank is kept."""
+
 CONTROL: Table[str, Any] = Table("control")
 """Operators with subgraphs: ``row(evaluator, node)`` settles their outputs."""
 
 
 def _listed(rule: Any, node: ir.Node, operands: Sequence[Any], attributes: Mapping[str, Any]) -> list[Dims]:
-    """The sizes that a rule says, one for each output that it speaks of."""
+    """The sizes that a rule says, one for each output that it speaks of; none where they are too long to be said."""
     if rule is None:
         return []
     if node.op_type == "Split":
         attributes = {**attributes, "outputs": len(node.outputs)}
     try:
         dims = rule(*operands, **attributes)
+    except TooLong:
+        return []
     except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise RefusedError(f"node '{node.name}' ({node.op_type}) does not fit its inputs: {error}") from error
     return dims if isinstance(dims, list) else [dims]

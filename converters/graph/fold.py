@@ -14,11 +14,12 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.constants import SIZES
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.namespace import BINARY, Namespace
 from netferry.converters.graph.numpy_rows import ROWS, taken
-from netferry.converters.graph.numpy_words import STRUCTURAL, WORDS
+from netferry.converters.graph.numpy_words import STRUCTURAL, WORDS, made
 from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.sizes import Size, largest, smallest
 from netferry.converters.graph.symbol import Symbol
@@ -64,7 +65,9 @@ class NumpyNamespace(Namespace):
         like = next((x for x in _flat(args) if isinstance(x, Symbol)), None)
         if any(isinstance(x, Size) or (isinstance(x, Symbol) and _of_sizes(x)) for x in _flat(args)):
             function: Callable[..., Any] = _SIZE_WORDS.get(word, _undecided)
-            results = function(*_plain(args, None))
+            plain = _plain(args, None)
+            budget.make(made(word, plain))
+            results = function(*plain)
         else:
             results = _computed(word, args, like)
         if isinstance(results, tuple):
@@ -110,6 +113,7 @@ def _computed(word: str, args: tuple[Any, ...], like: Symbol | None) -> Any:
             *plain[:-2],
             *(x if isinstance(x, np.ndarray) else np.asarray(x).astype(kind) for x in plain[-2:]),
         )
+    budget.make(made(word, plain))
     with np.errstate(all="ignore"):
         results = WORDS[word](*plain)
     if wide is None or dtype is None or _widened(np.empty(0, dtype)).dtype == dtype:

@@ -49,7 +49,7 @@ def _each(edit: Editor, rules: Table[str, Rule]) -> None:
     for node in edit.nodes():
         rule = rules.get(node.op_type) if not node.domain or node.domain == OURS else None
         if rule is not None:
-            rule(edit, node)
+            edit.attempt(rule, node)
     edit.sweep()
 
 

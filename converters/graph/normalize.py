@@ -10,14 +10,15 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.graph import control, expand, versions  # noqa: F401 - control registers its rows
+from netferry.converters.graph import budget, control, expand, versions  # noqa: F401 - control registers its rows
 from netferry.converters.graph import fuse as fusion
+from netferry.converters.graph.budget import Budget
 from netferry.converters.graph.edit import Editor
 from netferry.converters.graph.evaluate import Evaluator
 from netferry.converters.graph.facts import Plan
 
-_LARGEST, _DEEPEST = 1_000_000, 100
-"""How many nodes a model may have once its functions are inlined, and how deep they may be nested."""
+_DEEPEST = 100
+"""How deep functions may be nested."""
 
 
 def plan(
@@ -26,14 +27,17 @@ def plan(
     """The model as the walk takes it; the one that is given is left as it is.
 
     ``known`` are the operators that somebody carries; others are expanded where ONNX defines them by others.
-    Weights are not copied: contents share the memory of the model's tensors.
+    Weights are not copied: contents share the memory of the model's tensors. What is done is counted in the ``Budget``
+    that is in force, or in one of its own.
     """
-    graph, evaluator = evaluated(model, known)
-    editor = Editor(graph, evaluator)
-    if fuse:
-        fusion.fuse(editor)
-    editor.sweep()
-    editor.hush()
+    model = model.clone() if isinstance(model, ir.Model) else ir.serde.deserialize_model(model)
+    with budget.counted(budget.in_force() or Budget.of(model)):
+        graph, evaluator = _evaluated(model, known)
+        editor = Editor(graph, evaluator)
+        if fuse:
+            fusion.fuse(editor)
+        editor.sweep()
+        editor.hush()
     return Plan(graph, evaluator.facts, evaluator.homes, evaluator.read)
 
 
@@ -42,6 +46,11 @@ def evaluated(
 ) -> tuple[ir.Graph, Evaluator]:
     """The graph at one opset, whole as it is, with a fact for every value."""
     model = model.clone() if isinstance(model, ir.Model) else ir.serde.deserialize_model(model)
+    with budget.counted(budget.in_force() or Budget.of(model)):
+        return _evaluated(model, known)
+
+
+def _evaluated(model: ir.Model, known: Collection[str] | None) -> tuple[ir.Graph, Evaluator]:
     model = versions.raised(_with_weights(_without_functions(model)))
     _name_nodes(model.graph)
     evaluator = Evaluator(expand.expander(expand.carried() if known is None else known))
@@ -55,10 +64,7 @@ def _without_functions(model: ir.Model) -> ir.Model:
         return model
     sizes: dict[Any, int] = {}
     total = sum(_size(node, model, sizes, ()) for node in model.graph.all_nodes())
-    if total > _LARGEST:
-        raise RefusedError(
-            f"its functions call each other into {total} nodes", expected=f"at most {_LARGEST}"
-        )
+    budget.look_again(total, f"its functions call each other into {total:,} nodes")
     try:
         return InlinePass()(model).model
     except Exception as error:

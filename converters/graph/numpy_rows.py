@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.numpy_words import cast
 from netferry.converters.graph.ops.table import along, dtype_of
 from netferry.converters.graph.table import Table
@@ -210,8 +211,15 @@ def _texts(function: Callable[..., Any], *xs: Any) -> Any:
     return np.asarray(np.frompyfunc(function, len(xs), 1)(*map(taken, xs)), object)
 
 
+def _length(x: Array) -> int:
+    """Characters of the longest text."""
+    return max((len(text) for text in x.flat), default=0)
+
+
 @_row
 def StringConcat(xp: Any, x: Any, y: Any) -> Any:
+    places = np.broadcast(taken(x), taken(y)).size
+    budget.make(places * (_length(taken(x)) + _length(taken(y))))
     return xp.given(_texts(lambda a, b: a + b, x, y))
 
 
@@ -226,6 +234,7 @@ def StringSplit(xp: Any, x: Any, *, delimiter: str | None = None, maxsplit: int 
     limit = -1 if maxsplit is None else maxsplit
     parts = [text.split(delimiter or None, limit) for text in taken(x).reshape(-1)]
     width = max(map(len, parts), default=0)
+    budget.make(len(parts) * width)
     table = np.array([[*part, *[""] * (width - len(part))] for part in parts], object)
     counts = np.array([len(part) for part in parts], np.int64)
     return xp.given(table.reshape(*x.shape, width)), xp.given(counts.reshape(x.shape))

@@ -189,7 +189,7 @@ def compose(edit: Editor) -> None:
             if length < _LONGEST and is_move(edit, edit.reader(node.outputs[0])):
                 lengths[node.outputs[0]] = length
             else:
-                _compose(edit, node)
+                edit.attempt(_compose, node)
 
 
 _LONGEST = 16
@@ -240,7 +240,10 @@ def unpack(edit: Editor) -> None:
     """
     for node in edit.nodes():
         if is_move(edit, node):
-            _unpack(edit, node)
+            edit.attempt(_unpack, node)
+
+
+_MOST_PARTS = 64
 
 
 def _unpack(edit: Editor, last: ir.Node) -> None:
@@ -257,7 +260,7 @@ def _unpack(edit: Editor, last: ir.Node) -> None:
         return
     (atom,) = moves.result.pop(axis)
     place = next(p for p, atoms in enumerate(moves.source) if atom in atoms)
-    if moves.source[place].index(atom) != 0 or not isinstance(atom.size, int):
+    if moves.source[place].index(atom) != 0 or not isinstance(atom.size, int) or atom.size > _MOST_PARTS:
         return
     moves.source[place].remove(atom)
     attributes = {"axis": place, "num_outputs": atom.size}
@@ -282,7 +285,11 @@ def picked(edit: Editor, node: ir.Node, value: ir.Value) -> tuple[int, int] | No
 def alone(edit: Editor, value: ir.Value) -> list[ir.Node]:
     """The chain that makes a value, as far as each of its results has one reader."""
     chain: list[ir.Node] = []
-    while (before := _maker(edit, value)) is not None and (not chain or edit.inner(value)):
+    while (
+        len(chain) < 2 * _LONGEST
+        and (before := _maker(edit, value)) is not None
+        and (not chain or edit.inner(value))
+    ):
         chain.insert(0, before)
         value = source_of(before)
     return chain

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from netferry.converters.graph.facts import Fact
-from netferry.converters.graph.sizes import Size, ceil_div, largest, product, smallest
+from netferry.converters.graph.sizes import Size, ceil_div, largest, product, smallest, total
 from netferry.converters.graph.table import Table
 
 Dims = tuple[Any, ...] | None
@@ -29,12 +29,12 @@ def at_least(size: Any, free: int = 1) -> float:
     """A lower bound, every free size being ``free`` or more."""
     if not isinstance(size, Size):
         return int(size)
-    total = 0
+    least = 0
     for atoms, count in size.terms:
         if atoms and count < 0:
             return -math.inf
-        total += count * math.prod(0 if atom.args else free for atom in atoms)
-    return total
+        least += count * math.prod(0 if atom.args else free for atom in atoms)
+    return least
 
 
 def surely(small: Any, large: Any) -> bool:
@@ -211,7 +211,7 @@ def concat(*inputs: Fact, axis: int = 0) -> Dims:
     shapes: list[Any] = [x.dims for x in inputs]
     axis %= len(shapes[0])
     return tuple(
-        sum(dims[place] for dims in shapes)
+        total(dims[place] for dims in shapes)
         if place == axis
         else _known_first([dims[place] for dims in shapes])
         for place in range(len(shapes[0]))

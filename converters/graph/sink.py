@@ -24,9 +24,9 @@ def sink(edit: Editor) -> None:
     ends: dict[ir.Value, bool] = {}
     for node in edit.nodes():
         if _does_not_care(node):
-            _pass(edit, node, ends)
+            edit.attempt(_pass, node, ends)
         elif node.op_type == "Gather" and not node.domain:
-            _take_first(edit, node)
+            edit.attempt(_take_first, node)
 
 
 def _does_not_care(node: ir.Node) -> bool:

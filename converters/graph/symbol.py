@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.sizes import Size
 from netferry.converters.signature import Array
@@ -27,6 +28,7 @@ class Symbol:
     __slots__ = ("_expr", "fact", "xp")
 
     def __init__(self, xp: Namespace, fact: Fact, expr: Any = None) -> None:
+        budget.write(1)
         self.xp = xp
         self.fact = fact
         self._expr = expr

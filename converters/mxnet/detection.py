@@ -336,6 +336,7 @@ def proposal(g: Pen, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor) ->
     )
     height, width, kinds = scores.size(2), scores.size(3), len(base)
     total = height * width * kinds
+    few(4 * total)
     most = a.integer("rpn_pre_nms_top_n", 6000)
     considered = min(most, total) if most > 0 else total
     wanted = a.integer("rpn_post_nms_top_n", 300)

@@ -173,6 +173,7 @@ def grid_generator(g: Pen, a: Attrs, x: Tensor) -> Tensor:
         return _affine_grid(g, x, *a.integers("target_shape"))
     a.ignore("target_shape")
     height, width = x.size(2), x.size(3)
+    few(2 * height * width)
     own = np.stack(np.meshgrid(np.arange(width), np.arange(height)))[None]
     halves = np.reshape([(width - 1) / 2, (height - 1) / 2], (1, 2, 1, 1))
     moved = g.Div(g.Add(x, g.constant(own, x.dtype)), g.constant(halves, x.dtype))

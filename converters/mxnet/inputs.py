@@ -67,15 +67,18 @@ def _rank(name: str, called: Sequence[str]) -> int:
 
 def _roles(model: SymbolModel, place: int) -> set[str]:
     """What a variable is to its readers; a parameter vector is put together from reshaped parts."""
-    roles: set[str] = set()
-    for reader, slot in model.graph.consumers.get(place, ()):
-        node = model.graph.nodes[reader]
-        if node.op == "_rnn_param_concat":
-            roles.add("parameters")
-        elif node.op == "Reshape":
-            roles |= _roles(model, reader)
-        else:
-            roles.add(input_name(node, slot))
+    roles, waiting = set[str](), [place]
+    seen = {place}
+    while waiting:
+        for reader, slot in model.graph.consumers.get(waiting.pop(), ()):
+            node = model.graph.nodes[reader]
+            if node.op == "_rnn_param_concat":
+                roles.add("parameters")
+            elif node.op != "Reshape":
+                roles.add(input_name(node, slot))
+            elif reader not in seen:
+                seen.add(reader)
+                waiting.append(reader)
     return roles
 
 

@@ -15,6 +15,7 @@ from netferry.converters.mxnet.rows import (
     ROWS,
     Pen,
     cast,
+    few,
     known,
     moved,
     per_channel,
@@ -374,6 +375,7 @@ class _Windows:
 
     def shares(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         """By how much the mean over the whole window understates MXNet's: (1, 1, *windows)."""
+        few(math.prod(self.counts))
         shares = np.ones((1, 1, *self.counts))
         for axis, kernel in enumerate(self.kernel):
             starts = np.arange(self.counts[axis]) * self.strides[axis] - self.begin[axis]

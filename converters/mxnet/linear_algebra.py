@@ -31,7 +31,7 @@ def on_diagonal(g: Pen, x: Tensor, offset: int, first: int, second: int) -> Tens
     count = min(x.size(-2) + min(offset, 0), x.size(-1) - max(offset, 0))
     if count < 1:
         raise CannotCarry(f"a diagonal {offset} that lies outside of its matrix")
-    along = np.arange(count)
+    along = np.arange(few(count))
     return picked(g, x, along + max(-offset, 0), along + max(offset, 0))
 
 
@@ -91,6 +91,7 @@ def make_triangle(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     rows, columns = _triangle(a, size)
     if len(rows) != count:
         raise CannotCarry(f"{count} elements, which make no triangle")
+    few(size * size)
     places = np.full((size, size), count)
     places[rows, columns] = np.arange(count)
     padded = g.Pad(x, g.ints(*[0] * (2 * x.rank - 1), 1), g.scalar(0, x))

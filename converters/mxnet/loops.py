@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.build import Tensor
 from netferry.converters.mxnet.files import parse_symbol
 from netferry.converters.mxnet.rows import ROWS, Pen
 from netferry.converters.mxnet.symbol import VERSION, Attrs, Symbol
 
-_MOST_STEPS = 1024
+_MOST_STEPS, _WEIGHT = 1024, 2
 
 
 def _body(raw: Any) -> Symbol:
@@ -40,6 +41,11 @@ def foreach(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
     if not 0 < steps <= _MOST_STEPS:
         raise CannotCarry(f"{steps} steps of a loop", f"Up to {_MOST_STEPS} are written out")
     rows: list[Sequence[Tensor]] = []
+    if not budget.take("nodes", steps * _WEIGHT * len(body.nodes)):
+        raise CannotCarry(
+            f"{steps} steps of a loop of {len(body.nodes)} nodes",
+            "Fewer are written out, loops within loops together",
+        )
     for step in range(steps):
         here = [g.Gather(x, g.constant(step, np.int64), axis=0) for x in along]
         bound |= dict(zip(places[0], here, strict=True)) | dict(zip(places[1], states, strict=True))

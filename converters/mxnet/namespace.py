@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.sizes import Size, known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.mxnet.native_elementwise import FLOATS, SIGNED, UINT8
@@ -162,6 +163,7 @@ class MxnetNamespace(Places):
                 return self.apply("_npi_tril", x, dims=x.shape, k=k)
             mask = self.apply("_npi_tril", self.apply("ones_like", x, dims=x.shape), dims=x.shape, k=k - 1)
             return self.where(self.greater(mask, 0), self._zero(x.dtype), x)
+        budget.make(rows * columns)
         mask = self.constant(cut(np.ones((rows, columns), np.uint8), k).astype(bool))
         return self.where(mask, x, self._zero(x.dtype))
 

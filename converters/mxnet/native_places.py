@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.sizes import Size, known, product
+from netferry.converters.graph import budget
+from netferry.converters.graph.sizes import Size, known, product, total
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.mxnet.native_elementwise import UINT8, Elementwise, Number
 from netferry.converters.mxnet.native_sizes import Cut, codes_for, completed, expanded, shown
@@ -60,11 +61,13 @@ class Places(Elementwise):
             return self.astype(counted, dtype)
         if not all(isinstance(bound, int | float) for bound in (start, stop, step)):
             raise CannotCarry("a range whose bounds are known only when the model runs")
+        budget.make(max((stop - start) / step, 0))
         return self.constant(np.arange(start, stop, step, dtype))
 
     def eye(self, rows: Any, columns: Any, k: int, dtype: np.dtype[Any]) -> Symbol:
         if not known((rows, columns)):
             raise CannotCarry("a diagonal matrix whose sizes are known only when the model runs")
+        budget.make(rows * columns)
         return self.constant(np.eye(rows, columns, k, dtype))
 
     def of_sizes(self, content: Array, dtype: np.dtype[Any]) -> Symbol:
@@ -170,8 +173,8 @@ class Places(Elementwise):
         dims = None
         if all(shape is not None for shape in shapes):
             first = shapes[0] or ()
-            total = sum((shape[axis] for shape in shapes[1:] if shape is not None), first[axis])
-            dims = (*first[:axis], total, *first[axis + 1 :])
+            whole = total(shape[axis] for shape in (first, *shapes[1:]) if shape is not None)
+            dims = (*first[:axis], whole, *first[axis + 1 :])
         truths = xs[0].dtype == BOOL
         parts = [self.astype(x, UINT8) for x in xs] if truths else list(map(self._tensor, xs))
         joined = self.apply("Concat", *parts, dims=dims, dim=axis, num_args=len(parts))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.sizes import known
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.mxnet.namespace import MxnetNamespace
@@ -113,6 +114,7 @@ def _counts(windows: Windows, include_pad: bool) -> Array:
     for axis, places in enumerate(windows.outputs()):
         begin, size = windows.begin[axis], windows.sizes[axis]
         low, high = (-begin, size + windows.asked_end[axis]) if include_pad else (0, size)
+        budget.make(counts.size * places + places * windows.kernel[axis])
         steps = np.arange(windows.kernel[axis]) * windows.dilations[axis]
         starts = np.arange(places) * windows.strides[axis] - begin
         inside = ((starts[:, None] + steps >= low) & (starts[:, None] + steps < high)).sum(1)

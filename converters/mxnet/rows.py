@@ -16,6 +16,7 @@ import onnx_ir as ir
 from onnx import helper
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.build import GraphBuilder, Tensor
 from netferry.converters.graph.table import Table
 from netferry.converters.mxnet.files import DTYPES
@@ -76,6 +77,7 @@ def few(count: float) -> int:
     """A number of elements that an attribute asks for; it must not be gigabytes."""
     if not count <= MOST:
         raise CannotCarry(f"a constant of {count:.0f} elements", f"At most {MOST} are written out")
+    budget.make(count)
     return int(count)
 
 

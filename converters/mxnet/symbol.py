@@ -283,6 +283,7 @@ def _with_whole_argmax(node: Node) -> Node:
 Value = TypeVar("Value")
 _REQUIRED: Any = object()
 _NONE = frozenset({"None", "none", ""})
+_MOST_NUMBERS, _SHOWN = 4096, 200
 _TRUE = frozenset({"True", "true", "1"})
 _FALSE = frozenset({"False", "false", "0"})
 
@@ -394,12 +395,20 @@ class Attrs:
             if default is _REQUIRED:
                 raise RefusedError(f"attribute '{name}' is missing", where=self._node.label(), expected=kind)
             return default
+        if text.count(",") > _MOST_NUMBERS:
+            raise RefusedError(
+                f"attribute '{name}' holds far more numbers than a tensor has axes",
+                where=self._node.label(),
+                expected=f"at most {_MOST_NUMBERS:,}",
+                received=f"{text.count(',') + 1:,}",
+            )
         try:
             return read(text)
         except ValueError as error:
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
             raise RefusedError(
                 f"attribute '{name}' does not hold together",
                 where=self._node.label(),
                 expected=kind,
-                received=repr(text),
+                received=repr(shown),
             ) from error

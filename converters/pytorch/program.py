@@ -170,6 +170,15 @@ def _no_program(kind: str, value: Any, where: str) -> RefusedError:
 _TITLES = {"config.json": "a table of tensors"}
 
 
+def sizes(found: Any, where: str) -> set[str]:
+    """The formulas of sizes in a program that was checked."""
+    names = ("expr_str", "as_expr")
+    mappings = list(texts.mappings(found, where))
+    shown = {each[name] for each in mappings for name in names if isinstance(each.get(name), str)}
+    ranges = [each["range_constraints"] for each in mappings if "range_constraints" in each]
+    return shown.union(*ranges)
+
+
 # ---- texts ---------------------------------------------------------------------------------------
 
 _PLAIN = re.compile(r"[\w @.:/+<>=,\-\[\]]*")

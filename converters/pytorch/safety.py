@@ -9,7 +9,7 @@ from typing import Any
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
-from netferry.converters.pytorch import program, script, trusted
+from netferry.converters.pytorch import formulas, program, script, trusted
 from netferry.converters.trust import paths, pickles, texts, zips
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.zips import Archive
@@ -133,7 +133,9 @@ def _look_at_program(archive: Archive, permit: Permit) -> None:
     for name in archive.entries:
         where = f"{archive.where}: {name}"
         if _PROGRAMS.fullmatch(name):
-            program.check(texts.document(archive.read(name), where), "ExportedProgram", where, permit)
+            found = texts.document(archive.read(name), where)
+            program.check(found, "ExportedProgram", where, permit)
+            formulas.check(sorted(program.sizes(found, where)), where)
         elif _PAYLOADS.fullmatch(name):
             found = texts.document(archive.read(name), where)
             program.check(found, "PayloadConfig", where, permit)

@@ -24,7 +24,7 @@ from netferry.converters.errors import (
     UsageError,
     first_line,
 )
-from netferry.converters.tensorflow import live, safety
+from netferry.converters.tensorflow import limits, live, safety
 from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
 from netferry.converters.trust.permit import Looked, Permit
 
@@ -165,7 +165,7 @@ def load_weights(model: Any, path: Path, permit: Permit | None = None) -> None:
 
 
 def _keras(path: Path, permit: Permit) -> Any:
-    with _loading(path):
+    with _loading(path), limits.within(path):
         return keras.saving.load_model(path, compile=False, safe_mode=not permit.unsafe)
 
 
@@ -213,6 +213,8 @@ def _loading(path: Path) -> Iterator[None]:
     try:
         with quiet():
             yield
+    except RefusedError:
+        raise
     except Exception as error:
         raise _refusal(path, error) from error
 

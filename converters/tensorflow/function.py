@@ -14,7 +14,7 @@ import numpy as np
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.facts import Fact, is_float
 from netferry.converters.graph.recorder import dotted, literal, loaded, prune
-from netferry.converters.graph.sizes import Size, known, largest
+from netferry.converters.graph.sizes import Size, known, largest, product
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.arrangement import Tensor, base_axes, perm_of
@@ -57,6 +57,9 @@ _WIDER: Mapping[str, np.dtype[Any]] = {
 _WIDE_WORDS = frozenset({"sign", "matmul", "einsum", "sum", "prod", "mean", "max", "min", "pow", "negative", "truncatediv",
                          "cumulative_sum", "cumulative_prod", "abs", "fmod", "remainder", "trunc_divide", "floor_divide"})  # fmt: skip
 """Words for which TensorFlow lacks kernels of small and unsigned integers: a wider one computes the same, wrapped."""
+
+_WRITTEN = 1 << 16
+"""As many numbers of a range are written down; more are counted when the model runs."""
 
 _NARROW = frozenset({"float16", "bfloat16"})
 
@@ -193,7 +196,9 @@ class Function(Words):
         return made
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype[Any]) -> Tensor:
-        if not any(isinstance(v, Size | Symbol) for v in (start, stop, step)):
+        if not any(isinstance(v, Size | Symbol) for v in (start, stop, step)) and (
+            (stop - start) / step <= _WRITTEN
+        ):
             return self.asarray(np.arange(start, stop, step), dtype)
         sizes = any(isinstance(v, Size) for v in (start, stop, step))
         computed = INT32 if sizes or (dtype.kind == "i" and dtype.itemsize < 4) else dtype
@@ -213,7 +218,7 @@ class Function(Words):
         return v if v.dtype == dtype else self.astype(v, dtype)
 
     def full(self, sizes: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> Tensor:
-        if known(sizes) and int(np.prod(sizes, dtype=np.int64)) <= 16:
+        if known(sizes) and product(sizes) <= 16:
             return self.asarray(np.full(tuple(sizes), value), dtype)
         made: Tensor = self.call(
             "tf.fill",

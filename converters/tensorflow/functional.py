@@ -14,10 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import layout
+from netferry.converters.graph import budget, layout
 from netferry.converters.graph.facts import Fact
 from netferry.converters.graph.recorder import dotted
-from netferry.converters.graph.sizes import Size, known
+from netferry.converters.graph.sizes import Size, known, product
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.arrangement import Tensor, perm_of
@@ -197,6 +197,7 @@ class Functional(Words):
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype[Any]) -> Tensor:
         if not any(isinstance(v, Size | Symbol) for v in (start, stop, step)):
+            budget.make(max((stop - start) / step, 0))
             return self.asarray(np.arange(start, stop, step), dtype)
         if isinstance(start, Size | Symbol) or isinstance(step, Size | Symbol) or step != 1:
             raise CannotCarry(_FREE.format(stop))
@@ -207,6 +208,7 @@ class Functional(Words):
 
     def full(self, sizes: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> Tensor:
         if known(sizes):
+            budget.make(product(sizes))
             return self.asarray(np.full(tuple(sizes), value), dtype)
         return self.broadcast_to(self.asarray(np.full((1,) * len(sizes), value), dtype), sizes)
 

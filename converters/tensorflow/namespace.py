@@ -16,13 +16,13 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import layout
+from netferry.converters.graph import budget, layout
 from netferry.converters.graph.arrays import same
 from netferry.converters.graph.facts import Fact, Plan
 from netferry.converters.graph.layout import Perm
 from netferry.converters.graph.namespace import BINARY, ELEMENTWISE, REDUCTIONS
 from netferry.converters.graph.recorder import REFUSED, Recorder, dotted, flat
-from netferry.converters.graph.sizes import Size, known, product
+from netferry.converters.graph.sizes import Size, known, product, total
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.arrangement import (
@@ -489,7 +489,7 @@ class Words(Recorder):
         dims = None
         if all(x.fact.dims is not None for x in xs):
             first = xs[0].shape
-            dims = (*first[:axis], sum(x.shape[axis] for x in xs), *first[axis + 1 :])
+            dims = (*first[:axis], total(x.shape[axis] for x in xs), *first[axis + 1 :])
         made: Tensor = self.say("concat", exprs, inner, dtype=xs[0].fact.dtype, dims=dims, perm=perm)
         return made
 
@@ -601,6 +601,7 @@ class Words(Recorder):
                 raise CannotCarry(
                     f"it pads axis {axis} in mode {mode} by a size that is known only when it runs"
                 )
+            budget.make(size + before + after)
             places = np.pad(np.arange(size), (before, after), mode=_NUMPY_MODES[mode])
             dims = result.fact.dims
             result = self.take(result, self.asarray(places, INT64), axis)
@@ -643,6 +644,7 @@ class Words(Recorder):
     def eye(self, rows: int, columns: int, k: int, dtype: np.dtype[Any]) -> Tensor:
         if not known((rows, columns)):
             raise CannotCarry("its sizes are known only when the model runs")
+        budget.make(rows * columns)
         return self.asarray(np.eye(rows, columns, k), dtype)
 
     # ---- algebra -----------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ _WIDTHS = frozenset("units filters input_dim output_dim num_heads key_dim".split
 def _look_at_config(config: Any, held: int, where: str, permit: Permit) -> None:
     if isinstance(config, dict):  # the optimizer, losses and metrics: Keras is told not to read them
         config = {key: value for key, value in config.items() if key != "compile_config"}
+    _check_sequences(config, where)
     strange: set[str] = set()
     files: set[str] = set()
     for each in texts.mappings(config, where):
@@ -104,6 +105,29 @@ def _look_at_config(config: Any, held: int, where: str, permit: Permit) -> None:
             )
     permit.ask(_layers(strange), strange, where, _CODE)
     permit.ask("layers that read a vocabulary from a file", files, where, _CODE)
+
+
+_MOST_BUILDS = 100_000
+"""Layers that Keras may have to build: of a Sequential it builds all that stand before each."""
+
+
+def _check_sequences(config: Any, where: str) -> None:
+    """Refuse Sequential models so long, or so nested, that Keras would build their layers without end."""
+    builds = 0
+    for each in texts.mappings(config, where):
+        inner = each.get("config")
+        if each.get("class_name") != "Sequential" or not isinstance(inner, dict):
+            continue
+        layers = inner.get("layers")
+        if not isinstance(layers, list):
+            continue
+        builds += len(layers) * sum(1 for one in texts.mappings(layers, where) if "class_name" in one) // 2
+        if builds > _MOST_BUILDS:
+            raise RefusedError(
+                f"the Sequential model '{inner.get('name')}' has {len(layers):,} layers, all of which Keras builds anew for each",
+                where=where,
+                remedy="Save it as a functional model",
+            )
 
 
 def _layers(strange: set[str]) -> str:

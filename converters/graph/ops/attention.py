@@ -7,6 +7,7 @@ from functools import reduce
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.ops.elementwise import Swish
 from netferry.converters.graph.ops.table import BOOL, FLOAT32, INT64, as_dtype, choice, dtype_of, ints, op
 from netferry.converters.graph.sizes import Size
@@ -216,6 +217,7 @@ def LinearAttention(
         past_state = xp.full((batch, kv_num_heads, size, depth), 0, query.dtype)
     state = _single(xp, past_state)
     outputs = []
+    budget.write(steps)
     for step in range(steps):
         at = {2: (step, step + 1, 1)}
         parts_now = (None if x is None else xp.slice(x, at) for x in (k, v, gates, rates))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.graph import budget
 from netferry.converters.graph.ops.table import INT64, Sizes, ints, op
 from netferry.converters.graph.sizes import Size, product
 from netferry.converters.graph.symbol import Symbol
@@ -19,6 +20,7 @@ def AffineGrid(xp: Any, theta: Symbol, size: Sizes, *, align_corners: int = 0) -
     ``theta``: (batch, d, d + 1); the result: (batch, *space, d).
     """
     space = ints(size[2:], "sizes")
+    budget.make(product(space) * (len(space) + 1))
     axes = [_centres(length, bool(align_corners)) for length in space]
     mesh = np.meshgrid(*axes, indexing="ij")
     points = np.stack([*mesh[::-1], np.ones(space)], -1).reshape(-1, len(space) + 1)
@@ -63,6 +65,7 @@ def Col2Im(
 def _block_places(padded: list[int], block: Sizes, strides: list[int], dilations: list[int]) -> Array:
     """(block, places): the flat index in the padded image of each element of each block."""
     flat = np.zeros((1, 1), np.int64)
+    budget.make(product(block) * product(padded))
     for size, length, stride, dilation in zip(padded, block, strides, dilations, strict=True):
         inside = np.arange(length) * dilation
         starts = np.arange(0, size - dilation * (length - 1), stride)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.ops.elementwise import (
     Elu,
     HardSigmoid,
@@ -187,6 +188,7 @@ def _over_time(
     """All outputs and the last states; a sequence that has ended keeps its state and gives zeros."""
     xp, (h, c) = cell.xp, states
     steps = given.shape[0]
+    budget.write(steps)
     parts = xp.unstack(given, 0)
     outputs: list[Any] = [None] * steps
     for step in range(steps)[::-1] if backwards else range(steps):

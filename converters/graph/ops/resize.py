@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.ops.table import (
     INT64,
@@ -91,6 +92,7 @@ NEAREST: Mapping[str, Callable[[Array], Array]] = {
 
 def nearest_places(a: AxisResize, coordinates: str, rounding: str) -> Array:
     """(out,): the place that each output place is a copy of."""
+    budget.make(a.out)
     x = COORDINATES[coordinates](a, np.arange(a.out, dtype=np.float64))
     return np.clip(NEAREST[rounding](x), 0, a.size - 1).astype(np.int64)
 
@@ -121,10 +123,11 @@ def matrix(
     What lies outside is the border's own value, or, with ``inside_only``, weighs nothing. With ``antialias``
     the kernel is stretched where the axis shrinks.
     """
-    x = COORDINATES[coordinates](a, np.arange(a.out, dtype=np.float64))
     weigh, reach = kernel
     stretch = min(a.scale, 1.0) if antialias else 1.0
     span = int(np.ceil(reach / stretch)) + 1
+    budget.make(a.out * (a.size + 2 * span))
+    x = COORDINATES[coordinates](a, np.arange(a.out, dtype=np.float64))
     places = np.floor(x).astype(np.int64)[:, None] + np.arange(-span, span + 1)
     weights = weigh(np.abs(x[:, None] - places) * stretch)
     if inside_only:
@@ -260,6 +263,7 @@ def _weighed(xp: Any, x: Any, weights: Array, axis: int, rank: int) -> Any:
 
 def _extrapolated(xp: Any, y: Any, a: AxisResize, rank: int, value: float) -> Any:
     """Places that look outside of the axis have one value."""
+    budget.make(a.out)
     x = _crop(a, np.arange(a.out, dtype=np.float64))
     outside = (x < 0) | (x > a.size - 1)
     if not outside.any():

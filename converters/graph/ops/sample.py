@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.ops.table import INT64, as_dtype, choice, content, ints, op, shaped
 from netferry.converters.graph.sizes import product
 from netferry.converters.graph.symbol import Symbol
@@ -213,6 +214,7 @@ def _samples(xp: Any, start: Any, span: Any, bins: int, size: Any, fixed: int, m
     width = xp.expand_dims(span / bins, (1, 2))
     wanted = None if fixed else xp.ceil(width)
     count = fixed if fixed else xp.maximum(wanted, 1)
+    budget.make(most + bins)
     sample = xp.asarray(np.arange(most).reshape(1, 1, -1), start.dtype)
     places = xp.asarray(np.arange(bins).reshape(1, -1, 1), start.dtype)
     where = xp.expand_dims(start, (1, 2)) + places * width + (sample + 0.5) * (width / count)
@@ -300,6 +302,7 @@ def _kernel_places(
     dilations: Sequence[int],
 ) -> Any:
     """(kernel, 2, *out): where each element of the kernel stands at each output place, before it is moved."""
+    budget.make(2 * product(kernel) * product(out))
     axes = [
         np.arange(k)[:, None] * dilation + np.arange(o)[None, :] * stride - pad
         for k, o, stride, pad, dilation in zip(kernel, out, strides, pads, dilations, strict=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.graph import budget
 from netferry.converters.graph.ops.table import (
     FLOAT32,
     INT64,
@@ -107,6 +108,7 @@ def MelWeightMatrix(
 
 def _mel_weights(bins: int, length: int, rate: int, low: float, high: float) -> Array:
     """(length // 2 + 1, bins): each column rises to 1 at its centre and falls to 0 at the next one's."""
+    budget.make(bins * (length // 2 + 1))
     ends = 2595 * np.log10(1 + np.array([low, high]) / 700)
     mels = ends[0] + np.arange(bins + 2) * (ends[1] - ends[0]) / (bins + 2)
     places = ((length + 1) * 700 * (10 ** (mels / 2595) - 1) // rate).astype(np.int64)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph import padding
+from netferry.converters.graph import budget, padding
 from netferry.converters.graph.facts import is_float
 from netferry.converters.graph.ops.table import INT64, choice, ints, op
 from netferry.converters.graph.sizes import Size, ceil_div, largest, product, smallest
@@ -122,6 +122,7 @@ def _places(xp: Any, x: Symbol, axes: Sequence[Window], met: list[Any], column_m
     if column_major:
         steps = [product(sizes[2 : 2 + i]) for i in range(len(axes))]
     candidates = []
+    budget.make(product(shape) * len(met))
     for place in itertools.product(*(range(w.kernel) for w in axes)):
         flat = np.arange(product(sizes[:2])).reshape(*sizes[:2], *[1] * len(axes)) * product(sizes[2:])
         for i, (w, k, step) in enumerate(zip(axes, place, steps, strict=True)):

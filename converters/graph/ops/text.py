@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph import budget
 from netferry.converters.graph.ops.table import FLOAT32, choice, ints, op
 from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
@@ -39,6 +40,7 @@ def TfIdfVectorizer(
     for grams, columns in _vocabulary(
         pool_int64s, ngram_counts, ngram_indexes, min_gram_length, max_gram_length
     ):
+        budget.make(len(columns) * width)
         place = np.zeros((len(columns), width))
         place[np.arange(len(columns)), columns] = 1
         for step in range(1, (max_skip_count if grams.shape[1] > 1 else 0) + 2):
