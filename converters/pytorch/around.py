@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import transformer
 
+from netferry.converters.pytorch.snapshot import Snapshot
 from netferry.converters.pytorch.untraceable import Stateful
 
 
@@ -81,38 +82,22 @@ def left_as_it_was(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def restored(model: Any) -> Iterator[list[str]]:
-    """Take back what the code assigns to a module's attributes; yields the weights that it has replaced, in the end."""
+    """Take back all that a run of the model changes; yields the weights that it has replaced, in the end."""
     parts = list(model.modules()) if isinstance(model, nn.Module) else []
     own = [
-        (part, part.__dict__.copy(), part._parameters.copy(), part._buffers.copy())
+        (part, part._parameters.copy(), part._buffers.copy())
         for part in parts
         if not isinstance(part, torch.jit.ScriptModule)
     ]
-    content = [
-        (buffer, buffer._version, buffer.clone())
-        for *_, buffers in own
-        for buffer in buffers.values()
-        if buffer is not None
-    ]
+    before = Snapshot(model)
     replaced: list[str] = []
     try:
         yield replaced
     finally:
-        for part, attributes, parameters, buffers in own:
-            for now, before in ((part._parameters, parameters), (part._buffers, buffers)):
-                replaced += [name for name, tensor in before.items() if now.get(name) is not tensor]
-                _put_back(now, before)
-            _put_back(part.__dict__, attributes)
-        for buffer, version, before_it in content:
-            if buffer._version != version:
-                buffer.copy_(before_it)
-
-
-def _put_back(now: dict[str, Any], before: Mapping[str, Any]) -> None:
-    """Only what has changed is touched: another thread may be reading the rest."""
-    for name in [name for name in now if name not in before]:
-        del now[name]
-    now.update({name: item for name, item in before.items() if name not in now or now[name] is not item})
+        for part, parameters, buffers in own:
+            for now, kept in ((part._parameters, parameters), (part._buffers, buffers)):
+                replaced += [name for name, tensor in kept.items() if now.get(name) is not tensor]
+        before.restore()
 
 
 _real_len = len

@@ -18,6 +18,7 @@ from torch import nn
 
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
+from netferry.converters.pytorch.snapshot import Snapshot, own_random_numbers
 from netferry.converters.signature import (
     BATCH,
     BATCH_SHOWN,
@@ -239,18 +240,24 @@ def device_of(module: nn.Module) -> torch.device:
 
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, as people run a model; afterwards every submodule is in the mode it was in.
+    """Evaluation mode without gradients, as people run a model; afterwards all that a run can change is what it was.
 
     Threads may run one model at once: the last to leave puts all back.
     """
 
     def evaluate() -> Callable[[], None]:
+        before = Snapshot(module)
         modes = [(part, part.training) for part in module.modules()]
         for part, _ in modes:
             part.training = False
-        return lambda: _set_modes(modes)
 
-    with _held(id(module), evaluate), torch.no_grad():
+        def undo() -> None:
+            before.restore()
+            _set_modes(modes)
+
+        return undo
+
+    with _held(id(module), evaluate), own_random_numbers(), torch.no_grad():
         yield
 
 

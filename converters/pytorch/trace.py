@@ -75,6 +75,9 @@ _LOOKS_AT_VALUES = frozenset(
 """Functions that carry a tensor's content into Python."""
 
 
+_GIVE_MEMORY = Tensor.data.__set__  # type: ignore[attr-defined]
+"""What ``x.data = y`` calls."""
+
 _DRAWS = frozenset(
     """
     bernoulli cauchy exponential geometric gumbel_softmax log_normal multinomial normal poisson rand rand_like
@@ -192,6 +195,8 @@ class _Recorder(TorchFunctionMode):
             raise Random(f"'{func.__name__}' draws random numbers", users_line())
         if traced and func in _LOOKS_AT_VALUES:
             raise DataDependent("the code looks at a tensor's values", users_line())
+        if func is _GIVE_MEMORY:
+            raise Stateful(f"the code gives {self._called(args[0])} other memory", users_line())
         if func is Tensor.__setitem__ and traced:
             self._put_back(*args)
         with self.sizes.kernels():
@@ -299,6 +304,10 @@ class _Recorder(TorchFunctionMode):
         for other in self._sharing[self._memories[id(fake)]]:
             if other is not fake:
                 self._stale[id(other)] = fake
+
+    def _called(self, tensor: Tensor) -> str:
+        weight = self._weight_names.get(id(tensor))
+        return f"'{weight}'" if weight else "a tensor"
 
     def _put_back(self, base: Tensor, index: Any, part: Any) -> None:
         """``x[i] += 1`` writes into the view ``x[i]`` and then assigns it: x is as its value and that say."""
