@@ -217,6 +217,9 @@ class Emitter:
             return self._floored(*map(self.size, size.args))
         if size.is_number:
             return self.g.constant([float(size)], np.float64)
+        rounds = next((name for kind, name in _ROUNDING.items() if isinstance(size, kind)), None)
+        if rounds is not None:
+            return self._rounded(self.size(size.args[0]), rounds)
         known = next((entry for kind, entry in _ARITHMETIC.items() if isinstance(size, kind)), None)
         if known is None:
             raise CannotCarry(
@@ -230,6 +233,11 @@ class Emitter:
         for part in parts[1:]:
             result = self.g.op(operator, result, part)
         return result
+
+    def _rounded(self, x: Tensor, operator: str) -> Tensor:
+        """A float size as a whole number; a cast cuts what is behind the point."""
+        x = x if x.dtype != np.float64 or not operator else self.g.op(operator, x)
+        return self.cast(x, np.dtype(np.int64))
 
     def _floored(self, x: Tensor, y: Tensor) -> Tensor:
         """Division that rounds down: ONNX's rounds towards zero, but its Mod has the divisor's sign."""
@@ -300,6 +308,16 @@ _ARITHMETIC: Mapping[Any, tuple[str, bool]] = {
     symbolic.ToFloat: ("Add", True),
 }
 """What a size expression is made of: the ONNX operator between its parts, and whether those become float."""
+
+
+_ROUNDING: Mapping[Any, str] = {
+    symbolic.FloorToInt: "Floor",
+    symbolic.CeilToInt: "Ceil",
+    symbolic.RoundToInt: "Round",
+    symbolic.TruncToInt: "",
+    symbolic.TruncToFloat: "",
+}
+"""What makes whole numbers of float sizes: the operator before the cast."""
 
 
 def _tied(calls: Sequence[Call]) -> frozenset[int]:

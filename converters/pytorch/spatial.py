@@ -292,12 +292,13 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Tensor:
-    """With a scale PyTorch reads the input by that scale, with a size by the ratio of the sizes."""
+    """With a scale PyTorch reads the input by that scale, with a size or aligned corners by the sizes."""
     axes = input.rank - 2
     kind: dict[str, Any] = _resize_kind(mode, bool(align_corners))
     if antialias:
-        kind["antialias"] = 1
-    if size is None and not recompute_scale_factor:
+        kind |= {"antialias": 1, "exclude_outside": 1}
+        kind |= {"cubic_coeff_a": -0.5} if mode == "bicubic" else {}
+    if size is None and not recompute_scale_factor and not align_corners:
         scales = e.g.constant([1.0, 1.0, *map(float, _each(scale_factor, axes))], np.float32)
         return e.g.Resize(input, None, scales, **kind)
     sizes = e.shape([*e.sizes_of(input)[:2], *e.out.dims[2:]])

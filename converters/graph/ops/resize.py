@@ -7,7 +7,7 @@ modes that mean the same there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,8 @@ NEAREST: Mapping[str, Callable[[Array], Array]] = {
 
 
 def nearest_places(a: AxisResize, coordinates: str, rounding: str) -> Array:
-    """(out,): the place that each output place is a copy of."""
-    x = COORDINATES[coordinates](a, np.arange(a.out, dtype=np.float64))
+    """(out,): the place that each output place is a copy of; in float32, in which 11 / 2.2 is 5 everywhere."""
+    x = COORDINATES[coordinates](replace(a, scale=np.float32(a.scale)), np.arange(a.out, dtype=np.float32))
     return np.clip(NEAREST[rounding](x), 0, a.size - 1).astype(np.int64)
 
 
