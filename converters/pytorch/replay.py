@@ -15,7 +15,7 @@ from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.live import device_of, layer_by_layer, run, to_numpy, to_torch
 from netferry.converters.pytorch.names import writes
-from netferry.converters.pytorch.sizes import Narrowing
+from netferry.converters.pytorch.sizes import Narrowing, without
 from netferry.converters.signature import Array, Example
 
 _TOLERANCE = 1e-4
@@ -23,20 +23,22 @@ _TOLERANCE = 1e-4
 
 
 def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> frozenset[Narrowing]:
-    """The decisions that leave out few sizes only, at which the trace gives what the model gives.
+    """The bounds outside of which the trace gives what the model gives: ``if length > 1`` is run at 1.
 
-    ``if length > 1`` leaves out 1: the model is run there, and so is the trace.
+    They are run at a few sizes each, then at once; a bound that no size near the example breaks stays one.
     """
-    found = [narrowing for narrowing in traced.narrowings if narrowing.left_out]
-    wrong = {
-        (symbol, size)
-        for symbol, size in {pair for narrowing in found for pair in narrowing.left_out}
-        if not _agrees(module, traced, given, {symbol: size})
+    outside = {
+        found: without(found.bound, traced.hints) for found in traced.narrowings if found.bound is not None
     }
-    together = {symbol: size for narrowing in found for symbol, size in narrowing.left_out}
-    if len(together) > 1 and not wrong and not _agrees(module, traced, given, together):
+    right = {
+        found: sizes
+        for found, sizes in outside.items()
+        if sizes and all(_agrees(module, traced, given, one) for one in sizes)
+    }
+    together = {symbol: size for sizes in right.values() for symbol, size in sizes[0].items()}
+    if len(together) > 1 and not _agrees(module, traced, given, together):
         return frozenset()
-    return frozenset(narrowing for narrowing in found if not wrong & narrowing.left_out)
+    return frozenset(right)
 
 
 def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int]) -> bool:

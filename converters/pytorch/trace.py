@@ -41,10 +41,18 @@ from netferry.converters.pytorch.untraceable import (
 from netferry.converters.signature import Example
 
 
-def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn.Module]]) -> Trace:
-    """Run ``module`` over fake tensors shaped as ``given``; layers whose class is in ``leaves`` stay whole."""
+def trace(
+    module: nn.Module,
+    given: Sequence[Example],
+    leaves: Container[type[nn.Module]],
+    at: Mapping[str, int] | None = None,
+) -> Trace:
+    """Run ``module`` over fake tensors shaped as ``given``; layers whose class is in ``leaves`` stay whole.
+
+    Where the code branches on free sizes, it goes the way of ``at``, else that of the examples.
+    """
     recorder = _Recorder(module, leaves)
-    inputs = recorder.inputs(given, device_of(module))
+    inputs = recorder.inputs(given, device_of(module), at or {})
     values = tuple(map(recorder.value, inputs))
     try:
         with ONE_AT_A_TIME, layer_by_layer(module), left_as_it_was(module), stand_ins(recorder), recorder:
@@ -57,7 +65,7 @@ def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn
     if odd := [name for name, value in outputs.items() if value.dtype.is_complex]:
         raise Complex(f"the output '{odd[0]}' is complex, which ONNX's operators do not take")
     calls = tuple(_needed(recorder.calls, outputs.values()))
-    return Trace(values, outputs, calls, tuple(recorder.sizes.narrowings))
+    return Trace(values, outputs, calls, tuple(recorder.sizes.narrowings), recorder.sizes.hints)
 
 
 _LOOKS_AT_VALUES = frozenset(
@@ -114,7 +122,9 @@ class _Recorder(TorchFunctionMode):
 
     # ---- tensors ------------------------------------------------------------------------------
 
-    def inputs(self, given: Sequence[Example], device: torch.device) -> list[Tensor]:
+    def inputs(
+        self, given: Sequence[Example], device: torch.device, at: Mapping[str, int]
+    ) -> list[Tensor]:
         """A fake tensor per example; free axes of one name have one symbol."""
         free: dict[str, tuple[int, torch.SymInt]] = {}
         fakes = []
@@ -122,7 +132,7 @@ class _Recorder(TorchFunctionMode):
             shape: list[Any] = list(example.array.shape)
             for axis, name in example.free.items():
                 if name not in free:
-                    free[name] = shape[axis], self.sizes.free(name, shape[axis])
+                    free[name] = shape[axis], self.sizes.free(name, at.get(name, shape[axis]))
                 size, shape[axis] = free[name]
                 if size != example.array.shape[axis]:
                     raise UsageError(
