@@ -5,18 +5,20 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import reduce
 from typing import Any, Protocol
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import transformer
 
-from netferry.converters.pytorch.snapshot import Snapshot
+from netferry.converters.pytorch.snapshot import Snapshot, code_names
 from netferry.converters.pytorch.untraceable import Stateful
 
 
@@ -32,7 +34,7 @@ _RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 
 @contextmanager
-def stand_ins(recorder: Recorder) -> Iterator[None]:
+def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
     """What PyTorch and Python do while a trace runs, in its own thread."""
     token = _RECORDER.set(recorder)
     try:
@@ -42,8 +44,11 @@ def stand_ins(recorder: Recorder) -> Iterator[None]:
                 (transformer, "_detect_is_causal_mask", _asked(transformer._detect_is_causal_mask)),
                 (torch.backends.opt_einsum, "enabled", False),
                 (builtins, "len", _len),
+                (builtins, "max", _extreme(builtins.max, torch.sym_max)),
+                (builtins, "min", _extreme(builtins.min, torch.sym_min)),
             ):
                 stack.enter_context(patch.object(where, name, stand_in))
+            stack.enter_context(_numbers_in(code_names(module)))
             stack.enter_context(_hushed())
             yield
     finally:
@@ -106,6 +111,70 @@ _real_len = len
 def _len(sized: Any) -> Any:
     """``len`` of a tensor is its first size, which stays symbolic."""
     return sized.shape[0] if isinstance(sized, FakeTensor) else _real_len(sized)
+
+
+def _extreme(real: Callable[..., Any], symbolic: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """``max`` and ``min`` of sizes, which asks nothing of them."""
+
+    def of(*items: Any, **how: Any) -> Any:
+        given = items[0] if len(items) == 1 and isinstance(items[0], tuple | list) else items
+        sizes = not how and any(isinstance(item, torch.SymInt | torch.SymFloat) for item in given)
+        plain = all(isinstance(item, int | float | torch.SymInt | torch.SymFloat) for item in given)
+        return reduce(symbolic, given) if sizes and plain else real(*items, **how)
+
+    return of
+
+
+class _Number(type):
+    """``int`` and ``float`` as a model's code calls them: a free size stays one. They are still those types to all else."""
+
+    real: type
+    symbolic: Callable[[Any], Any]
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        size = args[0] if len(args) == 1 and not kwargs else None
+        if isinstance(size, torch.SymInt | torch.SymFloat):
+            return cls.symbolic(size)
+        return cls.real(*args, **kwargs)
+
+    def __instancecheck__(cls, item: Any) -> bool:
+        return isinstance(item, cls.real)
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return issubclass(kind, cls.real)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is cls.real
+
+    def __hash__(cls) -> int:
+        return hash(cls.real)
+
+
+class _Int(int, metaclass=_Number):
+    real, symbolic, dtype = int, staticmethod(torch.sym_int), np.dtype(int)
+
+
+class _Float(float, metaclass=_Number):
+    real, symbolic, dtype = float, staticmethod(torch.sym_float), np.dtype(float)
+
+
+@contextmanager
+def _numbers_in(namespaces: Sequence[dict[str, Any]]) -> Iterator[None]:
+    """The model's own code finds these instead of Python's."""
+    put = [
+        (names, name, number)
+        for names in namespaces
+        for name, number in (("int", _Int), ("float", _Float))
+        if name not in names
+    ]
+    for names, name, number in put:
+        names[name] = number
+    try:
+        yield
+    finally:
+        for names, name, number in put:
+            if names.get(name) is number:
+                del names[name]
 
 
 @contextmanager

@@ -190,25 +190,43 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
 
 
 def _in_their_places(model: Any, given: Sequence[Example]) -> Sequence[Example]:
-    """The inputs in the order of ``forward`` where all have names of its parameters, else as they come.
+    """The inputs in the order of ``forward`` where all have names of its parameters, else as they come."""
+    own = getattr(type(model), "netferry_inputs", None) or _parameters(model)
+    return given if own is None else aligned(given, list(own))
 
-    Inputs are bound by position: parameters between them must be given, too.
+
+def called(model: Any, given: Sequence[Example] | None) -> Any:
+    """The module as it takes these inputs by position, whatever their places in its ``forward``.
+
+    It is the same module under another class: it shares its weights, hooks and modes, and their names.
     """
+    own = _parameters(model) if isinstance(model, nn.Module) else None
+    fixed = isinstance(model, torch.jit.ScriptModule | torch.fx.GraphModule) or "forward" in vars(model)
+    if given is None or own is None or fixed or not {example.name for example in given} <= own.keys():
+        return model
+    names = [example.name for example in aligned(given, list(own))]
+    keyword_only = any(own[name].kind is inspect.Parameter.KEYWORD_ONLY for name in names)
+    if names == list(own)[: len(names)] and not keyword_only:
+        return model
+    kind: Any = type(model)
+
+    def forward(self: Any, *inputs: Any) -> Any:
+        return kind.forward(self, **dict(zip(names, inputs, strict=True)))
+
+    outer = {"forward": forward, "netferry_inputs": tuple(names), "__module__": kind.__module__}
+    same = object.__new__(type(kind)(kind.__name__, (kind,), {**outer, "__qualname__": kind.__qualname__}))
+    object.__setattr__(same, "__dict__", model.__dict__)
+    return same
+
+
+def _parameters(model: Any) -> Mapping[str, inspect.Parameter] | None:
+    """The parameters of ``forward`` that have a name of their own; None where it does not say."""
     try:
-        own = list(inspect.signature(model.forward).parameters)
+        own = inspect.signature(model.forward).parameters
     except (AttributeError, TypeError, ValueError):
-        return given
-    placed = aligned(given, own)
-    names = [example.name for example in placed]
-    if set(names) <= set(own) and names != own[: len(names)]:
-        raise UsageError(
-            "the inputs have the names of other parameters than those that they would be given to",
-            where=type(model).__name__,
-            expected=f"the first inputs of forward({', '.join(own)})",
-            received=", ".join(names),
-            remedy="Give the inputs between them too, or wrap the model in a module that takes these alone",
-        )
-    return placed
+        return None
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: one for name, one in own.items() if one.kind not in many}
 
 
 def parameter_names(module: nn.Module) -> list[str]:

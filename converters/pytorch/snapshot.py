@@ -359,6 +359,11 @@ def _code_of(model: Any) -> Any:
     return frozenset(map(type, parts)), len(sys.modules)
 
 
+def code_names(model: Any) -> list[dict[str, Any]]:
+    """The names of the Python modules that a model's code stands in, once a snapshot was made."""
+    return [names for enter, names in _KNOWN.get(_code_of(model), ()) if enter is Snapshot._names]
+
+
 _DEFINED = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType)
 
 

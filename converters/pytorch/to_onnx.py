@@ -21,8 +21,9 @@ from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map
 from netferry.converters.pytorch.emit import Emitter
 from netferry.converters.pytorch.fast_path import zeros_at_padding
 from netferry.converters.pytorch.functions import FUNCTIONS, Row
-from netferry.converters.pytorch.live import examples_of, module_of, numpy_dtype, run
+from netferry.converters.pytorch.live import called, examples_of, module_of, numpy_dtype, run
 from netferry.converters.pytorch.modules import MODULES
+from netferry.converters.pytorch.names import by_place
 from netferry.converters.pytorch.replay import harmless
 from netferry.converters.pytorch.sizes import Narrowing, as_text, without
 from netferry.converters.pytorch.trace import trace
@@ -36,6 +37,7 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
     Raises UsageError where inputs are needed and ``given`` is None, or where an axis that the caller asked to
     be free is fixed by the model's code; UnsupportedError where no road is left.
     """
+    model = called(model, given)
     given = examples_of(model, given)
     with restored(model), zeros_at_padding(module_of(model)) as notes:
         made = _carried(model, given)
@@ -129,10 +131,17 @@ def _freest_trace(module: nn.Module, given: Sequence[Example]) -> _Traced:
         fixed = {s: found for found in traced.narrowings for s in found.fixes}
         held = [example for example in given if fixed.keys() & set(example.free.values())]
         if not held:
-            notes |= {f"as the model's code goes where {found}": None for found in bounds}
+            notes |= {f"right where {found}; beyond, the model's code goes another way": None for found in bounds}
             return _Traced(traced, given, bounds, tuple(notes))
         for example in held:
             symbol = next(symbol for symbol in example.free.values() if symbol in fixed)
+            if example.asked and "range(" in str(fixed[symbol].line):
+                raise UsageError(
+                    f"the model's code is a loop in Python over the size '{symbol}', which a graph cannot hold",
+                    where=type(module).__name__,
+                    received=fixed[symbol].line,
+                    remedy=f"Leave '{symbol}' out of dynamic, or write the loop as an operator or a recurrent layer",
+                )
             if example.asked:
                 raise UsageError(
                     f"the model's code does not leave the size '{symbol}' free",
@@ -208,6 +217,8 @@ def _write(e: Emitter, call: Call, known: dict[Value, Tensor]) -> Unsupported | 
         del kwargs["out"]
     first = () if call.module is None else (call.module,)
     assert row is not None
+    if call.module is None:
+        given, kwargs = by_place(call.target, row, given, kwargs)
     try:
         _fits(row, e, *first, *given, **kwargs)
         with e.g.scope(_scope(call)):

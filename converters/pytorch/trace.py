@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
@@ -27,7 +27,7 @@ from netferry.converters.pytorch.compositions import COMPOSITIONS
 from netferry.converters.pytorch.lean import LeanFakeTensorMode
 from netferry.converters.pytorch.live import device_of, layer_by_layer, outputs_of, torch_dtype
 from netferry.converters.pytorch.memo import Memo
-from netferry.converters.pytorch.names import torch_function, writes
+from netferry.converters.pytorch.names import by_place, torch_function, writes
 from netferry.converters.pytorch.shapes import SHAPES
 from netferry.converters.pytorch.sizes import Sizes, line_of, users_line
 from netferry.converters.pytorch.untraceable import (
@@ -55,7 +55,7 @@ def trace(
     inputs = recorder.inputs(given, device_of(module), at or {})
     values = tuple(map(recorder.value, inputs))
     try:
-        with ONE_AT_A_TIME, layer_by_layer(module), left_as_it_was(module), stand_ins(recorder), recorder:
+        with ONE_AT_A_TIME, layer_by_layer(module), left_as_it_was(module), stand_ins(recorder, module), recorder:
             result = module(*inputs)
     except Untraceable:
         raise
@@ -85,6 +85,9 @@ _LOOKS_AT_VALUES = frozenset(
 
 _GIVE_MEMORY = Tensor.data.__set__  # type: ignore[attr-defined]
 """What ``x.data = y`` calls."""
+
+_SMALL = 1 << 12
+"""Elements of a tensor whose content is known while a trace runs."""
 
 _DRAWS = frozenset(
     """
@@ -119,6 +122,7 @@ class _Recorder(TorchFunctionMode):
         self._cut_from: dict[int, tuple[Tensor, Any]] = {}  # results of indexing: of which tensor, by what
         self._overwritten: set[int] = set()  # memory of constants that a traced value was written into
         self._made: dict[int, Tensor] = {}
+        self._real: dict[int, Tensor] = {}  # what fake tensors hold that are made of buffers alone
 
     # ---- tensors ------------------------------------------------------------------------------
 
@@ -197,6 +201,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         func, kwargs = torch_function(func), dict(kwargs or {})
         if func in COMPOSITIONS:
+            args, kwargs = by_place(func, COMPOSITIONS[func], args, kwargs)
             with self.sizes.kernels(), self:
                 return COMPOSITIONS[func](*args, **kwargs)
         tensors = leaves_of((args, kwargs), Tensor)
@@ -204,6 +209,9 @@ class _Recorder(TorchFunctionMode):
         if getattr(func, "__name__", "").removesuffix("_") in _DRAWS:
             raise Random(f"'{func.__name__}' draws random numbers", users_line())
         if traced and func in _LOOKS_AT_VALUES:
+            known = [self._known(tensor) for tensor in tensors]
+            if all(tensor is not None for tensor in known):
+                return func(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
             raise DataDependent("the code looks at a tensor's values", users_line())
         if func is _GIVE_MEMORY:
             raise Stateful(f"the code gives {self._called(args[0])} other memory", users_line())
@@ -248,6 +256,8 @@ class _Recorder(TorchFunctionMode):
             self._write(tensor)
         if target is Tensor.__getitem__:
             self._cut_from[id(result)] = (self._seen(args[0]), args[1])
+        if module is None and not written:
+            self._compute(target, args, kwargs, outputs)
         recorded = map_structure(self._result, result if outputs else self._seen(written[0]))
         self.calls.append(Call(target, self._paths[-1], given, given_kwargs, recorded, module))
         return self._as_called(result, written)
@@ -274,8 +284,10 @@ class _Recorder(TorchFunctionMode):
         """What the call gives over fake tensors, and which of those it was given it wrote into."""
         given = [self._seen(tensor) for tensor in tensors]
         versions = [fake._version for fake in given]
-        with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
-            result = function(*map_structure(self._stood_in, args), **map_structure(self._stood_in, kwargs))
+        try:
+            result = self._over_fakes(function, map_structure(self._stood_in, (args, kwargs)))
+        except DataDependentOutputException:
+            result = self._over_fakes(function, map_structure(self._as_number, (args, kwargs)))
         written = [
             t for t, fake, version in zip(tensors, given, versions, strict=True) if fake._version != version
         ]
@@ -287,6 +299,11 @@ class _Recorder(TorchFunctionMode):
         if key is not None and not written:
             self._memo.keep(key, result, given)
         return result, written
+
+    def _over_fakes(self, function: Callable[..., Any], given: tuple[Any, Any]) -> Any:
+        args, kwargs = given
+        with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
+            return function(*args, **kwargs)
 
     def _argument(self, item: Any) -> Any:
         if isinstance(item, Tensor):
@@ -301,6 +318,37 @@ class _Recorder(TorchFunctionMode):
     def _result(self, item: Any) -> Any:
         return self._know(item) if isinstance(item, Tensor) else item
 
+    # ---- numbers that are known --------------------------------------------------------------
+
+    def _known(self, tensor: Tensor) -> Tensor | None:
+        """What a tensor holds, where that is the same in every run: constants, buffers, what is made of them."""
+        if id(tensor) in self._real:
+            return self._real[id(tensor)]
+        fixed = not isinstance(tensor, FakeTensor | nn.Parameter) and tensor.numel() <= _SMALL
+        return tensor if fixed and not tensor.is_meta else None
+
+    def _as_known(self, item: Any) -> Any:
+        return self._known(item) if isinstance(item, Tensor) else item
+
+    def _as_number(self, item: Any) -> Any:
+        """A tensor of one known number as that number, where a function can do with nothing else."""
+        known = self._known(item) if isinstance(item, Tensor) and item.dim() == 0 else None
+        return self._stood_in(item) if known is None else known.item()
+
+    def _compute(self, target: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
+        """Keep what a call over known tensors gives."""
+        tensors = leaves_of((args, kwargs), Tensor)
+        known = [self._known(tensor) for tensor in tensors]
+        if not tensors or any(tensor is None for tensor in known) or leaves_of((args, kwargs), torch.SymInt):
+            return
+        try:
+            result = target(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
+        except Exception:  # noqa: BLE001 - then nothing is known of it
+            return
+        made = leaves_of(result, Tensor)
+        if len(made) == len(outputs) and all(tensor.numel() <= _SMALL for tensor in made):
+            self._real.update((id(fake), real) for fake, real in zip(outputs, made, strict=True))
+
     def _write(self, tensor: Tensor) -> None:
         """``tensor`` was written in place: what shares its memory no longer holds what its value says."""
         if id(tensor) in self._weight_names:
@@ -312,6 +360,7 @@ class _Recorder(TorchFunctionMode):
             self._stand_ins[id(tensor)].written = True
             self._overwritten.add(_storage(tensor))
         for other in self._sharing[self._memories[id(fake)]]:
+            self._real.pop(id(other), None)
             if other is not fake:
                 self._stale[id(other)] = fake
 
