@@ -52,6 +52,18 @@ def value(expression: str, sizes: Mapping[str, int]) -> Any:
         return None
 
 
+def size_of(symbol: str, sizes: Mapping[str, Any]) -> Any:
+    """The size that a free axis has: that of its name, or what its name says as an expression over others (``past + length``);
+    None where it is neither."""
+    return sizes[symbol] if symbol in sizes else value(symbol, sizes)
+
+
+def is_composed(symbol: str, symbols: Iterable[str]) -> bool:
+    """Whether a free axis is named by an expression over the other names."""
+    others = dict.fromkeys(set(symbols) - {symbol}, 1)
+    return not symbol.isidentifier() and value(symbol, others) is not None
+
+
 def _value(node: ast.AST, sizes: Mapping[str, int]) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return node.value

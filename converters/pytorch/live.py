@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from netferry.converters import limits
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
 from netferry.converters.pytorch.snapshot import Snapshot, own_random_numbers
@@ -77,15 +78,15 @@ def signature(model: Any, given: Sequence[Example] | None = None) -> Signature:
     along every free axis, and a size that moved as one symbol did carries that symbol's name.
     """
     given = examples_of(model, given)
-    first = run(model, [example.array for example in given])
+    first, larger = run(model, [example.array for example in given]), _larger(given)
     try:
-        second = run(model, [_grown(example) for example in given])
+        second = run(model, [_grown(example, larger) for example in given])
     except (RefusedError, UsageError):
         second = first  # the free axes are fixed in truth; the export will say so
     moved = {
-        (size, size + 1): symbol
+        (example.array.shape[axis], larger[symbol]): symbol
         for example in given
-        for symbol, size in ((s, example.array.shape[axis]) for axis, s in example.free.items())
+        for axis, symbol in example.free.items()
     }
 
     def dim(before: int, after: int) -> Dim:
@@ -357,11 +358,18 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     return _TORCH[dtype]
 
 
-def _grown(example: Example) -> Array:
-    """The example's array, one larger along each free axis (its last entries twice)."""
+def _larger(given: Sequence[Example]) -> dict[str, int]:
+    """Every free size one larger; one that is named by an expression, as that says."""
+    names = {symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items()}
+    plain = {name: size + 1 for name, size in names.items() if not limits.is_composed(name, names)}
+    return {name: limits.size_of(name, plain) for name in names}
+
+
+def _grown(example: Example, sizes: Mapping[str, int]) -> Array:
+    """The example's array at larger sizes along its free axes (its last entries more than once)."""
     array = example.array
-    for axis in example.free:
-        array = np.concatenate([array, array.take([-1], axis)], axis)
+    for axis, symbol in example.free.items():
+        array = array.take(np.minimum(np.arange(sizes[symbol]), array.shape[axis] - 1), axis)
     return array
 
 

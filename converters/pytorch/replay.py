@@ -11,6 +11,7 @@ import sympy
 import torch
 from torch import nn
 
+from netferry.converters import limits
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.live import device_of, layer_by_layer, run, to_numpy, to_torch
@@ -42,7 +43,8 @@ def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> froz
 
 
 def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int]) -> bool:
-    arrays = [_sized(example, sizes) for example in given]
+    usual = {symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items() if symbol.isidentifier()}
+    arrays = [_sized(example, sizes, usual) for example in given]
     try:
         want = run(module, arrays)
     except RefusedError:
@@ -54,12 +56,12 @@ def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: M
     return want.keys() == got.keys() and all(_close(want[name], got[name]) for name in want)
 
 
-def _sized(example: Example, sizes: Mapping[str, int]) -> Array:
+def _sized(example: Example, sizes: Mapping[str, int], usual: Mapping[str, int]) -> Array:
     """The example's array with some of its free axes at other sizes; a longer one begins again."""
     array = example.array
     for axis, symbol in example.free.items():
-        if symbol in sizes:
-            array = array.take(np.arange(sizes[symbol]) % array.shape[axis], axis)
+        size = limits.size_of(symbol, {**usual, **sizes})
+        array = array.take(np.arange(max(size, 0)) % array.shape[axis], axis)
     return array
 
 

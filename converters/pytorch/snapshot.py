@@ -391,7 +391,7 @@ def _is(a: Any, b: Any) -> bool:
 
 def _is_done_once(before: Any, now: Any) -> bool:
     empty = before is None or before is False or before is _NOTHING
-    return empty and not isinstance(now, Tensor | np.ndarray | int | float | dict | list | set) or (
+    return (empty and not isinstance(now, Tensor | np.ndarray | int | float | dict | list | set)) or (
         before is False and now is True
     )
 

@@ -94,7 +94,7 @@ def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
         dims = e.dims(value.dims)
         known[value] = x = g.input(TensorSpec(example.name, numpy_dtype(value.dtype), dims))
         for axis, dim in enumerate(dims):
-            if isinstance(dim, str):
+            if isinstance(dim, str) and getattr(value.dims[axis], "is_Symbol", False):
                 e.source(dim, x, axis)
     problems = [problem for call in traced.calls if (problem := _write(e, call, known))]
     if problems:

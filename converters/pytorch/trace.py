@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from netferry.converters import limits
 from netferry.converters.errors import UsageError, first_line
 from netferry.converters.pytorch import compositions_attention, compositions_indexing  # noqa: F401 - they fill the table
 from netferry.converters.pytorch.around import ONE_AT_A_TIME, left_as_it_was, stand_ins
@@ -129,22 +130,23 @@ class _Recorder(TorchFunctionMode):
     def inputs(
         self, given: Sequence[Example], device: torch.device, at: Mapping[str, int]
     ) -> list[Tensor]:
-        """A fake tensor per example; free axes of one name have one symbol."""
-        free: dict[str, tuple[int, torch.SymInt]] = {}
+        """A fake tensor per example; free axes of one name have one symbol, and one named ``a + b`` has no own."""
+        names = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
+        plain = [name for name in names if not limits.is_composed(name, names)]
+        free = {name: self.sizes.free(name, at.get(name, names[name])) for name in plain}
+        shown = {name: names[name] for name in plain}
         fakes = []
         for example in given:
             shape: list[Any] = list(example.array.shape)
             for axis, name in example.free.items():
-                if name not in free:
-                    free[name] = shape[axis], self.sizes.free(name, at.get(name, shape[axis]))
-                size, shape[axis] = free[name]
-                if size != example.array.shape[axis]:
+                if limits.size_of(name, shown) != shape[axis]:
                     raise UsageError(
                         f"the examples give the size '{name}' two values",
                         where=f"input '{example.name}', axis {axis}",
-                        expected=size,
-                        received=example.array.shape[axis],
+                        expected=limits.size_of(name, shown),
+                        received=shape[axis],
                     )
+                shape[axis] = limits.size_of(name, free)
             dtype = torch_dtype(example.array.dtype)
             with self._fake:
                 fake = torch.empty(shape, dtype=dtype, device=device)
@@ -343,7 +345,7 @@ class _Recorder(TorchFunctionMode):
             return
         try:
             result = target(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
-        except Exception:  # noqa: BLE001 - then nothing is known of it
+        except Exception:
             return
         made = leaves_of(result, Tensor)
         if len(made) == len(outputs) and all(tensor.numel() <= _SMALL for tensor in made):
