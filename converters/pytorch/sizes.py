@@ -241,8 +241,17 @@ _MANY = (*range(1, 65), 96, 97, 128, 255, 1000, 4097, 65536, 1_000_007)
 _SOME = (1, 2, 3, 4, 5, 7, 8, 12, 13, 31, 64, 1000, 4097)
 
 
+def _at(expression: Any, sizes: Mapping[Any, int]) -> Any:
+    """What an expression is at some sizes; None where it is nothing there (a remainder of zero)."""
+    try:
+        found = expression.xreplace({symbol: sympy.Integer(size) for symbol, size in sizes.items()})
+    except ZeroDivisionError:
+        return None
+    return bool(found) if isinstance(found, BooleanAtom) else found if found.is_number else None
+
+
 def _fulfilling(condition: Any, symbol: sympy.Symbol) -> list[int]:
-    return [size for size in _MANY if condition.xreplace({symbol: sympy.Integer(size)}) == True]  # noqa: E712
+    return [size for size in _MANY if _at(condition, {symbol: size})]
 
 
 def _always(expr: Any) -> Any:
@@ -257,11 +266,16 @@ def _always(expr: Any) -> Any:
     sizes = itertools.product(*[_MANY if len(symbols) == 1 else _SOME] * len(symbols))
     first: Any = None
     for choice in sizes:
-        found = expr.xreplace(dict(zip(symbols, map(sympy.Integer, choice), strict=True)))
-        if not (found.is_number or isinstance(found, BooleanAtom)) or (first is not None and found != first):
+        found = _at(expr, dict(zip(symbols, choice, strict=True)))
+        if found is None or (first is not None and found != first):
             return None
         first = found
-    return first
+    return sympy.sympify(first)
+
+
+def broken(condition: Any, sizes: Mapping[str, int]) -> bool:
+    """Whether a bound does not hold at some sizes."""
+    return _at(condition, {symbol: sizes.get(str(symbol), 3) for symbol in condition.free_symbols}) is False
 
 
 def without(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], ...]:
@@ -270,7 +284,7 @@ def without(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], .
     usual = {symbol: hints.get(str(symbol), 3) for symbol in symbols}
 
     def fails(sizes: Mapping[Any, int]) -> bool:
-        return condition.xreplace({symbol: sympy.Integer(size) for symbol, size in sizes.items()}) == False  # noqa: E712
+        return _at(condition, sizes) is False
 
     found = []
     for symbol in symbols:
@@ -324,12 +338,13 @@ _FAR = 1 << 20
 def simplest(condition: Any) -> Any:
     """A bound on one size as a plain one (``n <= 64``), where there is one place at which it turns."""
     symbols = condition.free_symbols
-    if len(symbols) != 1 or isinstance(condition, sympy.Eq):
+    plain = any(side.is_Symbol for side in condition.args) and any(side.is_number for side in condition.args)
+    if plain or len(symbols) != 1 or isinstance(condition, sympy.Eq):
         return condition
     (symbol,) = symbols
 
     def holds(size: int) -> bool:
-        return bool(condition.xreplace({symbol: sympy.Integer(size)}))
+        return bool(_at(condition, {symbol: size}))
 
     low, high, first = 1, _FAR, holds(1)
     if first == holds(_FAR):

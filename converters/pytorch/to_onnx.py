@@ -25,7 +25,7 @@ from netferry.converters.pytorch.live import called, examples_of, module_of, num
 from netferry.converters.pytorch.modules import MODULES
 from netferry.converters.pytorch.names import by_place
 from netferry.converters.pytorch.replay import harmless
-from netferry.converters.pytorch.sizes import Narrowing, as_text, without
+from netferry.converters.pytorch.sizes import Narrowing, as_text, broken, without
 from netferry.converters.pytorch.trace import trace
 from netferry.converters.pytorch.untraceable import Untraceable
 from netferry.converters.signature import Example, TensorSpec
@@ -129,6 +129,10 @@ def _freest_trace(module: nn.Module, given: Sequence[Example]) -> _Traced:
         needs = [found for found in traced.narrowings if not found.fixes and found.bound is None]
         notes |= {f"the model needs that {found}": None for found in needs}
         fixed = {s: found for found in traced.narrowings for s in found.fixes}
+        own = {s: example.array.shape[axis] for example in given for axis, s in example.free.items()}
+        fixed |= {
+            str(s): found for found in bounds if broken(found.bound, own) for s in found.bound.free_symbols
+        }
         held = [example for example in given if fixed.keys() & set(example.free.values())]
         if not held:
             notes |= {f"right where {found}; beyond, the model's code goes another way": None for found in bounds}
@@ -137,7 +141,7 @@ def _freest_trace(module: nn.Module, given: Sequence[Example]) -> _Traced:
             symbol = next(symbol for symbol in example.free.values() if symbol in fixed)
             if example.asked and "range(" in str(fixed[symbol].line):
                 raise UsageError(
-                    f"the model's code is a loop in Python over the size '{symbol}', which a graph cannot hold",
+                    f"the model's code does not leave the size '{symbol}' free: it is a loop in Python over it",
                     where=type(module).__name__,
                     received=fixed[symbol].line,
                     remedy=f"Leave '{symbol}' out of dynamic, or write the loop as an operator or a recurrent layer",
