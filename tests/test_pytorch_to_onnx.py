@@ -597,17 +597,47 @@ def test_what_has_no_row_goes_by_pytorchs_exporter_and_says_so() -> None:
 def test_reading_a_tensor_after_a_view_of_it_was_written_is_never_left_to_torchscript() -> None:
     def aliased(x: torch.Tensor) -> torch.Tensor:
         y = x * 2
-        view = y.view(-1, 3)
-        view.mul_(5)
+        y.chunk(3, -1)[0].mul_(5)
         return y + 1
 
     assert check(Fn(aliased), X, road="dynamo").notes[0].count("shares its memory") == 1
 
 
+WRITTEN_THROUGH = {
+    "a view": lambda y, x: y.view(-1, 3).mul_(5),
+    "a flattened view": lambda y, x: y.flatten().clamp_(min=0),
+    "a transposed view": lambda y, x: y.transpose(0, 1).add_(x.transpose(0, 1)),
+    "a slice of a slice": lambda y, x: y[:, 1:][:, :2].copy_(x[:, :2]),
+    "a row": lambda y, x: y[0].zero_(),
+    "a slice, with its sum": lambda y, x: y[:, :2].__iadd__(x[:, 2:4]),
+}
+
+
+@pytest.mark.parametrize("write", WRITTEN_THROUGH.values(), ids=WRITTEN_THROUGH)
+def test_what_is_written_into_a_view_is_in_its_base_and_in_its_other_views(write: Any) -> None:
+    def written(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = x * 2
+        other, turned = y[:, 1:], y.t()
+        write(y, x)
+        return y, other + 1, turned
+
+    check(Fn(written), X)
+
+
+def test_a_tensor_that_is_made_empty_and_filled_by_slices_is_what_was_filled_in() -> None:
+    def filled(x: torch.Tensor) -> torch.Tensor:
+        y = x.new_empty(x.shape)
+        y[..., :3].copy_(x[..., 3:])
+        y[..., 3:].copy_(x[..., :3])
+        return y
+
+    check(Fn(filled), X)
+
+
 def test_a_fallback_leaves_no_path_of_this_machine_in_the_file() -> None:
     def aliased(x: torch.Tensor) -> torch.Tensor:
         y = x * 2
-        y.view(-1, 3).mul_(5)
+        y.chunk(3, -1)[0].mul_(5)
         return y
 
     found = export(Fn(aliased), X)

@@ -121,6 +121,7 @@ class _Recorder(TorchFunctionMode):
         self._stand_ins: dict[int, _StandIn] = {}
         self._stale: dict[int, Tensor] = {}  # fake tensors that share memory with one written since: that one
         self._cut_from: dict[int, tuple[Tensor, Any]] = {}  # results of indexing: of which tensor, by what
+        self._views: dict[int, _View] = {}  # results that share memory with an argument: how they were made of it
         self._overwritten: set[int] = set()  # memory of constants that a traced value was written into
         self._made: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # what fake tensors hold that are made of buffers alone
@@ -158,7 +159,7 @@ class _Recorder(TorchFunctionMode):
         """The value that a tensor holds now."""
         stand_in = self._seen(tensor)
         if id(stand_in) in self._stale:
-            raise _stale()
+            self._view_again(stand_in)
         return self._values[id(stand_in)][1]
 
     def _know(self, fake: Tensor, data: Tensor | None = None, name: str = "") -> Value:
@@ -217,8 +218,8 @@ class _Recorder(TorchFunctionMode):
             raise DataDependent("the code looks at a tensor's values", users_line())
         if func is _GIVE_MEMORY:
             raise Stateful(f"the code gives {self._called(args[0])} other memory", users_line())
-        if func is Tensor.__setitem__ and traced:
-            self._put_back(*args)
+        if func is Tensor.__setitem__ and traced and self._is_there(*args):
+            return None
         with self.sizes.kernels():
             if not traced and not leaves_of((args, kwargs), torch.SymInt):
                 return self._constant(func, tensors, args, kwargs)
@@ -262,6 +263,10 @@ class _Recorder(TorchFunctionMode):
             self._compute(target, args, kwargs, outputs)
         recorded = map_structure(self._result, result if outputs else self._seen(written[0]))
         self.calls.append(Call(target, self._paths[-1], given, given_kwargs, recorded, module))
+        for tensor in written:
+            self._write_through(self._seen(tensor))
+        if not written and isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
+            self._note_view(result, self._seen(args[0]), target, given, given_kwargs)
         return self._as_called(result, written)
 
     def _found(self, key: Hashable | None, tensors: list[Tensor]) -> tuple[Any, list[Tensor]] | None:
@@ -370,17 +375,44 @@ class _Recorder(TorchFunctionMode):
         weight = self._weight_names.get(id(tensor))
         return f"'{weight}'" if weight else "a tensor"
 
-    def _put_back(self, base: Tensor, index: Any, part: Any) -> None:
-        """``x[i] += 1`` writes into the view ``x[i]`` and then assigns it: x is as its value and that say."""
-        fake = self._seen(base)
-        if not isinstance(part, Tensor) or self._stale.get(id(fake)) is not self._seen(part):
-            return
-        if self._cut_from.get(id(self._seen(part))) == (fake, index):
-            del self._stale[id(fake)]
+    def _is_there(self, base: Tensor, index: Any, part: Any) -> bool:
+        """``x[i] += 1`` writes into the view ``x[i]`` and then assigns it to where it is."""
+        if not isinstance(part, Tensor):
+            return False
+        fake, (cut_from, place) = self._seen(base), self._cut_from.get(id(self._seen(part)), (None, None))
+        fresh = cut_from is fake and id(fake) not in self._stale
+        return fresh and not leaves_of((place, index), Tensor) and bool(place == index)
 
     def _as_called(self, result: Any, written: list[Tensor]) -> Any:
         """The result as the caller expects it: an in-place function returns the very tensor it wrote."""
         return next((tensor for tensor in written if self._seen(tensor) is result), result)
+
+    # ---- views --------------------------------------------------------------------------------
+
+    def _note_view(self, fake: Tensor, base: Tensor, target: Any, given: Any, kwargs: Any) -> None:
+        if fake is not base and self._memories[id(fake)] == self._memories[id(base)]:
+            self._views.setdefault(id(fake), _View(base, target, tuple(given[1:]), kwargs))
+
+    def _write_through(self, fake: Tensor) -> None:
+        """What was written into a view is written into what it is a view of, as far as that can be said."""
+        view = self._views.get(id(fake))
+        back = None if view is None else view.back(fake)
+        if view is None or back is None:
+            return
+        written, before = self._values[id(fake)][1], self._values[id(view.base)][1]
+        target, args = back(before, written)
+        after = self._know(view.base)
+        self.calls.append(Call(target, self._paths[-1], args, {}, after))
+        self._write_through(view.base)
+
+    def _view_again(self, fake: Tensor) -> None:
+        """A view whose base was written is made of it once more."""
+        view = self._views.get(id(fake))
+        if view is None:
+            raise _stale()
+        base = self.value(view.base)
+        made = self._know(fake)
+        self.calls.append(Call(view.target, self._paths[-1], (base, *view.rest), view.kwargs, made))
 
     # ---- modules ------------------------------------------------------------------------------
 
@@ -409,6 +441,32 @@ class _Recorder(TorchFunctionMode):
             yield
         finally:
             self._paths.pop()
+
+
+@dataclass(frozen=True)
+class _View:
+    """How a view was made: ``target(base, *rest, **kwargs)``."""
+
+    base: Tensor
+    target: Any
+    rest: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def back(self, fake: Tensor) -> Callable[[Value, Value], tuple[Any, tuple[Any, ...]]] | None:
+        """From the values of the base and of the view: the call that gives the base with the view in it."""
+        name = getattr(self.target, "__name__", "")
+        if self.target is Tensor.__getitem__:
+            return lambda base, view: (Tensor.__setitem__, (base, self.rest[0], view))
+        if name in _RESHAPES:
+            return lambda base, view: (Tensor.reshape, (view, base.dims))
+        if name in ("transpose", "swapaxes", "t", "adjoint"):
+            places = self.rest[:2] if name in ("transpose", "swapaxes") else (-2, -1)
+            return lambda _, view: (Tensor.transpose, (view, *places))
+        return None
+
+
+_RESHAPES = frozenset({"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as"})
+"""Functions whose result has all elements of their first argument, in order."""
 
 
 @dataclass
