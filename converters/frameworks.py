@@ -7,6 +7,7 @@ it to ONNX and ``from_onnx`` from there.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,5 +124,7 @@ def of(model: object) -> Framework:
 
 def called(model: object, given: Sequence[Example] | None) -> object:
     """The model as it is called with these inputs by position: PyTorch's may have them anywhere among their parameters."""
+    if given is None or isinstance(model, str | os.PathLike):
+        return model
     live = of(model).live
-    return live.called(model, given) if given is not None and hasattr(live, "called") else model
+    return live.called(model, given) if hasattr(live, "called") else model

@@ -32,7 +32,11 @@ def of_metadata(metadata: Mapping[str, str]) -> tuple[str, ...]:
         said = json.loads(metadata.get(KEY, "[]"))
     except ValueError:
         return ()
-    return tuple(one for one in said if isinstance(one, str) and len(one) < _LONGEST) if isinstance(said, list) else ()
+    return (
+        tuple(one for one in said if isinstance(one, str) and len(one) < _LONGEST)
+        if isinstance(said, list)
+        else ()
+    )
 
 
 def hold(conditions: Iterable[str], sizes: Mapping[str, int]) -> bool:

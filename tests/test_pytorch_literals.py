@@ -29,7 +29,9 @@ def _numbers(name: str) -> Any:
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, np.iinfo(bits).max, 1000, dtype=bits, endpoint=True).view(kind)
     low = np.arange(1, 20, dtype=bits).view(kind)
-    named = np.array([0.0, -0.0, 0.1, 1e-5, 1 / 3, float(info.max), float(info.min), float(info.tiny)]).astype(kind)
+    named = np.array(
+        [0.0, -0.0, 0.1, 1e-5, 1 / 3, float(info.max), float(info.min), float(info.tiny)]
+    ).astype(kind)
     found = np.concatenate([drawn, low, -low, named, np.nextafter(named.astype(np.float32), 0).astype(kind)])
     return found[np.isfinite(found.astype(np.float64))]
 
@@ -39,12 +41,14 @@ def test_a_literal_reads_back_as_the_very_number(name: str) -> None:
     kind, bits = FORMATS[name]
     for number in _numbers(name):
         for written in (number, plain(number, np.dtype(kind)), plain(np.asarray(number), None)):
-            read = eval(ast.unparse(literal(written)))  # noqa: S307 - what the test itself has written
+            read = eval(ast.unparse(literal(written)))
             assert np.asarray(read).astype(kind).view(bits) == np.asarray(number).view(bits), number
             assert abs(read) <= float(ml_dtypes.finfo(kind).max), number
 
 
-@pytest.mark.parametrize("number", [3.4028234663852886e38, -3.4028234663852886e38, 1e-45, 1.1754943508222875e-38])
+@pytest.mark.parametrize(
+    "number", [3.4028234663852886e38, -3.4028234663852886e38, 1e-45, 1.1754943508222875e-38]
+)
 def test_an_extreme_number_is_one_in_the_module_that_arrives(number: float) -> None:
     class Masked(nn.Module):
         def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

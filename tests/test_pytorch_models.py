@@ -19,8 +19,8 @@ from pytorch_oracle import Fn, check, export, operators, randomized, session
 from torch import nn
 
 import netferry
-from netferry.converters.errors import UnsupportedError, UsageError
 from netferry.converters import limits
+from netferry.converters.errors import UnsupportedError
 from netferry.converters.pytorch import live
 from netferry.converters.pytorch.to_onnx import to_onnx
 from netferry.converters.signature import Example

@@ -510,9 +510,7 @@ def halves(x: torch.Tensor) -> torch.Tensor:
     return x.view(-1, 12)
 
 
-@pytest.mark.parametrize(
-    ("function", "line"), [(counts, "range(x.shape[1])"), (told, "if x.shape[1] == 6")]
-)
+@pytest.mark.parametrize(("function", "line"), [(counts, "range(x.shape[1])"), (told, "if x.shape[1] == 6")])
 def test_an_axis_asked_to_be_free_that_the_code_fixes_is_refused_with_the_line(
     function: Any, line: str
 ) -> None:

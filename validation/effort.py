@@ -59,9 +59,10 @@ class Weigher:
     def hollow(self, sizes: Sizes) -> bool:
         """Whether these sizes are none of the model's: beyond the bounds that it is told with, or so that some tensor
         inside is empty, where at larger ones none is."""
-        return not limits.hold(self.bounds, sizes) or (self._has_empty(sizes) and any(
-            not self._has_empty(dict.fromkeys(sizes, size)) for size in (64, 512, 4096, 32000)
-        ))
+        return not limits.hold(self.bounds, sizes) or (
+            self._has_empty(sizes)
+            and any(not self._has_empty(dict.fromkeys(sizes, size)) for size in (64, 512, 4096, 32000))
+        )
 
     def _has_empty(self, sizes: Sizes) -> bool:
         return any(dim.at(sizes) < 1 for dim in self._dims if sizes.keys() >= set(dim.names()))

@@ -137,7 +137,8 @@ def _shape(spec: TensorSpec, sizes: Sizes) -> tuple[int, ...]:
             remedy=f"Say it with --input {spec.name}:1,3,224,224",
         )
     return tuple(
-        dim if isinstance(dim, int) else size_of(symbol_of(spec, axis), sizes) for axis, dim in enumerate(spec.dims)
+        dim if isinstance(dim, int) else size_of(symbol_of(spec, axis), sizes)
+        for axis, dim in enumerate(spec.dims)
     )
 
 

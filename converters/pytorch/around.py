@@ -128,34 +128,34 @@ def _extreme(real: Callable[..., Any], symbolic: Callable[[Any, Any], Any]) -> C
 class _Number(type):
     """``int`` and ``float`` as a model's code calls them: a free size stays one. They are still those types to all else."""
 
-    real: type
+    plain: type
     symbolic: Callable[[Any], Any]
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         size = args[0] if len(args) == 1 and not kwargs else None
         if isinstance(size, torch.SymInt | torch.SymFloat):
             return cls.symbolic(size)
-        return cls.real(*args, **kwargs)
+        return cls.plain(*args, **kwargs)
 
     def __instancecheck__(cls, item: Any) -> bool:
-        return isinstance(item, cls.real)
+        return isinstance(item, cls.plain)
 
     def __subclasscheck__(cls, kind: type) -> bool:
-        return issubclass(kind, cls.real)
+        return issubclass(kind, cls.plain)
 
     def __eq__(cls, other: object) -> bool:
-        return other is cls or other is cls.real
+        return other is cls or other is cls.plain
 
     def __hash__(cls) -> int:
-        return hash(cls.real)
+        return hash(cls.plain)
 
 
 class _Int(int, metaclass=_Number):
-    real, symbolic, dtype = int, staticmethod(torch.sym_int), np.dtype(int)
+    plain, symbolic, dtype = int, staticmethod(torch.sym_int), np.dtype(int)
 
 
 class _Float(float, metaclass=_Number):
-    real, symbolic, dtype = float, staticmethod(torch.sym_float), np.dtype(float)
+    plain, symbolic, dtype = float, staticmethod(torch.sym_float), np.dtype(float)
 
 
 @contextmanager

@@ -199,7 +199,10 @@ def _without_wrapper_names(state: Mapping[str, Tensor], known: Mapping[str, Tens
 def _with_ties(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """With the second names of weights that a model has under several: a file holds such a weight once."""
     names: dict[int, list[str]] = {}
-    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
+    for name, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
         names.setdefault(id(tensor), []).append(name)
     tied = {
         name: state[known[0]]

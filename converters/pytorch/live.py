@@ -246,7 +246,7 @@ def module_of(model: Any) -> nn.Module:
     """The module that runs: an exported program's is made of it."""
     if isinstance(model, torch.export.ExportedProgram):
         module = model.module(check_guards=False)
-        module.output_names = getattr(model, "output_names", None)
+        vars(module)["output_names"] = getattr(model, "output_names", None)
         return module
     assert isinstance(model, nn.Module)
     return model

@@ -43,7 +43,9 @@ def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> froz
 
 
 def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int]) -> bool:
-    usual = {symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items() if symbol.isidentifier()}
+    usual = {
+        symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items() if symbol.isidentifier()
+    }
     arrays = [_sized(example, sizes, usual) for example in given]
     try:
         want = run(module, arrays)

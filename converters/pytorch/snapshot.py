@@ -19,7 +19,7 @@ import types
 import warnings
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
@@ -161,7 +161,7 @@ class Snapshot:
 
     def _object(self, item: Any) -> Iterable[Any]:
         """An instance: its attributes, its class, its slots."""
-        kind = type(item)
+        kind: Any = type(item)
         if isinstance(item, nn.Module):
             self._undo.append(partial(_restore_class_of, item, kind))
         held: list[Any] = [kind]
@@ -401,14 +401,18 @@ def _holds_tensors(values: Iterable[Any], depth: int = 3) -> bool:
     for value in values:
         if isinstance(value, Tensor | torch.SymInt | torch.SymFloat | torch.SymBool):
             return True
-        inner = value.values() if type(value) in (dict, OrderedDict) else value
-        if depth and isinstance(inner, list | tuple | set | deque | type({}.values())):
-            if _holds_tensors(list(inner), depth - 1):
-                return True
-        elif depth and type(getattr(value, "__dict__", None)) is dict and not isinstance(value, type):
-            if _holds_tensors(list(vars(value).values()), depth - 1):
-                return True
+        if depth and _holds_tensors(_inside(value), depth - 1):
+            return True
     return False
+
+
+def _inside(value: Any) -> list[Any]:
+    if type(value) in (dict, OrderedDict):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | deque):
+        return list(value)
+    attributes = None if isinstance(value, type) else getattr(value, "__dict__", None)
+    return list(attributes.values()) if type(attributes) is dict else []
 
 
 # ---- dicts ----------------------------------------------------------------------------------------
@@ -422,7 +426,9 @@ def _methods(item: Any) -> type[dict[Any, Any]]:
 def _restore_dict(now: Any, before: Pairs) -> None:
     methods = _methods(now)
     pairs = [*methods.items(now)]
-    if len(pairs) == len(before) and all(a is c and b is d for (a, b), (c, d) in zip(pairs, before, strict=True)):
+    if len(pairs) == len(before) and all(
+        a is c and b is d for (a, b), (c, d) in zip(pairs, before, strict=True)
+    ):
         return
     kept = dict(before)
     for name in [name for name, _ in pairs if name not in kept]:
@@ -496,11 +502,11 @@ def _restore_class_of(item: Any, kind: type) -> None:
 
 
 @functools.lru_cache(256)
-def _slots(kind: type) -> list[Any]:
+def _slots(kind: Hashable) -> list[Any]:
     """The descriptors of a class' slots."""
     return [
         member
-        for base in kind.__mro__
+        for base in kind.__mro__  # type: ignore[attr-defined]
         if "__slots__" in vars(base)
         for member in vars(base).values()
         if isinstance(member, types.MemberDescriptorType)
@@ -577,7 +583,7 @@ _GENERATORS: Mapping[type, tuple[Callable[[Any], Any], Callable[[Any, Any], None
 
 def _random_generators() -> list[Any]:
     """Those that belong to everyone."""
-    devices = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    devices = torch.cuda.default_generators if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     own = (random._inst, np.random.mtrand._rand, torch.default_generator)  # type: ignore[attr-defined]
     return [*own, *devices]
 
@@ -585,7 +591,10 @@ def _random_generators() -> list[Any]:
 @contextmanager
 def own_random_numbers() -> Iterator[None]:
     """Numbers that are drawn inside continue where the last ones inside ended, so that no two runs draw the same."""
-    generators = [(one, *next(row for kind, row in _GENERATORS.items() if isinstance(one, kind))) for one in _random_generators()]
+    generators = [
+        (one, *next(row for kind, row in _GENERATORS.items() if isinstance(one, kind)))
+        for one in _random_generators()
+    ]
     before = [get(one) for one, get, _ in generators]
     for one, _, set_ in generators:
         if id(one) in _DRAWN:

@@ -135,7 +135,9 @@ def _freest_trace(module: nn.Module, given: Sequence[Example]) -> _Traced:
         }
         held = [example for example in given if fixed.keys() & set(example.free.values())]
         if not held:
-            notes |= {f"right where {found}; beyond, the model's code goes another way": None for found in bounds}
+            notes |= {
+                f"right where {found}; beyond, the model's code goes another way": None for found in bounds
+            }
             return _Traced(traced, given, bounds, tuple(notes))
         for example in held:
             symbol = next(symbol for symbol in example.free.values() if symbol in fixed)

@@ -56,7 +56,13 @@ def trace(
     inputs = recorder.inputs(given, device_of(module), at or {})
     values = tuple(map(recorder.value, inputs))
     try:
-        with ONE_AT_A_TIME, layer_by_layer(module), left_as_it_was(module), stand_ins(recorder, module), recorder:
+        with (
+            ONE_AT_A_TIME,
+            layer_by_layer(module),
+            left_as_it_was(module),
+            stand_ins(recorder, module),
+            recorder,
+        ):
             result = module(*inputs)
     except Untraceable:
         raise
@@ -121,16 +127,16 @@ class _Recorder(TorchFunctionMode):
         self._stand_ins: dict[int, _StandIn] = {}
         self._stale: dict[int, Tensor] = {}  # fake tensors that share memory with one written since: that one
         self._cut_from: dict[int, tuple[Tensor, Any]] = {}  # results of indexing: of which tensor, by what
-        self._views: dict[int, _View] = {}  # results that share memory with an argument: how they were made of it
+        self._views: dict[
+            int, _View
+        ] = {}  # results that share memory with an argument: how they were made of it
         self._overwritten: set[int] = set()  # memory of constants that a traced value was written into
         self._made: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # what fake tensors hold that are made of buffers alone
 
     # ---- tensors ------------------------------------------------------------------------------
 
-    def inputs(
-        self, given: Sequence[Example], device: torch.device, at: Mapping[str, int]
-    ) -> list[Tensor]:
+    def inputs(self, given: Sequence[Example], device: torch.device, at: Mapping[str, int]) -> list[Tensor]:
         """A fake tensor per example; free axes of one name have one symbol, and one named ``a + b`` has no own."""
         names = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
         plain = [name for name in names if not limits.is_composed(name, names)]
@@ -396,7 +402,7 @@ class _Recorder(TorchFunctionMode):
     def _write_through(self, fake: Tensor) -> None:
         """What was written into a view is written into what it is a view of, as far as that can be said."""
         view = self._views.get(id(fake))
-        back = None if view is None else view.back(fake)
+        back = None if view is None else view.back()
         if view is None or back is None:
             return
         written, before = self._values[id(fake)][1], self._values[id(view.base)][1]
@@ -452,7 +458,7 @@ class _View:
     rest: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
-    def back(self, fake: Tensor) -> Callable[[Value, Value], tuple[Any, tuple[Any, ...]]] | None:
+    def back(self) -> Callable[[Value, Value], tuple[Any, tuple[Any, ...]]] | None:
         """From the values of the base and of the view: the call that gives the base with the view in it."""
         name = getattr(self.target, "__name__", "")
         if self.target is Tensor.__getitem__:

@@ -91,7 +91,8 @@ NEAREST: Mapping[str, Callable[[Array], Array]] = {
 
 def nearest_places(a: AxisResize, coordinates: str, rounding: str) -> Array:
     """(out,): the place that each output place is a copy of; in float32, in which 11 / 2.2 is 5 everywhere."""
-    x = COORDINATES[coordinates](replace(a, scale=np.float32(a.scale)), np.arange(a.out, dtype=np.float32))
+    short: Any = np.float32(a.scale)
+    x = COORDINATES[coordinates](replace(a, scale=short), np.arange(a.out, dtype=np.float32))
     return np.clip(NEAREST[rounding](x), 0, a.size - 1).astype(np.int64)
 
 
