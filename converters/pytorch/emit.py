@@ -215,6 +215,9 @@ class Emitter:
             return self.g.ints(int(size))
         if isinstance(size, symbolic.FloorDiv) and not size.args[0].is_nonnegative:
             return self._floored(*map(self.size, size.args))
+        if isinstance(size, symbolic.FloorDiv) and (moved := _moved_up(*size.args)) is not None:
+            numerator, less = moved
+            return self.g.Sub(self.g.Div(self.size(numerator), self.size(size.args[1])), self.g.ints(less))
         if size.is_number:
             return self.g.constant([float(size)], np.float64)
         rounds = next((name for kind, name in _ROUNDING.items() if isinstance(size, kind)), None)
@@ -308,6 +311,17 @@ _ARITHMETIC: Mapping[Any, tuple[str, bool]] = {
     symbolic.ToFloat: ("Add", True),
 }
 """What a size expression is made of: the ONNX operator between its parts, and whether those become float."""
+
+
+def _moved_up(a: sympy.Expr, d: sympy.Expr) -> tuple[sympy.Expr, int] | None:
+    """``(h - 1) // 2`` as ``(h + 1) // 2 - 1``: of what nowhere falls below zero, rounding down and to zero are one."""
+    if not (d.is_Integer and d > 0):
+        return None
+    constant, rest = sympy.expand(a).as_coeff_Add()
+    if not (constant.is_Integer and constant < 0) or any(t.as_coeff_Mul()[0] < 0 for t in rest.args or (rest,)):
+        return None
+    less = int(-(constant // d))
+    return rest + constant + less * d, less
 
 
 _ROUNDING: Mapping[Any, str] = {
