@@ -16,7 +16,15 @@ from torch import nn
 import netferry
 from netferry.converters.signature import Example
 
-FAMILIES = ("resnet18", "detector", "tagger", "text cnn", "transformer encoder", "gpt by hand", "rotary attention")
+FAMILIES = (
+    "resnet18",
+    "detector",
+    "tagger",
+    "text cnn",
+    "transformer encoder",
+    "gpt by hand",
+    "rotary attention",
+)
 UNLIKE = {("rotary attention", "half")}
 """Whose float32 code stays float32: what it makes of positions meets what it has of weights."""
 

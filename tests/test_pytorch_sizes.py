@@ -16,6 +16,7 @@ import netferry
 from netferry.converters import limits
 from netferry.converters.errors import UsageError
 
+
 def run_onnx(model: Any, inputs: dict[str, Any]) -> list[Any]:
     import onnxruntime
 

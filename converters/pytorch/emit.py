@@ -318,7 +318,9 @@ def _moved_up(a: sympy.Expr, d: sympy.Expr) -> tuple[sympy.Expr, int] | None:
     if not (d.is_Integer and d > 0):
         return None
     constant, rest = sympy.expand(a).as_coeff_Add()
-    if not (constant.is_Integer and constant < 0) or any(t.as_coeff_Mul()[0] < 0 for t in rest.args or (rest,)):
+    if not (constant.is_Integer and constant < 0) or any(
+        t.as_coeff_Mul()[0] < 0 for t in rest.args or (rest,)
+    ):
         return None
     less = int(-(constant // d))
     return rest + constant + less * d, less
