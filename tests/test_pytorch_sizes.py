@@ -158,6 +158,37 @@ def test_elements_of_a_buffer_are_known_numbers(how: Callable[..., torch.Tensor]
     np.testing.assert_allclose(run_onnx(done.model, {"x": x})[0], how(model, torch.from_numpy(x)), rtol=1e-6)
 
 
+SPATIAL: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "pooled to 6": lambda x: F.adaptive_avg_pool2d(x, 6),
+    "pooled to 3 and as it is": lambda x: F.adaptive_avg_pool2d(x, (3, None)),
+    "pooled and enlarged": lambda x: x + F.interpolate(F.adaptive_avg_pool2d(x, (2, 5)), x.shape[2:]),
+    "area": lambda x: F.interpolate(x, size=(7, 5), mode="area"),
+    "unfolded": lambda x: F.unfold(x, 3, padding=1),
+    "unfolded with strides": lambda x: F.unfold(x, (2, 3), dilation=2, stride=(3, 2)),
+    "shrunk smoothly": lambda x: F.interpolate(x, size=(8, 9), mode="bilinear", antialias=True),
+    "shrunk by cubics": lambda x: F.interpolate(x, size=(8, 9), mode="bicubic", antialias=True),
+    "1.5 between corners": lambda x: F.interpolate(x, scale_factor=1.5, mode="bilinear", align_corners=True),
+    "2.2 nearest": lambda x: F.interpolate(x, scale_factor=2.2),
+}
+
+
+@pytest.mark.parametrize("to", ["onnx", "pytorch"])
+@pytest.mark.parametrize("function", SPATIAL.values(), ids=SPATIAL)
+def test_images_of_any_size_are_pooled_unfolded_and_resized_as_pytorch_does(
+    function: Callable[[torch.Tensor], torch.Tensor], to: str
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, 16, 20)).astype(np.float32)
+    free = {"x": {0: "batch", 2: "height", 3: "width"}}
+    done = netferry.convert(Fn(function), to, inputs={"x": x}, dynamic=free, verify=False)
+    assert done.road == "direct", done.notes
+    for shape in ((2, 3, 16, 20), (1, 3, 18, 24), (3, 3, 23, 31)):
+        x = rng.normal(size=shape).astype(np.float32)
+        given = torch.from_numpy(x)
+        got = run_onnx(done.model, {"x": x})[0] if to == "onnx" else done.model(given).numpy()
+        np.testing.assert_allclose(got, function(given).numpy(), atol=2e-5)
+
+
 BY_NAME: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "flip": lambda x: torch.flip(x, dims=(1,)) + x.flip(dims=[-1]),
     "roll": lambda x: torch.roll(input=x, shifts=2, dims=1),
