@@ -58,6 +58,8 @@ def _conv(
     groups: int = 1,
 ) -> Tensor:
     """(batch, channels, *space) with weight (out, in / groups, *kernel)."""
+    if not isinstance(groups, int):
+        raise CannotCarry(f"a convolution with as many groups as a free size ({groups})", "Fix that size")
     kernel = [weight.size(axis + 2) for axis in range(axes)]
     dilations = _each(dilation, axes)
     return batched(
@@ -256,12 +258,12 @@ def _averaged(e: Emitter, x: Tensor, have: Sequence[Size], want: Sequence[Size])
         if n == o:
             continue
         order = [*(i for i in range(x.rank) if i != axis), axis]
-        turned = e.g.MatMul(e.g.transpose(x, order), _windows(e, n, o, x.dtype))
+        turned = e.g.MatMul(e.g.transpose(x, order), _bins(e, n, o, x.dtype))
         x = e.g.transpose(turned, [order.index(i) for i in range(x.rank)])
     return x
 
 
-def _windows(e: Emitter, n: Size, o: Size, dtype: np.dtype[Any]) -> Tensor:
+def _bins(e: Emitter, n: Size, o: Size, dtype: np.dtype[Any]) -> Tensor:
     """(n, o): how much of each place goes into each window."""
     size, count = (e.cast(e.scalar_size(one), np.dtype(np.int64)) for one in (n, o))
     zero, one = e.tensor(0, np.dtype(np.int64)), e.tensor(1, np.dtype(np.int64))
