@@ -7,14 +7,19 @@ it to ONNX and ``from_onnx`` from there.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from netferry.converters.signature import Example
 
 
 @dataclass(frozen=True)
@@ -115,3 +120,11 @@ def of(model: object) -> Framework:
         expected="a path, a torch.nn.Module, a keras.Model, a gluon block, or an onnx.ModelProto",
         received=f"{type(model).__module__}.{type(model).__qualname__}",
     )
+
+
+def called(model: object, given: Sequence[Example] | None) -> object:
+    """The model as it is called with these inputs by position: PyTorch's may have them anywhere among their parameters."""
+    if given is None or isinstance(model, str | os.PathLike):
+        return model
+    live = of(model).live
+    return live.called(model, given) if hasattr(live, "called") else model

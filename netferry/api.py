@@ -129,7 +129,7 @@ def convert(
     stages = _Stages(progress, writes=place is not None, arrives=target != "onnx", verifies=verify)
     title, given = source.title(model), given_examples(inputs, dynamic)
     stages.begin("reading")
-    live = source.open_source(model, weights, unsafe=unsafe)
+    live = frameworks.called(source.open_source(model, weights, unsafe=unsafe), given)
     stages.begin("exporting")
     export, given = _exported(live, given, opset, fuse)
     stages.begin("importing")
@@ -352,6 +352,7 @@ def verify(
         choose(device)  # what is not here is told before any work
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
     shown = given_examples(inputs, dynamic)
+    left, right = frameworks.called(left, shown), frameworks.called(right, shown)
     if gradients or training_steps:
         _demand_gradients(left, right)
     report = compare(

@@ -683,15 +683,30 @@ def test_pytorch_lengths_measure_the_time_axis_of_the_sequences() -> None:
 
 
 class Branching(nn.Module):
-    """Does another thing from four rows on: what is traced holds at the example's batch alone."""
+    """Does another thing from four rows on, or at four: what is traced holds above three, or at the example's batch alone."""
+
+    def __init__(self, at: bool) -> None:
+        super().__init__()
+        self.at = at
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * 2 if x.shape[0] > 3 else x + 1
+        return x * 2 if (x.shape[0] == 4 if self.at else x.shape[0] > 3) else x + 1
+
+
+@pytest.mark.parametrize("to", ["onnx", "pytorch"])
+def test_a_batch_that_the_code_bounds_is_noted_and_varied_within(to: str) -> None:
+    done = netferry.convert(Branching(False), to, inputs={"x": normal(4, 3)}, seed=1)
+    assert any("batch is above 3" in note for note in done.notes)
+    assert done.report is not None
+    assert (done.report.status, done.report.unchecked_axes) == ("passed", ())
+    assert not any(
+        f"batch={rows}" in label.split(", ") for label in done.report.samples for rows in (1, 2, 3)
+    )
 
 
 @pytest.mark.parametrize("to", ["onnx", "pytorch"])
 def test_a_batch_that_the_code_fixes_is_noted_and_not_varied(to: str) -> None:
-    done = netferry.convert(Branching(), to, inputs={"x": normal(4, 3)}, seed=1)
+    done = netferry.convert(Branching(True), to, inputs={"x": normal(4, 3)}, seed=1)
     assert any("fixed" in note for note in done.notes)
     assert done.report is not None
     assert (done.report.status, done.report.unchecked_axes) == ("passed", ())

@@ -10,6 +10,7 @@ from os import PathLike, fspath
 import onnx
 import onnx_ir as ir
 
+from netferry.converters import limits
 from netferry.converters.errors import NetferryError
 from netferry.converters.graph.cost import cost
 from netferry.converters.graph.facts import Plan
@@ -48,6 +49,7 @@ class Weigher:
     """What is known of a model's runs by its graph; nothing, where there is none."""
 
     planned: Plan | None = None
+    bounds: tuple[str, ...] = ()
 
     def __call__(self, sizes: Sizes) -> Effort | None:
         found = None if self.planned is None else cost(self.planned, sizes)
@@ -55,9 +57,11 @@ class Weigher:
         return Effort(found.flops, found.bytes) if found is not None and known else None
 
     def hollow(self, sizes: Sizes) -> bool:
-        """Whether some tensor inside is empty at these sizes, where at larger ones none is."""
-        return self._has_empty(sizes) and any(
-            not self._has_empty(dict.fromkeys(sizes, size)) for size in (64, 512, 4096, 32000)
+        """Whether these sizes are none of the model's: beyond the bounds that it is told with, or so that some tensor
+        inside is empty, where at larger ones none is."""
+        return not limits.hold(self.bounds, sizes) or (
+            self._has_empty(sizes)
+            and any(not self._has_empty(dict.fromkeys(sizes, size)) for size in (64, 512, 4096, 32000))
         )
 
     def _has_empty(self, sizes: Sizes) -> bool:
@@ -80,7 +84,7 @@ def weigher(graphs: Iterable[object]) -> Weigher:
         if model is None:
             continue
         try:
-            return Weigher(plan(model))
+            return Weigher(plan(model), limits.of_metadata(model.metadata_props))
         except NetferryError:
             continue
     return Weigher()

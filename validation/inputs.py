@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from netferry.converters.errors import UsageError
+from netferry.converters.limits import size_of
 from netferry.converters.signature import Array, Example, Ranges, Signature, TensorSpec
 from netferry.validation.sizes import Explored, Sizes, symbol_of, untried
 
@@ -146,7 +147,8 @@ def _shape(spec: TensorSpec, sizes: Sizes) -> tuple[int, ...]:
             remedy=f"Say it with --input {spec.name}:1,3,224,224",
         )
     return tuple(
-        dim if isinstance(dim, int) else sizes[symbol_of(spec, axis)] for axis, dim in enumerate(spec.dims)
+        dim if isinstance(dim, int) else size_of(symbol_of(spec, axis), sizes)
+        for axis, dim in enumerate(spec.dims)
     )
 
 

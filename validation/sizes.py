@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import ceil
 
+from netferry.converters.limits import is_composed
 from netferry.converters.signature import BATCH, LADDER, Array, Example, Signature, TensorSpec
 
 Sizes = Mapping[str, int]
@@ -60,13 +61,13 @@ def symbol_of(spec: TensorSpec, axis: int) -> str:
 
 
 def symbols(signature: Signature) -> dict[str, list[tuple[str, int]]]:
-    """Every free axis by its symbol: the inputs and their axes that have it."""
+    """Every free axis by its symbol: the inputs and their axes that have it; none whose size others decide."""
     found: dict[str, list[tuple[str, int]]] = {}
     for spec in signature.inputs:
         for axis, dim in enumerate(spec.dims or ()):
             if not isinstance(dim, int):
                 found.setdefault(symbol_of(spec, axis), []).append((spec.name, axis))
-    return found
+    return {symbol: places for symbol, places in found.items() if not is_composed(symbol, found)}
 
 
 def sizes_of(signature: Signature, arrays: Mapping[str, Array]) -> dict[str, int]:

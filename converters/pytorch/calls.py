@@ -40,12 +40,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Trace:
-    """What ``forward`` did: only the calls that its outputs need, in order."""
+    """What ``forward`` did: only the calls that its outputs need, in order; ``hints`` are the sizes that it ran at."""
 
     inputs: tuple[Value, ...]
     outputs: Mapping[str, Value]
     calls: tuple[Call, ...]
     narrowings: tuple[Narrowing, ...]
+    hints: Mapping[str, int]
 
 
 def map_structure(function: Callable[[Any], Any], item: Any) -> Any:

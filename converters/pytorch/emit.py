@@ -215,8 +215,14 @@ class Emitter:
             return self.g.ints(int(size))
         if isinstance(size, symbolic.FloorDiv) and not size.args[0].is_nonnegative:
             return self._floored(*map(self.size, size.args))
+        if isinstance(size, symbolic.FloorDiv) and (moved := _moved_up(*size.args)) is not None:
+            numerator, less = moved
+            return self.g.Sub(self.g.Div(self.size(numerator), self.size(size.args[1])), self.g.ints(less))
         if size.is_number:
             return self.g.constant([float(size)], np.float64)
+        rounds = next((name for kind, name in _ROUNDING.items() if isinstance(size, kind)), None)
+        if rounds is not None:
+            return self._rounded(self.size(size.args[0]), rounds)
         known = next((entry for kind, entry in _ARITHMETIC.items() if isinstance(size, kind)), None)
         if known is None:
             raise CannotCarry(
@@ -230,6 +236,11 @@ class Emitter:
         for part in parts[1:]:
             result = self.g.op(operator, result, part)
         return result
+
+    def _rounded(self, x: Tensor, operator: str) -> Tensor:
+        """A float size as a whole number; a cast cuts what is behind the point."""
+        x = x if x.dtype != np.float64 or not operator else self.g.op(operator, x)
+        return self.cast(x, np.dtype(np.int64))
 
     def _floored(self, x: Tensor, y: Tensor) -> Tensor:
         """Division that rounds down: ONNX's rounds towards zero, but its Mod has the divisor's sign."""
@@ -300,6 +311,29 @@ _ARITHMETIC: Mapping[Any, tuple[str, bool]] = {
     symbolic.ToFloat: ("Add", True),
 }
 """What a size expression is made of: the ONNX operator between its parts, and whether those become float."""
+
+
+def _moved_up(a: sympy.Expr, d: sympy.Expr) -> tuple[sympy.Expr, int] | None:
+    """``(h - 1) // 2`` as ``(h + 1) // 2 - 1``: of what nowhere falls below zero, rounding down and to zero are one."""
+    if not (d.is_Integer and d > 0):
+        return None
+    constant, rest = sympy.expand(a).as_coeff_Add()
+    if not (constant.is_Integer and constant < 0) or any(
+        t.as_coeff_Mul()[0] < 0 for t in rest.args or (rest,)
+    ):
+        return None
+    less = int(-(constant // d))
+    return rest + constant + less * d, less
+
+
+_ROUNDING: Mapping[Any, str] = {
+    symbolic.FloorToInt: "Floor",
+    symbolic.CeilToInt: "Ceil",
+    symbolic.RoundToInt: "Round",
+    symbolic.TruncToInt: "",
+    symbolic.TruncToFloat: "",
+}
+"""What makes whole numbers of float sizes: the operator before the cast."""
 
 
 def _tied(calls: Sequence[Call]) -> frozenset[int]:

@@ -23,6 +23,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 _SHOWN = 8
 
+_NAMES = "output_names"
+"""What an exported program keeps beside itself: the names of its outputs, a line each."""
+
 
 WRITTEN = "a folder (model.py and model.safetensors), a .py file, or a .pt2 exported program"
 
@@ -72,7 +75,7 @@ def _write_program(arrival: Arrival, path: Path) -> None:
             node.meta.pop("stack_trace", None)
     with path.open("wb") as file:
         sink = _Sink(file)
-        torch.export.save(program, sink)  # type: ignore[arg-type]
+        torch.export.save(program, sink, extra_files={_NAMES: "\n".join(model.output_names)})  # type: ignore[arg-type]
     if sink.error is not None:
         raise sink.error
 
@@ -108,8 +111,11 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
         safety.refuse_hidden(looked, where)
     try:
         if artifact.kind == "pt2":
-            program = torch.export.load(artifact.path)
+            extra = {_NAMES: ""}
+            program = torch.export.load(artifact.path, extra_files=extra)
             agreement.check(program, where)
+            names = tuple(line for line in extra[_NAMES].splitlines() if line)
+            program.output_names = names or None  # type: ignore[attr-defined]
             return program
         return torch.jit.load(artifact.path, map_location="cpu")  # type: ignore[no-untyped-call]
     except RefusedError:
@@ -125,7 +131,7 @@ def load_weights(model: nn.Module, path: Path, permit: Permit | None = None) -> 
     permit = permit or Permit()
     safety.look_at_weights(path, permit)
     state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path, permit)
-    state = _without_wrapper_names(state, model.state_dict())
+    state = _with_ties(model, _without_wrapper_names(state, model.state_dict()))
     problems = list(_problems(model.state_dict(), state))
     if problems:
         raise RefusedError(
@@ -192,6 +198,24 @@ def _without_wrapper_names(state: Mapping[str, Tensor], known: Mapping[str, Tens
         if state and all(name.startswith(prefix) and name not in known for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
+
+
+def _with_ties(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """With the second names of weights that a model has under several: a file holds such a weight once."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
+        names.setdefault(id(tensor), []).append(name)
+    tied = {
+        name: state[known[0]]
+        for own in names.values()
+        if len(own) > 1 and (known := [name for name in own if name in state])
+        for name in own
+        if name not in state
+    }
+    return {**state, **tied}
 
 
 def _problems(known: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterable[str]:

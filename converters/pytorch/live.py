@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from netferry.converters import limits
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
+from netferry.converters.pytorch.snapshot import Snapshot, own_random_numbers
 from netferry.converters.signature import (
     BATCH,
     BATCH_SHOWN,
@@ -76,15 +78,15 @@ def signature(model: Any, given: Sequence[Example] | None = None) -> Signature:
     along every free axis, and a size that moved as one symbol did carries that symbol's name.
     """
     given = examples_of(model, given)
-    first = run(model, [example.array for example in given])
+    first, larger = run(model, [example.array for example in given]), _larger(given)
     try:
-        second = run(model, [_grown(example) for example in given])
+        second = run(model, [_grown(example, larger) for example in given])
     except (RefusedError, UsageError):
         second = first  # the free axes are fixed in truth; the export will say so
     moved = {
-        (size, size + 1): symbol
+        (example.array.shape[axis], larger[symbol]): symbol
         for example in given
-        for symbol, size in ((s, example.array.shape[axis]) for axis, s in example.free.items())
+        for axis, symbol in example.free.items()
     }
 
     def dim(before: int, after: int) -> Dim:
@@ -189,25 +191,43 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
 
 
 def _in_their_places(model: Any, given: Sequence[Example]) -> Sequence[Example]:
-    """The inputs in the order of ``forward`` where all have names of its parameters, else as they come.
+    """The inputs in the order of ``forward`` where all have names of its parameters, else as they come."""
+    own = getattr(type(model), "netferry_inputs", None) or _parameters(model)
+    return given if own is None else aligned(given, list(own))
 
-    Inputs are bound by position: parameters between them must be given, too.
+
+def called(model: Any, given: Sequence[Example] | None) -> Any:
+    """The module as it takes these inputs by position, whatever their places in its ``forward``.
+
+    It is the same module under another class: it shares its weights, hooks and modes, and their names.
     """
+    own = _parameters(model) if isinstance(model, nn.Module) else None
+    fixed = isinstance(model, torch.jit.ScriptModule | torch.fx.GraphModule) or "forward" in vars(model)
+    if given is None or own is None or fixed or not {example.name for example in given} <= own.keys():
+        return model
+    names = [example.name for example in aligned(given, list(own))]
+    keyword_only = any(own[name].kind is inspect.Parameter.KEYWORD_ONLY for name in names)
+    if names == list(own)[: len(names)] and not keyword_only:
+        return model
+    kind: Any = type(model)
+
+    def forward(self: Any, *inputs: Any) -> Any:
+        return kind.forward(self, **dict(zip(names, inputs, strict=True)))
+
+    outer = {"forward": forward, "netferry_inputs": tuple(names), "__module__": kind.__module__}
+    same = object.__new__(type(kind)(kind.__name__, (kind,), {**outer, "__qualname__": kind.__qualname__}))
+    object.__setattr__(same, "__dict__", model.__dict__)
+    return same
+
+
+def _parameters(model: Any) -> Mapping[str, inspect.Parameter] | None:
+    """The parameters of ``forward`` that have a name of their own; None where it does not say."""
     try:
-        own = list(inspect.signature(model.forward).parameters)
+        own = inspect.signature(model.forward).parameters
     except (AttributeError, TypeError, ValueError):
-        return given
-    placed = aligned(given, own)
-    names = [example.name for example in placed]
-    if set(names) <= set(own) and names != own[: len(names)]:
-        raise UsageError(
-            "the inputs have the names of other parameters than those that they would be given to",
-            where=type(model).__name__,
-            expected=f"the first inputs of forward({', '.join(own)})",
-            received=", ".join(names),
-            remedy="Give the inputs between them too, or wrap the model in a module that takes these alone",
-        )
-    return placed
+        return None
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: one for name, one in own.items() if one.kind not in many}
 
 
 def parameter_names(module: nn.Module) -> list[str]:
@@ -225,7 +245,9 @@ def parameter_names(module: nn.Module) -> list[str]:
 def module_of(model: Any) -> nn.Module:
     """The module that runs: an exported program's is made of it."""
     if isinstance(model, torch.export.ExportedProgram):
-        return model.module(check_guards=False)
+        module = model.module(check_guards=False)
+        vars(module)["output_names"] = getattr(model, "output_names", None)
+        return module
     assert isinstance(model, nn.Module)
     return model
 
@@ -239,18 +261,24 @@ def device_of(module: nn.Module) -> torch.device:
 
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, as people run a model; afterwards every submodule is in the mode it was in.
+    """Evaluation mode without gradients, as people run a model; afterwards all that a run can change is what it was.
 
     Threads may run one model at once: the last to leave puts all back.
     """
 
     def evaluate() -> Callable[[], None]:
+        before = Snapshot(module)
         modes = [(part, part.training) for part in module.modules()]
         for part, _ in modes:
             part.training = False
-        return lambda: _set_modes(modes)
 
-    with _held(id(module), evaluate), torch.no_grad():
+        def undo() -> None:
+            before.restore()
+            _set_modes(modes)
+
+        return undo
+
+    with _held(id(module), evaluate), own_random_numbers(), torch.no_grad():
         yield
 
 
@@ -332,11 +360,18 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     return _TORCH[dtype]
 
 
-def _grown(example: Example) -> Array:
-    """The example's array, one larger along each free axis (its last entries twice)."""
+def _larger(given: Sequence[Example]) -> dict[str, int]:
+    """Every free size one larger; one that is named by an expression, as that says."""
+    names = {symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items()}
+    plain = {name: size + 1 for name, size in names.items() if not limits.is_composed(name, names)}
+    return {name: limits.size_of(name, plain) for name in names}
+
+
+def _grown(example: Example, sizes: Mapping[str, int]) -> Array:
+    """The example's array at larger sizes along its free axes (its last entries more than once)."""
     array = example.array
-    for axis in example.free:
-        array = np.concatenate([array, array.take([-1], axis)], axis)
+    for axis, symbol in example.free.items():
+        array = array.take(np.minimum(np.arange(sizes[symbol]), array.shape[axis] - 1), axis)
     return array
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -66,3 +68,43 @@ def torch_function(function: Any) -> Any:
 def _of_overload(overload: torch._ops.OpOverload[Any, Any]) -> Any:
     name = overload._schema.name.removeprefix("aten::").removesuffix("_")
     return next(iter(everywhere(name)), overload) if "::" not in name else overload
+
+
+def by_place(
+    function: Any, row: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments as ``row`` takes them: what PyTorch knows under a name that the row has not goes to its place."""
+    taken = _names_of(row)
+    strange = [] if taken is None else [name for name in kwargs if name not in taken]
+    if not strange:
+        return args, dict(kwargs)
+    for names in _orders(getattr(function, "__name__", "").rstrip("_")):
+        last = max((names.index(name) for name in strange if name in names), default=-1)
+        if last < 0 or not set(strange) <= set(names):
+            continue
+        between = names[len(args) : last + 1]
+        if all(name in kwargs for name in between):
+            rest = {name: value for name, value in kwargs.items() if name not in between}
+            return (*args, *(kwargs[name] for name in between)), rest
+    return args, dict(kwargs)
+
+
+@cache
+def _names_of(row: Any) -> frozenset[str] | None:
+    """The names by which a row takes arguments; None where it takes any."""
+    try:
+        parameters = inspect.signature(row).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return None
+    return frozenset(one.name for one in parameters if one.kind is not inspect.Parameter.VAR_POSITIONAL)
+
+
+@cache
+def _orders(name: str) -> tuple[tuple[str, ...], ...]:
+    """The arguments of PyTorch's operators of a name, in their order."""
+    schemas = torch._C._jit_get_schemas_for_operator(f"aten::{name}")
+    return tuple(
+        tuple("input" if one.name == "self" else one.name for one in schema.arguments) for schema in schemas
+    )

@@ -545,8 +545,9 @@ def resize(
     for axis, size, out, scale, window in zip(axes, have, sizes, scales, windows):
         if scale == 1 and window == (0.0, 1.0):
             continue
+        kind = torch.float32 if mode == "nearest" else torch.float64
         place = resized_places(
-            torch.arange(out, dtype=torch.float64, device=x.device),
+            torch.arange(out, dtype=kind, device=x.device),
             size,
             out,
             scale,

@@ -11,11 +11,12 @@ import sympy
 import torch
 from torch import nn
 
+from netferry.converters import limits
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.live import device_of, layer_by_layer, run, to_numpy, to_torch
 from netferry.converters.pytorch.names import writes
-from netferry.converters.pytorch.sizes import Narrowing
+from netferry.converters.pytorch.sizes import Narrowing, without
 from netferry.converters.signature import Array, Example
 
 _TOLERANCE = 1e-4
@@ -23,24 +24,29 @@ _TOLERANCE = 1e-4
 
 
 def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> frozenset[Narrowing]:
-    """The decisions that leave out few sizes only, at which the trace gives what the model gives.
+    """The bounds outside of which the trace gives what the model gives: ``if length > 1`` is run at 1.
 
-    ``if length > 1`` leaves out 1: the model is run there, and so is the trace.
+    They are run at a few sizes each, then at once; a bound that no size near the example breaks stays one.
     """
-    found = [narrowing for narrowing in traced.narrowings if narrowing.left_out]
-    wrong = {
-        (symbol, size)
-        for symbol, size in {pair for narrowing in found for pair in narrowing.left_out}
-        if not _agrees(module, traced, given, {symbol: size})
+    outside = {
+        found: without(found.bound, traced.hints) for found in traced.narrowings if found.bound is not None
     }
-    together = {symbol: size for narrowing in found for symbol, size in narrowing.left_out}
-    if len(together) > 1 and not wrong and not _agrees(module, traced, given, together):
+    right = {
+        found: sizes
+        for found, sizes in outside.items()
+        if sizes and all(_agrees(module, traced, given, one) for one in sizes)
+    }
+    together = {symbol: size for sizes in right.values() for symbol, size in sizes[0].items()}
+    if len(together) > 1 and not _agrees(module, traced, given, together):
         return frozenset()
-    return frozenset(narrowing for narrowing in found if not wrong & narrowing.left_out)
+    return frozenset(right)
 
 
 def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int]) -> bool:
-    arrays = [_sized(example, sizes) for example in given]
+    usual = {
+        symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items() if symbol.isidentifier()
+    }
+    arrays = [_sized(example, sizes, usual) for example in given]
     try:
         want = run(module, arrays)
     except RefusedError:
@@ -52,12 +58,12 @@ def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: M
     return want.keys() == got.keys() and all(_close(want[name], got[name]) for name in want)
 
 
-def _sized(example: Example, sizes: Mapping[str, int]) -> Array:
+def _sized(example: Example, sizes: Mapping[str, int], usual: Mapping[str, int]) -> Array:
     """The example's array with some of its free axes at other sizes; a longer one begins again."""
     array = example.array
     for axis, symbol in example.free.items():
-        if symbol in sizes:
-            array = array.take(np.arange(sizes[symbol]) % array.shape[axis], axis)
+        size = limits.size_of(symbol, {**usual, **sizes})
+        array = array.take(np.arange(max(size, 0)) % array.shape[axis], axis)
     return array
 
 

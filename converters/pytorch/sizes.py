@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import linecache
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,15 +35,15 @@ _TRACE = str(Path(__file__).with_name("trace.py"))
 class Narrowing:
     """A decision that holds for some sizes only.
 
-    ``fixes`` are the symbols that are not free any more; a mere requirement (two sizes that must be equal,
-    one that must divide, an ``assert``) fixes none. ``line`` is the user's source line, where known.
-    ``left_out`` are the sizes that do not fulfil it, where those are few: ``(symbol, size)``.
+    ``fixes`` are the symbols that are not free any more; a mere requirement (two sizes that must be equal, one that must
+    divide, an ``assert``) fixes none. Nor does a ``bound``, which leaves more than one size: it is the condition itself,
+    over the names of the free axes. ``line`` is the user's source line, where known.
     """
 
     condition: str
     fixes: frozenset[str]
     line: str | None
-    left_out: frozenset[tuple[str, int]] = frozenset()
+    bound: Any = None
 
     def __str__(self) -> str:
         return f"{self.condition} ({self.line})" if self.line else self.condition
@@ -69,10 +68,11 @@ class Sizes(LeanShapeEnv):
         self._inner: set[sympy.Symbol] = set()
         self._answers: dict[sympy.Basic, sympy.Basic] = {}
         self._depth = 0
+        self.hints: dict[str, int] = {}
 
     def free(self, name: str, size: int) -> torch.SymInt:
         """A new free size; ``size`` decides where the model's code branches, 1 is never taken for it."""
-        hint = size if size > 1 else 3
+        hint = self.hints[name] = size if size > 1 else 3
         axis = _Axis(name)
         symbol = make_symbol(SymT.SIZE, self._generate_unique_id(name), positive=True, integer=True)
         self.source_to_var[name] = symbol
@@ -131,8 +131,9 @@ class Sizes(LeanShapeEnv):
         known = None if self._depth else self._maybe_evaluate_static(expr)
         if known is not None:
             return known
-        if isinstance(expr, sympy.Eq | sympy.Ne) and sympy.expand(expr.lhs - expr.rhs) == 0:
-            return sympy.sympify(isinstance(expr, sympy.Eq))
+        always = _always(expr)
+        if always is not None:
+            return always
         answer = expr.xreplace(self.backed_var_to_val)
         if _is_equality(expr, answer):
             self._narrow(expr, answer)
@@ -166,9 +167,11 @@ class Sizes(LeanShapeEnv):
             harmless = isinstance(answer, BooleanAtom) and not _fixes_one(condition)
             if harmless and not _is_a_need(condition):
                 return
-        fixes = frozenset() if harmless or named.free_symbols & self._inner else named.free_symbols
-        left_out = _left_out(named) if fixes else frozenset()
-        found = Narrowing(_words(named), frozenset(map(str, fixes)), line, left_out)
+        free = not harmless and not named.free_symbols & self._inner
+        bounds = free and not _fixes_one(named)
+        named = simplest(named) if bounds else named
+        fixes = frozenset() if bounds or not free else frozenset(map(str, named.free_symbols))
+        found = Narrowing(_words(named), fixes, line, named if bounds else None)
         if found not in self.narrowings:
             self.narrowings.append(found)
 
@@ -223,34 +226,72 @@ def _is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
     return bool(answer) if isinstance(expr, sympy.Eq) else isinstance(expr, sympy.Ne) and not answer
 
 
-def _fixes_one(equality: sympy.Eq) -> bool:
-    """Whether an equality leaves a single size: ``n == 4``, but not ``n == m`` or ``n % 2 == 0``."""
-    left, right = equality.args
-    if len(equality.free_symbols) != 1:
+def _fixes_one(condition: Any) -> bool:
+    """Whether a condition leaves a single size: ``n == 4``, but not ``n == m`` or ``n % 2 == 0`` or ``n < 9``."""
+    if not isinstance(condition, sympy.Eq) or len(condition.free_symbols) != 1:
         return False
+    left, right = condition.args
     moving = left if right.is_number else right if left.is_number else left - right
-    symbol = next(iter(equality.free_symbols))
-    return bool(moving.is_polynomial(symbol))
+    symbol = next(iter(condition.free_symbols))
+    return bool(moving.is_polynomial(symbol)) or len(_fulfilling(condition, symbol)) < 2
 
 
-_FEW = 4
-"""As many sizes are tried, where a condition leaves them out."""
+_MANY = (*range(1, 65), 96, 97, 128, 255, 1000, 4097, 65536, 1_000_007)
+"""Sizes at which a condition is asked that arithmetic does not decide."""
+_SOME = (1, 2, 3, 4, 5, 7, 8, 12, 13, 31, 64, 1000, 4097)
 
 
-def _left_out(condition: Any) -> frozenset[tuple[str, int]]:
-    """The sizes that do not fulfil a linear condition on one symbol, where they are few; else none."""
-    relation = isinstance(condition, sympy.core.relational.Relational) and not isinstance(condition, sympy.Eq)
-    if not relation or len(condition.free_symbols) != 1:
-        return frozenset()
-    (symbol,) = condition.free_symbols
-    moving = sympy.expand(condition.lhs - condition.rhs)
-    if not moving.is_polynomial(symbol) or sympy.degree(moving, symbol) != 1:
-        return frozenset()
-    turn = math.floor(-moving.coeff(symbol, 0) / moving.coeff(symbol, 1))
-    if turn > _FEW**3 or not condition.xreplace({symbol: sympy.Integer(max(turn, 0) + 1)}):
-        return frozenset()
-    sizes = [n for n in range(1, turn + 1) if not condition.xreplace({symbol: sympy.Integer(n)})]
-    return frozenset((str(symbol), n) for n in sizes) if len(sizes) <= _FEW else frozenset()
+def _at(expression: Any, sizes: Mapping[Any, int]) -> Any:
+    """What an expression is at some sizes; None where it is nothing there (a remainder of zero)."""
+    try:
+        found = expression.xreplace({symbol: sympy.Integer(size) for symbol, size in sizes.items()})
+    except ZeroDivisionError:
+        return None
+    return bool(found) if isinstance(found, BooleanAtom) else found if found.is_number else None
+
+
+def _fulfilling(condition: Any, symbol: sympy.Symbol) -> list[int]:
+    return [size for size in _MANY if _at(condition, {symbol: size})]
+
+
+def _always(expr: Any) -> Any:
+    """What a condition or a number of sizes is at all sizes; None where it depends on them."""
+    if isinstance(expr, sympy.core.relational.Relational):
+        moved = sympy.expand(expr.lhs - expr.rhs)
+        if moved.is_number:
+            return sympy.sympify(bool(expr.func(moved, 0)))
+    symbols = sorted(expr.free_symbols, key=str)
+    if not expr.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod) or len(symbols) > 2:
+        return None
+    sizes = itertools.product(*[_MANY if len(symbols) == 1 else _SOME] * len(symbols))
+    first: Any = None
+    for choice in sizes:
+        found = _at(expr, dict(zip(symbols, choice, strict=True)))
+        if found is None or (first is not None and found != first):
+            return None
+        first = found
+    return sympy.sympify(first)
+
+
+def broken(condition: Any, sizes: Mapping[str, int]) -> bool:
+    """Whether a bound does not hold at some sizes."""
+    return _at(condition, {symbol: sizes.get(str(symbol), 3) for symbol in condition.free_symbols}) is False
+
+
+def without(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], ...]:
+    """Sizes that do not fulfil a condition: all where they are few, else some near those that the trace has."""
+    symbols = sorted(condition.free_symbols, key=str)
+    usual = {symbol: hints.get(str(symbol), 3) for symbol in symbols}
+
+    def fails(sizes: Mapping[Any, int]) -> bool:
+        return _at(condition, sizes) is False
+
+    found = []
+    for symbol in symbols:
+        near = sorted(range(1, 4 * usual[symbol] + 1), key=lambda size: abs(size - usual[symbol]))
+        failing = [size for size in near if fails({**usual, symbol: size})]
+        found += [{str(symbol): size} for size in (failing if len(failing) <= 4 else failing[:3])]
+    return tuple(found)
 
 
 def _is_a_need(equality: sympy.Eq) -> bool:
@@ -289,3 +330,55 @@ def _words(condition: Any) -> str:
     if condition.lhs.is_number:
         condition = condition.reversed
     return f"{condition.lhs} {_RELATIONS[type(condition)]} {condition.rhs}"
+
+
+_FAR = 1 << 20
+
+
+def simplest(condition: Any) -> Any:
+    """A bound on one size as a plain one (``n <= 64``), where there is one place at which it turns."""
+    symbols = condition.free_symbols
+    plain = any(side.is_Symbol for side in condition.args) and any(side.is_number for side in condition.args)
+    if plain or len(symbols) != 1 or isinstance(condition, sympy.Eq):
+        return condition
+    (symbol,) = symbols
+
+    def holds(size: int) -> bool:
+        return bool(_at(condition, {symbol: size}))
+
+    low, high, first = 1, _FAR, holds(1)
+    if first == holds(_FAR):
+        return condition
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) == first else (low, middle)
+    plain = sympy.Le(symbol, low) if first else sympy.Ge(symbol, high)
+    alike = all(holds(size) == bool(plain.xreplace({symbol: sympy.Integer(size)})) for size in _MANY)
+    return plain if alike else condition
+
+
+_SIGNS: Mapping[Any, str] = {
+    sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<=", sympy.Gt: ">", sympy.Ge: ">=", sympy.Add: "+",
+    sympy.Mul: "*", symbolic.FloorDiv: "//", symbolic.CleanDiv: "//", symbolic.Mod: "%", symbolic.PythonMod: "%",
+    symbolic.IntTrueDiv: "/", symbolic.FloatTrueDiv: "/",
+}  # fmt: skip
+
+
+def as_text(condition: Any) -> str | None:
+    """A condition as an expression of Python over the names of sizes; None where it holds what has no sign there."""
+    if condition.is_Symbol:
+        return str(condition) if str(condition).isidentifier() else None
+    if condition.is_Integer or condition.is_Float:
+        return str(condition)
+    if condition.is_Rational:
+        return f"({condition.p} / {condition.q})"
+    parts = [as_text(part) for part in condition.args]
+    if any(part is None for part in parts):
+        return None
+    said = [str(part) for part in parts]
+    if isinstance(condition, sympy.Max | sympy.Min | symbolic.Max | symbolic.Min):
+        return f"{'max' if isinstance(condition, sympy.Max | symbolic.Max) else 'min'}({', '.join(said)})"
+    if isinstance(condition, symbolic.ToFloat | symbolic.TruncToInt | symbolic.FloorToInt):
+        return said[0] if isinstance(condition, symbolic.ToFloat) else f"({said[0]} // 1)"
+    sign = next((sign for kind, sign in _SIGNS.items() if isinstance(condition, kind)), None)
+    return None if sign is None else f"({f' {sign} '.join(said)})"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 from torch.nn import functional as F  # noqa: N812 - its usual name
+from torch.utils._sympy import functions as symbolic
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.build import Tensor
@@ -56,6 +58,8 @@ def _conv(
     groups: int = 1,
 ) -> Tensor:
     """(batch, channels, *space) with weight (out, in / groups, *kernel)."""
+    if not isinstance(groups, int):
+        raise CannotCarry(f"a convolution with as many groups as a free size ({groups})", "Fix that size")
     kernel = [weight.size(axis + 2) for axis in range(axes)]
     dilations = _each(dilation, axes)
     return batched(
@@ -225,7 +229,7 @@ def _avg_pool(
 def _adaptive_pool(
     operator: str, axes: int, e: Emitter, input: Tensor, output_size: Any, return_indices: bool = False
 ) -> Tensor:
-    """To one place per axis: the global pool; to places that divide the size: windows side by side."""
+    """To one place per axis: the global pool; to places that divide the size: windows side by side; else by matrices."""
     if return_indices:
         raise CannotCarry("a pool that returns where its maxima stood")
     have = e.sizes_of(input)[-axes:]
@@ -237,12 +241,38 @@ def _adaptive_pool(
     if not all(
         isinstance(h, int) and isinstance(w, int) and h % w == 0 for h, w in zip(have, want, strict=True)
     ):
+        if operator == "AveragePool":
+            return _averaged(e, input, have, want)
         raise CannotCarry(
             f"an adaptive pool from {_shown(have)} to {_shown(want)} has windows of several sizes",
             "Give it input sizes that are multiples of its output sizes",
         )
     window = [int(h) // int(w) for h, w in zip(have, want, strict=True)]
     return batched(e, input, axes, lambda x: e.g.op(operator, x, kernel_shape=window, strides=window))
+
+
+def _averaged(e: Emitter, x: Tensor, have: Sequence[Size], want: Sequence[Size]) -> Tensor:
+    """Along each axis a product with the matrix of its windows: i n // o up to, rounded up, (i + 1) n / o."""
+    first = x.rank - len(have)
+    for axis, (n, o) in enumerate(zip(have, want, strict=True), first):
+        if n == o:
+            continue
+        order = [*(i for i in range(x.rank) if i != axis), axis]
+        turned = e.g.MatMul(e.g.transpose(x, order), _bins(e, n, o, x.dtype))
+        x = e.g.transpose(turned, [order.index(i) for i in range(x.rank)])
+    return x
+
+
+def _bins(e: Emitter, n: Size, o: Size, dtype: np.dtype[Any]) -> Tensor:
+    """(n, o): how much of each place goes into each window."""
+    size, count = (e.cast(e.scalar_size(one), np.dtype(np.int64)) for one in (n, o))
+    zero, one = e.tensor(0, np.dtype(np.int64)), e.tensor(1, np.dtype(np.int64))
+    place = e.g.Unsqueeze(e.g.Range(zero, size, one), e.g.ints(1))
+    scaled = e.g.Mul(e.g.Range(zero, count, one), size)
+    start = e.g.Div(scaled, count)
+    stop = e.g.Div(e.g.Add(scaled, e.g.Sub(e.g.Add(size, count), one)), count)
+    inside = e.g.And(e.g.GreaterOrEqual(place, start), e.g.Less(place, stop))
+    return e.g.Div(e.cast(inside, dtype), e.cast(e.g.Sub(stop, start), dtype))
 
 
 def _shown(sizes: Sequence[Size]) -> str:
@@ -256,6 +286,38 @@ for _axes in (1, 2, 3):
     row(f"avg_pool{_axes}d")(partial(_avg_pool, _axes))
     row(f"adaptive_avg_pool{_axes}d")(partial(_adaptive_pool, "AveragePool", _axes))
     row(f"adaptive_max_pool{_axes}d")(partial(_adaptive_pool, "MaxPool", _axes))
+
+
+@row("unfold", "im2col")
+def unfold(
+    e: Emitter, input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """(batch, channels, h, w) -> (batch, channels * places of the kernel, windows): a slice for each place."""
+    if input.rank != 4:
+        raise CannotCarry("unfolding what has no batch", "Give it a batch of one")
+    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (
+        _each(one, 2) for one in (kernel_size, dilation, padding, stride)
+    )
+    batch, channels, h, w = e.sizes_of(input)
+    rows, columns = (
+        _windows_along(n, k, d, p, s) for n, k, d, p, s in ((h, kh, dh, ph, sh), (w, kw, dw, pw, sw))
+    )
+    x = e.g.Pad(input, e.g.ints(0, 0, ph, pw, 0, 0, ph, pw)) if ph or pw else input
+    parts = []
+    for i, j in product(range(kh), range(kw)):
+        top, left = i * dh, j * dw
+        ends = e.shape([top + (rows - 1) * sh + 1, left + (columns - 1) * sw + 1])
+        part = e.g.Slice(x, e.g.ints(top, left), ends, e.g.ints(2, 3), e.g.ints(sh, sw))
+        parts.append(e.reshape(part, [batch, channels, 1, e.out.dims[2]]))
+    return e.reshape(e.g.Concat(*parts, axis=2), e.out.dims)
+
+
+def _windows_along(n: Size, kernel: int, dilation: int, padding: int, stride: int) -> Any:
+    """How many windows fit along an axis."""
+    room: Any = n + 2 * padding - dilation * (kernel - 1) - 1
+    if stride == 1:
+        return room + 1
+    return (room // stride if isinstance(room, int) else symbolic.FloorDiv(room, stride)) + 1
 
 
 # ---- padding --------------------------------------------------------------------------------------
@@ -292,12 +354,15 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Tensor:
-    """With a scale PyTorch reads the input by that scale, with a size by the ratio of the sizes."""
+    """With a scale PyTorch reads the input by that scale, with a size or aligned corners by the sizes."""
     axes = input.rank - 2
+    if mode == "area":
+        return _adaptive_pool("AveragePool", axes, e, input, list(e.out.dims[2:]))
     kind: dict[str, Any] = _resize_kind(mode, bool(align_corners))
     if antialias:
-        kind["antialias"] = 1
-    if size is None and not recompute_scale_factor:
+        kind |= {"antialias": 1, "exclude_outside": 1}
+        kind |= {"cubic_coeff_a": -0.5} if mode == "bicubic" else {}
+    if size is None and not recompute_scale_factor and not align_corners:
         scales = e.g.constant([1.0, 1.0, *map(float, _each(scale_factor, axes))], np.float32)
         return e.g.Resize(input, None, scales, **kind)
     sizes = e.shape([*e.sizes_of(input)[:2], *e.out.dims[2:]])

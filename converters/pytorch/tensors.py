@@ -481,4 +481,8 @@ def tensor(e: Emitter, data: Any, **_: Any) -> Tensor:
 def arange(e: Emitter, *bounds: Operand, **named: Any) -> Tensor:
     given = [*bounds, *(named[key] for key in ("start", "end", "step") if key in named)]
     start, end, step = {1: [0, *given, 1], 2: [*given, 1], 3: given}[len(given)]
-    return e.g.Range(*(e.tensor(bound, e.dtype) for bound in (start, end, step)))
+    whole = all(
+        isinstance(one, int) or getattr(one, "is_integer", False) is True for one in (start, end, step)
+    )
+    kind = np.dtype(np.int64) if whole else e.dtype
+    return e.cast(e.g.Range(*(e.tensor(bound, kind) for bound in (start, end, step))), e.dtype)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._sympy import functions as symbolic
 
+from netferry.converters import limits
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
 from netferry.converters.graph.build import BFLOAT16_OPSET, OPSET, GraphBuilder, Tensor
@@ -19,9 +21,11 @@ from netferry.converters.pytorch.calls import Call, Trace, Value, leaves_of, map
 from netferry.converters.pytorch.emit import Emitter
 from netferry.converters.pytorch.fast_path import zeros_at_padding
 from netferry.converters.pytorch.functions import FUNCTIONS, Row
-from netferry.converters.pytorch.live import examples_of, module_of, numpy_dtype, run
+from netferry.converters.pytorch.live import called, examples_of, module_of, numpy_dtype, run
 from netferry.converters.pytorch.modules import MODULES
+from netferry.converters.pytorch.names import by_place
 from netferry.converters.pytorch.replay import harmless
+from netferry.converters.pytorch.sizes import Narrowing, as_text, broken, without
 from netferry.converters.pytorch.trace import trace
 from netferry.converters.pytorch.untraceable import Untraceable
 from netferry.converters.signature import Example, TensorSpec
@@ -33,6 +37,7 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
     Raises UsageError where inputs are needed and ``given`` is None, or where an axis that the caller asked to
     be free is fixed by the model's code; UnsupportedError where no road is left.
     """
+    model = called(model, given)
     given = examples_of(model, given)
     with restored(model), zeros_at_padding(module_of(model)) as notes:
         made = _carried(model, given)
@@ -77,7 +82,8 @@ def _with_remedy(problems: Sequence[Unsupported], failure: str) -> list[Unsuppor
 
 def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
     """Trace, with the axes fixed that turn out to be fixed, and write."""
-    traced, notes = _freest_trace(module, given)
+    found = _freest_trace(module, given)
+    traced = found.trace
     missing = [_missing(call) for call in traced.calls if _row(call) is None]
     if missing:
         raise UnsupportedError(missing)
@@ -88,14 +94,15 @@ def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
         dims = e.dims(value.dims)
         known[value] = x = g.input(TensorSpec(example.name, numpy_dtype(value.dtype), dims))
         for axis, dim in enumerate(dims):
-            if isinstance(dim, str):
+            if isinstance(dim, str) and getattr(value.dims[axis], "is_Symbol", False):
                 e.source(dim, x, axis)
     problems = [problem for call in traced.calls if (problem := _write(e, call, known))]
     if problems:
         raise UnsupportedError(problems)
     for name, value in traced.outputs.items():
         g.output(_tensor(e, known, value), name, e.dims(value.dims))
-    return Export(g.finish(), notes=(*notes, *e.notes), weights=e.made_of)
+    bounds = limits.to_metadata(text for one in found.bounds if (text := as_text(one.bound)) is not None)
+    return Export(g.finish(bounds), notes=(*found.notes, *e.notes), weights=e.made_of)
 
 
 def _opset(module: nn.Module, traced: Trace) -> int:
@@ -103,20 +110,44 @@ def _opset(module: nn.Module, traced: Trace) -> int:
     return BFLOAT16_OPSET if brief or any(x.dtype is torch.bfloat16 for x in traced.inputs) else OPSET
 
 
-def _freest_trace(module: nn.Module, given: Sequence[Example]) -> tuple[Trace, tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Traced:
+    """A trace, the bounds within which it is what the model is, and what is told of them."""
+
+    trace: Trace
+    given: Sequence[Example]
+    bounds: tuple[Narrowing, ...]
+    notes: tuple[str, ...]
+
+
+def _freest_trace(module: nn.Module, given: Sequence[Example]) -> _Traced:
     """The trace with as many free axes as the model's code allows; one that was asked for must be."""
     notes: dict[str, None] = {}
     while True:
-        traced = trace(module, given, MODULES)
-        tried = harmless(module, traced, given)
+        traced, bounds, tried = _widest(module, given)
         notes |= {f"what the code asks makes no difference, as tried: {found}": None for found in tried}
-        notes |= {f"the model needs that {found}": None for found in traced.narrowings if not found.fixes}
-        fixed = {s: found for found in traced.narrowings if found not in tried for s in found.fixes}
+        needs = [found for found in traced.narrowings if not found.fixes and found.bound is None]
+        notes |= {f"the model needs that {found}": None for found in needs}
+        fixed = {s: found for found in traced.narrowings for s in found.fixes}
+        own = {s: example.array.shape[axis] for example in given for axis, s in example.free.items()}
+        fixed |= {
+            str(s): found for found in bounds if broken(found.bound, own) for s in found.bound.free_symbols
+        }
         held = [example for example in given if fixed.keys() & set(example.free.values())]
         if not held:
-            return traced, tuple(notes)
+            notes |= {
+                f"right where {found}; beyond, the model's code goes another way": None for found in bounds
+            }
+            return _Traced(traced, given, bounds, tuple(notes))
         for example in held:
             symbol = next(symbol for symbol in example.free.values() if symbol in fixed)
+            if example.asked and "range(" in str(fixed[symbol].line):
+                raise UsageError(
+                    f"the model's code does not leave the size '{symbol}' free: it is a loop in Python over it",
+                    where=type(module).__name__,
+                    received=fixed[symbol].line,
+                    remedy=f"Leave '{symbol}' out of dynamic, or write the loop as an operator or a recurrent layer",
+                )
             if example.asked:
                 raise UsageError(
                     f"the model's code does not leave the size '{symbol}' free",
@@ -129,6 +160,37 @@ def _freest_trace(module: nn.Module, given: Sequence[Example]) -> tuple[Trace, t
             f"'{symbol}' is fixed at the example's size: {found}": None for symbol, found in fixed.items()
         }
         given = [_with_fixed(example, fixed) for example in given]
+
+
+def _widest(
+    module: nn.Module, given: Sequence[Example]
+) -> tuple[Trace, tuple[Narrowing, ...], frozenset[Narrowing]]:
+    """The trace, its bounds, and those that make no difference.
+
+    What is asked of a remainder (``if pad > 0``) has one side that is right on both: the trace that has the fewest bounds
+    is taken, of the example's own sizes and of some at which they do not hold.
+    """
+    best = _bounded(module, trace(module, given, MODULES), given)
+    periodic = [found for found in best[1] if _is_periodic(found.bound)]
+    for at in [at for found in periodic for at in without(found.bound, best[0].hints)[:1]]:
+        try:
+            other = _bounded(module, trace(module, given, MODULES, at), given)
+        except Untraceable:
+            continue
+        if len(other[1]) < len(best[1]) and not any(found.fixes for found in other[0].narrowings):
+            best = other
+    return best
+
+
+def _bounded(
+    module: nn.Module, traced: Trace, given: Sequence[Example]
+) -> tuple[Trace, tuple[Narrowing, ...], frozenset[Narrowing]]:
+    tried = harmless(module, traced, given)
+    return traced, tuple(n for n in traced.narrowings if n.bound is not None and n not in tried), tried
+
+
+def _is_periodic(condition: Any) -> bool:
+    return bool(condition.has(symbolic.Mod, symbolic.PythonMod))
 
 
 def _with_fixed(example: Example, fixed: Any) -> Example:
@@ -161,6 +223,8 @@ def _write(e: Emitter, call: Call, known: dict[Value, Tensor]) -> Unsupported | 
         del kwargs["out"]
     first = () if call.module is None else (call.module,)
     assert row is not None
+    if call.module is None:
+        given, kwargs = by_place(call.target, row, given, kwargs)
     try:
         _fits(row, e, *first, *given, **kwargs)
         with e.g.scope(_scope(call)):

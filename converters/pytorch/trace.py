@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from netferry.converters import limits
 from netferry.converters.errors import UsageError, first_line
 from netferry.converters.pytorch import compositions_attention, compositions_indexing  # noqa: F401 - they fill the table
 from netferry.converters.pytorch.around import ONE_AT_A_TIME, left_as_it_was, stand_ins
@@ -27,7 +28,7 @@ from netferry.converters.pytorch.compositions import COMPOSITIONS
 from netferry.converters.pytorch.lean import LeanFakeTensorMode
 from netferry.converters.pytorch.live import device_of, layer_by_layer, outputs_of, torch_dtype
 from netferry.converters.pytorch.memo import Memo
-from netferry.converters.pytorch.names import torch_function, writes
+from netferry.converters.pytorch.names import by_place, torch_function, writes
 from netferry.converters.pytorch.shapes import SHAPES
 from netferry.converters.pytorch.sizes import Sizes, line_of, users_line
 from netferry.converters.pytorch.untraceable import (
@@ -41,13 +42,27 @@ from netferry.converters.pytorch.untraceable import (
 from netferry.converters.signature import Example
 
 
-def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn.Module]]) -> Trace:
-    """Run ``module`` over fake tensors shaped as ``given``; layers whose class is in ``leaves`` stay whole."""
+def trace(
+    module: nn.Module,
+    given: Sequence[Example],
+    leaves: Container[type[nn.Module]],
+    at: Mapping[str, int] | None = None,
+) -> Trace:
+    """Run ``module`` over fake tensors shaped as ``given``; layers whose class is in ``leaves`` stay whole.
+
+    Where the code branches on free sizes, it goes the way of ``at``, else that of the examples.
+    """
     recorder = _Recorder(module, leaves)
-    inputs = recorder.inputs(given, device_of(module))
+    inputs = recorder.inputs(given, device_of(module), at or {})
     values = tuple(map(recorder.value, inputs))
     try:
-        with ONE_AT_A_TIME, layer_by_layer(module), left_as_it_was(module), stand_ins(recorder), recorder:
+        with (
+            ONE_AT_A_TIME,
+            layer_by_layer(module),
+            left_as_it_was(module),
+            stand_ins(recorder, module),
+            recorder,
+        ):
             result = module(*inputs)
     except Untraceable:
         raise
@@ -57,7 +72,7 @@ def trace(module: nn.Module, given: Sequence[Example], leaves: Container[type[nn
     if odd := [name for name, value in outputs.items() if value.dtype.is_complex]:
         raise Complex(f"the output '{odd[0]}' is complex, which ONNX's operators do not take")
     calls = tuple(_needed(recorder.calls, outputs.values()))
-    return Trace(values, outputs, calls, tuple(recorder.sizes.narrowings))
+    return Trace(values, outputs, calls, tuple(recorder.sizes.narrowings), recorder.sizes.hints)
 
 
 _LOOKS_AT_VALUES = frozenset(
@@ -74,6 +89,12 @@ _LOOKS_AT_VALUES = frozenset(
 }
 """Functions that carry a tensor's content into Python."""
 
+
+_GIVE_MEMORY = Tensor.data.__set__  # type: ignore[attr-defined]
+"""What ``x.data = y`` calls."""
+
+_SMALL = 1 << 12
+"""Elements of a tensor whose content is known while a trace runs."""
 
 _DRAWS = frozenset(
     """
@@ -106,28 +127,33 @@ class _Recorder(TorchFunctionMode):
         self._stand_ins: dict[int, _StandIn] = {}
         self._stale: dict[int, Tensor] = {}  # fake tensors that share memory with one written since: that one
         self._cut_from: dict[int, tuple[Tensor, Any]] = {}  # results of indexing: of which tensor, by what
+        self._views: dict[
+            int, _View
+        ] = {}  # results that share memory with an argument: how they were made of it
         self._overwritten: set[int] = set()  # memory of constants that a traced value was written into
         self._made: dict[int, Tensor] = {}
+        self._real: dict[int, Tensor] = {}  # what fake tensors hold that are made of buffers alone
 
     # ---- tensors ------------------------------------------------------------------------------
 
-    def inputs(self, given: Sequence[Example], device: torch.device) -> list[Tensor]:
-        """A fake tensor per example; free axes of one name have one symbol."""
-        free: dict[str, tuple[int, torch.SymInt]] = {}
+    def inputs(self, given: Sequence[Example], device: torch.device, at: Mapping[str, int]) -> list[Tensor]:
+        """A fake tensor per example; free axes of one name have one symbol, and one named ``a + b`` has no own."""
+        names = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
+        plain = [name for name in names if not limits.is_composed(name, names)]
+        free = {name: self.sizes.free(name, at.get(name, names[name])) for name in plain}
+        shown = {name: names[name] for name in plain}
         fakes = []
         for example in given:
             shape: list[Any] = list(example.array.shape)
             for axis, name in example.free.items():
-                if name not in free:
-                    free[name] = shape[axis], self.sizes.free(name, shape[axis])
-                size, shape[axis] = free[name]
-                if size != example.array.shape[axis]:
+                if limits.size_of(name, shown) != shape[axis]:
                     raise UsageError(
                         f"the examples give the size '{name}' two values",
                         where=f"input '{example.name}', axis {axis}",
-                        expected=size,
-                        received=example.array.shape[axis],
+                        expected=limits.size_of(name, shown),
+                        received=shape[axis],
                     )
+                shape[axis] = limits.size_of(name, free)
             dtype = torch_dtype(example.array.dtype)
             with self._fake:
                 fake = torch.empty(shape, dtype=dtype, device=device)
@@ -139,7 +165,7 @@ class _Recorder(TorchFunctionMode):
         """The value that a tensor holds now."""
         stand_in = self._seen(tensor)
         if id(stand_in) in self._stale:
-            raise _stale()
+            self._view_again(stand_in)
         return self._values[id(stand_in)][1]
 
     def _know(self, fake: Tensor, data: Tensor | None = None, name: str = "") -> Value:
@@ -184,6 +210,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         func, kwargs = torch_function(func), dict(kwargs or {})
         if func in COMPOSITIONS:
+            args, kwargs = by_place(func, COMPOSITIONS[func], args, kwargs)
             with self.sizes.kernels(), self:
                 return COMPOSITIONS[func](*args, **kwargs)
         tensors = leaves_of((args, kwargs), Tensor)
@@ -191,9 +218,14 @@ class _Recorder(TorchFunctionMode):
         if getattr(func, "__name__", "").removesuffix("_") in _DRAWS:
             raise Random(f"'{func.__name__}' draws random numbers", users_line())
         if traced and func in _LOOKS_AT_VALUES:
+            known = [self._known(tensor) for tensor in tensors]
+            if all(tensor is not None for tensor in known):
+                return func(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
             raise DataDependent("the code looks at a tensor's values", users_line())
-        if func is Tensor.__setitem__ and traced:
-            self._put_back(*args)
+        if func is _GIVE_MEMORY:
+            raise Stateful(f"the code gives {self._called(args[0])} other memory", users_line())
+        if func is Tensor.__setitem__ and traced and self._is_there(*args):
+            return None
         with self.sizes.kernels():
             if not traced and not leaves_of((args, kwargs), torch.SymInt):
                 return self._constant(func, tensors, args, kwargs)
@@ -233,8 +265,14 @@ class _Recorder(TorchFunctionMode):
             self._write(tensor)
         if target is Tensor.__getitem__:
             self._cut_from[id(result)] = (self._seen(args[0]), args[1])
+        if module is None and not written:
+            self._compute(target, args, kwargs, outputs)
         recorded = map_structure(self._result, result if outputs else self._seen(written[0]))
         self.calls.append(Call(target, self._paths[-1], given, given_kwargs, recorded, module))
+        for tensor in written:
+            self._write_through(self._seen(tensor))
+        if not written and isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
+            self._note_view(result, self._seen(args[0]), target, given, given_kwargs)
         return self._as_called(result, written)
 
     def _found(self, key: Hashable | None, tensors: list[Tensor]) -> tuple[Any, list[Tensor]] | None:
@@ -259,8 +297,10 @@ class _Recorder(TorchFunctionMode):
         """What the call gives over fake tensors, and which of those it was given it wrote into."""
         given = [self._seen(tensor) for tensor in tensors]
         versions = [fake._version for fake in given]
-        with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
-            result = function(*map_structure(self._stood_in, args), **map_structure(self._stood_in, kwargs))
+        try:
+            result = self._over_fakes(function, map_structure(self._stood_in, (args, kwargs)))
+        except DataDependentOutputException:
+            result = self._over_fakes(function, map_structure(self._as_number, (args, kwargs)))
         written = [
             t for t, fake, version in zip(tensors, given, versions, strict=True) if fake._version != version
         ]
@@ -272,6 +312,11 @@ class _Recorder(TorchFunctionMode):
         if key is not None and not written:
             self._memo.keep(key, result, given)
         return result, written
+
+    def _over_fakes(self, function: Callable[..., Any], given: tuple[Any, Any]) -> Any:
+        args, kwargs = given
+        with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
+            return function(*args, **kwargs)
 
     def _argument(self, item: Any) -> Any:
         if isinstance(item, Tensor):
@@ -286,6 +331,37 @@ class _Recorder(TorchFunctionMode):
     def _result(self, item: Any) -> Any:
         return self._know(item) if isinstance(item, Tensor) else item
 
+    # ---- numbers that are known --------------------------------------------------------------
+
+    def _known(self, tensor: Tensor) -> Tensor | None:
+        """What a tensor holds, where that is the same in every run: constants, buffers, what is made of them."""
+        if id(tensor) in self._real:
+            return self._real[id(tensor)]
+        fixed = not isinstance(tensor, FakeTensor | nn.Parameter) and tensor.numel() <= _SMALL
+        return tensor if fixed and not tensor.is_meta else None
+
+    def _as_known(self, item: Any) -> Any:
+        return self._known(item) if isinstance(item, Tensor) else item
+
+    def _as_number(self, item: Any) -> Any:
+        """A tensor of one known number as that number, where a function can do with nothing else."""
+        known = self._known(item) if isinstance(item, Tensor) and item.dim() == 0 else None
+        return self._stood_in(item) if known is None else known.item()
+
+    def _compute(self, target: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
+        """Keep what a call over known tensors gives."""
+        tensors = leaves_of((args, kwargs), Tensor)
+        known = [self._known(tensor) for tensor in tensors]
+        if not tensors or any(tensor is None for tensor in known) or leaves_of((args, kwargs), torch.SymInt):
+            return
+        try:
+            result = target(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
+        except Exception:
+            return
+        made = leaves_of(result, Tensor)
+        if len(made) == len(outputs) and all(tensor.numel() <= _SMALL for tensor in made):
+            self._real.update((id(fake), real) for fake, real in zip(outputs, made, strict=True))
+
     def _write(self, tensor: Tensor) -> None:
         """``tensor`` was written in place: what shares its memory no longer holds what its value says."""
         if id(tensor) in self._weight_names:
@@ -297,20 +373,52 @@ class _Recorder(TorchFunctionMode):
             self._stand_ins[id(tensor)].written = True
             self._overwritten.add(_storage(tensor))
         for other in self._sharing[self._memories[id(fake)]]:
+            self._real.pop(id(other), None)
             if other is not fake:
                 self._stale[id(other)] = fake
 
-    def _put_back(self, base: Tensor, index: Any, part: Any) -> None:
-        """``x[i] += 1`` writes into the view ``x[i]`` and then assigns it: x is as its value and that say."""
-        fake = self._seen(base)
-        if not isinstance(part, Tensor) or self._stale.get(id(fake)) is not self._seen(part):
-            return
-        if self._cut_from.get(id(self._seen(part))) == (fake, index):
-            del self._stale[id(fake)]
+    def _called(self, tensor: Tensor) -> str:
+        weight = self._weight_names.get(id(tensor))
+        return f"'{weight}'" if weight else "a tensor"
+
+    def _is_there(self, base: Tensor, index: Any, part: Any) -> bool:
+        """``x[i] += 1`` writes into the view ``x[i]`` and then assigns it to where it is."""
+        if not isinstance(part, Tensor):
+            return False
+        fake, (cut_from, place) = self._seen(base), self._cut_from.get(id(self._seen(part)), (None, None))
+        fresh = cut_from is fake and id(fake) not in self._stale
+        return fresh and not leaves_of((place, index), Tensor) and bool(place == index)
 
     def _as_called(self, result: Any, written: list[Tensor]) -> Any:
         """The result as the caller expects it: an in-place function returns the very tensor it wrote."""
         return next((tensor for tensor in written if self._seen(tensor) is result), result)
+
+    # ---- views --------------------------------------------------------------------------------
+
+    def _note_view(self, fake: Tensor, base: Tensor, target: Any, given: Any, kwargs: Any) -> None:
+        if fake is not base and self._memories[id(fake)] == self._memories[id(base)]:
+            self._views.setdefault(id(fake), _View(base, target, tuple(given[1:]), kwargs))
+
+    def _write_through(self, fake: Tensor) -> None:
+        """What was written into a view is written into what it is a view of, as far as that can be said."""
+        view = self._views.get(id(fake))
+        back = None if view is None else view.back()
+        if view is None or back is None:
+            return
+        written, before = self._values[id(fake)][1], self._values[id(view.base)][1]
+        target, args = back(before, written)
+        after = self._know(view.base)
+        self.calls.append(Call(target, self._paths[-1], args, {}, after))
+        self._write_through(view.base)
+
+    def _view_again(self, fake: Tensor) -> None:
+        """A view whose base was written is made of it once more."""
+        view = self._views.get(id(fake))
+        if view is None:
+            raise _stale()
+        base = self.value(view.base)
+        made = self._know(fake)
+        self.calls.append(Call(view.target, self._paths[-1], (base, *view.rest), view.kwargs, made))
 
     # ---- modules ------------------------------------------------------------------------------
 
@@ -339,6 +447,32 @@ class _Recorder(TorchFunctionMode):
             yield
         finally:
             self._paths.pop()
+
+
+@dataclass(frozen=True)
+class _View:
+    """How a view was made: ``target(base, *rest, **kwargs)``."""
+
+    base: Tensor
+    target: Any
+    rest: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def back(self) -> Callable[[Value, Value], tuple[Any, tuple[Any, ...]]] | None:
+        """From the values of the base and of the view: the call that gives the base with the view in it."""
+        name = getattr(self.target, "__name__", "")
+        if self.target is Tensor.__getitem__:
+            return lambda base, view: (Tensor.__setitem__, (base, self.rest[0], view))
+        if name in _RESHAPES:
+            return lambda base, view: (Tensor.reshape, (view, base.dims))
+        if name in ("transpose", "swapaxes", "t", "adjoint"):
+            places = self.rest[:2] if name in ("transpose", "swapaxes") else (-2, -1)
+            return lambda _, view: (Tensor.transpose, (view, *places))
+        return None
+
+
+_RESHAPES = frozenset({"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as"})
+"""Functions whose result has all elements of their first argument, in order."""
 
 
 @dataclass

@@ -194,8 +194,11 @@ def Pad(
 
 
 def number(x: Symbol) -> Any:
-    """The one number that a constant holds; a symbol where it is known only when the model runs."""
-    return x if x.content is None else x.content.reshape(-1)[0].item()
+    """The one number that a constant holds, or the size; a symbol where it is known only when the model runs."""
+    if x.fact.content is None:
+        return x
+    one = x.fact.content.reshape(-1)[0]
+    return one if isinstance(one, Size) else one.item() if isinstance(one, np.generic) else one
 
 
 @op
