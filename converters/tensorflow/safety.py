@@ -78,7 +78,7 @@ def _look_at_arrays(archive: zips.Archive) -> int:
 
 def _look_at_h5(path: Path, permit: Permit) -> Snapshot:
     held = snapshot.take(path)
-    config = hdf5.look(held.path("model.h5"), held.size, str(path)).get("model_config")
+    config = hdf5.look(held.path("model.h5"), held.size, str(path)).attributes.get("model_config")
     if isinstance(config, str | bytes):
         where = f"{path}: model_config"
         _look_at_config(texts.document(config, where), held.size, where, permit)

@@ -194,10 +194,7 @@ def _end(file: IO[bytes], size: int, where: str) -> tuple[int, int, int]:
     place = size - _END.size
     mark, disk, first, here, count, length, start, comment = _END.unpack(_part(file, place, _END.size))
     if mark != _END_MARK or comment:
-        tail = _part(file, max(0, size - _FULL16 - _END.size), min(size, _FULL16 + _END.size))
-        if _END_MARK in tail:
-            raise _refuse("with something behind its end", where)
-        raise ValueError("it has no end")
+        raise ValueError("its last bytes are no end record without a comment")
     if place >= _LOCATOR.size:
         located = _LOCATOR.unpack(_part(file, place - _LOCATOR.size, _LOCATOR.size))
         if located[0] == _LOCATOR_MARK:
@@ -304,13 +301,13 @@ _UNUSUAL = re.compile(r"[\x00-\x1f\x7f\\]|(^|/)(\.\.?)?(/|$)|[. ](/|$)")
 
 def _check_names(rows: Sequence[_Row], reader: Reader, where: str) -> None:
     """Every reader tells the entries apart, finds them under their names, and can put them into a folder."""
-    top = _top(rows) if reader.below else ""
+    below = reader.below and _have_one_folder([row.name for row in rows])
     seen: set[str] = set()
     for row in rows:
-        name = row.name[len(top) :].removesuffix("/")
+        name = (row.name.partition("/")[2] if below else row.name).removesuffix("/")
         if not paths.is_plain(row.name) or "\\" in row.name:
             raise _refuse("holds an entry with a name that leads out of it", where, row.name)
-        if _UNUSUAL.search(name) and row.name != top:
+        if _UNUSUAL.search(name) and (name or not below):
             raise _refuse("holds an entry with a name that readers take differently", where, row.name)
         if reader.key(name) in seen:
             raise _refuse("holds an entry twice", where, row.name)
@@ -323,10 +320,9 @@ def _check_names(rows: Sequence[_Row], reader: Reader, where: str) -> None:
                 raise _refuse("holds an entry that is a folder too", where, row.name)
 
 
-def _top(rows: Sequence[_Row]) -> str:
-    """The folder, with its slash, in which all entries lie; empty where they do not."""
-    found = {row.name.partition("/")[:2] for row in rows}
-    return "".join(found.pop()) if len(found) == 1 and all("/" in row.name for row in rows) else ""
+def _have_one_folder(given: Sequence[str]) -> bool:
+    """Whether all entries lie in one folder, however it is written."""
+    return all("/" in name for name in given) and len({name.partition("/")[0].lower() for name in given}) == 1
 
 
 def _check_places(rows: Sequence[_Row], file: IO[bytes], end: int, where: str) -> list[Entry]:
@@ -411,8 +407,7 @@ def _laid_out(found: Sequence[Entry], reader: Reader) -> tuple[int, list[Entry]]
 
 
 def _below(given: Sequence[str]) -> list[str]:
-    tops = {name.partition("/")[0] for name in given if "/" in name}
-    if len(tops) == 1 and all("/" in name for name in given):
+    if _have_one_folder(given):
         given = [f"{FOLDER}/{name.partition('/')[2]}" for name in given]
     return [name.lower() for name in given]
 
