@@ -99,14 +99,33 @@ class Zip:
         out += self.between(table, len(out))
         start = len(out)
         out += table + self.before_end
-        return bytes(out) + self._end(len(table), start, sum(entry.far is not None for entry in self.entries)) + self.last
+        return (
+            bytes(out)
+            + self._end(len(table), start, sum(entry.far is not None for entry in self.entries))
+            + self.last
+        )
 
     def _end(self, length: int, start: int, count: int) -> bytes:
         end, long = self.end, b""
         if end.long is not None:
-            said = {"count": count, "length": length, "start": start + self.shift, "place": start + length, "disks": 1}
+            said = {
+                "count": count,
+                "length": length,
+                "start": start + self.shift,
+                "place": start + length,
+                "disks": 1,
+            }
             said |= end.long
-            long = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, *[said[key] for key in ("count", "count", "length", "start")])
+            long = struct.pack(
+                "<4sQ2H2L4Q",
+                b"PK\x06\x06",
+                44,
+                45,
+                45,
+                0,
+                0,
+                *[said[key] for key in ("count", "count", "length", "start")],
+            )
             long += struct.pack("<4sLQL", b"PK\x06\x07", 0, said["place"], said["disks"] & 0xFFFFFFFF)
         numbers = (
             end.disk, 0, _or(end.here, count) & 0xFFFF, _or(end.count, count) & 0xFFFF,
@@ -181,7 +200,9 @@ def _rename_far(it: Zip, one: Entry, draw: random.Random) -> None:
 def _add(it: Zip, one: Entry, draw: random.Random) -> None:
     """Another entry that some reader takes for this one, before or behind it."""
     data = draw.choice((OTHER, one.data, b"", one.data[: len(one.data) // 2]))
-    it.entries.insert(draw.choice((0, len(it.entries))), entry(draw.choice((lambda n: n, *LIKE))(one.near.name), data))
+    it.entries.insert(
+        draw.choice((0, len(it.entries))), entry(draw.choice((lambda n: n, *LIKE))(one.near.name), data)
+    )
 
 
 def _bytes_of_a_name(it: Zip, one: Entry, draw: random.Random) -> None:
@@ -211,7 +232,10 @@ def _lie(it: Zip, one: Entry, draw: random.Random) -> None:
         "packed": draw.choice((len(other.data), len(one.data) + 1, *NUMBERS)), "size": draw.choice((len(other.data), len(one.data) - 1, *NUMBERS)),
         "place": draw.choice((0, 1, 30, *NUMBERS)),
     }[key]  # fmt: skip
-    changed = replace(head, **{key: max(0, value) & (0xFFFF if key in ("flags", "method", "disk", "version") else 0xFFFFFFFF)})
+    changed = replace(
+        head,
+        **{key: max(0, value) & (0xFFFF if key in ("flags", "method", "disk", "version") else 0xFFFFFFFF)},
+    )
     if near:
         one.near = changed
     else:
@@ -253,7 +277,15 @@ def _extra(it: Zip, one: Entry, draw: random.Random) -> None:
 def _described(it: Zip, one: Entry, draw: random.Random) -> None:
     """Written without knowing the size: what stands behind the entry says it, rightly or not."""
     size, packed, check = len(one.data), len(one.stored), zlib.crc32(one.data)
-    said = draw.choice(((check, packed, size), (check, packed, size), (0, packed, size), (check, packed + 1, size), (check, 0, 0)))
+    said = draw.choice(
+        (
+            (check, packed, size),
+            (check, packed, size),
+            (0, packed, size),
+            (check, packed + 1, size),
+            (check, 0, 0),
+        )
+    )
     mark, form = draw.choice((b"PK\x07\x08", b"PK\x07\x08", b"")), draw.choice(("<3L", "<3L", "<L2Q"))
     one.behind = mark + struct.pack(form, *said)
     zero = {"check": 0, "packed": 0, "size": 0} if draw.random() < 0.8 else {}
@@ -269,12 +301,25 @@ def _deflate(it: Zip, one: Entry, draw: random.Random) -> None:
         one.far = replace(one.far, method=8)
     whole = one.stored
     other = zlib.compress(OTHER)[2:-4]
-    one.packed = draw.choice((whole, whole + b"x", whole + other, whole[:-1], b"", other, whole + bytes(20), b"\x00\x00\x00\xff\xff" + whole))
+    one.packed = draw.choice(
+        (
+            whole,
+            whole + b"x",
+            whole + other,
+            whole[:-1],
+            b"",
+            other,
+            whole + bytes(20),
+            b"\x00\x00\x00\xff\xff" + whole,
+        )
+    )
 
 
 def _gap(it: Zip, one: Entry, draw: random.Random) -> None:
     hidden = Zip([entry(one.near.name, OTHER)])
-    one.before += draw.choice((b"x", bytes(64), b"PK\x03\x04", hidden.bytes()[: 30 + len(one.near.name) + len(OTHER)]))
+    one.before += draw.choice(
+        (b"x", bytes(64), b"PK\x03\x04", hidden.bytes()[: 30 + len(one.near.name) + len(OTHER)])
+    )
 
 
 def _unlist(it: Zip, one: Entry, draw: random.Random) -> None:
@@ -283,7 +328,9 @@ def _unlist(it: Zip, one: Entry, draw: random.Random) -> None:
 
 def _comment(it: Zip, one: Entry, draw: random.Random) -> None:
     if one.far:
-        one.far = replace(one.far, comment=draw.choice((b"x", struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 1), OTHER)))
+        one.far = replace(
+            one.far, comment=draw.choice((b"x", struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 1), OTHER))
+        )
 
 
 # ---- zip: tables and ends ------------------------------------------------------------------------
@@ -338,7 +385,19 @@ def _two_long_ends(it: Zip, one: Entry, draw: random.Random) -> None:
     """Two long end records: the locator names the first, the last stands before it."""
     count, length = len(it.entries), sum(len(_row(each, 0)) for each in it.entries if each.far)
     start = len(Zip(it.entries).bytes()) - length - 22
-    first = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", draw.choice((44, 100)), 45, 45, 0, 0, count, count, length, draw.choice((start, 0)))
+    first = struct.pack(
+        "<4sQ2H2L4Q",
+        b"PK\x06\x06",
+        draw.choice((44, 100)),
+        45,
+        45,
+        0,
+        0,
+        count,
+        count,
+        length,
+        draw.choice((start, 0)),
+    )
     it.before_end = first
     it.end.long = {"place": start + length} if draw.random() < 0.7 else {}
     it.end.start = draw.choice((None, 0xFFFFFFFF))
@@ -347,7 +406,12 @@ def _two_long_ends(it: Zip, one: Entry, draw: random.Random) -> None:
 def _end_lies(it: Zip, one: Entry, draw: random.Random) -> None:
     key = draw.choice(("count", "here", "length", "start", "disk", "said"))
     true = {"count": len(it.entries), "here": len(it.entries)}.get(key, 100)
-    setattr(it.end, key, max(0, draw.choice((true - 1, true + 1, *NUMBERS))) & (0xFFFF if key in ("disk", "said") else 0xFFFFFFFF))
+    setattr(
+        it.end,
+        key,
+        max(0, draw.choice((true - 1, true + 1, *NUMBERS)))
+        & (0xFFFF if key in ("disk", "said") else 0xFFFFFFFF),
+    )
 
 
 def _around(it: Zip, one: Entry, draw: random.Random) -> None:
@@ -392,9 +456,18 @@ def _link(file: Any, name: str, draw: random.Random) -> None:
     """Another link to an array or a group, or one by path, into another file, or round to the root."""
     import h5py
 
-    place = draw.choice((f"{name}_2", name.upper(), name.title(), "vars", f"layers/{draw.randrange(9)}", f"{name}.", "\u212a"))
+    place = draw.choice(
+        (f"{name}_2", name.upper(), name.title(), "vars", f"layers/{draw.randrange(9)}", f"{name}.", "\u212a")
+    )
     target = draw.choice(
-        (file[name], file[name].parent, file["/"], h5py.SoftLink(f"/{name}"), h5py.SoftLink("/nowhere"), h5py.ExternalLink("x.h5", "/"))
+        (
+            file[name],
+            file[name].parent,
+            file["/"],
+            h5py.SoftLink(f"/{name}"),
+            h5py.SoftLink("/nowhere"),
+            h5py.ExternalLink("x.h5", "/"),
+        )
     )
     if place not in file:
         file[place] = target
@@ -419,9 +492,17 @@ def _other(file: Any, name: str, draw: random.Random) -> None:
         layout[:] = h5py.VirtualSource(".", "x", shape, "f4")
         file.create_virtual_dataset(name, layout)
     elif kind == 2:
-        file.create_dataset(name, shape, "f4", chunks=tuple(min(64, 1 + each) for each in shape), maxshape=(None,) * len(shape))
+        file.create_dataset(
+            name,
+            shape,
+            "f4",
+            chunks=tuple(min(64, 1 + each) for each in shape),
+            maxshape=(None,) * len(shape),
+        )
     elif kind == 3:
-        file.create_dataset(name, data=np.zeros(shape, "f4"), compression="gzip", shuffle=True, fletcher32=True)
+        file.create_dataset(
+            name, data=np.zeros(shape, "f4"), compression="gzip", shuffle=True, fletcher32=True
+        )
     elif kind == 4:
         file.create_dataset(name, data=["a"] * 3, dtype=h5py.string_dtype())
     elif kind == 5:
@@ -499,7 +580,9 @@ def mutant_of_safetensors(content: bytes, draw: random.Random) -> bytes:
     elif change == 1:
         rows[place] = draw.choice((name.upper(), f"{name} ", f"{name}\0", "__metadata__")), row
     elif change == 2 and "data_offsets" in row:
-        row["data_offsets"] = [max(0, each + draw.choice((-4, 4, 1, *NUMBERS))) for each in row["data_offsets"]]
+        row["data_offsets"] = [
+            max(0, each + draw.choice((-4, 4, 1, *NUMBERS))) for each in row["data_offsets"]
+        ]
     elif change == 3 and "shape" in row:
         row["shape"] = draw.choice(([], [0], [*row["shape"], 1], row["shape"][::-1], [1 << 62, 4], [-1]))
     elif change == 4 and "dtype" in row:
@@ -508,7 +591,9 @@ def mutant_of_safetensors(content: bytes, draw: random.Random) -> bytes:
         data = draw.choice((data[:-4], data + b"more", data * 2))
     written = "{" + ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in rows) + "}"
     if draw.random() < 0.3:
-        written = draw.choice((written + " " * 7, written.replace('"', ' "', 1), written[:-1], written + "}", "\n" + written))
+        written = draw.choice(
+            (written + " " * 7, written.replace('"', ' "', 1), written[:-1], written + "}", "\n" + written)
+        )
     text = written.encode()
     size = len(text) + (draw.choice((-1, 1, 8, *NUMBERS)) if change == 6 else 0)
     return (max(0, size) & ((1 << 64) - 1)).to_bytes(8, "little") + text + data

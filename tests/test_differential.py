@@ -38,12 +38,20 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
 
     folder = tmp_path_factory.mktemp("differential")
     write_torch(folder)
-    arrays = {"W": np.arange(6, dtype=np.float32).reshape(2, 3), "w": np.ones(3, np.int8), "b/c": np.zeros((2, 0))}
+    arrays = {
+        "W": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "w": np.ones(3, np.int8),
+        "b/c": np.zeros((2, 0)),
+    }
     stream = BytesIO()
     np.savez(stream, **arrays)
     files = {name: (folder / name).read_bytes() for name in ("net.pt2", "script.pt", "state.pt")}
     weights = hdf5_of("layers/dense/vars")
-    files |= {"net.weights.h5": weights, "net.keras": keras_of(weights), "whole.h5": hdf5_of("model_weights/dense/dense")}
+    files |= {
+        "net.weights.h5": weights,
+        "net.keras": keras_of(weights),
+        "whole.h5": hdf5_of("model_weights/dense/dense"),
+    }
     return files | {"data.npz": stream.getvalue(), "w.safetensors": save(arrays)}
 
 
@@ -63,7 +71,11 @@ def hdf5_of(group: str) -> bytes:
 def keras_of(weights: bytes) -> bytes:
     stream = BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        entries = {"metadata.json": b"{}", "config.json": json.dumps(CONFIG).encode(), "model.weights.h5": weights}
+        entries = {
+            "metadata.json": b"{}",
+            "config.json": json.dumps(CONFIG).encode(),
+            "model.weights.h5": weights,
+        }
         for name, content in (entries | {"assets/words.txt": b"a b"}).items():
             archive.writestr(name, content)
     return stream.getvalue()
@@ -84,7 +96,11 @@ def of_torch(content: bytes) -> Content:
     import torch
 
     reader = torch._C.PyTorchFileReader(BytesIO(content))
-    return {f"{zips.FOLDER}/{name.lower()}": reader.get_record(name) for name in reader.get_all_records() if name[-1:] != "/"}
+    return {
+        f"{zips.FOLDER}/{name.lower()}": reader.get_record(name)
+        for name in reader.get_all_records()
+        if name[-1:] != "/"
+    }
 
 
 def of_zipfile(content: bytes) -> Content:
@@ -126,7 +142,9 @@ def of_safetensors(content: bytes) -> Content:
 
 
 def shown(array: Any) -> bytes:
-    return f"{array.shape} {array.dtype} ".encode() + (array.tobytes() if hasattr(array, "tobytes") else bytes(array))
+    return f"{array.shape} {array.dtype} ".encode() + (
+        array.tobytes() if hasattr(array, "tobytes") else bytes(array)
+    )
 
 
 class Reads:
@@ -185,7 +203,9 @@ def look_npz(path: Path, reads: Reads) -> tuple[Content, bytes]:
     if found is None:
         raise RefusedError("no arrays of numpy's", where=str(path))
     values, names = found
-    return {name: np.asarray(value).tobytes() for name, value in zip(names, values, strict=True)}, path.read_bytes()
+    return {
+        name: np.asarray(value).tobytes() for name, value in zip(names, values, strict=True)
+    }, path.read_bytes()
 
 
 def look_h5(path: Path, reads: Reads) -> tuple[Content, bytes]:
@@ -194,7 +214,9 @@ def look_h5(path: Path, reads: Reads) -> tuple[Content, bytes]:
     arrays = hdf5.look(place, held.size, str(path)).arrays
     found = of_h5py(place)
     assert {name: f"{shape} {dtype} ".encode() for name, (shape, dtype) in arrays.items()} == {
-        name: content[: len(f"{arrays[name][0]} {arrays[name][1]} ")] for name, content in found.items() if name in arrays
+        name: content[: len(f"{arrays[name][0]} {arrays[name][1]} ")]
+        for name, content in found.items()
+        if name in arrays
     }
     return {name: found[name] for name in arrays}, held.read()
 
@@ -256,7 +278,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_no_two_readers_see_two_files(form: str, good: Mapping[str, bytes], reads: Reads, tmp_path: Path) -> None:
+def test_no_two_readers_see_two_files(
+    form: str, good: Mapping[str, bytes], reads: Reads, tmp_path: Path
+) -> None:
     check(form, EVERYDAY, good, reads, tmp_path)
 
 

@@ -147,9 +147,7 @@ def test_an_npz_as_mxnet_2_saves_it_is_read(oracle: Oracle, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_an_npy_is_mapped(
-    order: Literal["C", "F"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_npy_is_mapped(order: Literal["C", "F"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "SMALL", 0)
     array = np.asarray(sample(np.dtype("f4"), 5, 3), order=order)
     np.save(tmp_path / "x.npy", array)

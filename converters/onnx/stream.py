@@ -101,7 +101,9 @@ class Held(ir.ExternalTensor):  # type: ignore[misc]
         content = view[self.offset : self.offset + self.length]
         self.raw = view.obj
         if self.dtype.bitwidth < 8:
-            packed = onnx.TensorProto(data_type=self.dtype.value, dims=self.shape.numpy(), raw_data=bytes(content))
+            packed = onnx.TensorProto(
+                data_type=self.dtype.value, dims=self.shape.numpy(), raw_data=bytes(content)
+            )
             self._array = numpy_helper.to_array(packed)
         else:
             kind = np.dtype(self.dtype.numpy()).newbyteorder("<")

@@ -68,9 +68,7 @@ def _check_entries(archive: Archive, kind: str) -> None:
     below = f"{zips.FOLDER}/"
     if kind == "pt2" and not any(name.startswith(below) for name in archive.entries):
         kind, below = "old pt2", ""
-    strange = [
-        name for name in archive.entries if not _ENTRIES[kind].fullmatch(name.removeprefix(below))
-    ]
+    strange = [name for name in archive.entries if not _ENTRIES[kind].fullmatch(name.removeprefix(below))]
     if strange:
         raise RefusedError(
             "it holds entries that PyTorch does not write",

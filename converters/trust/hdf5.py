@@ -102,9 +102,7 @@ def _look_at(found: Any, name: str, size: int, h5py: Any, where: str) -> int:
     if found.chunks and math.prod(counts) > max(_FEWEST_CHUNKS, size // _BYTES_PER_CHUNK):
         raise RefusedError("an HDF5 file with an array in too many pieces", where=where, received=repr(name))
     claimed = int(math.prod(counts) * math.prod(step) * found.dtype.itemsize)
-    times, problem = (
-        (MOST_TIMES, "far larger than its size allows") if filters else (1, "that is not there")
-    )
+    times, problem = (MOST_TIMES, "far larger than its size allows") if filters else (1, "that is not there")
     if claimed > max(ALWAYS, times * found.id.get_storage_size()):
         raise RefusedError(f"an HDF5 file with an array {problem}", where=where, received=repr(name))
     return claimed

@@ -208,9 +208,7 @@ class Folder:
         """Copy the files of these names, none of which may lead out of ``folder``."""
         where = str(folder)
         with contextlib.ExitStack() as stack:
-            files = {
-                name: stack.enter_context(paths.opened_inside(folder, name, where)) for name in names
-            }
+            files = {name: stack.enter_context(paths.opened_inside(folder, name, where)) for name in names}
             self.size = sum(os.fstat(file.fileno()).st_size for file in files.values())
             self.path = _place(self.size)
             weakref.finalize(self, _forget, self.path, os.getpid())

@@ -48,6 +48,8 @@ _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 STORED, DEFLATED = 0, 8
 _ENCRYPTED, _LEVEL, _DESCRIBED, _UTF8 = 0x1, 0x6, 0x8, 0x800
 _ZIP64, _OTHER_NAMES, _PADDING = 0x0001, frozenset({0x7075, 0x6375}), 0x4246
+_FOLDER_OF_DOS = 0x10
+"""PyTorch gives out whatever stands in memory for an entry that bears it."""
 _NEWEST = 63
 _ALIGNED = 64
 _DATE = 0x21  # the first of January 1980
@@ -250,6 +252,7 @@ def _read_rows(content: bytes, count: int, where: str) -> list[_Row]:
         name = raw.decode("utf-8" if flags & _UTF8 else "ascii")
         problem = (
             "that is a link" if stat.S_ISLNK(attributes >> 16)
+            else "that is a folder and is not" if attributes & _FOLDER_OF_DOS and not name.endswith("/")
             else "that is encrypted" if flags & _ENCRYPTED
             else "with a comment" if comment
             else "of another part" if disk
@@ -367,7 +370,10 @@ def _check_head(row: _Row, file: IO[bytes], where: str) -> int:
     if extra is not None and flags & _DESCRIBED and (packed, size) == (0, 0):
         extra = _unless_known(extra, row)
     size, packed = _long(extra, (size, packed), row.name, where)
-    said, known = (flags, method, check, packed, size), (row.flags, row.method, row.check, row.packed, row.size)
+    said, known = (
+        (flags, method, check, packed, size),
+        (row.flags, row.method, row.check, row.packed, row.size),
+    )
     unknown = (row.flags, row.method, 0, 0, 0) if flags & _DESCRIBED else known
     if said not in (known, unknown):
         raise _refuse("whose table differs from what stands before an entry", where, row.name)
@@ -412,7 +418,9 @@ def _below(given: Sequence[str]) -> list[str]:
     return [name.lower() for name in given]
 
 
-def _write(file: IO[bytes], new: IO[bytes], made: Sequence[Entry], found: Sequence[Entry], where: str) -> None:
+def _write(
+    file: IO[bytes], new: IO[bytes], made: Sequence[Entry], found: Sequence[Entry], where: str
+) -> None:
     """Write the new archive: heads with their contents, the table, the end."""
     rows, reached = [], 0
     for entry, source in zip(made, found, strict=True):
