@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as _format
@@ -13,7 +13,7 @@ from numpy.lib import format as _format
 from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot, zips
-from netferry.converters.trust.snapshot import Snapshot, Window
+from netferry.converters.trust.snapshot import Snapshot, window
 
 npy: Any = _format
 """Its functions bear no types."""
@@ -52,14 +52,14 @@ def _unpacked(held: Snapshot) -> tuple[list[Array], list[str]]:
 
 def _array(content: memoryview, where: str) -> Array:
     """The array that a header and what follows it are."""
-    file = Window(content)
+    file = window(content)
     shape, turned, dtype = _header(file, len(content), where)
     if not math.prod(shape) * dtype.itemsize:
         return np.empty(shape, dtype)
     return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if turned else "C")
 
 
-def _header(file: Window, end: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(file: IO[bytes], end: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether the first axis runs fastest, and dtype, once what is left up to ``end`` is known to be them."""
     try:
         version = npy.read_magic(file)

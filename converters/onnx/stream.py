@@ -87,19 +87,17 @@ def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) ->
 class Held(ir.ExternalTensor):  # type: ignore[misc]
     """A weight in a file that is open already; nobody opens it by its name again."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_part")
 
     def __init__(self, held: Snapshot, head: onnx.TensorProto, offset: int, size: int) -> None:
         """``size`` bytes of ``held`` from ``offset`` on, which ``head`` gives a name, a dtype and sizes."""
         location = next(entry.value for entry in head.external_data if entry.key == "location")
         kind, shape = ir.DataType(head.data_type), ir.Shape(head.dims)
         super().__init__(location, offset, size, kind, shape=shape, name=head.name)
-        self._held = held
+        self._held, self._part = held, slice(offset, offset + size)
 
     def _load(self) -> None:
-        view = self._held.view()
-        content = view[self.offset : self.offset + self.length]
-        self.raw = view.obj
+        content = self._held.view()[self._part]
         if self.dtype.bitwidth < 8:
             packed = onnx.TensorProto(
                 data_type=self.dtype.value, dims=self.shape.numpy(), raw_data=bytes(content)
@@ -109,13 +107,17 @@ class Held(ir.ExternalTensor):  # type: ignore[misc]
             kind = np.dtype(self.dtype.numpy()).newbyteorder("<")
             self._array = np.frombuffer(content, kind).reshape(self.shape.numpy())
 
+    def tobytes(self) -> bytes:
+        """A copy of the bytes."""
+        return bytes(self._held.view()[self._part])
+
     def tofile(self, file: Any) -> None:
         """Append the bytes to a file."""
-        self._held.write_to(file, self.offset, self.length)
+        self._held.write_to(file, self._part.start, self._part.stop - self._part.start)
 
     def release(self) -> None:
         """Forget the array; the map is other weights' too."""
-        self._array = self.raw = None
+        self._array = None
 
 
 def save_apart(model: ir.Model, path: Path) -> None:

@@ -70,7 +70,7 @@ def _look_at_arrays(archive: zips.Archive) -> int:
     held = 0
     for name, entry in archive.entries.items():
         if name.endswith(".h5"):
-            content = snapshot.Window(archive.view(name))
+            content = snapshot.window(archive.view(name))
             hdf5.look(content, entry.file_size, f"{archive.where}: {name}")
             held += entry.file_size
     return held

@@ -53,14 +53,17 @@ class Snapshot:
         self.where = where
         self._content = content
         self._view: memoryview | None = None
-        if isinstance(content, Path):
+        if isinstance(content, bytes):
+            self.size = len(content)
+        elif isinstance(content, Path):
             self.size = content.stat().st_size
             weakref.finalize(self, _forget, content.parent, os.getpid())
         else:
-            self.size = len(content) if isinstance(content, bytes) else os.fstat(content.fileno()).st_size
+            self.size, self._written = _stamp(content)
 
     def view(self) -> memoryview:
-        """The content, read-only; a file is mapped."""
+        """The content, read-only; a file is mapped. One that is read in place is refused once it has changed."""
+        self._demand_unchanged()
         if self._view is None and isinstance(self._content, bytes):
             self._view = memoryview(self._content)
         elif self._view is None:  # no view may outlive the map: it is closed with its last one
@@ -73,7 +76,7 @@ class Snapshot:
         """A file at its beginning."""
         if isinstance(self._content, bytes):
             return BytesIO(self._content)
-        return self._content.open("rb") if isinstance(self._content, Path) else Window(self.view())
+        return self._content.open("rb") if isinstance(self._content, Path) else window(self.view())
 
     def read(self, size: int = -1, start: int = 0) -> bytes:
         """A copy of a part of it."""
@@ -91,6 +94,7 @@ class Snapshot:
                     own.fileno(), file.fileno(), size - done, start + done, place + done
                 ):
                     done += step
+        self._demand_unchanged()
         file.seek(place + done)
         for at in range(start + done, start + size, _PIECE):
             file.write(self.view()[at : min(at + _PIECE, start + size)])
@@ -118,6 +122,14 @@ class Snapshot:
         """For readers that take either: a file in memory, or the path of the private file, which is called ``name`` then."""
         return self.path(name) if isinstance(self._content, Path) else self.open()
 
+    def _demand_unchanged(self) -> None:
+        """Of a file that is read in place: nobody has written to it since it was opened."""
+        if not isinstance(self._content, bytes | Path) and _stamp(self._content) != (
+            self.size,
+            self._written,
+        ):
+            raise RefusedError("it was changed while it was read", where=self.where)
+
     @contextmanager
     def _file(self) -> Iterator[IO[bytes]]:
         if isinstance(self._content, Path):
@@ -127,9 +139,12 @@ class Snapshot:
             yield self._content
 
 
-class Window(io.RawIOBase):
+def window(view: memoryview) -> IO[bytes]:
     """A file that reads a part of memory, which may be mapped, without a copy of the whole."""
+    return io.BufferedReader(_Window(view))
 
+
+class _Window(io.RawIOBase):
     def __init__(self, view: memoryview) -> None:
         self._view, self._at = view, 0
 
@@ -187,7 +202,7 @@ def mapped_inside(folder: Path, name: str, where: str) -> Snapshot:
 
 
 def _in_place(file: IO[bytes], where: str) -> Snapshot:
-    if os.fstat(file.fileno()).st_size > SMALL:
+    if _stamp(file)[0] > SMALL:
         return Snapshot(where, file)
     with file:
         return copied(file, where)
@@ -209,7 +224,7 @@ class Folder:
         where = str(folder)
         with contextlib.ExitStack() as stack:
             files = {name: stack.enter_context(paths.opened_inside(folder, name, where)) for name in names}
-            self.size = sum(os.fstat(file.fileno()).st_size for file in files.values())
+            self.size = sum(_stamp(file)[0] for file in files.values())
             self.path = _place(self.size)
             weakref.finalize(self, _forget, self.path, os.getpid())
             for name, file in files.items():
@@ -236,11 +251,16 @@ def copied(file: IO[bytes], where: str) -> Snapshot:
 @contextmanager
 def unchanged(file: IO[bytes], where: str) -> Iterator[int]:
     """The size of an open file, which is refused where it changes meanwhile."""
-    before = os.fstat(file.fileno())
-    yield before.st_size
-    after = os.fstat(file.fileno())
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    before = _stamp(file)
+    yield before[0]
+    if _stamp(file) != before:
         raise RefusedError("it was changed while it was read", where=where)
+
+
+def _stamp(file: IO[bytes]) -> tuple[int, int]:
+    """The size of an open file, and when it was written to last."""
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns
 
 
 def private(size: int, where: str, write: Callable[[IO[bytes]], None]) -> Snapshot:

@@ -377,7 +377,7 @@ def _check_head(row: _Row, file: IO[bytes], where: str) -> int:
     unknown = (row.flags, row.method, 0, 0, 0) if flags & _DESCRIBED else known
     if said not in (known, unknown):
         raise _refuse("whose table differs from what stands before an entry", where, row.name)
-    return row.place + _HEAD.size + named + more
+    return row.place + len(head) + len(rest)
 
 
 def _unless_known(extra: bytes, row: _Row) -> bytes | None:
