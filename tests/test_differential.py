@@ -212,7 +212,10 @@ def look_h5(path: Path, reads: Reads) -> tuple[Content, bytes]:
     held = snapshot.take(path)
     place = held.path("model.h5")
     arrays = hdf5.look(place, held.size, str(path)).arrays
-    found = of_h5py(place)
+    try:
+        found = of_h5py(place)
+    except OSError as error:  # HDF5 finds it damaged where it reads the numbers
+        raise RefusedError(str(error), where=str(path)) from error
     assert {name: f"{shape} {dtype} ".encode() for name, (shape, dtype) in arrays.items()} == {
         name: content[: len(f"{arrays[name][0]} {arrays[name][1]} ")]
         for name, content in found.items()

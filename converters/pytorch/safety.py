@@ -52,15 +52,17 @@ def look_at_weights(path: Path, permit: Permit) -> Looked:
 
 _ENTRIES: Mapping[str, re.Pattern[str]] = {
     "pt2": re.compile(
-        r"archive_format|archive_version|byteorder|version|\.data/[^/]+|extra/.+|models/[^/]+\.json"
-        r"|data/sample_inputs/[^/]+\.pt|data/(weights|constants|aotinductor)/.+|executorch/.+"
+        r"archive_(format|version)|byteorder|version|\.(data/[^/]+|format_version|storage_alignment)|extra/.+"
+        r"|models/[^/]+\.json|data/sample_inputs/[^/]+\.pt|data/(weights|constants|aotinductor)/.+|executorch/.+"
     ),
-    "old pt2": re.compile(r"version|serialized_(exported_program\.json|(state_dict|constants|example_inputs)\.pt)|extra_files/.+"),
+    "old pt2": re.compile(
+        r"version|serialized_(exported_program\.json|(state_dict|constants|example_inputs)\.pt)|extra_files/.+"
+    ),
     "torchscript": re.compile(
-        r"version|byteorder|(data|constants|attributes|traced_inputs|bytecode)\.pkl|(data|constants|traced_inputs|tensors)/\d+"
-        r"|code/.+\.(py|debug_pkl)|\.data/[^/]+|\.format_version|\.storage_alignment|extra/.+"
+        r"byteorder|version|\.(data/[^/]+|format_version|storage_alignment)|extra/.+"
+        r"|\w+\.pkl|\w+/\d+|code/.+\.(py|debug_pkl)"
     ),
-}  # fmt: skip
+}
 """The entries that PyTorch writes. It reads others too, each as something of its own: none that is not looked at gets there."""
 
 
