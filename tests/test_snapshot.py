@@ -20,7 +20,7 @@ import pytest
 from hostile_good import write_good
 from onnx import numpy_helper
 
-from netferry.converters import frameworks, source
+from netferry.converters import archives, frameworks, source
 from netferry.converters.errors import RefusedError, WriteError
 from netferry.converters.onnx import stream
 from netferry.converters.trust import paths, snapshot, zips
@@ -408,3 +408,15 @@ def test_ordinary_archives_are_taken_as_they_are(form: str, tmp_path: Path) -> N
     assert {name: found.read(name) for name in found.entries} == contents
     with zipfile.ZipFile(found.content.open()) as again:
         assert again.testzip() is None and set(again.namelist()) == set(contents)
+
+
+@pytest.mark.parametrize(
+    "name", ["x:0", "layer/kernel:0", "../up", "/top", "W", "two  words ", "ärger", "a//b", "file.npy"]
+)
+def test_arrays_of_numpys_may_be_called_anything(name: str, tmp_path: Path) -> None:
+    """These names are keys and never become paths; numpy tells capitals apart."""
+    given = {name: np.arange(3), name.swapcase() + "_": np.ones(2)}
+    np.savez(tmp_path / "x.npz", **given)
+    found = archives.read(tmp_path / "x.npz")
+    assert found is not None and found[1] == list(given)
+    np.testing.assert_array_equal(found[0][0], np.arange(3))

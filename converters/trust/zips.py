@@ -92,11 +92,13 @@ class Archive:
 class Reader:
     """How a library finds the entries of an archive: names with one ``key`` are one to it.
 
-    ``below`` says that it looks below the one folder, whatever it is called, in which all of them lie.
+    ``below`` says that it looks below the one folder, whatever it is called, in which all of them lie; ``paths`` that a name
+    may become the name of a file.
     """
 
     key: Callable[[str], str]
     below: bool = False
+    paths: bool = True
 
 
 def _folded(name: str) -> str:
@@ -106,7 +108,7 @@ def _folded(name: str) -> str:
 
 KERAS = Reader(_folded)
 PYTORCH = Reader(_folded, below=True)
-NUMPY = Reader(lambda name: name.removesuffix(".npy"))
+NUMPY = Reader(lambda name: name.removesuffix(".npy"), paths=False)
 FOLDER = "archive"
 """What the folder of PyTorch's archives is called in the new one; the names in it are written small."""
 
@@ -308,14 +310,14 @@ def _check_names(rows: Sequence[_Row], reader: Reader, where: str) -> None:
     seen: set[str] = set()
     for row in rows:
         name = (row.name.partition("/")[2] if below else row.name).removesuffix("/")
-        if not paths.is_plain(row.name) or "\\" in row.name:
+        if reader.paths and (not paths.is_plain(row.name) or "\\" in row.name):
             raise _refuse("holds an entry with a name that leads out of it", where, row.name)
-        if _UNUSUAL.search(name) and (name or not below):
+        if "\0" in name or (reader.paths and _UNUSUAL.search(name) and (name or not below)):
             raise _refuse("holds an entry with a name that readers take differently", where, row.name)
         if reader.key(name) in seen:
             raise _refuse("holds an entry twice", where, row.name)
         seen.add(reader.key(name))
-    files = {_folded(row.name) for row in rows if not row.name.endswith("/")}
+    files = {_folded(row.name) for row in rows if reader.paths and not row.name.endswith("/")}
     for row in rows:
         above = _folded(row.name.removesuffix("/"))
         while above := above.rpartition("/")[0]:
