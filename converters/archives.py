@@ -12,7 +12,7 @@ from numpy.lib import format as _format
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Array
-from netferry.converters.trust import snapshot, zips
+from netferry.converters.trust import snapshot, tables
 from netferry.converters.trust.snapshot import Snapshot, window
 
 npy: Any = _format
@@ -39,12 +39,12 @@ def _unpacked(held: Snapshot) -> tuple[list[Array], list[str]]:
     arrays: list[Array] = []
     names: list[str] = []
     with held.open() as file:
-        for entry in zips.table(file, held.size, held.where, zips.NUMPY):
+        for entry in tables.table(file, held.size, held.where, tables.NUMPY):
             where = f"{held.where}: {entry.filename}"
-            if entry.method == zips.STORED:
+            if entry.method == tables.STORED:
                 content = held.view()[entry.start : entry.start + entry.file_size]
             else:
-                content = memoryview(b"".join(zips.unpacked(file, entry, held.where)))
+                content = memoryview(b"".join(tables.unpacked(file, entry, held.where)))
             arrays.append(_array(content, where))
             names.append(entry.filename.removesuffix(".npy"))
     return arrays, names

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from netferry.converters import frameworks
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.trust import paths, snapshot, zips
+from netferry.converters.trust import paths, snapshot, tables
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "pt2": ("pytorch", "a PyTorch exported program"),
@@ -132,7 +132,7 @@ def _not_a_model(path: Path) -> RefusedError:
 
 
 def _look_into_zip(path: Path) -> Artifact:
-    kind = kind_of_zip(zips.names(path))
+    kind = kind_of_zip(tables.names(path))
     if kind in KINDS:
         return Artifact(kind, path)
     if kind == "state_dict":

@@ -24,7 +24,7 @@ from netferry.converters.artifact import Artifact
 from netferry.converters.errors import NetferryError, RefusedError
 from netferry.converters.pytorch import safety as pytorch
 from netferry.converters.tensorflow import safety as keras
-from netferry.converters.trust import hdf5, snapshot, zips
+from netferry.converters.trust import hdf5, snapshot, tables, zips
 from netferry.converters.trust.permit import Permit
 
 EVERYDAY, ALL = 200, 10_000
@@ -161,7 +161,7 @@ class Reads:
         monkeypatch.setattr(zips.Archive, "read", noted)
 
 
-def seen_archive(looked: Any, reader: zips.Reader) -> tuple[Content, bytes]:
+def seen_archive(looked: Any, reader: tables.Reader) -> tuple[Content, bytes]:
     handed = looked.content.read()
     archive = zips.look(handed, "handed", reader)
     assert archive.content.read() == handed, "the new archive has more than one reading"
@@ -189,13 +189,13 @@ def look_state(path: Path, reads: Reads) -> tuple[Content, bytes]:
 
 
 def _torch(looked: Any, reads: Reads) -> tuple[Content, bytes]:
-    seen, handed = seen_archive(looked, zips.PYTORCH)
+    seen, handed = seen_archive(looked, tables.PYTORCH)
     assert {name for name in seen if acts(name)} <= reads.names, "PyTorch reads what nobody has looked at"
     return seen, handed
 
 
 def look_keras(path: Path, reads: Reads) -> tuple[Content, bytes]:
-    return seen_archive(keras.look(Artifact("keras", path)), zips.KERAS)
+    return seen_archive(keras.look(Artifact("keras", path)), tables.KERAS)
 
 
 def look_npz(path: Path, reads: Reads) -> tuple[Content, bytes]:

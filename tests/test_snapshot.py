@@ -23,7 +23,7 @@ from onnx import numpy_helper
 from netferry.converters import archives, frameworks, source
 from netferry.converters.errors import RefusedError, WriteError
 from netferry.converters.onnx import stream
-from netferry.converters.trust import paths, snapshot, zips
+from netferry.converters.trust import paths, snapshot, tables, zips
 from netferry.inference.run import run
 
 
@@ -366,8 +366,8 @@ def test_numbers_of_four_bits_are_read_from_a_file(tmp_path: Path) -> None:
 
 def test_an_archive_of_more_than_four_gigabytes_is_laid_out_with_long_numbers() -> None:
     """The numbers alone: nobody writes such a file here."""
-    found = [zips.Entry("top/a", 5 << 30, 40), zips.Entry("top/B", 3, 0)]
-    more, made = zips._laid_out(found, zips.PYTORCH)
+    found = [tables.Entry("top/a", 5 << 30, 40), tables.Entry("top/B", 3, 0)]
+    more, made = zips._laid_out(found, tables.PYTORCH)
     assert [entry.filename for entry in made] == ["archive/a", "archive/b"]
     assert made[1].start > 5 << 30 and all(entry.start % 64 == 0 for entry in made) and more < 1000
 
@@ -390,7 +390,7 @@ def test_the_ends_of_long_archives_are_read_as_they_are_written(count: int, leng
     end = zips._ends(count, length, start)
     size = start + length + len(end)
     assert len(end) == (22 if max(count, length, start) < 1000 else 98)
-    assert zips._end(Far(bytes(60) + end, size), size, "x") == (start, length, count)
+    assert tables._end(Far(bytes(60) + end, size), size, "x") == (start, length, count)
 
 
 @pytest.mark.parametrize("form", ["stored", "deflated", "described"])

@@ -17,7 +17,7 @@ from netferry.converters.onnx import stream
 from netferry.converters.trust import calls, snapshot
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Snapshot
-from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
+from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
 
 _BITS: Mapping[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16, TensorProto.INT16: 16,

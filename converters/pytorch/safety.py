@@ -11,7 +11,7 @@ from typing import Any
 from netferry.converters.artifact import Artifact, demand_kind
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch import trusted
-from netferry.converters.trust import paths, pickles, snapshot, texts, zips
+from netferry.converters.trust import paths, pickles, snapshot, tables, texts, zips
 from netferry.converters.trust.permit import SHOWN, Looked, Permit
 from netferry.converters.trust.zips import Archive
 
@@ -26,7 +26,7 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
         RefusedError: it is damaged, claims more than it has, or would do something else than compute.
     """
     permit = permit or Permit()
-    archive = zips.look(artifact.path, str(artifact.path), zips.PYTORCH)
+    archive = zips.look(artifact.path, str(artifact.path), tables.PYTORCH)
     demand_kind(artifact, archive.entries)
     _check_entries(archive, artifact.kind)
     _LOOKS[artifact.kind](archive, permit)
@@ -39,7 +39,7 @@ def look_at_weights(path: Path, permit: Permit) -> Looked:
         is_zip = file.read(2) == b"PK"
         file.seek(0)
         if is_zip:
-            archive = zips.look(file, str(path), zips.PYTORCH)
+            archive = zips.look(file, str(path), tables.PYTORCH)
             _look_at_tensors(archive, permit)
             return Looked(permit, content=archive.content)
         held = snapshot.copied(file, str(path))
@@ -188,7 +188,7 @@ def _look_at_program(archive: Archive, permit: Permit) -> None:
     permit.ask("compiled code or objects of classes of their own", foreign, archive.where, _CODE)
     for name in archive.entries:
         if name.endswith(".pt"):
-            inner = zips.look(archive.read(name), f"{archive.where}: {name}", zips.PYTORCH)
+            inner = zips.look(archive.read(name), f"{archive.where}: {name}", tables.PYTORCH)
             _look_at_tensors(inner, permit)
         elif name.endswith(".json"):
             _look_at_json(archive, name, permit)
@@ -277,7 +277,7 @@ def _check_payloads(found: Any, archive: Archive, name: str, permit: Permit) -> 
                     "a tensor whose entry is missing", where=where, received=payload["path_name"]
                 )
             if payload["use_pickle"]:
-                _look_at_tensors(zips.look(archive.read(entry.filename), where, zips.PYTORCH), permit)
+                _look_at_tensors(zips.look(archive.read(entry.filename), where, tables.PYTORCH), permit)
             elif (meta := payload["tensor_meta"]) is not None:
                 _check_extent(meta, entry.file_size, where)
         except (KeyError, TypeError, AttributeError) as error:

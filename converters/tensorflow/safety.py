@@ -15,8 +15,8 @@ from netferry.converters.tensorflow import trusted
 from netferry.converters.trust import calls, hdf5, paths, snapshot, texts, zips
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Folder, Snapshot
+from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
 from netferry.converters.trust.wire import Message
-from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
 
 _CODE = "Build the model in Python and give package.module:factory with --weights"
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
+from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
 
 _FILTERS = frozenset({1, 2, 3, 32000})
 """deflate, shuffle, fletcher32, lzf: what h5py brings. Any other would be looked for among the system's plugins."""
