@@ -410,11 +410,9 @@ def test_ordinary_archives_are_taken_as_they_are(form: str, tmp_path: Path) -> N
         assert again.testzip() is None and set(again.namelist()) == set(contents)
 
 
-@pytest.mark.parametrize(
-    "name", ["x:0", "layer/kernel:0", "../up", "/top", "W", "two  words ", "ärger", "a//b", "file.npy"]
-)
-def test_arrays_of_numpys_may_be_called_anything(name: str, tmp_path: Path) -> None:
-    """These names are keys and never become paths; numpy tells capitals apart."""
+@pytest.mark.parametrize("name", ["x:0", "layer/kernel:0", "W", "two  words ", "ärger", "a//b", "file.npy"])
+def test_arrays_of_numpys_may_be_called_what_no_file_is(name: str, tmp_path: Path) -> None:
+    """These names are keys, though none that climbs; numpy tells capitals apart."""
     given = {name: np.arange(3), name.swapcase() + "_": np.ones(2)}
     np.savez(tmp_path / "x.npz", **given)
     found = archives.read(tmp_path / "x.npz")
