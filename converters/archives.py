@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
-import zipfile
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
@@ -14,72 +12,51 @@ from numpy.lib import format as _format
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Array
-from netferry.converters.trust import zips
+from netferry.converters.trust import snapshot, tables
+from netferry.converters.trust.snapshot import Snapshot, window
 
 npy: Any = _format
 """Its functions bear no types."""
 
 _ARCHIVE, _ARRAY = b"PK\x03\x04", b"\x93NUMPY"
 _MOST_BITS = 56
-_MOST_TIMES = 256
-"""Arrays may be at most this many times as large as the archive that holds them compressed."""
 
 
-def read(path: Path) -> tuple[list[Array], list[str]] | None:
-    """The arrays of a file and their names; None where the file is of neither form. Nothing is unpickled."""
-    with path.open("rb") as file:
-        start = file.read(len(_ARRAY))
+def read(source: Path | Snapshot) -> tuple[list[Array], list[str]] | None:
+    """The arrays of a file and their names; None where the file is of neither form. Nothing is unpickled.
+
+    Large arrays are parts of the mapped file, as long as they are stored as they are.
+    """
+    held = snapshot.mapped(source) if isinstance(source, Path) else source
+    start = held.read(len(_ARRAY))
     if start.startswith(_ARRAY):
-        return [_mapped(path)], []
-    return _unpacked(path) if start.startswith(_ARCHIVE) else None
+        return [_array(held.view(), held.where)], []
+    return _unpacked(held) if start.startswith(_ARCHIVE) else None
 
 
-def _mapped(path: Path, start: int = 0, size: int | None = None, where: str | None = None) -> Array:
-    """The array that begins at byte ``start`` of the file and takes ``size`` bytes, header included."""
-    with path.open("rb") as file:
-        file.seek(start)
-        end = path.stat().st_size if size is None else start + size
-        shape, turned, dtype = _header(file, end, where or str(path))
-        offset = file.tell()
-    if not math.prod(shape):
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", offset, shape, "F" if turned else "C")
-
-
-def _unpacked(path: Path) -> tuple[list[Array], list[str]]:
-    """Members that are stored as they are stay in the file; compressed ones are read."""
-    limit = path.stat().st_size * _MOST_TIMES
+def _unpacked(held: Snapshot) -> tuple[list[Array], list[str]]:
+    """Members that are stored as they are stay where they are; compressed ones are read."""
     arrays: list[Array] = []
     names: list[str] = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                where = f"{path}: {member.filename}"
-                limit -= member.file_size
-                if limit < 0:
-                    raise RefusedError("holds far more than its size allows", where=where)
-                if member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size:
-                    arrays.append(_mapped(path, _content(path, member), member.file_size, where))
-                else:
-                    with archive.open(member) as file:
-                        shape, turned, dtype = _header(file, member.file_size, where)
-                        content = np.frombuffer(file.read(), dtype)
-                    arrays.append(content.reshape(shape, order="F" if turned else "C"))
-                names.append(member.filename.removesuffix(".npy"))
-    except zips.FAULTS as error:
-        raise RefusedError(f"not a whole archive ({error})", where=str(path)) from error
+    with held.open() as file:
+        for entry in tables.table(file, held.size, held.where, tables.NUMPY):
+            where = f"{held.where}: {entry.filename}"
+            if entry.method == tables.STORED:
+                content = held.view()[entry.start : entry.start + entry.file_size]
+            else:
+                content = memoryview(b"".join(tables.unpacked(file, entry, held.where)))
+            arrays.append(_array(content, where))
+            names.append(entry.filename.removesuffix(".npy"))
     return arrays, names
 
 
-def _content(path: Path, member: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: behind its local header of 30 bytes, its name and its extra field."""
-    with path.open("rb") as file:
-        file.seek(member.header_offset)
-        header = file.read(30)
-    if len(header) < 30 or not header.startswith(_ARCHIVE):
-        raise zipfile.BadZipFile(f"no header where {member.filename} begins")
-    name, extra = struct.unpack_from("<HH", header, 26)
-    return int(member.header_offset + 30 + name + extra)
+def _array(content: memoryview, where: str) -> Array:
+    """The array that a header and what follows it are."""
+    file = window(content)
+    shape, turned, dtype = _header(file, len(content), where)
+    if not math.prod(shape) * dtype.itemsize:
+        return np.empty(shape, dtype)
+    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if turned else "C")
 
 
 def _header(file: IO[bytes], end: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from netferry.converters import frameworks
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.trust import zips
+from netferry.converters.trust import paths, snapshot, tables
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "pt2": ("pytorch", "a PyTorch exported program"),
@@ -80,14 +79,8 @@ def look(path: str | os.PathLike[str]) -> Artifact:
         raise RefusedError("there is no such file or folder", where=str(path))
     if path.is_dir():
         return _look_at_folder(path)
-    if not path.is_file():
-        raise RefusedError("not a regular file", where=str(path), expected="a file or a folder")
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError as error:
-        raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error
-    return _look_at_file(path, head)
+    with paths.opened(path) as file:
+        return _look_at_file(path, file.read(_HEAD))
 
 
 def _look_at_folder(path: Path) -> Artifact:
@@ -107,6 +100,7 @@ def _look_at_folder(path: Path) -> Artifact:
 def _look_at_file(path: Path, head: bytes) -> Artifact:
     if not head:
         raise RefusedError("the file is empty", where=str(path))
+    snapshot.demand_content(head, str(path))
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return Artifact("h5", path)
     if head.startswith(b"PK"):
@@ -138,19 +132,10 @@ def _not_a_model(path: Path) -> RefusedError:
 
 
 def _look_into_zip(path: Path) -> Artifact:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-    except zips.FAULTS as error:
-        raise RefusedError(f"a damaged zip archive ({error})", where=str(path)) from error
-    inner = {name.partition("/")[2] for name in names}
-    if {"config.json", "model.weights.h5"} <= names:
-        return Artifact("keras", path)
-    if "archive_format" in inner or "serialized_exported_program.json" in names | inner:
-        return Artifact("pt2", path)
-    if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
-        return Artifact("torchscript", path)
-    if "data.pkl" in inner:
+    kind = kind_of_zip(tables.names(path))
+    if kind in KINDS:
+        return Artifact(kind, path)
+    if kind == "state_dict":
         raise RefusedError(
             "a file of torch.save: a state dict or a pickled module, not a model that can be loaded safely",
             where=str(path),
@@ -159,9 +144,28 @@ def _look_into_zip(path: Path) -> Artifact:
     raise _not_a_model(path)
 
 
+def kind_of_zip(names: Iterable[str]) -> str:
+    """What an archive with entries of these names is: one of ``KINDS``, ``state_dict``, or nothing."""
+    names = set(names)
+    inner = {name.partition("/")[2].lower() for name in names}
+    if {"config.json", "model.weights.h5"} <= names:
+        return "keras"
+    if "archive_format" in inner or "serialized_exported_program.json" in names | inner:
+        return "pt2"
+    if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
+        return "torchscript"
+    return "state_dict" if "data.pkl" in inner else ""
+
+
+def demand_kind(found: Artifact, names: Iterable[str]) -> None:
+    """Refuse an archive that has become one of another kind since it was looked at."""
+    if kind_of_zip(names) != found.kind:
+        raise RefusedError("it was replaced while it was read", where=str(found.path))
+
+
 def _from_symbol(path: Path) -> Artifact:
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(snapshot.mapped(path).read())
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"neither JSON nor another kind of model ({error})", where=str(path)) from error
     if not isinstance(document, dict) or not {"nodes", "heads"} <= document.keys():

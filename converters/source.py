@@ -12,6 +12,7 @@ from pathlib import Path
 from netferry.converters import artifact, frameworks, staging
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.trust.permit import Permit
+from netferry.converters.trust.snapshot import Opened
 
 _FACTORY = re.compile(r"(?P<module>[^\s:]+):(?P<name>[A-Za-z_]\w*)")
 
@@ -35,12 +36,18 @@ def open_source(
     return staging.steadily(Path(text), lambda: _read(text, place, permit))
 
 
-def looked_at(path: str | os.PathLike[str], *, unsafe: bool = False) -> Path:
-    """A file that another library will open itself, once it is known to be harmless."""
-    found, permit = artifact.look(path), Permit(unsafe)
-    found.framework.safety.look(found, None, permit)
+def looked_at(path: str | os.PathLike[str], *, unsafe: bool = False) -> Opened:
+    """A private copy of an ONNX file, which onnxruntime will open itself, once it is known to be harmless."""
+    permit = Permit(unsafe)
+
+    def read() -> Opened:
+        found = artifact.look(path)
+        opened: Opened = found.framework.files.opened(found, permit)
+        return opened
+
+    opened = staging.steadily(Path(path), read)
     permit.tell()
-    return found.path
+    return opened
 
 
 def _read(text: str, weights: Path | None, permit: Permit) -> object:
@@ -93,9 +100,9 @@ def _from_factory(module_name: str, name: str, weights: Path | None, permit: Per
     if weights is not None:
         if not os.path.lexists(weights):
             raise RefusedError("there is no such file", where=str(weights))
-        framework.safety.look_at_weights(weights, permit)
+        looked = framework.safety.look_at_weights(weights, permit)
         permit.tell()
-        framework.files.load_weights(model, weights, permit)
+        framework.files.load_weights(model, weights, looked)
     return model
 
 

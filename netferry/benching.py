@@ -162,7 +162,7 @@ def _roofs(
     """The first model whose graph can be had speaks for all: they are held to be the same model."""
     for name, model in held.items():
         try:
-            live = source.open_source(model) if isinstance(model, Path) else model
+            live = source.open_source(model) if isinstance(model, os.PathLike) else model
             planned = plan(converters.carry(live, given=given).model)
         except RefusedError:
             continue

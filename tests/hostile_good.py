@@ -14,13 +14,14 @@ def write_good(folder: Path) -> Path:
     folder.mkdir(parents=True)
     onnx.save(dense(), folder / "net.onnx")
     onnx.save(dense(), folder / "ext.onnx", save_as_external_data=True, location="ext.data", size_threshold=0)
-    _write_torch(folder)
+    write_torch(folder)
     _write_keras(folder)
     _write_mxnet(folder)
     return folder
 
 
-def _write_torch(folder: Path) -> None:
+def write_torch(folder: Path) -> None:
+    """The part of it that PyTorch reads."""
     import torch
 
     torch.manual_seed(3)

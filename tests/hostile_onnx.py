@@ -82,7 +82,10 @@ cases(
     {
         "text": (b"hello, this is not a model", "not a model"),
         "html": (b"<!doctype html><html>404</html>", "not a model"),
-        "lfs_pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "not a model"),
+        "lfs_pointer": (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "Git LFS pointer",
+        ),
         "zeros": (bytes(4096), "not a model"),
         "long_varint": (b"\x08" + b"\xff" * 40, "not an ONNX model"),
         "length_of_exabytes": (b"\x3a" + b"\xff" * 8 + b"\x01", "not an ONNX model"),

@@ -438,7 +438,7 @@ cases(
         "encrypted": ((b"PK\x01\x02", 8, b"\x01\x08"), "encrypted"),
         "with_two_names": ((b"PK\x01\x02", 46, b"X"), "does not name what it holds|not a model"),
         "with_two_sizes": ((b"PK\x01\x02", 24, b"\xff\xff\x00\x00"), "two sizes|damaged"),
-        "that_starts_elsewhere": ((b"PK\x01\x02", 42, b"\x07\x00\x00\x00"), "does not name|damaged"),
+        "that_starts_elsewhere": ((b"PK\x01\x02", 42, b"\x07\x00\x00\x00"), "a gap"),
         "of_gigabytes": (
             (b"PK\x01\x02", 20, b"\xfe\xff\xff\x7f\xfe\xff\xff\x7f"),
             "far more|overlap|damaged",

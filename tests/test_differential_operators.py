@@ -20,7 +20,7 @@ from hostile_good import SYMBOL, write_good
 from hostile_pytorch import LINEAR, entries
 from models import dense
 from onnx import TensorProto
-from structure_mutants import json_mutant, proto_mutant
+from operator_mutants import json_mutant, proto_mutant
 
 from netferry.converters.errors import NetferryError
 from netferry.converters.mxnet import files as mxnet

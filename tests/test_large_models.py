@@ -22,6 +22,7 @@ from netferry.converters import source
 from netferry.converters.graph.arrays import release, same
 from netferry.converters.graph.build import free
 from netferry.converters.onnx import files, stream
+from netferry.converters.trust import snapshot
 from netferry.inference.session import Session
 
 UNARY = ("Relu", "Tanh", "Sigmoid", "Softplus")
@@ -214,7 +215,7 @@ def test_large_weights_inside_a_file_stay_there_until_they_are_read(
     whole = onnx.load(tmp_path / "net.onnx")
     monkeypatch.setattr(stream, "_MAPPED_FROM", 0)
     monkeypatch.setattr(files, "_LARGE", 1)
-    assert stream.load(tmp_path / "net.onnx").ByteSize() < 4096
+    assert stream.load(snapshot.take(tmp_path / "net.onnx"), "net.onnx").ByteSize() < 4096
     opened = source.open_source(tmp_path / "net.onnx")
     assert isinstance(opened, ir.Model)
     for tensor in whole.graph.initializer:

@@ -23,7 +23,7 @@ from netferry.converters.errors import NetferryError, RefusedError
 from netferry.converters.mxnet import files as mxnet
 from netferry.converters.mxnet.symbol import Node, Symbol
 from netferry.converters.onnx import files as onnx_files
-from netferry.converters.trust import paths, pickles, texts, wire, zips
+from netferry.converters.trust import paths, pickles, snapshot, texts, wire, zips
 
 settings.register_profile(
     "readers", max_examples=60, deadline=None, derandomize=True,
@@ -120,7 +120,7 @@ def test_safetensors_come_back_as_they_went(given_arrays: dict[str, np.ndarray])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "w.safetensors"
         save_file({name: np.ascontiguousarray(each) for name, each in given_arrays.items()}, path)
-        found = _safetensors(path)
+        found = _safetensors(snapshot.take(path))
         assert all(isinstance(found[name], torch.Tensor) for name in given_arrays)
         assert all(
             same(found[name].numpy(), np.ascontiguousarray(each)) for name, each in given_arrays.items()

@@ -25,7 +25,9 @@ from netferry.converters.graph.arrays import release
 from netferry.converters.mxnet import safety
 from netferry.converters.mxnet.symbol import OLDEST, VERSION, Node, Symbol, upgrade
 from netferry.converters.signature import Array
+from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
+from netferry.converters.trust.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from netferry.converters.artifact import Artifact
@@ -64,10 +66,9 @@ class SymbolModel:
 
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> SymbolModel:
     """Read a symbol and the params file that belongs to it: ``weights``, or the highest epoch beside it."""
-    if looked is None:
-        safety.look(artifact, weights)
-    graph = read_symbol(artifact.path)
-    if weights is None and not artifact.companions:
+    looked = looked or safety.look(artifact, weights)
+    graph = symbol_of(looked.message, str(artifact.path))
+    if looked.weights is None:
         raise RefusedError(
             "no params file stands beside the symbol",
             where=str(artifact.path),
@@ -78,7 +79,7 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     notes: tuple[str, ...] = ()
     if weights is None and len(artifact.companions) > 1:
         notes = (f"weights from {chosen.name}, the highest epoch of {len(artifact.companions)} files",)
-    params = read_params(chosen)
+    params = read_params(looked.weights.content)
     known = {graph.nodes[place].name for place in graph.variables}
     extra = sorted(set(params) - known)
     if extra:
@@ -94,12 +95,12 @@ def write(arrival: MxnetArrival, path: Path) -> None:
     write_params(path.with_name(f"{prefix}-0000.params"), arrival.params)
 
 
-def load_weights(model: Any, path: Path, permit: Permit | None = None) -> None:
+def load_weights(model: Any, path: Path, looked: Looked | None = None) -> None:
     """Put a params file into a gluon block: of ``save_parameters``, or of ``export``."""
-    safety.look_at_weights(path, permit or Permit())
-    read_arrays(path)
+    held = (looked or safety.look_at_weights(path, Permit())).content
+    read_arrays(held)
     try:
-        model.load_parameters(str(path))
+        model.load_parameters(str(held.path("weights.params")))
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise RefusedError(f"does not fit the block ({reason})", where=str(path)) from error
@@ -108,34 +109,30 @@ def load_weights(model: Any, path: Path, permit: Permit | None = None) -> None:
 # ---- parameters ----------------------------------------------------------------------------------
 
 
-def read_params(path: Path) -> dict[str, Array]:
+def read_params(source: Path | Snapshot) -> dict[str, Array]:
     """The named arrays of a params file, without MXNet's ``arg:`` and ``aux:``."""
-    arrays, names = read_arrays(path)
+    held = _held(source)
+    arrays, names = read_arrays(held)
     if arrays and not names:
         raise RefusedError(
-            "holds a list of arrays without names", where=str(path), expected="parameters with their names"
+            "holds a list of arrays without names", where=held.where, expected="parameters with their names"
         )
     plain = [name.removeprefix("arg:").removeprefix("aux:") for name in names]
     twice = sorted({name for name in plain if plain.count(name) > 1}) if len(set(plain)) < len(plain) else []
     if twice:
-        raise RefusedError("holds a parameter twice", where=str(path), received=", ".join(twice))
+        raise RefusedError("holds a parameter twice", where=held.where, received=", ".join(twice))
     return dict(zip(plain, arrays, strict=True))
 
 
-def read_arrays(path: Path) -> tuple[list[Array], list[str]]:
+def read_arrays(source: Path | Snapshot) -> tuple[list[Array], list[str]]:
     """All arrays of a params file and their names (none, or one each).
 
-    Dense arrays are views of the mapped file; nothing is copied.
+    Dense arrays are views of the file, which is mapped where it is large; nothing is copied.
     """
-    if not path.is_file():
-        raise RefusedError("there is no such file", where=str(path))
-    try:
-        if (archive := archives.read(path)) is not None:
-            return archive
-        data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
-    except OSError as error:
-        raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error
-    reader = _Reader(data, str(path))
+    held = _held(source)
+    if (archive := archives.read(held)) is not None:
+        return archive
+    reader = _Reader(np.asarray(held.view(), np.uint8), held.where)
     magic, _ = reader.unpack("<QQ", "the header")
     if magic != _LIST:
         reader.refuse("not a params file", hex(_LIST), hex(magic))
@@ -151,6 +148,10 @@ def read_arrays(path: Path) -> tuple[list[Array], list[str]]:
     if reader.left:
         reader.refuse("bytes follow the last name", "the end of the file", f"{reader.left} bytes")
     return arrays, names
+
+
+def _held(source: Path | Snapshot) -> Snapshot:
+    return snapshot.mapped(source) if isinstance(source, Path) else source
 
 
 class _Reader:
@@ -321,19 +322,20 @@ def _write_array(write: Callable[[Any], Any], array: Array) -> None:
 
 def read_symbol(path: Path) -> Symbol:
     """Read a ``-symbol.json`` of any generation."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error
-    return parse_symbol(text, str(path))
+    return parse_symbol(snapshot.mapped(path).read(), str(path))
 
 
 def parse_symbol(text: str | bytes, where: str = "symbol") -> Symbol:
-    """The graph that a symbol's JSON describes, brought to today's generation."""
+    """The graph that a symbol's JSON describes."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"not JSON ({error})", where=where) from error
+    return symbol_of(document, where)
+
+
+def symbol_of(document: Any, where: str) -> Symbol:
+    """The graph that a symbol's document describes, brought to today's generation."""
     lists = [document.get(key) for key in ("nodes", "heads")] if isinstance(document, dict) else [None]
     if not all(isinstance(each, list) for each in lists):
         raise RefusedError("not an MXNet symbol", where=where, expected="lists 'nodes' and 'heads'")

@@ -5,21 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from netferry.converters.artifact import Artifact
-from netferry.converters.trust import paths, texts, zips
+from netferry.converters.trust import snapshot, texts
 from netferry.converters.trust.permit import Looked, Permit
 
 
 def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None = None) -> Looked:
-    """Look into a symbol and the params file that will be read with it."""
-    texts.document(paths.regular(artifact.path).read_bytes(), str(artifact.path))
-    for path in [weights] if weights is not None else artifact.companions[-1:]:
-        look_at_weights(path, permit or Permit())
-    return Looked(permit or Permit())
+    """Look into a symbol; the params file that is read with it is opened here, and read where it is by our own reader."""
+    held = snapshot.mapped(artifact.path)
+    document = texts.document(held.read(), str(artifact.path))
+    given = [weights] if weights is not None else artifact.companions[-1:]
+    params = [Looked(content=snapshot.mapped(path)) for path in given]
+    return Looked(permit or Permit(), held, document, weights=next(iter(params), None))
 
 
-def look_at_weights(path: Path, permit: Permit) -> None:
-    """Look at a params file, or the archive of numpy's that MXNet 2 writes."""
-    with paths.regular(path).open("rb") as file:
-        head = file.read(4)
-    if head.startswith(b"PK"):
-        zips.look(path, str(path))
+def look_at_weights(path: Path, permit: Permit) -> Looked:
+    """A params file, or the archive of numpy's that MXNet 2 writes, for MXNet to read."""
+    return Looked(permit, content=snapshot.take(path))

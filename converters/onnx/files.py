@@ -14,7 +14,10 @@ from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.graph.build import unique
 from netferry.converters.onnx import rules, safety, stream
-from netferry.converters.trust.permit import Looked
+from netferry.converters.onnx.safety import Files
+from netferry.converters.trust import snapshot
+from netferry.converters.trust.permit import Looked, Permit
+from netferry.converters.trust.snapshot import Opened
 
 EXTERNAL_FROM = 1_800_000_000
 """Bytes of weights from which they are written beside the model: a protobuf ends at 2 GiB."""
@@ -30,23 +33,31 @@ def read(
     where = str(artifact.path)
     if weights is not None:
         raise UsageError("an ONNX model brings its own weights", where=where, remedy="Leave --weights out")
-    model: onnx.ModelProto = (looked or safety.look(artifact)).message
+    looked = looked or safety.look(artifact)
+    model: onnx.ModelProto = looked.message
     external = [tensor for tensor in safety.tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
     try:
-        onnx.checker.check_model(_without_content(model) if external else artifact.path)
+        onnx.checker.check_model(_without_content(model) if external else model)
     except Exception as error:  # ValidationError, and RuntimeError from inside the checker
         raise RefusedError(f"ONNX's checker refuses it ({first_line(error)})", where=where) from error
     rules.check_types(model, where)
     for graph in safety.graphs(model):
         _tell_apart(graph)
-    large = [tensor for tensor in model.graph.initializer if _is_large(tensor, artifact.path)]
+    large = [tensor for tensor in model.graph.initializer if _is_large(tensor, looked.files, where)]
     mapped = {
         id(tensor) for tensor in large
     }  # by identity: an inner graph may have a weight of the same name
     for tensor in external:
         if id(tensor) not in mapped:
-            _take_in(tensor, artifact.path)
-    return _mapped(model, large, artifact.path) if large else model
+            _take_in(tensor, looked.files, where)
+    return _mapped(model, large, looked.files, where) if large else model
+
+
+def opened(artifact: Artifact, permit: Permit) -> Opened:
+    """A model for onnxruntime to open: a private copy with its external data, once it is known to be harmless."""
+    looked = safety.look(artifact, None, permit, private=True)
+    files = {artifact.path.name: looked.content, **looked.files}
+    return Opened(artifact.path, snapshot.together(files) / artifact.path.name, *files.values())
 
 
 def external_files(content: bytes, folder: Path, where: str) -> dict[str, Path]:
@@ -79,27 +90,16 @@ _LARGE = 1 << 20
 """Bytes of an external weight that is mapped, not read."""
 
 
-def _is_large(tensor: TensorProto, path: Path) -> bool:
-    return tensor.data_location == TensorProto.EXTERNAL and safety.place_of(tensor, path)[2] >= _LARGE
+def _is_large(tensor: TensorProto, files: Files, where: str) -> bool:
+    return tensor.data_location == TensorProto.EXTERNAL and safety.place_of(tensor, files, where)[2] >= _LARGE
 
 
-def _mapped(model: onnx.ModelProto, large: Sequence[TensorProto], path: Path) -> ir.Model:
+def _mapped(model: onnx.ModelProto, large: Sequence[TensorProto], files: Files, where: str) -> ir.Model:
     """The model with its large weights as parts of the files that they lie in."""
-    places = {tensor.name: safety.place_of(tensor, path) for tensor in large}
     made = ir.from_proto(model)
-    for name, (file, offset, size) in places.items():
-        value = made.graph.initializers[name]
-        old = value.const_value
-        assert old is not None
-        value.const_value = ir.ExternalTensor(
-            file.name,
-            offset,
-            size,
-            old.dtype,
-            shape=ir.Shape(old.shape.numpy()),
-            name=name,
-            base_dir=file.parent,
-        )
+    for tensor in large:
+        held, offset, size = safety.place_of(tensor, files, where)
+        made.graph.initializers[tensor.name].const_value = stream.Held(held, tensor, offset, size)
     return made
 
 
@@ -115,12 +115,10 @@ def _without_content(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _take_in(tensor: TensorProto, path: Path) -> None:
+def _take_in(tensor: TensorProto, files: Files, where: str) -> None:
     """Read the bytes of a tensor that lie in another file."""
-    found, offset, size = safety.place_of(tensor, path)
-    with found.open("rb") as file:
-        file.seek(offset)
-        tensor.raw_data = file.read(size)
+    held, offset, size = safety.place_of(tensor, files, where)
+    tensor.raw_data = bytes(held.view()[offset : offset + size])
     del tensor.external_data[:]
     tensor.ClearField("data_location")
 

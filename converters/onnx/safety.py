@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import onnx
@@ -15,9 +15,10 @@ from onnx import TensorProto
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.onnx import rules, stream
-from netferry.converters.trust import calls, paths
+from netferry.converters.trust import calls, snapshot
 from netferry.converters.trust.permit import Looked, Permit
-from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
+from netferry.converters.trust.snapshot import Snapshot
+from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
 
 _BITS: Mapping[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16, TensorProto.INT16: 16,
@@ -33,11 +34,28 @@ _DTYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 _MOST_AXES = 64
 
 
-def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None = None) -> Looked:
-    """Read the message and look at all of it; what lies outside of the file stays there."""
+Files = Mapping[str, Snapshot]
+"""The files that hold a model's external data, by the names that it has for them."""
+
+
+def look(
+    artifact: Artifact,
+    weights: Path | None = None,
+    permit: Permit | None = None,
+    *,
+    private: bool = False,
+) -> Looked:
+    """Read the message and look at all of it; large weights stay where they are, in files that are open from now on.
+
+    ``private`` is for files that another library will open: they are copied before they are looked at.
+    """
     where = str(artifact.path)
+    take, take_inside = (
+        (snapshot.take, snapshot.take_inside) if private else (snapshot.mapped, snapshot.mapped_inside)
+    )
+    held = take(artifact.path)
     try:
-        model = stream.load(paths.regular(artifact.path))
+        model = stream.load(held, artifact.path.name)
     except (DecodeError, ValueError, RuntimeError, OSError) as error:
         raise RefusedError(f"not an ONNX model ({first_line(error)})", where=where) from error
     if not model.ir_version or not model.HasField("graph"):
@@ -46,15 +64,18 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
     if not all(isinstance(text, str) for text in _texts(model)):
         raise RefusedError("not an ONNX model: a name in it is not UTF-8", where=where)
     _check_functions(model, where)
-    budget = _Budget(max(ALWAYS, MOST_TIMES * artifact.path.stat().st_size), where)
+    budget = _Budget(max(ALWAYS, MOST_TIMES * held.size), where)
+    files = {artifact.path.name: held}
     for tensor in tensors(model):
-        _check_tensor(tensor, artifact.path, where)
+        if tensor.data_location == TensorProto.EXTERNAL and (name := location(tensor)) not in files:
+            files[name] = take_inside(artifact.path.parent, name, f"{where}: tensor '{tensor.name}'")
+        _check_tensor(tensor, files, where)
     for graph in graphs(model):
         for sparse in graph.sparse_initializer:
             budget.take(_size(sparse.dims, sparse.values.data_type, sparse.values.name, where))
     rules.check(model, graphs(model), where)
-    _check_sums(model, artifact.path, where)
-    return Looked(permit or Permit(), model)
+    _check_sums(model, files, where)
+    return Looked(permit or Permit(), held, model, files)
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:
@@ -176,11 +197,11 @@ def _attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
 
 
-def _check_tensor(tensor: onnx.TensorProto, path: Path, where: str) -> None:
+def _check_tensor(tensor: onnx.TensorProto, files: Files, where: str) -> None:
     """Sizes against bytes: one that claims more is refused before anybody asks for the memory."""
     size = _size(tensor.dims, tensor.data_type, tensor.name, where)
     if tensor.data_location == TensorProto.EXTERNAL:
-        _check_external(tensor, size, path, where)
+        _check_external(tensor, size, files, where)
     elif tensor.data_type in _BITS:
         held = _held(tensor)
         if held is not None and held != size:
@@ -219,44 +240,48 @@ def _held(tensor: onnx.TensorProto) -> int | None:
     return max(counts) * bits // 8
 
 
-def _check_external(tensor: onnx.TensorProto, size: int, path: Path, where: str) -> None:
-    found, offset, length = place_of(tensor, path)
-    there = found.stat().st_size
-    if offset < 0 or length != size or offset + length > there:
+def _check_external(tensor: onnx.TensorProto, size: int, files: Files, where: str) -> None:
+    held, offset, length = place_of(tensor, files, where)
+    if offset < 0 or length != size or offset + length > held.size:
         raise RefusedError(
             f"the tensor '{tensor.name}' lies outside of its file",
             where=where,
             expected=f"{size} bytes",
-            received=f"{length} bytes at {offset} of {there}",
+            received=f"{length} bytes at {offset} of {held.size}",
         )
 
 
-def _check_sums(model: onnx.ModelProto, path: Path, where: str) -> None:
+def _check_sums(model: onnx.ModelProto, files: Files, where: str) -> None:
     """The ``checksum`` of external data: the SHA1 of the whole file that a tensor lies in."""
-    sums: dict[Path, str] = {}
+    sums: dict[str, str] = {}
     for tensor in tensors(model):
         said = {entry.key: entry.value for entry in tensor.external_data}.get("checksum", "")
         if not said or tensor.data_location != TensorProto.EXTERNAL:
             continue
-        found = place_of(tensor, path)[0]
-        if found not in sums:
-            with found.open("rb") as file:
-                sums[found] = hashlib.file_digest(file, "sha1").hexdigest()
-        if said.strip().lower() != sums[found]:
+        name = location(tensor)
+        if name not in sums:
+            sums[name] = hashlib.sha1(files[name].view()).hexdigest()
+        if said.strip().lower() != sums[name]:
             raise RefusedError(
                 f"the file of the tensor '{tensor.name}' has another checksum",
                 where=where,
                 expected=said[:80],
-                received=sums[found],
+                received=sums[name],
                 remedy="Get the model and its data anew: one of them has changed",
             )
 
 
-def place_of(tensor: onnx.TensorProto, path: Path) -> tuple[Path, int, int]:
-    """The file beside the model at ``path`` that holds a tensor's bytes, where they start and how many they are."""
-    where = f"{path}: tensor '{tensor.name}'"
+def location(tensor: onnx.TensorProto) -> str:
+    """What a model calls the file that holds a tensor's bytes; the last word counts, as for ONNX's own reader."""
+    said = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+    return str(PurePosixPath(said)) if said else said
+
+
+def place_of(tensor: onnx.TensorProto, files: Files, where: str) -> tuple[Snapshot, int, int]:
+    """The file that holds a tensor's bytes, where they start and how many they are."""
+    where = f"{where}: tensor '{tensor.name}'"
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    found = paths.inside(path.parent, entries.get("location", ""), where)
+    found = files[location(tensor)]
     size = _size(tensor.dims, tensor.data_type, tensor.name, where)
     try:
         return found, int(entries.get("offset") or 0), int(entries.get("length") or size)

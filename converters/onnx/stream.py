@@ -7,7 +7,6 @@ fields: what else the graph holds is serialized without them, and each weight fo
 from __future__ import annotations
 
 import hashlib
-import mmap
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +16,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx import numpy_helper
 
 from netferry.converters.graph.arrays import release
 from netferry.converters.trust import wire
+from netferry.converters.trust.snapshot import Snapshot
 
 _CONTENT = 2
 """Protobuf's wire type of a field that says its length."""
@@ -38,43 +39,39 @@ _LARGE = 4096
 """Bytes of a weight that is worth a place of its own; such places start at multiples of it (a page of memory)."""
 
 
-def load(path: Path) -> onnx.ModelProto:
-    """The message in ``path``; large weights of a large file are left where they are, as external data in ``path``.
+def load(held: Snapshot, name: str) -> onnx.ModelProto:
+    """The message in the file ``name``; large weights of a large file are left where they are, as external data in it.
 
     Raises DecodeError or RefusedError where it is no such message.
     """
-    if path.stat().st_size < _MAPPED_FROM:
-        return onnx.ModelProto.FromString(path.read_bytes())  # type: ignore[no-any-return]
-    with path.open(
-        "rb"
-    ) as file:  # no view of it may outlive the map, so nobody closes the map but its last view
-        whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if held.size < _MAPPED_FROM:
+        return onnx.ModelProto.FromString(held.read())  # type: ignore[no-any-return]
     parts = [
-        _written(_GRAPH, _without_bytes(field.content, whole, path))
+        _written(_GRAPH, _without_bytes(field.content, held, name))
         if field.number == _GRAPH and field.content is not None
         else field.raw
-        for field in wire.fields(whole, str(path))
+        for field in wire.fields(held.view(), held.where)
     ]
     return onnx.ModelProto.FromString(b"".join(parts))  # type: ignore[no-any-return]
 
 
-def _without_bytes(graph: memoryview, whole: memoryview, path: Path) -> bytes:
+def _without_bytes(graph: memoryview, held: Snapshot, name: str) -> bytes:
     """A graph's message whose large weights say where in the file they lie."""
     return b"".join(
-        _written(_WEIGHT, _pointing(field.content, whole, path))
+        _written(_WEIGHT, _pointing(field.content, held, name))
         if field.number == _WEIGHT and field.content is not None and len(field.content) >= _LARGE
         else field.raw
-        for field in wire.fields(graph, str(path))
+        for field in wire.fields(graph, held.where)
     )
 
 
-def _pointing(weight: Any, whole: memoryview, path: Path) -> Any:
-    fields = list(wire.fields(weight, str(path)))
+def _pointing(weight: Any, held: Snapshot, name: str) -> Any:
+    fields = list(wire.fields(weight, held.where))
     contents = [field.content for field in fields if field.number == _BYTES and field.content is not None]
     if len(contents) != 1 or any(field.number in (_PLACE, _EXTERNAL) for field in fields):
         return weight
     tensor = onnx.TensorProto.FromString(b"".join(field.raw for field in fields if field.number != _BYTES))
-    _point(tensor, path.name, _address(contents[0]) - _address(whole), len(contents[0]))
+    _point(tensor, name, _address(contents[0]) - _address(held.view()), len(contents[0]))
     return tensor.SerializeToString()
 
 
@@ -86,6 +83,42 @@ def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) ->
     tensor.data_location = onnx.TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
+
+
+class Held(ir.ExternalTensor):  # type: ignore[misc]
+    """A weight in a file that is open already; nobody opens it by its name again."""
+
+    __slots__ = ("_held", "_part")
+
+    def __init__(self, held: Snapshot, head: onnx.TensorProto, offset: int, size: int) -> None:
+        """``size`` bytes of ``held`` from ``offset`` on, which ``head`` gives a name, a dtype and sizes."""
+        location = next(entry.value for entry in head.external_data if entry.key == "location")
+        kind, shape = ir.DataType(head.data_type), ir.Shape(head.dims)
+        super().__init__(location, offset, size, kind, shape=shape, name=head.name)
+        self._held, self._part = held, slice(offset, offset + size)
+
+    def _load(self) -> None:
+        content = self._held.view()[self._part]
+        if self.dtype.bitwidth < 8:
+            packed = onnx.TensorProto(
+                data_type=self.dtype.value, dims=self.shape.numpy(), raw_data=bytes(content)
+            )
+            self._array = numpy_helper.to_array(packed)
+        else:
+            kind = np.dtype(self.dtype.numpy()).newbyteorder("<")
+            self._array = np.frombuffer(content, kind).reshape(self.shape.numpy())
+
+    def tobytes(self) -> bytes:
+        """A copy of the bytes."""
+        return bytes(self._held.view()[self._part])
+
+    def tofile(self, file: Any) -> None:
+        """Append the bytes to a file."""
+        self._held.write_to(file, self._part.start, self._part.stop - self._part.start)
+
+    def release(self) -> None:
+        """Forget the array; the map is other weights' too."""
+        self._array = None
 
 
 def save_apart(model: ir.Model, path: Path) -> None:

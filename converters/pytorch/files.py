@@ -17,6 +17,7 @@ from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.pytorch import agreement, safety
 from netferry.converters.trust.permit import Looked, Permit
+from netferry.converters.trust.snapshot import Snapshot
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts save the state dict beside other things."""
@@ -109,15 +110,16 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     looked = looked or safety.look(artifact)
     if artifact.kind == "torchscript":
         safety.refuse_hidden(looked, where)
+    content = looked.content.opened("model.pt2")
     try:
         if artifact.kind == "pt2":
             extra = {_NAMES: ""}
-            program = torch.export.load(artifact.path, extra_files=extra)
+            program = torch.export.load(content, extra_files=extra)
             agreement.check(program, where)
             names = tuple(line for line in extra[_NAMES].splitlines() if line)
             program.output_names = names or None  # type: ignore[attr-defined]
             return program
-        return torch.jit.load(artifact.path, map_location="cpu")  # type: ignore[no-untyped-call]
+        return torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
     except RefusedError:
         raise
     except Exception as error:
@@ -126,11 +128,10 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
         ) from error
 
 
-def load_weights(model: nn.Module, path: Path, permit: Permit | None = None) -> None:
+def load_weights(model: nn.Module, path: Path, looked: Looked | None = None) -> None:
     """Load a ``.safetensors`` file or a saved state dict into ``model``; every weight must have its place."""
-    permit = permit or Permit()
-    safety.look_at_weights(path, permit)
-    state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path, permit)
+    looked = looked or safety.look_at_weights(path, Permit())
+    state = _safetensors(looked.content) if path.suffix == ".safetensors" else _state_dict(looked)
     state = _with_ties(model, _without_wrapper_names(state, model.state_dict()))
     problems = list(_problems(model.state_dict(), state))
     if problems:
@@ -152,23 +153,25 @@ def _put(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         own[name].data = tensor.to(own[name].dtype)
 
 
-def _safetensors(path: Path) -> Mapping[str, Tensor]:
+def _safetensors(held: Snapshot) -> Mapping[str, Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
+    content = held.opened("weights.safetensors")
     try:
-        return load_file(path)
+        return load_file(content) if isinstance(content, Path) else load(content.read())
     except (SafetensorError, OSError, ValueError) as error:
-        raise RefusedError(f"not a safetensors file ({first_line(error)})", where=str(path)) from error
+        raise RefusedError(f"not a safetensors file ({first_line(error)})", where=held.where) from error
 
 
-def _state_dict(path: Path, permit: Permit) -> Mapping[str, Tensor]:
+def _state_dict(looked: Looked) -> Mapping[str, Tensor]:
+    content, where = looked.content.opened("weights.pt"), looked.content.where
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=not permit.unsafe)
+        loaded = torch.load(content, map_location="cpu", weights_only=not looked.permit.unsafe)
     except Exception as error:
         raise RefusedError(
             "not a state dict that can be loaded without running code from the file",
-            where=str(path),
+            where=where,
             expected="what torch.save(model.state_dict(), path) writes",
             received=f"{type(error).__name__}: {first_line(error)}",
             remedy="Save the state dict of a pickled model where it was made, best as .safetensors",
@@ -179,7 +182,7 @@ def _state_dict(path: Path, permit: Permit) -> Mapping[str, Tensor]:
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise RefusedError(
             "not a state dict",
-            where=str(path),
+            where=where,
             expected=f"tensors by name, or a mapping with one of {', '.join(WRAPPERS)}",
             received=_described(loaded),
         )

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from netferry.converters.artifact import Artifact
+from netferry.converters.artifact import Artifact, demand_kind
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch import formulas, program, script, trusted
-from netferry.converters.trust import paths, pickles, texts, zips
-from netferry.converters.trust.permit import Looked, Permit
+from netferry.converters.trust import paths, pickles, snapshot, tables, texts, zips
+from netferry.converters.trust.permit import SHOWN, Looked, Permit
 from netferry.converters.trust.zips import Archive
 
 _CODE = "Build the model in Python and give package.module:factory with --weights weights.safetensors"
@@ -25,18 +25,56 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
         RefusedError: it is damaged, claims more than it has, or would do something else than compute.
     """
     permit = permit or Permit()
-    archive = zips.look(paths.regular(artifact.path), str(artifact.path))
-    return Looked(permit, _LOOKS[artifact.kind](archive, permit))
+    archive = zips.look(artifact.path, str(artifact.path), tables.PYTORCH)
+    demand_kind(artifact, archive.entries)
+    _check_entries(archive, artifact.kind)
+    return Looked(permit, archive.content, _LOOKS[artifact.kind](archive, permit))
 
 
-def look_at_weights(path: Path, permit: Permit) -> None:
+def look_at_weights(path: Path, permit: Permit) -> Looked:
     """Look into a ``.safetensors`` file, or what ``torch.save`` wrote of a state dict, before PyTorch reads it."""
-    with paths.regular(path).open("rb") as file:
-        head = file.read(4)
-    if head.startswith(b"PK"):
-        _look_at_tensors(zips.look(path, str(path)), permit)
-    elif head.startswith(b"\x80"):
-        _look_at_old_tensors(path.read_bytes(), str(path), permit)
+    with paths.opened(path) as file:
+        is_zip = file.read(2) == b"PK"
+        file.seek(0)
+        if is_zip:
+            archive = zips.look(file, str(path), tables.PYTORCH)
+            _look_at_tensors(archive, permit)
+            return Looked(permit, content=archive.content)
+        held = snapshot.copied(file, str(path))
+    if held.read(1) == b"\x80":
+        _look_at_old_tensors(held.view(), str(path), permit)
+    return Looked(permit, content=held)
+
+
+# ---- entries -------------------------------------------------------------------------------------
+
+_ENTRIES: Mapping[str, re.Pattern[str]] = {
+    "pt2": re.compile(
+        r"archive_(format|version)|byteorder|version|\.(data/[^/]+|format_version|storage_alignment)|extra/.+"
+        r"|models/[^/]+\.json|data/sample_inputs/[^/]+\.pt|data/(weights|constants|aotinductor)/.+|executorch/.+"
+    ),
+    "old pt2": re.compile(
+        r"version|serialized_(exported_program\.json|(state_dict|constants|example_inputs)\.pt)|extra_files/.+"
+    ),
+    "torchscript": re.compile(
+        r"byteorder|version|\.(data/[^/]+|format_version|storage_alignment)|extra/.+"
+        r"|\w+\.pkl|\w+/\d+|code/.+\.(py|debug_pkl)"
+    ),
+}
+"""The entries that PyTorch writes. It reads others too, each as something of its own: none that is not looked at gets there."""
+
+
+def _check_entries(archive: Archive, kind: str) -> None:
+    below = f"{zips.FOLDER}/"
+    if kind == "pt2" and not any(name.startswith(below) for name in archive.entries):
+        kind, below = "old pt2", ""
+    strange = [name for name in archive.entries if not _ENTRIES[kind].fullmatch(name.removeprefix(below))]
+    if strange:
+        raise RefusedError(
+            "it holds entries that PyTorch does not write",
+            where=archive.where,
+            received=", ".join(sorted(strange)[:SHOWN]),
+        )
 
 
 # ---- pickles of tensors --------------------------------------------------------------------------
@@ -70,15 +108,15 @@ def _is_script_class(name: str, known: frozenset[str]) -> bool:
     )
 
 
-def _look_at_old_tensors(content: bytes, where: str, permit: Permit) -> None:
+def _look_at_old_tensors(left: memoryview, where: str, permit: Permit) -> None:
     """What PyTorch wrote before 1.6: five pickles in a row (number, version, system, state, keys), then the storages."""
-    left = memoryview(content)
+    size = len(left)
     for _ in range(5):
         end = _look_at_pickle(bytes(left), where, permit, trusted.TENSORS)
-        for _, numbers, size in _storages(
+        for _, numbers, each in _storages(
             pickles.claims(bytes(left[:end]), where) if not permit.unsafe else ()
         ):
-            if numbers * size > len(content):
+            if numbers * each > size:
                 raise RefusedError(
                     "it claims a storage that is not there", where=where, received=f"{numbers} numbers"
                 )
@@ -101,7 +139,7 @@ def _storages(claims: Iterable[Any]) -> Iterator[tuple[str, int, int]]:
 def _check_storages(claims: Iterable[Any], archive: Archive, folder: str) -> None:
     """PyTorch takes the count that the pickle states, whatever the entry holds."""
     for key, numbers, size in _storages(claims):
-        entry = archive.entries.get(f"{folder}/{key}")
+        entry = archive.entries.get(f"{folder}/{key}".lower())
         if entry is None or numbers < 0 or numbers * size > entry.file_size:
             raise RefusedError(
                 f"it claims a storage that is not there ({key})",
@@ -141,7 +179,7 @@ def _look_at_program(archive: Archive, permit: Permit) -> None:
             program.check(found, "PayloadConfig", where, permit)
             _check_payloads(found, archive, name, permit)
         elif name.lower().endswith(".pt"):
-            inner = zips.look(archive.read(name), where)
+            inner = zips.look(archive.read(name), where, tables.PYTORCH)
             _look_at_tensors(inner, permit)
             if _EXAMPLES.fullmatch(name):
                 _look_at_keys(inner, permit)
@@ -167,13 +205,13 @@ def _check_payloads(found: Any, archive: Archive, name: str, permit: Permit) -> 
     for key, payload in config.items():
         where = f"{archive.where}: {key}"
         try:
-            entry = archive.entries.get(f"{folder}/{payload['path_name']}")
+            entry = archive.entries.get(f"{folder}/{payload['path_name']}".lower())
             if entry is None:
                 raise RefusedError(
                     "a tensor whose entry is missing", where=where, received=payload["path_name"]
                 )
             if payload["use_pickle"]:
-                _look_at_tensors(zips.look(archive.read(entry.filename), where), permit)
+                _look_at_tensors(zips.look(archive.read(entry.filename), where, tables.PYTORCH), permit)
             elif (meta := payload["tensor_meta"]) is not None:
                 _check_extent(meta, entry.file_size, where)
         except (KeyError, TypeError, AttributeError) as error:

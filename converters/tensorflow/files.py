@@ -27,6 +27,7 @@ from netferry.converters.errors import (
 from netferry.converters.tensorflow import limits, live, safety
 from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
 from netferry.converters.trust.permit import Looked, Permit
+from netferry.converters.trust.snapshot import Folder, Snapshot
 
 _GIVE_A_FACTORY = "Give what builds the model, and the weights: package.module:factory --weights {}"
 
@@ -54,9 +55,9 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
         RefusedError: a damaged file, or one that would run code.
     """
     looked = looked or safety.look(artifact, weights)
-    model = _READERS[artifact.kind](artifact.path, looked.permit)
+    model = _READERS[artifact.kind](looked.content, artifact.path, looked.permit)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, looked.weights)
     return model
 
 
@@ -147,7 +148,7 @@ def _nameless(path: Path) -> None:
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
-def load_weights(model: Any, path: Path, permit: Permit | None = None) -> None:
+def load_weights(model: Any, path: Path, looked: Looked | None = None) -> None:
     """Load a ``.weights.h5`` (or ``.keras``) into a Keras model that has been built."""
     if not isinstance(model, keras.Model):
         raise UsageError(
@@ -159,20 +160,29 @@ def load_weights(model: Any, path: Path, permit: Permit | None = None) -> None:
             where=str(path),
             remedy="Build it in the factory: give it a keras.Input, or call it once",
         )
-    safety.look_at_weights(path, permit or Permit())
-    with _loading(path):
-        model.load_weights(path)
+    held = (looked or safety.look_at_weights(path, Permit())).content
+    name = "model.keras" if held.read(2) == b"PK" else "model.weights.h5"
+    if name.endswith(".h5") and not path.name.endswith(".weights.h5"):
+        name = "model.h5"  # what Keras 1 and 2 wrote
+    place = held.path(name)
+    with _loading(path, place):
+        model.load_weights(place)
 
 
-def _keras(path: Path, permit: Permit) -> Any:
-    with _loading(path), limits.within(path):
-        return keras.saving.load_model(path, compile=False, safe_mode=not permit.unsafe)
+def _keras(held: Snapshot, path: Path, permit: Permit) -> Any:
+    return _loaded(held.path("model.keras"), path, permit)
 
 
-def _h5(path: Path, permit: Permit) -> Any:
+def _loaded(place: Path, path: Path, permit: Permit) -> Any:
+    with _loading(path, place), limits.within(place.stat().st_size, str(path)):
+        return keras.saving.load_model(place, compile=False, safe_mode=not permit.unsafe)
+
+
+def _h5(held: Snapshot, path: Path, permit: Permit) -> Any:
     """The whole model that Keras 1 and 2 wrote; Keras 3 writes weights alone under this suffix."""
+    place = held.path("model.h5")
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(place, "r") as file:
             whole = "model_config" in file.attrs
     except OSError as error:
         raise RefusedError(f"a damaged HDF5 file ({first_line(error)})", where=str(path)) from error
@@ -180,12 +190,13 @@ def _h5(path: Path, permit: Permit) -> Any:
         raise RefusedError(
             "weights without their model", where=str(path), remedy=_GIVE_A_FACTORY.format(path.name)
         )
-    return _keras(path, permit)
+    return _loaded(place, path, permit)
 
 
-def _saved_model(path: Path, permit: Permit) -> Any:
-    with _loading(path):
-        model = tf.saved_model.load(str(path))
+def _saved_model(held: Folder, path: Path, _: Permit) -> Any:
+    with _loading(path, held.path):
+        model = tf.saved_model.load(str(held.path))
+    model.netferry_holds = held  # tables read their assets when they are asked for the first time
     if not model.signatures:
         raise RefusedError(
             "the SavedModel has no signature",
@@ -200,7 +211,7 @@ def _saved_model(path: Path, permit: Permit) -> Any:
     return model
 
 
-_READERS: Mapping[str, Callable[[Path, Permit], Any]] = {
+_READERS: Mapping[str, Callable[[Any, Path, Permit], Any]] = {
     "keras": _keras,
     "h5": _h5,
     "saved_model": _saved_model,
@@ -208,22 +219,22 @@ _READERS: Mapping[str, Callable[[Path, Permit], Any]] = {
 
 
 @contextmanager
-def _loading(path: Path) -> Iterator[None]:
-    """Turn whatever a loader raises into one sentence that says what to do."""
+def _loading(path: Path, place: Path) -> Iterator[None]:
+    """Turn whatever a loader of the private copy at ``place`` raises into one sentence that says what to do."""
     try:
         with quiet():
             yield
     except RefusedError:
         raise
     except Exception as error:
-        raise _refusal(path, error) from error
+        raise _refusal(path, error, first_line(error).replace(str(place), str(path))) from error
 
 
-def _refusal(path: Path, error: Exception) -> RefusedError:
+def _refusal(path: Path, error: Exception, reason: str) -> RefusedError:
     said = str(error).lower()
     for words, (problem, remedy) in _CAUSES.items():
         if words in said:
-            return RefusedError(f"{problem} ({first_line(error)})", where=str(path), remedy=remedy)
+            return RefusedError(f"{problem} ({reason})", where=str(path), remedy=remedy)
     damaged = isinstance(error, zipfile.BadZipFile | OSError | KeyError | UnicodeDecodeError)
     problem = "a damaged file" if damaged else "Keras cannot load it"
-    return RefusedError(f"{problem} ({first_line(error)})", where=str(path))
+    return RefusedError(f"{problem} ({reason})", where=str(path))

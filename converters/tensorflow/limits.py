@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from netferry.converters.errors import RefusedError
@@ -24,9 +23,9 @@ ROOM, PER_BYTE = 1 << 24, 4
 class Weights:
     """``made`` is how many numbers have been asked for, ``refusal`` what was said to the one that was too large."""
 
-    def __init__(self, path: Path) -> None:
-        self.where = str(path)
-        self.limit = ROOM + PER_BYTE * path.stat().st_size
+    def __init__(self, size: int, where: str) -> None:
+        self.where = where
+        self.limit = ROOM + PER_BYTE * size
         self.made = 0
         self.refusal: RefusedError | None = None
 
@@ -78,13 +77,13 @@ _COUNTING = _Counting()
 
 
 @contextmanager
-def within(path: Path) -> Iterator[Weights]:
-    """Count the weights that Keras makes inside.
+def within(size: int, where: str) -> Iterator[Weights]:
+    """Count the weights that Keras makes inside, of a file of ``size`` bytes.
 
     Raises:
         RefusedError: they would be far more than the file can hold; none has been made too much.
     """
-    weights = Weights(path)
+    weights = Weights(size, where)
     token = _COUNTED.set(weights)
     _COUNTING.begin()
     try:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
 from netferry.converters.tensorflow import saved_graph, trusted
-from netferry.converters.trust import hdf5, paths, texts, zips
+from netferry.converters.trust import hdf5, paths, snapshot, texts, zips
 from netferry.converters.trust.permit import Looked, Permit
+from netferry.converters.trust.snapshot import Folder, Snapshot
 
 _CODE = "Build the model in Python and give package.module:factory with --weights"
 
@@ -24,49 +25,61 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
         RefusedError: it is damaged, claims more than it has, or would do something else than compute.
     """
     permit = permit or Permit()
-    _LOOKS[artifact.kind](artifact.path, permit)
-    if weights is not None:
-        look_at_weights(weights, permit)
-    return Looked(permit)
+    content = _LOOKS[artifact.kind](artifact.path, permit)
+    given = None if weights is None else look_at_weights(weights, permit)
+    return Looked(permit, content=content, weights=given)
 
 
-def look_at_weights(path: Path, permit: Permit) -> None:
+def look_at_weights(path: Path, permit: Permit) -> Looked:
     """Look into a ``.weights.h5``, or the weights in a ``.keras``."""
-    with paths.regular(path).open("rb") as file:
+    where = str(path)
+    with paths.opened(path) as file:
         head = file.read(4)
-    if head.startswith(b"PK"):
-        _look_at_arrays(zips.look(path, str(path)))
-    elif head.startswith(b"\x89HDF"):
-        hdf5.look(path, path.stat().st_size, str(path))
+        file.seek(0)
+        if head.startswith(b"PK"):
+            archive = zips.look(file, where)
+            _look_at_arrays(archive)
+            return Looked(permit, content=archive.content)
+        if head != b"\x89HDF":
+            raise RefusedError(
+                "no weights that Keras reads",
+                where=where,
+                expected="a .weights.h5, an .h5 or a .keras file",
+            )
+        held = snapshot.copied(file, where)
+    hdf5.look(held.path("model.h5"), held.size, where)
+    return Looked(permit, content=held)
 
 
 # ---- Keras ---------------------------------------------------------------------------------------
 
 
-def _look_at_keras(path: Path, permit: Permit) -> None:
-    archive = zips.look(paths.regular(path), str(path))
+def _look_at_keras(path: Path, permit: Permit) -> Snapshot:
+    archive = zips.look(path, str(path))
     where = f"{path}: config.json"
     held = _look_at_arrays(archive)
     _look_at_config(texts.document(archive.read("config.json"), where), held, where, permit)
+    return archive.content
 
 
 def _look_at_arrays(archive: zips.Archive) -> int:
     """The weights of a ``.keras``: how many bytes they are."""
     held = 0
-    for name in archive.entries:
+    for name, entry in archive.entries.items():
         if name.endswith(".h5"):
-            content = archive.read(name)
-            hdf5.look(BytesIO(content), len(content), f"{archive.where}: {name}")
-            held += len(content)
+            content = snapshot.window(archive.view(name))
+            hdf5.look(content, entry.file_size, f"{archive.where}: {name}")
+            held += entry.file_size
     return held
 
 
-def _look_at_h5(path: Path, permit: Permit) -> None:
-    size = paths.regular(path).stat().st_size
-    config = hdf5.look(path, size, str(path)).get("model_config")
+def _look_at_h5(path: Path, permit: Permit) -> Snapshot:
+    held = snapshot.take(path)
+    config = hdf5.look(held.path("model.h5"), held.size, str(path)).attributes.get("model_config")
     if isinstance(config, str | bytes):
         where = f"{path}: model_config"
-        _look_at_config(texts.document(config, where), size, where, permit)
+        _look_at_config(texts.document(config, where), held.size, where, permit)
+    return held
 
 
 _WIDTHS = frozenset("units filters input_dim output_dim num_heads key_dim".split())
@@ -156,11 +169,18 @@ def _is_registered(names: set[str]) -> bool:
 # ---- SavedModels ---------------------------------------------------------------------------------
 
 
-def _look_at_saved_model(folder: Path, permit: Permit) -> None:
-    path = paths.inside(folder, "saved_model.pb", str(folder))
-    size = sum(file.stat().st_size for file in paths.contained(folder))
-    for asset in saved_graph.look(path.read_bytes(), size, str(path), permit):
-        paths.inside(folder / "assets", asset, f"{path}: an asset")
+_READ = re.compile(r"(saved_model|fingerprint|keras_metadata)\.pb|(variables|assets|assets\.extra)(/.+)?")
+"""The files of a SavedModel that TensorFlow reads."""
+
+
+def _look_at_saved_model(folder: Path, permit: Permit) -> Folder:
+    held = Folder(folder, [name for name in paths.contained(folder) if _READ.fullmatch(name)])
+    where = str(folder / "saved_model.pb")
+    if not (held.path / "saved_model.pb").is_file():
+        raise RefusedError("it was replaced while it was read", where=str(folder))
+    for asset in saved_graph.look((held.path / "saved_model.pb").read_bytes(), held.size, where, permit):
+        paths.opened_inside(held.path / "assets", asset, f"{where}: an asset").close()
+    return held
 
 
 _LOOKS = {"keras": _look_at_keras, "h5": _look_at_h5, "saved_model": _look_at_saved_model}

@@ -15,7 +15,7 @@ from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.tensorflow import trusted
 from netferry.converters.trust import calls, wire
 from netferry.converters.trust.permit import Permit
-from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
+from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
 
 _CODE = "Build the model in Python and give package.module:factory with --weights"
 

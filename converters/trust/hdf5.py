@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.trust.zips import ALWAYS, MOST_TIMES
+from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
 
 _FILTERS = frozenset({1, 2, 3, 32000})
 """deflate, shuffle, fletcher32, lzf: what h5py brings. Any other would be looked for among the system's plugins."""
 
 
-def look(source: Path | IO[bytes], size: int, where: str) -> dict[str, Any]:
-    """The attributes of the root, once all that stands below it is known to be plain; ``size`` is the file's."""
+_FEWEST_CHUNKS, _BYTES_PER_CHUNK = 4096, 8
+"""A file has at least so many bytes for each chunk of an array that has many."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What stands in a file: the attributes of its root, and the shape and dtype of every array by its path."""
+
+    attributes: Mapping[str, Any]
+    arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+
+
+def look(source: Path | IO[bytes], size: int, where: str) -> Seen:
+    """What stands in a file, once all of it is known to be plain; ``size`` is the file's, in bytes."""
     import h5py
 
+    arrays, claimed = {}, 0
     try:
         with h5py.File(source, "r") as file:
-            claimed = sum(_look_at(file, name, h5py, where) for name in _names(file, h5py, where))
+            for name in _names(file, h5py, where):
+                if not isinstance(found := file[name], h5py.Group):
+                    claimed += _look_at(found, name, size, h5py, where)
+                    arrays[name] = found.shape, found.dtype
             attributes = {name: _attribute(file, name) for name in file.attrs}
     except RefusedError:
         raise
@@ -34,7 +54,7 @@ def look(source: Path | IO[bytes], size: int, where: str) -> dict[str, Any]:
             expected=f"at most {max(ALWAYS, MOST_TIMES * size):,} bytes",
             received=f"{claimed:,} bytes",
         )
-    return attributes
+    return Seen(attributes, arrays)
 
 
 def _names(group: Any, h5py: Any, where: str) -> list[str]:
@@ -63,11 +83,8 @@ def _names(group: Any, h5py: Any, where: str) -> list[str]:
     return names
 
 
-def _look_at(file: Any, name: str, h5py: Any, where: str) -> int:
-    """The bytes that a dataset takes in memory."""
-    found = file[name]
-    if isinstance(found, h5py.Group):
-        return 0
+def _look_at(found: Any, name: str, size: int, h5py: Any, where: str) -> int:
+    """The bytes that a dataset takes in memory, its chunks whole."""
     if not isinstance(found, h5py.Dataset):
         raise RefusedError("an HDF5 file with a type of its own", where=where, received=repr(name))
     properties = found.id.get_create_plist()
@@ -80,9 +97,14 @@ def _look_at(file: Any, name: str, h5py: Any, where: str) -> int:
     )  # fmt: skip
     if problem:
         raise RefusedError(f"an HDF5 file with an array {problem}", where=where, received=repr(name))
-    claimed = int(math.prod(found.shape or ()) * found.dtype.itemsize)
-    if not filters and claimed > max(ALWAYS, found.id.get_storage_size()):
-        raise RefusedError("an HDF5 file with an array that is not there", where=where, received=repr(name))
+    shape, step = found.shape or (), found.chunks or (1,) * len(found.shape or ())
+    counts = [-(-dim // each) for dim, each in zip(shape, step, strict=True)]
+    if found.chunks and math.prod(counts) > max(_FEWEST_CHUNKS, size // _BYTES_PER_CHUNK):
+        raise RefusedError("an HDF5 file with an array in too many pieces", where=where, received=repr(name))
+    claimed = int(math.prod(counts) * math.prod(step) * found.dtype.itemsize)
+    times, problem = (MOST_TIMES, "far larger than its size allows") if filters else (1, "that is not there")
+    if claimed > max(ALWAYS, times * found.id.get_storage_size()):
+        raise RefusedError(f"an HDF5 file with an array {problem}", where=where, received=repr(name))
     return claimed
 
 

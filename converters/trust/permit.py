@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,14 @@ class Permit:
 
 @dataclass(frozen=True)
 class Looked:
-    """What a look into a file has left: what it was allowed to hold, and the message it was read into, if it was."""
+    """What a look into a file has left, for whoever loads it: the path is not opened again.
+
+    What the file was allowed to hold; its content, which is what was looked at; the message it was read into, if it was; the
+    files that belong to it, by the names that it has for them; the look into the weights that were given with it.
+    """
 
     permit: Permit = field(default_factory=Permit)
+    content: Any = None
     message: Any = None
+    files: Mapping[str, Any] = field(default_factory=dict)
+    weights: Looked | None = None
