@@ -219,7 +219,7 @@ def pt2_operator_in_an_inner_graph(kit: Kit) -> Path:
     return spoilt(kit, "net.pt2", PROGRAM, program(change))
 
 
-@case("operators that are on no list")
+@case("entries that PyTorch does not write")
 def pt2_program_of_another_ending(kit: Kit) -> Path:
     """PyTorch reads whatever lies in ``models``."""
     path = kit.copy("net.pt2")
@@ -258,7 +258,7 @@ def pt2_json_of_two_bytes_a_sign(kit: Kit) -> Path:
     return spoilt(kit, "net.pt2", PROGRAM, lambda content: content.decode().encode("utf-16"))
 
 
-@case("under the names of other files|more than tensors need")
+@case("entries that PyTorch does not write|more than tensors need")
 def pt2_of_old_with_weights_as_json(kit: Kit) -> Path:
     old = {f"serialized_{name}.json": saved(evil(kit)) for name in ("state_dict", "constants")}
     return write(

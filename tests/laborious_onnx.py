@@ -391,7 +391,11 @@ laborious(None, "loops_nested_24_deep")(lambda kit: nested(kit, 24, _loop, 26))
 def _scan(inside: onnx.GraphProto, level: int) -> list[onnx.NodeProto]:
     name = f"y{level + 1}"
     inside = graph(
-        [*inside.node, node("Add", [f"v{level}", f"e{level}"], [f"w{level}"])],
+        [
+            *inside.node,
+            node("Add", [f"v{level}", f"e{level}"], [f"s{level}"]),
+            node("ReduceMax", [f"s{level}"], [f"w{level}"], keepdims=0),
+        ],
         [info(f"v{level}", FLOAT, None), info(f"e{level}", FLOAT, None)],
         [info(f"w{level}", FLOAT, None), info(name, FLOAT, None)],
     )

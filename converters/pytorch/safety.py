@@ -154,7 +154,6 @@ def _check_storages(claims: Iterable[Any], archive: Archive, folder: str) -> Non
 _PROGRAMS = re.compile(r"([^/]+/)?models/.*|serialized_exported_program\.json", re.IGNORECASE)
 _PAYLOADS = re.compile(r"[^/]+/data/(weights|constants)/[^/]*_config\.json", re.IGNORECASE)
 _EXAMPLES = re.compile(r"[^/]+/data/sample_inputs/.*|serialized_example_inputs\.pt", re.IGNORECASE)
-_OTHER_PICKLES = re.compile(r"serialized_(state_dict|constants)\.json", re.IGNORECASE)
 """Entries by what PyTorch reads them as; it reads names in any case."""
 
 _FOREIGN = re.compile(
@@ -166,8 +165,6 @@ _FOREIGN = re.compile(
 def _look_at_program(archive: Archive, permit: Permit) -> None:
     foreign = {name for name in archive.entries if _FOREIGN.fullmatch(name)}
     permit.ask("compiled code or objects of classes of their own", foreign, archive.where, _CODE)
-    old = {name for name in archive.entries if _OTHER_PICKLES.fullmatch(name)}
-    permit.ask("pickles under the names of other files", old, archive.where, _CODE)
     for name in archive.entries:
         where = f"{archive.where}: {name}"
         if _PROGRAMS.fullmatch(name):
