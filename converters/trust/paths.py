@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -9,6 +11,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from netferry.converters.errors import RefusedError
 
 _MOST_FILES = 10_000
+_FACTORY = re.compile(r"[^\s:]+:[A-Za-z_]\w*")
+
+
+def is_factory(text: str) -> bool:
+    """Whether a model is named as ``package.module:factory``, and no file bears that name."""
+    return _FACTORY.fullmatch(text) is not None and not os.path.lexists(text)
 
 
 def regular(path: Path) -> Path:

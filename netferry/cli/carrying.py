@@ -87,7 +87,7 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Carry SRC to DST and check that it arrived."""
-    with speaking(as_json, limits_of(memory, time_limit), source, beside=destination) as say:
+    with speaking(as_json, limits_of(memory, time_limit), source, opens=locals()) as say:
         if precision is not None:
             from netferry.lowering import lower
 
@@ -141,7 +141,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Inputs, outputs, operators and parameters of a model, and where it could go."""
-    with speaking(as_json, limits_of(memory, time_limit), model) as say:
+    with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
         from netferry.api import inspect as do
 
         with busy(f"reading {model}"):

@@ -110,7 +110,7 @@ def verify(
         return
     if a is None or b is None:
         raise typer.BadParameter("two models are needed, A and B, or --check with a certificate")
-    with speaking(as_json, limits_of(memory, time_limit), a, b) as say:
+    with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
         from netferry.api import verify as do
 
         with bar(f"comparing {a} and {b}") as progress:
@@ -164,7 +164,8 @@ def _check(
     as_json: bool,
 ) -> None:
     named = [str(certificate), *(model for model in models if model is not None)]
-    with speaking(as_json, limits, *named) as say:
+    opens = {"check": certificate, "a": models[0], "b": models[1], "inputs": inputs, "weights": weights, **rows}
+    with speaking(as_json, limits, *named, opens=opens) as say:
         from netferry.api import check as do
 
         with busy(f"checking {certificate}"):
@@ -201,7 +202,7 @@ def bisect(
     as_json: AsJson = False,
 ) -> None:
     """Name the first tensor inside A that differs in B, across frameworks."""
-    with speaking(as_json, limits_of(memory, time_limit), a, b) as say:
+    with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
         from netferry.api import bisect as do
 
         with busy(f"looking for the first difference of {a} and {b}"):

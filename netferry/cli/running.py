@@ -79,7 +79,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a model of any kind, once or over a data set."""
-    with speaking(as_json, limits_of(memory, time_limit), model) as say:
+    with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
         from netferry.converters.errors import UsageError
 
         if data is None:
@@ -165,7 +165,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Time models side by side, in turns."""
-    with speaking(as_json, limits_of(memory, time_limit), *models) as say:
+    with speaking(as_json, limits_of(memory, time_limit), *models, opens=locals()) as say:
         from netferry.benching import bench as do
 
         with busy("timing " + ", ".join(models)):
@@ -203,7 +203,7 @@ def package(
     as_json: AsJson = False,
 ) -> None:
     """Pack a model for the engines that serve it."""
-    with speaking(as_json, limits_of(memory, time_limit), model) as say:
+    with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
         from netferry.packaging import package as do
 
         with busy(f"packing {model}"):

@@ -7,13 +7,13 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import typer
 
 from netferry import guard
+from netferry.converters.trust import sandbox
 from netferry.guard import Limits
 
 INTERRUPTED = 130
@@ -30,12 +30,13 @@ Say = Callable[[dict[str, Any], Callable[[], str]], None]
 
 @contextlib.contextmanager
 def speaking(
-    as_json: bool, limits: Limits | None = None, *files: str, beside: Path | None = None
+    as_json: bool, limits: Limits | None = None, *files: str, opens: Mapping[str, Any] | None = None
 ) -> Iterator[Say]:
     """Keep stdout for the answer: whatever a framework prints meanwhile goes to stderr.
 
-    With ``files``, which may be hostile, all that follows happens in a child with ``limits``. Errors become one
-    message, or with ``--json`` one document, and the exit code of their kind.
+    With ``files``, which may be hostile, all that follows happens in a child with ``limits``, which may read and write
+    what the arguments ``opens`` name (``netferry.rooms``). Errors become one message, or with ``--json`` one document,
+    and the exit code of their kind.
     """
     from netferry.converters.errors import NetferryError
 
@@ -53,13 +54,16 @@ def speaking(
         from netferry.validation.report import finite
 
         if as_json:
-            write(json.dumps(finite(document), indent=2, default=str))
+            whole = document if limits is None else {"sandbox": sandbox.told(), **document}
+            write(json.dumps(finite(whole), indent=2, default=str))
         else:
             write("\n".join(map(printable, text().split("\n"))))
 
     try:
-        if limits is not None and (code := _in_child(files, limits, beside)) is not None:
-            raise typer.Exit(code)
+        if limits is not None:
+            code = guard.enter(files, limits, opens)
+            if code is not None:
+                raise typer.Exit(code)
         yield say
     except NetferryError as error:
         _tell(error, write, as_json)
@@ -82,20 +86,6 @@ def speaking(
         sys.stdout.flush()
         os.dup2(answer, 1)
         os.close(answer)
-
-
-def _in_child(files: Sequence[str], limits: Limits, beside: Path | None) -> int | None:
-    """``guard.enter``; what a child that had to be killed was writing is swept up."""
-    from netferry.converters.errors import RefusedError
-
-    try:
-        return guard.enter(files, limits)
-    except RefusedError:
-        if beside is not None:
-            from netferry.converters.staging import sweep
-
-            sweep(beside)
-        raise
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -1,0 +1,74 @@
+"""A folder for temporary files that is one child's own, and gone with it however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_PREFIX = "netferry-child-"
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[str]:
+    """A new folder, locked while the body runs; those that a killed process of this user has left are removed."""
+    _clear()
+    made, handle = _made()
+    owner = os.getpid()
+    try:
+        yield made
+    finally:
+        if os.getpid() == owner:  # a child that was forked meanwhile leaves it to its parent
+            shutil.rmtree(made, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _made() -> tuple[str, int | None]:
+    """A new folder and its lock; another process may clear it away before it is locked."""
+    while True:
+        made = tempfile.mkdtemp(prefix=_PREFIX)
+        with contextlib.suppress(FileNotFoundError):
+            return made, _lock(made)
+
+
+def use(folder: str) -> None:
+    """Let this process and its libraries put their temporary files there."""
+    os.environ.update(TMPDIR=folder, TMP=folder, TEMP=folder)
+    tempfile.tempdir = folder
+
+
+def _clear() -> None:
+    """Remove folders of this name that nobody holds: this user's own, no links, no other's to enter."""
+    if fcntl is None:
+        return
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = left.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+                handle = _lock(str(left))
+                if handle is not None:
+                    shutil.rmtree(left, ignore_errors=True)
+                    os.close(handle)
+
+
+def _lock(place: str) -> int | None:
+    """The folder's lock; None where another process holds it, or where the system has none."""
+    if fcntl is None:
+        return None
+    handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
