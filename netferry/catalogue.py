@@ -9,7 +9,8 @@
     name = "cnn"                      # left out: a -> b
     inputs = ["x:1,28,28,1:f32"]
 
-The rest are the options of ``verify``: ``OPTIONS``.
+The rest are the options of ``verify``: ``OPTIONS``. A catalogue is a file of others: that it says ``unsafe = true`` or
+names a factory, whose code would run, holds only where whoever calls says so too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 from netferry.converters import source
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import examples_from_flags
+from netferry.converters.trust.paths import is_factory
 from netferry.fanout import Answer, Document, Progress, Task, fan_out
 from netferry.guard import GIB, Limits
 from netferry.validation import junit, markdown, words
@@ -115,15 +117,20 @@ def verify_all(
     *,
     engine: str = "local",
     workers: int | None = None,
+    unsafe: bool = False,
+    factories: bool = False,
     progress: Progress | None = None,
 ) -> Verdicts:
     """Compare every pair of ``catalogue``, each in a process of its own; a crash is that pair's alone.
 
-    What came to a verdict is kept in the folder ``<catalogue>.results`` and not compared again until a file of the
+    ``unsafe`` lets those pairs be unsafe that say so, ``factories`` lets models be ``package.module:factory``: both run
+    code that the catalogue chose. What came to a verdict is kept in the folder ``<catalogue>.results`` and not compared again until a file of the
     pair, an option or a version changes.
     """
     path = Path(catalogue)
-    tasks = [_task(path.parent, pair, number) for number, pair in enumerate(_pairs(path), 1)]
+    pairs = _pairs(path)
+    _may_run(path, pairs, unsafe, factories)
+    tasks = [_task(path.parent, pair, number) for number, pair in enumerate(pairs, 1)]
     folder = path.with_name(f"{path.name}.results")
     answers = fan_out(tasks, folder, engine=engine, workers=workers, progress=progress)
     return Verdicts(str(path), tuple(map(_compared, answers)))
@@ -150,6 +157,33 @@ def _pairs(path: Path) -> list[dict[str, Any]]:
     ):
         raise UsageError("names no pairs", where=str(path), expected="[[pair]] with a and b")
     return [_checked(defaults | pair, f"{path}, pair {number}") for number, pair in enumerate(pairs, 1)]
+
+
+def _may_run(path: Path, pairs: Sequence[Mapping[str, Any]], unsafe: bool, factories: bool) -> None:
+    """Refuse pairs whose code would run though nobody but the catalogue asks for it; all of them are named."""
+    named = {number: str(pair.get("name") or f"{pair['a']} -> {pair['b']}") for number, pair in enumerate(pairs, 1)}
+    wild = [f"pair {number} ({named[number]})" for number, pair in enumerate(pairs, 1) if pair.get("unsafe")]
+    made = [
+        f"pair {number} ({pair[side]})"
+        for number, pair in enumerate(pairs, 1)
+        for side in ("a", "b")
+        if is_factory(_found(path.parent, pair[side]))
+    ]
+    for allowed, found, what, flag in (
+        (unsafe, wild, "'unsafe = true' in a catalogue", "--unsafe"),
+        (factories, made, "factories in a catalogue", "--factories"),
+    ):
+        if found and not allowed:
+            shown = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+            raise RefusedError(
+                f"{what} would let code run that the catalogue chose",
+                where=str(path),
+                received=shown,
+                remedy=f"Only if you trust who made the catalogue: {flag} lets exactly these",
+            )
+
+
+_SHOWN = 5
 
 
 def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:

@@ -123,13 +123,13 @@ def _ray(tasks: Sequence[Task], workers: int | None) -> Iterator[Answer]:
     with connected() as ray:
         most = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         # Each is a process of its own in any case; Ray's worker only starts it, and may take the next.
-        remote = ray.remote(num_cpus=1, max_retries=2)(run)
+        remote = ray.remote(num_cpus=1, max_retries=2)(_there)
         waiting = list(reversed(tasks))
         running: dict[Any, Task] = {}
         while waiting or running:
             while waiting and len(running) < most:
                 task = waiting.pop()
-                running[remote.remote(task)] = task
+                running[remote.remote(os.getcwd(), task)] = task
             (done, *_), _ = ray.wait(list(running))
             task = running.pop(done)
             try:
@@ -137,6 +137,14 @@ def _ray(tasks: Sequence[Task], workers: int | None) -> Iterator[Answer]:
             except ray.exceptions.RayError as fault:
                 error = NetferryError(f"Ray lost it ({str(fault).strip().splitlines()[0]})")
                 yield Answer(task, None, error.to_json() | {"problem": error.problem}, 0.0)
+
+
+def _there(folder: str, task: Task) -> Answer:
+    """One task on a worker of Ray's, in the folder that its caller works in."""
+    from netferry.inference.cluster import go_to
+
+    go_to(folder)
+    return run(task)
 
 
 ENGINES: Mapping[str, Callable[[Sequence[Task], int | None], Iterator[Answer]]] = {

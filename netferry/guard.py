@@ -19,7 +19,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -302,11 +301,10 @@ def call(
     files = files if name == "verify" else files[:1]
     limits = (limits or Limits()).over(files)
     arguments = {**dict(zip(_POSITIONS.get(name, ()), args, strict=False)), **keywords}
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder, private.folder() as own:
-        request = Path(folder, "request.json")
-        Path(folder, "call").write_bytes(pickle.dumps((name, args, keywords)))
-        request.write_text(json.dumps(_request(name, arguments, limits, own)), encoding="utf-8")
-        process = subprocess.Popen([sys.executable, "-P", "-c", _START, _HOUSE, folder], start_new_session=True)
+    with private.folder() as own:
+        Path(own, "call").write_bytes(pickle.dumps((name, args, keywords)))
+        Path(own, "request").write_text(json.dumps(_request(name, arguments, limits)), encoding="utf-8")
+        process = subprocess.Popen([sys.executable, "-P", "-c", _START, _HOUSE, own], start_new_session=True)
         try:
             code = _waited(process, limits.seconds, stop)
         finally:
@@ -314,7 +312,7 @@ def call(
             if process.returncode:
                 _sweep(arguments)
         _verdict(code, files, limits)
-        return _answer(Path(folder, "answer"))
+        return _answer(Path(own, "answer"))
 
 
 _START = "import sys; sys.path.append(sys.argv[1]); from netferry.guard import serve; serve(sys.argv[2])"
@@ -328,10 +326,10 @@ _POSITIONS: Mapping[str, Sequence[str]] = {
 """The arguments of what opens foreign files, where they are given without a name."""
 
 
-def _request(name: str, arguments: Mapping[str, Any], limits: Limits, own: str) -> dict[str, Any]:
+def _request(name: str, arguments: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """What the child must know before it imports anything: its limits, and what it may read and write."""
     plain = {key: value for key in (*rooms.OPENS, "device") if (value := _paths(arguments.get(key)))}
-    return {"limits": [limits.memory, limits.seconds], "own": own, "arguments": plain, "opens": name in _POSITIONS}
+    return {"limits": [limits.memory, limits.seconds], "arguments": plain, "opens": name in _POSITIONS}
 
 
 def _paths(value: Any) -> Any:
@@ -360,7 +358,7 @@ def _waited(process: subprocess.Popen[bytes], seconds: float | None, stop: threa
 
 
 def _answer(path: Path) -> Any:
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         raise RefusedError("the process that was to open it could not start")
     content = path.read_bytes()
     if not content.startswith(b"{"):
@@ -387,17 +385,17 @@ def _error(fault: dict[str, Any]) -> NetferryError:
     return kinds.get(fault["error"], RefusedError)(fault["problem"], **facts)
 
 
-def serve(folder: str) -> NoReturn:
-    """What the fresh interpreter does."""
-    request = json.loads(Path(folder, "request.json").read_text(encoding="utf-8"))
+def serve(own: str) -> NoReturn:
+    """What the fresh interpreter does; ``own`` is its own folder, with the request in it."""
+    request = json.loads(Path(own, "request").read_text(encoding="utf-8"))
     if sys.platform != "win32":
         restrict(Limits(*request["limits"]))
     if request["opens"]:
-        confine({**request["arguments"], "answer": folder}, request["own"])
+        confine(request["arguments"], own)
     else:
         sandbox.excused("it opens no file of others")
-    name, args, keywords = pickle.loads(Path(folder, "call").read_bytes())  # our own parent wrote it
-    _answered(Path(folder, "answer"), name, args, keywords)
+    name, args, keywords = pickle.loads(Path(own, "call").read_bytes())  # our own parent wrote it
+    _answered(Path(own, "answer"), name, args, keywords)
     raise SystemExit
 
 

@@ -18,10 +18,11 @@ OPENS: Mapping[str, str] = {
     "data": ROWS, "inputs": ARRAYS,
     "destination": BESIDE, "output": BESIDE, "certificate": BESIDE, "html": BESIDE, "junit": BESIDE,
     "markdown": BESIDE, "card": BESIDE,
-    "report": WITHIN, "triton": WITHIN, "kserve": WITHIN, "answer": WITHIN,
+    "report": WITHIN, "triton": WITHIN, "kserve": WITHIN,
 }  # fmt: skip
 """Every argument, on the command line and in Python, that names a file; all others open nothing."""
 
+_GPU = "/dev/nvidiactl"
 _MOST_LINKS = 10_000
 
 
@@ -46,7 +47,7 @@ def excuse(arguments: Mapping[str, Any]) -> str:
     """Why what runs for these arguments keeps its rights; empty where it does not."""
     if arguments.get("engine") == "ray":
         return "Ray's workers talk over the network"
-    if arguments.get("device", "cpu") != "cpu":
+    if arguments.get("device", "cpu") != "cpu" and os.path.exists(_GPU):
         return "a GPU's driver needs its devices"
     models = (place for role, place in _places(arguments) if role == MODEL)
     return "a factory is code of yours and has your rights" if any(map(is_factory, models)) else ""

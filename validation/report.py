@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from netferry.converters.errors import printable
 from netferry.converters.frameworks import installed_version
 from netferry.converters.signature import Signature
+from netferry.converters.trust import sandbox
 from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Report:
     ``truth`` says where the float64 truth came from, or why there is none. ``optimised`` is what onnxruntime
     gave with its optimisations on beside off. ``training`` is there where gradients were asked for.
     ``unchecked_axes`` are free and were tried at fewer than two sizes. ``data`` names the real rows, with their digest.
+    ``sandbox`` says what the process that ran them had closed to itself.
     ``unusable`` says why the target cannot be trained on, or called with gradients on, though its outputs may be right.
     """
 
@@ -69,6 +71,7 @@ class Report:
     unchecked_axes: tuple[str, ...] = ()
     data: Mapping[str, str] | None = None
     unusable: str = ""
+    sandbox: str = field(default_factory=sandbox.told)
 
     @property
     def status(self) -> str:
@@ -130,6 +133,7 @@ class Report:
             "notes": list(self.notes),
             "signature": None if self.signature is None else self.signature.to_json(),
             "versions": dict(self.versions),
+            "sandbox": self.sandbox,
         }
 
     def to_json(self) -> str:

@@ -83,6 +83,9 @@ def verify(
     ] = None,
     engine: Engine = None,
     workers: Workers = None,
+    factories: Annotated[
+        bool, typer.Option("--factories", help="Let a catalogue name factories, whose code is then run.")
+    ] = False,
     unsafe: Unsafe = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -100,10 +103,11 @@ def verify(
             raise typer.BadParameter(
                 "a catalogue names its own models, and has --junit, --markdown and --json alone"
             )
-        _verify_all(catalogue, engine, workers, {"junit": junit, "markdown": markdown}, as_json)
+        how = {"engine": engine or "local", "workers": workers, "unsafe": unsafe, "factories": factories}
+        _verify_all(catalogue, how, {"junit": junit, "markdown": markdown}, as_json)
         return
-    if engine is not None or workers is not None:
-        raise typer.BadParameter("engines and workers are for a --catalogue")
+    if engine is not None or workers is not None or factories:
+        raise typer.BadParameter("engines, workers and --factories are for a --catalogue")
     if check is not None:
         rows = {"data": data, "columns": columns_of(columns), "pixels": pixels_of(pixels)}
         _check(check, (a, b), inputs, seed, weights, rows, unsafe, limits_of(memory, time_limit), as_json)
@@ -136,17 +140,13 @@ def verify(
 
 
 def _verify_all(
-    catalogue: Path,
-    engine: str | None,
-    workers: int | None,
-    wanted: Mapping[str, Path | None],
-    as_json: bool,
+    catalogue: Path, how: Mapping[str, Any], wanted: Mapping[str, Path | None], as_json: bool
 ) -> None:
     with speaking(as_json) as say:
         from netferry.catalogue import verify_all
 
         with progress_bar(f"comparing the pairs of {catalogue}") as progress:
-            found = verify_all(catalogue, engine=engine or "local", workers=workers, progress=progress)
+            found = verify_all(catalogue, progress=progress, **how)
         write_forms({"junit": found.to_junit, "markdown": found.to_markdown}, wanted)
         say(found.to_dict(), found.to_text)
         leave(0 if found.passed else 1)

@@ -70,7 +70,7 @@ def _page(template: str, document: Document, sprites: Sprites, **shown: Any) -> 
             style=Markup(style),
             script=Markup(script),
             policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}",
-            environment=environment(document.get("versions") or {}),
+            environment=environment(document.get("versions") or {}, str(document.get("sandbox") or "")),
             sheet=sprites.sheet(),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
