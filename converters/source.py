@@ -16,6 +16,7 @@ from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.trust.paths import is_factory
 from netferry.converters.trust.permit import Permit
 
+
 def open_source(
     source: object, weights: str | os.PathLike[str] | None = None, *, unsafe: bool = False
 ) -> object:
@@ -113,9 +114,7 @@ def _module(name: str, where: str) -> object:
         if path is not None and not path.is_file():
             raise RefusedError("there is no such file", where=where)
         top = name.partition(".")[0] if path is None else path.stem
-        spec = (
-            PathFinder.find_spec(top, [home]) if path is None else spec_from_file_location(path.stem, path)
-        )
+        spec = PathFinder.find_spec(top, [home]) if path is None else spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None or (path is None and top in sys.modules):
             return importlib.import_module(name)
         made = _executed(spec)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from netferry.converters.errors import NetferryError, RefusedError
@@ -86,7 +87,7 @@ def connected() -> Iterator[Any]:
 @contextmanager
 def _elsewhere() -> Iterator[None]:
     """Work in the folder of Python's own modules meanwhile: Ray puts the working folder first on its workers' path."""
-    here = os.getcwd()
+    here = Path.cwd()
     os.chdir(sysconfig.get_path("stdlib"))
     try:
         yield
@@ -124,7 +125,7 @@ def _run_all(
     )
     results = items.map_batches(
         _Actor,
-        fn_constructor_args=(job, os.getcwd()),
+        fn_constructor_args=(job, str(Path.cwd())),
         batch_size=1,
         compute=data.ActorPoolStrategy(size=workers),
         num_gpus=1 if job.device == "cuda" else None,

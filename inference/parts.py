@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters import shown
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
 from netferry.converters.staging import held, staged
@@ -275,8 +276,8 @@ def _write_npz(path: Path, batches: _Batches) -> None:
     names = next(iter(batches)).schema.names
     rows = sum(batch.num_rows for batch in batches)
     with zipfile.ZipFile(path, "w") as archive:
-        for name in names:
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+        for name, member_name in zip(names, shown.members(names), strict=True):
+            with archive.open(zipfile.ZipInfo(f"{member_name}.npy"), "w", force_zip64=True) as member:
                 shapes: dict[str, tuple[int, ...]] = {}
                 for number, batch in enumerate(batches):
                     array = _of_one_size(name, batch.column(name), shapes)

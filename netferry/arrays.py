@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters import archives
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
 from netferry.converters.staging import staged
@@ -33,7 +34,7 @@ def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
             "outputs are written as .npz", expected="a name that ends in .npz", received=path.name
         )
     with staged(path) as stage, stage.open("wb") as file:
-        np.savez(file, **dict(outputs))
+        archives.write(file, outputs)
 
 
 def summary(outputs: Mapping[str, Array], path: Path | None) -> dict[str, Any]:

@@ -161,7 +161,9 @@ def _pairs(path: Path) -> list[dict[str, Any]]:
 
 def _may_run(path: Path, pairs: Sequence[Mapping[str, Any]], unsafe: bool, factories: bool) -> None:
     """Refuse pairs whose code would run though nobody but the catalogue asks for it; all of them are named."""
-    named = {number: str(pair.get("name") or f"{pair['a']} -> {pair['b']}") for number, pair in enumerate(pairs, 1)}
+    named = {
+        number: str(pair.get("name") or f"{pair['a']} -> {pair['b']}") for number, pair in enumerate(pairs, 1)
+    }
     wild = [f"pair {number} ({named[number]})" for number, pair in enumerate(pairs, 1) if pair.get("unsafe")]
     made = [
         f"pair {number} ({pair[side]})"
@@ -174,7 +176,9 @@ def _may_run(path: Path, pairs: Sequence[Mapping[str, Any]], unsafe: bool, facto
         (factories, made, "factories in a catalogue", "--factories"),
     ):
         if found and not allowed:
-            shown = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+            shown = ", ".join(found[:_SHOWN]) + (
+                f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            )
             raise RefusedError(
                 f"{what} would let code run that the catalogue chose",
                 where=str(path),

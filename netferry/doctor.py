@@ -119,5 +119,9 @@ def _sandbox() -> Finding:
     found = sandbox.available()
     if found.files and found.calls:
         return Finding("sandbox", GOOD, "files, network and programs are closed to what opens a foreign file")
-    remedy = f"Unset {sandbox.OFF}" if "=off" in found.why else "Use a container or a virtual machine for files that you fear"
+    remedy = (
+        f"Unset {sandbox.OFF}"
+        if "=off" in found.why
+        else "Use a container or a virtual machine for files that you fear"
+    )
     return Finding("sandbox", MISSING, str(found), remedy)

@@ -129,7 +129,7 @@ def _ray(tasks: Sequence[Task], workers: int | None) -> Iterator[Answer]:
         while waiting or running:
             while waiting and len(running) < most:
                 task = waiting.pop()
-                running[remote.remote(os.getcwd(), task)] = task
+                running[remote.remote(str(Path.cwd()), task)] = task
             (done, *_), _ = ray.wait(list(running))
             task = running.pop(done)
             try:

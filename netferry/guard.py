@@ -100,7 +100,7 @@ def _sweep(arguments: Mapping[str, Any]) -> None:
     from netferry.converters.staging import sweep
 
     for place in rooms.destinations_of(arguments):
-        sweep(Path(place))
+        sweep(place)
 
 
 def restrict(limits: Limits) -> None:
@@ -125,7 +125,7 @@ def confine(arguments: Mapping[str, Any], own: str) -> None:
         sandbox.excused(why)
         return
     named, always = rooms.rooms_of(arguments), rooms.everywhere(own)
-    sandbox.enclose(Rooms(named.reads + always.reads, named.writes + always.writes))
+    sandbox.enclose(Rooms(named.reads + always.reads, named.writes + always.writes, named.programs))
 
 
 _PR_SET_PDEATHSIG = 1
@@ -322,6 +322,7 @@ person works in is never searched (-P): it holds what he downloaded."""
 
 _POSITIONS: Mapping[str, Sequence[str]] = {
     "convert": ("source", "to"), "verify": ("a", "b", "inputs"), "run": ("model", "inputs"), "inspect": ("model",),
+    "netferry.benching:first_result": ("model", "name", "arrays", "given", "weights", "device"),
 }  # fmt: skip
 """The arguments of what opens foreign files, where they are given without a name."""
 

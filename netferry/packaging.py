@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from netferry.api import Inputs, PathLike, convert
+from netferry.converters import shown
 from netferry.converters.errors import UsageError
+from netferry.converters.graph.recorder import identifier
 from netferry.converters.signature import Example, Signature
 from netferry.converters.staging import staged
 from netferry.inference.rows import mixed, rowless, rows_are_free
@@ -138,11 +140,11 @@ def _sample(session: Session, inputs: Inputs | None, seed: int) -> tuple[dict[st
 def _card(name: str, report: Report | None, signature: Signature) -> str:
     """A model card as Hugging Face reads it: a head in YAML, then Markdown."""
     rows = [
-        f"| {kind} | `{spec.name}` | {spec.dtype} | {spec.dims} |"
+        f"| {kind} | {shown.code(spec.name)} | {spec.dtype} | {shown.markdown(str(spec.dims))} |"
         for kind, specs in (("input", signature.inputs), ("output", signature.outputs))
         for spec in specs
     ]
-    feed = ", ".join(f"{spec.name!r}: {spec.name}_array" for spec in signature.inputs)
+    feed = ", ".join(f"{spec.name!r}: {identifier(spec.name)}_array" for spec in signature.inputs)
     return "\n".join(
         [
             "---",
@@ -152,7 +154,7 @@ def _card(name: str, report: Report | None, signature: Signature) -> str:
             "- netferry",
             "---",
             "",
-            f"# {name}",
+            f"# {shown.markdown(name)}",
             "",
             "| | name | dtype | sizes |",
             "|---|---|---|---|",

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from netferry.converters import artifact, source, staging
-from netferry.converters.errors import RefusedError, UsageError, WriteError, printable
+from netferry.converters import artifact, shown, source, staging
+from netferry.converters.errors import RefusedError, UsageError, WriteError
 from netferry.converters.onnx.files import external_files
 from netferry.converters.signature import Array, Example
 from netferry.inference.intermediate import weights
@@ -237,7 +237,7 @@ class Check:
         lines += [f"  changed: {line}" for line in self.changed]
         lines += [f"  verdict: {line}" for line in self.verdict]
         lines += [f"  another version: {line}" for line in self.versions]
-        return "\n".join(map(printable, lines))
+        return "\n".join(map(shown.line, lines))
 
 
 @dataclass(frozen=True)

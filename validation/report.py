@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from netferry.converters.errors import printable
+from netferry.converters import shown
 from netferry.converters.frameworks import installed_version
 from netferry.converters.signature import Signature
 from netferry.converters.trust import sandbox
@@ -137,7 +137,7 @@ class Report:
         }
 
     def to_json(self) -> str:
-        return json.dumps(finite(self.to_dict()), indent=2)
+        return as_json(self.to_dict())
 
     def to_text(self) -> str:
         """The verdict first, then each output, then what should be known."""
@@ -152,10 +152,15 @@ class Report:
             where = f" ({verdict.worst_sample})" if verdict.worst_sample else ""
             lines.append(f"  {verdict.name}: {one.status}{error}{ulp}{where}{why}")
         lines.extend(f"  note: {note}" for note in self.notes)
-        lines = list(map(printable, lines))
+        lines = list(map(shown.line, lines))
         if self.training is not None:
             lines.append(self.training.to_text())
         return "\n".join(lines)
+
+
+def as_json(document: Any) -> str:
+    """A document as JSON that any reader takes and any terminal shows."""
+    return shown.in_json(json.dumps(finite(shown.data(document)), indent=2, default=str))
 
 
 def finite(value: Any) -> Any:

@@ -119,12 +119,12 @@ def convert(
 
 
 def _conversion_text(done: Any, destination: Path) -> str:
-    from netferry.converters.errors import printable
+    from netferry.converters import shown
 
     lines = [f"{done.source} -> {destination if done.files else 'nothing written'} ({done.road})"]
     if done.report is not None:
         lines += done.report.to_text().splitlines()
-    return "\n".join(map(printable, [*lines, *(f"  note: {note}" for note in done.notes)]))
+    return "\n".join(map(shown.line, [*lines, *(f"  note: {note}" for note in done.notes)]))
 
 
 @app.command(epilog="Example: netferry inspect cnn.onnx --to all")
@@ -151,7 +151,7 @@ def inspect(
 
 
 def _inspection_text(found: Any) -> str:
-    from netferry.converters.errors import printable
+    from netferry.converters import shown
 
     lines = [f"{found.title}: {found.framework}, opset {found.opset} ({found.road})"]
     lines += [f"  in   {spec}" for spec in found.signature.inputs]
@@ -166,4 +166,4 @@ def _inspection_text(found: Any) -> str:
         )
         lines += [f"    {problem}" for problem in prospect.problems]
         lines += [f"    note: {note}" for note in prospect.notes]
-    return "\n".join(map(printable, [*lines, *(f"  note: {note}" for note in found.notes)]))
+    return "\n".join(map(shown.line, [*lines, *(f"  note: {note}" for note in found.notes)]))

@@ -164,7 +164,14 @@ def _check(
     as_json: bool,
 ) -> None:
     named = [str(certificate), *(model for model in models if model is not None)]
-    opens = {"check": certificate, "a": models[0], "b": models[1], "inputs": inputs, "weights": weights, **rows}
+    opens = {
+        "check": certificate,
+        "a": models[0],
+        "b": models[1],
+        "inputs": inputs,
+        "weights": weights,
+        **rows,
+    }
     with speaking(as_json, limits, *named, opens=opens) as say:
         from netferry.api import check as do
 

@@ -131,7 +131,7 @@ def _run_once(
 
 
 def _outcome_text(outcome: Any) -> str:
-    from netferry.converters.errors import printable
+    from netferry.converters import shown
 
     lines = [
         f"{outcome.written:,} of {outcome.rows:,} rows -> {outcome.output} in {outcome.seconds:.1f} s "
@@ -142,7 +142,7 @@ def _outcome_text(outcome: Any) -> str:
     lines += [f"  row {row} left out: {reason}" for row, reason in list(outcome.bad.items())[:20]]
     if len(outcome.bad) > 20:
         lines.append(f"  and {len(outcome.bad) - 20:,} more; --json lists them all")
-    return "\n".join(map(printable, lines))
+    return "\n".join(map(shown.line, lines))
 
 
 @app.command(epilog="Example: netferry bench cnn.keras cnn.onnx --batch 1 --batch 32")

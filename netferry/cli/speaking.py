@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from netferry import guard
+from netferry.converters import shown
 from netferry.converters.trust import sandbox
 from netferry.guard import Limits
 
@@ -50,14 +51,13 @@ def speaking(
             stream.write(words + "\n")
 
     def say(document: dict[str, Any], text: Callable[[], str]) -> None:
-        from netferry.converters.errors import printable
-        from netferry.validation.report import finite
+        from netferry.validation.report import as_json as dumped
 
         if as_json:
             whole = document if limits is None else {"sandbox": sandbox.told(), **document}
-            write(json.dumps(finite(whole), indent=2, default=str))
+            write(dumped(whole))
         else:
-            write("\n".join(map(printable, text().split("\n"))))
+            write(shown.lines(text()))
 
     try:
         if limits is not None:
@@ -91,13 +91,13 @@ def speaking(
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """What netferry itself warns of is told; frameworks warn of their own future."""
     if category.__module__.startswith("netferry."):
-        print(f"netferry: {message}", file=sys.stderr)
+        print(f"netferry: {shown.line(str(message))}", file=sys.stderr)
 
 
 def _tell(error: Any, write: Callable[[str], None], as_json: bool) -> None:
     """An error as one message, or as the one document; nothing is imported for it, since imports may be what failed."""
     if as_json:
-        write(json.dumps(error.to_json(), indent=2))
+        write(shown.in_json(json.dumps(error.to_json(), indent=2)))
     else:
         print(f"netferry: {error}", file=sys.stderr)
 

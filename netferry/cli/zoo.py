@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -125,6 +124,7 @@ def _matrix(
     with speaking(as_json) as say:
         from netferry.matrix import SOURCES, TARGETS, Fan, matrix
         from netferry.pages import of_matrix
+        from netferry.validation.report import as_json as dumped
 
         with progress_bar("training and carrying the zoo") as progress:
             engine, workers = fan
@@ -132,7 +132,7 @@ def _matrix(
                 models, frameworks or SOURCES, directory=output, data_dir=data, targets=to or tuple(TARGETS),
                 device=device, progress=progress, fan=None if engine is None else Fan(engine, workers),
             )  # fmt: skip
-        write_text(output / "matrix.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        write_text(output / "matrix.json", dumped(result.to_dict()) + "\n")
         write_text(output / "matrix.txt", result.to_text() + "\n")
         write_forms(of_matrix(result), wanted)
         passed = sum(cell.status == "passed" for cell in result.cells)

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from netferry.converters.shown import html
 from netferry.validation.page.drawing import Sprites
 from netferry.validation.page.extras import Extras, environment
 from netferry.validation.page.grid import Place, grid
@@ -83,6 +84,7 @@ def _templates() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=html,
         trim_blocks=True,
         lstrip_blocks=True,
     )
