@@ -5,6 +5,7 @@ Each class carries the exit code that the command line ends with (see ``docs/cli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -26,11 +27,11 @@ class NetferryError(Exception):
         received: object = None,
         remedy: str | None = None,
     ) -> None:
-        self.problem = line(problem)
-        self.where = None if where is None else line(where)
-        self.expected = None if expected is None else line(str(expected))
-        self.received = None if received is None else line(str(received))
-        self.remedy = None if remedy is None else line(remedy)
+        self.problem = _told(problem)
+        self.where = None if where is None else _told(where)
+        self.expected = None if expected is None else _told(str(expected))
+        self.received = None if received is None else _told(str(received))
+        self.remedy = None if remedy is None else _told(remedy)
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
@@ -45,7 +46,7 @@ class NetferryError(Exception):
 
     def at(self, where: str) -> NetferryError:
         """The same error seen from further out: ``where`` is put before what it already says."""
-        self.where = line(f"{where}: {self.where}" if self.where else where)
+        self.where = _told(f"{where}: {self.where}" if self.where else where)
         self.args = (self._sentence(),)
         return self
 
@@ -59,6 +60,15 @@ class NetferryError(Exception):
             "remedy": self.remedy,
             "exit_code": self.exit_code,
         }
+
+
+_STAGED = re.compile(r"\.netferry-[^/\\\s]{1,64}[/\\][a-z]{1,8}[/\\]")
+"""What stands between a file's folder and its name while it is being written (``staging``)."""
+
+
+def _told(text: str) -> str:
+    """One line of bounded length, in which a file that is being written bears the name that it will have."""
+    return line(_STAGED.sub("", text) if ".netferry-" in text else text)
 
 
 class UsageError(NetferryError):

@@ -11,7 +11,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from netferry.converters import artifact, frameworks, staging
+from netferry.converters import artifact, frameworks, origin, staging
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.trust.paths import is_factory
 from netferry.converters.trust.permit import Permit
@@ -49,7 +49,9 @@ def _read(text: str, weights: Path | None, permit: Permit) -> object:
     try:
         looked = found.framework.safety.look(found, weights, permit)
         permit.tell()
-        return found.framework.files.read(found, weights=weights, looked=looked)
+        model: object = found.framework.files.read(found, weights=weights, looked=looked)
+        origin.remember(model, text)
+        return model
     except ImportError as error:
         found.framework.require()
         raise RefusedError(f"cannot be loaded ({error})", where=text) from error

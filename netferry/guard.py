@@ -201,13 +201,6 @@ def _verdict(code: int, files: Sequence[str | os.PathLike[str]], limits: Limits)
     """The child's own exit code; how else it ended is an error that names the file and the cause."""
     if code >= 0:
         return code
-    if code <= _ENDED:
-        code -= _ENDED
-        if -code == signal.SIGINT:
-            raise KeyboardInterrupt
-    if -code in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
     where = ", ".join(os.fspath(file) for file in files) or None
     if code == _LATE:
         raise RefusedError(
@@ -215,6 +208,13 @@ def _verdict(code: int, files: Sequence[str | os.PathLike[str]], limits: Limits)
             where=where,
             remedy="Allow more with --time-limit",
         )
+    if code <= _ENDED:
+        code -= _ENDED
+        if -code == signal.SIGINT:
+            raise KeyboardInterrupt
+    if -code in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
     memory = f"{(limits.memory or 0) / GIB:.1f} GiB"
     if code == -signal.SIGKILL:
         raise RefusedError(

@@ -36,7 +36,7 @@ def folder() -> Iterator[str]:
 def _made() -> tuple[str, int | None]:
     """A new folder and its lock; another process may clear it away before it is locked."""
     while True:
-        made = tempfile.mkdtemp(prefix=_PREFIX)
+        made = tempfile.mkdtemp(prefix=_PREFIX, dir=_root())
         with contextlib.suppress(FileNotFoundError):
             return made, _lock(made)
 
@@ -47,11 +47,18 @@ def use(folder: str) -> None:
     tempfile.tempdir = folder
 
 
+def _root() -> Path:
+    """Where copies of large files have room: the usual folder is often one of memory."""
+    roomy = Path("/var/tmp")
+    named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return roomy if not named and os.access(roomy, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+
+
 def _clear() -> None:
     """Remove folders of this name that nobody holds: this user's own, no links, no other's to enter."""
     if fcntl is None:
         return
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for left in _root().glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             found = left.lstat()
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:

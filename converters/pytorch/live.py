@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from netferry.converters import origin
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
 from netferry.converters.signature import (
@@ -108,7 +109,7 @@ def run(model: Any, arrays: Sequence[Array]) -> dict[str, Array]:
         except Exception as error:
             raise RefusedError(
                 "the model does not run on these inputs",
-                where=type(module).__name__,
+                where=origin.named(model),
                 expected=f"({', '.join(parameter_names(module))})",
                 received=", ".join(f"{array.dtype.name}{list(array.shape)}" for array in arrays),
                 remedy=f"PyTorch says: {first_line(error)}",
@@ -183,7 +184,7 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
     shown = ", ".join(f'"{name}": array' for name in names) or '"x": array'
     raise UsageError(
         "a PyTorch model does not say what its inputs look like",
-        where=type(model).__name__,
+        where=origin.named(model),
         remedy=f"Give example inputs: inputs={{{shown}}}, or --input {names[0] if names else 'x'}:1,3,224,224:f32",
     )
 
@@ -202,7 +203,7 @@ def _in_their_places(model: Any, given: Sequence[Example]) -> Sequence[Example]:
     if set(names) <= set(own) and names != own[: len(names)]:
         raise UsageError(
             "the inputs have the names of other parameters than those that they would be given to",
-            where=type(model).__name__,
+            where=origin.named(model),
             expected=f"the first inputs of forward({', '.join(own)})",
             received=", ".join(names),
             remedy="Give the inputs between them too, or wrap the model in a module that takes these alone",
@@ -225,7 +226,9 @@ def parameter_names(module: nn.Module) -> list[str]:
 def module_of(model: Any) -> nn.Module:
     """The module that runs: an exported program's is made of it."""
     if isinstance(model, torch.export.ExportedProgram):
-        return model.module(check_guards=False)
+        module = model.module(check_guards=False)
+        origin.remember(module, origin.named(model))
+        return module
     assert isinstance(model, nn.Module)
     return model
 
