@@ -18,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from netferry.catalogue import verify_all
-from netferry.converters.errors import NetferryError, UsageError
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.fanout import Task, fan_out
 from netferry.guard import Limits
 
@@ -91,6 +91,37 @@ def test_each_pair_is_judged_by_itself_and_what_is_done_is_kept(catalogue: Path)
     }  # fmt: skip
     assert [pair.report for pair in second.pairs[:2]] == [pair.report for pair in first.pairs[:2]]
     assert second.pairs[3].status == "passed"
+
+
+WORDS = {
+    "unsafe": ('unsafe = true\nb = "a.onnx"', {"unsafe": True}, "'unsafe = true'.*pair 2 .*--unsafe"),
+    "a factory": (
+        'b = "crashing:model"',
+        {"factories": True},
+        "factories.*pair 2 \\(crashing:model\\).*--factories",
+    ),
+    "a file's factory": ('b = "crashing.py:model"', {"factories": True}, "pair 2 \\(crashing.py:model\\)"),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_what_a_catalogue_would_run_needs_a_word_of_the_callers(
+    name: str, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, word, said = WORDS[name]
+    catalogue.write_text(f'[[pair]]\na = "a.onnx"\nb = "a.onnx"\n\n[[pair]]\na = "a.onnx"\n{text}\n')
+    monkeypatch.setattr("netferry.catalogue.fan_out", lambda tasks, *_, **__: [])
+    with pytest.raises(RefusedError, match=said):
+        verify_all(catalogue)
+    with pytest.raises(RefusedError, match=said):
+        verify_all(catalogue, **({"factories": True} if "unsafe" in word else {"unsafe": True}))
+    assert verify_all(catalogue, **word).pairs == ()
+
+
+def test_defaults_of_a_catalogue_need_the_word_too(catalogue: Path) -> None:
+    catalogue.write_text('[defaults]\nunsafe = true\n\n[[pair]]\na = "a.onnx"\nb = "a.onnx"\n')
+    with pytest.raises(RefusedError, match=r"pair 1 .*a.onnx -> a.onnx.*--unsafe"):
+        verify_all(catalogue)
 
 
 def test_a_pair_whose_file_or_options_have_changed_is_compared_again(catalogue: Path) -> None:
