@@ -14,6 +14,7 @@ from typing import Any
 MOST = 2_000
 """Characters that a line of a person's terminal gets."""
 
+MOST_OF_PAGE = 10_000
 MOST_OF_DATA = 100_000
 """Characters of one text in a JSON document: a program reads it, but a file's name of megabytes is no answer."""
 
@@ -69,7 +70,7 @@ def code(text: str) -> str:
 
 def html(value: Any) -> Any:
     """For a page whose templates escape marks: a text as one line; markup and whatever else as it is."""
-    return line(value, MOST_OF_DATA) if type(value) is str else value
+    return line(value, MOST_OF_PAGE) if type(value) is str else value
 
 
 # ---- data ------------------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ def in_json(text: str) -> str:
     return text.replace("\x7f", "\\u007f")
 
 
-_LONGEST_MEMBER = 1_000
+_LONGEST_MEMBER, _LONGEST_QUOTED = 1_000, 100
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -102,7 +103,7 @@ def members(names: Iterable[str]) -> Iterator[str]:
     """
     taken: set[str] = set()
     for name in names:
-        made = name if _is_member(name) else _member(cut(name, _LONGEST_MEMBER))
+        made = name if _is_member(name) else _member(cut(name, _LONGEST_QUOTED))
         while made in taken:
             made += "_"
         taken.add(made)
