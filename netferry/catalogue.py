@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netferry.converters import source
+from netferry.converters import shown, source
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import examples_from_flags
 from netferry.converters.trust.paths import is_factory
@@ -95,7 +95,7 @@ class Verdicts:
             if pair.status != PASSED:
                 lines.append(f"  {pair.reason}")
         passed = sum(pair.status == PASSED for pair in self.pairs)
-        return "\n".join([*lines, f"{passed} of {len(self.pairs)} pairs passed"])
+        return "\n".join(map(shown.line, [*lines, f"{passed} of {len(self.pairs)} pairs passed"]))
 
     def to_junit(self) -> str:
         return junit.of_matrix({"versions": versions(), "cells": [_cell(pair) for pair in self.pairs]})

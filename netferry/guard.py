@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import inspect
 import json
 import os
 import pickle
@@ -300,7 +301,7 @@ def call(
     files = [each for each in (*args[:2], keywords.get("weights")) if isinstance(each, str | os.PathLike)]
     files = files if name == "verify" else files[:1]
     limits = (limits or Limits()).over(files)
-    arguments = {**dict(zip(_POSITIONS.get(name, ()), args, strict=False)), **keywords}
+    arguments = _arguments(name, args, keywords)
     with private.folder() as own:
         Path(own, "call").write_bytes(pickle.dumps((name, args, keywords)))
         Path(own, "request").write_text(json.dumps(_request(name, arguments, limits)), encoding="utf-8")
@@ -321,16 +322,37 @@ _HOUSE = str(Path(__file__).absolute().parent.parent)
 person works in is never searched (-P): it holds what he downloaded."""
 
 _POSITIONS: Mapping[str, Sequence[str]] = {
-    "convert": ("source", "to"), "verify": ("a", "b", "inputs"), "run": ("model", "inputs"), "inspect": ("model",),
-    "netferry.benching:first_result": ("model", "name", "arrays", "given", "weights", "device"),
+    "convert": ("source", "to"), "verify": ("a", "b", "inputs"), "run": ("model", "inputs"),
+    "inspect": ("model",), "check": ("check", "a", "b", "inputs"), "bisect": ("a", "b", "inputs"),
 }  # fmt: skip
-"""The arguments of what opens foreign files, where they are given without a name."""
+"""The arguments without a name of what is called often, by the names that ``rooms`` has for them."""
+
+_OWN = frozenset({"netferry.matrix:cells_of"})
+"""What opens no file of others: it keeps its rights."""
+
+
+def _arguments(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, by name."""
+    if name in _OWN:
+        return {}
+    positions = _POSITIONS.get(name) or tuple(inspect.signature(_function(name)).parameters)
+    found = {**dict(zip(positions, args, strict=False)), **keywords}
+    if name == "check" and "certificate" in found:  # which is read there, and written elsewhere
+        found["check"] = found.pop("certificate")
+    return found
+
+
+def _function(name: str) -> Any:
+    import netferry
+
+    module, _, function = name.rpartition(":")
+    return getattr(import_module(module) if module else netferry, function)
 
 
 def _request(name: str, arguments: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """What the child must know before it imports anything: its limits, and what it may read and write."""
     plain = {key: value for key in (*rooms.OPENS, "device") if (value := _paths(arguments.get(key)))}
-    return {"limits": [limits.memory, limits.seconds], "arguments": plain, "opens": name in _POSITIONS}
+    return {"limits": [limits.memory, limits.seconds], "arguments": plain, "opens": name not in _OWN}
 
 
 def _paths(value: Any) -> Any:
@@ -401,11 +423,8 @@ def serve(own: str) -> NoReturn:
 
 
 def _answered(answer: Path, name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-    import netferry
-
     try:
-        module, _, function = name.rpartition(":")
-        result = getattr(import_module(module) if module else netferry, function)(*args, **keywords)
+        result = _function(name)(*args, **keywords)
     except NetferryError as error:
         _put(answer, {"fault": error.to_json() | {"problem": error.problem}})
     except Exception as error:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from netferry.api import Conversion, Inputs, PathLike, convert, drawn
+from netferry.converters import shown
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
 from netferry.converters.staging import staged
@@ -76,7 +77,7 @@ class Lowered:
             agrees = self.agreement[name]
             top = "" if agrees is None else f", the same largest entry in {agrees:.2%} of rows"
             lines.append(f"  {name}: error {error:.2e} of its RMS{top}")
-        return "\n".join(lines)
+        return "\n".join(map(shown.line, lines))
 
 
 def lower(

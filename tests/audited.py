@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,6 +66,7 @@ class Watch:
 
     def __init__(self, reads: Sequence[str], writes: Sequence[str]) -> None:
         self.found: dict[str, None] = {}
+        self.tell: Callable[[str], object] = str
         places = rooms.everywhere(os.devnull).reads
         self._environment = (*places, *map(os.path.realpath, places))
         self._reads = (*self._environment, *map(os.path.realpath, (*reads, *writes)), *sandbox._DEVICE_FILES)
@@ -136,23 +138,36 @@ class Watch:
             self._note("exec", ("sizes", sorted(strange)))
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        self.found.setdefault(f"{event} {' '.join(str(each)[:160] for each in arguments)}")
+        said = f"{event} {' '.join(str(each)[:160] for each in arguments)}"
+        if said not in self.found:
+            self.found[said] = None
+            self.tell(said)
 
 
 def watch(arguments: Sequence[str]) -> None:
-    """``netferry <arguments>`` in this process under the hook; a line of JSON on stdout tells what went past."""
+    """``netferry <arguments>`` in this process under the hook, with its limits; each line on stdout, JSON, is what went past.
+
+    The last line is the exit code, unless the process ran into a limit and was ended.
+    """
     from netferry import cli
 
     answer = os.dup(1)
     os.dup2(2, 1)
-    watcher: list[Watch] = []
 
-    def here(files: object, limits: object, opens: Mapping[str, Any]) -> None:
+    def tell(said: object) -> None:
+        os.write(answer, (json.dumps(said) + "\n").encode())
+
+    def here(files: Sequence[str], limits: guard.Limits, opens: Mapping[str, Any]) -> None:
+        limits = limits.over(files)
+        guard.restrict(limits)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(min(20, int(limits.seconds or 20)))
         named = rooms.rooms_of(opens)
-        watcher.append(Watch(named.reads, (*named.writes, own)))
+        watch = Watch(named.reads, (*named.writes, own))
+        watch.tell = tell
         before = set(sys.modules)
-        sys.addaudithook(watcher[0])
-        closing.append(lambda: strangers(before, watcher[0]))
+        sys.addaudithook(watch)
+        closing.append(lambda: strangers(before, watch))
 
     closing: list[Callable[[], None]] = []
     guard.enter = here  # type: ignore[assignment]
@@ -165,8 +180,7 @@ def watch(arguments: Sequence[str]) -> None:
             code = stop.code
         for close in closing:
             close()
-    found = [*watcher[0].found] if watcher else ["nothing was opened"]
-    os.write(answer, json.dumps({"code": code, "found": found}).encode())
+    tell(code if closing else "nothing was opened")
 
 
 def strangers(before: set[str], watcher: Watch) -> None:

@@ -130,11 +130,14 @@ GOOD = {
 
 
 def audited(preloaded: Preloaded, arguments: list[str], folder: Path) -> tuple[int, list[str]]:
-    """The exit code of ``netferry convert``, and what Python did meanwhile that no file has a business with."""
+    """The exit code of ``netferry convert``, and what Python did meanwhile that no file has a business with.
+
+    5, a refusal, stands for a process that ran into a limit, too.
+    """
     done = preloaded(["--audit", "convert", *arguments], folder)
-    assert done.stdout, done
-    found = json.loads(done.stdout)
-    return found["code"], found["found"]
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [one for one in told if isinstance(one, str)]
+    return (5 if done.code < 0 else told[-1]), found
 
 
 def check_audited(name: str, good: Path, preloaded: Preloaded, folder: Path) -> None:

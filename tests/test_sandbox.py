@@ -365,3 +365,18 @@ def test_a_verdict_says_what_its_process_had_closed(tmp_path: Path) -> None:
     assert expected == (str(CLOSED) if CLOSED.why else "closed: files, network and programs")
     (finding,) = (one for one in doctor.examine() if one.subject == "sandbox")
     assert (finding.state == doctor.GOOD) == (CLOSED.files and CLOSED.calls)
+
+
+def test_whatever_is_called_from_python_is_enclosed_but_what_opens_no_file_of_others(tmp_path: Path) -> None:
+    made = guard._arguments("check", (), {"certificate": "a.json", "a": "a.onnx"})
+    assert made == {"check": "a.json", "a": "a.onnx"}
+    assert (
+        guard._arguments("netferry.lowering:lower", ("a.onnx", "b.onnx", "int8"), {})["destination"]
+        == "b.onnx"
+    )
+    assert guard._arguments("netferry.matrix:cells_of", ("cnn", "pytorch"), {}) == {}
+    plain = guard._request(
+        "verify", {"a": tmp_path / "a", "weights": (tmp_path / "w", None), "inputs": [1]}, guard.Limits()
+    )
+    assert plain["arguments"] == {"a": str(tmp_path / "a"), "weights": [str(tmp_path / "w")]}
+    assert plain["opens"] and not guard._request("netferry.matrix:cells_of", {}, guard.Limits())["opens"]

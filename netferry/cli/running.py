@@ -30,6 +30,7 @@ from netferry.cli.options import (
 from netferry.cli.progress import busy, progress_bar
 from netferry.cli.reports import write_text
 from netferry.cli.speaking import EXIT_CODES, leave, speaking
+from netferry.converters import shown
 
 BATCH = 1024
 
@@ -126,13 +127,11 @@ def _run_once(
     described = summary(results, output)
     say(
         described,
-        lambda: "\n".join(f"{o['name']}: {o['dtype']}{o['shape']}" for o in described["outputs"]),
+        lambda: "\n".join(shown.line(f"{o['name']}: {o['dtype']}{o['shape']}") for o in described["outputs"]),
     )
 
 
 def _outcome_text(outcome: Any) -> str:
-    from netferry.converters import shown
-
     lines = [
         f"{outcome.written:,} of {outcome.rows:,} rows -> {outcome.output} in {outcome.seconds:.1f} s "
         f"({outcome.engine}, {outcome.device or 'cpu'})"
@@ -214,7 +213,8 @@ def package(
             )  # fmt: skip
         verdict = [] if done.report is None else [done.report.to_text()]
         batching = [] if done.unbatched is None else [f"Triton will not batch requests: {done.unbatched}"]
-        say(done.to_dict(), lambda: "\n".join([*map(str, done.files), *batching, *verdict]))
+        told = [shown.line(line) for line in (*map(str, done.files), *batching)]
+        say(done.to_dict(), lambda: "\n".join([*told, *verdict]))
         leave(0 if done.report is None else EXIT_CODES[done.report.status])
 
 
