@@ -73,6 +73,7 @@ def enter(
         sandbox.excused("this system does not fork")
         return None
     limits = limits.over(files)
+    _sweep(rooms.models_of(arguments or {}))
     sys.stdout.flush()
     sys.stderr.flush()
     with private.folder() as own:
@@ -92,15 +93,15 @@ def enter(
         finally:
             os.close(ended)
     if code < 0:
-        _sweep(arguments or {})
+        _sweep(rooms.destinations_of(arguments or {}))
     return _verdict(code, files, limits)
 
 
-def _sweep(arguments: Mapping[str, Any]) -> None:
-    """What a child that was killed had begun to write is removed."""
+def _sweep(places: Sequence[Path]) -> None:
+    """Finish or remove what was being written there when its process was killed: a child may only read a model's folder."""
     from netferry.converters.staging import sweep
 
-    for place in rooms.destinations_of(arguments):
+    for place in places:
         sweep(place)
 
 
@@ -302,6 +303,7 @@ def call(
     files = files if name == "verify" else files[:1]
     limits = (limits or Limits()).over(files)
     arguments = _arguments(name, args, keywords)
+    _sweep(rooms.models_of(arguments))
     with private.folder() as own:
         Path(own, "call").write_bytes(pickle.dumps((name, args, keywords)))
         Path(own, "request").write_text(json.dumps(_request(name, arguments, limits)), encoding="utf-8")
@@ -311,7 +313,7 @@ def call(
         finally:
             _stop(process)
             if process.returncode:
-                _sweep(arguments)
+                _sweep(rooms.destinations_of(arguments))
         _verdict(code, files, limits)
         return _answer(Path(own, "answer"))
 

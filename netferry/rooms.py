@@ -47,8 +47,14 @@ def rooms_of(arguments: Mapping[str, Any]) -> Rooms:
 
 
 def destinations_of(arguments: Mapping[str, Any]) -> list[Path]:
-    """The results that these arguments name."""
-    return [place for role, place in _places(arguments) if role == BESIDE]
+    """The results that these arguments name, of several in one folder any one."""
+    found = [(role, place) for role, place in _places(arguments) if role in (BESIDE, WITHIN)]
+    return [place if role == BESIDE else place / "verdict.json" for role, place in found]
+
+
+def models_of(arguments: Mapping[str, Any]) -> list[Path]:
+    """The models that these arguments name."""
+    return [place for role, place in _places(arguments) if role in (MODEL, TIMED) and _is_there(place)]
 
 
 def excuse(arguments: Mapping[str, Any]) -> str:
@@ -96,6 +102,13 @@ def _read(role: str, place: Path) -> Iterator[Path]:
 def _standing(folder: Path) -> Path:
     """The folder, or what is there already of the way to it."""
     return next(each for each in (folder, *folder.parents) if _is_folder(each) or each == each.parent)
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:
+        return False
 
 
 def _is_folder(place: Path) -> bool:

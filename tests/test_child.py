@@ -18,7 +18,7 @@ import psutil
 import pytest
 from hostile import Kit
 from hostile_onnx import onnx_loops_for_ever
-from models import dense, saved
+from models import dense, saved, two_inputs
 from onnx import TensorProto, helper
 
 from netferry import guard, private
@@ -181,6 +181,32 @@ def test_what_a_killed_parent_has_left_is_removed_by_the_next(
     assert not Path(own).exists()
     assert handle is not None
     os.close(handle)
+
+
+CUT_OFF = """
+import os, sys
+from pathlib import Path
+from netferry.converters import staging
+staging._put_in_place = lambda *_: os._exit(9)
+with staging.staged(Path(sys.argv[1])) as stage:
+    stage.write_bytes(Path(sys.argv[2]).read_bytes())
+"""
+
+
+@pytest.mark.parametrize("way", ["command", "call"])
+def test_a_save_that_was_cut_off_is_finished_before_the_model_is_read(way: str, tmp_path: Path) -> None:
+    """The child may only read there."""
+    (tmp_path / "new").mkdir()
+    path, new = saved(tmp_path, dense()), saved(tmp_path / "new", two_inputs())
+    done = subprocess.run([sys.executable, "-c", CUT_OFF, path, new], check=False)
+    assert done.returncode == 9 and len(list(tmp_path.glob(".netferry-*"))) == 1
+    if way == "call":
+        inputs = guard.call("inspect", path)["inputs"]
+    else:
+        command = [sys.executable, "-m", "netferry", "inspect", path, "--json"]
+        inputs = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["inputs"]
+    assert len(inputs) == 2
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.onnx", "new"]
 
 
 def test_without_forks_groups_and_locks_it_works_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,10 @@ def test_results_are_written_beside_or_within_and_models_read_with_their_folder(
     assert set(found.reads) == {str(places / name) for name in ("model/net.onnx", "model", "else", "x.npy")}
     assert found.writes == (str(places / "out"), str(places))
     assert found.programs == ()
-    assert rooms.destinations_of(given) == [places / "out/new.onnx", places / "out/page.html"]
+    assert set(rooms.destinations_of(given)) == {
+        places / "out/new.onnx", places / "out/page.html", places / "new/folder/verdict.json",
+    }  # fmt: skip
+    assert rooms.models_of(given) == [places / "model/net.onnx"]
 
 
 def test_a_model_of_a_cache_is_read_with_what_its_links_mean(tmp_path: Path) -> None:
