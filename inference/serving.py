@@ -67,8 +67,11 @@ def _tensor(kind: str, spec: TensorSpec, batched: bool) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As protobuf's text form has it: the escapes are JSON's, but for letters, which stand as they are."""
-    return json.dumps(text, ensure_ascii=False)
+    """As protobuf's text form has it: JSON's escapes, and bytes in octal for what has no picture; letters stand as they are."""
+    return "".join(
+        c if c.isprintable() else "".join(f"\\{byte:03o}" for byte in c.encode("utf-8", "surrogatepass"))
+        for c in json.dumps(text, ensure_ascii=False)
+    )
 
 
 def requests(

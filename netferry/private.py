@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from netferry.converters.errors import WriteError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -20,9 +22,18 @@ _PREFIX = "netferry-child-"
 
 @contextlib.contextmanager
 def folder() -> Iterator[str]:
-    """A new folder, locked while the body runs; those that a killed process of this user has left are removed."""
-    _clear()
-    made, handle = _made()
+    """A new folder, locked while the body runs; those that a killed process of this user has left are removed.
+
+    Raises:
+        WriteError: there is no place for one.
+    """
+    try:
+        _clear()
+        made, handle = _made()
+    except OSError as error:
+        raise WriteError(
+            f"there is no folder for temporary files ({error.strerror or error})", remedy="Name one in TMPDIR"
+        ) from error
     owner = os.getpid()
     try:
         yield made

@@ -222,6 +222,15 @@ def test_without_forks_groups_and_locks_it_works_on(tmp_path: Path, monkeypatch:
         guard.call("inspect", source, limits=Limits(seconds=0.01))
 
 
+def test_without_a_place_for_temporary_files_there_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(WriteError, match=r"no folder for temporary files.*TMPDIR"):
+        guard.call("inspect", saved(tmp_path, dense()))
+
+
 def test_an_answer_that_is_a_link_is_none(tmp_path: Path) -> None:
     (tmp_path / "else").write_text('{"result": 1}')
     (tmp_path / "answer").symlink_to(tmp_path / "else")

@@ -245,7 +245,7 @@ def test_every_file_that_a_command_writes_of_it_is_harmless(tmp_path: Path) -> N
     commands = [
         ["inspect", "m.onnx", "--to", "all"],
         ["verify", "m.onnx", "m.onnx", "--quick", "--report", "report"],
-        ["package", "m.onnx", "--card", "CARD.md", "--kserve", "kserve"],
+        ["package", "m.onnx", "--card", "CARD.md", "--kserve", "kserve", "--triton", "triton"],
         ["run", "m.onnx", "--input", "x.npz", "--output", "y.npz"],
     ]
     for command in commands:
@@ -259,9 +259,11 @@ def test_every_file_that_a_command_writes_of_it_is_harmless(tmp_path: Path) -> N
         assert done.returncode == 0, done.stderr
         assert harmless(done.stdout) and harmless(done.stderr), command
     written = [
-        path for path in tmp_path.rglob("*") if path.suffix in (".md", ".html", ".json", ".xml", ".txt")
+        path
+        for path in tmp_path.rglob("*")
+        if path.suffix in (".md", ".html", ".json", ".xml", ".txt", ".pbtxt")
     ]
-    assert len(written) >= 8
+    assert len(written) >= 9
     for path in written:
         assert harmless(path.read_text(encoding="utf-8")), path.name
     headings = [

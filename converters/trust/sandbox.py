@@ -196,10 +196,10 @@ _LOADERS = (
 _DEVICE_FILES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 SYSTEM: tuple[str, ...] = (
-    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/sys",
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/gnu/store", "/sys",
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/localtime",
     "/etc/timezone", "/etc/locale.alias", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/os-release",
-    "/etc/mime.types", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version",
+    "/etc/mime.types", "/etc/ssl/openssl.cnf", "/etc/pki/tls/openssl.cnf", "/etc/crypto-policies", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version",
     "/proc/filesystems", "/proc/devices", "/proc/loadavg", "/proc/uptime", "/proc/cgroups", "/proc/sys/kernel",
     "/proc/sys/vm", "/proc/driver",
 )  # fmt: skip
@@ -213,7 +213,12 @@ def python_home() -> Iterable[str]:
     house = sys.modules.get("netferry")
     rooms = [f"{folder}/{room}" for folder in getattr(house, "__path__", ()) for room in _ROOMS]
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    return dict.fromkeys(os.path.realpath(place) for place in (*own, *rooms, *sys.path, *libraries) if place)
+    editable = [
+        folder for name, module in list(sys.modules.items()) if name.startswith("__editable__")
+        for folder in getattr(module, "MAPPING", {}).values()
+    ]  # fmt: skip
+    places = (*own, *rooms, *sys.path, *libraries, *editable)
+    return dict.fromkeys(os.path.realpath(place) for place in places if place)
 
 
 _ROOMS = ("", "converters", "inference", "validation", "zoo")
