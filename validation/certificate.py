@@ -88,11 +88,11 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 
 def _verdict(report: Report) -> dict[str, Any]:
-    """The report without what stands elsewhere in the certificate."""
+    """The report without what stands elsewhere in the certificate, and without what is of the machine alone."""
     return {
         k: v
         for k, v in report.to_dict().items()
-        if k not in ("versions", "samples", "source", "target", "data")
+        if k not in ("versions", "samples", "source", "target", "data", "sandbox")
     }
 
 
