@@ -18,6 +18,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _PREFIX = "netferry-child-"
+_VARIABLES = ("TMPDIR", "TMP", "TEMP", "TORCHINDUCTOR_CACHE_DIR")
+"""What says where Python and its libraries put files that are not to stay."""
 
 
 @contextlib.contextmanager
@@ -54,7 +56,7 @@ def _made() -> tuple[str, int | None]:
 
 def use(folder: str) -> None:
     """Let this process and its libraries put their temporary files there."""
-    os.environ.update(TMPDIR=folder, TMP=folder, TEMP=folder)
+    os.environ.update(dict.fromkeys(_VARIABLES, folder))
     tempfile.tempdir = folder
 
 

@@ -107,6 +107,8 @@ class Watch:
     def _place(self, event: str, path: Any, allowed: Sequence[str], descriptor: Any = None) -> None:
         if path is None or isinstance(path, int):
             return  # a descriptor was opened before
+        if event == "read" and path == "<unknown>":
+            return  # Python looks for the line of a syntax error in the file of what ast.parse was given
         place = Path(os.fsdecode(path))
         if isinstance(descriptor, int) and descriptor > 2:
             place = Path(f"/proc/self/fd/{descriptor}", place)
