@@ -116,6 +116,7 @@ def verify_all(
     engine: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> Verdicts:
     """Compare every pair of ``catalogue``, each in a process of its own; a crash is that pair's alone.
 
@@ -125,7 +126,7 @@ def verify_all(
     path = Path(catalogue)
     tasks = [_task(path.parent, pair, number) for number, pair in enumerate(_pairs(path), 1)]
     folder = path.with_name(f"{path.name}.results")
-    answers = fan_out(tasks, folder, engine=engine, workers=workers, progress=progress)
+    answers = fan_out(tasks, folder, engine=engine, workers=workers, progress=progress, force=force)
     return Verdicts(str(path), tuple(map(_compared, answers)))
 
 

@@ -20,9 +20,13 @@ from typing import Any
 
 from netferry import guard
 from netferry.converters.errors import NetferryError, UsageError
-from netferry.converters.staging import staged
+from netferry.converters.ledger import Overwriting, digest_of
+from netferry.converters.staging import demand, staged
 from netferry.guard import Limits
 from netferry.validation.report import versions
+
+ANSWER = "answer"
+"""What is kept here, as the ledger has it."""
 
 Document = Mapping[str, Any]
 Progress = Callable[[int, int, str], None]
@@ -65,8 +69,11 @@ def fan_out(
     engine: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> list[Answer]:
     """Every task's answer, in the order of the tasks; those that came to a document are kept in ``folder``.
+
+    A file of another's that stands where an answer is to be kept is replaced only with ``force``.
 
     ``engine`` is "local" (``workers`` processes at once, one where none is said) or "ray".
     """
@@ -77,13 +84,16 @@ def fan_out(
     places = {task.name: folder / f"{_plain(task.name)}.json" for task in tasks}
     if len(set(places.values())) < len(tasks):
         raise UsageError("two tasks have one name", received=", ".join(task.name for task in tasks[:20]))
+    replacing = Overwriting(force)
+    for place in places.values():
+        demand(place, ANSWER, replacing)
     answers = {task.name: kept for task in tasks if (kept := _kept(places[task.name], task)) is not None}
     tell = progress or _silent
     tell(len(answers), len(tasks), f"{len(answers)} kept from an earlier run" if answers else "begun")
     for answer in ENGINES[engine]([task for task in tasks if task.name not in answers], workers):
         answers[answer.task.name] = answer
         if answer.document is not None:
-            _keep(places[answer.task.name], answer)
+            _keep(places[answer.task.name], answer, replacing)
         tell(len(answers), len(tasks), answer.task.name)
     return [answers[task.name] for task in tasks]
 
@@ -147,7 +157,10 @@ ENGINES: Mapping[str, Callable[[Sequence[Task], int | None], Iterator[Answer]]] 
 
 def _kept(place: Path, task: Task) -> Answer | None:
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        words = place.read_bytes()
+        if hashlib.sha256(words).hexdigest() != digest_of(place, ANSWER):
+            return None
+        found = json.loads(words)
         if found["digest"] == task.digest:
             return Answer(task, found["document"], None, found["seconds"], kept=True)
     except (OSError, ValueError, KeyError, TypeError):
@@ -155,10 +168,10 @@ def _kept(place: Path, task: Task) -> Answer | None:
     return None
 
 
-def _keep(place: Path, answer: Answer) -> None:
+def _keep(place: Path, answer: Answer, replacing: Overwriting) -> None:
     words = {"digest": answer.task.digest, "seconds": answer.seconds, "document": answer.document}
     place.parent.mkdir(parents=True, exist_ok=True)
-    with staged(place) as stage:
+    with staged(place, ANSWER, replacing) as stage:
         stage.write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
 
 

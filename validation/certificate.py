@@ -20,6 +20,7 @@ from typing import Any
 
 from netferry.converters import artifact, source, staging
 from netferry.converters.errors import RefusedError, UsageError, WriteError, printable
+from netferry.converters.ledger import Overwriting
 from netferry.converters.onnx.files import external_files
 from netferry.converters.signature import Array, Example
 from netferry.inference.intermediate import weights
@@ -50,6 +51,7 @@ def write(
     subjects: tuple[Subject, Subject],
     given: Sequence[Example] | None,
     options: Mapping[str, Any],
+    replacing: Overwriting | None = None,
 ) -> None:
     """Write what ``report`` proves; ``options`` are what the comparison was called with beside models and inputs."""
     document = finite(
@@ -72,7 +74,7 @@ def write(
     document["digest"] = _digest(document)
     if not path.parent.is_dir():
         raise WriteError("there is no such folder", where=str(path.parent))
-    with staging.staged(path) as stage:
+    with staging.staged(path, "certificate", replacing) as stage:
         stage.write_text(_text(document), encoding="utf-8")
 
 
