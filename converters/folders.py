@@ -126,7 +126,9 @@ class Folder:
             StrangeError: it is a link, a FIFO, or anything else but a regular file.
         """
         at, keywords = self._at(name)
-        flags = os.O_RDONLY if relative() else os.O_RDWR  # only what can be written to can be synced on Windows
+        flags = (
+            os.O_RDONLY if relative() else os.O_RDWR
+        )  # only what can be written to can be synced on Windows
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _CLOEXEC | _BINARY
         found = self.stat(name)
         if found is not None and not stat.S_ISREG(found.st_mode):

@@ -31,7 +31,9 @@ except ImportError:  # Windows: of two that write at once one may lose its recor
 
 NAME = ".netferry"
 _FORMAT = 1
-_ABOUT = "What netferry has written in this folder and may replace unasked. Without this file it asks for --force."
+_ABOUT = (
+    "What netferry has written in this folder and may replace unasked. Without this file it asks for --force."
+)
 _PATIENCE = 10.0
 _MOST_ORIGINS = 1000
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -102,7 +104,11 @@ def put(folder: Folder, main: str, save: Save | None, by: Folder) -> Save | None
         if not known:
             folder.unlink(NAME)
             return before
-        words = {"format": _FORMAT, "about": _ABOUT, "saves": {n: s.to_json() for n, s in sorted(known.items())}}
+        words = {
+            "format": _FORMAT,
+            "about": _ABOUT,
+            "saves": {n: s.to_json() for n, s in sorted(known.items())},
+        }
         by.unlink("ledger")
         by.write("ledger", (json.dumps(words, indent=1) + "\n").encode())
         by.move("ledger", folder, NAME)
@@ -168,9 +174,7 @@ class Overwriting:
     _asked: dict[Path, str] = field(default_factory=dict, repr=False, compare=False)
     _known: dict[tuple[int, ...], Content] = field(default_factory=dict, repr=False, compare=False)
 
-    def demand(
-        self, destination: str | os.PathLike[str] | None, kind: str, also: Iterable[str] = ()
-    ) -> None:
+    def demand(self, destination: str | os.PathLike[str] | None, kind: str, also: Iterable[str] = ()) -> None:
         """Refuse, before any work, a destination that may not be replaced; ``also`` names files that come beside it.
 
         Raises:
@@ -182,7 +186,7 @@ class Overwriting:
         path = Path(destination)
         if not is_plain(path.name):
             raise UsageError("names no file or folder to write", where=str(path))
-        place = Path(os.path.abspath(path))
+        place = path.absolute()
         if self._asked.setdefault(place, kind) != kind:
             raise UsageError(
                 f"both the {self._asked[place]} and the {kind} are to be written here", where=str(path)
@@ -216,7 +220,9 @@ class Overwriting:
         if save is None or recorded is None:
             hint = f" (the record {NAME} beside it is damaged or another's)" if known is None else ""
             raise WriteError(
-                f"it stands there already, and was not written here by netferry{hint}", where=where, remedy=_FORCE
+                f"it stands there already, and was not written here by netferry{hint}",
+                where=where,
+                remedy=_FORCE,
             )
         if save.kind != kind:
             raise WriteError(
@@ -278,9 +284,11 @@ class Overwriting:
         for source in self._paths():
             with contextlib.suppress(OSError):
                 inside = source.resolve().is_relative_to(place.resolve())
-                if inside or os.path.samefile(place, source):
+                if inside or place.samefile(source):
                     raise WriteError(
-                        "this is the source itself, which its result would replace", where=where, remedy=_FORCE
+                        "this is the source itself, which its result would replace",
+                        where=where,
+                        remedy=_FORCE,
                     )
 
     def _paths(self) -> Iterator[Path]:
@@ -301,4 +309,3 @@ class Overwriting:
                     found |= dict.fromkeys(save.files.values())
                     found |= dict.fromkeys(save.made_from)
         return tuple(found)[:_MOST_ORIGINS]
-

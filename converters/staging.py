@@ -116,27 +116,27 @@ def demand(
 ) -> None:
     """Refuse, before any work, a destination that may not be replaced, or beside which a foreign folder stands in the way.
 
-    ``also`` names files and folders that are written beside it. What a killed process has left is cleared first.
+    ``also`` names files that are written beside it. A save that was cut off is finished first.
     """
     if destination is None:
         return
     path = Path(destination)
-    with _told(path), contextlib.suppress(FileNotFoundError), Folder.open(path.parent) as folder:
-        _sweep_all(folder)
-        if is_plain(path.name) and folder.stat(_stage_name(path.name)) is not None:
-            with contextlib.suppress(_TakenError), _opened(folder, _stage_name(path.name)) as stage:
-                _lock(stage)
-                _demand_own(stage, _stage_name(path.name))
+    if is_plain(path.name):
+        _demand_own_at(path, _stage_name(path.name))
     steadily(path, lambda: replacing.demand(path, kind, also))
 
 
 def demand_own(path: Path) -> None:
     """Refuse, before any work, a folder that is to be ``held`` and is not one of netferry's own."""
+    _demand_own_at(path, path.name)
+
+
+def _demand_own_at(path: Path, name: str) -> None:
     with _told(path), contextlib.suppress(FileNotFoundError), Folder.open(path.parent) as folder:
-        if folder.stat(path.name) is not None:
-            with contextlib.suppress(_TakenError), _opened(folder, path.name) as stage:
+        if folder.stat(name) is not None:
+            with contextlib.suppress(_TakenError), _opened(folder, name) as stage:
                 _lock(stage)
-                _demand_own(stage, path.name)
+                _demand_own(stage, name)
 
 
 def sweep(destination: Path) -> None:
@@ -250,10 +250,13 @@ def held(path: Path) -> Iterator[Path]:
 
 def dissolve(path: Path, files: Sequence[str]) -> None:
     """Remove ``files`` of a folder that is ``held``, and the folder itself where nothing else is in it."""
-    with contextlib.suppress(OSError, _ForeignError), Folder.open(path.parent) as folder:
-        with _opened(folder, path.name) as stage:
-            _demand_own(stage, path.name)
-            _dissolve(stage, folder, path.name, files)
+    with (
+        contextlib.suppress(OSError, _ForeignError),
+        Folder.open(path.parent) as folder,
+        _opened(folder, path.name) as stage,
+    ):
+        _demand_own(stage, path.name)
+        _dissolve(stage, folder, path.name, files)
 
 
 @contextmanager

@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from netferry.converters.digests import of_file
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array, Signature
+from netferry.converters.staging import demand, demand_own
 from netferry.inference.data import BLOCK, Block, DataSet, open_data, require
 from netferry.inference.feed import Bad, Feeder, Pixels, feeder
 from netferry.inference.parts import (
+    RESULTS,
     Part,
     Parts,
     PartWriter,
@@ -64,23 +67,31 @@ class Job:
     on_error: str = FAIL
     device: str = "cpu"
     keep: tuple[str, ...] = ()
+    replacing: Overwriting = field(default_factory=Overwriting)
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for earlier results to count."""
-        files = [self.data] if self.data.is_file() else sorted(filter(Path.is_file, self.data.iterdir()))
-        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        """What must be the same for earlier results to count: the content of the model and of the data."""
+        contents = [(file.name, of_file(file)) for file in self._files()]
         return {
             "model": self.digest,
-            "data": hashlib.sha256(repr(stats).encode()).hexdigest(),
+            "data": hashlib.sha256(repr(contents).encode()).hexdigest(),
             "columns": {name: list(columns) for name, columns in self.columns.items()},
             "pixels": asdict(self.pixels),
             "on_error": self.on_error,
             "keep": list(self.keep),
         }
 
-    @cached_property
+    def stamps(self) -> list[tuple[int, ...]]:
+        """What changes when the data do while they are read."""
+        found = [file.stat() for file in self._files()]
+        return [(one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found]
+
+    def _files(self) -> list[Path]:
+        return [self.data] if self.data.is_file() else sorted(filter(Path.is_file, self.data.iterdir()))
+
+    @property
     def parts(self) -> Parts:
-        return Parts(self.output, self.identity())
+        return Parts(self.output)
 
 
 @dataclass(frozen=True)
@@ -275,7 +286,10 @@ def keeping(job: Job) -> Iterator[list[Part]]:
     parts = job.parts
     with parts.held():
         try:
-            yield parts.open()
+            before = job.stamps()
+            yield parts.open(job.identity())
+            if job.stamps() != before:
+                raise RefusedError("the data were changed while they were read", where=str(job.data))
         except KeyboardInterrupt:
             raise InterruptedStreamError(
                 f"{_done(parts)} rows are kept in {parts.folder.name}: the same command goes on from there"
@@ -299,8 +313,8 @@ def _done(parts: Parts) -> str:
 def check(job: Job) -> None:
     """Refuse what cannot work, before any work."""
     check_output(job.output)
-    if job.output.exists() and job.data.exists() and job.output.samefile(job.data):
-        raise UsageError("the output is the data itself", where=str(job.output), remedy="Choose another name")
+    demand(job.output, RESULTS, job.replacing)
+    demand_own(job.parts.folder)
     if job.on_error not in (FAIL, SKIP):
         raise UsageError("no such way to take errors", expected=f"{FAIL} or {SKIP}", received=job.on_error)
     if job.batch < 1:
@@ -321,6 +335,7 @@ def finish(
         found,
         job.output,
         with_rows=job.on_error == SKIP,
+        replacing=job.replacing,
         nothing=lambda: _columns_of(signature or job.open_model().signature, job.keep),
     )
     parts.remove()

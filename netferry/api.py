@@ -301,7 +301,9 @@ def _deliver(
         names = sorted(file.relative_to(stage.parent) for file in stage.parent.rglob("*") if file.is_file())
     files = tuple(destination.parent / name for name in names)
     if files:
-        stream.remove_apart(destination, {name: one for name, one in stale.items() if destination.parent / name not in files})
+        stream.remove_apart(
+            destination, {name: one for name, one in stale.items() if destination.parent / name not in files}
+        )
     return replace(done, report=report, files=files)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.signature import Array
 from netferry.converters.ledger import Overwriting
+from netferry.converters.signature import Array
 from netferry.converters.staging import demand, staged
+from netferry.inference.parts import RESULTS
 
 
 def load_inputs(flags: Sequence[str]) -> dict[str, Array]:
@@ -25,10 +26,6 @@ def load_inputs(flags: Sequence[str]) -> dict[str, Array]:
         else:
             arrays[name if found else f"input_{position}"] = loaded
     return arrays
-
-
-RESULTS = "results"
-"""What is written here, as the ledger has it."""
 
 
 def demand_output(path: Path | None, replacing: Overwriting) -> None:

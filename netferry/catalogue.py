@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from netferry.converters import source
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.signature import examples_from_flags
 from netferry.fanout import Answer, Document, Progress, Task, fan_out
 from netferry.guard import GIB, Limits
 from netferry.validation import junit, markdown, words
+from netferry.validation.certificate import code_files, files_of
 from netferry.validation.metrics import NOT_CHECKED, PASSED
 from netferry.validation.report import versions
 
@@ -180,9 +181,20 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
         models,
         {"inputs": shown, "weights": tuple(weights), **options},
         {"pair": dict(pair), "number": number if "name" not in pair else None},
-        tuple(Path(one) for one in (*models, *weights) if one is not None and os.path.lexists(one)),
+        tuple(file for one, own in zip(models, weights, strict=True) for file in _files(one, own)),
         Limits(None if memory is None else int(memory * GIB), pair.get("time_limit")),
     )
+
+
+def _files(model: str, weights: str | None) -> list[Path]:
+    """The files of a model, be they code or weights; where they cannot be told, all that lie beside it."""
+    own = [] if weights is None else [Path(weights)]
+    if not os.path.lexists(model):
+        return [*own, *code_files(model).values()]
+    try:
+        return [*own, *files_of(Path(model), weights).values()]
+    except (NetferryError, OSError, MemoryError):
+        return [*own, *(file for file in sorted(Path(model).parent.iterdir()) if file.is_file())]
 
 
 def _found(folder: Path, named: str) -> str:

@@ -12,13 +12,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from netferry import guard
+from netferry.converters.digests import below, of_file
 from netferry.converters.errors import NetferryError, UsageError
 from netferry.converters.ledger import Overwriting, digest_of
 from netferry.converters.staging import demand, staged
@@ -44,10 +46,12 @@ class Task:
     files: Sequence[Path] = ()
     limits: Limits = field(default_factory=Limits)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Of the call, of the files as they are now, and of the versions that take part, netferry's own code among them."""
-        facts = [dict(self.known_by), [_stamps(file) for file in self.files], versions(), _own_code()]
+        """Of the call, of the files as they are when it is first asked for, and of the versions that take part, netferry's
+        own code among them."""
+        contents = [(str(file), _contents(file)) for file in self.files]
+        facts = [dict(self.known_by), contents, versions(), _own_code()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -181,24 +185,25 @@ def _plain(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of a file, of all files in a folder, and of those beside it that may belong to it."""
-    stem = path.name.partition(".")[0].removesuffix("-symbol")
-    beside: Iterable[Path] = path.rglob("*") if path.is_dir() else path.parent.glob("*")
-    wanted = (file for file in beside if path.is_dir() or file.name.startswith(stem))
-    files = ((str(file), file.stat()) for file in sorted(wanted) if file.is_file())
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
+def _contents(path: Path) -> dict[str, str]:
+    """The digests of a file, or of all files in a folder; of what cannot be read, why."""
+    try:
+        return {name: of_file(file) for name, file in below(path).items()}
+    except NetferryError as error:
+        return {"": str(error)}
 
 
+@lru_cache(maxsize=1)
 def _own_code() -> str:
-    """A digest of the times of netferry's files: another netferry may come to another answer."""
+    """A digest of netferry's files: another netferry may come to another answer."""
     house = Path(__file__).parent
-    stats = [
-        (name, file.stat().st_mtime_ns)
+    rooms = [
+        Path(folder, name)
         for room in sorted(house.iterdir())
-        for folder, _, files in os.walk(room)
-        for name in sorted(files)
-        if (file := Path(folder, name)).suffix == ".py"
+        for folder, _, names in os.walk(room)
+        for name in names
     ]
-    stats += [(file.name, file.stat().st_mtime_ns) for file in sorted(house.glob("*.py"))]
-    return hashlib.sha256(repr(sorted(stats)).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(file for file in [*rooms, *house.glob("*.py")] if file.suffix == ".py"):
+        digest.update(f"{file.relative_to(house)}\0{of_file(file)}\n".encode())
+    return digest.hexdigest()

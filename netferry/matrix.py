@@ -233,7 +233,14 @@ def _fanned(places: Sequence[tuple[str, str]], errand: Errand, progress: Progres
         )
         for model, framework in places
     ]
-    answers = fan_out(tasks, where / "results", engine=fan.engine, workers=fan.workers, progress=progress, force=errand.force)
+    answers = fan_out(
+        tasks,
+        where / "results",
+        engine=fan.engine,
+        workers=fan.workers,
+        progress=progress,
+        force=errand.force,
+    )
     return Matrix(
         tuple(
             cell

@@ -24,7 +24,6 @@ from netferry.validation.inputs import Sample
 from netferry.validation.metrics import FAILED
 from netferry.validation.report import Report
 
-
 REPOSITORY, REQUEST, CARD = "model repository", "request", "model card"
 """What is written here, as the ledger has it."""
 

@@ -12,10 +12,13 @@ from pathlib import Path
 from netferry.api import PathLike, opened
 from netferry.converters import source
 from netferry.converters.errors import UsageError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Example
+from netferry.converters.staging import demand
 from netferry.inference import cluster
 from netferry.inference import stream as local
 from netferry.inference.feed import Pixels
+from netferry.inference.parts import RESULTS, check_output
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.stream import FAIL, Job, Outcome, Progress
 from netferry.validation.certificate import Subject, identity
@@ -39,6 +42,7 @@ def stream(
     weights: PathLike | None = None,
     device: str = "cpu",
     unsafe: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run ``model`` over the rows of ``data`` and write the results, in order, to ``output``.
@@ -48,13 +52,17 @@ def stream(
     go along to the results (``file``, the names, for a folder). ``pixels`` tells how images become numbers; ``inputs``
     are examples for a model that does not know its own inputs. Rows that cannot be given to the model end the run
     (``on_error="fail"``) or are left out and reported ("skip"). An interrupted run goes on where it stopped when it is
-    called again.
+    called again. ``output`` is replaced where an earlier run has written it and nobody has changed it since; anything else,
+    and the data themselves, only with ``force``.
     ``engine`` is "local", or "ray" with ``workers`` actors.
     """
     if engine not in ENGINES:
         raise UsageError("no such engine", expected=" or ".join(ENGINES), received=engine)
     if workers is not None and engine == "local":
         raise UsageError("only an engine with workers takes their number", remedy="Say --engine ray")
+    replacing = Overwriting(force, (model, weights, data))
+    check_output(Path(output))
+    demand(output, RESULTS, replacing)
     held = opened(model, weights, unsafe)
     named = identity(Subject(model, held, weights), Path.cwd())
     if isinstance(model, str | os.PathLike):
@@ -73,6 +81,7 @@ def stream(
         on_error,
         device,
         tuple(keep),
+        replacing,
     )
     options = {} if workers is None else {"workers": workers}
     return ENGINES[engine](job, progress, **options)

@@ -134,7 +134,10 @@ def _is_named(folder: Folder, data: str) -> bool:
     for name in folder.names():
         found = folder.stat(name)
         if name.endswith(".onnx") and found is not None and found.st_size:
-            with (folder.path / name).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            with (
+                (folder.path / name).open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+            ):
                 if whole.find(os.fsencode(data)) >= 0:
                     return True
     return False
