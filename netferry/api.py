@@ -365,6 +365,7 @@ def verify(
     as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names. ``seed`` is
     drawn anew where it is None; the report keeps it. ``progress(done, total, what)`` is told of each sample.
     """
+    from netferry.validation.certificate_form import told
     from netferry.validation.verify import verify as compare
 
     seed, rows = drawn(seed), _rows(data, columns, pixels)
@@ -394,19 +395,20 @@ def verify(
     )
     if gradients or training_steps:
         report = replace(report, training=_training(left, right, report, shown, training_steps, seed))
+    options: dict[str, Any] = {"seed": seed, "rtol": rtol, "atol": atol, "device": device}
+    options |= {
+        "gradients": gradients,
+        "training_steps": training_steps,
+        "quick": quick,
+        "samples": samples,
+        "outputs": None if outputs is None else dict(outputs),
+    }
+    report = replace(report, options=told(options))
     if certificate is not None:
         from netferry.validation import certificate as certificates
         from netferry.validation.certificate import Subject
 
         subjects = (Subject(a, left, weights[0]), Subject(b, right, weights[1]))
-        options: dict[str, Any] = {"seed": seed, "rtol": rtol, "atol": atol, "device": device}
-        options |= {
-            "gradients": gradients,
-            "training_steps": training_steps,
-            "quick": quick,
-            "samples": samples,
-            "outputs": None if outputs is None else dict(outputs),
-        }
         certificates.write(Path(certificate), report, subjects, shown, options, replacing)
     return report
 
