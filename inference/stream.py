@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,21 @@ class Job:
             "keep": list(self.keep),
         }
 
+    @cached_property
+    def begun_with(self) -> list[tuple[int, ...]]:
+        """The stamps of the data when it is first asked for them."""
+        return self.stamps()
+
     def stamps(self) -> list[tuple[int, ...]]:
         """What changes when the data do while they are read."""
         found = [file.stat() for file in self._files()]
         return [(one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found]
 
     def _files(self) -> list[Path]:
-        return [self.data] if self.data.is_file() else sorted(filter(Path.is_file, self.data.iterdir()))
+        if not self.data.is_dir():
+            return [self.data]
+        files = sorted(file for file in self.data.iterdir() if file.is_file() and file.name[0] != ".")
+        return [file for file in files if file.absolute() != self.output.absolute()]
 
     @property
     def parts(self) -> Parts:
@@ -286,10 +295,8 @@ def keeping(job: Job) -> Iterator[list[Part]]:
     parts = job.parts
     with parts.held():
         try:
-            before = job.stamps()
+            _ = job.begun_with
             yield parts.open(job.identity())
-            if job.stamps() != before:
-                raise RefusedError("the data were changed while they were read", where=str(job.data))
         except KeyboardInterrupt:
             raise InterruptedStreamError(
                 f"{_done(parts)} rows are kept in {parts.folder.name}: the same command goes on from there"
@@ -329,6 +336,8 @@ def finish(
     Without ``signature`` the model is opened for it where there is no row to show what the outputs are.
     """
     parts = job.parts
+    if job.stamps() != job.begun_with:
+        raise RefusedError("the data were changed while they were read", where=str(job.data))
     found = parts.found()
     bad = {row: reason for part in found for row, reason in part.bad.items()}
     assemble(
