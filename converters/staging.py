@@ -263,8 +263,8 @@ def dissolve(path: Path, files: Sequence[str]) -> None:
 def _staging(folder: Folder, name: str) -> Iterator[Folder]:
     """The empty stage of a save; it goes at the end, but for what strangers have put there."""
     with _take(folder, name) as stage:
+        _recover(stage, folder)  # where it is damaged it stays as it is
         try:
-            _recover(stage, folder)
             _clear(stage, _OURS)
             yield stage
         finally:
@@ -335,12 +335,15 @@ def _lock(stage: Folder) -> None:
 
 def _opened(folder: Folder, name: str) -> Folder:
     """A folder that stands there, which is no link and can be entered."""
+    shown = name if _NAME.fullmatch(name) or not _NAME.fullmatch(folder.path.name) else folder.path.name
     try:
         return folder.folder(name)
     except StrangeError as error:
-        raise _ForeignError(name, str(error.strerror)) from None
+        raise _ForeignError(
+            shown, f"{name} is {error.strerror}" if shown != name else str(error.strerror)
+        ) from None
     except PermissionError:
-        raise _ForeignError(name, "another user's") from None
+        raise _ForeignError(shown, "another user's") from None
 
 
 def _demand_own(stage: Folder, name: str) -> None:
@@ -464,7 +467,7 @@ def _recover(stage: Folder, folder: Folder) -> None:
     if stage.stat("ready") is None:
         return
     moves = _left(stage)
-    with stage.folder("ready") as ready:
+    with _opened(stage, "ready") as ready:
         _demand_whole(ready, folder, moves, stage.path.name)
     if stage.stat("old") is None:
         stage.make("old").close()
