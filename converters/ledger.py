@@ -184,7 +184,7 @@ class Overwriting:
         if destination is None:
             return
         path = Path(destination)
-        if not is_plain(path.name):
+        if not is_plain(path.name) or path.name == NAME:
             raise UsageError("names no file or folder to write", where=str(path))
         place = path.absolute()
         if self._asked.setdefault(place, kind) != kind:

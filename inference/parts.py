@@ -63,7 +63,7 @@ class Part:
         try:
             found = json.loads(self.note.read_text(encoding="utf-8"))
             return bool(found == _note(self.file, found["bad"], job))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False
 
 
