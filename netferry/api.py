@@ -134,6 +134,7 @@ def convert(
     target = _target(to, place, opset, write_source, fuse, device)
     stages = _Stages(progress, writes=place is not None, arrives=target != "onnx", verifies=verify)
     title, given = source.title(model), given_examples(inputs, dynamic)
+    source.demand(model)
     replacing = Overwriting(force, (model, weights, data))
     staging.demand(place, MODEL, replacing, _beside(place, target, write_source))
     stages.begin("reading")

@@ -120,7 +120,9 @@ def test_a_copy_under_another_name_is_the_same_model(folder: Path) -> None:
 
 def test_a_certificate_of_a_failure_holds_as_long_as_it_fails(folder: Path) -> None:
     onnx.save(_model(1.5), folder / "c.onnx")
-    netferry.verify(folder / "a.onnx", folder / "c.onnx", seed=0, certificate=folder / "proof.json")
+    netferry.verify(
+        folder / "a.onnx", folder / "c.onnx", seed=0, certificate=folder / "proof.json", force=True
+    )
     found = netferry.check(folder / "proof.json")
     assert found.holds
     assert found.was == found.now == "failed"
@@ -152,7 +154,7 @@ def test_other_limits_are_told(folder: Path) -> None:
 def test_given_inputs_are_hashed_and_must_be_given_again(folder: Path) -> None:
     x = np.random.default_rng(4).standard_normal((3, 5)).astype(np.float32)
     a, b, proof = folder / "a.onnx", folder / "b.onnx", folder / "proof.json"
-    netferry.verify(a, b, {"x": x}, certificate=proof)
+    netferry.verify(a, b, {"x": x}, certificate=proof, force=True)
     with pytest.raises(UsageError, match="inputs that were given"):
         netferry.check(proof)
     assert netferry.check(proof, inputs={"x": x}).holds
@@ -173,7 +175,7 @@ def make():
 def test_code_is_hashed_with_its_weights_and_never_run_on_the_word_of_a_certificate(folder: Path) -> None:
     (folder / "made.py").write_text(_CODE.format(seed=1))
     named, x = f"{folder / 'made.py'}:make", np.ones((2, 5), np.float32)
-    netferry.verify(named, named, {"x": x}, seed=0, certificate=folder / "proof.json")
+    netferry.verify(named, named, {"x": x}, seed=0, certificate=folder / "proof.json", force=True)
     source = _document(folder)["source"]
     assert (source["title"], set(source["files"])) == ("made.py:make", {certificate.CODE})
     with pytest.raises(UsageError, match="is code or a live model"):

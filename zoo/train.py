@@ -213,8 +213,11 @@ def silent(done: int, total: int, text: str) -> None:
 
 def demand_trained(directory: Path, name: str, framework: str, replacing: Overwriting) -> None:
     """Refuse, before any work, what stands where a trained model is to go."""
+    folder = directory / framework
+    if folder.exists() and not folder.is_dir():
+        raise WriteError("cannot make this folder (a file is in its way)", where=str(folder))
     beside = [f"{name}{ending}" for ending in SAVED[framework]]
-    demand(directory / framework / f"{name}.json", TRAINED, replacing, beside)
+    demand(folder / f"{name}.json", TRAINED, replacing, beside)
 
 
 def _saved(native: Trainer, trained: Trained, folder: Path, replacing: Overwriting) -> Trained:
