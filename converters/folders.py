@@ -119,16 +119,14 @@ class Folder:
         os.mkdir(at, mode, **keywords)
         return self.folder(name)
 
-    def open_file(self, name: str) -> int:
-        """A descriptor of the regular file ``name``, to be read.
+    def open_file(self, name: str, *, sync: bool = False) -> int:
+        """A descriptor of the regular file ``name``, to be read, and with ``sync`` to be synced.
 
         Raises:
             StrangeError: it is a link, a FIFO, or anything else but a regular file.
         """
         at, keywords = self._at(name)
-        flags = (
-            os.O_RDONLY if relative() else os.O_RDWR
-        )  # only what can be written to can be synced on Windows
+        flags = os.O_RDWR if sync and os.name == "nt" else os.O_RDONLY  # Windows syncs what can be written to
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _CLOEXEC | _BINARY
         found = self.stat(name)
         if found is not None and not stat.S_ISREG(found.st_mode):
@@ -223,7 +221,7 @@ class Folder:
 
     def content(self, name: str, *, sync: bool = False) -> Content:
         """What the regular file ``name`` is known by; with ``sync`` it also has reached the disk."""
-        handle = self.open_file(name)
+        handle = self.open_file(name, sync=sync)
         with os.fdopen(handle, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if sync:

@@ -297,7 +297,10 @@ class Overwriting:
             if isinstance(source, str | os.PathLike):
                 text = os.fspath(source)
                 name, found, _ = text.rpartition(":")
-                yield Path(name if found and name.endswith(".py") and not os.path.lexists(text) else text)
+                path = Path(name if found and name.endswith(".py") and not os.path.lexists(text) else text)
+                yield path
+                if path.is_dir():
+                    yield from path.glob("*-symbol.json")  # the folder of an MXNet model stands for it
 
     def made_from(self) -> tuple[Content, ...]:
         """The files of those sources that netferry has written, and of what these were made from."""

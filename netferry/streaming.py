@@ -60,7 +60,9 @@ def stream(
         raise UsageError("no such engine", expected=" or ".join(ENGINES), received=engine)
     if workers is not None and engine == "local":
         raise UsageError("only an engine with workers takes their number", remedy="Say --engine ray")
-    replacing = Overwriting(force, (model, weights, data))
+    replacing = Overwriting(
+        force, tuple(one for one in (model, weights, data) if isinstance(one, str | os.PathLike))
+    )
     check_output(Path(output))
     demand(output, RESULTS, replacing)
     held = opened(model, weights, unsafe)

@@ -258,9 +258,9 @@ def test_what_is_called_like_the_ledger_and_is_none_stays_and_is_in_nobodys_way(
 
 def test_a_copied_result_is_not_netferrys_at_its_new_place(here: Path) -> None:
     netferry.convert("a.onnx", destination="out.onnx", verify=False)
-    shutil.copytree(here, here.with_name("copy"))
+    shutil.copytree(here, here.with_name(f"{here.name}-copy"))
     with pytest.raises(WriteError, match="it was changed after"):
-        netferry.convert("a.onnx", destination=here.with_name("copy") / "out.onnx", verify=False)
+        netferry.convert("a.onnx", destination=here.with_name(f"{here.name}-copy") / "out.onnx", verify=False)
 
 
 def test_a_result_is_replaced_by_its_like_alone(here: Path) -> None:
@@ -385,3 +385,10 @@ def test_commands_in_a_row_end_with_these_codes(name: str, here: Path) -> None:
         if code == 6:
             assert done.stderr.count("netferry:") == 1
     assert onnx.load(here / "a.onnx").graph.node[0].op_type == "MatMul"
+
+
+def test_the_model_in_a_folder_that_stands_for_it_is_a_source(here: Path) -> None:
+    (here / "m").mkdir()
+    netferry.convert("a.onnx", destination="m/x-symbol.json", verify=False)
+    with pytest.raises(WriteError, match=r"the source (itself|was made from this)"):
+        netferry.convert("m", destination="m/x-symbol.json", verify=False)

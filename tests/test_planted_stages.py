@@ -276,11 +276,11 @@ def test_a_damaged_stage_is_refused_by_name_and_left_as_it_is(damage: str, tmp_p
 def test_a_stage_that_was_copied_is_no_stage(tmp_path: Path) -> None:
     """As an archive, a backup or another machine would bring it."""
     stage = killed(tmp_path)
-    shutil.copytree(tmp_path, tmp_path.with_name("copy"), symlinks=True)
-    before = everything(tmp_path.with_name("copy"))
+    shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-copy"), symlinks=True)
+    before = everything(tmp_path.with_name(f"{tmp_path.name}-copy"))
     with pytest.raises(RefusedError, match="lacks the seal"):
-        staging.steadily(tmp_path.with_name("copy") / "m.onnx", lambda: 1)
-    assert everything(tmp_path.with_name("copy")) == before
+        staging.steadily(tmp_path.with_name(f"{tmp_path.name}-copy") / "m.onnx", lambda: 1)
+    assert everything(tmp_path.with_name(f"{tmp_path.name}-copy")) == before
     assert staging.steadily(tmp_path / "m.onnx", (tmp_path / "m.txt").read_text) == "new"
     assert stage.is_dir()
 
