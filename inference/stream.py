@@ -319,13 +319,20 @@ def _done(parts: Parts) -> str:
 
 def check(job: Job) -> None:
     """Refuse what cannot work, before any work."""
-    check_output(job.output)
-    demand(job.output, RESULTS, job.replacing)
-    demand_own(job.parts.folder)
+    demand_output(job.output, job.data, job.replacing)
     if job.on_error not in (FAIL, SKIP):
         raise UsageError("no such way to take errors", expected=f"{FAIL} or {SKIP}", received=job.on_error)
     if job.batch < 1:
         raise UsageError("a batch has at least one row", received=job.batch)
+
+
+def demand_output(output: Path, data: Path, replacing: Overwriting) -> None:
+    """Refuse an output of no kind, the data themselves, and what may not be replaced."""
+    check_output(output)
+    if output.exists() and data.exists() and output.samefile(data):
+        raise UsageError("the output is the data itself", where=str(output), remedy="Choose another name")
+    demand(output, RESULTS, replacing)
+    demand_own(Parts(output).folder)
 
 
 def finish(

@@ -14,11 +14,9 @@ from netferry.converters import source
 from netferry.converters.errors import UsageError
 from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Example
-from netferry.converters.staging import demand
 from netferry.inference import cluster
 from netferry.inference import stream as local
 from netferry.inference.feed import Pixels
-from netferry.inference.parts import RESULTS, check_output
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.stream import FAIL, Job, Outcome, Progress
 from netferry.validation.certificate import Subject, identity
@@ -52,8 +50,8 @@ def stream(
     go along to the results (``file``, the names, for a folder). ``pixels`` tells how images become numbers; ``inputs``
     are examples for a model that does not know its own inputs. Rows that cannot be given to the model end the run
     (``on_error="fail"``) or are left out and reported ("skip"). An interrupted run goes on where it stopped when it is
-    called again. ``output`` is replaced where an earlier run has written it and nobody has changed it since; anything else,
-    and the data themselves, only with ``force``.
+    called again. ``output`` is replaced where an earlier run has written it and nobody has changed it since; anything else
+    only with ``force``, and the data themselves never.
     ``engine`` is "local", or "ray" with ``workers`` actors.
     """
     if engine not in ENGINES:
@@ -63,8 +61,7 @@ def stream(
     replacing = Overwriting(
         force, tuple(one for one in (model, weights, data) if isinstance(one, str | os.PathLike))
     )
-    check_output(Path(output))
-    demand(output, RESULTS, replacing)
+    local.demand_output(Path(output), Path(data), replacing)
     held = opened(model, weights, unsafe)
     named = identity(Subject(model, held, weights), Path.cwd())
     if isinstance(model, str | os.PathLike):
