@@ -36,6 +36,12 @@ def open_source(
     return staging.steadily(Path(text), lambda: _read(text, place, permit))
 
 
+def demand(source: object) -> None:
+    """Refuse, before any work, the name of a file that is not there."""
+    if isinstance(source, str | os.PathLike) and not is_factory(os.fspath(source)):
+        artifact.demand(source)
+
+
 def looked_at(path: str | os.PathLike[str], *, unsafe: bool = False) -> Path:
     """A file that another library will open itself, once it is known to be harmless."""
     found, permit = artifact.look(path), Permit(unsafe)

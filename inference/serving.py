@@ -25,6 +25,9 @@ DATATYPES: Mapping[str, str] = {
 
 SAMPLE = "netferry-sample"
 
+DOCUMENTS = ("request.json", "response.json", "metadata.json")
+"""The files that ``requests`` gives."""
+
 QUEUE_DELAY_US = 100
 """How long Triton may wait for more requests to join a batch; its own documentation's example value."""
 

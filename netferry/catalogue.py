@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from netferry.converters import shown, source
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.signature import examples_from_flags
 from netferry.converters.trust.paths import is_factory
 from netferry.fanout import Answer, Document, Progress, Task, fan_out
 from netferry.guard import GIB, Limits
 from netferry.validation import junit, markdown, words
+from netferry.validation.certificate import code_files, files_of
 from netferry.validation.metrics import NOT_CHECKED, PASSED
 from netferry.validation.report import versions
 
@@ -120,6 +121,7 @@ def verify_all(
     unsafe: bool = False,
     factories: bool = False,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> Verdicts:
     """Compare every pair of ``catalogue``, each in a process of its own; a crash is that pair's alone.
 
@@ -132,7 +134,7 @@ def verify_all(
     _may_run(path, pairs, unsafe, factories)
     tasks = [_task(path.parent, pair, number) for number, pair in enumerate(pairs, 1)]
     folder = path.with_name(f"{path.name}.results")
-    answers = fan_out(tasks, folder, engine=engine, workers=workers, progress=progress)
+    answers = fan_out(tasks, folder, engine=engine, workers=workers, progress=progress, force=force)
     return Verdicts(str(path), tuple(map(_compared, answers)))
 
 
@@ -217,9 +219,20 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
         models,
         {"inputs": shown, "weights": tuple(weights), **options},
         {"pair": dict(pair), "number": number if "name" not in pair else None},
-        tuple(Path(one) for one in (*models, *weights) if one is not None and os.path.lexists(one)),
+        tuple(file for one, own in zip(models, weights, strict=True) for file in _files(one, own)),
         Limits(None if memory is None else int(memory * GIB), pair.get("time_limit")),
     )
+
+
+def _files(model: str, weights: str | None) -> list[Path]:
+    """The files of a model, be they code or weights; where they cannot be told, all that lie beside it."""
+    own = [] if weights is None else [Path(weights)]
+    if not os.path.lexists(model):
+        return [*own, *code_files(model).values()]
+    try:
+        return [*own, *files_of(Path(model), weights).values()]
+    except (NetferryError, OSError, MemoryError):
+        return [*own, *(file for file in sorted(Path(model).parent.iterdir()) if file.is_file())]
 
 
 def _found(folder: Path, named: str) -> str:

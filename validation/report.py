@@ -72,6 +72,7 @@ class Report:
     data: Mapping[str, str] | None = None
     unusable: str = ""
     sandbox: str = field(default_factory=sandbox.told)
+    options: str = ""
 
     @property
     def status(self) -> str:
@@ -124,6 +125,7 @@ class Report:
             "quick": self.quick,
             "unchecked_axes": list(self.unchecked_axes),
             "unusable": self.unusable,
+            "options": self.options,
             "outputs": [verdict.to_dict() for verdict in self.outputs],
             "training": None if self.training is None else self.training.to_dict(),
             "samples": list(self.samples),
@@ -142,7 +144,8 @@ class Report:
     def to_text(self) -> str:
         """The verdict first, then each output, then what should be known."""
         axes = f"; not checked: {', '.join(self.unchecked_axes)}" if self.unchecked_axes else ""
-        head = f"{self.status}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
+        own = f", compared with {self.options}" if self.options else ""
+        head = f"{self.status}{own}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
         lines = [f"{head} ({self.reason})" if self.reason else head, f"  seed {self.seed}"]
         for verdict in self.outputs:
             one = verdict.comparison

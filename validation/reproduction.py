@@ -11,13 +11,17 @@ import onnx_ir as ir
 
 from netferry import converters
 from netferry.converters import archives, frameworks, shown, staging
-from netferry.converters.errors import NetferryError, WriteError
+from netferry.converters.errors import NetferryError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array, examples
 from netferry.inference.intermediate import framework_of, piece
 from netferry.inference.session import Session
 from netferry.validation.arrangement import arranged
 from netferry.validation.difference import Bisection, Place
 from netferry.validation.report import as_json
+
+KIND = "reproduction"
+"""What is written here, as the ledger has it."""
 
 _SHOW = '''\
 """Shows the difference; needs numpy, and onnxruntime for the sub-models."""
@@ -60,16 +64,16 @@ show.py                          shows it: python show.py
 """
 
 
-def write(found: Bisection, models: tuple[object, object], folder: Path) -> Bisection:
-    """Write the reproduction of ``found.difference`` to a new or empty folder; gives ``found`` with its files."""
+def write(
+    found: Bisection, models: tuple[object, object], folder: Path, replacing: Overwriting | None = None
+) -> Bisection:
+    """Write the reproduction of ``found.difference`` to ``folder``; gives ``found`` with its files."""
     one = found.difference
     if one is None:
         return found
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WriteError("something stands here already", where=str(folder), remedy="Name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     notes: list[str] = []
-    with staging.staged(folder) as stage:
+    with staging.staged(folder, KIND, replacing) as stage:
         stage.mkdir()
         sides = (
             ("source", models[0], one.source, one.evidence.source_inputs, one.evidence.source),

@@ -12,6 +12,7 @@ from netferry.cli.options import (
     AsJson,
     Columns,
     Device,
+    Force,
     FreshSeed,
     InputFlags,
     MapOutput,
@@ -28,12 +29,13 @@ from netferry.cli.options import (
     Weights,
     columns_of,
     examples_of,
+    files_of,
     limits_of,
     outputs_of,
     pixels_of,
 )
 from netferry.cli.progress import bar, busy
-from netferry.cli.reports import write_report
+from netferry.cli.reports import demand_forms, write_report
 from netferry.cli.speaking import EXIT_CODES, code_of, leave, speaking
 
 
@@ -82,12 +84,17 @@ def convert(
     seed: FreshSeed = None,
     device: Device = "cpu",
     unsafe: Unsafe = False,
+    force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry SRC to DST and check that it arrived."""
     with speaking(as_json, limits_of(memory, time_limit), source, opens=locals()) as say:
+        from netferry.converters.ledger import Overwriting
+
+        replacing = Overwriting(force, (source, weights, data, *files_of(inputs)))
+        demand_forms(replacing, {}, report)
         if precision is not None:
             from netferry.lowering import lower
 
@@ -95,7 +102,7 @@ def convert(
                 lowered = lower(
                     source, destination, precision, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                     even_if_slower=even_if_slower, inputs=examples_of(inputs, seed), weights=weights, opset=opset,
-                    verify=verify, seed=seed, device=device, unsafe=unsafe,
+                    verify=verify, seed=seed, device=device, unsafe=unsafe, force=force,
                 )  # fmt: skip
             say(lowered.to_dict(), lowered.to_text)
             leave(EXIT_CODES[lowered.status])
@@ -106,14 +113,18 @@ def convert(
             done = do(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
                 opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
-                device=device, unsafe=unsafe, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
+                device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                 quick=quick, samples=samples, outputs=outputs_of(map_output), progress=progress,
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.pages import extras_of
 
             given = examples_of(inputs, seed)
-            write_report(report, done.report, lambda: extras_of(done, source, weights, given, unsafe=unsafe))
+
+            def extras() -> Any:
+                return extras_of(done, source, weights, given, unsafe=unsafe)
+
+            write_report(report, done.report, extras, replacing)
         say(done.to_dict(), lambda: _conversion_text(done, destination))
         leave(0 if done.report is None else code_of(done.report, strict))
 
