@@ -72,11 +72,16 @@ class Artifact:
         return KINDS[self.kind][1]
 
 
-def look(path: str | os.PathLike[str]) -> Artifact:
-    """Say what stands at ``path``; refuse what is not a model, with the way out where there is one."""
-    path = Path(path)
+def demand(path: str | os.PathLike[str]) -> Path:
+    """A path at which something stands."""
     if not os.path.lexists(path):
         raise RefusedError("there is no such file or folder", where=str(path))
+    return Path(path)
+
+
+def look(path: str | os.PathLike[str]) -> Artifact:
+    """Say what stands at ``path``; refuse what is not a model, with the way out where there is one."""
+    path = demand(path)
     if path.is_dir():
         return _look_at_folder(path)
     with paths.opened(path) as file:

@@ -5,9 +5,12 @@ Each class carries the exit code that the command line ends with (see ``docs/cli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
+
+from netferry.converters.shown import line
 
 
 class NetferryError(Exception):
@@ -24,11 +27,11 @@ class NetferryError(Exception):
         received: object = None,
         remedy: str | None = None,
     ) -> None:
-        self.problem = printable(problem)
-        self.where = None if where is None else printable(where)
-        self.expected = None if expected is None else printable(str(expected))
-        self.received = None if received is None else printable(str(received))
-        self.remedy = None if remedy is None else printable(remedy)
+        self.problem = _told(problem)
+        self.where = None if where is None else _told(where)
+        self.expected = None if expected is None else _told(str(expected))
+        self.received = None if received is None else _told(str(received))
+        self.remedy = None if remedy is None else _told(remedy)
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
@@ -43,8 +46,7 @@ class NetferryError(Exception):
 
     def at(self, where: str) -> NetferryError:
         """The same error seen from further out: ``where`` is put before what it already says."""
-        where = printable(where)
-        self.where = f"{where}: {self.where}" if self.where else where
+        self.where = _told(f"{where}: {self.where}" if self.where else where)
         self.args = (self._sentence(),)
         return self
 
@@ -58,6 +60,15 @@ class NetferryError(Exception):
             "remedy": self.remedy,
             "exit_code": self.exit_code,
         }
+
+
+_STAGED = re.compile(r"\.netferry-[^/\\\s]{1,64}[/\\][a-z]{1,8}[/\\]")
+"""What stands between a file's folder and its name while it is being written (``staging``)."""
+
+
+def _told(text: str) -> str:
+    """One line of bounded length, in which a file that is being written bears the name that it will have."""
+    return line(_STAGED.sub("", text) if ".netferry-" in text else text)
 
 
 class UsageError(NetferryError):
@@ -109,10 +120,18 @@ class UnsupportedError(NetferryError):
         super().__init__(f"{count} node{'s' if count != 1 else ''} cannot be carried", where=where)
 
     def _sentence(self) -> str:
-        return super()._sentence() + "".join(f"\n  {printable(str(problem))}" for problem in self.problems)
+        told = [line(str(problem)) for problem in self.problems[:_MOST_TOLD]]
+        if len(self.problems) > _MOST_TOLD:
+            told.append(f"and {len(self.problems) - _MOST_TOLD:,} more; --json lists them all")
+        return super()._sentence() + "".join(f"\n  {one}" for one in told)
 
     def to_json(self) -> dict[str, Any]:
-        return super().to_json() | {"problems": [asdict(problem) for problem in self.problems]}
+        problems = [{key: line(text) for key, text in asdict(one).items()} for one in self.problems]
+        return super().to_json() | {"problems": problems}
+
+
+_MOST_TOLD = 100
+"""Problems that a message names; a graph may have a million nodes."""
 
 
 class CannotCarry(Exception):  # noqa: N818 - raised by a row, caught by the walk that knows the node
@@ -124,16 +143,6 @@ class CannotCarry(Exception):  # noqa: N818 - raised by a row, caught by the wal
         self.remedy = remedy
 
 
-def printable(text: str) -> str:
-    """The text in one line that no terminal takes for orders: what has no picture is written as its escape.
-
-    Names come out of files, and may hold anything.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def first_line(error: BaseException) -> str:
     """What another library said, short enough to stand in a sentence; its kind where it said nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import re
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
-from netferry.converters import artifact, frameworks, staging
+from netferry.converters import artifact, frameworks, origin, staging
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
+from netferry.converters.trust.paths import is_factory
 from netferry.converters.trust.permit import Permit
 from netferry.converters.trust.snapshot import Opened
-
-_FACTORY = re.compile(r"(?P<module>[^\s:]+):(?P<name>[A-Za-z_]\w*)")
 
 
 def open_source(
@@ -30,10 +31,16 @@ def open_source(
         return source
     text, permit = os.fspath(source), Permit(unsafe)
     place = None if weights is None else Path(weights)
-    match = _FACTORY.fullmatch(text)
-    if match and not os.path.lexists(text):
-        return _from_factory(match["module"], match["name"], place, permit)
+    if is_factory(text):
+        module, _, name = text.rpartition(":")
+        return _from_factory(module, name, place, permit)
     return staging.steadily(Path(text), lambda: _read(text, place, permit))
+
+
+def demand(source: object) -> None:
+    """Refuse, before any work, the name of a file that is not there."""
+    if isinstance(source, str | os.PathLike) and not is_factory(os.fspath(source)):
+        artifact.demand(source)
 
 
 def looked_at(path: str | os.PathLike[str], *, unsafe: bool = False) -> Opened:
@@ -55,7 +62,9 @@ def _read(text: str, weights: Path | None, permit: Permit) -> object:
     try:
         looked = found.framework.safety.look(found, weights, permit)
         permit.tell()
-        return found.framework.files.read(found, weights=weights, looked=looked)
+        model: object = found.framework.files.read(found, weights=weights, looked=looked)
+        origin.remember(model, text)
+        return model
     except ImportError as error:
         found.framework.require()
         raise RefusedError(f"cannot be loaded ({error})", where=text) from error
@@ -75,7 +84,7 @@ def title(source: object) -> str:
     """How a report names the source: its path without folders, or its class."""
     if isinstance(source, str | os.PathLike):
         text = os.fspath(source)
-        return text if _FACTORY.fullmatch(text) and not os.path.lexists(text) else Path(text).name
+        return text if is_factory(text) else Path(text).name
     return f"{type(source).__module__.partition('.')[0]} {type(source).__name__}"
 
 
@@ -107,28 +116,41 @@ def _from_factory(module_name: str, name: str, weights: Path | None, permit: Per
 
 
 def _module(name: str, where: str) -> object:
-    """Import by dotted name (the working folder counts) or from a ``.py`` file."""
+    """Import by dotted name (the working folder counts) or from a ``.py`` file (its own folder counts).
+
+    The module itself is sought there first; what it imports is sought there last, so that nothing in that folder
+    stands before Python's modules or a package that is installed.
+    """
     try:
-        if name.endswith(".py"):
-            return _module_from_file(Path(name), where)
-        here = str(Path.cwd())
-        if here not in sys.path:
-            sys.path.insert(0, here)
-        return importlib.import_module(name)
+        path = Path(name) if name.endswith(".py") else None
+        home = str(Path.cwd() if path is None else path.parent.absolute())
+        if home not in sys.path:
+            sys.path.append(home)
+        if path is not None and not path.is_file():
+            raise RefusedError("there is no such file", where=where)
+        top = name.partition(".")[0] if path is None else path.stem
+        spec = PathFinder.find_spec(top, [home]) if path is None else spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or (path is None and top in sys.modules):
+            return importlib.import_module(name)
+        made = _executed(spec)
+        return made if path is not None else importlib.import_module(name)
     except NetferryError:
         raise
     except Exception as error:
         raise RefusedError(f"cannot be imported ({type(error).__name__}: {error})", where=where) from error
 
 
-def _module_from_file(path: Path, where: str) -> object:
-    if not path.is_file():
-        raise RefusedError("there is no such file", where=where)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+def _executed(spec: ModuleSpec) -> ModuleType:
+    """A module run from its file, entered under its name unless another has that."""
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
+    entered = sys.modules.setdefault(spec.name, module) is module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if entered:
+            del sys.modules[spec.name]
+        raise
     return module
 
 

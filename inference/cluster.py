@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from netferry.converters.errors import NetferryError, RefusedError
@@ -27,7 +29,8 @@ TASKS_PER_WORKER = 4
 class _Actor:
     """One worker: the model and the data are opened once, in its own process."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, folder: str) -> None:
+        go_to(folder)
         self._job = job
         self._worker: Worker | None = None
 
@@ -62,19 +65,40 @@ def stream(job: Job, progress: Progress | None = None, workers: int | None = Non
 
 @contextmanager
 def connected() -> Iterator[Any]:
-    """Ray: the one that this process has, that RAY_ADDRESS names, or one that is started here and ends with the body."""
+    """Ray: the one that this process has, that RAY_ADDRESS names, or one that is started here and ends with the body.
+
+    Its workers never import from the folder that a person works in: it holds what he downloaded.
+    """
     ray = require("ray", "ray")
     started = not ray.is_initialized()
     if started:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False,
-            logging_level="ERROR",
-        )  # fmt: skip
+        with _elsewhere():
+            ray.init(
+                address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False,
+                logging_level="ERROR", runtime_env={"env_vars": {"PYTHONSAFEPATH": "1"}},
+            )  # fmt: skip
     try:
         yield ray
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Work in the folder of Python's own modules meanwhile: Ray puts the working folder first on its workers' path."""
+    here = Path.cwd()
+    os.chdir(sysconfig.get_path("stdlib"))
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
+def go_to(folder: str) -> None:
+    """Let a worker work where its caller does, so that relative names mean the same; not every machine has that folder."""
+    with suppress(OSError):
+        os.chdir(folder)
 
 
 def _ranges(data: DataSet, parts: Parts, workers: int) -> list[tuple[int, int]]:
@@ -101,7 +125,7 @@ def _run_all(
     )
     results = items.map_batches(
         _Actor,
-        fn_constructor_args=(job,),
+        fn_constructor_args=(job, str(Path.cwd())),
         batch_size=1,
         compute=data.ActorPoolStrategy(size=workers),
         num_gpus=1 if job.device == "cuda" else None,

@@ -1,15 +1,17 @@
 """Results on their way to one file: parts that survive an interruption, and the file that they become.
 
 ``out.parquet.parts/`` holds Arrow files, each with the results of the rows in its name, and ``job.json``, which says
-what they are the results of. A part appears under its name when it is whole, so none is ever lost or there twice.
+what they are the results of. A part appears under its name when it is whole, so none is ever lost or there twice; the
+note beside it holds its digest and its job's, and a part that is not as it was written is made again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import re
-import shutil
 import uuid
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +22,18 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters import shown
 from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array
-from netferry.converters.staging import held, staged
+from netferry.converters.staging import dissolve, held, staged
 from netferry.inference.data import require
 
 _NAME = re.compile(r"(\d+)-(\d+)\.arrow")
+_OWN = re.compile(r"\d+-\d+\.(arrow|json)|writing-[0-9a-f]{32}|job\.json")
+
+RESULTS = "results"
+"""What is written here, as the ledger has it."""
 
 ROW = ""
 """Within a part, the column that says which row of the data each result belongs to: no output can have this name."""
@@ -44,8 +52,32 @@ class Part:
 
     @property
     def bad(self) -> dict[int, str]:
-        found = json.loads(self.file.with_suffix(".json").read_text(encoding="utf-8"))
-        return {int(row): reason for row, reason in found.items()}
+        found = json.loads(self.note.read_text(encoding="utf-8"))
+        return {int(row): reason for row, reason in found["bad"].items()}
+
+    @property
+    def note(self) -> Path:
+        return self.file.with_suffix(".json")
+
+    def is_whole(self, job: str) -> bool:
+        """Whether it and its note are as they were written for the job of this digest."""
+        try:
+            found = json.loads(self.note.read_text(encoding="utf-8"))
+            return bool(found == _note(self.file, found["bad"], job))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
+
+
+def _note(file: Path, bad: Mapping[Any, str], job: str) -> dict[str, Any]:
+    """What stands beside a part: its bad rows, its job, and digests of these and of its file."""
+    with file.open("rb") as stream:
+        content = hashlib.file_digest(stream, "sha256").hexdigest()
+    note = {"bad": {str(row): reason for row, reason in bad.items()}, "job": job, "sha256": content}
+    return note | {"digest": _digest(json.dumps(note, sort_keys=True))}
+
+
+def _digest(words: str) -> str:
+    return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -53,7 +85,6 @@ class Parts:
     """The folder of parts beside ``output``, for one job: other jobs' parts are thrown away."""
 
     output: Path
-    job: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
@@ -63,28 +94,41 @@ class Parts:
         """The folder, for this process alone: two runs never write one output."""
         return held(self.folder)
 
-    def open(self) -> list[Part]:
-        """What an earlier run of the same job has left, in order."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def open(self, job: Mapping[str, Any]) -> list[Part]:
+        """What an earlier run of the same job has left as it was, in order."""
+        words = json.dumps(job, sort_keys=True)
         note = self.folder / "job.json"
-        words = json.dumps(self.job, sort_keys=True)
         if not note.is_file() or note.read_text(encoding="utf-8") != words:
-            for left in self.folder.iterdir():
-                left.unlink()
+            self._throw_away(self._own())
             note.write_text(words, encoding="utf-8")
-        return self.found()
+        whole = [part for part in self.found() if part.is_whole(_digest(words))]
+        kept = {one for part in whole for one in (part.file.name, part.note.name)}
+        self._throw_away([name for name in self._own() if name not in kept and name != note.name])
+        return whole
+
+    def _own(self) -> list[str]:
+        return [
+            file.name for file in self.folder.iterdir() if _OWN.fullmatch(file.name) and not file.is_dir()
+        ]
+
+    def _throw_away(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.folder / name).unlink()
 
     def found(self) -> list[Part]:
         matches = [(match, file) for file in self.folder.iterdir() if (match := _NAME.fullmatch(file.name))]
         return sorted((Part(int(m[1]), int(m[2]), file) for m, file in matches), key=lambda part: part.start)
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """The folder goes, but for what strangers have put there."""
+        with contextlib.suppress(OSError):
+            dissolve(self.folder, self._own())
 
     @contextmanager
     def writing(self, free: Collection[str] = ()) -> Iterator[PartWriter]:
         """A new part; it gets its name when the body ends well. ``free`` are outputs whose rows may differ in size."""
-        writer = PartWriter(self.folder, free)
+        job = (self.folder / "job.json").read_text(encoding="utf-8")
+        writer = PartWriter(self.folder, free, _digest(job))
         try:
             yield writer
             writer.close()
@@ -95,8 +139,8 @@ class Parts:
 class PartWriter:
     """Writes one part, batch by batch."""
 
-    def __init__(self, folder: Path, free: Collection[str] = ()) -> None:
-        self._folder, self._free = folder, free
+    def __init__(self, folder: Path, free: Collection[str] = (), job: str = "") -> None:
+        self._folder, self._free, self._job = folder, free, job
         self._file = folder / f"writing-{uuid.uuid4().hex}"
         self._writer: Any = None
         self.start = self.stop = -1
@@ -130,12 +174,13 @@ class PartWriter:
         if self.start < 0:
             return
         name = self._folder / f"{self.start:015d}-{self.stop:015d}.arrow"
-        name.with_suffix(".json").write_text(json.dumps(self.bad), encoding="utf-8")
         if self._writer is None:
             self._file.touch()
         else:
             self._writer.close()
             require("pyarrow").default_memory_pool().release_unused()
+        note = json.dumps(_note(self._file, self.bad, self._job))
+        name.with_suffix(".json").write_text(note, encoding="utf-8")
         self._file.replace(name)
 
     def drop(self) -> None:
@@ -157,14 +202,19 @@ def as_column(array: Array, free: bool = False) -> Any:
 
 
 def assemble(
-    parts: Iterable[Part], output: Path, *, with_rows: bool, nothing: Callable[[], Mapping[str, Any]]
+    parts: Iterable[Part],
+    output: Path,
+    *,
+    with_rows: bool,
+    nothing: Callable[[], Mapping[str, Any]],
+    replacing: Overwriting | None = None,
 ) -> None:
     """Write all parts, in order, as the one file that ``output`` names.
 
     ``nothing`` gives the columns to write where there is not one row.
     """
     batches = _Batches(list(parts), with_rows, nothing)
-    with staged(output) as stage:
+    with staged(output, RESULTS, replacing) as stage:
         WRITERS[output.suffix.lower()](stage, batches)
 
 
@@ -275,8 +325,8 @@ def _write_npz(path: Path, batches: _Batches) -> None:
     names = next(iter(batches)).schema.names
     rows = sum(batch.num_rows for batch in batches)
     with zipfile.ZipFile(path, "w") as archive:
-        for name in names:
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+        for name, member_name in zip(names, shown.members(names), strict=True):
+            with archive.open(zipfile.ZipInfo(f"{member_name}.npy"), "w", force_zip64=True) as member:
                 shapes: dict[str, tuple[int, ...]] = {}
                 for number, batch in enumerate(batches):
                     array = _of_one_size(name, batch.column(name), shapes)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from netferry.converters import frameworks
+from netferry.converters import frameworks, origin
 from netferry.converters.errors import MissingError, NetferryError, RefusedError, first_line
 from netferry.converters.signature import Array, Example, Signature, examples
 from netferry.inference.binding import bind
@@ -53,7 +53,8 @@ class Native:
             raise
         except Exception as error:
             raise RefusedError(
-                f"{self._framework.title} could not run the model ({first_line(error)})"
+                f"{self._framework.title} could not run the model ({first_line(error)})",
+                where=origin.named(self._model),
             ) from error
 
 

@@ -25,6 +25,9 @@ DATATYPES: Mapping[str, str] = {
 
 SAMPLE = "netferry-sample"
 
+DOCUMENTS = ("request.json", "response.json", "metadata.json")
+"""The files that ``requests`` gives."""
+
 QUEUE_DELAY_US = 100
 """How long Triton may wait for more requests to join a batch; its own documentation's example value."""
 
@@ -67,8 +70,11 @@ def _tensor(kind: str, spec: TensorSpec, batched: bool) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As protobuf's text form has it: the escapes are JSON's, but for letters, which stand as they are."""
-    return json.dumps(text, ensure_ascii=False)
+    """As protobuf's text form has it: JSON's escapes, and bytes in octal for what has no picture; letters stand as they are."""
+    return "".join(
+        c if c.isprintable() else "".join(f"\\{byte:03o}" for byte in c.encode("utf-8", "surrogatepass"))
+        for c in json.dumps(text, ensure_ascii=False)
+    )
 
 
 def requests(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
+from netferry.converters.ledger import Overwriting, digest_of
 from netferry.converters.onnx import live
 from netferry.converters.onnx.files import external_files
 from netferry.converters.signature import Array, Signature
@@ -21,6 +22,8 @@ from netferry.inference.binding import bind, fitter, spec_of
 from netferry.inference.devices import CPU, CUDA, PROVIDERS, choose, no_cuda, require_onnxruntime
 
 _PROTOBUF_LIMIT = 1_800_000_000
+_GRAPH = "optimised graph"
+"""What is kept here, as the ledger has it."""
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -222,17 +225,18 @@ def _cached(
         yield source
         return
     kept = cache / f"{digest[:32]}.onnx"
-    if _is_whole(kept):
+    graph = _whole(kept)
+    if graph is not None:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if folder is None and not isinstance(source, bytes):
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(Path(source).parent.resolve()))
-        yield kept.read_bytes()  # from memory: the weights beside the source are not beside it
+        yield graph  # from memory: the weights beside the source are not beside it
         return
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"cannot write here ({error.strerror})", where=str(cache)) from error
-    with staged(kept) as stage:
+    with staged(kept, _GRAPH, Overwriting(force=True)) as stage:  # its name is a digest: no one else's file
         options.optimized_model_filepath = str(stage)
         yield source
 
@@ -256,17 +260,14 @@ def _digest(source: str | bytes, folder: Path | None, machine: str) -> str | Non
     return digest.hexdigest()
 
 
-def _is_whole(kept: Path) -> bool:
-    """Whether a kept graph can still be read: a damaged one is made anew."""
-    if not kept.is_file():
-        return False
-    import onnx
-
+def _whole(kept: Path) -> bytes | None:
+    """A kept graph, as it was written; one that is damaged, or was changed since, is made anew."""
+    written = digest_of(kept, _GRAPH)
     try:
-        onnx.load(kept, load_external_data=False)
-    except Exception:  # protobuf's family
-        return False
-    return True
+        graph = kept.read_bytes() if written is not None and kept.is_file() else b""
+    except OSError:
+        return None
+    return graph if graph and hashlib.sha256(graph).hexdigest() == written else None
 
 
 def _processor() -> str:

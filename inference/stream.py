@@ -14,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.digests import of_file
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array, Signature
+from netferry.converters.staging import demand, demand_own
 from netferry.inference.data import BLOCK, Block, DataSet, open_data, require
 from netferry.inference.feed import Bad, Feeder, Pixels, feeder
 from netferry.inference.parts import (
+    RESULTS,
     Part,
     Parts,
     PartWriter,
@@ -64,14 +68,14 @@ class Job:
     on_error: str = FAIL
     device: str = "cpu"
     keep: tuple[str, ...] = ()
+    replacing: Overwriting = field(default_factory=Overwriting)
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for earlier results to count."""
-        files = [self.data] if self.data.is_file() else sorted(filter(Path.is_file, self.data.iterdir()))
-        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        """What must be the same for earlier results to count: the content of the model and of the data."""
+        contents = [(file.name, of_file(file)) for file in self._files()]
         return {
             "model": self.digest,
-            "data": hashlib.sha256(repr(stats).encode()).hexdigest(),
+            "data": hashlib.sha256(repr(contents).encode()).hexdigest(),
             "columns": {name: list(columns) for name, columns in self.columns.items()},
             "pixels": asdict(self.pixels),
             "on_error": self.on_error,
@@ -79,8 +83,24 @@ class Job:
         }
 
     @cached_property
+    def begun_with(self) -> list[tuple[int, ...]]:
+        """The stamps of the data when it is first asked for them."""
+        return self.stamps()
+
+    def stamps(self) -> list[tuple[int, ...]]:
+        """What changes when the data do while they are read."""
+        found = [file.stat() for file in self._files()]
+        return [(one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found]
+
+    def _files(self) -> list[Path]:
+        if not self.data.is_dir():
+            return [self.data]
+        files = sorted(file for file in self.data.iterdir() if file.is_file() and file.name[0] != ".")
+        return [file for file in files if file.absolute() != self.output.absolute()]
+
+    @property
     def parts(self) -> Parts:
-        return Parts(self.output, self.identity())
+        return Parts(self.output)
 
 
 @dataclass(frozen=True)
@@ -275,7 +295,8 @@ def keeping(job: Job) -> Iterator[list[Part]]:
     parts = job.parts
     with parts.held():
         try:
-            yield parts.open()
+            _ = job.begun_with
+            yield parts.open(job.identity())
         except KeyboardInterrupt:
             raise InterruptedStreamError(
                 f"{_done(parts)} rows are kept in {parts.folder.name}: the same command goes on from there"
@@ -298,13 +319,20 @@ def _done(parts: Parts) -> str:
 
 def check(job: Job) -> None:
     """Refuse what cannot work, before any work."""
-    check_output(job.output)
-    if job.output.exists() and job.data.exists() and job.output.samefile(job.data):
-        raise UsageError("the output is the data itself", where=str(job.output), remedy="Choose another name")
+    demand_output(job.output, job.data, job.replacing)
     if job.on_error not in (FAIL, SKIP):
         raise UsageError("no such way to take errors", expected=f"{FAIL} or {SKIP}", received=job.on_error)
     if job.batch < 1:
         raise UsageError("a batch has at least one row", received=job.batch)
+
+
+def demand_output(output: Path, data: Path, replacing: Overwriting) -> None:
+    """Refuse an output of no kind, the data themselves, and what may not be replaced."""
+    check_output(output)
+    if output.exists() and data.exists() and output.samefile(data):
+        raise UsageError("the output is the data itself", where=str(output), remedy="Choose another name")
+    demand(output, RESULTS, replacing)
+    demand_own(Parts(output).folder)
 
 
 def finish(
@@ -315,12 +343,15 @@ def finish(
     Without ``signature`` the model is opened for it where there is no row to show what the outputs are.
     """
     parts = job.parts
+    if job.stamps() != job.begun_with:
+        raise RefusedError("the data were changed while they were read", where=str(job.data))
     found = parts.found()
     bad = {row: reason for part in found for row, reason in part.bad.items()}
     assemble(
         found,
         job.output,
         with_rows=job.on_error == SKIP,
+        replacing=job.replacing,
         nothing=lambda: _columns_of(signature or job.open_model().signature, job.keep),
     )
     parts.remove()

@@ -3,7 +3,11 @@
 ``convert``, ``verify``, ``check``, ``bisect``, ``run`` and ``inspect`` are loaded when they are first used.
 """
 
-from __future__ import annotations
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.orig_argv[-len(sys.argv)].endswith("netferry"):
+    # python -m netferry: the working folder would come before Python's own modules, and may hold anything.
+    del sys.path[0]
 
 from importlib import import_module
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``python -m netferry``."""
+"""``python -m netferry``: the working folder, which Python would search first, is out (see ``__init__``)."""
 
 from netferry.cli import main
 

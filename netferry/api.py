@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from netferry import converters
-from netferry.converters import artifact, frameworks, source, staging
+from netferry.converters import artifact, frameworks, ledger, source, staging
 from netferry.converters.arrival import Arrival
 from netferry.converters.errors import NetferryError, RefusedError, Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
+from netferry.converters.ledger import Overwriting
 from netferry.converters.onnx import stream
 from netferry.converters.signature import Example, Signature, completed, examples
 
@@ -37,6 +38,9 @@ Inputs = Mapping[str, Any] | Sequence[Any] | Sequence[Example]
 Dynamic = Mapping[str, Mapping[int, str]]
 Data = PathLike | None
 Columns = Mapping[str, Sequence[str]] | None
+
+MODEL, CERTIFICATE = "model", "certificate"
+"""What is written here, as the ledger has it."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def convert(
     quick: bool = False,
     samples: int | None = None,
     outputs: Mapping[str, str] | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Carry ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
@@ -119,7 +124,8 @@ def convert(
     free. ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``write_source`` also writes the model as a readable Python module beside ``destination``.
     With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
     when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick``, ``samples`` and ``outputs`` are as for ``verify``;
-    ``progress(done, total, what)`` is told of each stage. A file that names anything that could act outside the model is
+    What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed it since; anything else,
+    and the source itself, only with ``force``. ``progress(done, total, what)`` is told of each stage. A file that names anything that could act outside the model is
     refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly.
 
     Raises a ``NetferryError`` whose message says where, what was expected, what was received, what to do.
@@ -128,6 +134,9 @@ def convert(
     target = _target(to, place, opset, write_source, fuse, device)
     stages = _Stages(progress, writes=place is not None, arrives=target != "onnx", verifies=verify)
     title, given = source.title(model), given_examples(inputs, dynamic)
+    source.demand(model)
+    replacing = Overwriting(force, (model, weights, data))
+    staging.demand(place, MODEL, replacing, _beside(place, target, write_source))
     stages.begin("reading")
     live = frameworks.called(source.open_source(model, weights, unsafe=unsafe), given)
     stages.begin("exporting")
@@ -150,7 +159,7 @@ def convert(
     done = (
         replace(done, report=check(lambda: done.model))
         if place is None
-        else _deliver(done, place, check, keep, write_source)
+        else _deliver(done, place, check, keep, write_source, replacing)
     )
     stages.end()
     return done
@@ -278,10 +287,11 @@ def _deliver(
     check: Callable[[Callable[[], object]], Report | None],
     keep: bool,
     write_source: bool,
+    replacing: Overwriting,
 ) -> Conversion:
     """Write beside the destination, check what was written, and only then put it in place."""
-    stale = stream.apart(destination) if done.to == "onnx" and destination.parent.is_dir() else set()
-    with staging.staged(destination) as stage:
+    stale = ledger.written(destination, MODEL) if done.to == "onnx" else {}
+    with staging.staged(destination, MODEL, replacing) as stage:
         converters.write(done.arrival or done.export, stage)
         if write_source and done.arrival is not None:
             done.arrival.write_source(stage.with_name(f"{_stem(destination)}.py"))
@@ -291,9 +301,20 @@ def _deliver(
             stage.parent.mkdir()
         names = sorted(file.relative_to(stage.parent) for file in stage.parent.rglob("*") if file.is_file())
     files = tuple(destination.parent / name for name in names)
-    for file in stale.difference(files) if files else ():
-        file.unlink(missing_ok=True)
+    if files:
+        stream.remove_apart(
+            destination, {name: one for name, one in stale.items() if destination.parent / name not in files}
+        )
     return replace(done, report=report, files=files)
+
+
+def _beside(destination: Path | None, target: str, write_source: bool) -> list[str]:
+    """The names of the files that are known to come beside a destination."""
+    if destination is None:
+        return []
+    names = [f"{_stem(destination)}{ending}" for ending in (".py", ".safetensors") if write_source]
+    symbol = target == "mxnet" and destination.name.endswith("-symbol.json")
+    return [*names, destination.name.replace("-symbol.json", "-0000.params")] if symbol else names
 
 
 def _stem(destination: Path) -> str:
@@ -329,6 +350,7 @@ def verify(
     data: Data = None,
     columns: Columns = None,
     pixels: Pixels | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Run two models on the same inputs; the report's ``status`` is passed, failed or not_checked.
@@ -336,16 +358,20 @@ def verify(
     ``a`` and ``b`` are paths, factories or live models of any framework; ``a`` is the source, whose
     signature the inputs are made from unless ``inputs`` are given. ``rtol`` and ``atol`` replace
     netferry's own limit; both are needed, and both directions must hold. ``certificate`` names a file
-    for what was compared and what came out, which ``check`` repeats. With ``gradients`` both also get the same loss,
+    for what was compared and what came out, which ``check`` repeats; one that netferry has not written itself it
+    replaces only with ``force``. With ``gradients`` both also get the same loss,
     and the gradients of every weight and input are compared; ``training_steps`` adds so many steps of SGD and of
     Adam (``report.training``). Neither side may be ONNX then. ``quick`` takes few inputs, ``samples`` is the most
     that are taken. ``data`` is a file or folder whose first rows come before all others (``columns`` and ``pixels``
     as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names. ``seed`` is
     drawn anew where it is None; the report keeps it. ``progress(done, total, what)`` is told of each sample.
     """
+    from netferry.validation.certificate_form import told
     from netferry.validation.verify import verify as compare
 
     seed, rows = drawn(seed), _rows(data, columns, pixels)
+    replacing = Overwriting(force, (a, b, *weights, data))
+    staging.demand(certificate, CERTIFICATE, replacing)
     if device != "cpu":
         from netferry.inference.devices import choose
 
@@ -371,20 +397,21 @@ def verify(
     )
     if gradients or training_steps:
         report = replace(report, training=_training(left, right, report, shown, training_steps, seed))
+    options: dict[str, Any] = {"seed": seed, "rtol": rtol, "atol": atol, "device": device}
+    options |= {
+        "gradients": gradients,
+        "training_steps": training_steps,
+        "quick": quick,
+        "samples": samples,
+        "outputs": None if outputs is None else dict(outputs),
+    }
+    report = replace(report, options=told(options))
     if certificate is not None:
         from netferry.validation import certificate as certificates
         from netferry.validation.certificate import Subject
 
         subjects = (Subject(a, left, weights[0]), Subject(b, right, weights[1]))
-        options: dict[str, Any] = {"seed": seed, "rtol": rtol, "atol": atol, "device": device}
-        options |= {
-            "gradients": gradients,
-            "training_steps": training_steps,
-            "quick": quick,
-            "samples": samples,
-            "outputs": None if outputs is None else dict(outputs),
-        }
-        certificates.write(Path(certificate), report, subjects, shown, options)
+        certificates.write(Path(certificate), report, subjects, shown, options, replacing)
     return report
 
 
@@ -437,21 +464,25 @@ def bisect(
     data: Data = None,
     columns: Columns = None,
     pixels: Pixels | None = None,
+    force: bool = False,
 ) -> Bisection:
     """Name the first tensor inside ``a`` that differs in ``b``: what ``verify`` takes, across frameworks.
 
-    ``output`` names a new folder for a reproduction: the step alone, its inputs, both results and a script.
+    ``output`` names a folder for a reproduction: the step alone, its inputs, both results and a script. It is new or
+    empty, or as an earlier reproduction left it; what was changed there is replaced with ``force``.
     """
     from netferry.validation import bisect as room
     from netferry.validation import reproduction
 
+    replacing = Overwriting(force, (a, b, *weights, data))
+    staging.demand(output, reproduction.KIND, replacing)
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
     names = (source.title(a), source.title(b))
     found = room.bisect(
         left, right, given_examples(inputs, dynamic), names=names, seed=drawn(seed),
         tolerance=_tolerance(rtol, atol), rows=_rows(data, columns, pixels),
     )  # fmt: skip
-    return found if output is None else reproduction.write(found, (left, right), Path(output))
+    return found if output is None else reproduction.write(found, (left, right), Path(output), replacing)
 
 
 def _demand_gradients(*models: object) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters import archives
 from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array
-from netferry.converters.staging import staged
+from netferry.converters.staging import demand, staged
+from netferry.inference.parts import RESULTS
 
 
 def load_inputs(flags: Sequence[str]) -> dict[str, Array]:
@@ -26,14 +29,19 @@ def load_inputs(flags: Sequence[str]) -> dict[str, Array]:
     return arrays
 
 
-def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
-    """Write all outputs into one ``.npz`` under their names."""
-    if path.suffix != ".npz":
+def demand_output(path: Path | None, replacing: Overwriting) -> None:
+    """Refuse, before any work, a name that outputs are not written to."""
+    if path is not None and path.suffix != ".npz":
         raise UsageError(
             "outputs are written as .npz", expected="a name that ends in .npz", received=path.name
         )
-    with staged(path) as stage, stage.open("wb") as file:
-        np.savez(file, **dict(outputs))
+    demand(path, RESULTS, replacing)
+
+
+def save_outputs(path: Path, outputs: Mapping[str, Array], replacing: Overwriting | None = None) -> None:
+    """Write all outputs into one ``.npz`` under their names."""
+    with staged(path, RESULTS, replacing) as stage, stage.open("wb") as file:
+        archives.write(file, outputs)
 
 
 def summary(outputs: Mapping[str, Array], path: Path | None) -> dict[str, Any]:

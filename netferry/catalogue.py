@@ -9,7 +9,8 @@
     name = "cnn"                      # left out: a -> b
     inputs = ["x:1,28,28,1:f32"]
 
-The rest are the options of ``verify``: ``OPTIONS``.
+The rest are the options of ``verify``: ``OPTIONS``. A catalogue is a file of others: that it says ``unsafe = true`` or
+names a factory, whose code would run, holds only where whoever calls says so too.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netferry.converters import source
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters import shown, source
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.signature import examples_from_flags
+from netferry.converters.trust.paths import is_factory
 from netferry.fanout import Answer, Document, Progress, Task, fan_out
 from netferry.guard import GIB, Limits
 from netferry.validation import junit, markdown, words
+from netferry.validation.certificate import code_files, files_of
 from netferry.validation.metrics import NOT_CHECKED, PASSED
 from netferry.validation.report import versions
 
@@ -93,7 +96,7 @@ class Verdicts:
             if pair.status != PASSED:
                 lines.append(f"  {pair.reason}")
         passed = sum(pair.status == PASSED for pair in self.pairs)
-        return "\n".join([*lines, f"{passed} of {len(self.pairs)} pairs passed"])
+        return "\n".join(map(shown.line, [*lines, f"{passed} of {len(self.pairs)} pairs passed"]))
 
     def to_junit(self) -> str:
         return junit.of_matrix({"versions": versions(), "cells": [_cell(pair) for pair in self.pairs]})
@@ -115,17 +118,23 @@ def verify_all(
     *,
     engine: str = "local",
     workers: int | None = None,
+    unsafe: bool = False,
+    factories: bool = False,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> Verdicts:
     """Compare every pair of ``catalogue``, each in a process of its own; a crash is that pair's alone.
 
-    What came to a verdict is kept in the folder ``<catalogue>.results`` and not compared again until a file of the
+    ``unsafe`` lets those pairs be unsafe that say so, ``factories`` lets models be ``package.module:factory``: both run
+    code that the catalogue chose. What came to a verdict is kept in the folder ``<catalogue>.results`` and not compared again until a file of the
     pair, an option or a version changes.
     """
     path = Path(catalogue)
-    tasks = [_task(path.parent, pair, number) for number, pair in enumerate(_pairs(path), 1)]
+    pairs = _pairs(path)
+    _may_run(path, pairs, unsafe, factories)
+    tasks = [_task(path.parent, pair, number) for number, pair in enumerate(pairs, 1)]
     folder = path.with_name(f"{path.name}.results")
-    answers = fan_out(tasks, folder, engine=engine, workers=workers, progress=progress)
+    answers = fan_out(tasks, folder, engine=engine, workers=workers, progress=progress, force=force)
     return Verdicts(str(path), tuple(map(_compared, answers)))
 
 
@@ -150,6 +159,37 @@ def _pairs(path: Path) -> list[dict[str, Any]]:
     ):
         raise UsageError("names no pairs", where=str(path), expected="[[pair]] with a and b")
     return [_checked(defaults | pair, f"{path}, pair {number}") for number, pair in enumerate(pairs, 1)]
+
+
+def _may_run(path: Path, pairs: Sequence[Mapping[str, Any]], unsafe: bool, factories: bool) -> None:
+    """Refuse pairs whose code would run though nobody but the catalogue asks for it; all of them are named."""
+    named = {
+        number: str(pair.get("name") or f"{pair['a']} -> {pair['b']}") for number, pair in enumerate(pairs, 1)
+    }
+    wild = [f"pair {number} ({named[number]})" for number, pair in enumerate(pairs, 1) if pair.get("unsafe")]
+    made = [
+        f"pair {number} ({pair[side]})"
+        for number, pair in enumerate(pairs, 1)
+        for side in ("a", "b")
+        if is_factory(_found(path.parent, pair[side]))
+    ]
+    for allowed, found, what, flag in (
+        (unsafe, wild, "'unsafe = true' in a catalogue", "--unsafe"),
+        (factories, made, "factories in a catalogue", "--factories"),
+    ):
+        if found and not allowed:
+            shown = ", ".join(found[:_SHOWN]) + (
+                f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            )
+            raise RefusedError(
+                f"{what} would let code run that the catalogue chose",
+                where=str(path),
+                received=shown,
+                remedy=f"Only if you trust who made the catalogue: {flag} lets exactly these",
+            )
+
+
+_SHOWN = 5
 
 
 def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
@@ -179,9 +219,20 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
         models,
         {"inputs": shown, "weights": tuple(weights), **options},
         {"pair": dict(pair), "number": number if "name" not in pair else None},
-        tuple(Path(one) for one in (*models, *weights) if one is not None and os.path.lexists(one)),
+        tuple(file for one, own in zip(models, weights, strict=True) for file in _files(one, own)),
         Limits(None if memory is None else int(memory * GIB), pair.get("time_limit")),
     )
+
+
+def _files(model: str, weights: str | None) -> list[Path]:
+    """The files of a model, be they code or weights; where they cannot be told, all that lie beside it."""
+    own = [] if weights is None else [Path(weights)]
+    if not os.path.lexists(model):
+        return [*own, *code_files(model).values()]
+    try:
+        return [*own, *files_of(Path(model), weights).values()]
+    except (NetferryError, OSError, MemoryError):
+        return [*own, *(file for file in sorted(Path(model).parent.iterdir()) if file.is_file())]
 
 
 def _found(folder: Path, named: str) -> str:

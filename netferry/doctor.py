@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 from netferry.converters.errors import MissingError
 from netferry.converters.frameworks import FRAMEWORKS, installed_version
+from netferry.converters.trust import sandbox
 from netferry.inference import devices
 
 GOOD, MISSING, PROBLEM = "ok", "missing", "problem"
@@ -34,6 +35,7 @@ def examine() -> list[Finding]:
         *(_framework(name) for name in FRAMEWORKS),
         *_onnxruntime(),
         _cuda(),
+        _sandbox(),
         *(_package(name, remedy) for name, remedy in _EXTRAS),
     ]
 
@@ -110,3 +112,16 @@ def _cuda() -> Finding:
     except MissingError as error:
         return Finding("CUDA", MISSING, f"not active: {error.received or error.problem}", error.remedy or "")
     return Finding("CUDA", GOOD, "a GPU, its driver and its libraries are here")
+
+
+def _sandbox() -> Finding:
+    """What a child that opens foreign files can give up on this machine."""
+    found = sandbox.available()
+    if found.files and found.calls:
+        return Finding("sandbox", GOOD, "files, network and programs are closed to what opens a foreign file")
+    remedy = (
+        f"Unset {sandbox.OFF}"
+        if "=off" in found.why
+        else "Use a container or a virtual machine for files that you fear"
+    )
+    return Finding("sandbox", MISSING, str(found), remedy)

@@ -12,17 +12,23 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from netferry import guard
+from netferry.converters.digests import below, of_file
 from netferry.converters.errors import NetferryError, UsageError
-from netferry.converters.staging import staged
+from netferry.converters.ledger import Overwriting, digest_of
+from netferry.converters.staging import demand, staged
 from netferry.guard import Limits
 from netferry.validation.report import versions
+
+ANSWER = "answer"
+"""What is kept here, as the ledger has it."""
 
 Document = Mapping[str, Any]
 Progress = Callable[[int, int, str], None]
@@ -40,10 +46,12 @@ class Task:
     files: Sequence[Path] = ()
     limits: Limits = field(default_factory=Limits)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Of the call, of the files as they are now, and of the versions that take part, netferry's own code among them."""
-        facts = [dict(self.known_by), [_stamps(file) for file in self.files], versions(), _own_code()]
+        """Of the call, of the files as they are when it is first asked for, and of the versions that take part, netferry's
+        own code among them."""
+        contents = [(str(file), _contents(file)) for file in self.files]
+        facts = [dict(self.known_by), contents, versions(), _own_code()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -65,8 +73,11 @@ def fan_out(
     engine: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> list[Answer]:
     """Every task's answer, in the order of the tasks; those that came to a document are kept in ``folder``.
+
+    A file of another's that stands where an answer is to be kept is replaced only with ``force``.
 
     ``engine`` is "local" (``workers`` processes at once, one where none is said) or "ray".
     """
@@ -77,13 +88,16 @@ def fan_out(
     places = {task.name: folder / f"{_plain(task.name)}.json" for task in tasks}
     if len(set(places.values())) < len(tasks):
         raise UsageError("two tasks have one name", received=", ".join(task.name for task in tasks[:20]))
+    replacing = Overwriting(force)
+    for place in places.values():
+        demand(place, ANSWER, replacing)
     answers = {task.name: kept for task in tasks if (kept := _kept(places[task.name], task)) is not None}
     tell = progress or _silent
     tell(len(answers), len(tasks), f"{len(answers)} kept from an earlier run" if answers else "begun")
     for answer in ENGINES[engine]([task for task in tasks if task.name not in answers], workers):
         answers[answer.task.name] = answer
         if answer.document is not None:
-            _keep(places[answer.task.name], answer)
+            _keep(places[answer.task.name], answer, replacing)
         tell(len(answers), len(tasks), answer.task.name)
     return [answers[task.name] for task in tasks]
 
@@ -123,13 +137,13 @@ def _ray(tasks: Sequence[Task], workers: int | None) -> Iterator[Answer]:
     with connected() as ray:
         most = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         # Each is a process of its own in any case; Ray's worker only starts it, and may take the next.
-        remote = ray.remote(num_cpus=1, max_retries=2)(run)
+        remote = ray.remote(num_cpus=1, max_retries=2)(_there)
         waiting = list(reversed(tasks))
         running: dict[Any, Task] = {}
         while waiting or running:
             while waiting and len(running) < most:
                 task = waiting.pop()
-                running[remote.remote(task)] = task
+                running[remote.remote(str(Path.cwd()), task)] = task
             (done, *_), _ = ray.wait(list(running))
             task = running.pop(done)
             try:
@@ -137,6 +151,14 @@ def _ray(tasks: Sequence[Task], workers: int | None) -> Iterator[Answer]:
             except ray.exceptions.RayError as fault:
                 error = NetferryError(f"Ray lost it ({str(fault).strip().splitlines()[0]})")
                 yield Answer(task, None, error.to_json() | {"problem": error.problem}, 0.0)
+
+
+def _there(folder: str, task: Task) -> Answer:
+    """One task on a worker of Ray's, in the folder that its caller works in."""
+    from netferry.inference.cluster import go_to
+
+    go_to(folder)
+    return run(task)
 
 
 ENGINES: Mapping[str, Callable[[Sequence[Task], int | None], Iterator[Answer]]] = {
@@ -147,7 +169,10 @@ ENGINES: Mapping[str, Callable[[Sequence[Task], int | None], Iterator[Answer]]] 
 
 def _kept(place: Path, task: Task) -> Answer | None:
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        words = place.read_bytes()
+        if hashlib.sha256(words).hexdigest() != digest_of(place, ANSWER):
+            return None
+        found = json.loads(words)
         if found["digest"] == task.digest:
             return Answer(task, found["document"], None, found["seconds"], kept=True)
     except (OSError, ValueError, KeyError, TypeError):
@@ -155,10 +180,10 @@ def _kept(place: Path, task: Task) -> Answer | None:
     return None
 
 
-def _keep(place: Path, answer: Answer) -> None:
+def _keep(place: Path, answer: Answer, replacing: Overwriting) -> None:
     words = {"digest": answer.task.digest, "seconds": answer.seconds, "document": answer.document}
     place.parent.mkdir(parents=True, exist_ok=True)
-    with staged(place) as stage:
+    with staged(place, ANSWER, replacing) as stage:
         stage.write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
 
 
@@ -168,24 +193,25 @@ def _plain(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of a file, of all files in a folder, and of those beside it that may belong to it."""
-    stem = path.name.partition(".")[0].removesuffix("-symbol")
-    beside: Iterable[Path] = path.rglob("*") if path.is_dir() else path.parent.glob("*")
-    wanted = (file for file in beside if path.is_dir() or file.name.startswith(stem))
-    files = ((str(file), file.stat()) for file in sorted(wanted) if file.is_file())
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
+def _contents(path: Path) -> dict[str, str]:
+    """The digests of a file, or of all files in a folder; of what cannot be read, why."""
+    try:
+        return {name: of_file(file) for name, file in below(path).items()}
+    except NetferryError as error:
+        return {"": str(error)}
 
 
+@lru_cache(maxsize=1)
 def _own_code() -> str:
-    """A digest of the times of netferry's files: another netferry may come to another answer."""
+    """A digest of netferry's files: another netferry may come to another answer."""
     house = Path(__file__).parent
-    stats = [
-        (name, file.stat().st_mtime_ns)
+    rooms = [
+        Path(folder, name)
         for room in sorted(house.iterdir())
-        for folder, _, files in os.walk(room)
-        for name in sorted(files)
-        if (file := Path(folder, name)).suffix == ".py"
+        for folder, _, names in os.walk(room)
+        for name in names
     ]
-    stats += [(file.name, file.stat().st_mtime_ns) for file in sorted(house.glob("*.py"))]
-    return hashlib.sha256(repr(sorted(stats)).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(file for file in [*rooms, *house.glob("*.py")] if file.suffix == ".py"):
+        digest.update(f"{file.relative_to(house)}\0{of_file(file)}\n".encode())
+    return digest.hexdigest()

@@ -3,15 +3,16 @@
 ``enter`` is for the command line: the program goes on in a child that it forks before anything heavy is imported, so
 that nothing is imported twice. ``call`` is for Python: it runs ``convert``, ``verify``, ``run`` or ``inspect`` in a
 fresh interpreter, since a process that has threads must not be forked. What comes back is JSON and arrays, never a
-pickle. The child has limits on memory and time, dumps no core, and dies with its parent. It is no sandbox: it keeps a
-crash, a hang and a flood away from the caller, it does not keep code in a file from running. That is the work of
-``converters/trust``.
+pickle. The child has limits on memory and time, dumps no core, and dies with its parent: that keeps a crash, a hang and a
+flood away from the caller. Where the system can, it also gives up its rights (``converters/trust/sandbox.py``) before
+it opens anything. To keep code in a file from running is the work of ``converters/trust``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import inspect
 import json
 import os
 import pickle
@@ -19,16 +20,18 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from netferry import private, rooms
 from netferry.converters.errors import NetferryError, RefusedError
+from netferry.converters.trust import sandbox
+from netferry.converters.trust.sandbox import Rooms
 
 GIB = 1 << 30
 _AT_LEAST, _TIMES, _OF_ALL = 8 * GIB, 64, 0.9
@@ -53,33 +56,53 @@ class Limits:
         return Limits(memory, _SECONDS if self.seconds is None else self.seconds)
 
 
-def enter(files: Sequence[str | os.PathLike[str]], limits: Limits) -> int | None:
+def enter(
+    files: Sequence[str | os.PathLike[str]], limits: Limits, arguments: Mapping[str, Any] | None = None
+) -> int | None:
     """Go on in a child: it gets None and works; the parent waits and gets the child's exit code.
 
-    To be called before any thread is started. Where the system cannot fork (Windows), the work is done here.
+    ``arguments`` say what the child reads and writes (``rooms``): it gives up the right to all else, where the system
+    can take it. To be called before any thread is started. Where the system cannot fork (Windows), the work is done
+    here.
 
     Raises:
         RefusedError: in the parent; the child crashed, was killed, or took longer than ``limits`` allow.
+        KeyboardInterrupt: in the parent; the child did not end when it was interrupted, and was killed.
     """
     if not hasattr(os, "fork"):
+        sandbox.excused("this system does not fork")
         return None
     limits = limits.over(files)
+    _sweep(rooms.models_of(arguments or {}))
     sys.stdout.flush()
     sys.stderr.flush()
-    ended, held = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(ended)
-        os.setpgid(0, 0)
-        restrict(limits)
-        return None
-    os.close(held)
-    with contextlib.suppress(OSError):  # the child does it too: whoever comes first
-        os.setpgid(child, child)
-    try:
-        return _verdict(_watched(child, ended, limits.seconds), files, limits)
-    finally:
-        os.close(ended)
+    with private.folder() as own:
+        ended, held = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(ended)
+            os.setpgid(0, 0)
+            restrict(limits)
+            confine(arguments or {}, own)
+            return None
+        os.close(held)
+        with contextlib.suppress(OSError):  # the child does it too: whoever comes first
+            os.setpgid(child, child)
+        try:
+            code = _watched(child, ended, limits.seconds)
+        finally:
+            os.close(ended)
+    if code < 0:
+        _sweep(rooms.destinations_of(arguments or {}))
+    return _verdict(code, files, limits)
+
+
+def _sweep(places: Sequence[Path]) -> None:
+    """Finish or remove what was being written there when its process was killed: a child may only read a model's folder."""
+    from netferry.converters.staging import sweep
+
+    for place in places:
+        sweep(place)
 
 
 def restrict(limits: Limits) -> None:
@@ -96,33 +119,69 @@ def restrict(limits: Limits) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def confine(arguments: Mapping[str, Any], own: str) -> None:
+    """Leave this process what ``arguments`` name, Python, the system's libraries and its own temporary folder."""
+    private.use(own)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime's has no network here, and would say so
+    if why := rooms.excuse(arguments):
+        sandbox.excused(why)
+        return
+    named, always = rooms.rooms_of(arguments), rooms.everywhere(own)
+    sandbox.enclose(Rooms(named.reads + always.reads, named.writes + always.writes, named.programs))
+
+
 _PR_SET_PDEATHSIG = 1
 
 
 def _watched(child: int, ended: int, seconds: float | None) -> int:
-    """Wait for a child, pass signals on to it, and stop it when its time is over; its status, or ``_LATE``."""
+    """Wait for a child, pass signals on to it, and end it with all that it has started when its time is over.
+
+    Its status; ``_LATE`` when its time was over, the signal's number when it did not end within ``_GRACE`` of one: a
+    loop in C never comes back to Python, which would raise KeyboardInterrupt.
+    """
     until = None if seconds is None else time.monotonic() + seconds
-    with _forwarding(child):
+    with _forwarding(child) as told:
         while True:
-            left = 1.0 if until is None else min(1.0, max(0.0, until - time.monotonic()))
-            select.select([ended], [], [], left)
+            closed, _, _ = select.select([ended], [], [], _LOOK)
             found, status = os.waitpid(child, os.WNOHANG)
+            if closed and not found:  # it lets go of the pipe as it ends, or a little earlier
+                time.sleep(0.01)
             if found:
+                _end(child)
                 return os.waitstatus_to_exitcode(status)
-            if until is not None and time.monotonic() >= until:
-                os.killpg(child, signal.SIGKILL)
+            late = until is not None and time.monotonic() >= until
+            if late or (told and time.monotonic() >= told[0].when + _GRACE):
+                _end(child)
                 os.waitpid(child, 0)
-                return _LATE
+                return _LATE if late else _ENDED - told[0].number
 
 
-_LATE = -1000
+def _end(group: int) -> None:
+    """Kill a child's whole group; the child itself may be gone already."""
+    with contextlib.suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
+
+
+_LATE, _ENDED = -1000, -2000
+_LOOK, _GRACE = 0.25, 1.5
+"""Seconds between two looks at a child, and those that it has to end by itself after a signal."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The first signal that was passed on, and when."""
+
+    number: int
+    when: float
 
 
 @contextlib.contextmanager
-def _forwarding(child: int) -> Iterator[None]:
+def _forwarding(child: int) -> Iterator[list[_Told]]:
     """Ctrl-C and its like go to the child, which is in a group of its own: it gets each of them once."""
+    told: list[_Told] = []
 
     def forward(number: int, _: object) -> None:
+        told.append(_Told(number, time.monotonic()))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, number)
 
@@ -134,7 +193,7 @@ def _forwarding(child: int) -> Iterator[None]:
     kept = {getattr(signal, name): signal.signal(getattr(signal, name), forward) for name in _FORWARDED}
     kept[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
     try:
-        yield
+        yield told
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
@@ -144,9 +203,6 @@ def _verdict(code: int, files: Sequence[str | os.PathLike[str]], limits: Limits)
     """The child's own exit code; how else it ended is an error that names the file and the cause."""
     if code >= 0:
         return code
-    if -code in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
     where = ", ".join(os.fspath(file) for file in files) or None
     if code == _LATE:
         raise RefusedError(
@@ -154,6 +210,13 @@ def _verdict(code: int, files: Sequence[str | os.PathLike[str]], limits: Limits)
             where=where,
             remedy="Allow more with --time-limit",
         )
+    if code <= _ENDED:
+        code -= _ENDED
+        if -code == signal.SIGINT:
+            raise KeyboardInterrupt
+    if -code in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
     memory = f"{(limits.memory or 0) / GIB:.1f} GiB"
     if code == -signal.SIGKILL:
         raise RefusedError(
@@ -239,19 +302,75 @@ def call(
     files = [each for each in (*args[:2], keywords.get("weights")) if isinstance(each, str | os.PathLike)]
     files = files if name == "verify" else files[:1]
     limits = (limits or Limits()).over(files)
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
-        request, answer = Path(folder) / "request", Path(folder) / "answer"
-        request.write_bytes(pickle.dumps((name, args, keywords, limits)))
-        command = [sys.executable, "-m", "netferry.guard", str(request), str(answer)]
-        process = subprocess.Popen(command, start_new_session=True)
+    arguments = _arguments(name, args, keywords)
+    _sweep(rooms.models_of(arguments))
+    with private.folder() as own:
+        Path(own, "call").write_bytes(pickle.dumps((name, args, keywords)))
+        Path(own, "request").write_text(json.dumps(_request(name, arguments, limits)), encoding="utf-8")
+        process = subprocess.Popen([sys.executable, "-P", "-c", _START, _HOUSE, own], start_new_session=True)
         try:
             code = _waited(process, limits.seconds, stop)
         finally:
-            with contextlib.suppress(ProcessLookupError, AttributeError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _stop(process)
+            if process.returncode:
+                _sweep(rooms.destinations_of(arguments))
         _verdict(code, files, limits)
-        return _answer(answer)
+        return _answer(Path(own, "answer"))
+
+
+_START = "import sys; sys.path.append(sys.argv[1]); from netferry.guard import serve; serve(sys.argv[2])"
+_HOUSE = str(Path(__file__).absolute().parent.parent)
+"""The folder that this netferry stands in, for a child that finds none where Python's packages are. The folder that a
+person works in is never searched (-P): it holds what he downloaded."""
+
+_POSITIONS: Mapping[str, Sequence[str]] = {
+    "convert": ("source", "to"), "verify": ("a", "b", "inputs"), "run": ("model", "inputs"),
+    "inspect": ("model",), "check": ("check", "a", "b", "inputs"), "bisect": ("a", "b", "inputs"),
+}  # fmt: skip
+"""The arguments without a name of what is called often, by the names that ``rooms`` has for them."""
+
+_OWN = frozenset({"netferry.matrix:cells_of"})
+"""What opens no file of others: it keeps its rights."""
+
+
+def _arguments(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, by name."""
+    if name in _OWN:
+        return {}
+    positions = _POSITIONS.get(name) or tuple(inspect.signature(_function(name)).parameters)
+    found = {**dict(zip(positions, args, strict=False)), **keywords}
+    if name == "check" and "certificate" in found:  # which is read there, and written elsewhere
+        found["check"] = found.pop("certificate")
+    return found
+
+
+def _function(name: str) -> Any:
+    import netferry
+
+    module, _, function = name.rpartition(":")
+    return getattr(import_module(module) if module else netferry, function)
+
+
+def _request(name: str, arguments: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """What the child must know before it imports anything: its limits, and what it may read and write."""
+    plain = {key: value for key in (*rooms.OPENS, "device") if (value := _paths(arguments.get(key)))}
+    return {"limits": [limits.memory, limits.seconds], "arguments": plain, "opens": name not in _OWN}
+
+
+def _paths(value: Any) -> Any:
+    """The paths in an argument, without arrays and whatever else is no path."""
+    if isinstance(value, list | tuple):
+        return [path for each in value if (path := _paths(each))]
+    return os.fspath(value) if isinstance(value, str | os.PathLike) else None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process, with its whole group where the system has groups."""
+    if hasattr(os, "killpg"):
+        _end(process.pid)
+    elif process.poll() is None:
+        process.kill()
+    process.wait()
 
 
 def _waited(process: subprocess.Popen[bytes], seconds: float | None, stop: threading.Event | None) -> int:
@@ -264,7 +383,7 @@ def _waited(process: subprocess.Popen[bytes], seconds: float | None, stop: threa
 
 
 def _answer(path: Path) -> Any:
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         raise RefusedError("the process that was to open it could not start")
     content = path.read_bytes()
     if not content.startswith(b"{"):
@@ -291,15 +410,23 @@ def _error(fault: dict[str, Any]) -> NetferryError:
     return kinds.get(fault["error"], RefusedError)(fault["problem"], **facts)
 
 
-def _serve(request: Path, answer: Path) -> None:
-    """What the fresh interpreter does."""
-    name, args, keywords, limits = pickle.loads(request.read_bytes())  # our own parent wrote it
-    restrict(limits)
-    import netferry
+def serve(own: str) -> NoReturn:
+    """What the fresh interpreter does; ``own`` is its own folder, with the request in it."""
+    request = json.loads(Path(own, "request").read_text(encoding="utf-8"))
+    if sys.platform != "win32":
+        restrict(Limits(*request["limits"]))
+    if request["opens"]:
+        confine(request["arguments"], own)
+    else:
+        sandbox.excused("it opens no file of others")
+    name, args, keywords = pickle.loads(Path(own, "call").read_bytes())  # our own parent wrote it
+    _answered(Path(own, "answer"), name, args, keywords)
+    raise SystemExit
 
+
+def _answered(answer: Path, name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
     try:
-        module, _, function = name.rpartition(":")
-        result = getattr(import_module(module) if module else netferry, function)(*args, **keywords)
+        result = _function(name)(*args, **keywords)
     except NetferryError as error:
         _put(answer, {"fault": error.to_json() | {"problem": error.problem}})
     except Exception as error:
@@ -320,12 +447,3 @@ def _put(answer: Path, document: dict[str, Any]) -> None:
     from netferry.validation.report import finite
 
     answer.write_text(json.dumps(finite(document), default=str), encoding="utf-8")
-
-
-def _main() -> NoReturn:
-    _serve(Path(sys.argv[1]), Path(sys.argv[2]))
-    raise SystemExit
-
-
-if __name__ == "__main__":
-    _main()

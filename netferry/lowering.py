@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from netferry.api import Conversion, Inputs, PathLike, convert, drawn
+from netferry.api import MODEL, Conversion, Inputs, PathLike, convert, drawn
+from netferry.converters import shown
 from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array
-from netferry.converters.staging import staged
+from netferry.converters.staging import demand, staged
 from netferry.inference.bench import interleaved
 from netferry.inference.data import open_data
 from netferry.inference.feed import Pixels, feeder
@@ -76,7 +78,7 @@ class Lowered:
             agrees = self.agreement[name]
             top = "" if agrees is None else f", the same largest entry in {agrees:.2%} of rows"
             lines.append(f"  {name}: error {error:.2e} of its RMS{top}")
-        return "\n".join(lines)
+        return "\n".join(map(shown.line, lines))
 
 
 def lower(
@@ -95,17 +97,20 @@ def lower(
     seed: int | None = None,
     device: str = "cpu",
     unsafe: bool = False,
+    force: bool = False,
 ) -> Lowered:
     """Carry ``model`` to ONNX (checked as ever), then to ``precision``; judge that on rows of ``data``.
 
     ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
-    is refused unless ``even_if_slower``; one whose error is above ``LARGEST`` fails, and nothing is written.
+    is refused unless ``even_if_slower``; ``force`` is as for ``convert``. One whose error is above ``LARGEST`` fails, and nothing is written.
     """
     place, seed = Path(destination), drawn(seed)
     if place.suffix != ".onnx":
         raise UsageError(
             "another precision is for ONNX", where=str(place), expected="a name that ends in .onnx"
         )
+    replacing = Overwriting(force, (model, weights, data))
+    demand(place, MODEL, replacing)
     with TemporaryDirectory() as scratch:
         full, small = Path(scratch) / "full.onnx", Path(scratch) / "small.onnx"
         done = convert(
@@ -129,7 +134,7 @@ def lower(
             )
         if lowered.status == FAILED:
             return lowered
-        with staged(place) as stage:
+        with staged(place, MODEL, replacing) as stage:
             stage.write_bytes(small.read_bytes())
     return replace(lowered, files=(place,))
 

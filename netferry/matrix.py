@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from netferry.api import convert
+from netferry.api import MODEL, convert
 from netferry.converters import frameworks
 from netferry.converters.errors import NetferryError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import BATCH, Example
+from netferry.converters.staging import demand
 from netferry.fanout import Answer, Document, Task, fan_out
 from netferry.inference.devices import CPU, choose
 from netferry.inference.run import Runnable, runnable
@@ -28,7 +30,16 @@ from netferry.validation.report import Report, finite
 from netferry.validation.words import measure
 from netferry.zoo import catalog, data
 from netferry.zoo.catalog import Progress
-from netferry.zoo.train import FURTHER_STEPS, TRAINERS, Trained, further_batches, silent, train, trainer
+from netferry.zoo.train import (
+    FURTHER_STEPS,
+    TRAINERS,
+    Trained,
+    demand_trained,
+    further_batches,
+    silent,
+    train,
+    trainer,
+)
 
 SOURCES = tuple(TRAINERS)
 TARGETS: Mapping[str, str] = {
@@ -95,6 +106,12 @@ class Errand:
     data_dir: Path | None = None
     targets: Sequence[str] = tuple(TARGETS)
     device: str = CPU
+    force: bool = False
+
+    def place(self, model: str, framework: str, target: str) -> Path:
+        """Where a model goes; what comes back into its own framework stands beside the trained one."""
+        name = f"{model}-carried" if target == framework else model
+        return self.directory / framework / TARGETS[target].format(name)
 
 
 @dataclass(frozen=True)
@@ -166,8 +183,11 @@ def matrix(
     device: str = CPU,
     progress: Progress | None = None,
     fan: Fan | None = None,
+    force: bool = False,
 ) -> Matrix:
     """Train, carry and verify; models and results are written under ``directory``.
+
+    What stands there already and is not as an earlier run left it is replaced only with ``force``.
 
     ``device`` is where onnxruntime runs the models that have become ONNX. With ``fan`` each model of each framework is worked on in a process of its own, a crash is the failure of its cells
     alone, and the cells that are done are kept in ``directory/results``, where the next run finds them.
@@ -175,8 +195,11 @@ def matrix(
     names = list(catalog.CATALOG if models is None else models)
     specs = [catalog.named(name) for name in names]
     errand = Errand(
-        directory, data_dir, [frameworks.named(target).name for target in targets], choose(device)
+        directory, data_dir, [frameworks.named(target).name for target in targets], choose(device), force
     )
+    for name in names:
+        for one in sources:
+            _demand(name, one, errand)
     if fan is not None:
         return _fanned([(spec.name, one) for spec in specs for one in sources], errand, progress, fan)
     tell = progress or silent
@@ -189,20 +212,35 @@ def matrix(
     return Matrix(tuple(cells))
 
 
+def _demand(model: str, framework: str, errand: Errand) -> None:
+    """Refuse, before any work, what stands where the results are to go."""
+    replacing = Overwriting(errand.force)
+    demand_trained(errand.directory, model, framework, replacing)
+    for target in errand.targets:
+        demand(errand.place(model, framework, target), MODEL, replacing)
+
+
 def _fanned(places: Sequence[tuple[str, str]], errand: Errand, progress: Progress | None, fan: Fan) -> Matrix:
     where, rows = errand.directory.absolute(), None if errand.data_dir is None else errand.data_dir.absolute()
-    how = list(errand.targets), errand.device
+    how = list(errand.targets), errand.device, errand.force
     tasks = [
         Task(
             f"{model} in {framework}",
             "netferry.matrix:cells_of",
             (model, framework, str(where), None if rows is None else str(rows), *how),
-            known_by={"model": model, "framework": framework, "how": how},
+            known_by={"model": model, "framework": framework, "how": how[:2]},
             files=() if rows is None else (rows,),
         )
         for model, framework in places
     ]
-    answers = fan_out(tasks, where / "results", engine=fan.engine, workers=fan.workers, progress=progress)
+    answers = fan_out(
+        tasks,
+        where / "results",
+        engine=fan.engine,
+        workers=fan.workers,
+        progress=progress,
+        force=errand.force,
+    )
     return Matrix(
         tuple(
             cell
@@ -237,29 +275,35 @@ class _Told:
 
 
 def cells_of(
-    model: str, framework: str, directory: str, data_dir: str | None, targets: Sequence[str], device: str
+    model: str,
+    framework: str,
+    directory: str,
+    data_dir: str | None,
+    targets: Sequence[str],
+    device: str,
+    force: bool = False,
 ) -> _Told:
     """One model of one framework, carried to each target: what a task of the matrix calls."""
-    errand = Errand(Path(directory), None if data_dir is None else Path(data_dir), targets, device)
+    errand = Errand(Path(directory), None if data_dir is None else Path(data_dir), targets, device, force)
     return _Told(tuple(_cells(catalog.named(model), framework, errand)))
 
 
 def _cells(spec: catalog.ModelSpec, framework: str, errand: Errand) -> Iterator[Cell]:
-    trained = train(spec, framework, errand.directory, errand.data_dir)
+    trained = train(spec, framework, errand.directory, errand.data_dir, force=errand.force)
     given = example(trained, errand.data_dir)
     own = _latency(runnable(trained.model, [given]), given)
     learns = set(errand.targets) != {"onnx"}
     lesson = lesson_of(trained, errand.data_dir) if learns else None
     for target in errand.targets:
-        destination = errand.directory / framework / TARGETS[target].format(spec.name)
         cell = carry_trained(
             trained,
             target,
-            destination,
+            errand.place(spec.name, framework, target),
             given,
             errand.data_dir,
             lesson,
             errand.device if target == "onnx" else CPU,
+            errand.force,
         )
         yield replace(cell, source_ms=own)
 
@@ -272,6 +316,7 @@ def carry_trained(
     data_dir: Path | None = None,
     lesson: Lesson | None = None,
     device: str = CPU,
+    force: bool = False,
 ) -> Cell:
     """One cell: the trained model carried to ``target``, held against itself (real rows first), trained on.
 
@@ -289,7 +334,9 @@ def carry_trained(
         history=trained.history,
     )
     try:
-        done = convert(trained.model, target, destination=destination, inputs=[given], seed=0, device=device)
+        done = convert(
+            trained.model, target, destination=destination, inputs=[given], seed=0, device=device, force=force
+        )
     except NetferryError as error:
         return replace(cell, reason=str(error), seconds=time.perf_counter() - begun)
     assert done.report is not None

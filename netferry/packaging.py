@@ -11,17 +11,23 @@ from typing import Any
 import numpy as np
 
 from netferry.api import Inputs, PathLike, convert
+from netferry.converters import shown
 from netferry.converters.errors import UsageError
+from netferry.converters.graph.recorder import identifier
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Example, Signature
-from netferry.converters.staging import staged
+from netferry.converters.staging import demand, staged
 from netferry.inference.rows import mixed, rowless, rows_are_free
-from netferry.inference.serving import requests, triton_config
+from netferry.inference.serving import DOCUMENTS, requests, triton_config
 from netferry.inference.session import Session
 from netferry.validation import markdown
 from netferry.validation.explore import made_for
 from netferry.validation.inputs import Sample
 from netferry.validation.metrics import FAILED
 from netferry.validation.report import Report
+
+REPOSITORY, REQUEST, CARD = "model repository", "request", "model card"
+"""What is written here, as the ledger has it."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,24 @@ def package(
     verify: bool = True,
     seed: int = 0,
     unsafe: bool = False,
+    force: bool = False,
 ) -> Package:
     """Carry ``model`` to ONNX, check it, and write what serves it under ``name``.
 
     ``triton``: the folder of a model repository, which gets ``name/config.pbtxt`` and ``name/1/model.onnx``.
     ``kserve``: a folder for a sample request of the Open Inference Protocol, the answer that is due and the model's
     metadata. ``card``: a Markdown file, a model card with the table of the verdict. Nothing is written where the
-    model in ONNX differs from its source.
+    model in ONNX differs from its source, and nothing is replaced that an earlier ``package`` has not written, unless
+    ``force`` is said.
     """
     if triton is kserve is card is None:
         raise UsageError("nothing is asked for", remedy="Say --triton DIR, --kserve DIR or --card FILE")
+    replacing = Overwriting(force, (model, weights))
+    if triton is not None:
+        demand(Path(triton) / name, REPOSITORY, replacing)
+    for document in DOCUMENTS if kserve is not None else ():
+        demand(Path(kserve or "") / document, REQUEST, replacing)
+    demand(card, CARD, replacing)
     done = convert(model, "onnx", inputs=inputs, weights=weights, verify=verify, seed=seed, unsafe=unsafe)
     if done.report is not None and done.report.status == FAILED:
         return Package(name, (), done.report)
@@ -75,11 +89,12 @@ def package(
     if triton is not None:
         unbatched = _mixed(session, seed) if max_batch > 0 and rows_are_free(session.signature) else None
         config = triton_config(session.signature, name, 0 if unbatched else max_batch)
-        files += _repository(Path(triton), name, done, config)
+        files += _repository(Path(triton), name, done, config, replacing)
     if kserve is not None:
-        files += _documents(Path(kserve), requests(session.signature, *_sample(session, inputs, seed), name))
+        documents = requests(session.signature, *_sample(session, inputs, seed), name)
+        files += _documents(Path(kserve), documents, replacing)
     if card is not None:
-        files += _text(Path(card), _card(name, done.report, session.signature))
+        files += _text(Path(card), _card(name, done.report, session.signature), CARD, replacing)
     return Package(name, tuple(files), done.report, unbatched)
 
 
@@ -98,28 +113,28 @@ def _made(session: Session, seed: int) -> list[Sample]:
     return made_for(session, [], None, seed).samples
 
 
-def _repository(folder: Path, name: str, done: Any, config: str) -> list[Path]:
+def _repository(folder: Path, name: str, done: Any, config: str, replacing: Overwriting) -> list[Path]:
     from netferry import converters
 
     folder.mkdir(parents=True, exist_ok=True)
-    with staged(folder / name) as stage:
+    with staged(folder / name, REPOSITORY, replacing) as stage:
         (stage / "1").mkdir(parents=True)
         converters.write(done.export, stage / "1" / "model.onnx")
         (stage / "config.pbtxt").write_text(config, encoding="utf-8")
     return sorted(file for file in (folder / name).rglob("*") if file.is_file())
 
 
-def _documents(folder: Path, documents: Mapping[str, Any]) -> list[Path]:
+def _documents(folder: Path, documents: Mapping[str, Any], replacing: Overwriting) -> list[Path]:
     return [
         file
         for name, document in documents.items()
-        for file in _text(folder / name, json.dumps(document, indent=2) + "\n")
+        for file in _text(folder / name, json.dumps(document, indent=2) + "\n", REQUEST, replacing)
     ]
 
 
-def _text(path: Path, text: str) -> list[Path]:
+def _text(path: Path, text: str, kind: str, replacing: Overwriting) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with staged(path) as stage:
+    with staged(path, kind, replacing) as stage:
         stage.write_text(text, encoding="utf-8")
     return [path]
 
@@ -138,11 +153,11 @@ def _sample(session: Session, inputs: Inputs | None, seed: int) -> tuple[dict[st
 def _card(name: str, report: Report | None, signature: Signature) -> str:
     """A model card as Hugging Face reads it: a head in YAML, then Markdown."""
     rows = [
-        f"| {kind} | `{spec.name}` | {spec.dtype} | {spec.dims} |"
+        f"| {kind} | {shown.code(spec.name)} | {spec.dtype} | {shown.markdown(str(spec.dims))} |"
         for kind, specs in (("input", signature.inputs), ("output", signature.outputs))
         for spec in specs
     ]
-    feed = ", ".join(f"{spec.name!r}: {spec.name}_array" for spec in signature.inputs)
+    feed = ", ".join(f"{spec.name!r}: {identifier(spec.name)}_array" for spec in signature.inputs)
     return "\n".join(
         [
             "---",
@@ -152,7 +167,7 @@ def _card(name: str, report: Report | None, signature: Signature) -> str:
             "- netferry",
             "---",
             "",
-            f"# {name}",
+            f"# {shown.markdown(name)}",
             "",
             "| | name | dtype | sizes |",
             "|---|---|---|---|",

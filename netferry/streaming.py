@@ -12,6 +12,7 @@ from pathlib import Path
 from netferry.api import PathLike, opened
 from netferry.converters import source
 from netferry.converters.errors import UsageError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Example
 from netferry.inference import cluster
 from netferry.inference import stream as local
@@ -39,6 +40,7 @@ def stream(
     weights: PathLike | None = None,
     device: str = "cpu",
     unsafe: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run ``model`` over the rows of ``data`` and write the results, in order, to ``output``.
@@ -48,13 +50,18 @@ def stream(
     go along to the results (``file``, the names, for a folder). ``pixels`` tells how images become numbers; ``inputs``
     are examples for a model that does not know its own inputs. Rows that cannot be given to the model end the run
     (``on_error="fail"``) or are left out and reported ("skip"). An interrupted run goes on where it stopped when it is
-    called again.
+    called again. ``output`` is replaced where an earlier run has written it and nobody has changed it since; anything else
+    only with ``force``, and the data themselves never.
     ``engine`` is "local", or "ray" with ``workers`` actors.
     """
     if engine not in ENGINES:
         raise UsageError("no such engine", expected=" or ".join(ENGINES), received=engine)
     if workers is not None and engine == "local":
         raise UsageError("only an engine with workers takes their number", remedy="Say --engine ray")
+    replacing = Overwriting(
+        force, tuple(one for one in (model, weights, data) if isinstance(one, str | os.PathLike))
+    )
+    local.demand_output(Path(output), Path(data), replacing)
     held = opened(model, weights, unsafe)
     named = identity(Subject(model, held, weights), Path.cwd())
     if isinstance(model, str | os.PathLike):
@@ -73,6 +80,7 @@ def stream(
         on_error,
         device,
         tuple(keep),
+        replacing,
     )
     options = {} if workers is None else {"workers": workers}
     return ENGINES[engine](job, progress, **options)

@@ -113,6 +113,10 @@ def _work(arguments: Sequence[str], cwd: str, names: Sequence[Path]) -> NoReturn
     try:
         if arguments[0] == "--batch":
             _work_through(json.loads(Path(arguments[1]).read_text()))
+        elif arguments[0] == "--audit":
+            import audited
+
+            audited.watch(arguments[1:])
         else:
             cli.app(list(arguments))
         code = 0

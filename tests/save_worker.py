@@ -79,11 +79,11 @@ def main(form: str, folder: Path, mode: str, count: int, seed: int) -> None:
         if mode == "limits":
             assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 6, f"turn {turn}: exit {status}"
             assert now[0] == current, f"turn {turn}: a failed save changed the model"
-            assert not list(folder.glob(".netferry*")), "something was left behind"
+            assert not list(folder.glob(".netferry-*")), "something was left behind"
         seen["new" if now[0] != current else "old"] += 1
         current = now[0]
     save(results[0], place)
-    assert not list(folder.glob(".netferry*")), "something was left behind"
+    assert not list(folder.glob(".netferry-*")), "something was left behind"
     print(json.dumps(seen))
 
 

@@ -559,7 +559,8 @@ def test_the_reproduction_shows_the_difference_by_itself(tmp_path: Path) -> None
     shown = subprocess.run([sys.executable, folder / "show.py"], capture_output=True, text=True, check=True)
     assert "source.onnx on source_inputs.npz gives the source's values again" in shown.stdout
     assert str(tmp_path) not in (folder / "bisect.json").read_text()
-    with pytest.raises(WriteError, match="something stands here"):
+    (folder / "README.txt").write_text("mine")
+    with pytest.raises(WriteError, match="changed after netferry"):
         netferry.bisect(source, target, _given("cnn"), output=folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -31,12 +32,21 @@ def _model(scale: float = 1.0) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two equal models, the second with its weights in a file of their own, and the certificate of the pair."""
-    onnx.save(_model(), tmp_path / "a.onnx")
-    onnx.save(_model(), tmp_path / "b.onnx", save_as_external_data=True, location="b.bin", size_threshold=0)
-    netferry.verify(tmp_path / "a.onnx", tmp_path / "b.onnx", seed=0, certificate=tmp_path / "proof.json")
+    here = tmp_path_factory.mktemp("made")
+    onnx.save(_model(), here / "a.onnx")
+    onnx.save(_model(), here / "b.onnx", save_as_external_data=True, location="b.bin", size_threshold=0)
+    netferry.verify(here / "a.onnx", here / "b.onnx", seed=0, certificate=here / "proof.json")
+    return here
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """The same in a folder of its own."""
+    for name in ("a.onnx", "b.onnx", "b.bin", "proof.json"):
+        shutil.copy(made / name, tmp_path)
     return tmp_path
 
 
@@ -110,7 +120,9 @@ def test_a_copy_under_another_name_is_the_same_model(folder: Path) -> None:
 
 def test_a_certificate_of_a_failure_holds_as_long_as_it_fails(folder: Path) -> None:
     onnx.save(_model(1.5), folder / "c.onnx")
-    netferry.verify(folder / "a.onnx", folder / "c.onnx", seed=0, certificate=folder / "proof.json")
+    netferry.verify(
+        folder / "a.onnx", folder / "c.onnx", seed=0, certificate=folder / "proof.json", force=True
+    )
     found = netferry.check(folder / "proof.json")
     assert found.holds
     assert found.was == found.now == "failed"
@@ -142,7 +154,7 @@ def test_other_limits_are_told(folder: Path) -> None:
 def test_given_inputs_are_hashed_and_must_be_given_again(folder: Path) -> None:
     x = np.random.default_rng(4).standard_normal((3, 5)).astype(np.float32)
     a, b, proof = folder / "a.onnx", folder / "b.onnx", folder / "proof.json"
-    netferry.verify(a, b, {"x": x}, certificate=proof)
+    netferry.verify(a, b, {"x": x}, certificate=proof, force=True)
     with pytest.raises(UsageError, match="inputs that were given"):
         netferry.check(proof)
     assert netferry.check(proof, inputs={"x": x}).holds
@@ -163,7 +175,7 @@ def make():
 def test_code_is_hashed_with_its_weights_and_never_run_on_the_word_of_a_certificate(folder: Path) -> None:
     (folder / "made.py").write_text(_CODE.format(seed=1))
     named, x = f"{folder / 'made.py'}:make", np.ones((2, 5), np.float32)
-    netferry.verify(named, named, {"x": x}, seed=0, certificate=folder / "proof.json")
+    netferry.verify(named, named, {"x": x}, seed=0, certificate=folder / "proof.json", force=True)
     source = _document(folder)["source"]
     assert (source["title"], set(source["files"])) == ("made.py:make", {certificate.CODE})
     with pytest.raises(UsageError, match="is code or a live model"):
@@ -188,6 +200,150 @@ def test_what_is_no_certificate_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "proof.json").write_text(text)
     with pytest.raises(RefusedError, match="not a certificate"):
         netferry.check(tmp_path / "proof.json")
+
+
+def _with_options(folder: Path, **changes: Any) -> None:
+    _sealed(folder, options=_document(folder)["options"] | changes)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "a certificate to write": {"certificate": "../x"},
+    "a certificate over the model": {"certificate": "b.onnx"},
+    "unsafe": {"unsafe": True},
+    "data": {"data": "/etc/passwd"},
+    "columns": {"columns": {"x": ["y"]}},
+    "weights": {"weights": ["../w", None]},
+    "force": {"force": True},
+    "progress": {"progress": "print"},
+    "a key that is none": {"": 1},
+    "a key with an escape": {"\x1b[2J": 1},
+    "a seed in letters": {"seed": "0"},
+    "a seed below nought": {"seed": -1},
+    "a seed that is true": {"seed": True},
+    "a seed with a point": {"seed": 1.5},
+    "a large seed": {"seed": 10**400},
+    "a list for a tolerance": {"rtol": [1e-3], "atol": 0},
+    "an infinite tolerance": {"rtol": 1e999, "atol": 1e-3},
+    "a tolerance below nought": {"rtol": -1.0, "atol": 1e-3},
+    "one of two tolerances": {"rtol": 1e-3},
+    "a tolerance that is true": {"rtol": True, "atol": True},
+    "a device of none": {"device": "tpu"},
+    "a device of several": {"device": ["cpu"]},
+    "a number for a flag": {"quick": 1},
+    "a text for a flag": {"gradients": "no"},
+    "steps in letters": {"training_steps": "1"},
+    "steps without end": {"training_steps": 10**9},
+    "no samples": {"samples": 0},
+    "samples in letters": {"samples": "many"},
+    "outputs in a row": {"outputs": ["y", "y"]},
+    "outputs that are numbers": {"outputs": {"y": 1}},
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_an_option_that_is_none_or_of_another_type_is_refused_in_a_sentence(kind: str, folder: Path) -> None:
+    _with_options(folder, **OPTIONS[kind])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(RefusedError) as caught:
+        netferry.check(folder / "proof.json")
+    message = str(caught.value)
+    assert message.isprintable() and len(message) < 500 and "proof.json" in message
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not (folder.parent / "x").exists()
+
+
+PARTS: dict[str, dict[str, Any]] = {
+    "options in a row": {"options": []},
+    "a source in letters": {"source": "a.onnx"},
+    "a path that is a number": {"source": {"title": "a", "path": 1, "files": {}}},
+    "a title that is none": {"source": {"title": None, "path": "a.onnx", "files": {}}},
+    "files in a row": {"target": {"title": "a", "path": "a.onnx", "files": []}},
+    "digests that are numbers": {"target": {"title": "a", "path": "a.onnx", "files": {"(the model)": 1}}},
+    "no inputs": {"inputs": None},
+    "inputs that are numbers": {"inputs": {"given": [1], "samples": [], "data": None}},
+    "inputs without names": {"inputs": {"given": [{"sha256": ""}], "samples": [], "data": None}},
+    "data in letters": {"inputs": {"given": None, "samples": [], "data": "rows"}},
+    "versions in a row": {"versions": ["1"]},
+    "versions that are numbers": {"versions": {"onnx": 1}},
+    "a verdict in letters": {"verdict": "passed"},
+    "a verdict of none": {"verdict": {"status": "perfect", "outputs": []}},
+    "outputs that are none": {"verdict": {"status": "passed", "outputs": None}},
+    "outputs without names": {"verdict": {"status": "passed", "outputs": [{"status": "passed"}]}},
+    "limits in a row": {"limits": [1]},
+    "a format in letters": {"format": "1"},
+    "a format that is true": {"format": True},
+}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_part_of_another_type_is_refused_in_a_sentence(kind: str, folder: Path) -> None:
+    _sealed(folder, **PARTS[kind])
+    with pytest.raises(RefusedError, match=r"proof\.json.*another (type|format)"):
+        netferry.check(folder / "proof.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"format": NaN}',
+        '{"a": 1, "a": 2}',
+        '{"format": "\\ud800"}',
+        "\xff",
+        "1" * 10_000,
+        '"x"',
+        "null",
+    ],
+)
+def test_json_that_is_no_certificate_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "proof.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RefusedError, match=r"proof\.json: not a certificate"):
+        netferry.check(tmp_path / "proof.json")
+
+
+def test_a_fifo_is_no_certificate(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "proof.json")
+    with pytest.raises(RefusedError, match="not a regular file but a FIFO"):
+        netferry.check(tmp_path / "proof.json")
+
+
+@pytest.mark.parametrize("what", ["the model", "its weights", "a folder", "a link to a link"])
+def test_a_link_out_of_the_folder_is_not_followed(
+    what: str, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    for name in ("a.onnx", "b.onnx", "b.bin"):
+        shutil.copy(folder / name, outside)
+    if what == "a folder":
+        (folder / "sub").symlink_to(outside)
+        _sealed(folder, target=_document(folder)["target"] | {"path": "sub/b.onnx"})
+    else:
+        name = "b.bin" if what == "its weights" else "b.onnx"
+        (folder / name).unlink()
+        (outside / "link").symlink_to(outside / name)
+        (folder / name).symlink_to(outside / ("link" if what == "a link to a link" else name))
+    with pytest.raises((UsageError, RefusedError), match=r"is not beside it|leaves its folder"):
+        netferry.check(folder / "proof.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rtol": 1e9, "atol": 1e9}, "rtol=1000000000.0, atol=1000000000.0"),
+        ({"quick": True}, "quick=true"),
+        ({"samples": 2}, "samples=2"),
+    ],
+)
+def test_what_is_not_the_default_stands_in_the_first_line(
+    changes: dict[str, Any], words: str, folder: Path
+) -> None:
+    _with_options(folder, **changes)
+    first = netferry.check(folder / "proof.json").to_text().splitlines()[0]
+    assert first.startswith(f"proof.json still holds, compared with {words}: the verdict was passed")
+    report = netferry.verify(folder / "a.onnx", folder / "b.onnx", seed=0, **changes)
+    assert report.to_text().startswith(f"passed, compared with {words}")
+    plain = netferry.verify(folder / "a.onnx", folder / "b.onnx", seed=3)
+    assert "compared with" not in plain.to_text()
 
 
 def _ends(*arguments: object) -> int:

@@ -8,19 +8,22 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from hostile import Kit
 from hostile_onnx import onnx_loops_for_ever
-from models import dense, saved
+from models import dense, saved, two_inputs
 from onnx import TensorProto, helper
 
-from netferry import guard
+from netferry import guard, private
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError, WriteError
+from netferry.converters.trust import sandbox
 from netferry.guard import Limits
 
 WORK = """
@@ -97,6 +100,142 @@ def test_an_interruption_reaches_the_child_once() -> None:
     parent.stdout.readline()
     parent.send_signal(signal.SIGINT)
     assert parent.wait() == 101
+
+
+STUBBORN = """
+from pathlib import Path
+from netferry.converters.staging import staged
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+Path("{folder}/child").write_text(str(os.getpid()))
+if not os.fork():
+    Path("{folder}/grandchild").write_text(str(os.getpid()))
+    time.sleep(600)
+with staged(Path("{folder}/out.onnx")) as stage:
+    stage.write_text("half")
+    print("ready", flush=True)
+    while True:
+        time.sleep(1)
+"""
+"""A loop in C does not hear of a signal, as if it were ignored."""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM), ("SIGHUP", -signal.SIGHUP)]
+)
+def test_a_child_that_does_not_end_is_killed_with_all_that_it_started(
+    number: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "out.onnx").write_text("old")
+    work = STUBBORN.format(folder=tmp_path)
+    script = WORK.format(work=work, memory=1 << 30, seconds=60)
+    arguments = f'{{"destination": "{tmp_path}/out.onnx"}}'
+    script = script.replace("60))", f"60), {arguments})").replace(
+        "except NetferryError", "except KeyboardInterrupt:\n    sys.exit(130)\nexcept NetferryError"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    parent.send_signal(getattr(signal, number))
+    assert parent.wait(timeout=30) == code
+    assert {path.name for path in tmp_path.iterdir()} == {"tmp", "out.onnx", "child", "grandchild"}
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert (tmp_path / "out.onnx").read_text() == "old"
+    for name in ("child", "grandchild"):
+        assert is_gone(int((tmp_path / name).read_text()))
+
+
+def is_gone(pid: int) -> bool:
+    """A process that has ended may stay listed until somebody asks for how."""
+    for _ in range(100):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_what_a_killed_parent_has_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    stale, open_, busy = (tmp_path / f"{private._PREFIX}{name}" for name in ("stale", "open", "busy"))
+    for folder in (stale, open_, busy):
+        folder.mkdir(mode=0o700)
+        (folder / "x").write_text("x")
+    open_.chmod(0o755)
+    (tmp_path / "others").mkdir()
+    (tmp_path / f"{private._PREFIX}link").symlink_to(tmp_path / "others")
+    handle = private._lock(str(busy))
+    with private.folder() as own:
+        assert Path(own).stat().st_mode & 0o777 == 0o700
+        assert {path.name for path in tmp_path.iterdir()} == {
+            open_.name, busy.name, f"{private._PREFIX}link", "others", Path(own).name,
+        }  # fmt: skip
+    assert not Path(own).exists()
+    assert handle is not None
+    os.close(handle)
+
+
+CUT_OFF = """
+import os, sys
+from pathlib import Path
+from netferry.converters import staging
+staging._put_in_place = lambda *_: os._exit(9)
+with staging.staged(Path(sys.argv[1])) as stage:
+    stage.write_bytes(Path(sys.argv[2]).read_bytes())
+"""
+
+
+@pytest.mark.parametrize("way", ["command", "call"])
+def test_a_save_that_was_cut_off_is_finished_before_the_model_is_read(way: str, tmp_path: Path) -> None:
+    """The child may only read there."""
+    (tmp_path / "new").mkdir()
+    path, new = saved(tmp_path, dense()), saved(tmp_path / "new", two_inputs())
+    done = subprocess.run([sys.executable, "-c", CUT_OFF, path, new], check=False)
+    assert done.returncode == 9 and len(list(tmp_path.glob(".netferry-*"))) == 1
+    if way == "call":
+        inputs = guard.call("inspect", path)["inputs"]
+    else:
+        command = [sys.executable, "-m", "netferry", "inspect", path, "--json"]
+        inputs = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["inputs"]
+    assert len(inputs) == 2
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.onnx", "new"]
+
+
+def test_without_forks_groups_and_locks_it_works_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: the command line works in its own process, Python's calls in a child that is ended alone."""
+    source = saved(tmp_path, dense())
+    for name in ("fork", "killpg"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(private, "fcntl", None)
+    assert guard.enter([source], Limits()) is None
+    assert sandbox.told() == "none (this system does not fork)"
+    assert guard.call("inspect", source)["inputs"][0]["dims"] == ["batch", 3]
+    with pytest.raises(RefusedError, match="it was not done after"):
+        guard.call("inspect", source, limits=Limits(seconds=0.01))
+
+
+def test_without_a_place_for_temporary_files_there_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(WriteError, match=r"no folder for temporary files.*TMPDIR"):
+        guard.call("inspect", saved(tmp_path, dense()))
+
+
+def test_an_answer_that_is_a_link_is_none(tmp_path: Path) -> None:
+    (tmp_path / "else").write_text('{"result": 1}')
+    (tmp_path / "answer").symlink_to(tmp_path / "else")
+    with pytest.raises(RefusedError, match="could not start"):
+        guard._answer(tmp_path / "answer")
 
 
 # ---- from Python ---------------------------------------------------------------------------------

@@ -84,8 +84,9 @@ def test_two_workers_one_of_them_killed_give_what_one_process_gives(
 
 
 def test_ranges_cover_exactly_the_rows_that_no_part_holds(files: tuple[Path, Path], tmp_path: Path) -> None:
-    parts = Parts(tmp_path / "out.parquet", {"job": 1})
-    parts.open()
+    parts = Parts(tmp_path / "out.parquet")
+    parts.folder.mkdir()
+    parts.open({"job": 1})
     for start, stop in ((0, 500), (1200, 1300)):
         with parts.writing() as writer:
             writer.add(start, stop - start, {"y": np.zeros((stop - start, 2), np.float32)}, {})
@@ -99,7 +100,8 @@ def test_data_without_a_known_number_of_rows_is_refused_with_the_way_out(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "d.csv").write_text("x\n1\n")
-    parts = Parts(tmp_path / "out.parquet", {})
-    parts.open()
+    parts = Parts(tmp_path / "out.parquet")
+    parts.folder.mkdir()
+    parts.open({})
     with pytest.raises(RefusedError, match="Parquet or Arrow"):
         cluster._ranges(open_data(tmp_path / "d.csv"), parts, workers=2)

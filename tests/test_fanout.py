@@ -18,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from netferry.catalogue import verify_all
-from netferry.converters.errors import NetferryError, UsageError
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.fanout import Task, fan_out
 from netferry.guard import Limits
 
@@ -69,7 +69,7 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save(tmp_path / "b ü.onnx", W)
     save(tmp_path / "other.onnx", W + 0.01)
     (tmp_path / "crashing.py").write_text("import os\n\ndef model():\n    os.abort()\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     (tmp_path / "models.toml").write_text(CATALOGUE, encoding="utf-8")
     return tmp_path / "models.toml"
 
@@ -78,19 +78,50 @@ STATES = {"same": "passed", "a.onnx -> other.onnx": "failed", "crash": "not_chec
 
 
 def test_each_pair_is_judged_by_itself_and_what_is_done_is_kept(catalogue: Path) -> None:
-    first = verify_all(catalogue, workers=2)
+    first = verify_all(catalogue, workers=2, factories=True)
     assert {pair.name: pair.status for pair in first.pairs} == STATES
     reasons = {pair.name: pair.reason for pair in first.pairs}
     assert "crashed (SIGABRT)" in reasons["crash"]
     assert "no such file" in reasons["absent"]
     assert not any(pair.kept for pair in first.pairs)
     save(catalogue.with_name("no.onnx"), W)
-    second = verify_all(catalogue)
+    second = verify_all(catalogue, factories=True)
     assert {pair.name: pair.kept for pair in second.pairs} == {
         "same": True, "a.onnx -> other.onnx": True, "crash": False, "absent": False,
     }  # fmt: skip
     assert [pair.report for pair in second.pairs[:2]] == [pair.report for pair in first.pairs[:2]]
     assert second.pairs[3].status == "passed"
+
+
+WORDS = {
+    "unsafe": ('unsafe = true\nb = "a.onnx"', {"unsafe": True}, "'unsafe = true'.*pair 2 .*--unsafe"),
+    "a factory": (
+        'b = "crashing:model"',
+        {"factories": True},
+        "factories.*pair 2 \\(crashing:model\\).*--factories",
+    ),
+    "a file's factory": ('b = "crashing.py:model"', {"factories": True}, "pair 2 \\(crashing.py:model\\)"),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_what_a_catalogue_would_run_needs_a_word_of_the_callers(
+    name: str, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, word, said = WORDS[name]
+    catalogue.write_text(f'[[pair]]\na = "a.onnx"\nb = "a.onnx"\n\n[[pair]]\na = "a.onnx"\n{text}\n')
+    monkeypatch.setattr("netferry.catalogue.fan_out", lambda tasks, *_, **__: [])
+    with pytest.raises(RefusedError, match=said):
+        verify_all(catalogue)
+    with pytest.raises(RefusedError, match=said):
+        verify_all(catalogue, **({"factories": True} if "unsafe" in word else {"unsafe": True}))
+    assert verify_all(catalogue, **word).pairs == ()
+
+
+def test_defaults_of_a_catalogue_need_the_word_too(catalogue: Path) -> None:
+    catalogue.write_text('[defaults]\nunsafe = true\n\n[[pair]]\na = "a.onnx"\nb = "a.onnx"\n')
+    with pytest.raises(RefusedError, match=r"pair 1 .*a.onnx -> a.onnx.*--unsafe"):
+        verify_all(catalogue)
 
 
 def test_a_pair_whose_file_or_options_have_changed_is_compared_again(catalogue: Path) -> None:
@@ -105,7 +136,7 @@ def test_a_pair_whose_file_or_options_have_changed_is_compared_again(catalogue: 
 
 
 def test_the_command_gives_a_table_an_exit_code_json_junit_and_markdown(catalogue: Path) -> None:
-    command = [*NETFERRY, "verify", "--catalogue", str(catalogue), "--workers", "2"]
+    command = [*NETFERRY, "verify", "--catalogue", str(catalogue), "--workers", "2", "--factories"]
     forms = ["--junit", str(catalogue.with_name("r.xml")), "--markdown", str(catalogue.with_name("r.md"))]
     said = subprocess.run([*command, *forms], capture_output=True, text=True, check=False)
     assert said.returncode == 1
@@ -146,7 +177,7 @@ def test_ctrl_c_ends_every_process_and_keeps_what_was_done(catalogue: Path) -> N
         "import os, time, pathlib\n\ndef model():\n"
         "    pathlib.Path(__file__).with_name('pid').write_text(str(os.getpid()))\n    time.sleep(600)\n"
     )
-    command = [*NETFERRY, "verify", "--catalogue", str(catalogue)]
+    command = [*NETFERRY, "verify", "--catalogue", str(catalogue), "--factories"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     pid = catalogue.with_name("pid")
     until = time.monotonic() + 120
@@ -172,7 +203,7 @@ def test_a_task_that_takes_too_long_is_ended(catalogue: Path) -> None:
 @pytest.mark.slow
 def test_ray_gives_the_same_verdicts_and_a_crash_there_costs_one_pair(catalogue: Path) -> None:
     pytest.importorskip("ray")
-    found = verify_all(catalogue, engine="ray", workers=2)
+    found = verify_all(catalogue, engine="ray", workers=2, factories=True)
     assert {pair.name: pair.status for pair in found.pairs} == STATES
     assert "crashed (SIGABRT)" in found.pairs[2].reason
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 import resource
 from collections.abc import Iterator
@@ -113,3 +115,64 @@ def check_in_a_child(one: Case, arguments: list[str], preloaded: Preloaded, fold
     check_words(one, lines[0], arguments)
     assert files_of(folder) - before <= {path for path in files_of(folder) if "__pycache__" in str(path)}
     assert done.grown < LARGEST, f"{done.grown >> 20} MiB"
+
+
+# ---- under an audit hook ---------------------------------------------------------------------------
+
+DRAWN = frozenset(random.Random(2026).sample(sorted(CASES), len(CASES) // 10))
+"""What the everyday tests open under ``sys.addaudithook``."""
+
+GOOD = {
+    "net.onnx": "o.onnx", "ext.onnx": "o.pt2", "net.pt2": "o.onnx", "script.pt": "o.onnx", "net.keras": "o.onnx",
+    "whole.h5": "o-symbol.json", "served": "o.onnx", "mx-symbol.json": "o.keras",
+}  # fmt: skip
+"""A way into every framework and out of it."""
+
+
+def audited(preloaded: Preloaded, arguments: list[str], folder: Path) -> tuple[int, list[str]]:
+    """The exit code of ``netferry convert``, and what Python did meanwhile that no file has a business with.
+
+    5, a refusal, stands for a process that ran into a limit, too.
+    """
+    done = preloaded(["--audit", "convert", *arguments], folder)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [one for one in told if isinstance(one, str)]
+    return (5 if done.code < 0 else told[-1]), found
+
+
+def check_audited(name: str, good: Path, preloaded: Preloaded, folder: Path) -> None:
+    arguments = prepared(CASES[name], good, folder)
+    own = arguments[0].rpartition(":")[0] if ".py:" in arguments[0] else "\0"  # code of the user's
+    code, found = audited(preloaded, arguments, folder)
+    assert code == 5
+    assert [one for one in found if own not in one] == []
+    assert not Kit(folder / "case", good).marker.exists()
+
+
+@pytest.mark.parametrize("name", sorted(DRAWN))
+def test_a_hostile_file_sets_nothing_off(name: str, good: Path, preloaded: Preloaded, tmp_path: Path) -> None:
+    check_audited(name, good, preloaded, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(CASES) - DRAWN))
+def test_no_hostile_file_sets_anything_off(
+    name: str, good: Path, preloaded: Preloaded, tmp_path: Path
+) -> None:
+    check_audited(name, good, preloaded, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("net.onnx", "net.keras") else pytest.param(name, marks=pytest.mark.slow)
+        for name in GOOD
+    ],
+)
+def test_a_good_file_sets_nothing_off(name: str, good: Path, preloaded: Preloaded, tmp_path: Path) -> None:
+    kit = Kit(tmp_path / "in", good)
+    kit.folder.mkdir()
+    (tmp_path / "out").mkdir()
+    sizes = ["--input", "x:2,3"] if name == "script.pt" else []
+    arguments = [str(kit.copy(name)), str(tmp_path / "out" / GOOD[name]), *sizes]
+    assert audited(preloaded, arguments, tmp_path) == (0, [])

@@ -85,7 +85,7 @@ def test_weights_apart_bear_the_name_of_their_graph_and_old_ones_go(
         graph = helper.make_graph([node], "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         assert netferry.convert(model, destination=out).report.status == "passed"  # type: ignore[union-attr]
-        (data,) = (file.name for file in tmp_path.iterdir() if file != out)
+        (data,) = (file.name for file in tmp_path.glob("[!.]*") if file != out)
         x = rng.standard_normal((3, 48)).astype(np.float32)
         np.testing.assert_allclose(netferry.run(out, {"x": x})["y"], x @ weight, atol=1e-4)
         named.append(data)

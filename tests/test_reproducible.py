@@ -105,7 +105,7 @@ def written(folder: Path, source: Path, seed: str, locale: str) -> dict[str, str
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("[!.]*")) if file.is_file()}
     for name, file in files.items():
         content = file.read_bytes()
         for place in (str(folder), root, str(Path.home()), "site-packages"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from netferry.converters import staging
+from netferry.converters import folders, ledger, staging
 from netferry.converters.errors import RefusedError, WriteError
 
 FORK = multiprocessing.get_context("fork")
@@ -47,7 +47,9 @@ SAVES = {save.__name__: (save, path) for save, path in (
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+    """What the files of the folder hold, but for the ledger of what was written there."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != ledger.NAME)
+    return {str(file.relative_to(folder)): file.read_text() for file in files}
 
 
 def whole(folder: Path) -> str:
@@ -62,7 +64,7 @@ def test_a_save_arrives_whole_and_leaves_nothing_else(name: str, tmp_path: Path)
     for text in ("old", "new"):
         save(tmp_path, text)
         assert whole(tmp_path) == text
-    assert not list(tmp_path.glob(".netferry*"))
+    assert not list(tmp_path.glob(".netferry-*"))
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
@@ -77,12 +79,12 @@ def test_an_interrupted_save_leaves_the_old_files_and_nothing_else(
         stage.with_name("more").write_text("half")
         raise fault
     assert contents(tmp_path) == before
-    assert not list(tmp_path.glob(".netferry*"))
+    assert not list(tmp_path.glob(".netferry-*"))
 
 
 def at_step(number: int, act: Callable[[], None]) -> pytest.MonkeyPatch:
     """Do ``act`` just before the ``number``-th change that the save makes to its folder."""
-    patch, seen = pytest.MonkeyPatch(), iter(range(1, 200))
+    patch, seen = pytest.MonkeyPatch(), iter(range(1, 400))
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
         def step(*args: Any, **kwargs: Any) -> Any:
@@ -92,13 +94,9 @@ def at_step(number: int, act: Callable[[], None]) -> pytest.MonkeyPatch:
 
         return step
 
-    patch.setattr(Path, "rename", counted(Path.rename))
-    patch.setattr(Path, "replace", counted(Path.replace))
-    patch.setattr(staging.os, "link", counted(os.link))
-    patch.setattr(staging, "_exchange", counted(staging._exchange))
-    patch.setattr(staging, "_sync", counted(staging._sync))
-    patch.setattr(os, "unlink", counted(os.unlink))
-    patch.setattr(os, "rmdir", counted(os.rmdir))
+    for name in ("replace", "link", "mkdir", "fsync", "unlink", "rmdir"):
+        patch.setattr(os, name, counted(getattr(os, name)))
+    patch.setattr(folders.Folder, "exchange", counted(folders.Folder.exchange))
     return patch
 
 
@@ -107,7 +105,7 @@ def at_step(number: int, act: Callable[[], None]) -> pytest.MonkeyPatch:
 def test_a_process_killed_at_any_step_leaves_the_old_or_the_new(name: str, old: bool, tmp_path: Path) -> None:
     save, main = SAVES[name]
     outcomes = set()
-    for number in range(1, 60):
+    for number in range(1, 120):
         folder = tmp_path / str(number)
         folder.mkdir()
         if old:
@@ -121,7 +119,7 @@ def test_a_process_killed_at_any_step_leaves_the_old_or_the_new(name: str, old: 
         outcomes |= set(left.values())
         save(folder, "next")
         assert whole(folder) == "next"
-        assert not list(folder.glob(".netferry*"))
+        assert not list(folder.glob(".netferry-*"))
         if child.exitcode == 0:
             break
     else:
@@ -144,7 +142,7 @@ def test_a_fault_at_any_step_leaves_the_old_or_the_new(
     def raise_it() -> None:
         raise fault
 
-    for number in range(1, 60):
+    for number in range(1, 120):
         folder = tmp_path / str(number)
         folder.mkdir()
         save(folder, "old")
@@ -157,23 +155,39 @@ def test_a_fault_at_any_step_leaves_the_old_or_the_new(
         finally:
             patch.undo()
         assert whole(folder) in ("old", "new")
-        assert not list(folder.glob(".netferry*"))
+        assert not list(folder.glob(".netferry-*"))
         if raised is None and number > 3:
             return
     pytest.fail("the save has more steps than were tried")
 
 
-def test_a_reader_finishes_what_a_killed_writer_had_committed(tmp_path: Path) -> None:
+def killed_in_place(folder: Path, save: Save = two_files) -> Path:
+    """The stage of a save that was killed when it was committed and nothing was in its place yet."""
+
+    def killed() -> None:
+        staging._put_in_place = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        save(folder, "new")
+
+    child = FORK.Process(target=killed)
+    child.start()
+    child.join()
+    (stage,) = folder.glob(".netferry-*")
+    assert (stage / "ready").is_dir()
+    return stage
+
+
+def test_a_reader_finishes_what_a_killed_writer_had_committed_and_removes_nothing(tmp_path: Path) -> None:
     two_files(tmp_path, "old")
-    stage = staging._stage_of(tmp_path / "m-symbol.json")
-    (stage / "ready").mkdir(parents=True)
-    for name in ("m-0000.params", "m-symbol.json"):
-        (stage / "ready" / name).write_text("new")
-    inodes = {file.name: file.stat().st_ino for file in (stage / "ready").iterdir()}
-    (stage / "moves").write_text(str(inodes).replace("'", '"'))
-    assert staging._in_motion(tmp_path / "m-symbol.json")
-    staging._settle(tmp_path / "m-symbol.json")
-    assert contents(tmp_path) == {"m-symbol.json": "new", "m-0000.params": "new"}
+    stage = killed_in_place(tmp_path)
+    before = set(stage.rglob("*"))
+    assert staging.steadily(tmp_path / "m-symbol.json", lambda: 7) == 7
+    left = {key: text for key, text in contents(tmp_path).items() if not key.startswith(".netferry")}
+    assert left == {"m-symbol.json": "new", "m-0000.params": "new"}
+    assert (stage / "old" / "m-symbol.json").read_text() == "old"
+    assert before >= {stage / "seal", stage / "mark", stage / "moves"} <= set(stage.rglob("*"))
+    two_files(tmp_path, "next")
+    assert whole(tmp_path) == "next"
+    assert not list(tmp_path.glob(".netferry-*"))
 
 
 def test_the_second_of_two_writers_is_told(tmp_path: Path) -> None:
@@ -245,12 +259,13 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
 def test_a_reader_without_the_right_to_finish_a_save_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (staging._stage_of(tmp_path / "out.onnx") / "ready").mkdir(parents=True)
+    one_file(tmp_path, "old")
+    killed_in_place(tmp_path, one_file)
 
-    def refuse(stage: Path) -> int:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(staging, "_take", refuse)
+    monkeypatch.setattr(staging, "_put_in_place", refuse)
     with pytest.raises(RefusedError, match="cut off"):
         staging._settle(tmp_path / "out.onnx")
 

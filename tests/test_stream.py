@@ -286,10 +286,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 def test_parts_of_another_job_are_not_used(model: Path, tmp_path: Path) -> None:
     path, out = parquet_of_lists(tmp_path), tmp_path / "out.parquet"
     job = {"model": "another"}
-    kept = parts_module.Parts(out, job)
-    kept.open()
-    with kept.writing() as writer:
-        writer.add(0, ROWS, {"y": np.zeros((ROWS, 3), np.float32)}, {})
+    kept = parts_module.Parts(out)
+    with kept.held():
+        kept.open(job)
+        with kept.writing() as writer:
+            writer.add(0, ROWS, {"y": np.zeros((ROWS, 3), np.float32)}, {})
     outcome = stream(model, path, out)
     assert outcome.resumed == 0
     np.testing.assert_allclose(read(out)["y"], Y, rtol=0, atol=2e-6)

@@ -8,28 +8,27 @@ can also compute the digest.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from netferry.converters import artifact, source, staging
-from netferry.converters.errors import RefusedError, UsageError, WriteError, printable
+from netferry.converters import artifact, shown, source, staging
+from netferry.converters.digests import below, code_of, of_file
+from netferry.converters.errors import RefusedError, UsageError, WriteError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.onnx.files import external_files
 from netferry.converters.signature import Array, Example
+from netferry.converters.trust.paths import is_plain, opened_inside, regular
 from netferry.inference.intermediate import weights
-from netferry.validation import metrics
+from netferry.validation import certificate_form, metrics
 from netferry.validation.report import Report, finite, versions
 
 FORMAT = 1
 MODEL, PARAMS, CODE = "(the model)", "(its parameters)", "(its code)"
 """What stands for files whose names do not matter: a copy under another name is the same model."""
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,9 @@ class Subject:
     weights: str | os.PathLike[str] | None = None
 
 
+_LARGEST = 64 << 20
+"""Bytes of a certificate; one of many inputs and outputs has some hundred thousand."""
+
 # ---- writing ----------------------------------------------------------------------------------------
 
 
@@ -50,6 +52,7 @@ def write(
     subjects: tuple[Subject, Subject],
     given: Sequence[Example] | None,
     options: Mapping[str, Any],
+    replacing: Overwriting | None = None,
 ) -> None:
     """Write what ``report`` proves; ``options`` are what the comparison was called with beside models and inputs."""
     document = finite(
@@ -72,7 +75,7 @@ def write(
     document["digest"] = _digest(document)
     if not path.parent.is_dir():
         raise WriteError("there is no such folder", where=str(path.parent))
-    with staging.staged(path) as stage:
+    with staging.staged(path, "certificate", replacing) as stage:
         stage.write_text(_text(document), encoding="utf-8")
 
 
@@ -88,11 +91,11 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 
 def _verdict(report: Report) -> dict[str, Any]:
-    """The report without what stands elsewhere in the certificate."""
+    """The report without what stands elsewhere in the certificate, and without what is of the machine alone."""
     return {
         k: v
         for k, v in report.to_dict().items()
-        if k not in ("versions", "samples", "source", "target", "data")
+        if k not in ("versions", "samples", "source", "target", "data", "sandbox")
     }
 
 
@@ -124,11 +127,10 @@ def identity(subject: Subject, folder: Path) -> dict[str, Any]:
     named = subject.named
     base: dict[str, Any] = {"title": source.title(named), "path": None, "factory": None, "files": {}}
     if isinstance(named, str | os.PathLike) and os.path.lexists(named):
-        files = _files(Path(named), subject.weights)
+        files = files_of(Path(named), subject.weights)
         return base | {"path": _relative(Path(named), folder), "files": _hashes(files)}
     if isinstance(named, str | os.PathLike):
-        code = _code(os.fspath(named))
-        files = {CODE: Path(code)} if code is not None else {}
+        files = code_files(os.fspath(named))
         name = base["title"].rpartition("/")[2]
         return base | {
             "title": name,
@@ -145,47 +147,30 @@ def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
-def _files(path: Path, chosen: str | os.PathLike[str] | None) -> dict[str, Path]:
+def code_files(factory: str) -> dict[str, Path]:
+    """The files of a factory's code: the one that it stands in, whose name does not matter, and what that uses."""
+    files = code_of(factory)
+    first = next(iter(files), None)
+    return {CODE if name == first else name: file for name, file in files.items()}
+
+
+def files_of(path: Path, chosen: str | os.PathLike[str] | None) -> dict[str, Path]:
     """Every file that a model on disk is made of, by its place as seen from the model's own."""
     found = artifact.look(path)
     if found.path.is_dir():
-        inside = sorted(file for file in found.path.rglob("*") if file.is_file())
-        return {file.relative_to(found.path).as_posix(): file for file in inside}
+        return below(found.path)
     files = {MODEL: found.path}
     if found.kind == "onnx":
-        files |= external_files(found.path.read_bytes(), found.path.parent, str(found.path))
+        outer = external_files(found.path.read_bytes(), found.path.parent, str(found.path))
+        for name in outer:
+            opened_inside(found.path.parent, name, str(found.path)).close()
+        files |= {name: found.path.parent / name for name in outer}
     extra = Path(chosen) if chosen is not None else next(iter(found.companions[-1:]), None)
     return files if extra is None else files | {PARAMS: extra}
 
 
-_FACTORY = re.compile(r"(?P<module>[^\s:]+):\w+")
-
-
-def _code(factory: str) -> str | None:
-    """The file in which a factory stands."""
-    match = _FACTORY.fullmatch(factory)
-    module = match["module"] if match else factory
-    if module.endswith(".py"):
-        return module
-    spec = importlib.util.find_spec(module) if module in sys.modules or "." not in module else None
-    loaded = sys.modules.get(module)
-    file = getattr(loaded, "__file__", None) or (spec.origin if spec is not None else None)
-    return file if file is not None and Path(file).is_file() else None
-
-
 def _hashes(files: Mapping[str, Path]) -> dict[str, str]:
-    return {name: _of_file(file) for name, file in files.items()}
-
-
-def _of_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error
-    return digest.hexdigest()
+    return {name: of_file(file) for name, file in files.items()}
 
 
 def _of_array(array: Array) -> str:
@@ -218,6 +203,7 @@ class Check:
     versions: tuple[str, ...] = ()
     verdict: tuple[str, ...] = ()
     report: Report | None = None
+    options: str = ""
 
     @property
     def holds(self) -> bool:
@@ -227,17 +213,19 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         return {
             "certificate": self.certificate, "holds": self.holds, "was": self.was, "now": self.now,
+            "options": self.options,
             "changed": list(self.changed), "versions": list(self.versions), "verdict": list(self.verdict),
             "report": None if self.report is None else self.report.to_dict(),
         }  # fmt: skip
 
     def to_text(self) -> str:
         head = "still holds" if self.holds else "does not hold any more"
-        lines = [f"{self.certificate} {head}: the verdict was {self.was} and is {self.now}"]
+        own = f", compared with {self.options}" if self.options else ""
+        lines = [f"{self.certificate} {head}{own}: the verdict was {self.was} and is {self.now}"]
         lines += [f"  changed: {line}" for line in self.changed]
         lines += [f"  verdict: {line}" for line in self.verdict]
         lines += [f"  another version: {line}" for line in self.versions]
-        return "\n".join(map(printable, lines))
+        return "\n".join(map(shown.line, lines))
 
 
 @dataclass(frozen=True)
@@ -255,9 +243,8 @@ class Certificate:
         if given is not None:
             return given
         one = self.document[side]
-        inside = PurePosixPath(one["path"] or "..")
-        place = self.path.parent / inside
-        if inside.is_absolute() or ".." in inside.parts or not os.path.lexists(place):
+        place = self.path.parent / (one["path"] or "") if is_plain(one["path"] or "..") else None
+        if place is None or not _lies_beside(place, self.path.parent):
             raise UsageError(
                 f"the {side} of the certificate, {one['title']}, is code or a live model, or is not beside it",
                 where=str(self.path),
@@ -267,7 +254,8 @@ class Certificate:
 
     @property
     def options(self) -> dict[str, Any]:
-        return dict(self.document["options"])
+        """What to repeat the comparison with: options that were looked at, and no others."""
+        return certificate_form.of_the_user(self.document["options"])
 
     def inputs(self, given: Sequence[Example] | None, data: bool = False) -> Sequence[Example] | None:
         """The inputs to repeat it on; data that was given then must be given again, and be the same."""
@@ -312,6 +300,7 @@ class Certificate:
         return Check(
             self.path.name, was["status"], report.status, tuple(changed), moved,
             tuple(_verdicts(was, finite(_verdict(report)))), report,
+            certificate_form.told(self.document["options"]),
         )  # fmt: skip
 
 
@@ -319,20 +308,21 @@ def read(path: Path) -> Certificate:
     """Read a certificate; one that is damaged, of another format or changed by hand is refused."""
     where = str(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        with regular(path).open("rb") as file:
+            text = file.read(_LARGEST + 1)
     except OSError as error:
         raise RefusedError(f"cannot be read ({error.strerror})", where=where) from error
-    except ValueError as error:
-        raise RefusedError(f"not a certificate: it is no JSON ({error})", where=where) from error
-    if (
-        not isinstance(document, dict)
-        or not {"format", "digest", "verdict", "source", "target"} <= document.keys()
-    ):
-        raise RefusedError("not a certificate of netferry", where=where)
-    if document["format"] != FORMAT:
+    if len(text) > _LARGEST:
+        raise RefusedError("larger than a certificate is", where=where, expected=f"at most {_LARGEST} bytes")
+    document = certificate_form.parsed(text, where)
+    if type(document["format"]) is not int or document["format"] != FORMAT:
         raise RefusedError(
-            "a certificate of another format", where=where, expected=FORMAT, received=document["format"]
+            "a certificate of another format",
+            where=where,
+            expected=FORMAT,
+            received=str(document["format"])[:60],
         )
+    certificate_form.demand(document, where)
     if document["digest"] != _digest(document):
         raise RefusedError(
             "the certificate was changed after it was written",
@@ -342,6 +332,20 @@ def read(path: Path) -> Certificate:
             remedy="Make it again: netferry verify A B --certificate F",
         )
     return Certificate(path, document)
+
+
+def _lies_beside(place: Path, folder: Path) -> bool:
+    """Whether a model is there, and neither it nor a file of it is a link that leads out of the certificate's folder."""
+    home = folder.resolve()
+    try:
+        if not place.resolve(strict=True).is_relative_to(home):
+            return False
+        files = files_of(place, None).values()
+    except RefusedError:
+        return True  # what is wrong with it is told when it is opened
+    except (OSError, RuntimeError):
+        return False
+    return all(file.resolve().is_relative_to(home) for file in files)
 
 
 def _changes(side: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

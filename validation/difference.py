@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from netferry.converters.errors import printable
+from netferry.converters import shown
 from netferry.converters.signature import Array
 from netferry.validation.metrics import Comparison
 from netferry.validation.report import Report
@@ -131,4 +131,4 @@ class Bisection:
             counts = f"{self.tensors[0]} tensors in the source, {self.tensors[1]} in the target"
             lines.append(f"  {counts}; {self.corresponding} of the source's have an equal there")
         lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(map(printable, [*lines, *(f"  wrote {file}" for file in self.files)]))
+        return "\n".join(map(shown.line, [*lines, *(f"  wrote {file}" for file in self.files)]))

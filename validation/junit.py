@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
+from netferry.converters.shown import line
 from netferry.validation.metrics import FAILED, NOT_CHECKED
 from netferry.validation.words import Document, measure, number, worst_ratio
 
 _ELEMENTS: Mapping[str, str] = {FAILED: "failure", NOT_CHECKED: "error"}
 """What was not checked is an error: nothing was proved, and a build that skips it would be green."""
-
-_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even escaped."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +88,11 @@ def _case(case: _Case) -> ElementTree.Element:
     if case.status in _ELEMENTS:
         message = case.reason or case.status.replace("_", " ")
         fault = _element(_ELEMENTS[case.status], {"message": message, "type": case.status})
-        fault.text = _clean(f"{message}\n{case.told}".strip())
+        fault.text = f"{line(message)}\n{line(case.told)}".strip()
         made.append(fault)
     elif case.told:
         out = _element("system-out", {})
-        out.text = _clean(case.told)
+        out.text = line(case.told)
         made.append(out)
     return made
 
@@ -112,8 +109,4 @@ def _counts(cases: Iterable[_Case]) -> dict[str, str]:
 
 
 def _element(tag: str, attributes: Mapping[str, Any]) -> ElementTree.Element:
-    return ElementTree.Element(tag, {key: _clean(str(value)) for key, value in attributes.items()})
-
-
-def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("\ufffd", text)
+    return ElementTree.Element(tag, {key: line(str(value)) for key, value in attributes.items()})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from netferry.converters.errors import printable
+from netferry.converters import shown
 from netferry.validation.metrics import PASSED
 
 LIMIT = 50.0
@@ -125,7 +125,7 @@ class TrainingVerdict:
         lines += [f"  {m.status}: {m.name}: {m.reason}" for m in faults[:SHOWN]]
         if len(faults) > SHOWN:
             lines.append(f"  and {len(faults) - SHOWN} more")
-        return "\n".join(map(printable, [*lines, *(f"  note: {note}" for note in self.notes)]))
+        return "\n".join(map(shown.line, [*lines, *(f"  note: {note}" for note in self.notes)]))
 
 
 def _largest(values: Sequence[float | None]) -> float | None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from netferry.converters.shown import markdown
 from netferry.validation import words
 from netferry.validation.metrics import PASSED
 from netferry.validation.words import MARKS, STATED, Document, brief, number, title_of
-
-_MEANT = re.compile(r"([\\`*_\[\]|~#])")
-"""Characters that mean something to Markdown."""
 
 
 def of_report(document: Document) -> str:
     """The verdict in words, a table of the outputs, the notes; ``document`` is what ``Report.to_dict()`` gives."""
     lines = [f"## {MARKS[document['status']]} {words.headline(document)}", ""]
-    lines += [f"{_plain(sentence)}\n" for sentence in words.sentences(document)]
+    lines += [f"{markdown(sentence)}\n" for sentence in words.sentences(document)]
     outputs = document.get("outputs") or ()
     if outputs:
         head = ("output", "verdict", "error / yardstick", "error / scale", "reason")
         lines += _table(head, (_output(one) for one in outputs))
-    lines += [f"- {_plain(note)}" for note in (*_proved([document]), *(document.get("notes") or ()))]
+    lines += [f"- {markdown(note)}" for note in (*_proved([document]), *(document.get("notes") or ()))]
     return "\n".join([*lines, "", _footer(document)]).rstrip() + "\n"
 
 
@@ -45,7 +42,7 @@ def of_matrix(document: Document) -> str:
     """The verdict in words, then models and sources down, targets across; what did not pass is told below."""
     cells: Sequence[Document] = list(document["cells"])
     lines = [f"## {MARKS[words.worst_status(cells)]} {words.matrix_headline(cells)}", ""]
-    lines += [f"{_plain(sentence)}\n" for sentence in words.matrix_sentences(cells)]
+    lines += [f"{markdown(sentence)}\n" for sentence in words.matrix_sentences(cells)]
     targets = list(dict.fromkeys(str(cell["target"]) for cell in cells))
     rows: dict[tuple[str, str], dict[str, Document]] = {}
     for cell in cells:
@@ -53,8 +50,8 @@ def of_matrix(document: Document) -> str:
     if cells:
         head = ("model", "from", *(f"→ {title_of(target)}" for target in targets))
         lines += _table(head, (_row(place, found, targets) for place, found in rows.items()))
-    lines += [f"- {_plain(_fault(cell))}" for cell in cells if cell["status"] != PASSED]
-    lines += [f"- {_plain(rate)}" for rate in _proved(map(words.report_of, cells))]
+    lines += [f"- {markdown(_fault(cell))}" for cell in cells if cell["status"] != PASSED]
+    lines += [f"- {markdown(rate)}" for rate in _proved(map(words.report_of, cells))]
     return "\n".join([*lines, "", _footer(document)]).rstrip() + "\n"
 
 
@@ -66,7 +63,9 @@ def of_catalogue(document: Document) -> str:
     head = ("pair", "A", "B", "verdict", "error / yardstick", "error / scale")
     lines += _table(head, map(_pair, pairs))
     lines += [
-        f"- {_plain(pair['name'])}: {_plain(pair['reason'])}" for pair in pairs if pair["status"] != PASSED
+        f"- {markdown(pair['name'])}: {markdown(pair['reason'])}"
+        for pair in pairs
+        if pair["status"] != PASSED
     ]
     return "\n".join([*lines, "", _footer(document)]).rstrip() + "\n"
 
@@ -98,17 +97,10 @@ def _cell(cell: Document | None) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     for cells in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join(cell if cell == '---' else _plain(cell) for cell in cells)} |"
+        yield f"| {' | '.join(cell if cell == '---' else markdown(cell) for cell in cells)} |"
     yield ""
 
 
 def _footer(document: Document) -> str:
     versions = document.get("versions") or {}
-    return _plain(", ".join(f"{name} {version}" for name, version in versions.items()))
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it stands: on one line, without marks, tags, mentions or links."""
-    line = " ".join(_MEANT.sub(r"\\\1", str(text)).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return line.replace("@", "&#64;").replace("://", "&#58;//")
+    return markdown(", ".join(f"{name} {version}" for name, version in versions.items()))

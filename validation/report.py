@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from netferry.converters.errors import printable
+from netferry.converters import shown
 from netferry.converters.frameworks import installed_version
 from netferry.converters.signature import Signature
+from netferry.converters.trust import sandbox
 from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Report:
     ``truth`` says where the float64 truth came from, or why there is none. ``optimised`` is what onnxruntime
     gave with its optimisations on beside off. ``training`` is there where gradients were asked for.
     ``unchecked_axes`` are free and were tried at fewer than two sizes. ``data`` names the real rows, with their digest.
+    ``sandbox`` says what the process that ran them had closed to itself.
     ``unusable`` says why the target cannot be trained on, or called with gradients on, though its outputs may be right.
     """
 
@@ -69,6 +71,8 @@ class Report:
     unchecked_axes: tuple[str, ...] = ()
     data: Mapping[str, str] | None = None
     unusable: str = ""
+    sandbox: str = field(default_factory=sandbox.told)
+    options: str = ""
 
     @property
     def status(self) -> str:
@@ -121,6 +125,7 @@ class Report:
             "quick": self.quick,
             "unchecked_axes": list(self.unchecked_axes),
             "unusable": self.unusable,
+            "options": self.options,
             "outputs": [verdict.to_dict() for verdict in self.outputs],
             "training": None if self.training is None else self.training.to_dict(),
             "samples": list(self.samples),
@@ -130,15 +135,17 @@ class Report:
             "notes": list(self.notes),
             "signature": None if self.signature is None else self.signature.to_json(),
             "versions": dict(self.versions),
+            "sandbox": self.sandbox,
         }
 
     def to_json(self) -> str:
-        return json.dumps(finite(self.to_dict()), indent=2)
+        return as_json(self.to_dict())
 
     def to_text(self) -> str:
         """The verdict first, then each output, then what should be known."""
         axes = f"; not checked: {', '.join(self.unchecked_axes)}" if self.unchecked_axes else ""
-        head = f"{self.status}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
+        own = f", compared with {self.options}" if self.options else ""
+        head = f"{self.status}{own}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
         lines = [f"{head} ({self.reason})" if self.reason else head, f"  seed {self.seed}"]
         for verdict in self.outputs:
             one = verdict.comparison
@@ -148,10 +155,15 @@ class Report:
             where = f" ({verdict.worst_sample})" if verdict.worst_sample else ""
             lines.append(f"  {verdict.name}: {one.status}{error}{ulp}{where}{why}")
         lines.extend(f"  note: {note}" for note in self.notes)
-        lines = list(map(printable, lines))
+        lines = list(map(shown.line, lines))
         if self.training is not None:
             lines.append(self.training.to_text())
         return "\n".join(lines)
+
+
+def as_json(document: Any) -> str:
+    """A document as JSON that any reader takes and any terminal shows."""
+    return shown.in_json(json.dumps(finite(shown.data(document)), indent=2, default=str))
 
 
 def finite(value: Any) -> Any:

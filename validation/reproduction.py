@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,14 +10,18 @@ import onnx
 import onnx_ir as ir
 
 from netferry import converters
-from netferry.converters import frameworks, staging
-from netferry.converters.errors import NetferryError, WriteError
+from netferry.converters import archives, frameworks, shown, staging
+from netferry.converters.errors import NetferryError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array, examples
 from netferry.inference.intermediate import framework_of, piece
 from netferry.inference.session import Session
 from netferry.validation.arrangement import arranged
 from netferry.validation.difference import Bisection, Place
-from netferry.validation.report import finite
+from netferry.validation.report import as_json
+
+KIND = "reproduction"
+"""What is written here, as the ledger has it."""
 
 _SHOW = '''\
 """Shows the difference; needs numpy, and onnxruntime for the sub-models."""
@@ -61,16 +64,16 @@ show.py                          shows it: python show.py
 """
 
 
-def write(found: Bisection, models: tuple[object, object], folder: Path) -> Bisection:
-    """Write the reproduction of ``found.difference`` to a new or empty folder; gives ``found`` with its files."""
+def write(
+    found: Bisection, models: tuple[object, object], folder: Path, replacing: Overwriting | None = None
+) -> Bisection:
+    """Write the reproduction of ``found.difference`` to ``folder``; gives ``found`` with its files."""
     one = found.difference
     if one is None:
         return found
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WriteError("something stands here already", where=str(folder), remedy="Name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     notes: list[str] = []
-    with staging.staged(folder) as stage:
+    with staging.staged(folder, KIND, replacing) as stage:
         stage.mkdir()
         sides = (
             ("source", models[0], one.source, one.evidence.source_inputs, one.evidence.source),
@@ -86,8 +89,8 @@ def write(found: Bisection, models: tuple[object, object], folder: Path) -> Bise
         np.save(stage / "source.npy", one.evidence.source)
         np.save(stage / "target.npy", one.evidence.moved)
         _text(stage / "show.py", _SHOW)
-        _text(stage / "bisect.json", json.dumps(finite(found.to_dict()), indent=2) + "\n")
-        _text(stage / "README.txt", "\n".join([found.to_text(), *notes]) + "\n" + _FILES)
+        _text(stage / "bisect.json", as_json(found.to_dict()) + "\n")
+        _text(stage / "README.txt", "\n".join([found.to_text(), *map(shown.line, notes)]) + "\n" + _FILES)
         names = sorted(file.name for file in stage.iterdir())
     return Bisection(
         **{**vars(found), "notes": (*found.notes, *notes), "files": tuple(str(folder / n) for n in names)}
@@ -111,7 +114,8 @@ def _alone(model: object, place: Place, inputs: Mapping[str, Array], result: Arr
 
 
 def _save_inputs(path: Path, inputs: Mapping[str, Array]) -> None:
-    np.savez(path, **dict(inputs))  # type: ignore[arg-type]
+    with path.open("wb") as file:
+        archives.write(file, inputs)
 
 
 def _text(path: Path, text: str) -> None:

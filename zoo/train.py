@@ -21,8 +21,9 @@ import numpy as np
 
 from netferry.converters import frameworks
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
+from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array
-from netferry.converters.staging import staged
+from netferry.converters.staging import demand, staged
 from netferry.converters.training import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, SQUARES, Loss
 from netferry.zoo import data
 from netferry.zoo.catalog import ModelSpec, Progress
@@ -40,6 +41,16 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "mxnet": ("mxnet",),
 }
 """Whose versions are written down beside a trained model, where they are installed."""
+
+SAVED: Mapping[str, tuple[str, ...]] = {
+    "pytorch": (".safetensors",),
+    "tensorflow": (".keras",),
+    "mxnet": ("-symbol.json", "-0000.params"),
+}
+"""How the names of the files end that each framework saves."""
+
+TRAINED = "trained model"
+"""What is written here, as the ledger has it."""
 
 EMBEDDED_ROWS = 2_000
 FEWEST_EPOCHS = 2
@@ -108,13 +119,19 @@ def train(
     directory: Path | None = None,
     data_dir: Path | None = None,
     progress: Progress | None = None,
+    *,
+    force: bool = False,
 ) -> Trained:
     """Train ``spec`` in one framework, from its seed: the same call gives the same losses.
 
     Python's, numpy's and the framework's random state are set. With ``directory`` the model is saved in
-    ``directory/FRAMEWORK``; ``data_dir`` holds MNIST's files where the digit models are to learn from them.
+    ``directory/FRAMEWORK``; ``data_dir`` holds MNIST's files where the digit models are to learn from them. What stands
+    there and is not as an earlier training left it is replaced only with ``force``.
     """
     native = trainer(framework)
+    replacing = Overwriting(force)
+    if directory is not None:
+        demand_trained(directory, spec.name, framework, replacing)
     dataset = data.load(spec, data_dir)
     spec = replace(spec, epochs=_epochs(spec, len(dataset.x_train)))
     _seed(native, spec.seed)
@@ -128,7 +145,7 @@ def train(
         )
     metrics = measure(spec, lambda x: native.predict(model, x), dataset)
     trained = Trained(model, spec, framework, history, metrics, seconds)
-    return trained if directory is None else _saved(native, trained, directory / framework)
+    return trained if directory is None else _saved(native, trained, directory / framework, replacing)
 
 
 def further_batches(
@@ -194,14 +211,23 @@ def silent(done: int, total: int, text: str) -> None:
     """No one is watching."""
 
 
-def _saved(native: Trainer, trained: Trained, folder: Path) -> Trained:
+def demand_trained(directory: Path, name: str, framework: str, replacing: Overwriting) -> None:
+    """Refuse, before any work, what stands where a trained model is to go."""
+    folder = directory / framework
+    if folder.exists() and not folder.is_dir():
+        raise WriteError("cannot make this folder (a file is in its way)", where=str(folder))
+    beside = [f"{name}{ending}" for ending in SAVED[framework]]
+    demand(folder / f"{name}.json", TRAINED, replacing, beside)
+
+
+def _saved(native: Trainer, trained: Trained, folder: Path, replacing: Overwriting) -> Trained:
     """The files and the note about them arrive together, or what stood there before still stands."""
     name = trained.spec.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"cannot make this folder ({error.strerror})", where=str(folder)) from error
-    with staged(folder / f"{name}.json") as note:
+    with staged(folder / f"{name}.json", TRAINED, replacing) as note:
         files = native.save(trained.model, note.parent, name)
         checksum = _sha256(files)
         note.write_text(json.dumps(_description(trained, files), indent=2) + "\n", encoding="utf-8")

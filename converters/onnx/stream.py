@@ -6,7 +6,10 @@ fields: what else the graph holds is serialized without them, and each weight fo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import mmap
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
+from netferry.converters.folders import Content, Folder
 from netferry.converters.graph.arrays import release
 from netferry.converters.trust import wire
 from netferry.converters.trust.snapshot import Snapshot
@@ -151,10 +155,27 @@ def save_apart(model: ir.Model, path: Path) -> None:
     path.write_bytes(message.SerializeToString(deterministic=True))
 
 
-def apart(path: Path) -> set[Path]:
-    """The files of weights beside ``path`` that ``save_apart`` has written for it, now or before."""
+def remove_apart(path: Path, written: Mapping[str, Content]) -> None:
+    """Remove those files of weights among ``written``, an earlier save of ``path``, that are as they were and that no model beside it names."""
     name = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}\.data")
-    return {file for file in path.parent.iterdir() if name.fullmatch(file.name)}
+    with contextlib.suppress(OSError), Folder.open(path.parent) as folder:
+        for file in filter(name.fullmatch, written):
+            if folder.content(file) == written[file] and not _is_named(folder, file):
+                folder.unlink(file)
+
+
+def _is_named(folder: Folder, data: str) -> bool:
+    """Whether a model of the folder has weights in ``data``."""
+    for name in folder.names():
+        found = folder.stat(name)
+        if name.endswith(".onnx") and found is not None and found.st_size:
+            with (
+                (folder.path / name).open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+            ):
+                if whole.find(os.fsencode(data)) >= 0:
+                    return True
+    return False
 
 
 def save(model: ir.Model, path: Path) -> None:

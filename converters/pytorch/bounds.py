@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from netferry.converters import origin
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch.live import device_of, examples_of, inference, module_of, to_torch
 from netferry.converters.signature import Example, Range
@@ -28,7 +29,7 @@ def ranges(model: Any, given: Sequence[Example] | None = None) -> dict[int, list
         try:
             module(*tensors)
         except Exception as error:
-            raise RefusedError("the model does not run on these inputs") from error
+            raise RefusedError("the model does not run on these inputs", where=origin.named(model)) from error
     return watch.found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from netferry.converters import limits
+from netferry.converters import limits, origin
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
 from netferry.converters.pytorch.snapshot import Snapshot, own_random_numbers
@@ -110,7 +110,7 @@ def run(model: Any, arrays: Sequence[Array]) -> dict[str, Array]:
         except Exception as error:
             raise RefusedError(
                 "the model does not run on these inputs",
-                where=type(module).__name__,
+                where=origin.named(model),
                 expected=f"({', '.join(parameter_names(module))})",
                 received=", ".join(f"{array.dtype.name}{list(array.shape)}" for array in arrays),
                 remedy=f"PyTorch says: {first_line(error)}",
@@ -185,7 +185,7 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
     shown = ", ".join(f'"{name}": array' for name in names) or '"x": array'
     raise UsageError(
         "a PyTorch model does not say what its inputs look like",
-        where=type(model).__name__,
+        where=origin.named(model),
         remedy=f"Give example inputs: inputs={{{shown}}}, or --input {names[0] if names else 'x'}:1,3,224,224:f32",
     )
 
@@ -247,6 +247,7 @@ def module_of(model: Any) -> nn.Module:
     if isinstance(model, torch.export.ExportedProgram):
         module = model.module(check_guards=False)
         vars(module)["output_names"] = getattr(model, "output_names", None)
+        origin.remember(module, origin.named(model))
         return module
     assert isinstance(model, nn.Module)
     return model

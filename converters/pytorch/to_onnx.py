@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._sympy import functions as symbolic
 
-from netferry.converters import limits
+from netferry.converters import limits, origin
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError, UsageError
 from netferry.converters.export import Export
 from netferry.converters.graph.build import BFLOAT16_OPSET, OPSET, GraphBuilder, Tensor
@@ -63,7 +63,7 @@ def _carried(model: Any, given: Sequence[Example]) -> Export:
     try:
         return fallback.export(model, given, roads, reason)
     except fallback.Failed as failure:
-        where = Unsupported(type(model).__name__, "forward", reason, str(failure))
+        where = Unsupported(origin.named(model), "forward", reason, str(failure))
         raise UnsupportedError(_with_remedy(problems, str(failure)) or [where]) from failure
 
 
@@ -151,7 +151,7 @@ def _freest_trace(module: nn.Module, given: Sequence[Example]) -> _Traced:
             if example.asked:
                 raise UsageError(
                     f"the model's code does not leave the size '{symbol}' free",
-                    where=type(module).__name__,
+                    where=origin.named(module),
                     expected=f"code that treats every '{symbol}' alike",
                     received=f"code for which {fixed[symbol]}",
                     remedy=f"Leave '{symbol}' out of dynamic, or change that line",

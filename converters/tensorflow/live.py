@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from netferry.converters import origin
 from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.graph.build import unique
 from netferry.converters.signature import (
@@ -252,7 +253,7 @@ class _Python:
         if given is None:
             raise UsageError(
                 "the model does not say the sizes of its inputs",
-                where=type(self._model).__name__,
+                where=origin.named(self._model),
                 remedy="Give example inputs: inputs={'x': array}, or --input x:1,224,224,3:f32",
             )
         return Bound(tuple(example.spec for example in given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,6 +15,12 @@ _MOST_FILES = 10_000
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 """A FIFO that has come into the place of a file since it was looked at does not hang."""
+_FACTORY = re.compile(r"[^\s:]+:[A-Za-z_]\w*")
+
+
+def is_factory(text: str) -> bool:
+    """Whether a model is named as ``package.module:factory``, and no file bears that name."""
+    return _FACTORY.fullmatch(text) is not None and not os.path.lexists(text)
 
 
 def regular(path: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netferry.converters.errors import RefusedError
+from netferry.converters.shown import line
 
 SHOWN = 5
 
@@ -26,7 +27,7 @@ class Permit:
     def tell(self) -> None:
         """Warn of what was let through, once."""
         for each in dict.fromkeys(self.allowed):
-            warnings.warn(f"unsafe: {each}", UnsafeWarning, stacklevel=2)
+            warnings.warn(line(f"unsafe: {each}"), UnsafeWarning, stacklevel=2)
         self.allowed.clear()
 
     def ask(self, what: str, names: list[str] | set[str], where: str, remedy: str = "") -> None:

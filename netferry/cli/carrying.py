@@ -12,6 +12,7 @@ from netferry.cli.options import (
     AsJson,
     Columns,
     Device,
+    Force,
     FreshSeed,
     InputFlags,
     MapOutput,
@@ -28,12 +29,13 @@ from netferry.cli.options import (
     Weights,
     columns_of,
     examples_of,
+    files_of,
     limits_of,
     outputs_of,
     pixels_of,
 )
 from netferry.cli.progress import bar, busy
-from netferry.cli.reports import write_report
+from netferry.cli.reports import demand_forms, write_report
 from netferry.cli.speaking import EXIT_CODES, code_of, leave, speaking
 
 
@@ -82,12 +84,17 @@ def convert(
     seed: FreshSeed = None,
     device: Device = "cpu",
     unsafe: Unsafe = False,
+    force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry SRC to DST and check that it arrived."""
-    with speaking(as_json, limits_of(memory, time_limit), source, beside=destination) as say:
+    with speaking(as_json, limits_of(memory, time_limit), source, opens=locals()) as say:
+        from netferry.converters.ledger import Overwriting
+
+        replacing = Overwriting(force, (source, weights, data, *files_of(inputs)))
+        demand_forms(replacing, {}, report)
         if precision is not None:
             from netferry.lowering import lower
 
@@ -95,7 +102,7 @@ def convert(
                 lowered = lower(
                     source, destination, precision, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                     even_if_slower=even_if_slower, inputs=examples_of(inputs, seed), weights=weights, opset=opset,
-                    verify=verify, seed=seed, device=device, unsafe=unsafe,
+                    verify=verify, seed=seed, device=device, unsafe=unsafe, force=force,
                 )  # fmt: skip
             say(lowered.to_dict(), lowered.to_text)
             leave(EXIT_CODES[lowered.status])
@@ -106,27 +113,31 @@ def convert(
             done = do(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
                 opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
-                device=device, unsafe=unsafe, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
+                device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                 quick=quick, samples=samples, outputs=outputs_of(map_output), progress=progress,
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.pages import extras_of
 
             given = examples_of(inputs, seed)
-            write_report(report, done.report, lambda: extras_of(done, source, weights, given, unsafe=unsafe))
+
+            def extras() -> Any:
+                return extras_of(done, source, weights, given, unsafe=unsafe)
+
+            write_report(report, done.report, extras, replacing)
         say(done.to_dict(), lambda: _conversion_text(done, destination))
         leave(0 if done.report is None else code_of(done.report, strict))
 
 
 def _conversion_text(done: Any, destination: Path) -> str:
-    from netferry.converters.errors import printable
+    from netferry.converters import shown
 
     lines = [f"{done.source} -> {destination if done.files else 'nothing written'} ({done.road})"]
     if done.report is not None:
         lines += done.report.to_text().splitlines()
     else:
         lines.append("not checked: source and result were not compared (--no-verify)")
-    return "\n".join(map(printable, [*lines, *(f"  note: {note}" for note in done.notes)]))
+    return "\n".join(map(shown.line, [*lines, *(f"  note: {note}" for note in done.notes)]))
 
 
 @app.command(epilog="Example: netferry inspect cnn.onnx --to all")
@@ -143,7 +154,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Inputs, outputs, operators and parameters of a model, and where it could go."""
-    with speaking(as_json, limits_of(memory, time_limit), model) as say:
+    with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
         from netferry.api import inspect as do
 
         with busy(f"reading {model}"):
@@ -153,7 +164,7 @@ def inspect(
 
 
 def _inspection_text(found: Any) -> str:
-    from netferry.converters.errors import printable
+    from netferry.converters import shown
 
     lines = [f"{found.title}: {found.framework}, opset {found.opset} ({found.road})"]
     lines += [f"  in   {spec}" for spec in found.signature.inputs]
@@ -168,4 +179,4 @@ def _inspection_text(found: Any) -> str:
         )
         lines += [f"    {problem}" for problem in prospect.problems]
         lines += [f"    note: {note}" for note in prospect.notes]
-    return "\n".join(map(printable, [*lines, *(f"  note: {note}" for note in found.notes)]))
+    return "\n".join(map(shown.line, [*lines, *(f"  note: {note}" for note in found.notes)]))

@@ -35,6 +35,13 @@ Markdown = Annotated[Path | None, typer.Option("--markdown", help="The results a
 ReportFolder = Annotated[
     Path | None, typer.Option("--report", help="A folder for the verdict: text, JSON, HTML, JUnit, Markdown.")
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Replace what stands there, also what netferry has not written or someone has changed.",
+    ),
+]
 Unsafe = Annotated[
     bool,
     typer.Option(
@@ -109,6 +116,11 @@ def examples_of(flags: Sequence[str] | None, seed: int | None = None) -> Any:
     return tuple(
         sorted(made.values(), key=lambda one: order.index(one.name) if one.name in order else len(order))
     )
+
+
+def files_of(flags: Sequence[str] | None) -> list[str]:
+    """The files that ``--input`` flags name."""
+    return [flag.rpartition("=")[2] for flag in flags or () if flag.endswith(_ARRAYS)]
 
 
 def outputs_of(flags: Sequence[str] | None) -> dict[str, str] | None:

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from netferry.converters.shown import line
+
 
 @contextlib.contextmanager
 def busy(text: str) -> Iterator[None]:
@@ -16,8 +18,15 @@ def busy(text: str) -> Iterator[None]:
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
+    with Console(stderr=True).status(_plain(text)):
         yield
+
+
+def _plain(text: str) -> str:
+    """A name's brackets are no colours."""
+    from rich.markup import escape
+
+    return escape(line(text))
 
 
 _LINE_SECONDS = 1.0
@@ -40,18 +49,20 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     if not sys.stderr.isatty():
         told = -_LINE_SECONDS
 
-        def line(done: int, total: int, text: str) -> None:
+        def step(done: int, total: int, text: str) -> None:
             nonlocal told
             if time.monotonic() - told >= _LINE_SECONDS or done == total:
                 told = time.monotonic()
-                print(f"[{done}/{total or '?'}] {text}", file=sys.stderr, flush=True)
+                print(f"[{done}/{total or '?'}] {line(text)}", file=sys.stderr, flush=True)
 
-        yield line
+        yield step
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(title)
-        yield lambda done, total, text: shown.update(task, completed=done, total=total, description=text)
+        task = shown.add_task(_plain(title))
+        yield lambda done, total, text: shown.update(
+            task, completed=done, total=total, description=_plain(text)
+        )

@@ -14,6 +14,7 @@ from netferry.cli.options import (
     Columns,
     Device,
     Engine,
+    Force,
     FreshSeed,
     Html,
     InputFlags,
@@ -33,12 +34,13 @@ from netferry.cli.options import (
     Workers,
     columns_of,
     examples_of,
+    files_of,
     limits_of,
     outputs_of,
     pixels_of,
 )
 from netferry.cli.progress import bar, busy, progress_bar
-from netferry.cli.reports import write_forms, write_report
+from netferry.cli.reports import demand_forms, write_forms, write_report
 from netferry.cli.speaking import EXIT_CODES, code_of, leave, speaking
 from netferry.guard import Limits
 
@@ -83,7 +85,11 @@ def verify(
     ] = None,
     engine: Engine = None,
     workers: Workers = None,
+    factories: Annotated[
+        bool, typer.Option("--factories", help="Let a catalogue name factories, whose code is then run.")
+    ] = False,
     unsafe: Unsafe = False,
+    force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
@@ -100,23 +106,31 @@ def verify(
             raise typer.BadParameter(
                 "a catalogue names its own models, and has --junit, --markdown and --json alone"
             )
-        _verify_all(catalogue, engine, workers, {"junit": junit, "markdown": markdown}, as_json)
+        how = {"engine": engine or "local", "workers": workers, "unsafe": unsafe, "factories": factories}
+        _verify_all(catalogue, how, {"junit": junit, "markdown": markdown}, force, as_json)
         return
-    if engine is not None or workers is not None:
-        raise typer.BadParameter("engines and workers are for a --catalogue")
+    if engine is not None or workers is not None or factories:
+        raise typer.BadParameter("engines, workers and --factories are for a --catalogue")
     if check is not None:
         rows = {"data": data, "columns": columns_of(columns), "pixels": pixels_of(pixels)}
         _check(check, (a, b), inputs, seed, weights, rows, unsafe, limits_of(memory, time_limit), as_json)
         return
     if a is None or b is None:
         raise typer.BadParameter("two models are needed, A and B, or --check with a certificate")
-    with speaking(as_json, limits_of(memory, time_limit), a, b) as say:
+    with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
+        from netferry.api import CERTIFICATE
         from netferry.api import verify as do
+        from netferry.converters.ledger import Overwriting
+        from netferry.converters.staging import demand
 
+        wanted = {"html": html, "junit": junit, "markdown": markdown}
+        replacing = Overwriting(force, (a, b, weights, data, *files_of(inputs)))
+        demand(certificate, CERTIFICATE, replacing)
+        demand_forms(replacing, wanted, report)
         with bar(f"comparing {a} and {b}") as progress:
             verdict = do(
                 a, b, examples_of(inputs, seed), weights=(weights, None), seed=seed, rtol=rtol, atol=atol,
-                device=device, unsafe=unsafe, certificate=certificate, gradients=grad, training_steps=train_steps,
+                device=device, unsafe=unsafe, certificate=certificate, force=force, gradients=grad, training_steps=train_steps,
                 quick=quick, samples=samples, outputs=outputs_of(map_output), data=data,
                 columns=columns_of(columns), pixels=pixels_of(pixels), progress=progress,
             )  # fmt: skip
@@ -128,26 +142,25 @@ def verify(
                 return extras_between((a, b), (weights, None), given, unsafe=unsafe, report=verdict)
 
         if report is not None:
-            write_report(report, verdict, extras)
-        forms = of_verdict(verdict.to_dict(), extras)
-        write_forms(forms, {"html": html, "junit": junit, "markdown": markdown})
+            write_report(report, verdict, extras, replacing)
+        write_forms(of_verdict(verdict.to_dict(), extras), wanted, replacing)
         say(verdict.to_dict(), verdict.to_text)
         leave(code_of(verdict, strict))
 
 
 def _verify_all(
-    catalogue: Path,
-    engine: str | None,
-    workers: int | None,
-    wanted: Mapping[str, Path | None],
-    as_json: bool,
+    catalogue: Path, how: Mapping[str, Any], wanted: Mapping[str, Path | None], force: bool, as_json: bool
 ) -> None:
     with speaking(as_json) as say:
         from netferry.catalogue import verify_all
+        from netferry.converters.ledger import Overwriting
+
+        replacing = Overwriting(force, (catalogue,))
+        demand_forms(replacing, wanted)
 
         with progress_bar(f"comparing the pairs of {catalogue}") as progress:
-            found = verify_all(catalogue, engine=engine or "local", workers=workers, progress=progress)
-        write_forms({"junit": found.to_junit, "markdown": found.to_markdown}, wanted)
+            found = verify_all(catalogue, progress=progress, force=force, **how)
+        write_forms({"junit": found.to_junit, "markdown": found.to_markdown}, wanted, replacing)
         say(found.to_dict(), found.to_text)
         leave(0 if found.passed else 1)
 
@@ -164,7 +177,15 @@ def _check(
     as_json: bool,
 ) -> None:
     named = [str(certificate), *(model for model in models if model is not None)]
-    with speaking(as_json, limits, *named) as say:
+    opens = {
+        "check": certificate,
+        "a": models[0],
+        "b": models[1],
+        "inputs": inputs,
+        "weights": weights,
+        **rows,
+    }
+    with speaking(as_json, limits, *named, opens=opens) as say:
         from netferry.api import check as do
 
         with busy(f"checking {certificate}"):
@@ -196,18 +217,19 @@ def bisect(
         Path | None, typer.Option(help="A new folder for the step alone, its inputs and both results.")
     ] = None,
     unsafe: Unsafe = False,
+    force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Name the first tensor inside A that differs in B, across frameworks."""
-    with speaking(as_json, limits_of(memory, time_limit), a, b) as say:
+    with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
         from netferry.api import bisect as do
 
         with busy(f"looking for the first difference of {a} and {b}"):
             found = do(
                 a, b, examples_of(inputs, seed), weights=(weights, None), seed=seed, rtol=rtol, atol=atol,
-                output=output, unsafe=unsafe, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
+                output=output, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
             )  # fmt: skip
         say(found.to_dict(), found.to_text)
         leave(EXIT_CODES[found.status])

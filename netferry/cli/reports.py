@@ -6,24 +6,48 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netferry.converters.ledger import Overwriting
 
 
-def write_report(folder: Path, report: Any, extras: Callable[[], Any]) -> None:
+REPORT = {
+    "verdict": "verdict.json", "text": "verdict.txt", "html": "report.html", "junit": "junit.xml", "markdown": "report.md",
+}  # fmt: skip
+"""The files of ``--report``: each form and its name."""
+
+
+def demand_forms(
+    replacing: Overwriting, wanted: Mapping[str, Path | None], folder: Path | None = None
+) -> None:
+    """Refuse, before any work, forms of a report that would replace a person's files."""
+    from netferry.converters.staging import demand
+
+    places = {} if folder is None else {form: folder / name for form, name in REPORT.items()}
+    for form, path in (*wanted.items(), *places.items()):
+        demand(path, form, replacing)
+
+
+def write_report(folder: Path, report: Any, extras: Callable[[], Any], replacing: Overwriting) -> None:
     """A verdict in all forms; ``extras`` gives what only the page shows beside it."""
     from netferry.pages import of_verdict
 
-    write_text(folder / "verdict.json", report.to_json() + "\n")
-    write_text(folder / "verdict.txt", report.to_text() + "\n")
-    names = {"html": "report.html", "junit": "junit.xml", "markdown": "report.md"}
-    write_forms(of_verdict(report.to_dict(), extras), {form: folder / name for form, name in names.items()})
+    forms = {
+        **of_verdict(report.to_dict(), extras),
+        "verdict": lambda: report.to_json() + "\n",
+        "text": lambda: report.to_text() + "\n",
+    }
+    write_forms(forms, {form: folder / name for form, name in REPORT.items()}, replacing)
 
 
-def write_forms(forms: Mapping[str, Callable[[], str]], wanted: Mapping[str, Path | None]) -> None:
+def write_forms(
+    forms: Mapping[str, Callable[[], str]], wanted: Mapping[str, Path | None], replacing: Overwriting
+) -> None:
     """Those forms that have a place to go to."""
     for form, path in wanted.items():
         if path is not None:
-            write_text(path, forms[form]())
+            write_text(path, forms[form](), form, replacing)
 
 
 def open_on_desktop(page: Path) -> None:
@@ -36,7 +60,7 @@ def open_on_desktop(page: Path) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, kind: str, replacing: Overwriting) -> None:
     """The text as a whole file, with the folders that it lies in."""
     from netferry.converters.errors import WriteError
     from netferry.converters.staging import staged
@@ -45,5 +69,5 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"cannot write here ({error.strerror})", where=str(path)) from error
-    with staged(path) as stage:
+    with staged(path, kind, replacing) as stage:
         stage.write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from netferry.cli.options import (
     AsJson,
     Columns,
     Device,
+    Force,
     Html,
     InputFlags,
     Memory,
@@ -24,12 +25,14 @@ from netferry.cli.options import (
     Weights,
     columns_of,
     examples_of,
+    files_of,
     limits_of,
     pixels_of,
 )
 from netferry.cli.progress import busy, progress_bar
-from netferry.cli.reports import write_text
+from netferry.cli.reports import demand_forms, write_text
 from netferry.cli.speaking import EXIT_CODES, leave, speaking
+from netferry.converters import shown
 
 BATCH = 1024
 
@@ -74,13 +77,15 @@ def run(
     weights: Weights = None,
     device: Device = "cpu",
     unsafe: Unsafe = False,
+    force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a model of any kind, once or over a data set."""
-    with speaking(as_json, limits_of(memory, time_limit), model) as say:
+    with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
         from netferry.converters.errors import UsageError
+        from netferry.converters.ledger import Overwriting
 
         if data is None:
             if not inputs:
@@ -91,7 +96,8 @@ def run(
             }  # fmt: skip
             for flag in (flag for flag, said in of_rows.items() if said):
                 raise UsageError(f"{flag} is for rows of data", remedy=f"Say --data, or leave {flag} out")
-            _run_once(say, model, inputs, output, weights, device, unsafe)
+            replacing = Overwriting(force, (model, weights, *files_of(inputs)))
+            _run_once(say, model, inputs, output, weights, device, unsafe, replacing)
             return
         if output is None:
             raise UsageError("nowhere to write to", remedy="Say --output out.parquet")
@@ -101,7 +107,7 @@ def run(
             outcome = stream(
                 model, data, output, batch=batch, columns=columns_of(columns), on_error=on_error, engine=engine,
                 keep=keep.split(",") if keep else (), pixels=pixels_of(pixels), workers=workers,
-                inputs=examples_of(inputs, 0), weights=weights, device=device, unsafe=unsafe, progress=progress,
+                inputs=examples_of(inputs, 0), weights=weights, device=device, unsafe=unsafe, force=force, progress=progress,
             )  # fmt: skip
         say(outcome.to_dict(), lambda: _outcome_text(outcome))
 
@@ -114,25 +120,25 @@ def _run_once(
     weights: Path | None,
     device: str,
     unsafe: bool,
+    replacing: Any,
 ) -> None:
     from netferry.api import run as do
-    from netferry.arrays import load_inputs, save_outputs, summary
+    from netferry.arrays import demand_output, load_inputs, save_outputs, summary
 
+    demand_output(output, replacing)
     arrays = load_inputs(inputs)
     with busy(f"running {model}"):
         results = do(model, arrays, weights=weights, device=device, unsafe=unsafe)
     if output is not None:
-        save_outputs(output, results)
+        save_outputs(output, results, replacing)
     described = summary(results, output)
     say(
         described,
-        lambda: "\n".join(f"{o['name']}: {o['dtype']}{o['shape']}" for o in described["outputs"]),
+        lambda: "\n".join(shown.line(f"{o['name']}: {o['dtype']}{o['shape']}") for o in described["outputs"]),
     )
 
 
 def _outcome_text(outcome: Any) -> str:
-    from netferry.converters.errors import printable
-
     lines = [
         f"{outcome.written:,} of {outcome.rows:,} rows -> {outcome.output} in {outcome.seconds:.1f} s "
         f"({outcome.engine}, {outcome.device or 'cpu'})"
@@ -142,7 +148,7 @@ def _outcome_text(outcome: Any) -> str:
     lines += [f"  row {row} left out: {reason}" for row, reason in list(outcome.bad.items())[:20]]
     if len(outcome.bad) > 20:
         lines.append(f"  and {len(outcome.bad) - 20:,} more; --json lists them all")
-    return "\n".join(map(printable, lines))
+    return "\n".join(map(shown.line, lines))
 
 
 @app.command(epilog="Example: netferry bench cnn.keras cnn.onnx --batch 1 --batch 32")
@@ -160,14 +166,18 @@ def bench(
     device: Device = "cpu",
     html: Html = None,
     unsafe: Unsafe = False,
+    force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Time models side by side, in turns."""
-    with speaking(as_json, limits_of(memory, time_limit), *models) as say:
+    with speaking(as_json, limits_of(memory, time_limit), *models, opens=locals()) as say:
         from netferry.benching import bench as do
+        from netferry.converters.ledger import Overwriting
 
+        replacing = Overwriting(force, (*models, weights, *files_of(inputs)))
+        demand_forms(replacing, {"html": html})
         with busy("timing " + ", ".join(models)):
             found = do(
                 models, examples_of(inputs, 0), batches=batch or (1, 8, 32), threads=threads or (), runs=runs,
@@ -176,7 +186,7 @@ def bench(
         if html is not None:
             from netferry.validation.page import bench_page
 
-            write_text(html, bench_page(found.to_dict()))
+            write_text(html, bench_page(found.to_dict()), "html", replacing)
         say(found.to_dict(), found.to_text)
 
 
@@ -198,23 +208,25 @@ def package(
     verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,
     seed: Seed = 0,
     unsafe: Unsafe = False,
+    force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Pack a model for the engines that serve it."""
-    with speaking(as_json, limits_of(memory, time_limit), model) as say:
+    with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
         from netferry.packaging import package as do
 
         with busy(f"packing {model}"):
             done = do(
                 model, name=name or _plain_name(model), triton=triton, kserve=kserve, card=card,
                 max_batch=max_batch, inputs=examples_of(inputs, seed), weights=weights, verify=verify, seed=seed,
-                unsafe=unsafe,
+                unsafe=unsafe, force=force,
             )  # fmt: skip
         verdict = [] if done.report is None else [done.report.to_text()]
         batching = [] if done.unbatched is None else [f"Triton will not batch requests: {done.unbatched}"]
-        say(done.to_dict(), lambda: "\n".join([*map(str, done.files), *batching, *verdict]))
+        told = [shown.line(line) for line in (*map(str, done.files), *batching)]
+        say(done.to_dict(), lambda: "\n".join([*told, *verdict]))
         leave(0 if done.report is None else EXIT_CODES[done.report.status])
 
 

@@ -7,13 +7,14 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import typer
 
 from netferry import guard
+from netferry.converters import shown
+from netferry.converters.trust import sandbox
 from netferry.guard import Limits
 
 INTERRUPTED = 130
@@ -30,12 +31,13 @@ Say = Callable[[dict[str, Any], Callable[[], str]], None]
 
 @contextlib.contextmanager
 def speaking(
-    as_json: bool, limits: Limits | None = None, *files: str, beside: Path | None = None
+    as_json: bool, limits: Limits | None = None, *files: str, opens: Mapping[str, Any] | None = None
 ) -> Iterator[Say]:
     """Keep stdout for the answer: whatever a framework prints meanwhile goes to stderr.
 
-    With ``files``, which may be hostile, all that follows happens in a child with ``limits``. Errors become one
-    message, or with ``--json`` one document, and the exit code of their kind.
+    With ``files``, which may be hostile, all that follows happens in a child with ``limits``, which may read and write
+    what the arguments ``opens`` name (``netferry.rooms``). Errors become one message, or with ``--json`` one document,
+    and the exit code of their kind.
     """
     from netferry.converters.errors import NetferryError
 
@@ -49,17 +51,19 @@ def speaking(
             stream.write(words + "\n")
 
     def say(document: dict[str, Any], text: Callable[[], str]) -> None:
-        from netferry.converters.errors import printable
-        from netferry.validation.report import finite
+        from netferry.validation.report import as_json as dumped
 
         if as_json:
-            write(json.dumps(finite(document), indent=2, default=str))
+            whole = document if limits is None else {"sandbox": sandbox.told(), **document}
+            write(dumped(whole))
         else:
-            write("\n".join(map(printable, text().split("\n"))))
+            write(shown.lines(text()))
 
     try:
-        if limits is not None and (code := _in_child(files, limits, beside)) is not None:
-            raise typer.Exit(code)
+        if limits is not None:
+            code = guard.enter(files, limits, opens)
+            if code is not None:
+                raise typer.Exit(code)
         yield say
     except NetferryError as error:
         _tell(error, write, as_json)
@@ -84,30 +88,16 @@ def speaking(
         os.close(answer)
 
 
-def _in_child(files: Sequence[str], limits: Limits, beside: Path | None) -> int | None:
-    """``guard.enter``; what a child that had to be killed was writing is swept up."""
-    from netferry.converters.errors import RefusedError
-
-    try:
-        return guard.enter(files, limits)
-    except RefusedError:
-        if beside is not None:
-            from netferry.converters.staging import sweep
-
-            sweep(beside)
-        raise
-
-
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """What netferry itself warns of is told; frameworks warn of their own future."""
     if category.__module__.startswith("netferry."):
-        print(f"netferry: {message}", file=sys.stderr)
+        print(f"netferry: {shown.line(str(message))}", file=sys.stderr)
 
 
 def _tell(error: Any, write: Callable[[str], None], as_json: bool) -> None:
     """An error as one message, or as the one document; nothing is imported for it, since imports may be what failed."""
     if as_json:
-        write(json.dumps(error.to_json(), indent=2))
+        write(shown.in_json(json.dumps(error.to_json(), indent=2)))
     else:
         print(f"netferry: {error}", file=sys.stderr)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +9,9 @@ from typing import Annotated
 import typer
 
 from netferry.cli.app import app, zoo_app
-from netferry.cli.options import AsJson, DataDir, Device, Engine, Html, Junit, Markdown, Workers
+from netferry.cli.options import AsJson, DataDir, Device, Engine, Force, Html, Junit, Markdown, Workers
 from netferry.cli.progress import progress_bar
-from netferry.cli.reports import open_on_desktop, write_forms, write_text
+from netferry.cli.reports import demand_forms, open_on_desktop, write_forms
 from netferry.cli.speaking import leave, speaking
 
 
@@ -40,10 +39,11 @@ def doctor(as_json: AsJson = False) -> None:
 def demo(
     output: Annotated[Path, typer.Option(help="Where models and results go.")] = Path("netferry-demo"),
     data: DataDir = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """The tour: train, carry and verify the zoo; a report that opens in the browser where there is a desktop."""
-    _matrix(None, None, output, data, as_json, {"html": output / "report.html"}, show=True)
+    _matrix(None, None, output, data, as_json, {"html": output / "report.html"}, show=True, force=force)
 
 
 @zoo_app.command("list", epilog="Example: netferry zoo list")
@@ -67,6 +67,7 @@ def zoo_train(
     framework: Annotated[str, typer.Option(help="pytorch, tensorflow or mxnet.")] = "pytorch",
     output: Annotated[Path, typer.Option(help="Where the trained model goes.")] = Path("netferry-zoo"),
     data: DataDir = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Train one reference model and save it in the framework's own format."""
@@ -76,7 +77,7 @@ def zoo_train(
 
         spec = named(model)
         with progress_bar(f"{model} in {framework}") as progress:
-            trained = train(spec, framework, output, data, progress)
+            trained = train(spec, framework, output, data, progress, force=force)
         say(
             {
                 "model": model, "framework": framework, "metrics": dict(trained.metrics),
@@ -101,13 +102,25 @@ def zoo_matrix(
     html: Html = None,
     junit: Junit = None,
     markdown: Markdown = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Train, carry and verify every reference model from every framework."""
     if workers is not None and engine is None:
         raise typer.BadParameter("only an engine has workers: say --engine local, or ray")
     wanted = {"html": html, "junit": junit, "markdown": markdown}
-    _matrix(model, framework, output, data, as_json, wanted, to=to, device=device, fan=(engine, workers))
+    _matrix(
+        model,
+        framework,
+        output,
+        data,
+        as_json,
+        wanted,
+        to=to,
+        device=device,
+        fan=(engine, workers),
+        force=force,
+    )
 
 
 def _matrix(
@@ -121,20 +134,29 @@ def _matrix(
     to: list[str] | None = None,
     device: str = "cpu",
     fan: tuple[str | None, int | None] = (None, None),
+    force: bool = False,
 ) -> None:
     with speaking(as_json) as say:
+        from netferry.converters.ledger import Overwriting
         from netferry.matrix import SOURCES, TARGETS, Fan, matrix
         from netferry.pages import of_matrix
+        from netferry.validation.report import as_json as dumped
 
+        replacing = Overwriting(force, (data,))
+        tables = {"matrix": output / "matrix.json", "text": output / "matrix.txt"}
+        demand_forms(replacing, {**tables, **wanted})
         with progress_bar("training and carrying the zoo") as progress:
             engine, workers = fan
             result = matrix(
                 models, frameworks or SOURCES, directory=output, data_dir=data, targets=to or tuple(TARGETS),
-                device=device, progress=progress, fan=None if engine is None else Fan(engine, workers),
+                device=device, progress=progress, fan=None if engine is None else Fan(engine, workers), force=force,
             )  # fmt: skip
-        write_text(output / "matrix.json", json.dumps(result.to_dict(), indent=2) + "\n")
-        write_text(output / "matrix.txt", result.to_text() + "\n")
-        write_forms(of_matrix(result), wanted)
+        forms = {
+            **of_matrix(result),
+            "matrix": lambda: dumped(result.to_dict()) + "\n",
+            "text": lambda: result.to_text() + "\n",
+        }
+        write_forms(forms, {**tables, **wanted}, replacing)
         passed = sum(cell.status == "passed" for cell in result.cells)
         faults = [
             f"{c.model} from {c.source} to {c.target}: {c.reason}"

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from netferry.converters.shown import html
 from netferry.validation.page.drawing import Sprites
 from netferry.validation.page.extras import Extras, environment
 from netferry.validation.page.grid import Place, grid
@@ -70,7 +71,7 @@ def _page(template: str, document: Document, sprites: Sprites, **shown: Any) -> 
             style=Markup(style),
             script=Markup(script),
             policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}",
-            environment=environment(document.get("versions") or {}),
+            environment=environment(document.get("versions") or {}, str(document.get("sandbox") or "")),
             sheet=sprites.sheet(),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
@@ -83,6 +84,7 @@ def _templates() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=html,
         trim_blocks=True,
         lstrip_blocks=True,
     )

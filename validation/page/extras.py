@@ -64,14 +64,14 @@ def _fact(file: Path, folder: Path) -> FileFact:
     return FileFact(file.relative_to(folder).as_posix(), file.stat().st_size, digest)
 
 
-def environment(versions: Mapping[str, str]) -> dict[str, str]:
-    """The machine that a verdict was reached on: versions, system, processors, onnxruntime's providers."""
+def environment(versions: Mapping[str, str], sandbox: str = "") -> dict[str, str]:
+    """The machine that a verdict was reached on: versions, system, processors, sandbox, onnxruntime's providers."""
     found = {name: version for name, version in versions.items() if name != "python"}
     machine = {
         "python": versions.get("python") or platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "processor": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
+    } | ({"sandbox": sandbox} if sandbox else {})
     return machine | found | _providers()
 
 

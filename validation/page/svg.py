@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
+from netferry.converters.shown import html
+
 CHARACTER = 0.62
 """Width of one character in units of the font's size: an upper bound for the words of charts in common sans fonts."""
 
@@ -15,7 +17,7 @@ def tag(name: str, *children: str, **attributes: Attribute) -> Markup:
     words = "".join(
         f' {_name(key)}="{escape(_number(value))}"' for key, value in attributes.items() if value is not None
     )
-    inside = Markup("").join(children)
+    inside = Markup("").join(map(html, children))
     return Markup(f"<{name}{words}>{inside}</{name}>" if inside else f"<{name}{words}/>")
 
 
@@ -53,4 +55,4 @@ def _name(key: str) -> str:
 
 
 def _number(value: Attribute) -> str:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, int | float) else str(value)
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, int | float) else html(str(value))
