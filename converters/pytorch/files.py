@@ -76,17 +76,23 @@ def _write_program(arrival: Arrival, path: Path) -> None:
             node.meta.pop("stack_trace", None)
     with path.open("wb") as file:
         sink = _Sink(file)
-        torch.export.save(program, sink, extra_files={_NAMES: "\n".join(model.output_names)})  # type: ignore[arg-type]
+        torch.export.save(program, sink, extra_files={_NAMES: "\n".join(model.output_names)})
     if sink.error is not None:
         raise sink.error
 
 
-class _Sink:
+class _Sink(io.RawIOBase):
     """A file that keeps a write error to itself until PyTorch is done: its archive writer aborts the process."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:  # or PyTorch warns
+        return True
 
     def write(self, data: Any) -> int:
         if self.error is None:
