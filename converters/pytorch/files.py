@@ -5,6 +5,7 @@ What a file is was looked at before (``artifact.py``); a pickle that can run cod
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
