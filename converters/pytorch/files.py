@@ -6,6 +6,7 @@ What a file is was looked at before (``artifact.py``); a pickle that can run cod
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,7 +78,7 @@ def _write_program(arrival: Arrival, path: Path) -> None:
             node.meta.pop("stack_trace", None)
     with path.open("wb") as file:
         sink = _Sink(file)
-        torch.export.save(program, sink, extra_files={_NAMES: "\n".join(model.output_names)})
+        torch.export.save(program, sink, extra_files={_NAMES: "\n".join(model.output_names)})  # type: ignore[arg-type]
     if sink.error is not None:
         raise sink.error
 
@@ -94,6 +95,9 @@ class _Sink(io.RawIOBase):
 
     def seekable(self) -> bool:  # or PyTorch warns
         return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
 
     def write(self, data: Any) -> int:
         if self.error is None:
