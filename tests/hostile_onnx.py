@@ -522,9 +522,9 @@ cases(
         "a_domain_like_one_that_is_known": (_of_domain("com.micros0ft"), "nobody knows"),
         "a_domain_in_a_branch": (_of_domain("my.own", in_a_branch=True), "nobody knows"),
         "an_opset_twice": (_twice(dense(), ("", 13)), "two opsets"),
-        "an_opset_twice_by_both_names": (_twice(dense(), ("ai.onnx", 21)), "two opsets|checker"),
+        "an_opset_twice_by_both_names": (_twice(dense(), ("ai.onnx", 17)), "two opsets|checker"),
         "an_opset_of_a_plug_in_twice": (
-            _twice(dense(), ("com.microsoft", 1), ("com.microsoft", 1)),
+            _twice(dense(), ("com.microsoft", 1), ("com.microsoft", 2)),
             "two opsets",
         ),
         "a_function_of_two_opsets": (_function_of_two_opsets(), "two opsets"),

@@ -166,3 +166,12 @@ def test_sizes_that_a_tool_left_inside_a_graph_are_inferred_anew(old: list[Any],
     )
     done = netferry.convert(tmp_path / "net.onnx", "pytorch")
     assert done.report is not None and done.report.status == "passed"
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_one_opset_said_twice_is_one(domain: str, tmp_path: Path) -> None:
+    model = dense()
+    model.opset_import.append(helper.make_opsetid(domain, model.opset_import[0].version))
+    onnx.save(model, tmp_path / "net.onnx")
+    done = netferry.convert(tmp_path / "net.onnx", "pytorch")
+    assert done.report is not None and done.report.status == "passed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
@@ -44,18 +43,17 @@ def check(model: onnx.ModelProto, graphs: Iterable[onnx.GraphProto], where: str)
 
 
 def _check_opsets(model: onnx.ModelProto, where: str) -> None:
+    """One version a domain; tools that merge models say the same twice."""
     for owner, opsets in (
         ("", model.opset_import),
         *((f" of the function '{each.name}'", each.opset_import) for each in model.functions),
     ):
-        counts = Counter(opset.domain or "ai.onnx" for opset in opsets)
-        twice = [domain for domain, count in counts.items() if count > 1]
-        if twice:
-            raise RefusedError(
-                f"two opsets{owner} for one domain",
-                where=where,
-                received=[opset.version for opset in opsets if (opset.domain or "ai.onnx") == twice[0]],
-            )
+        said: dict[str, set[int]] = {}
+        for opset in opsets:
+            said.setdefault(opset.domain or "ai.onnx", set()).add(opset.version)
+        for domain, versions in said.items():
+            if len(versions) > 1:
+                raise RefusedError(f"two opsets{owner} for {domain}", where=where, received=sorted(versions))
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
