@@ -242,7 +242,7 @@ def explained(error: Exception, files: Sequence[str | os.PathLike[str]]) -> Netf
         )
     if isinstance(error, RecursionError):
         return RefusedError("it is nested too deep", where=where)
-    if isinstance(error, ImportError | OSError) and _is_bounded():
+    if isinstance(error, ImportError | OSError | SystemError) and _is_bounded():
         return RefusedError(
             f"what reads it cannot be loaded into the memory that this process may have ({error})",
             where=where,
