@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from netferry.converters import ledger
 from netferry.converters.trust.paths import is_factory
 from netferry.converters.trust.sandbox import SYSTEM, Rooms, python_home
 
@@ -15,8 +16,9 @@ MODEL, TIMED, ROWS, ARRAYS, BESIDE, WITHIN, NOTHING = (
     "model", "timed", "rows", "arrays", "beside", "within", "",
 )  # fmt: skip
 """A model, or a certificate, is read with its folder; one that is timed starts in a fresh interpreter, too. Rows are a
-file, or a folder with what its links mean; arrays stand in flags as NAME=FILE. A result is staged in the folder that
-it lies ``BESIDE`` others in; several go ``WITHIN`` one."""
+file, or a folder with what its links mean; arrays stand in flags as NAME=FILE; both are read with the ledger beside them,
+which tells what they were made from. A result is staged in the folder that it lies ``BESIDE`` others in; several go
+``WITHIN`` one."""
 
 OPENS: Mapping[str, str] = {
     "source": MODEL, "model": MODEL, "models": TIMED, "a": MODEL, "b": MODEL, "weights": MODEL, "check": MODEL,
@@ -54,7 +56,7 @@ def destinations_of(arguments: Mapping[str, Any]) -> list[Path]:
 
 def models_of(arguments: Mapping[str, Any]) -> list[Path]:
     """The models that these arguments name."""
-    return [place for role, place in _places(arguments) if role in (MODEL, TIMED) and _is_there(place)]
+    return [place for role, place in _places(arguments) if role in (MODEL, TIMED)]
 
 
 def excuse(arguments: Mapping[str, Any]) -> str:
@@ -94,6 +96,9 @@ def _read(role: str, place: Path) -> Iterator[Path]:
         home, found, _ = str(place).rpartition("/snapshots/")
         if found:  # a Hugging Face cache: snapshots are links into blobs beside them
             yield Path(home, "blobs")
+    beside = place.parent / ledger.NAME
+    if role in (ROWS, ARRAYS) and not os.path.islink(beside):  # noqa: PTH114 - also where the name is none
+        yield beside
     if role == ROWS and _is_folder(place):
         links = (Path(entry) for entry in os.scandir(place) if entry.is_symlink())
         yield from (link.resolve() for _, link in zip(range(_MOST_LINKS), links, strict=False))
@@ -102,13 +107,6 @@ def _read(role: str, place: Path) -> Iterator[Path]:
 def _standing(folder: Path) -> Path:
     """The folder, or what is there already of the way to it."""
     return next(each for each in (folder, *folder.parents) if _is_folder(each) or each == each.parent)
-
-
-def _is_there(place: Path) -> bool:
-    try:
-        return place.exists()
-    except OSError:
-        return False
 
 
 def _is_folder(place: Path) -> bool:
