@@ -209,6 +209,8 @@ EXCUSED = {
     "a factory": ({"source": "package.module:factory"}, "factory"),
     "a factory among files": ({"a": "a.onnx", "b": "net.py:factory"}, "factory"),
     "a factory to be timed": ({"models": ["a.onnx", "net.py:factory"]}, "factory"),
+    "weights of a factory's name": ({"a": "a.onnx", "weights": [None, "x:y"]}, ""),
+    "a certificate of a factory's name": ({"check": "x:y"}, ""),
     "a file": ({"source": "a.onnx", "device": "cpu"}, ""),
     "a GPU that is not there": ({"source": "a.onnx", "device": "cuda"}, ""),
 }
