@@ -53,6 +53,11 @@ class Folder:
         """The folder that a person's ``path`` means, whatever links it goes by."""
         return cls._opened(path, os.fspath(path) or ".", follow=True)
 
+    @classmethod
+    def passed(cls, path: Path) -> Folder:
+        """The same for a folder that may not be listed: entries are found in it by their names alone."""
+        return cls._opened(path, os.fspath(path) or ".", follow=True, how=getattr(os, "O_PATH", os.O_RDONLY))
+
     def folder(self, name: str) -> Folder:
         """A folder in this one.
 
@@ -68,9 +73,9 @@ class Folder:
             raise
 
     @classmethod
-    def _opened(cls, path: Path, at: str, *, follow: bool, **keywords: Any) -> Folder:
+    def _opened(cls, path: Path, at: str, *, follow: bool, how: int = os.O_RDONLY, **keywords: Any) -> Folder:
         if relative():
-            flags = os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+            flags = how | os.O_DIRECTORY | _CLOEXEC | (0 if follow else os.O_NOFOLLOW)
             handle = os.open(at, flags, **keywords)
             return cls(path, handle, os.fstat(handle))
         found = os.stat(at) if follow else os.lstat(at)

@@ -306,7 +306,7 @@ class Overwriting:
         """The files of those sources that netferry has written, and of what these were made from."""
         found: dict[Content, None] = {}
         for path in self._paths():
-            with contextlib.suppress(OSError), Folder.open(path.parent) as folder:
+            with contextlib.suppress(OSError), Folder.passed(path.parent) as folder:
                 save = (saves(folder) or {}).get(path.name)
                 if save is not None:
                     found |= dict.fromkeys(save.files.values())

@@ -40,6 +40,7 @@ def open_source(
 def demand(source: object) -> None:
     """Refuse, before any work, the name of a file that is not there."""
     if isinstance(source, str | os.PathLike) and not is_factory(os.fspath(source)):
+        staging.finish(Path(source))
         artifact.demand(source)
 
 

@@ -177,15 +177,27 @@ def steadily(path: Path, read: Callable[[], T]) -> T:
     raise RefusedError("it was replaced again and again while it was read", where=str(path))
 
 
+def finish(path: Path) -> None:
+    """Finish a save of ``path`` that was cut off, for a reader that may not write there; whatever hinders is his to tell."""
+    with contextlib.suppress(OSError, ValueError, _TakenError, _ForeignError):  # a name may be none
+        if _in_motion(path):
+            _finish(path)
+
+
+def _finish(path: Path) -> None:
+    name = _stage_name(path.name)
+    with Folder.open(path.parent) as folder, _opened(folder, name) as stage:
+        _lock(stage)
+        _demand_own(stage, name)
+        _recover(stage, folder)
+
+
 def _settle(path: Path) -> None:
     """Finish a save of ``path`` that was cut off while its files were put in place; wait for one that goes on."""
-    until, name = time.monotonic() + _PATIENCE, _stage_name(path.name)
+    until = time.monotonic() + _PATIENCE
     while _in_motion(path):
         try:
-            with Folder.open(path.parent) as folder, _opened(folder, name) as stage:
-                _lock(stage)
-                _demand_own(stage, name)
-                _recover(stage, folder)
+            _finish(path)
         except FileNotFoundError:
             continue
         except _TakenError:

@@ -10,7 +10,7 @@
     inputs = ["x:1,28,28,1:f32"]
 
 The rest are the options of ``verify``: ``OPTIONS``. A catalogue is a file of others: that it says ``unsafe = true`` or
-names a factory, whose code would run, holds only where whoever calls says so too.
+names a factory, whose code would run, or a device but the processor, holds only where whoever calls says so too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from netferry.converters.signature import examples_from_flags
 from netferry.converters.trust.paths import is_factory
 from netferry.fanout import Answer, Document, Progress, Task, fan_out
 from netferry.guard import GIB, Limits
+from netferry.inference.devices import CPU
 from netferry.validation import junit, markdown, words
 from netferry.validation.certificate import code_files, files_of
 from netferry.validation.metrics import NOT_CHECKED, PASSED
@@ -120,18 +121,20 @@ def verify_all(
     workers: int | None = None,
     unsafe: bool = False,
     factories: bool = False,
+    device: str = CPU,
     progress: Progress | None = None,
     force: bool = False,
 ) -> Verdicts:
     """Compare every pair of ``catalogue``, each in a process of its own; a crash is that pair's alone.
 
     ``unsafe`` lets those pairs be unsafe that say so, ``factories`` lets models be ``package.module:factory``: both run
-    code that the catalogue chose. What came to a verdict is kept in the folder ``<catalogue>.results`` and not compared again until a file of the
+    code that the catalogue chose. With a ``device`` that is not "cpu" pairs run on the device that they say: a GPU's driver
+    needs rights that they lose else. What came to a verdict is kept in the folder ``<catalogue>.results`` and not compared again until a file of the
     pair, an option or a version changes.
     """
     path = Path(catalogue)
     pairs = _pairs(path)
-    _may_run(path, pairs, unsafe, factories)
+    _may_run(path, pairs, unsafe, factories, device)
     tasks = [_task(path.parent, pair, number) for number, pair in enumerate(pairs, 1)]
     folder = path.with_name(f"{path.name}.results")
     answers = fan_out(tasks, folder, engine=engine, workers=workers, progress=progress, force=force)
@@ -161,12 +164,20 @@ def _pairs(path: Path) -> list[dict[str, Any]]:
     return [_checked(defaults | pair, f"{path}, pair {number}") for number, pair in enumerate(pairs, 1)]
 
 
-def _may_run(path: Path, pairs: Sequence[Mapping[str, Any]], unsafe: bool, factories: bool) -> None:
-    """Refuse pairs whose code would run though nobody but the catalogue asks for it; all of them are named."""
+def _may_run(
+    path: Path, pairs: Sequence[Mapping[str, Any]], unsafe: bool, factories: bool, device: str
+) -> None:
+    """Refuse pairs whose code would run, or that would keep their rights, though nobody but the catalogue asks for it; all
+    of them are named."""
     named = {
         number: str(pair.get("name") or f"{pair['a']} -> {pair['b']}") for number, pair in enumerate(pairs, 1)
     }
     wild = [f"pair {number} ({named[number]})" for number, pair in enumerate(pairs, 1) if pair.get("unsafe")]
+    away = [
+        f"pair {number} ({pair['device']})"
+        for number, pair in enumerate(pairs, 1)
+        if pair.get("device", CPU) != CPU
+    ]
     made = [
         f"pair {number} ({pair[side]})"
         for number, pair in enumerate(pairs, 1)
@@ -174,21 +185,28 @@ def _may_run(path: Path, pairs: Sequence[Mapping[str, Any]], unsafe: bool, facto
         if is_factory(_found(path.parent, pair[side]))
     ]
     for allowed, found, what, flag in (
-        (unsafe, wild, "'unsafe = true' in a catalogue", "--unsafe"),
-        (factories, made, "factories in a catalogue", "--factories"),
+        (unsafe, wild, f"'unsafe = true' {_RUNS}", "--unsafe"),
+        (factories, made, f"factories {_RUNS}", "--factories"),
+        (
+            device != CPU,
+            away,
+            "'device' in a catalogue would leave files the rights of a GPU's driver",
+            "--device auto",
+        ),
     ):
         if found and not allowed:
             shown = ", ".join(found[:_SHOWN]) + (
                 f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             )
             raise RefusedError(
-                f"{what} would let code run that the catalogue chose",
+                what,
                 where=str(path),
                 received=shown,
                 remedy=f"Only if you trust who made the catalogue: {flag} lets exactly these",
             )
 
 
+_RUNS = "in a catalogue would let code run that the catalogue chose"
 _SHOWN = 5
 
 

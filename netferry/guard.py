@@ -73,7 +73,7 @@ def enter(
         sandbox.excused("this system does not fork")
         return None
     limits = limits.over(files)
-    _sweep(rooms.models_of(arguments or {}))
+    _finish(rooms.models_of(arguments or {}))
     sys.stdout.flush()
     sys.stderr.flush()
     with private.folder() as own:
@@ -97,8 +97,16 @@ def enter(
     return _verdict(code, files, limits)
 
 
+def _finish(models: Sequence[Path]) -> None:
+    """Finish saves of these that were cut off: a child may only read a model's folder."""
+    from netferry.converters.staging import finish
+
+    for model in models:
+        finish(model)
+
+
 def _sweep(places: Sequence[Path]) -> None:
-    """Finish or remove what was being written there when its process was killed: a child may only read a model's folder."""
+    """Finish or remove what was being written there when its process was killed."""
     from netferry.converters.staging import sweep
 
     for place in places:
@@ -242,7 +250,7 @@ def explained(error: Exception, files: Sequence[str | os.PathLike[str]]) -> Netf
         )
     if isinstance(error, RecursionError):
         return RefusedError("it is nested too deep", where=where)
-    if isinstance(error, ImportError | OSError) and _is_bounded():
+    if isinstance(error, ImportError | OSError | SystemError) and _is_bounded():
         return RefusedError(
             f"what reads it cannot be loaded into the memory that this process may have ({error})",
             where=where,
@@ -303,7 +311,7 @@ def call(
     files = files if name == "verify" else files[:1]
     limits = (limits or Limits()).over(files)
     arguments = _arguments(name, args, keywords)
-    _sweep(rooms.models_of(arguments))
+    _finish(rooms.models_of(arguments))
     with private.folder() as own:
         Path(own, "call").write_bytes(pickle.dumps((name, args, keywords)))
         Path(own, "request").write_text(json.dumps(_request(name, arguments, limits)), encoding="utf-8")

@@ -8,18 +8,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from netferry.converters import ledger
 from netferry.converters.trust.paths import is_factory
 from netferry.converters.trust.sandbox import SYSTEM, Rooms, python_home
 
-MODEL, TIMED, ROWS, ARRAYS, BESIDE, WITHIN, NOTHING = (
-    "model", "timed", "rows", "arrays", "beside", "within", "",
+MODEL, TIMED, FILE, ROWS, ARRAYS, BESIDE, WITHIN, NOTHING = (
+    "model", "timed", "file", "rows", "arrays", "beside", "within", "",
 )  # fmt: skip
-"""A model, or a certificate, is read with its folder; one that is timed starts in a fresh interpreter, too. Rows are a
-file, or a folder with what its links mean; arrays stand in flags as NAME=FILE. A result is staged in the folder that
-it lies ``BESIDE`` others in; several go ``WITHIN`` one."""
+"""A model, unless it is a factory, is read with its folder; so is a file that is never a factory (weights, certificates).
+One that is timed starts in a fresh interpreter, too. Rows are a file, or a folder with what its links mean; arrays stand
+in flags as NAME=FILE; both are read with the ledger beside them, which tells what they were made from. A result is
+staged in the folder that it lies ``BESIDE`` others in; several go ``WITHIN`` one."""
 
 OPENS: Mapping[str, str] = {
-    "source": MODEL, "model": MODEL, "models": TIMED, "a": MODEL, "b": MODEL, "weights": MODEL, "check": MODEL,
+    "source": MODEL, "model": MODEL, "models": TIMED, "a": MODEL, "b": MODEL, "weights": FILE, "check": FILE,
     "data": ROWS, "inputs": ARRAYS,
     "destination": BESIDE, "output": BESIDE, "certificate": BESIDE, "html": BESIDE, "junit": BESIDE,
     "markdown": BESIDE, "card": BESIDE,
@@ -54,7 +56,7 @@ def destinations_of(arguments: Mapping[str, Any]) -> list[Path]:
 
 def models_of(arguments: Mapping[str, Any]) -> list[Path]:
     """The models that these arguments name."""
-    return [place for role, place in _places(arguments) if role in (MODEL, TIMED) and _is_there(place)]
+    return [place for role, place in _places(arguments) if role in (MODEL, TIMED, FILE)]
 
 
 def excuse(arguments: Mapping[str, Any]) -> str:
@@ -89,11 +91,14 @@ def _places(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
 def _read(role: str, place: Path) -> Iterator[Path]:
     """A place, and what it really is where it is a link: a model's other files are sought beside the link."""
     yield place
-    if role in (MODEL, TIMED) and not _is_folder(place):
+    if role in (MODEL, TIMED, FILE) and not _is_folder(place):
         yield place.parent
         home, found, _ = str(place).rpartition("/snapshots/")
         if found:  # a Hugging Face cache: snapshots are links into blobs beside them
             yield Path(home, "blobs")
+    beside = place.parent / ledger.NAME
+    if role in (ROWS, ARRAYS) and not os.path.islink(beside):  # noqa: PTH114 - also where the name is none
+        yield beside
     if role == ROWS and _is_folder(place):
         links = (Path(entry) for entry in os.scandir(place) if entry.is_symlink())
         yield from (link.resolve() for _, link in zip(range(_MOST_LINKS), links, strict=False))
@@ -102,13 +107,6 @@ def _read(role: str, place: Path) -> Iterator[Path]:
 def _standing(folder: Path) -> Path:
     """The folder, or what is there already of the way to it."""
     return next(each for each in (folder, *folder.parents) if _is_folder(each) or each == each.parent)
-
-
-def _is_there(place: Path) -> bool:
-    try:
-        return place.exists()
-    except OSError:
-        return False
 
 
 def _is_folder(place: Path) -> bool:

@@ -22,6 +22,7 @@ from models import dense, saved, two_inputs
 from onnx import TensorProto, helper
 
 from netferry import guard, private
+from netferry.converters import ledger, staging
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError, WriteError
 from netferry.converters.trust import sandbox
 from netferry.guard import Limits
@@ -128,7 +129,8 @@ def test_a_child_that_does_not_end_is_killed_with_all_that_it_started(
     number: str, code: int, tmp_path: Path
 ) -> None:
     (tmp_path / "tmp").mkdir()
-    (tmp_path / "out.onnx").write_text("old")
+    with staging.staged(tmp_path / "out.onnx") as stage:
+        stage.write_text("old")
     work = STUBBORN.format(folder=tmp_path)
     script = WORK.format(work=work, memory=1 << 30, seconds=60)
     arguments = f'{{"destination": "{tmp_path}/out.onnx"}}'
@@ -144,7 +146,9 @@ def test_a_child_that_does_not_end_is_killed_with_all_that_it_started(
     parent.stdout.readline()
     parent.send_signal(getattr(signal, number))
     assert parent.wait(timeout=30) == code
-    assert {path.name for path in tmp_path.iterdir()} == {"tmp", "out.onnx", "child", "grandchild"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "tmp", "out.onnx", "child", "grandchild", ledger.NAME,
+    }  # fmt: skip
     assert list((tmp_path / "tmp").iterdir()) == []
     assert (tmp_path / "out.onnx").read_text() == "old"
     for name in ("child", "grandchild"):
@@ -187,8 +191,9 @@ CUT_OFF = """
 import os, sys
 from pathlib import Path
 from netferry.converters import staging
+from netferry.converters.ledger import Overwriting
 staging._put_in_place = lambda *_: os._exit(9)
-with staging.staged(Path(sys.argv[1])) as stage:
+with staging.staged(Path(sys.argv[1]), replacing=Overwriting(force=True)) as stage:
     stage.write_bytes(Path(sys.argv[2]).read_bytes())
 """
 
@@ -206,7 +211,8 @@ def test_a_save_that_was_cut_off_is_finished_before_the_model_is_read(way: str, 
         command = [sys.executable, "-m", "netferry", "inspect", path, "--json"]
         inputs = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["inputs"]
     assert len(inputs) == 2
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.onnx", "new"]
+    assert not list(tmp_path.glob(".netferry-*/ready"))
+    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name[0] != ".") == ["model.onnx", "new"]
 
 
 def test_without_forks_groups_and_locks_it_works_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,12 @@ WORDS = {
         {"factories": True},
         "factories.*pair 2 \\(crashing:model\\).*--factories",
     ),
+    "a device": (
+        'device = "auto"\nb = "a.onnx"',
+        {"device": "cuda"},
+        "'device'.*pair 2 \\(auto\\).*--device",
+    ),
+    "any device": ('device = "gpu"\nb = "a.onnx"', {"device": "auto"}, "'device'.*pair 2 \\(gpu\\)"),
     "a file's factory": ('b = "crashing.py:model"', {"factories": True}, "pair 2 \\(crashing.py:model\\)"),
 }
 

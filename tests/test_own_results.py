@@ -387,6 +387,26 @@ def test_commands_in_a_row_end_with_these_codes(name: str, here: Path) -> None:
     assert onnx.load(here / "a.onnx").graph.node[0].op_type == "MatMul"
 
 
+@pytest.mark.parametrize("flag", ["--input", "--data"])
+def test_what_rows_were_made_from_is_known_in_another_folder_too(flag: str, here: Path) -> None:
+    """A child that may not look around in the folder of its rows still knows what these were made from."""
+    for folder in "mpq":
+        Path(folder).mkdir()
+    for name, ends in (("there.onnx", "xy"), ("back.onnx", "yx")):
+        values = [helper.make_tensor_value_info(end, TensorProto.FLOAT, ["batch", 5]) for end in ends]
+        graph = helper.make_graph(
+            [helper.make_node("Neg", [ends[0]], [ends[1]])], "g", values[:1], values[1:]
+        )
+        onnx.save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), f"m/{name}"
+        )
+    steps = ("there x.npz p/y.npz", "back p/y.npz q/x.npz", "there q/x.npz p/y.npz")
+    for (model, rows, output), code in zip(map(str.split, steps), (0, 0, 6), strict=True):
+        done = command("run", f"m/{model}.onnx", flag, rows, "--output", output)
+        assert done.returncode == code, done.stderr
+    assert "the source was made from this" in done.stderr
+
+
 def test_the_model_in_a_folder_that_stands_for_it_is_a_source(here: Path) -> None:
     (here / "m").mkdir()
     netferry.convert("a.onnx", destination="m/x-symbol.json", verify=False)

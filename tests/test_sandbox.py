@@ -171,7 +171,9 @@ def test_results_are_written_beside_or_within_and_models_read_with_their_folder(
         "device": "cpu", "unsafe": False,
     }  # fmt: skip
     found = rooms.rooms_of(given)
-    assert set(found.reads) == {str(places / name) for name in ("model/net.onnx", "model", "else", "x.npy")}
+    assert set(found.reads) == {
+        str(places / name) for name in ("model/net.onnx", "model", "else", "x.npy", ".netferry")
+    }
     assert found.writes == (str(places / "out"), str(places))
     assert found.programs == ()
     assert set(rooms.destinations_of(given)) == {
@@ -189,6 +191,14 @@ def test_a_model_of_a_cache_is_read_with_what_its_links_mean(tmp_path: Path) -> 
     assert str(home / "blobs") in rooms.rooms_of({"model": home / "snapshots/1/net.onnx"}).reads
 
 
+def test_a_link_in_the_place_of_a_ledger_opens_nothing(places: Path) -> None:
+    (places / "out/.netferry").symlink_to(places / "else/secret")
+    for arguments in ({"data": places / "out/rows.npy"}, {"inputs": [f"x={places}/out/x.npy"]}):
+        assert all(
+            "netferry" not in place and "else" not in place for place in rooms.rooms_of(arguments).reads
+        )
+
+
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "", "~", "no/such/../folder/x"])
 def test_a_name_that_is_no_path_opens_nothing_and_does_not_fail(name: str) -> None:
     assert isinstance(rooms.rooms_of({"model": name, "data": name, "report": name, "html": name}), Rooms)
@@ -199,6 +209,8 @@ EXCUSED = {
     "a factory": ({"source": "package.module:factory"}, "factory"),
     "a factory among files": ({"a": "a.onnx", "b": "net.py:factory"}, "factory"),
     "a factory to be timed": ({"models": ["a.onnx", "net.py:factory"]}, "factory"),
+    "weights of a factory's name": ({"a": "a.onnx", "weights": [None, "x:y"]}, ""),
+    "a certificate of a factory's name": ({"check": "x:y"}, ""),
     "a file": ({"source": "a.onnx", "device": "cpu"}, ""),
     "a GPU that is not there": ({"source": "a.onnx", "device": "cuda"}, ""),
 }

@@ -106,14 +106,17 @@ def verify(
             raise typer.BadParameter(
                 "a catalogue names its own models, and has --junit, --markdown and --json alone"
             )
-        how = {"engine": engine or "local", "workers": workers, "unsafe": unsafe, "factories": factories}
+        how = {
+            "engine": engine or "local", "workers": workers, "unsafe": unsafe, "factories": factories, "device": device,
+        }  # fmt: skip
         _verify_all(catalogue, how, {"junit": junit, "markdown": markdown}, force, as_json)
         return
     if engine is not None or workers is not None or factories:
         raise typer.BadParameter("engines, workers and --factories are for a --catalogue")
     if check is not None:
         rows = {"data": data, "columns": columns_of(columns), "pixels": pixels_of(pixels)}
-        _check(check, (a, b), inputs, seed, weights, rows, unsafe, limits_of(memory, time_limit), as_json)
+        limits = limits_of(memory, time_limit)
+        _check(check, (a, b), inputs, seed, weights, rows, device, unsafe, limits, as_json)
         return
     if a is None or b is None:
         raise typer.BadParameter("two models are needed, A and B, or --check with a certificate")
@@ -172,6 +175,7 @@ def _check(
     seed: int | None,
     weights: Path | None,
     rows: Mapping[str, Any],
+    device: str,
     unsafe: bool,
     limits: Limits,
     as_json: bool,
@@ -183,6 +187,7 @@ def _check(
         "b": models[1],
         "inputs": inputs,
         "weights": weights,
+        "device": device,
         **rows,
     }
     with speaking(as_json, limits, *named, opens=opens) as say:

@@ -26,6 +26,9 @@ def code_of(report: Any, strict: bool = False) -> int:
     return 1 if strict and report.unchecked_axes else EXIT_CODES[report.status]
 
 
+_SPARE = 4 << 20
+"""Bytes kept for telling an error where there is no more memory; nobody writes to them, so they take none till then."""
+
 Say = Callable[[dict[str, Any], Callable[[], str]], None]
 
 
@@ -42,6 +45,7 @@ def speaking(
     from netferry.converters.errors import NetferryError
 
     warnings.showwarning = _show_warning
+    spare = bytearray(_SPARE)
     answer = os.dup(1)
     sys.stdout.flush()
     os.dup2(2, 1)
@@ -66,11 +70,13 @@ def speaking(
                 raise typer.Exit(code)
         yield say
     except NetferryError as error:
+        del spare
         _tell(error, write, as_json)
         leave(error.exit_code)
     except typer.Exit:
         raise
     except Exception as error:
+        del spare
         if os.environ.get("NETFERRY_TRACEBACK"):
             raise
         fault = guard.explained(error, files) or NetferryError(
