@@ -18,6 +18,8 @@ from netferry.converters import folders, ledger, staging
 from netferry.converters.errors import RefusedError, WriteError
 
 FORK = multiprocessing.get_context("fork")
+FRESH = multiprocessing.get_context("spawn")
+"""For what runs long: a copy of a process with a framework's threads may die of them."""
 
 Save = Callable[[Path, str], None]
 
@@ -213,8 +215,8 @@ def write_often(folder: Path, text: str, rounds: int, told: Any) -> None:
 
 def test_two_writers_and_a_reader_never_meet_half_a_save(tmp_path: Path) -> None:
     two_files(tmp_path, "old")
-    told = FORK.Queue()
-    writers = [FORK.Process(target=write_often, args=(tmp_path, text, 100, told)) for text in ("a", "b")]
+    told = FRESH.Queue()
+    writers = [FRESH.Process(target=write_often, args=(tmp_path, text, 100, told)) for text in ("a", "b")]
     for writer in writers:
         writer.start()
     reads = 0
@@ -222,7 +224,7 @@ def test_two_writers_and_a_reader_never_meet_half_a_save(tmp_path: Path) -> None
         texts = staging.steadily(tmp_path / "m-symbol.json", lambda: set(contents_of_pair(tmp_path)))
         assert len(texts) == 1
         reads += 1
-    assert [told.get()[0] for _ in writers] == [100, 100]
+    assert [told.get(timeout=100)[0] for _ in writers] == [100, 100]
     assert reads > 0
     assert whole(tmp_path) in ("a", "b")
 
