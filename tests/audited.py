@@ -57,7 +57,7 @@ GENERATED: Mapping[str, tuple[str, ...]] = {
 SIZES = {"sympy", "Symbol", "Integer", "Float", "Rational", "Function"}
 """What sympy's parser makes of the words of a size: numbers, sizes, functions of them; first it imports all of sympy's."""
 
-BY_DESCRIPTOR = ("/shutil.py", "/staging.py")
+BY_DESCRIPTOR = ("/shutil.py", "/staging.py", "/folders.py", "/trust/paths.py")
 """Modules that open names within a folder that they hold open: the event does not tell which."""
 
 

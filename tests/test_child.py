@@ -263,12 +263,12 @@ def test_errors_of_the_child_are_raised_as_their_own_kinds(tmp_path: Path) -> No
         guard.call("convert", source)
     with pytest.raises(WriteError):
         guard.call("convert", source, destination=tmp_path / "no" / "where" / "out.onnx", verify=False)
-    node = helper.make_node("Mystery", ["x"], ["y"], domain="mine")
+    node = helper.make_node("Mystery", ["x"], ["y"], domain="com.microsoft")
     graph = dense().graph
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3]) for name in ("x", "y")]
     graph = helper.make_graph([node], "g", values[:1], values[1:])
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("mine", 1)]
+        graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     )
     with pytest.raises(UnsupportedError, match="Mystery"):
         guard.call("convert", saved(tmp_path, model, "mine.onnx"), to="pytorch", destination=tmp_path / "out")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
@@ -32,8 +32,14 @@ def check(program: ExportedProgram, where: str) -> None:
     if not trusting:
         return
     try:
-        values = _values(program)
-        _Sizes(program.graph_module).run(*values)
+        for more in (0, 3):
+            with FakeTensorMode():  # what the program makes by itself has no numbers either
+                values = _values(program, more)
+                try:
+                    _Sizes(program.graph_module).run(*values)
+                except Exception as error:
+                    if not more or isinstance(error, _Disagree):  # at other sizes it need not run
+                        raise
     except Exception as error:  # PyTorch's inference raises whatever an operator does
         raise RefusedError(
             f"its tensors do not fit its operators ({first_line(error)})",
@@ -46,22 +52,30 @@ def _name(target: object) -> str:
     return target._opname if isinstance(target, torch._ops.OpOverload) else ""
 
 
-def _values(program: ExportedProgram) -> list[Any]:
-    """What stands for the inputs of the graph: no numbers, the sizes of the weights that were read."""
+def _values(program: ExportedProgram, more: int) -> list[Any]:
+    """What stands for the inputs of the graph: no numbers, the sizes of the weights that were read, and free sizes as in
+    the example, each ``more`` and its place larger."""
     nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
-    claimed = [node.meta.get("val") for node in nodes]
-    modes = [value.fake_mode for value in claimed if isinstance(value, FakeTensor)]
-    mode = modes[0] if modes else FakeTensorMode()
     held = {**program.constants, **program.state_dict}
     names = {
         spec.arg.name: spec.target for spec in program.graph_signature.input_specs if spec.target is not None
     }
-    return [
-        mode.from_tensor(held[names[node.name]], static_shapes=True)
-        if names.get(node.name) in held
-        else value
-        for node, value in zip(nodes, claimed, strict=True)
-    ]
+    free: dict[str, int] = {}
+
+    def number(size: Any) -> int:
+        if not isinstance(size, torch.SymInt):
+            return int(size)
+        own = size.node.hint if size.node.hint is not None else 2
+        return int(own) + (free.setdefault(str(size), more + len(free)) if more else 0)
+
+    def without_numbers(node: torch.fx.Node) -> Any:
+        own = held.get(names.get(node.name, ""))
+        value = node.meta.get("val") if own is None else own
+        if not isinstance(value, torch.Tensor):
+            return number(value) if isinstance(value, torch.SymInt) else value
+        return torch.empty([number(size) for size in value.shape], dtype=value.dtype)
+
+    return [without_numbers(node) for node in nodes]
 
 
 class _Sizes(torch.fx.Interpreter):

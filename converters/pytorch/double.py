@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -88,7 +89,11 @@ class Wide(nn.Module):
         super().__init__()
         self.inner, self._constant = inner, constant
         fast_path.hook(inner)
-        self.constants: set[float] = set()
+        _NOTED[self] = set()
+
+    @property
+    def constants(self) -> set[float]:
+        return _NOTED[self]
 
     def forward(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
         before = torch.get_default_dtype()
@@ -103,6 +108,10 @@ class Wide(nn.Module):
     def _noted(self, value: float) -> float:
         self.constants.add(value)
         return self._constant(value)
+
+
+_NOTED: MutableMapping[Wide, set[float]] = WeakKeyDictionary()
+"""Beside the modules, which each run leaves as they were."""
 
 
 class _Widening(TorchFunctionMode):
