@@ -18,7 +18,7 @@ from netferry.converters.onnx import rules, stream
 from netferry.converters.trust import calls, snapshot
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Snapshot
-from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
+from netferry.converters.trust.tables import room
 
 _BITS: Mapping[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16, TensorProto.INT16: 16,
@@ -64,7 +64,7 @@ def look(
     if not all(isinstance(text, str) for text in _texts(model)):
         raise RefusedError("not an ONNX model: a name in it is not UTF-8", where=where)
     _check_functions(model, where)
-    budget = _Budget(max(ALWAYS, MOST_TIMES * held.size), where)
+    budget = _Budget(room(held.size), where)
     files = {artifact.path.name: held}
     for tensor in tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL and (name := location(tensor)) not in files:

@@ -15,7 +15,7 @@ from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.tensorflow import trusted
 from netferry.converters.trust import calls, wire
 from netferry.converters.trust.permit import Permit
-from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
+from netferry.converters.trust.tables import room
 
 _CODE = "Build the model in Python and give package.module:factory with --weights"
 
@@ -155,7 +155,7 @@ def _called(node: Any) -> Iterator[str]:
 
 def _check_constants(nodes: Sequence[Any], size: int, where: str) -> None:
     """A constant of one number and a billion places is written out as soon as the graph is loaded."""
-    limit = max(ALWAYS, MOST_TIMES * size)
+    limit = room(size)
     for node in nodes:
         for entry in node.attributes:
             dims = [dim.size for dim in entry.value.tensor.shape.dims]

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.trust.tables import ALWAYS, MOST_TIMES
+from netferry.converters.trust.tables import ALWAYS, MOST_TIMES, room
 
 _FILTERS = frozenset({1, 2, 3, 32000})
 """deflate, shuffle, fletcher32, lzf: what h5py brings. Any other would be looked for among the system's plugins."""
@@ -47,11 +47,11 @@ def look(source: Path | IO[bytes], size: int, where: str) -> Seen:
         Exception
     ) as error:  # h5py raises OSError, KeyError, RuntimeError, ValueError, TypeError for damaged files
         raise RefusedError(f"a damaged HDF5 file ({first_line(error)})", where=where) from error
-    if claimed > max(ALWAYS, MOST_TIMES * size):
+    if claimed > room(size):
         raise RefusedError(
             "an HDF5 file whose arrays are far larger than its size allows",
             where=where,
-            expected=f"at most {max(ALWAYS, MOST_TIMES * size):,} bytes",
+            expected=f"at most {room(size):,} bytes",
             received=f"{claimed:,} bytes",
         )
     return Seen(attributes, arrays)

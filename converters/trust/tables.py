@@ -26,6 +26,12 @@ MOST_TIMES = 256
 ALWAYS = 1 << 26
 """... or this large: 64 MiB harm nobody."""
 
+
+def room(size: int) -> int:
+    """Bytes that a file of ``size`` bytes may claim to hold."""
+    return max(ALWAYS, MOST_TIMES * size)
+
+
 FAULTS = (struct.error, zlib.error, EOFError, OSError, ValueError, OverflowError)
 """What a damaged archive raises on the way."""
 
@@ -94,11 +100,11 @@ def table(file: IO[bytes], size: int, where: str, reader: Reader = KERAS) -> lis
     except FAULTS as error:
         raise RefusedError(f"a damaged zip archive ({error})", where=where) from error
     total = sum(entry.file_size for entry in entries)
-    if total > max(ALWAYS, MOST_TIMES * size):
+    if total > room(size):
         raise RefusedError(
             "a zip archive that holds far more than its size allows",
             where=where,
-            expected=f"at most {max(ALWAYS, MOST_TIMES * size):,} bytes",
+            expected=f"at most {room(size):,} bytes",
             received=f"{total:,} bytes",
         )
     return entries
