@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -56,15 +55,6 @@ class Native:
                 f"{self._framework.title} could not run the model ({first_line(error)})",
                 where=origin.named(self._model),
             ) from error
-
-
-def _said(error: Exception) -> str:
-    """What an error says in one line: TensorFlow's begin with the lines of code that led to it."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    if lines[:1] != ["in user code:"]:
-        return first_line(error)
-    raised = [place for place, line in enumerate(lines) if re.match(r"\w+Error: ", line)]
-    return " ".join(line for line in lines[raised[-1] :] if line)[:300] if raised else lines[-1]
 
 
 def runnable(

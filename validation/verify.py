@@ -496,13 +496,6 @@ def _input_notes(source: Signature, target: Signature) -> Iterable[str]:
         yield f"inputs are bound by position: {', '.join(ours)} to {', '.join(theirs)}"
 
 
-def _shown(runs: Runs, name: str) -> Array:
-    """An output of the source, for whether it ever moves: in float64 where that is at hand and says more."""
-    plain = np.asarray(runs.s.get(name, np.empty(0)))
-    wide = runs.r.get(name) if runs.arithmetic and plain.dtype.kind == "f" else None
-    return plain if wide is None else wide.astype(np.float32)
-
-
 def _all_equal(a: Array) -> bool:
     first = a.flat[0]
     return bool(np.all((a == first) | ((a != a) & (first != first))))
