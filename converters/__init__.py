@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # numpy and onnx wait until something is carried
     import onnx_ir as ir
 
-    from netferry.converters.arrival import Arrival
-    from netferry.converters.export import Export
+    from netferry.converters.exported import Export
+    from netferry.converters.imported import Arrival
     from netferry.converters.signature import Example
 
 __all__ = ["arrive", "carry", "write"]
@@ -31,19 +31,19 @@ def carry(
     into the convolution before it.
     """
     from netferry.converters import frameworks
-    from netferry.converters.graph.budget import Budget, counted
+    from netferry.converters.graph.inference.budget import Budget, counted
 
     framework = frameworks.of(model)
     with counted(Budget()):
         export: Export = framework.to_onnx.to_onnx(model, given)
     if fuse:
-        from netferry.converters.onnx.fuse import fused
+        from netferry.converters.onnx.to_onnx.fuse import fused
 
         smaller, count = fused(export.model)
         note = f"{count} BatchNormalizations were folded into convolutions: the model is for inference"
         export = replace(export, model=smaller, notes=(*export.notes, note))
     if opset is not None:
-        from netferry.converters.onnx.opset import to_opset
+        from netferry.converters.onnx.to_onnx.opset import to_opset
 
         export = replace(export, model=to_opset(export.model, opset))
     return export
@@ -56,11 +56,11 @@ def arrive(model: ir.Model, to: str, *, name: str = "model") -> Arrival:
     with every node that the framework cannot take.
     """
     from netferry.converters import frameworks
-    from netferry.converters.graph.budget import Budget, counted
-    from netferry.converters.graph.normalize import plan
+    from netferry.converters.graph.inference.budget import Budget, counted
+    from netferry.converters.graph.passes.normalize import plan
 
     framework = frameworks.named(to)
-    signature = frameworks.named("onnx").live.signature(model)
+    signature = frameworks.named("onnx").signature(model)
     with counted(Budget.of(model)):
         arrival: Arrival = framework.from_onnx.from_onnx(plan(model), signature, name=name)
     return arrival
@@ -83,7 +83,7 @@ def write(result: Export | Arrival, path: str | os.PathLike[str]) -> None:
 
 def _write(result: Export | Arrival, path: Path) -> None:
     from netferry.converters import frameworks
-    from netferry.converters.export import Export
+    from netferry.converters.exported import Export
 
     if isinstance(result, Export):
         frameworks.named("onnx").files.write(result.model, path)

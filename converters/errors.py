@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from netferry.converters.shown import line
+from netferry.converters.escaping import line
 
 
 class NetferryError(Exception):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from netferry.converters.errors import MissingError, RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from netferry.converters.signature import Example
+    from netferry.converters.signature import Example, Signature
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Framework:
     @property
     def from_onnx(self) -> ModuleType:
         return self._room("from_onnx")
+
+    def signature(self, model: object, given: Sequence[Example] | None = None) -> Signature:
+        """What a model in memory takes and gives; ``given`` are inputs that show it."""
+        found: Signature = self._room("signature").signature(model, given)
+        return found
 
     @property
     def intermediate(self) -> ModuleType:

@@ -11,7 +11,8 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from netferry.converters import artifact, frameworks, origin, staging
+from netferry.converters import artifact, frameworks, origin
+from netferry.converters.disk import staging
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.trust.paths import is_factory
 from netferry.converters.trust.permit import Permit

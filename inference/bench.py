@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters import shown
+from netferry.converters import escaping
 from netferry.converters.signature import Array
 from netferry.inference.devices import CPU, CUDA
 from netferry.inference.run import Runnable
@@ -107,7 +107,7 @@ class Bench:
         lines.append(
             f"{'this machine':<{width}}{self.gflops:.0f} GFLOP/s, {self.gbytes_per_s:.0f} GB/s, measured"
         )
-        return "\n".join(map(shown.line, lines))
+        return "\n".join(map(escaping.line, lines))
 
 
 def interleaved(

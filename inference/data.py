@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from netferry.converters import archives
+from netferry.converters.disk import archives
 from netferry.converters.errors import MissingError, RefusedError, UsageError, first_line
 from netferry.converters.signature import Array
 

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters import shown
+from netferry.converters import escaping
+from netferry.converters.disk.ledger import Overwriting
+from netferry.converters.disk.staging import dissolve, held, staged
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array
-from netferry.converters.staging import dissolve, held, staged
 from netferry.inference.data import require
 
 _NAME = re.compile(r"(\d+)-(\d+)\.arrow")
@@ -325,7 +325,7 @@ def _write_npz(path: Path, batches: _Batches) -> None:
     names = next(iter(batches)).schema.names
     rows = sum(batch.num_rows for batch in batches)
     with zipfile.ZipFile(path, "w") as archive:
-        for name, member_name in zip(names, shown.members(names), strict=True):
+        for name, member_name in zip(names, escaping.members(names), strict=True):
             with archive.open(zipfile.ZipInfo(f"{member_name}.npy"), "w", force_zip64=True) as member:
                 shapes: dict[str, tuple[int, ...]] = {}
                 for number, batch in enumerate(batches):

@@ -35,7 +35,7 @@ class Native:
         self._framework = frameworks.of(model)
         self._model = model
         with self._refusing():
-            self.signature: Signature = self._framework.live.signature(model, given)
+            self.signature: Signature = self._framework.signature(model, given)
 
     def run(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Array]:
         arrays = list(bind(inputs, self.signature).values())

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.disk.ledger import Overwriting, digest_of
+from netferry.converters.disk.staging import staged
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
-from netferry.converters.ledger import Overwriting, digest_of
 from netferry.converters.onnx import live
 from netferry.converters.onnx.files import external_files
 from netferry.converters.signature import Array, Signature
-from netferry.converters.staging import staged
 from netferry.inference.binding import bind, fitter, spec_of
 from netferry.inference.devices import CPU, CUDA, PROVIDERS, choose, no_cuda, require_onnxruntime
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.digests import of_file
+from netferry.converters.disk.digests import of_file
+from netferry.converters.disk.ledger import Overwriting
+from netferry.converters.disk.staging import demand, demand_own
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
-from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array, Signature
-from netferry.converters.staging import demand, demand_own
 from netferry.inference.data import BLOCK, Block, DataSet, open_data, require
 from netferry.inference.feed import Bad, Feeder, Pixels, feeder
 from netferry.inference.parts import (

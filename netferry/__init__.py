@@ -13,15 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netferry.clash import keep_apart
-from netferry.late import put_off
+from netferry.runtime.lazy import put_off
+from netferry.runtime.triton_guard import keep_apart
+from netferry.version import VERSION as __version__  # noqa: N811 - its name in Python
 
 if TYPE_CHECKING:
     from netferry.api import Conversion, bisect, check, convert, inspect, run, verify
     from netferry.converters.errors import NetferryError
-    from netferry.validation.report import Report
-
-__version__ = "0.1.0"
+    from netferry.validation.reports.report import Report
 
 __all__ = [
     "Conversion",
@@ -45,7 +44,7 @@ _HOMES = {
     "run": "netferry.api",
     "verify": "netferry.api",
     "NetferryError": "netferry.converters.errors",
-    "Report": "netferry.validation.report",
+    "Report": "netferry.validation.reports.report",
 }
 
 put_off()

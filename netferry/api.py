@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from netferry import converters
-from netferry.converters import artifact, frameworks, ledger, source, staging
-from netferry.converters.arrival import Arrival
+from netferry.converters import artifact, frameworks, source
+from netferry.converters.disk import ledger, staging
+from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import NetferryError, RefusedError, Unsupported, UnsupportedError, UsageError
-from netferry.converters.export import Export
-from netferry.converters.ledger import Overwriting
+from netferry.converters.exported import Export
+from netferry.converters.imported import Arrival
 from netferry.converters.onnx import stream
 from netferry.converters.signature import Example, Signature, completed, examples
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
     from netferry.inference.feed import Pixels
-    from netferry.validation.certificate import Check
-    from netferry.validation.difference import Bisection
-    from netferry.validation.learnt import TrainingVerdict
-    from netferry.validation.metrics import Tolerance
-    from netferry.validation.report import Report
-    from netferry.validation.rows import Rows
+    from netferry.validation.comparison.metrics import Tolerance
+    from netferry.validation.reports.certificate import Check
+    from netferry.validation.reports.report import Report
+    from netferry.validation.samples.rows import Rows
+    from netferry.validation.tensors.difference import Bisection
+    from netferry.validation.training.results import TrainingVerdict
     from netferry.validation.verify import Progress
 
 PathLike = str | os.PathLike[str]
@@ -211,7 +212,7 @@ def _exported(
         if given is None:
             raise
         try:
-            own: Signature = frameworks.of(live).live.signature(live)
+            own: Signature = frameworks.of(live).signature(live)
         except NetferryError:
             own = Signature(())
         if len(given) >= len(own.inputs):
@@ -231,7 +232,7 @@ def _rows(data: Data, columns: Columns, pixels: Pixels | None) -> Rows | None:
         if columns or pixels is not None:
             raise UsageError("columns and pixels are for data", remedy="Say data=, or leave them out")
         return None
-    from netferry.validation.rows import Rows
+    from netferry.validation.samples.rows import Rows
 
     return Rows(Path(data), columns, pixels)
 
@@ -268,7 +269,7 @@ def _as_carried(given: Sequence[Example] | None, export: Export) -> Sequence[Exa
     """The examples without the batch axes that the model's own code fixes, which the export's notes tell."""
     if given is None:
         return None
-    kept: Signature = frameworks.named("onnx").live.signature(export.model)
+    kept: Signature = frameworks.named("onnx").signature(export.model)
     free = {
         spec.name: {axis for axis, dim in enumerate(spec.dims or ()) if not isinstance(dim, int)}
         for spec in kept.inputs
@@ -366,7 +367,7 @@ def verify(
     as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names. ``seed`` is
     drawn anew where it is None; the report keeps it. ``progress(done, total, what)`` is told of each sample.
     """
-    from netferry.validation.certificate_form import told
+    from netferry.validation.reports.certificate_form import told
     from netferry.validation.verify import verify as compare
 
     seed, rows = drawn(seed), _rows(data, columns, pixels)
@@ -407,8 +408,8 @@ def verify(
     }
     report = replace(report, options=told(options))
     if certificate is not None:
-        from netferry.validation import certificate as certificates
-        from netferry.validation.certificate import Subject
+        from netferry.validation.reports import certificate as certificates
+        from netferry.validation.reports.certificate import Subject
 
         subjects = (Subject(a, left, weights[0]), Subject(b, right, weights[1]))
         certificates.write(Path(certificate), report, subjects, shown, options, replacing)
@@ -433,8 +434,8 @@ def check(
     Models that are files are found beside the certificate; others, and inputs and data that were given, must be given
     again. The seed is the certificate's.
     """
-    from netferry.validation import certificate as certificates
-    from netferry.validation.certificate import Subject
+    from netferry.validation.reports import certificate as certificates
+    from netferry.validation.reports.certificate import Subject
 
     known = certificates.read(Path(certificate))
     named = known.subject("source", a), known.subject("target", b)
@@ -471,8 +472,7 @@ def bisect(
     ``output`` names a folder for a reproduction: the step alone, its inputs, both results and a script. It is new or
     empty, or as an earlier reproduction left it; what was changed there is replaced with ``force``.
     """
-    from netferry.validation import bisect as room
-    from netferry.validation import reproduction
+    from netferry.validation.tensors import bisect as room, reproduction
 
     replacing = Overwriting(force, (a, b, *weights, data))
     staging.demand(output, reproduction.KIND, replacing)
@@ -486,7 +486,7 @@ def bisect(
 
 
 def _demand_gradients(*models: object) -> None:
-    from netferry.validation.lesson import demand_gradients
+    from netferry.validation.training.reference import demand_gradients
 
     for model in models:
         demand_gradients(model)
@@ -496,10 +496,10 @@ def _training(
     a: object, b: object, report: Report, shown: Sequence[Example] | None, steps: int, seed: int
 ) -> TrainingVerdict:
     """Both models on the same batches, which are made from the source's signature."""
-    from netferry.validation.gradients import compare_training
-    from netferry.validation.lesson import batches_for
+    from netferry.validation.training.gradients import compare_training
+    from netferry.validation.training.reference import batches_for
 
-    signature = report.signature or frameworks.of(a).live.signature(a, shown)
+    signature = report.signature or frameworks.of(a).signature(a, shown)
     return compare_training(a, b, batches_for(signature, shown, seed), given=shown, steps=steps, seed=seed)
 
 
@@ -508,7 +508,7 @@ def _tolerance(rtol: float | None, atol: float | None) -> Tolerance | None:
         raise UsageError("rtol and atol go together", expected="both or neither")
     if rtol is None or atol is None:
         return None
-    from netferry.validation.metrics import Tolerance
+    from netferry.validation.comparison.metrics import Tolerance
 
     return Tolerance(rtol, atol)
 
@@ -593,8 +593,7 @@ def inspect(
     tensors = [value.const_value for value in graph.initializers.values() if value.const_value is not None]
     weights_only = [tensor for tensor in tensors if tensor.dtype.is_floating_point()]
     counts = Counter(node.op_type for node in graph)
-    onnx_live = frameworks.named("onnx").live
-    signature: Signature = onnx_live.signature(export.model)
+    signature: Signature = frameworks.named("onnx").signature(export.model)
     try:
         targets = {name: _prospect(export.model, name) for name in _targets(to)}
     except RefusedError as error:

@@ -37,11 +37,11 @@ from netferry.converters.frameworks import installed_version
 from netferry.inference.bench import interleaved
 from netferry.inference.devices import CPU, CUDA, missing_for_cuda
 from netferry.inference.session import Session
-from netferry.lowering import lower
-from netferry.matrix import matrix
-from netferry.streaming import stream
-from netferry.validation.metrics import NOT_CHECKED, PASSED
-from netferry.validation.report import Report
+from netferry.tasks.matrix import matrix
+from netferry.tasks.precision import lower
+from netferry.tasks.streaming import stream
+from netferry.validation.comparison.metrics import NOT_CHECKED, PASSED
+from netferry.validation.reports.report import Report
 from netferry.zoo.catalog import CATALOG
 from netferry.zoo.train import PACKAGES
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from netferry import guard, private, rooms
 from netferry.converters.trust import sandbox
+from netferry.runtime import access, guard, scratch
 
 NEVER = (
     "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.kill", "pty.", "socket.",
@@ -67,7 +67,7 @@ class Watch:
     def __init__(self, reads: Sequence[str], writes: Sequence[str]) -> None:
         self.found: dict[str, None] = {}
         self.tell: Callable[[str], object] = str
-        places = rooms.everywhere(os.devnull).reads
+        places = access.everywhere(os.devnull).reads
         self._environment = (*places, *map(os.path.realpath, places))
         self._reads = (*self._environment, *map(os.path.realpath, (*reads, *writes)), *sandbox._DEVICE_FILES)
         self._writes = (*map(os.path.realpath, writes), *sandbox._DEVICE_FILES)
@@ -164,7 +164,7 @@ def watch(arguments: Sequence[str]) -> None:
         guard.restrict(limits)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(min(20, int(limits.seconds or 20)))
-        named = rooms.rooms_of(opens)
+        named = access.rooms_of(opens)
         watch = Watch(named.reads, (*named.writes, own))
         watch.tell = tell
         before = set(sys.modules)
@@ -174,8 +174,8 @@ def watch(arguments: Sequence[str]) -> None:
     closing: list[Callable[[], None]] = []
     guard.enter = here  # type: ignore[assignment]
     code: object = 0
-    with private.folder() as own:
-        private.use(own)
+    with scratch.folder() as own:
+        scratch.use(own)
         try:
             cli.app(list(arguments))
         except SystemExit as stop:

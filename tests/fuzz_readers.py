@@ -13,13 +13,13 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["netferry"]):
-    from netferry.converters import archives
     from netferry.converters.artifact import Artifact
+    from netferry.converters.disk import archives
     from netferry.converters.errors import NetferryError
     from netferry.converters.mxnet import files as mxnet_files
     from netferry.converters.onnx import files as onnx_files
-    from netferry.converters.pytorch import expressions
-    from netferry.converters.pytorch import safety as pytorch_safety
+    from netferry.converters.pytorch import safety
+    from netferry.converters.pytorch.safety import expressions
     from netferry.converters.trust import pickles, wire, zips
     from netferry.converters.trust.permit import Permit
 
@@ -48,7 +48,7 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "onnx": on_disk(lambda path: onnx_files.read(Artifact("onnx", path))),
     "zip": lambda content: zips.look(content, "file"),
     "pickle": lambda content: (pickles.globals_of(content, "file"), pickles.claims(content, "file")),
-    "state": on_disk(lambda path: pytorch_safety.look_at_weights(path, Permit())),
+    "state": on_disk(lambda path: safety.look_at_weights(path, Permit())),
     "wire": lambda content: whole(memoryview(content)),
     "size": lambda content: expressions.is_size(content.decode("utf-8", "replace")),
 }

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from netferry.converters.errors import MissingError
-from netferry.converters.export import Export
+from netferry.converters.exported import Export
 from netferry.converters.signature import Example
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import keras

@@ -299,8 +299,7 @@ def module(case: str, array: Any, prefix: str) -> Any:
 def run_files(prefix: str, arrays: list[Any]) -> Any:
     """``live.run`` on a symbol read from its files."""
     from netferry.converters import artifact
-    from netferry.converters.mxnet import files
-    from netferry.converters.mxnet import live as room
+    from netferry.converters.mxnet import files, live as room
 
     return room.run(files.read(artifact.look(f"{prefix}-symbol.json")), arrays)
 

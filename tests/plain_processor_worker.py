@@ -17,8 +17,8 @@ from onnx import helper
 
 from netferry.converters import carry
 from netferry.converters.errors import first_line
-from netferry.converters.graph.normalize import plan
-from netferry.converters.onnx.live import signature
+from netferry.converters.graph.passes.normalize import plan
+from netferry.converters.onnx.signature import signature
 from netferry.converters.tensorflow.from_onnx import from_onnx
 from netferry.converters.tensorflow.runtime import keras, tf
 from netferry.validation.verify import verify

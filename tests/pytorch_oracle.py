@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from netferry.converters.export import Export
+from netferry.converters.exported import Export
 from netferry.converters.pytorch import live
 from netferry.converters.pytorch.to_onnx import to_onnx
 from netferry.converters.signature import Array, Example

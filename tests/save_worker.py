@@ -24,9 +24,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from netferry import converters
 from netferry.api import run
-from netferry.converters import staging
+from netferry.converters.disk import staging
 from netferry.converters.errors import WriteError
-from netferry.converters.onnx import files as onnx_files
+from netferry.converters.onnx import files
 
 X = np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32)
 
@@ -50,7 +50,7 @@ def network(seed: int, layers: int) -> onnx.ModelProto:
 def main(form: str, folder: Path, mode: str, count: int, seed: int) -> None:
     name, framework = FORMATS[form]
     if form == "onnx with data":
-        onnx_files.EXTERNAL_FROM = 0
+        files.EXTERNAL_FROM = 0
     carried = [converters.carry(network(number, layers=3 + number)) for number in (0, 1)]
     results = [c if framework == "onnx" else converters.arrive(c.model, framework) for c in carried]
     for result in results:

@@ -12,12 +12,12 @@ from torch import nn
 
 import netferry
 from netferry import converters
-from netferry.benching import bench
 from netferry.converters.errors import UsageError
-from netferry.converters.graph.cost import cost
-from netferry.converters.graph.normalize import plan
+from netferry.converters.graph.inference.cost import cost
+from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.signature import examples
 from netferry.inference.bench import Machine, interleaved, roof
+from netferry.tasks.benching import bench
 
 LINEAR = 2 * 5 * (8 * 16 + 16 * 3)
 CONV = 2 * 5 * (6 * 10 * 10) * (2 * 3 * 3)

@@ -22,10 +22,10 @@ from netferry import converters
 from netferry.converters.errors import WriteError
 from netferry.converters.signature import Example
 from netferry.inference.intermediate import stream
-from netferry.validation.arrangement import arranged
-from netferry.validation.bisect import bisect
-from netferry.validation.correspond import digest
-from netferry.validation.difference import Bisection
+from netferry.validation.tensors.alignment import arranged
+from netferry.validation.tensors.bisect import bisect
+from netferry.validation.tensors.difference import Bisection
+from netferry.validation.tensors.matching import digest
 
 RNG = np.random.default_rng(7)
 
@@ -584,7 +584,7 @@ def test_the_command_line_says_which_step_and_ends_with_one_or_zero(tmp_path: Pa
 _ONE_PASS = """
 import resource, sys
 import numpy as np
-import netferry.validation.bisect
+import netferry.validation.tensors.bisect
 from netferry.inference.session import Session
 model = Session(sys.argv[1], optimize=False)
 model.run([np.ones((1, 16, 512, 512), np.float32)])

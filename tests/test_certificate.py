@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import netferry
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.validation import certificate
+from netferry.validation.reports import certificate
 
 
 def _model(scale: float = 1.0) -> onnx.ModelProto:

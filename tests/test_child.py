@@ -21,15 +21,15 @@ from hostile_onnx import onnx_loops_for_ever
 from models import dense, saved, two_inputs
 from onnx import TensorProto, helper
 
-from netferry import guard, private
-from netferry.converters import ledger, staging
+from netferry.converters.disk import ledger, staging
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError, WriteError
 from netferry.converters.trust import sandbox
-from netferry.guard import Limits
+from netferry.runtime import guard, scratch
+from netferry.runtime.guard import Limits
 
 WORK = """
 import os, signal, sys, time
-from netferry import guard
+from netferry.runtime import guard
 from netferry.converters.errors import NetferryError
 try:
     code = guard.enter(["model.onnx"], guard.Limits({memory}, {seconds}))
@@ -105,7 +105,7 @@ def test_an_interruption_reaches_the_child_once() -> None:
 
 STUBBORN = """
 from pathlib import Path
-from netferry.converters.staging import staged
+from netferry.converters.disk.staging import staged
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -169,18 +169,18 @@ def test_what_a_killed_parent_has_left_is_removed_by_the_next(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    stale, open_, busy = (tmp_path / f"{private._PREFIX}{name}" for name in ("stale", "open", "busy"))
+    stale, open_, busy = (tmp_path / f"{scratch._PREFIX}{name}" for name in ("stale", "open", "busy"))
     for folder in (stale, open_, busy):
         folder.mkdir(mode=0o700)
         (folder / "x").write_text("x")
     open_.chmod(0o755)
     (tmp_path / "others").mkdir()
-    (tmp_path / f"{private._PREFIX}link").symlink_to(tmp_path / "others")
-    handle = private._lock(str(busy))
-    with private.folder() as own:
+    (tmp_path / f"{scratch._PREFIX}link").symlink_to(tmp_path / "others")
+    handle = scratch._lock(str(busy))
+    with scratch.folder() as own:
         assert Path(own).stat().st_mode & 0o777 == 0o700
         assert {path.name for path in tmp_path.iterdir()} == {
-            open_.name, busy.name, f"{private._PREFIX}link", "others", Path(own).name,
+            open_.name, busy.name, f"{scratch._PREFIX}link", "others", Path(own).name,
         }  # fmt: skip
     assert not Path(own).exists()
     assert handle is not None
@@ -190,8 +190,8 @@ def test_what_a_killed_parent_has_left_is_removed_by_the_next(
 CUT_OFF = """
 import os, sys
 from pathlib import Path
-from netferry.converters import staging
-from netferry.converters.ledger import Overwriting
+from netferry.converters.disk import staging
+from netferry.converters.disk.ledger import Overwriting
 staging._put_in_place = lambda *_: os._exit(9)
 with staging.staged(Path(sys.argv[1]), replacing=Overwriting(force=True)) as stage:
     stage.write_bytes(Path(sys.argv[2]).read_bytes())
@@ -220,7 +220,7 @@ def test_without_forks_groups_and_locks_it_works_on(tmp_path: Path, monkeypatch:
     source = saved(tmp_path, dense())
     for name in ("fork", "killpg"):
         monkeypatch.delattr(os, name)
-    monkeypatch.setattr(private, "fcntl", None)
+    monkeypatch.setattr(scratch, "fcntl", None)
     assert guard.enter([source], Limits()) is None
     assert sandbox.told() == "none (this system does not fork)"
     assert guard.call("inspect", source)["inputs"][0]["dims"] == ["batch", 3]

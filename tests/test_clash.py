@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from netferry.clash import GLOBAL_LLVM
+from netferry.runtime.triton_guard import GLOBAL_LLVM
 
 OPTIMISER = """
 import torch

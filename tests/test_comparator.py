@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from netferry.validation.metrics import FAILED, NOT_CHECKED, PASSED, Comparison, Tolerance, compare
+from netferry.validation.comparison.metrics import FAILED, NOT_CHECKED, PASSED, Comparison, Tolerance, compare
 
 NAN, INF = float("nan"), float("inf")
 

@@ -19,8 +19,8 @@ import pytest
 from hostile_good import write_torch
 from structure_mutants import mutant_of_hdf5, mutant_of_safetensors, mutant_of_zip
 
-from netferry.converters import archives
 from netferry.converters.artifact import Artifact
+from netferry.converters.disk import archives
 from netferry.converters.errors import NetferryError, RefusedError
 from netferry.converters.pytorch import safety as pytorch
 from netferry.converters.tensorflow import safety as keras

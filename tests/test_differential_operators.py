@@ -23,13 +23,12 @@ from onnx import TensorProto
 from operator_mutants import json_mutant, proto_mutant
 
 from netferry.converters.errors import NetferryError
-from netferry.converters.mxnet import files as mxnet
-from netferry.converters.onnx import safety as onnx_safety
-from netferry.converters.onnx import stream
-from netferry.converters.pytorch import program, safety, script, trusted
+from netferry.converters.mxnet import files
+from netferry.converters.onnx import safety as onnx_safety, stream
+from netferry.converters.pytorch import safety
+from netferry.converters.pytorch.safety import allowlist as trusted, program, script
 from netferry.converters.tensorflow import safety as keras_safety
-from netferry.converters.tensorflow import saved_graph
-from netferry.converters.tensorflow import trusted as tensorflow_trusted
+from netferry.converters.tensorflow.safety import allowlist as tensorflow_trusted, saved_graph
 from netferry.converters.trust import snapshot, texts
 from netferry.converters.trust.permit import Looked, Permit
 
@@ -222,7 +221,7 @@ def mxnet_symbol(good: Path) -> tuple[bytes, Compared]:
     def compared(content: bytes) -> bool:
         try:
             ours = texts.document(content, "file")
-            symbol = mxnet.parse_symbol(content)
+            symbol = files.parse_symbol(content)
         except NetferryError:
             return False
         theirs = json.loads(content)

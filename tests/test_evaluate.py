@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.graph.facts import Fact, Plan
-from netferry.converters.graph.normalize import evaluated, plan
-from netferry.converters.graph.sizes import Size
+from netferry.converters.graph.ir.facts import Fact, Plan
+from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.passes.normalize import evaluated, plan
 
 SEED = 20261123
 

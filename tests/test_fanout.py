@@ -17,10 +17,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from netferry.catalogue import verify_all
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
-from netferry.fanout import Task, fan_out
-from netferry.guard import Limits
+from netferry.runtime.guard import Limits
+from netferry.tasks.catalogue import verify_all
+from netferry.tasks.fanout import Task, fan_out
 
 NETFERRY = (sys.executable, "-m", "netferry")
 W = np.random.default_rng(2).standard_normal((4, 3)).astype(np.float32)
@@ -116,7 +116,7 @@ def test_what_a_catalogue_would_run_needs_a_word_of_the_callers(
 ) -> None:
     text, word, said = WORDS[name]
     catalogue.write_text(f'[[pair]]\na = "a.onnx"\nb = "a.onnx"\n\n[[pair]]\na = "a.onnx"\n{text}\n')
-    monkeypatch.setattr("netferry.catalogue.fan_out", lambda tasks, *_, **__: [])
+    monkeypatch.setattr("netferry.tasks.catalogue.fan_out", lambda tasks, *_, **__: [])
     with pytest.raises(RefusedError, match=said):
         verify_all(catalogue)
     with pytest.raises(RefusedError, match=said):
@@ -218,7 +218,7 @@ def test_ray_gives_the_same_verdicts_and_a_crash_there_costs_one_pair(catalogue:
 def test_a_matrix_in_processes_of_its_own_has_the_cells_of_one_in_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from netferry import matrix as room
+    from netferry.tasks import matrix as room
 
     def plain(matrix: room.Matrix) -> list[tuple[Any, ...]]:
         return [(c.model, c.source, c.target, c.status, c.max_rel, c.metric, c.graphs) for c in matrix.cells]

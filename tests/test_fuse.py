@@ -15,11 +15,11 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
-from netferry.converters.graph.facts import Plan
-from netferry.converters.graph.fold import NumpyNamespace, NumpyWalk, run
-from netferry.converters.graph.normalize import plan
-from netferry.converters.graph.rearrange import Rearrangement
-from netferry.converters.graph.sizes import Size
+from netferry.converters.graph.ir.facts import Plan
+from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.numpy.fold import NumpyNamespace, NumpyWalk, run
+from netferry.converters.graph.passes.normalize import plan
+from netferry.converters.graph.passes.rearrange import Rearrangement
 
 Weights = Mapping[str, Any]
 RNG = np.random.default_rng(20261123)

@@ -18,10 +18,10 @@ from torch import nn
 import netferry
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import NetferryError
-from netferry.converters.onnx import files as onnx_files
-from netferry.converters.onnx import safety as onnx_safety
-from netferry.converters.pytorch import expressions, files, program
-from netferry.converters.tensorflow import saved_graph
+from netferry.converters.onnx import files as onnx_files, safety
+from netferry.converters.pytorch import files
+from netferry.converters.pytorch.safety import expressions, program
+from netferry.converters.tensorflow.safety import saved_graph
 from netferry.converters.trust.permit import Permit
 
 
@@ -133,7 +133,7 @@ def test_domains_of_plug_ins_and_whole_tables_pass(tmp_path: Path) -> None:
         _of_tables("TreeEnsembleRegressor", TREE),
     ):
         path.write_bytes(model.SerializeToString())
-        onnx_safety.look(Artifact("onnx", path))
+        safety.look(Artifact("onnx", path))
 
 
 def test_a_checksum_that_agrees_passes(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import netferry
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import BATCH, Example
 from netferry.converters.training import BETAS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, SQUARES, Batch, Loss
-from netferry.validation import counterparts
-from netferry.validation.gradients import compare_training
-from netferry.validation.learnt import LIMIT, TrainingVerdict
+from netferry.validation.training import weight_matching
+from netferry.validation.training.gradients import compare_training
+from netferry.validation.training.results import LIMIT, TrainingVerdict
 
 FRAMEWORKS = ("pytorch", "tensorflow", "mxnet")
 
@@ -305,7 +305,7 @@ def test_rearranged_packed_and_summed_weights_are_found_by_value() -> None:
         "packed": np.concatenate([source["q"].T.reshape(-1), np.zeros(2, np.float32)]),
         "other": np.zeros(8, np.float32),
     }
-    found = counterparts.by_value(source, target, "")
+    found = weight_matching.by_value(source, target, "")
     assert found.names == {"weight": ("kernel",), "bias": ("b1", "b2"), "packed": ("q",)}
     assert found.missing == ("other",)
     for name, array in found.push(source).items():
@@ -316,7 +316,7 @@ def test_pulling_gradients_back_is_the_transpose_of_pushing_values() -> None:
     rng = np.random.default_rng(6)
     source = {"a": rng.standard_normal((2, 3)), "b": rng.standard_normal(3), "c": rng.standard_normal(3)}
     target = {"one": source["a"].T, "two": source["a"].copy(), "sum": source["b"] + source["c"]}
-    found = counterparts.by_value(source, target, "")
+    found = weight_matching.by_value(source, target, "")
     slopes = {name: rng.standard_normal(array.shape) for name, array in target.items()}
     pulled, pushed = found.pull(slopes), found.push(source)
     left = sum((pushed[name] * slopes[name].reshape(-1)).sum() for name in target)

@@ -22,9 +22,10 @@ from keras_models import (
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.signature import BATCH, Example, examples
 from netferry.converters.tensorflow import live
-from netferry.converters.tensorflow.pen import ACTIVATIONS
 from netferry.converters.tensorflow.runtime import convnext, keras, tf
+from netferry.converters.tensorflow.signature import signature as signature_of
 from netferry.converters.tensorflow.to_onnx import to_onnx
+from netferry.converters.tensorflow.to_onnx.emitter import ACTIVATIONS
 
 L, ops = keras.layers, keras.ops
 SIZES = ((1, FREE[0]), (3, FREE[1]))
@@ -595,7 +596,7 @@ def test_another_float_than_float32_is_kept(policy: str) -> None:
 def test_examples_name_the_inputs_and_free_what_was_asked() -> None:
     model = sequential(L.LSTM(4), shape=(None, 3))
     given = examples({"rows": np.zeros((2, 7, 3), "float32")}, {"rows": {1: "steps"}})
-    spec = live.signature(model, given).inputs[0]
+    spec = signature_of(model, given).inputs[0]
     assert (spec.name, spec.dims) == ("rows", (2, "steps", 3))
     assert [value.name for value in carried(model, given).proto.graph.input] == ["rows"]
 
@@ -604,7 +605,7 @@ def test_examples_under_the_models_own_names_are_bound_by_name() -> None:
     a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
     model = keras.Model([a, b], L.Concatenate()([a, b]))
     given = examples({"b": np.zeros((2, 3), "float32"), "a": np.zeros((2, 2), "float32")})
-    assert [spec.name for spec in live.signature(model, given).inputs] == ["a", "b"]
+    assert [spec.name for spec in signature_of(model, given).inputs] == ["a", "b"]
 
 
 def test_freedom_that_the_model_does_not_have_is_refused_when_asked_and_told_otherwise() -> None:
@@ -647,13 +648,13 @@ def test_a_sequential_of_tokens_keeps_the_integers_of_its_example() -> None:
 def test_the_batch_of_the_first_call_is_not_the_batch_of_the_model() -> None:
     model = keras.Sequential([L.Dense(2)])
     model(np.ones((7, 3), "float32"))
-    assert live.signature(model).inputs[0].dims == (BATCH, 3)
+    assert signature_of(model).inputs[0].dims == (BATCH, 3)
     assert worst_error(randomised(model), carried(model), SIZES) <= LIMIT
 
 
 def test_the_signature_has_the_outputs_of_the_graph() -> None:
     model = residual_cnn()
-    signature = live.signature(model)
+    signature = signature_of(model)
     assert [spec.name for spec in signature.outputs] == [o.name for o in carried(model).proto.graph.output]
     assert signature.outputs[0].dims == (BATCH, 16)
 

@@ -19,14 +19,14 @@ from onnx import TensorProto, helper
 from netferry import converters
 from netferry.converters import artifact, source
 from netferry.converters.errors import CannotCarry, NetferryError, RefusedError, UnsupportedError
-from netferry.converters.graph import budget
-from netferry.converters.graph.budget import LIMITS, Budget, counted
-from netferry.converters.graph.contents import UNFOLDED
-from netferry.converters.graph.facts import Plan
-from netferry.converters.graph.fold import fold
-from netferry.converters.graph.normalize import plan
-from netferry.converters.graph.sizes import Size, TooLong, largest, total
-from netferry.converters.pytorch import formulas
+from netferry.converters.graph.inference import budget
+from netferry.converters.graph.inference.budget import LIMITS, Budget, counted
+from netferry.converters.graph.inference.contents import UNFOLDED
+from netferry.converters.graph.ir.facts import Plan
+from netferry.converters.graph.ir.sizes import Size, TooLong, largest, total
+from netferry.converters.graph.numpy.fold import fold
+from netferry.converters.graph.passes.normalize import plan
+from netferry.converters.pytorch.safety import formulas
 
 load()
 MOST_BYTES = 600 << 20

@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 import netferry
 from netferry import converters
 from netferry.converters import source
-from netferry.converters.graph.arrays import release, same
-from netferry.converters.graph.build import free
+from netferry.converters.graph.ir.arrays import release, same
+from netferry.converters.graph.ir.build import free
 from netferry.converters.onnx import files, stream
 from netferry.converters.trust import snapshot
 from netferry.inference.session import Session

@@ -15,8 +15,8 @@ import onnx
 import pytest
 
 import netferry
-from netferry.matrix import TARGETS, Matrix, carry_trained, example
-from netferry.validation.learnt import LIMIT
+from netferry.tasks.matrix import TARGETS, Matrix, carry_trained, example
+from netferry.validation.training.results import LIMIT
 from netferry.zoo import data
 from netferry.zoo.catalog import CATALOG
 from netferry.zoo.train import TRAINERS, Trained, reload, trainer

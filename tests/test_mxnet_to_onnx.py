@@ -19,9 +19,9 @@ from netferry import converters
 from netferry.converters import artifact, frameworks
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.mxnet import files, symbol
-from netferry.converters.mxnet.rows import ROWS
 from netferry.converters.mxnet.symbol import Attrs, Node, Symbol
 from netferry.converters.mxnet.to_onnx import to_onnx
+from netferry.converters.mxnet.to_onnx.emitter import ROWS
 from netferry.converters.signature import Array, Example, examples
 from netferry.inference.session import Session
 
@@ -699,7 +699,7 @@ def test_the_first_reader_of_an_input_tells_its_sizes(case: str, oracle: Oracle,
     arrays = {"data": np.floor(np.abs(drawn(dims, 2))) if "Embedding" in case else drawn(dims, 2)}
     _, truth = oracle.symbol(case, [arrays], str(tmp_path / "net"))
     model = read(tmp_path)
-    spec = frameworks.of(model).live.signature(model).inputs[0]
+    spec = frameworks.of(model).signature(model).inputs[0]
     assert (spec.name, spec.dims, spec.dtype.name) == ("data", told, dtype)
     outputs = onnx_outputs(to_onnx(model).model, [arrays["data"].astype(dtype)])
     assert_equal(next(iter(outputs.values())), truth[0][0], 1e-5)

@@ -15,9 +15,9 @@ import pytest
 from onnx import TensorProto, defs, helper, numpy_helper, parser, version_converter
 
 from netferry.converters.errors import RefusedError, UnsupportedError
-from netferry.converters.graph.fold import NumpyNamespace, NumpyWalk, run
-from netferry.converters.graph.normalize import plan
-from netferry.converters.graph.versions import OPSET, SAME_SINCE
+from netferry.converters.graph.numpy.fold import NumpyNamespace, NumpyWalk, run
+from netferry.converters.graph.passes.normalize import plan
+from netferry.converters.graph.passes.versions import OPSET, SAME_SINCE
 
 FLOAT = TensorProto.FLOAT
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import netferry
-from netferry.converters.graph.build import GraphBuilder
+from netferry.converters.graph.ir.build import GraphBuilder
 from netferry.converters.onnx import files, stream
 from netferry.converters.signature import TensorSpec
 

@@ -13,9 +13,10 @@ from onnx_cases import Case
 
 from netferry.converters.errors import NetferryError, UnsupportedError
 from netferry.converters.frameworks import named
-from netferry.converters.graph.normalize import plan
+from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.mxnet import files
-from netferry.converters.mxnet.from_onnx import MxnetArrival, from_onnx
+from netferry.converters.mxnet.from_onnx import from_onnx
+from netferry.converters.mxnet.imported import MxnetArrival
 
 if importlib.util.find_spec("mxnet") is None:
     pytest.skip("mxnet, the oracle, is not installed", allow_module_level=True)
@@ -32,7 +33,7 @@ def oracle() -> Iterator[Oracle]:
 
 
 def arrive(case: Case) -> MxnetArrival:
-    arrived = from_onnx(plan(case.model), named("onnx").live.signature(case.model))
+    arrived = from_onnx(plan(case.model), named("onnx").signature(case.model))
     assert isinstance(arrived, MxnetArrival)
     return arrived
 

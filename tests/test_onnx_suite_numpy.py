@@ -8,8 +8,8 @@ import pytest
 from onnx_cases import Case, case, check, excluded, freeze, parameters
 
 from netferry.converters.errors import NetferryError
-from netferry.converters.graph.fold import NumpyNamespace, NumpyWalk, run
-from netferry.converters.graph.normalize import plan
+from netferry.converters.graph.numpy.fold import NumpyNamespace, NumpyWalk, run
+from netferry.converters.graph.passes.normalize import plan
 
 EXCLUDED = excluded("numpy")
 

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from onnx_cases import SATURATED, Case, case, cases, check, excluded, freeze, light, parameters
 
 from netferry.converters.errors import NetferryError
-from netferry.converters.graph.normalize import plan
+from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.pytorch import live
 from netferry.converters.pytorch.from_onnx import from_onnx
 from netferry.converters.signature import Signature, TensorSpec

@@ -15,7 +15,7 @@ import pytest
 from onnx_cases import Case, case, cases, check, excluded, freeze, light, parameters
 
 from netferry.converters.errors import NetferryError
-from netferry.converters.graph.normalize import plan
+from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.signature import Signature, TensorSpec
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.from_onnx import from_onnx

@@ -20,11 +20,11 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from netferry.converters import carry
-from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import look
 from netferry.converters.errors import UnsupportedError
-from netferry.converters.graph.normalize import plan
-from netferry.converters.onnx.live import signature
+from netferry.converters.graph.passes.normalize import plan
+from netferry.converters.imported import Arrival
+from netferry.converters.onnx.signature import signature
 from netferry.converters.signature import Example
 from netferry.converters.tensorflow import files, live
 from netferry.converters.tensorflow.from_onnx import from_onnx
@@ -544,7 +544,7 @@ def test_the_source_runs_where_netferry_is_not(tmp_path: Path) -> None:
 def test_writing_a_program_needs_no_tensorflow() -> None:
     code = (
         "import sys, onnx, onnx.helper as h\n"
-        "from netferry.converters.graph.normalize import plan\n"
+        "from netferry.converters.graph.passes.normalize import plan\n"
         "from netferry.converters.onnx.live import signature\n"
         "from netferry.converters.tensorflow.from_onnx import from_onnx\n"
         "v = lambda n: h.make_tensor_value_info(n, 1, ['b', 3])\n"

@@ -23,7 +23,7 @@ from netferry import converters
 from netferry.converters import artifact
 from netferry.converters.errors import UnsupportedError
 from netferry.converters.mxnet import files
-from netferry.converters.mxnet.from_onnx import MxnetArrival
+from netferry.converters.mxnet.imported import MxnetArrival
 from netferry.converters.signature import Array, examples
 
 if importlib.util.find_spec("mxnet") is None:

@@ -21,13 +21,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
-from netferry.converters.arrival import Arrival
 from netferry.converters.errors import NetferryError, RefusedError, UnsupportedError, UsageError
-from netferry.converters.graph.normalize import plan
-from netferry.converters.onnx import live as onnx_live
+from netferry.converters.graph.passes.normalize import plan
+from netferry.converters.imported import Arrival
+from netferry.converters.onnx.signature import signature as onnx_signature
 from netferry.converters.pytorch import files, live
 from netferry.converters.pytorch.from_onnx import from_onnx, write
-from netferry.converters.pytorch.state import FORBIDDEN
+from netferry.converters.pytorch.from_onnx.state import FORBIDDEN
 from netferry.converters.pytorch.to_onnx import to_onnx
 from netferry.converters.signature import Array, Example
 
@@ -35,7 +35,7 @@ ort = pytest.importorskip("onnxruntime")
 
 
 def arrive(model: onnx.ModelProto, name: str = "Model") -> Arrival:
-    return from_onnx(plan(model), onnx_live.signature(model), name=name)
+    return from_onnx(plan(model), onnx_signature(model), name=name)
 
 
 def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -375,7 +375,7 @@ def test_writing_the_source_needs_no_torch() -> None:
         "import sys, onnx_ir, numpy as np, onnx\n"
         "from onnx import helper, numpy_helper, TensorProto as T\n"
         "sys.modules['torch'] = None\n"
-        "from netferry.converters.graph.normalize import plan\n"
+        "from netferry.converters.graph.passes.normalize import plan\n"
         "from netferry.converters.pytorch.from_onnx import from_onnx\n"
         "from netferry.converters.signature import Signature, TensorSpec\n"
         "v = lambda n: helper.make_tensor_value_info(n, T.FLOAT, ['b', 3])\n"
@@ -724,7 +724,7 @@ def test_sizes_become_arithmetic_on_shapes() -> None:
 def test_the_same_graph_gives_the_same_program_twice() -> None:
     make, first, _ = NETS["encoder"]
     model = exported(randomized(make()), first)
-    sources = {write(plan(model), onnx_live.signature(model)).source for _ in range(2)}
+    sources = {write(plan(model), onnx_signature(model)).source for _ in range(2)}
     assert len(sources) == 1
 
 

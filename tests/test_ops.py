@@ -18,17 +18,16 @@ from onnx.reference import ReferenceEvaluator
 from onnx_cases import Case, case, cases, check, everyday, excluded, freeze, parameters
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import namespace
-from netferry.converters.graph.constants import SIZES
-from netferry.converters.graph.fold import NumpyNamespace, fold
-from netferry.converters.graph.normalize import plan
-from netferry.converters.graph.numpy_rows import ROWS
-from netferry.converters.graph.numpy_words import WORDS
+from netferry.converters.graph.codegen import namespace
+from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.numpy.fold import NumpyNamespace, fold
+from netferry.converters.graph.numpy.namespace import WORDS
+from netferry.converters.graph.numpy.rows import ROWS
 from netferry.converters.graph.ops import OPS
-from netferry.converters.graph.ops.elementwise import FOLDS
-from netferry.converters.graph.ops.elementwise import WORDS as OPERATOR_WORDS
-from netferry.converters.graph.sizes import Size
-from netferry.converters.graph.table import Table
+from netferry.converters.graph.ops.elementwise import FOLDS, WORDS as OPERATOR_WORDS
+from netferry.converters.graph.passes.normalize import plan
+from netferry.converters.graph.registry import Table
+from netferry.converters.graph.schema.constants import SIZES
 from netferry.converters.signature import Signature
 
 OPSET = 28

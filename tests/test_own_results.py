@@ -19,12 +19,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import netferry
-from netferry.converters import ledger, staging
+from netferry.converters.disk import ledger, staging
+from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import UsageError, WriteError
-from netferry.converters.ledger import Overwriting
 from netferry.converters.onnx import files as onnx_files
-from netferry.packaging import package
-from netferry.streaming import stream
+from netferry.tasks.packaging import package
+from netferry.tasks.streaming import stream
 
 X = np.random.default_rng(3).standard_normal((8, 5)).astype(np.float32)
 MINE = b"a person's own words"

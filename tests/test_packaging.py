@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from netferry.converters.errors import UsageError
 from netferry.inference.serving import DATATYPES
-from netferry.packaging import package
-from netferry.validation.report import Report
+from netferry.tasks.packaging import package
+from netferry.validation.reports.report import Report
 
 model_config = pytest.importorskip("tritonclient.grpc.model_config_pb2")
 

@@ -18,12 +18,12 @@ from page_documents import HOSTILE, cell, matrix, output, report, training
 from test_cli import netferry
 
 import netferry as package
-from netferry.validation import junit, markdown, words
-from netferry.validation.page import Extras, matrix_page, report_page
-from netferry.validation.page.drawing import MOST_BOXES, WIDTH, Sprites, draw
-from netferry.validation.page.extras import FileFact, Latency, file_facts
-from netferry.validation.page.graphs import Graph, Node, of_onnx, of_source
-from netferry.validation.report import Report
+from netferry.validation.reports import junit, markdown, wording
+from netferry.validation.reports.page import Extras, matrix_page, report_page
+from netferry.validation.reports.page.drawing import MOST_BOXES, WIDTH, Sprites, draw
+from netferry.validation.reports.page.extras import FileFact, Latency, file_facts
+from netferry.validation.reports.page.graphs import Graph, Node, of_onnx, of_source
+from netferry.validation.reports.report import Report
 
 MODELS = "linear linear-diabetes logistic cnn-binary cnn rnn lstm gru bilstm mlp cnn-bn".split()
 
@@ -120,13 +120,13 @@ def test_what_was_not_compared_is_not_said_to_agree() -> None:
      (True, "–"), (1.25e6, "1.2 × 10⁶")],
 )  # fmt: skip
 def test_numbers_are_written_as_a_person_writes_them(value: Any, said: str) -> None:
-    assert words.number(value) == said
+    assert wording.number(value) == said
 
 
 def test_the_bound_is_the_verdicts_own_and_else_three_over_the_samples() -> None:
-    assert words.bound(report()) == 0.0125
-    assert words.bound({"samples": ["a"] * 300, "outputs": []}) == 0.01
-    assert words.bound({"samples": [], "outputs": []}) is None
+    assert wording.bound(report()) == 0.0125
+    assert wording.bound({"samples": ["a"] * 300, "outputs": []}) == 0.01
+    assert wording.bound({"samples": [], "outputs": []}) is None
 
 
 # ---- the matrix ----------------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ def test_the_demo_ends_with_the_path_of_its_report(
     import typer.testing
 
     from netferry import cli
-    from netferry import matrix as room
+    from netferry.tasks import matrix as room
 
     cells = tuple(room.Cell("cnn", source, "onnx", "passed", max_rel=1e-7) for source in room.SOURCES)
     monkeypatch.setattr(room, "matrix", lambda *args, **kwargs: room.Matrix(cells))

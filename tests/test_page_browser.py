@@ -13,9 +13,9 @@ from page_documents import cell, matrix, output, report, training
 from test_page import chain, convolutional, hostile_documents
 
 import netferry
-from netferry.pages import extras_between
-from netferry.validation.page import Extras, matrix_page, report_page
-from netferry.validation.page.extras import FileFact, Latency
+from netferry.tasks.pages import extras_between
+from netferry.validation.reports.page import Extras, matrix_page, report_page
+from netferry.validation.reports.page.extras import FileFact, Latency
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")

@@ -19,7 +19,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import netferry
-from netferry.converters import folders, ledger, staging
+from netferry.converters.disk import folders, ledger, staging
 from netferry.converters.errors import NetferryError, RefusedError, WriteError
 
 FORK = multiprocessing.get_context("fork")

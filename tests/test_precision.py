@@ -12,11 +12,11 @@ from onnx import TensorProto, helper
 from torch import nn
 
 import netferry
-from netferry import lowering
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.inference.precision import PRECISIONS, reduce
 from netferry.inference.session import Session
-from netferry.lowering import lower
+from netferry.tasks import precision as lowering
+from netferry.tasks.precision import lower
 
 X = np.random.default_rng(0).standard_normal((200, 32)).astype(np.float32)
 LARGEST = {"float16": 2e-3, "bfloat16": 2e-2, "int8-dynamic": 6e-2, "int8-static": 6e-2}

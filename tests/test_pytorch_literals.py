@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import netferry
-from netferry.converters.graph.recorder import literal
-from netferry.converters.pytorch.pen import plain
+from netferry.converters.graph.codegen.writer import literal
+from netferry.converters.pytorch.from_onnx.writer import plain
 
 FORMATS: dict[str, tuple[Any, Any]] = {
     "float32": (np.float32, np.uint32),

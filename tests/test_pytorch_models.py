@@ -19,7 +19,7 @@ from pytorch_oracle import Fn, check, export, operators, randomized, session
 from torch import nn
 
 import netferry
-from netferry.converters import limits
+from netferry.converters import size_bounds
 from netferry.converters.errors import UnsupportedError
 from netferry.converters.pytorch import live
 from netferry.converters.pytorch.to_onnx import to_onnx
@@ -111,7 +111,7 @@ def test_a_branch_on_a_size_of_one_that_changes_the_result_is_a_bound_that_is_to
     found = export(Fn(forked), STEPS)
     (note,) = found.notes
     assert "length is not 1" in note and "test_pytorch_models.py" in note and "x.shape[1] != 1" in note
-    assert limits.of_metadata(found.model.metadata_props) == ("(length != 1)",)
+    assert size_bounds.of_metadata(found.model.metadata_props) == ("(length != 1)",)
 
 
 def test_a_size_that_the_code_raises_on_is_a_need_that_is_told() -> None:
@@ -124,7 +124,7 @@ def test_a_size_that_the_code_bounds_stays_free_below_and_the_bound_is_told_and_
     found = export(Fn(bounded), STEPS, asked=asked)
     assert found.model.graph.inputs[0].shape == ir.Shape(["batch", "length", 6])
     assert "length is below 100" in found.notes[0] and "if x.shape[1] < 100" in found.notes[0]
-    assert limits.of_metadata(found.model.metadata_props) == ("(length < 100)",)
+    assert size_bounds.of_metadata(found.model.metadata_props) == ("(length < 100)",)
 
 
 def test_a_bound_rules_the_sizes_of_the_verdict() -> None:

@@ -13,7 +13,7 @@ from pytorch_oracle import Fn
 from torch import nn
 
 import netferry
-from netferry.converters import limits
+from netferry.converters import size_bounds
 from netferry.converters.errors import UsageError
 
 
@@ -92,7 +92,7 @@ def test_a_free_length_is_right_at_other_sizes_and_its_bounds_are_kept(
     done = netferry.convert(model, "onnx", inputs=inputs, dynamic=free, seed=0, quick=True)
     assert done.road == "direct" and done.report is not None and done.report.status == "passed"
     metadata = {entry.key: entry.value for entry in done.model.metadata_props}
-    assert limits.of_metadata(metadata) == bounds
+    assert size_bounds.of_metadata(metadata) == bounds
     assert len([note for note in done.notes if "goes another way" in note]) == len(bounds)
     for batch, length in zip((3, 1, 2), others, strict=False):
         x = rng.normal(size=(batch, length, 4)).astype(np.float32)
@@ -211,7 +211,7 @@ def test_arguments_by_keyword_go_to_their_places(function: Callable[[torch.Tenso
 
 def test_a_condition_that_is_no_condition_says_nothing() -> None:
     for text in ("__import__('os')", "n ** 9", "n.real < 3", "[n][0]", "m < 3", "(", "lambda: n", "9" * 3000):
-        assert limits.value(text, {"n": 4}) in (None, int("9" * 3000) if text[0] == "9" else None)
-        assert limits.hold([text], {"n": 4})
-    assert limits.value("past + 2 * max(n, 3) // 4", {"past": 1, "n": 9}) == 5
-    assert not limits.hold(["n % 2 == 0", "n <= 3"], {"n": 4})
+        assert size_bounds.value(text, {"n": 4}) in (None, int("9" * 3000) if text[0] == "9" else None)
+        assert size_bounds.hold([text], {"n": 4})
+    assert size_bounds.value("past + 2 * max(n, 3) // 4", {"past": 1, "n": 9}) == 5
+    assert not size_bounds.hold(["n % 2 == 0", "n <= 3"], {"n": 4})

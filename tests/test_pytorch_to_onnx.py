@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.pytorch import live
+from netferry.converters.pytorch.signature import signature as signature_of
 from netferry.converters.pytorch.to_onnx import to_onnx
 from netferry.converters.signature import Example
 
@@ -476,7 +477,7 @@ def test_outputs_are_named_by_their_place_or_their_key() -> None:
 
 def test_the_signature_names_the_sizes_that_follow_a_free_axis() -> None:
     example = Example("x", np.zeros((2, 7, 5), np.float32), {0: "batch", 1: "length"}, asked=True)
-    found = live.signature(nn.LSTM(5, 4, batch_first=True), [example])
+    found = signature_of(nn.LSTM(5, 4, batch_first=True), [example])
     assert str(found).endswith(
         "-> (output_0: float32[batch, length, 4], output_1_0: float32[1, batch, 4], output_1_1: float32[1, batch, 4])"
     )

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 import netferry
 from netferry.converters.errors import NetferryError
-from netferry.converters.pytorch.around import restored
+from netferry.converters.pytorch.to_onnx.tracer.patching import restored
 
 X = np.random.default_rng(0).standard_normal((2, 5, 4)).astype(np.float32)
 

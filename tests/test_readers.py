@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from models import dense, saved
 from onnx import numpy_helper
 
-from netferry.converters import archives, artifact
+from netferry.converters import artifact
+from netferry.converters.disk import archives
 from netferry.converters.errors import NetferryError, RefusedError
 from netferry.converters.mxnet import files as mxnet
 from netferry.converters.mxnet.symbol import Node, Symbol

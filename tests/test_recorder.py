@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from netferry.converters.graph.facts import Fact, Home, Plan
-from netferry.converters.graph.recorder import Recorder, identifier, literal, loaded, prune, source
-from netferry.converters.graph.sizes import Size
-from netferry.converters.graph.symbol import Symbol
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.codegen.writer import Recorder, identifier, literal, loaded, prune, source
+from netferry.converters.graph.ir.facts import Fact, Home, Plan
+from netferry.converters.graph.ir.sizes import Size
 
 FLOAT = np.dtype(np.float32)
 

@@ -14,7 +14,7 @@ from verdict_pairs import randomised
 
 import netferry
 from netferry.converters.rounding import FREE, Rounding, as_float32, table
-from netferry.validation.truth import Double
+from netferry.validation.comparison.truth import Double
 
 U = 2.0**-24
 KINDS = table(EXACT="Relu", SUM="MatMul", BOUNDED="Sigmoid", INEXACT="Exp", DIVIDES_FIRST="QuantizeLinear")

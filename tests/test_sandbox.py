@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from models import dense, saved
 
-from netferry import doctor, guard, rooms
 from netferry.converters.trust import sandbox
 from netferry.converters.trust.sandbox import Held, Rooms
+from netferry.runtime import access, guard
+from netferry.tasks import doctor
 
 WORK = """
 import json, os, sys
-from netferry import guard, private
+from netferry.runtime import guard, scratch as private
 from netferry.converters.trust import sandbox
 arguments = {arguments}
 with private.folder() as own:
@@ -146,13 +147,13 @@ def test_a_model_that_is_timed_may_start_python_again_and_nothing_else(places: P
 
 def test_the_table_knows_every_argument_that_is_a_path() -> None:
     """Of every command that works in a child: a new flag for a file has to say what it opens."""
-    from netferry.cli import carrying, proving, running
+    from netferry.cli import converting, running, verifying
 
     commands = [
-        carrying.convert,
-        carrying.inspect,
-        proving.verify,
-        proving.bisect,
+        converting.convert,
+        converting.inspect,
+        verifying.verify,
+        verifying.bisect,
         running.run,
         running.bench,
         running.package,
@@ -161,7 +162,7 @@ def test_the_table_knows_every_argument_that_is_a_path() -> None:
         for name, kind in command.__annotations__.items():
             is_path = "Path" in str(kind) or name in ("source", "model", "models", "a", "b")
             if is_path and name != "catalogue":  # which starts its children itself
-                assert name in rooms.OPENS, f"{command.__name__} {name}"
+                assert name in access.OPENS, f"{command.__name__} {name}"
 
 
 def test_results_are_written_beside_or_within_and_models_read_with_their_folder(places: Path) -> None:
@@ -170,16 +171,16 @@ def test_results_are_written_beside_or_within_and_models_read_with_their_folder(
         "destination": places / "out/new.onnx", "report": places / "new/folder", "html": places / "out/page.html",
         "device": "cpu", "unsafe": False,
     }  # fmt: skip
-    found = rooms.rooms_of(given)
+    found = access.rooms_of(given)
     assert set(found.reads) == {
         str(places / name) for name in ("model/net.onnx", "model", "else", "x.npy", ".netferry")
     }
     assert found.writes == (str(places / "out"), str(places))
     assert found.programs == ()
-    assert set(rooms.destinations_of(given)) == {
+    assert set(access.destinations_of(given)) == {
         places / "out/new.onnx", places / "out/page.html", places / "new/folder/verdict.json",
     }  # fmt: skip
-    assert rooms.models_of(given) == [places / "model/net.onnx"]
+    assert access.models_of(given) == [places / "model/net.onnx"]
 
 
 def test_a_model_of_a_cache_is_read_with_what_its_links_mean(tmp_path: Path) -> None:
@@ -188,20 +189,20 @@ def test_a_model_of_a_cache_is_read_with_what_its_links_mean(tmp_path: Path) -> 
     (home / "blobs").mkdir()
     (home / "blobs/x").write_bytes(b"x")
     (home / "snapshots/1/net.onnx").symlink_to("../../blobs/x")
-    assert str(home / "blobs") in rooms.rooms_of({"model": home / "snapshots/1/net.onnx"}).reads
+    assert str(home / "blobs") in access.rooms_of({"model": home / "snapshots/1/net.onnx"}).reads
 
 
 def test_a_link_in_the_place_of_a_ledger_opens_nothing(places: Path) -> None:
     (places / "out/.netferry").symlink_to(places / "else/secret")
     for arguments in ({"data": places / "out/rows.npy"}, {"inputs": [f"x={places}/out/x.npy"]}):
         assert all(
-            "netferry" not in place and "else" not in place for place in rooms.rooms_of(arguments).reads
+            "netferry" not in place and "else" not in place for place in access.rooms_of(arguments).reads
         )
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "", "~", "no/such/../folder/x"])
 def test_a_name_that_is_no_path_opens_nothing_and_does_not_fail(name: str) -> None:
-    assert isinstance(rooms.rooms_of({"model": name, "data": name, "report": name, "html": name}), Rooms)
+    assert isinstance(access.rooms_of({"model": name, "data": name, "report": name, "html": name}), Rooms)
 
 
 EXCUSED = {
@@ -218,14 +219,14 @@ EXCUSED = {
 
 @pytest.mark.parametrize("case", EXCUSED)
 def test_who_keeps_his_rights_is_told_why(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "_GPU", "/dev/none")
+    monkeypatch.setattr(access, "_GPU", "/dev/none")
     arguments, why = EXCUSED[case]
-    assert (why in rooms.excuse(arguments)) and bool(rooms.excuse(arguments)) == bool(why)
+    assert (why in access.excuse(arguments)) and bool(access.excuse(arguments)) == bool(why)
 
 
 def test_a_gpu_keeps_its_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "_GPU", str(tmp_path))
-    assert "GPU" in rooms.excuse({"source": "a.onnx", "device": "auto"})
+    monkeypatch.setattr(access, "_GPU", str(tmp_path))
+    assert "GPU" in access.excuse({"source": "a.onnx", "device": "auto"})
 
 
 # ---- the filter, on any machine --------------------------------------------------------------------
@@ -386,12 +387,14 @@ def test_whatever_is_called_from_python_is_enclosed_but_what_opens_no_file_of_ot
     made = guard._arguments("check", (), {"certificate": "a.json", "a": "a.onnx"})
     assert made == {"check": "a.json", "a": "a.onnx"}
     assert (
-        guard._arguments("netferry.lowering:lower", ("a.onnx", "b.onnx", "int8"), {})["destination"]
+        guard._arguments("netferry.tasks.precision:lower", ("a.onnx", "b.onnx", "int8"), {})["destination"]
         == "b.onnx"
     )
-    assert guard._arguments("netferry.matrix:cells_of", ("cnn", "pytorch"), {}) == {}
+    assert guard._arguments("netferry.tasks.matrix:cells_of", ("cnn", "pytorch"), {}) == {}
     plain = guard._request(
         "verify", {"a": tmp_path / "a", "weights": (tmp_path / "w", None), "inputs": [1]}, guard.Limits()
     )
     assert plain["arguments"] == {"a": str(tmp_path / "a"), "weights": [str(tmp_path / "w")]}
-    assert plain["opens"] and not guard._request("netferry.matrix:cells_of", {}, guard.Limits())["opens"]
+    assert (
+        plain["opens"] and not guard._request("netferry.tasks.matrix:cells_of", {}, guard.Limits())["opens"]
+    )

@@ -20,17 +20,18 @@ from hostile_names import NAMES
 from markdown_it import MarkdownIt
 from onnx import TensorProto, helper
 
-from netferry.arrays import save_outputs
-from netferry.converters import archives, ledger, origin, shown
+from netferry.cli.arrays import save_outputs
+from netferry.converters import escaping, origin
+from netferry.converters.disk import archives, ledger
 from netferry.converters.errors import RefusedError, Unsupported, UnsupportedError, first_line
 from netferry.converters.signature import Signature, TensorSpec
 from netferry.converters.trust.paths import is_plain
 from netferry.converters.trust.permit import Permit, UnsafeWarning
-from netferry.packaging import _card
-from netferry.validation import junit, markdown
-from netferry.validation.metrics import PASSED, Comparison
-from netferry.validation.page import report_page
-from netferry.validation.report import OutputVerdict, Report
+from netferry.tasks.packaging import _card
+from netferry.validation.comparison.metrics import PASSED, Comparison
+from netferry.validation.reports import junit, markdown
+from netferry.validation.reports.page import report_page
+from netferry.validation.reports.report import OutputVerdict, Report
 
 EACH = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 
@@ -49,10 +50,10 @@ def harmless(text: str) -> bool:
 
 @EACH
 def test_a_terminal_gets_one_line_of_bounded_length(name: str) -> None:
-    line = shown.line(name)
+    line = escaping.line(name)
     assert line.isprintable() and len(line) < 21_000
-    assert shown.line(line) == line or len(name) > shown.MOST
-    if name.isprintable() and len(name) < shown.MOST:
+    assert escaping.line(line) == line or len(name) > escaping.MOST
+    if name.isprintable() and len(name) < escaping.MOST:
         assert line == name
 
 
@@ -90,9 +91,9 @@ def test_json_is_ascii_and_comes_back_as_it_was(name: str) -> None:
     text = report_of(name).to_json()
     assert text.isascii() and harmless(text)
     found = json.loads(text)["outputs"][0]["name"]
-    assert found == name or (len(name) > shown.MOST_OF_DATA and len(found) < len(name))
-    error = json.loads(shown.in_json(json.dumps(RefusedError(name or "x").to_json())))
-    assert error["message"] == shown.line(name or "x")
+    assert found == name or (len(name) > escaping.MOST_OF_DATA and len(found) < len(name))
+    error = json.loads(escaping.in_json(json.dumps(RefusedError(name or "x").to_json())))
+    assert error["message"] == escaping.line(name or "x")
 
 
 # ---- Markdown and HTML, as their readers see them --------------------------------------------------
@@ -116,18 +117,20 @@ def said(text: str) -> str:
 
 @EACH
 def test_a_sentence_of_markdown_holds_a_name_as_it_is(name: str) -> None:
-    text = f"The output {shown.markdown(name)} differs."
+    text = f"The output {escaping.markdown(name)} differs."
     assert kinds(text) == kinds("The output x differs.")
-    assert said(text) == f"The output {' '.join(shown.line(name.replace(chr(10), ' ')).split())} differs."
+    assert said(text) == f"The output {' '.join(escaping.line(name.replace(chr(10), ' ')).split())} differs."
     assert not re.search(r"://|@|www\.", text)
 
 
 @EACH
 def test_code_of_markdown_ends_where_it_ends(name: str) -> None:
     table = "| a | b |\n|---|---|\n| {} | end |\n"
-    assert kinds(table.format(shown.code(name))) == kinds(table.format("`x`"))
-    found = [token.content for token in tokens(table.format(shown.code(name))) if token.type == "code_inline"]
-    assert found[0].strip() == shown.line(name).strip()
+    assert kinds(table.format(escaping.code(name))) == kinds(table.format("`x`"))
+    found = [
+        token.content for token in tokens(table.format(escaping.code(name))) if token.type == "code_inline"
+    ]
+    assert found[0].strip() == escaping.line(name).strip()
 
 
 @EACH
@@ -179,14 +182,14 @@ def test_a_page_has_the_form_of_any_other(name: str) -> None:
     page = report_page(report_of(name).to_dict())
     assert harmless(page)
     assert seen(page).tags == seen(report_page(report_of("x").to_dict())).tags
-    assert len(name) > 1000 or shown.line(name).strip() in seen(page).words
+    assert len(name) > 1000 or escaping.line(name).strip() in seen(page).words
 
 
 @EACH
 def test_junit_is_xml_whatever_it_names(name: str) -> None:
     root = ElementTree.fromstring(junit.of_report(report_of(name).to_dict()))
     (case,) = root.iter("testcase")
-    assert case.get("name") == shown.line(name)
+    assert case.get("name") == escaping.line(name)
     assert root.get("failures") == "0"
 
 

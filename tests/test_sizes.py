@@ -6,18 +6,9 @@ from operator import add, floordiv, mod, mul, sub
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from netferry.converters.graph.sizes import (
-    Size,
-    ceil_div,
-    known,
-    largest,
-    nonzero,
-    product,
-    smallest,
-)
+from netferry.converters.graph.ir.sizes import Size, ceil_div, known, largest, nonzero, product, smallest
 
 NAMES = ("batch", "time", "height")
 numbers = st.integers(1, 40)

@@ -20,7 +20,8 @@ import pytest
 from hostile_good import write_good
 from onnx import numpy_helper
 
-from netferry.converters import archives, frameworks, source
+from netferry.converters import frameworks, source
+from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError, WriteError
 from netferry.converters.onnx import stream
 from netferry.converters.trust import paths, snapshot, tables, zips

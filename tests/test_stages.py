@@ -7,9 +7,9 @@ import pytest
 from verdict_pairs import PASSES, TABLE, Pair, cnn, encoder, gru, lstm, mlp, randomised
 
 import netferry
-from netferry.validation import stages
-from netferry.validation.report import Report
-from netferry.validation.stages import Noise, arithmetic, jitter, meaning, triple
+from netferry.validation.comparison import stages
+from netferry.validation.comparison.stages import Noise, arithmetic, jitter, meaning, triple
+from netferry.validation.reports.report import Report
 
 U = 2.0**-24
 

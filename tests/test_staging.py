@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from netferry.converters import folders, ledger, staging
+from netferry.converters.disk import folders, ledger, staging
 from netferry.converters.errors import RefusedError, WriteError
 
 FORK = multiprocessing.get_context("fork")

@@ -15,13 +15,13 @@ import pyarrow.parquet
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from netferry import catalogue, fanout
-from netferry.converters import digests
+from netferry.converters.disk import digests
 from netferry.converters.errors import RefusedError
-from netferry.fanout import Answer, Task
 from netferry.inference import stream as room
 from netferry.inference.session import Session
-from netferry.streaming import stream
+from netferry.tasks import catalogue, fanout
+from netferry.tasks.fanout import Answer, Task
+from netferry.tasks.streaming import stream
 
 ROWS = 60
 X = np.random.default_rng(5).standard_normal((ROWS, 5)).astype(np.float32)

@@ -21,13 +21,11 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
-from netferry.inference import data as data_module
-from netferry.inference import parts as parts_module
-from netferry.inference import stream as stream_module
+from netferry.inference import data, parts as parts_module, stream as stream_module
 from netferry.inference.feed import Pixels, pixels_from_flag
 from netferry.inference.session import Session
 from netferry.inference.stream import InterruptedStreamError
-from netferry.streaming import stream
+from netferry.tasks.streaming import stream
 
 ROWS, FEATURES = 1000, 6
 RNG = np.random.default_rng(5)
@@ -138,7 +136,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 def test_every_kind_of_data_gives_what_one_call_gives(
     kind: Callable[[Path], Path], ending: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_module, "BLOCK", 256)
+    monkeypatch.setattr(data, "BLOCK", 256)
     monkeypatch.setattr(stream_module, "BLOCK", 256)
     monkeypatch.setattr(stream_module, "PART_ROWS", 400)
     outcome = stream(model, kind(tmp_path), tmp_path / f"out{ending}", batch=64)
@@ -305,7 +303,7 @@ def test_a_killed_run_goes_on(model: Path, tmp_path: Path) -> None:
         "from netferry.inference.session import Session\n"
         "s.PART_ROWS, s.BLOCK, run = 100, 100, Session.run\n"
         "Session.run = lambda self, x: (time.sleep(0.1), run(self, x))[1]\n"
-        "from netferry.streaming import stream\n"
+        "from netferry.tasks.streaming import stream\n"
         "stream(*sys.argv[1:], batch=100)\n"
     )
     child = subprocess.Popen([sys.executable, str(script), str(model), str(path), str(out)])

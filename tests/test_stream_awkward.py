@@ -14,10 +14,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from netferry.converters.disk.staging import held
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
-from netferry.converters.staging import held
 from netferry.inference import stream as room
-from netferry.streaming import stream
+from netferry.tasks.streaming import stream
 
 ROWS, FEATURES = 30, 4
 RNG = np.random.default_rng(11)

@@ -13,11 +13,11 @@ from torch import nn
 from verdict_pairs import cnn, graph, lstm, node, randomised
 
 import netferry
-from netferry.converters.graph.build import GraphBuilder
+from netferry.converters.graph.ir.build import GraphBuilder
 from netferry.converters.signature import examples
 from netferry.inference.session import Session
-from netferry.validation import truth
-from netferry.validation.truth import Double
+from netferry.validation.comparison import truth
+from netferry.validation.comparison.truth import Double
 
 RNG = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import netferry
 from netferry.converters.pytorch.training import rehearse
-from netferry.validation import junit
+from netferry.validation.reports import junit
 
 
 class Frozen(nn.Module):

@@ -12,8 +12,8 @@ from onnx import helper
 
 import netferry
 from netferry.converters.signature import Example, Signature, TensorSpec
-from netferry.validation.inputs import samples
-from netferry.validation.metrics import compare
+from netferry.validation.comparison.metrics import compare
+from netferry.validation.samples.inputs import samples
 
 
 def two_outputs(names: tuple[str, str]) -> onnx.ModelProto:

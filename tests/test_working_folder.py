@@ -49,7 +49,7 @@ def sprung(folder: Path) -> set[str]:
 SCRIPT = "from netferry.cli import main; main()"
 """What the console script does."""
 
-CALL = "from netferry import guard; print(guard.call('inspect', 'model.onnx')['operators'])"
+CALL = "from netferry.runtime import guard; print(guard.call('inspect', 'model.onnx')['operators'])"
 
 COMMANDS = {
     "the console script": ["-P", "-c", SCRIPT, "inspect", "model.onnx"],
@@ -118,7 +118,7 @@ def test_rays_workers_import_nothing_from_it_and_work_in_it(trapped: Path) -> No
     done = run(["-P", "-c", SCRIPT, "verify", "--catalogue", "models.toml", "--engine", "ray"], trapped)
     assert done.returncode == 0, done.stderr
     script = (
-        "import os, numpy as np; np.save('x.npy', np.ones((8, 3), np.float32)); from netferry.streaming import stream\n"
+        "import os, numpy as np; np.save('x.npy', np.ones((8, 3), np.float32)); from netferry.tasks.streaming import stream\n"
         "print(stream('model.onnx', 'x.npy', 'y.npz', engine='ray', workers=1).written)"
     )
     done = run(["-P", "-c", script], trapped)

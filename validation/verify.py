@@ -19,12 +19,9 @@ from netferry.converters.signature import Array, Example, Signature
 from netferry.inference.binding import bind
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
-from netferry.validation import stages
-from netferry.validation.effort import Weigh, too_heavy, weigher
-from netferry.validation.explore import Made, made_for
-from netferry.validation.inputs import SPECIAL_VALUES, Sample
-from netferry.validation.judge import RATIO_REASON, Judge, Runs, replace_target
-from netferry.validation.metrics import (
+from netferry.validation.comparison import stages
+from netferry.validation.comparison.judge import RATIO_REASON, Judge, Runs, replace_target
+from netferry.validation.comparison.metrics import (
     DECIDED_BY_ROUNDING,
     EMPTY,
     FAILED,
@@ -35,12 +32,15 @@ from netferry.validation.metrics import (
     Tolerance,
     compare,
 )
-from netferry.validation.outputs import PairedDouble, Pairing
-from netferry.validation.plan import planned
-from netferry.validation.report import OutputVerdict, Report, versions
-from netferry.validation.rows import Rows
-from netferry.validation.sizes import sizes_of
-from netferry.validation.truth import Double
+from netferry.validation.comparison.outputs import PairedDouble, Pairing
+from netferry.validation.comparison.truth import Double
+from netferry.validation.reports.report import OutputVerdict, Report, versions
+from netferry.validation.samples.effort import Weigh, too_heavy, weigher
+from netferry.validation.samples.explore import Made, made_for
+from netferry.validation.samples.inputs import SPECIAL_VALUES, Sample
+from netferry.validation.samples.plan import planned
+from netferry.validation.samples.rows import Rows
+from netferry.validation.samples.sizes import sizes_of
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, what there is in all, and what comes next."""
@@ -402,7 +402,7 @@ def _opened(
 def _signature(model: object) -> Signature | None:
     """What a model says of its inputs without examples; None where it says nothing."""
     try:
-        found: Signature = frameworks.of(model).live.signature(model)
+        found: Signature = frameworks.of(model).signature(model)
     except NetferryError:
         return None
     return found

@@ -20,10 +20,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from netferry.converters import frameworks
+from netferry.converters.disk.ledger import Overwriting
+from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
-from netferry.converters.ledger import Overwriting
 from netferry.converters.signature import Array
-from netferry.converters.staging import demand, staged
 from netferry.converters.training import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, SQUARES, Loss
 from netferry.zoo import data
 from netferry.zoo.catalog import ModelSpec, Progress

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from netferry.converters.mxnet import inputs
+from netferry.converters.mxnet.live import symbol_model
 from netferry.converters.mxnet.symbol import Node
-from netferry.converters.mxnet.to_onnx import symbol_model
 from netferry.converters.signature import Example, Range
 
 _PASSING = frozenset("Cast Flatten Reshape SwapAxis _copy expand_dims slice_axis squeeze transpose".split())

@@ -11,8 +11,7 @@ import numpy as np
 
 from netferry.converters.mxnet import intermediate
 from netferry.converters.mxnet.files import SymbolModel
-from netferry.converters.mxnet.live import _is_block, traced
-from netferry.converters.mxnet.to_onnx import symbol_model
+from netferry.converters.mxnet.live import _is_block, symbol_model, traced
 from netferry.converters.rounding import Rounding, as_float32, table
 from netferry.converters.signature import Array
 

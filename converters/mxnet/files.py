@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from netferry.converters import archives
+from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
-from netferry.converters.graph.arrays import release
+from netferry.converters.graph.ir.arrays import release
 from netferry.converters.mxnet import safety
 from netferry.converters.mxnet.symbol import OLDEST, VERSION, Node, Symbol, upgrade
 from netferry.converters.signature import Array
@@ -31,7 +31,7 @@ from netferry.converters.trust.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from netferry.converters.artifact import Artifact
-    from netferry.converters.mxnet.from_onnx import MxnetArrival
+    from netferry.converters.mxnet.imported import MxnetArrival
 
 DTYPES: tuple[np.dtype[Any], ...] = tuple(
     np.dtype(kind)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.graph.build import unique
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.mxnet import inputs, live
 from netferry.converters.mxnet.files import SymbolModel, symbol_text
+from netferry.converters.mxnet.live import symbol_model
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol
-from netferry.converters.mxnet.to_onnx import symbol_model
 from netferry.converters.rounding import Rounding
 from netferry.converters.signature import Array
 from netferry.converters.steps import Ends, Step, Take

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import MissingError, RefusedError, UnsupportedError, UsageError
+from netferry.converters.errors import (
+    MissingError,
+    RefusedError,
+    UsageError,
+)
 from netferry.converters.frameworks import named
 from netferry.converters.mxnet import inputs
 from netferry.converters.mxnet.files import SymbolModel, parse_symbol, symbol_text
 from netferry.converters.mxnet.symbol import OUTPUT
-from netferry.converters.mxnet.to_onnx import signature_of, symbol_model, to_onnx
-from netferry.converters.signature import Array, Example, Signature, TensorSpec
+from netferry.converters.signature import Array, Example
 
 _NUMPY_ALIASES = {
     "bool": np.bool_, "PZERO": 0.0, "NZERO": -0.0, "PINF": np.inf, "NINF": -np.inf, "Inf": np.inf,
@@ -80,32 +83,6 @@ def accepts(model: object) -> bool:
         return True
     names = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(model).__mro__}
     return bool(names & {("mxnet", "Block"), ("mxnet", "BaseModule")})
-
-
-def signature(model: object, given: Sequence[Example] | None = None) -> Signature:
-    """Names, dtypes and sizes, as the model's ONNX graph has them."""
-    try:
-        taken, made = signature_of(to_onnx(model, given).model)
-    except UnsupportedError:
-        return _own_signature(symbol_model(model, given), given)
-    return Signature(tuple(taken), tuple(made))
-
-
-def _own_signature(source: SymbolModel, given: Sequence[Example] | None) -> Signature:
-    """Of a model that ONNX cannot hold: as mxnet itself infers it."""
-    mx = import_mxnet()
-    specs, _ = inputs.specs(source, inputs.variables(source).inputs, given)
-    symbol = mx.sym.load_json(symbol_text(source.graph))
-    shapes = {s.name: tuple(d if isinstance(d, int) else 0 for d in s.dims) for s in specs if s.dims}
-    weights = {name: array.shape for name, array in source.params.items()}
-    _, sizes, _ = symbol.infer_shape_partial(**shapes, **weights)
-    kinds = {s.name: s.dtype for s in specs} | {name: a.dtype for name, a in source.params.items()}
-    _, dtypes, _ = symbol.infer_type_partial(**kinds)
-    made = (
-        TensorSpec(name, np.dtype(dtype or np.float32), tuple(d or None for d in dims) if dims else None)
-        for name, dims, dtype in zip(output_names(mx, source), sizes, dtypes, strict=True)
-    )
-    return Signature(specs, tuple(made))
 
 
 def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
@@ -276,3 +253,12 @@ def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array]) ->
 def _refusal(source: SymbolModel, error: Exception) -> RefusedError:
     reason = str(error).strip().splitlines()
     return RefusedError(f"MXNet cannot run it ({reason[-1] if reason else error})", where=source.label)
+
+
+def symbol_model(model: object, given: Sequence[Example] | None = None) -> SymbolModel:
+    """A model of any form as symbol and parameters; only a live one needs mxnet."""
+    if isinstance(model, SymbolModel):
+        return model
+    from netferry.converters.mxnet import live
+
+    return live.traced(model, None if given is None else len(given))

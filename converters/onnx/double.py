@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from netferry.converters.errors import CannotCarry, first_line
-from netferry.converters.graph import versions
-from netferry.converters.onnx.evaluator import KINDS, Evaluator
+from netferry.converters.graph.passes import versions
 from netferry.converters.onnx.live import proto
+from netferry.converters.onnx.reference.evaluator import KINDS, Evaluator
 from netferry.converters.rounding import Rounding
 from netferry.converters.signature import Array
 

@@ -12,9 +12,9 @@ from onnx import TensorProto
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
-from netferry.converters.graph.build import unique
-from netferry.converters.onnx import rules, safety, stream
-from netferry.converters.onnx.safety import Files
+from netferry.converters.graph.ir.build import unique
+from netferry.converters.onnx import safety, stream
+from netferry.converters.onnx.safety import Files, rules
 from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Opened

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import onnx
 import onnx_ir as ir
-from onnx import helper
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.signature import NAMELESS, Array, Dim, Example, Signature, TensorSpec
+from netferry.converters.signature import Array
 
 
 def accepts(model: object) -> bool:
@@ -69,18 +68,6 @@ def _is_no_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
     return dim.HasField("dim_value") and dim.dim_value < 0
 
 
-def signature(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None = None) -> Signature:
-    """Names, dtypes and sizes as the graph declares them; initializers are no inputs."""
-    if isinstance(model, ir.Model):
-        inside = model.graph
-        inputs = [value for value in inside.inputs if value.name not in inside.initializers]
-        return Signature(*(_specs(map(ir.serde.serialize_value, side)) for side in (inputs, inside.outputs)))
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return Signature(
-        _specs(value for value in model.graph.input if value.name not in weights), _specs(model.graph.output)
-    )
-
-
 WITHOUT_MAPS = "Export the classifier without ZipMap (skl2onnx: options={'zipmap': False})"
 
 
@@ -96,27 +83,3 @@ def _is_map(kind: onnx.TypeProto) -> bool:
     return word == "map_type" or (
         word in ("sequence_type", "optional_type") and _is_map(getattr(kind, word).elem_type)
     )
-
-
-def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
-    return tuple(_spec(value) for value in values)
-
-
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    kind = value.type.WhichOneof("value")
-    if kind != "tensor_type":
-        raise RefusedError(f"'{value.name}' is not a tensor", expected="a tensor", received=kind or "nothing")
-    tensor = value.type.tensor_type
-    if not tensor.elem_type:
-        raise RefusedError(f"'{value.name}' has no dtype", remedy="Run onnx.shape_inference over the model")
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    if not tensor.HasField("shape"):
-        return TensorSpec(value.name, dtype, None)
-    return TensorSpec(value.name, dtype, tuple(map(_dim, tensor.shape.dim)))
-
-
-def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    """A size; 0 and -1, which old exporters write for a free one, are no sizes."""
-    if dim.HasField("dim_value") and dim.dim_value > 0:
-        return dim.dim_value
-    return None if dim.dim_param in ("", NAMELESS) else dim.dim_param

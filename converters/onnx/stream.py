@@ -21,8 +21,8 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
-from netferry.converters.folders import Content, Folder
-from netferry.converters.graph.arrays import release
+from netferry.converters.disk.folders import Content, Folder
+from netferry.converters.graph.ir.arrays import release
 from netferry.converters.trust import wire
 from netferry.converters.trust.snapshot import Snapshot
 

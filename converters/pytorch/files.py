@@ -14,10 +14,12 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
-from netferry.converters.pytorch import agreement, safety
+from netferry.converters.graph.codegen.execution import module_of
+from netferry.converters.imported import Arrival
+from netferry.converters.pytorch import safety
+from netferry.converters.pytorch.safety import agreement
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Snapshot
 
@@ -57,7 +59,6 @@ def write(arrival: Arrival, path: Path) -> None:
 
 def _write_program(arrival: Arrival, path: Path) -> None:
     """An exported program whose free sizes stay free; nothing of this machine's folders is left in it."""
-    from netferry.converters.pytorch.from_onnx import module_of
     from netferry.converters.pytorch.live import examples_of, shared, to_torch
 
     state = {key: shared(array) for key, array in arrival.weights.items()}

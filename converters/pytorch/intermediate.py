@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.graph.build import unique
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.pytorch.live import (
     device_of,
     layer_by_layer,

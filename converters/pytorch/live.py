@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from netferry.converters import limits, origin
+from netferry.converters import origin
 from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
 from netferry.converters.pytorch.snapshot import Snapshot, own_random_numbers
@@ -28,8 +28,6 @@ from netferry.converters.signature import (
     Array,
     Dim,
     Example,
-    Signature,
-    TensorSpec,
     aligned,
 )
 
@@ -69,34 +67,6 @@ _TORCH: Mapping[np.dtype[Any], torch.dtype] = {native: dtype for dtype, native i
 def accepts(model: object) -> bool:
     """Modules, scripted modules (which are modules) and exported programs."""
     return isinstance(model, nn.Module | torch.export.ExportedProgram)
-
-
-def signature(model: Any, given: Sequence[Example] | None = None) -> Signature:
-    """Inputs as given; outputs as the model gives them when it runs on ``given``.
-
-    An output's size is free where it follows a free axis: the model is run a second time, one larger
-    along every free axis, and a size that moved as one symbol did carries that symbol's name.
-    """
-    given = examples_of(model, given)
-    first, larger = run(model, [example.array for example in given]), _larger(given)
-    try:
-        second = run(model, [_grown(example, larger) for example in given])
-    except (RefusedError, UsageError):
-        second = first  # the free axes are fixed in truth; the export will say so
-    moved = {
-        (example.array.shape[axis], larger[symbol]): symbol
-        for example in given
-        for axis, symbol in example.free.items()
-    }
-
-    def dim(before: int, after: int) -> Dim:
-        return before if before == after else moved.get((before, after))
-
-    outputs = tuple(
-        TensorSpec(name, array.dtype, tuple(map(dim, array.shape, second[name].shape)))
-        for name, array in first.items()
-    )
-    return Signature(tuple(example.spec for example in given), outputs)
 
 
 def run(model: Any, arrays: Sequence[Array]) -> dict[str, Array]:
@@ -359,21 +329,6 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     if dtype not in _TORCH:
         raise UsageError("PyTorch has no such dtype", received=dtype.name)
     return _TORCH[dtype]
-
-
-def _larger(given: Sequence[Example]) -> dict[str, int]:
-    """Every free size one larger; one that is named by an expression, as that says."""
-    names = {symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items()}
-    plain = {name: size + 1 for name, size in names.items() if not limits.is_composed(name, names)}
-    return {name: limits.size_of(name, plain) for name in names}
-
-
-def _grown(example: Example, sizes: Mapping[str, int]) -> Array:
-    """The example's array at larger sizes along its free axes (its last entries more than once)."""
-    array = example.array
-    for axis, symbol in example.free.items():
-        array = array.take(np.minimum(np.arange(sizes[symbol]), array.shape[axis] - 1), axis)
-    return array
 
 
 def _arrived_examples(model: Any) -> tuple[Example, ...]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import h5py
 
-from netferry.converters.arrival import Arrival
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import (
     CannotCarry,
@@ -24,8 +23,10 @@ from netferry.converters.errors import (
     UsageError,
     first_line,
 )
-from netferry.converters.tensorflow import limits, live, safety
+from netferry.converters.imported import Arrival
+from netferry.converters.tensorflow import live, safety
 from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
+from netferry.converters.tensorflow.safety import limits
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Folder, Snapshot
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import NetferryError, RefusedError, first_line
-from netferry.converters.graph.build import unique
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import Array, examples
 from netferry.converters.steps import Ends, Step, Take
 from netferry.converters.tensorflow import live

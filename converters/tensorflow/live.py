@@ -16,7 +16,7 @@ import numpy as np
 
 from netferry.converters import origin
 from netferry.converters.errors import MissingError, RefusedError, UsageError
-from netferry.converters.graph.build import unique
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import (
     BATCH,
     Array,
@@ -26,7 +26,7 @@ from netferry.converters.signature import (
     TensorSpec,
     examples,
 )
-from netferry.converters.tensorflow.native_table import served_name
+from netferry.converters.tensorflow.names import served_name
 from netferry.converters.tensorflow.runtime import (
     BACKEND,
     ConcreteFunction,
@@ -80,13 +80,6 @@ def accepts(model: object) -> bool:
             )
         return True
     return _face_of(model) is not None
-
-
-def signature(model: object, given: Sequence[Example] | None = None) -> Signature:
-    """Real names, dtypes and sizes; what is free has a name, the batch is ``batch``."""
-    face = face_of(model, given)
-    bound = face.inputs(given)
-    return Signature(bound.specs, face.outputs(bound.specs))
 
 
 def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:

@@ -58,22 +58,22 @@ os.environ.setdefault("KERAS_BACKEND", BACKEND)
 with quiet():
     import keras
     import tensorflow as tf
-    from keras.src import backend, tree
-    from keras.src import ops as all_ops
+    from keras.src import backend, ops as all_ops, tree
     from keras.src.activations.activations import ReLU as ReluOperation
     from keras.src.applications import convnext
-    from keras.src.backend import KerasTensor, result_type
-    from keras.src.backend import tensorflow as tf_backend
+    from keras.src.backend import KerasTensor, result_type, tensorflow as tf_backend
     from keras.src.backend.common import global_state
     from keras.src.layers import layer as layer_module
     from keras.src.models.functional import Functional
-    from keras.src.ops import core as core_ops
-    from keras.src.ops import image as image_ops
-    from keras.src.ops import linalg as linalg_ops
-    from keras.src.ops import math as math_ops
-    from keras.src.ops import nn as nn_ops
-    from keras.src.ops import numpy as numpy_ops
-    from keras.src.ops import operation as operation_module
+    from keras.src.ops import (
+        core as core_ops,
+        image as image_ops,
+        linalg as linalg_ops,
+        math as math_ops,
+        nn as nn_ops,
+        numpy as numpy_ops,
+        operation as operation_module,
+    )
     from keras.src.ops.operation import Operation
     from keras.src.utils import traceback_utils
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from netferry.converters.errors import UsageError
-from netferry.converters.graph.build import unique
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import Array, examples
 from netferry.converters.tensorflow.live import face_of, running
 from netferry.converters.tensorflow.runtime import global_state, keras, quiet, tf

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.shown import line
+from netferry.converters.escaping import line
 
 SHOWN = 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 
-from netferry.cli import carrying, proving, running, zoo
+from netferry.cli import converting, running, verifying, zoo  # noqa: F401 - they add their commands
 from netferry.cli.app import app
 
 __all__ = ["app", "carrying", "main", "proving", "running", "zoo"]

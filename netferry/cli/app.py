@@ -23,7 +23,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Say the version.", is_eager=True)] = False,
 ) -> None:
     if version:
-        from netferry import __version__
+        from netferry.version import VERSION
 
-        typer.echo(__version__)
+        typer.echo(VERSION)
         raise typer.Exit

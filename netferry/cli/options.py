@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from netferry.guard import GIB, Limits
+from netferry.runtime.guard import GIB, Limits
 
 Source = Annotated[str, typer.Argument(help="A file, a folder, or package.module:factory.", metavar="SRC")]
 InputFlags = Annotated[
@@ -101,7 +101,7 @@ def examples_of(flags: Sequence[str] | None, seed: int | None = None) -> Any:
     """
     if not flags:
         return None
-    from netferry.arrays import load_inputs
+    from netferry.cli.arrays import load_inputs
     from netferry.converters.signature import examples, examples_from_flags
 
     files = [flag for flag in flags if flag.endswith(_ARRAYS)]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from netferry.converters.shown import line
+from netferry.converters.escaping import line
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netferry.converters.ledger import Overwriting
+    from netferry.converters.disk.ledger import Overwriting
 
 
 REPORT = {
@@ -22,7 +22,7 @@ def demand_forms(
     replacing: Overwriting, wanted: Mapping[str, Path | None], folder: Path | None = None
 ) -> None:
     """Refuse, before any work, forms of a report that would replace a person's files."""
-    from netferry.converters.staging import demand
+    from netferry.converters.disk.staging import demand
 
     places = {} if folder is None else {form: folder / name for form, name in REPORT.items()}
     for form, path in (*wanted.items(), *places.items()):
@@ -31,7 +31,7 @@ def demand_forms(
 
 def write_report(folder: Path, report: Any, extras: Callable[[], Any], replacing: Overwriting) -> None:
     """A verdict in all forms; ``extras`` gives what only the page shows beside it."""
-    from netferry.pages import of_verdict
+    from netferry.tasks.pages import of_verdict
 
     forms = {
         **of_verdict(report.to_dict(), extras),
@@ -62,8 +62,8 @@ def open_on_desktop(page: Path) -> None:
 
 def write_text(path: Path, text: str, kind: str, replacing: Overwriting) -> None:
     """The text as a whole file, with the folders that it lies in."""
+    from netferry.converters.disk.staging import staged
     from netferry.converters.errors import WriteError
-    from netferry.converters.staging import staged
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app
+from netferry.cli.console import EXIT_CODES, leave, speaking
 from netferry.cli.options import (
     AsJson,
     Columns,
@@ -31,8 +32,7 @@ from netferry.cli.options import (
 )
 from netferry.cli.progress import busy, progress_bar
 from netferry.cli.reports import demand_forms, write_text
-from netferry.cli.speaking import EXIT_CODES, leave, speaking
-from netferry.converters import shown
+from netferry.converters import escaping
 
 BATCH = 1024
 
@@ -84,8 +84,8 @@ def run(
 ) -> None:
     """Run a model of any kind, once or over a data set."""
     with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
+        from netferry.converters.disk.ledger import Overwriting
         from netferry.converters.errors import UsageError
-        from netferry.converters.ledger import Overwriting
 
         if data is None:
             if not inputs:
@@ -101,7 +101,7 @@ def run(
             return
         if output is None:
             raise UsageError("nowhere to write to", remedy="Say --output out.parquet")
-        from netferry.streaming import stream
+        from netferry.tasks.streaming import stream
 
         with progress_bar(f"running {model} over {data}") as progress:
             outcome = stream(
@@ -123,7 +123,7 @@ def _run_once(
     replacing: Any,
 ) -> None:
     from netferry.api import run as do
-    from netferry.arrays import demand_output, load_inputs, save_outputs, summary
+    from netferry.cli.arrays import demand_output, load_inputs, save_outputs, summary
 
     demand_output(output, replacing)
     arrays = load_inputs(inputs)
@@ -134,7 +134,9 @@ def _run_once(
     described = summary(results, output)
     say(
         described,
-        lambda: "\n".join(shown.line(f"{o['name']}: {o['dtype']}{o['shape']}") for o in described["outputs"]),
+        lambda: "\n".join(
+            escaping.line(f"{o['name']}: {o['dtype']}{o['shape']}") for o in described["outputs"]
+        ),
     )
 
 
@@ -148,7 +150,7 @@ def _outcome_text(outcome: Any) -> str:
     lines += [f"  row {row} left out: {reason}" for row, reason in list(outcome.bad.items())[:20]]
     if len(outcome.bad) > 20:
         lines.append(f"  and {len(outcome.bad) - 20:,} more; --json lists them all")
-    return "\n".join(map(shown.line, lines))
+    return "\n".join(map(escaping.line, lines))
 
 
 @app.command(epilog="Example: netferry bench cnn.keras cnn.onnx --batch 1 --batch 32")
@@ -173,8 +175,8 @@ def bench(
 ) -> None:
     """Time models side by side, in turns."""
     with speaking(as_json, limits_of(memory, time_limit), *models, opens=locals()) as say:
-        from netferry.benching import bench as do
-        from netferry.converters.ledger import Overwriting
+        from netferry.converters.disk.ledger import Overwriting
+        from netferry.tasks.benching import bench as do
 
         replacing = Overwriting(force, (*models, weights, *files_of(inputs)))
         demand_forms(replacing, {"html": html})
@@ -184,7 +186,7 @@ def bench(
                 weights=weights, device=device, unsafe=unsafe,
             )  # fmt: skip
         if html is not None:
-            from netferry.validation.page import bench_page
+            from netferry.validation.reports.page import bench_page
 
             write_text(html, bench_page(found.to_dict()), "html", replacing)
         say(found.to_dict(), found.to_text)
@@ -215,7 +217,7 @@ def package(
 ) -> None:
     """Pack a model for the engines that serve it."""
     with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
-        from netferry.packaging import package as do
+        from netferry.tasks.packaging import package as do
 
         with busy(f"packing {model}"):
             done = do(
@@ -225,7 +227,7 @@ def package(
             )  # fmt: skip
         verdict = [] if done.report is None else [done.report.to_text()]
         batching = [] if done.unbatched is None else [f"Triton will not batch requests: {done.unbatched}"]
-        told = [shown.line(line) for line in (*map(str, done.files), *batching)]
+        told = [escaping.line(line) for line in (*map(str, done.files), *batching)]
         say(done.to_dict(), lambda: "\n".join([*told, *verdict]))
         leave(0 if done.report is None else EXIT_CODES[done.report.status])
 

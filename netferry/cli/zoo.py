@@ -9,17 +9,17 @@ from typing import Annotated
 import typer
 
 from netferry.cli.app import app, zoo_app
+from netferry.cli.console import leave, speaking
 from netferry.cli.options import AsJson, DataDir, Device, Engine, Force, Html, Junit, Markdown, Workers
 from netferry.cli.progress import progress_bar
 from netferry.cli.reports import demand_forms, open_on_desktop, write_forms
-from netferry.cli.speaking import leave, speaking
 
 
 @app.command(epilog="Example: netferry doctor --json")
 def doctor(as_json: AsJson = False) -> None:
     """What is installed, what is missing, what mends it."""
     with speaking(as_json) as say:
-        from netferry.doctor import PROBLEM, examine, to_dict
+        from netferry.tasks.doctor import PROBLEM, examine, to_dict
 
         findings = examine()
 
@@ -137,10 +137,10 @@ def _matrix(
     force: bool = False,
 ) -> None:
     with speaking(as_json) as say:
-        from netferry.converters.ledger import Overwriting
-        from netferry.matrix import SOURCES, TARGETS, Fan, matrix
-        from netferry.pages import of_matrix
-        from netferry.validation.report import as_json as dumped
+        from netferry.converters.disk.ledger import Overwriting
+        from netferry.tasks.matrix import SOURCES, TARGETS, Fan, matrix
+        from netferry.tasks.pages import of_matrix
+        from netferry.validation.reports.report import as_json as dumped
 
         replacing = Overwriting(force, (data,))
         tables = {"matrix": output / "matrix.json", "text": output / "matrix.txt"}

@@ -167,8 +167,7 @@ _OTHER = {"full": "valid", "valid": "full", "max": "avg", "avg": "max", "relu": 
 
 
 def mxnet(model: Any) -> Planted:
-    from sweep.networks_mxnet import block
-    from sweep.networks_mxnet import mxnet as imported
+    from sweep.networks_mxnet import block, mxnet as imported
 
     mx = imported()
     symbol = model(*[mx.sym.var(name) for name in _input_names(model)])

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.facts import is_float
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ops.table import FLOAT64, OPS, Row, as_dtype, choice, dtype_of, op
-from netferry.converters.graph.symbol import Symbol
 
 WORDS: Mapping[str, str] = {
     "Abs": "abs", "Acos": "acos", "Acosh": "acosh", "Asin": "asin", "Asinh": "asinh", "Atan": "atan",

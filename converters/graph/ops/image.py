@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph import budget
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir.sizes import Size, product
 from netferry.converters.graph.ops.table import INT64, Sizes, ints, op
-from netferry.converters.graph.sizes import Size, product
-from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 
 

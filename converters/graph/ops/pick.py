@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ops.table import INT64, Sizes, along, as_dtype, choice, ints, op, others
-from netferry.converters.graph.symbol import Symbol
 
 REDUCTIONS = ("none", "add", "mul", "max", "min")
 """What a scatter does where several updates meet."""

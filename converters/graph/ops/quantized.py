@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.facts import Fact
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ops.spatial import Conv
 from netferry.converters.graph.ops.table import (
     FLOAT32,
@@ -21,7 +22,6 @@ from netferry.converters.graph.ops.table import (
     per_channel,
     shaped,
 )
-from netferry.converters.graph.symbol import Symbol
 
 _UINT8 = np.dtype(np.uint8)
 

@@ -12,7 +12,9 @@ from functools import partial
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import budget
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ops.elementwise import (
     Elu,
     HardSigmoid,
@@ -22,8 +24,6 @@ from netferry.converters.graph.ops.elementwise import (
     ThresholdedRelu,
 )
 from netferry.converters.graph.ops.table import choice, op, shaped
-from netferry.converters.graph.sizes import Size
-from netferry.converters.graph.symbol import Symbol
 
 Activation = Callable[[Any], Any]
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.facts import is_float
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ops.table import (
     BOOL,
     FLOAT64,
@@ -22,7 +23,6 @@ from netferry.converters.graph.ops.table import (
     ints,
     op,
 )
-from netferry.converters.graph.symbol import Symbol
 
 # ---- reductions ----------------------------------------------------------------------------------------------
 

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import budget
-from netferry.converters.graph.facts import is_float
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir.facts import is_float
+from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ops.table import (
     INT64,
     Sizes,
@@ -24,8 +26,6 @@ from netferry.converters.graph.ops.table import (
     op,
     others,
 )
-from netferry.converters.graph.sizes import Size, known
-from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import budget
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir.sizes import product
 from netferry.converters.graph.ops.table import INT64, as_dtype, choice, content, ints, op, shaped
-from netferry.converters.graph.sizes import product
-from netferry.converters.graph.symbol import Symbol
 
 Taps = list[tuple[Any, Any]]
 """(place, weight) pairs of one axis; a place is an int64 symbol within the axis, a weight a float one or 1."""

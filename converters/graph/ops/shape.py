@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.facts import is_float
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.facts import is_float
+from netferry.converters.graph.ir.sizes import Size, ceil_div, known, largest, nonzero, product
 from netferry.converters.graph.ops.table import (
     FLOAT32,
     INT64,
@@ -21,8 +23,6 @@ from netferry.converters.graph.ops.table import (
     ints,
     op,
 )
-from netferry.converters.graph.sizes import Size, ceil_div, known, largest, nonzero, product
-from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 
 _FAR = 2**31 - 1

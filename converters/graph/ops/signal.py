@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph import budget
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ops.table import (
     FLOAT32,
     INT64,
@@ -19,8 +21,6 @@ from netferry.converters.graph.ops.table import (
     ints,
     op,
 )
-from netferry.converters.graph.sizes import Size
-from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 
 

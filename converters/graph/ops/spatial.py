@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph import budget, padding
-from netferry.converters.graph.facts import is_float
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir.facts import is_float
+from netferry.converters.graph.ir.sizes import Size, ceil_div, largest, product, smallest
 from netferry.converters.graph.ops.table import INT64, choice, ints, op
-from netferry.converters.graph.sizes import Size, ceil_div, largest, product, smallest
-from netferry.converters.graph.symbol import Symbol
+from netferry.converters.graph.schema import padding
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.sizes import known
-from netferry.converters.graph.symbol import Symbol
-from netferry.converters.graph.table import Table
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.sizes import known
+from netferry.converters.graph.registry import Table
 from netferry.converters.signature import Array
 
 Row = Callable[..., Any]

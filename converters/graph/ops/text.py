@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph import budget
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.inference import budget
 from netferry.converters.graph.ops.table import FLOAT32, choice, ints, op
-from netferry.converters.graph.symbol import Symbol
 from netferry.converters.signature import Array
 
 

@@ -1,0 +1,1 @@
+"""Files and folders: read by content, written whole, replaced only where netferry wrote them."""

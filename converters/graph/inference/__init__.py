@@ -1,0 +1,1 @@
+"""What is known of each value before a model runs, and what finding out may cost."""

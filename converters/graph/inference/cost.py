@@ -1,0 +1,109 @@
+"""What a model costs by its graph alone: arithmetic operations and bytes moved, at given sizes.
+
+A multiply and an add count as two operations. Bytes are those that must be moved however good the caches are: every
+weight and input read once, every output written once. Both bound the time of a run from below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import onnx_ir as ir
+
+from netferry.converters.graph.ir.facts import Plan
+from netferry.converters.graph.ir.sizes import Size
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations and bytes of one run; ``unknown`` counts the nodes of which a size is not known before it."""
+
+    flops: int
+    bytes: int
+    unknown: int = 0
+
+
+def cost(plan: Plan, sizes: Mapping[str, int]) -> Cost:
+    """Sum over all nodes, the free sizes being ``sizes``; bodies of If, Loop and Scan are not looked into."""
+    flops = total = unknown = 0
+    for node in plan.graph:
+        try:
+            taken = [_shape(plan, value, sizes) for value in node.inputs]
+            given = [_shape(plan, value, sizes) for value in node.outputs]
+        except KeyError:
+            unknown += 1
+            continue
+        flops += _FLOPS.get(node.op_type, _elementwise)(node, taken, given)
+        values = (*node.inputs, *node.outputs)
+        total += sum(
+            _bytes(plan, value, shape) for value, shape in zip(values, [*taken, *given], strict=True)
+        )
+    return Cost(flops, total, unknown)
+
+
+def _shape(plan: Plan, value: ir.Value | None, sizes: Mapping[str, int]) -> Shape:
+    """The sizes of a value; none at all for an input that is left out. Raises KeyError where one is not known."""
+    if value is None:
+        return (0,)
+    dims = plan.fact(value).dims
+    if dims is None:
+        if not value.uses() and not value.is_graph_output():
+            return (0,)
+        raise KeyError(value.name)
+    return tuple(dim.at(sizes) if isinstance(dim, Size) else dim for dim in dims)
+
+
+def _bytes(plan: Plan, value: ir.Value | None, shape: Shape) -> int:
+    dtype = None if value is None else plan.fact(value).dtype
+    return prod(shape) * (0 if dtype is None else dtype.itemsize)
+
+
+def _elementwise(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
+    return prod(given[0]) if given else 0
+
+
+def _product(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
+    """MatMul and Linear: one multiply and add for each output and each element of the axis that goes."""
+    return 2 * prod(given[0]) * (taken[0][-1] if taken[0] else 1)
+
+
+def _gemm(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
+    turned = node.attributes.get_int("transA", 0)
+    return 2 * prod(given[0]) * taken[0][0 if turned else 1]
+
+
+def _convolution(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
+    """Every output is a product over the kernel: (out, in / group, *kernel)."""
+    return 2 * prod(given[0]) * prod(taken[1][1:])
+
+
+def _transposed(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
+    """Every input is spread over the kernel: (in, out / group, *kernel)."""
+    return 2 * prod(taken[0]) * prod(taken[1][1:])
+
+
+def _recurrent(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
+    """Each step of each direction multiplies the input and the state by their matrices."""
+    time, batch = taken[0][:2]
+    return 2 * time * batch * (prod(taken[1]) + prod(taken[2]))
+
+
+def _attention(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
+    """Scores, then the weighted sum: queries by keys by the width of all heads, twice."""
+    keys = taken[1][-2]
+    return 4 * prod(given[0]) * keys
+
+
+_FLOPS: Mapping[str, Callable[[ir.Node, list[Shape], list[Shape]], int]] = {
+    "Linear": _product,
+    "MatMul": _product,
+    "Gemm": _gemm,
+    "Conv": _convolution,
+    "ConvTranspose": _transposed,
+    "Recurrent": _recurrent,
+    "Attention": _attention,
+}

@@ -1,0 +1,1 @@
+"""The operator table on numpy arrays: constant folding."""

@@ -1,0 +1,1 @@
+"""From any ONNX model to the plan that importers follow: one pass a file."""

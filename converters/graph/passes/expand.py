@@ -1,0 +1,112 @@
+"""Operators that ONNX defines by others: the fallback for those that nobody has a row for.
+
+An expanded LayerNormalization works, but nobody recognises it; so an operator is expanded only where there is
+no other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+
+import onnx
+import onnx_ir as ir
+from onnx import helper, inliner
+
+from netferry.converters.graph.inference import evaluate
+from netferry.converters.graph.ir.facts import Fact
+
+LAYERS = frozenset(
+    """
+    Attention AveragePool BatchNormalization Conv ConvInteger ConvTranspose DeformConv Dropout GRU Gemm GlobalAveragePool
+    GlobalLpPool GlobalMaxPool GroupNormalization InstanceNormalization LRN LSTM LayerNormalization LpPool MatMul MaxPool
+    MaxRoiPool MaxUnpool PRelu QLinearConv RMSNormalization RNN Recurrent Linear Gelu Swish HardSwish Mish If Loop Scan
+    Constant
+    """.split()
+)
+"""Operators that the targets carry as layers of their own, or that never reach them."""
+
+Expand = Callable[[ir.Node, Mapping[ir.Value, Fact]], "list[ir.Node] | None"]
+
+
+@cache
+def carried() -> frozenset[str]:
+    """Every operator that needs no expansion."""
+    from netferry.converters.graph.ops import OPS
+
+    return LAYERS | frozenset(OPS)
+
+
+def expander(known: Collection[str]) -> Expand:
+    """A function that puts the body of an operator that is not ``known`` in its place."""
+
+    def expand(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:
+        if not node.domain and node.op_type in known:
+            return None
+        schema = evaluate.schema_of(node.domain, node.op_type)
+        if schema is None or not (schema.has_function or schema.has_context_dependent_function):
+            return None
+        return _inlined(node, facts)
+
+    return expand
+
+
+def _inlined(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:
+    """The nodes of the operator's definition, put in the place of the node; None where it defines nothing here."""
+    outer = {str(value.name): value for value in _outer(node)}
+    places = {f"i{place}": value for place, value in enumerate(node.inputs) if value is not None}
+    known: dict[str, ir.Value] = {**outer, **places}
+    graph = helper.make_graph(
+        [evaluate.node_proto(node)],
+        "definition",
+        [
+            onnx.ValueInfoProto(name=name, type=evaluate.type_proto(value, facts[value], {}))
+            for name, value in known.items()
+        ],
+        [onnx.ValueInfoProto(name=f"o{place}") for place, value in enumerate(node.outputs) if value.name],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", evaluate.OPSET)])
+    if node.domain:
+        model.opset_import.append(helper.make_opsetid(node.domain, 1))
+    found = inliner.inline_selected_functions(
+        model, [(node.domain, node.op_type)], inline_schema_functions=True
+    )
+    if any(one.op_type == node.op_type and one.domain == node.domain for one in found.graph.node):
+        return None
+    return _spliced(node, ir.serde.deserialize_model(found).graph, known)
+
+
+def _spliced(node: ir.Node, body: ir.Graph, known: Mapping[str, ir.Value]) -> list[ir.Node]:
+    for value in body.inputs:
+        value.replace_all_uses_with(known[str(value.name)], replace_graph_outputs=True)
+    results = list(body.outputs)
+    body.outputs.clear()
+    nodes = list(body)
+    body.remove(nodes)
+    for value, result in zip([v for v in node.outputs if v.name], results, strict=True):
+        value.replace_all_uses_with(result, replace_graph_outputs=True)
+        result.name = value.name
+    for place, one in enumerate(nodes):
+        one.name = f"{node.name}/{one.op_type}_{place}"
+        for value in one.outputs:
+            if value.name and value not in results:
+                value.name = f"{node.name}/{value.name}"
+    assert node.graph is not None
+    node.graph.insert_before(node, nodes)
+    node.graph.remove(node, safe=True)
+    return nodes
+
+
+def _outer(node: ir.Node) -> list[ir.Value]:
+    """The values of the surroundings that the node's subgraphs read."""
+    inside: set[ir.Value] = set()
+    read: dict[ir.Value, None] = {}
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            graph = attribute.value
+            inside |= {*graph.inputs, *graph.initializers.values()}
+            for one in graph.all_nodes():
+                inside |= set(one.outputs)
+                read |= dict.fromkeys(value for value in one.inputs if value is not None)
+            read |= dict.fromkeys(graph.outputs)
+    return [value for value in read if value not in inside]

@@ -1,0 +1,104 @@
+"""From any ONNX model to a plan: one opset, no functions, facts for every value, patterns fused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.graph.inference import (
+    budget,
+    control_flow,  # noqa: F401 - registers its rows
+)
+from netferry.converters.graph.inference.budget import Budget
+from netferry.converters.graph.inference.evaluate import Evaluator
+from netferry.converters.graph.ir.edit import Editor
+from netferry.converters.graph.ir.facts import Plan
+from netferry.converters.graph.passes import expand, fuse as fusion, versions
+
+_DEEPEST = 100
+"""How deep functions may be nested."""
+
+
+def plan(
+    model: ir.Model | onnx.ModelProto, *, fuse: bool = True, known: Collection[str] | None = None
+) -> Plan:
+    """The model as the walk takes it; the one that is given is left as it is.
+
+    ``known`` are the operators that somebody carries; others are expanded where ONNX defines them by others.
+    Weights are not copied: contents share the memory of the model's tensors. What is done is counted in the ``Budget``
+    that is in force, or in one of its own.
+    """
+    model = model.clone() if isinstance(model, ir.Model) else ir.serde.deserialize_model(model)
+    with budget.counted(budget.in_force() or Budget.of(model)):
+        graph, evaluator = _evaluated(model, known)
+        editor = Editor(graph, evaluator)
+        if fuse:
+            fusion.fuse(editor)
+        editor.sweep()
+        editor.hush()
+    return Plan(graph, evaluator.facts, evaluator.homes, evaluator.read)
+
+
+def evaluated(
+    model: ir.Model | onnx.ModelProto, known: Collection[str] | None = None
+) -> tuple[ir.Graph, Evaluator]:
+    """The graph at one opset, whole as it is, with a fact for every value."""
+    model = model.clone() if isinstance(model, ir.Model) else ir.serde.deserialize_model(model)
+    with budget.counted(budget.in_force() or Budget.of(model)):
+        return _evaluated(model, known)
+
+
+def _evaluated(model: ir.Model, known: Collection[str] | None) -> tuple[ir.Graph, Evaluator]:
+    model = versions.raised(_with_weights(_without_functions(model)))
+    _name_nodes(model.graph)
+    evaluator = Evaluator(expand.expander(expand.carried() if known is None else known))
+    evaluator.graph(model.graph)
+    return model.graph, evaluator
+
+
+def _without_functions(model: ir.Model) -> ir.Model:
+    """Calls of local functions as what they call; a model that would grow without bound is refused before it does."""
+    if not model.functions:
+        return model
+    sizes: dict[Any, int] = {}
+    total = sum(_size(node, model, sizes, ()) for node in model.graph.all_nodes())
+    budget.look_again(total, f"its functions call each other into {total:,} nodes")
+    try:
+        return InlinePass()(model).model
+    except Exception as error:
+        raise RefusedError(f"the model's functions cannot be inlined: {first_line(error)}") from error
+
+
+def _size(node: ir.Node, model: ir.Model, sizes: dict[Any, int], callers: tuple[Any, ...]) -> int:
+    """How many nodes a node is once functions are inlined."""
+    key = node.op_identifier()
+    function = model.functions.get(key)
+    if function is None:
+        return 1
+    if key in callers or len(callers) > _DEEPEST:
+        raise RefusedError(f"the function '{function.name}' calls itself, or is nested too deep")
+    if key not in sizes:
+        sizes[key] = sum(_size(inner, model, sizes, (*callers, key)) for inner in function.all_nodes())
+    return sizes[key]
+
+
+def _with_weights(model: ir.Model) -> ir.Model:
+    """Initializers are weights, also where an old model lists them among the inputs."""
+    inputs = model.graph.inputs
+    kept = [value for value in inputs if value.name not in model.graph.initializers]
+    if len(kept) != len(inputs):
+        inputs[:] = kept
+    return model
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Every node has a name, that of its first output where the file gives none."""
+    for node in graph.all_nodes():
+        node.domain = "" if node.domain == "ai.onnx" else node.domain
+        if not node.name:
+            node.name = next((value.name for value in node.outputs if value.name), node.op_type)

@@ -1,0 +1,1 @@
+"""What operators mean, once for every framework: padding, layout, gates, inputs that are sizes."""

@@ -1,0 +1,59 @@
+"""What an MXNet model takes and gives. It stands above the exporter, which knows the sizes of the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from netferry.converters.errors import (
+    UnsupportedError,
+)
+from netferry.converters.mxnet import inputs
+from netferry.converters.mxnet.files import SymbolModel, symbol_text
+from netferry.converters.mxnet.live import import_mxnet, output_names, symbol_model
+from netferry.converters.mxnet.to_onnx import (
+    input_specs,
+    to_onnx,
+)
+from netferry.converters.signature import Example, Signature, TensorSpec
+
+
+def signature_of(model: ir.Model) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """The inputs and outputs of an exported graph."""
+
+    def spec(value: ir.Value) -> TensorSpec:
+        dims = None
+        if value.shape is not None:
+            dims = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+        assert value.dtype is not None
+        return TensorSpec(value.name or "", value.dtype.numpy(), dims)
+
+    return [spec(value) for value in model.graph.inputs], [spec(value) for value in model.graph.outputs]
+
+
+def signature(model: object, given: Sequence[Example] | None = None) -> Signature:
+    """Names, dtypes and sizes, as the model's ONNX graph has them."""
+    try:
+        taken, made = signature_of(to_onnx(model, given).model)
+    except UnsupportedError:
+        return _own_signature(symbol_model(model, given), given)
+    return Signature(tuple(taken), tuple(made))
+
+
+def _own_signature(source: SymbolModel, given: Sequence[Example] | None) -> Signature:
+    """Of a model that ONNX cannot hold: as mxnet itself infers it."""
+    mx = import_mxnet()
+    specs, _ = input_specs.specs(source, inputs.variables(source).inputs, given)
+    symbol = mx.sym.load_json(symbol_text(source.graph))
+    shapes = {s.name: tuple(d if isinstance(d, int) else 0 for d in s.dims) for s in specs if s.dims}
+    weights = {name: array.shape for name, array in source.params.items()}
+    _, sizes, _ = symbol.infer_shape_partial(**shapes, **weights)
+    kinds = {s.name: s.dtype for s in specs} | {name: a.dtype for name, a in source.params.items()}
+    _, dtypes, _ = symbol.infer_type_partial(**kinds)
+    made = (
+        TensorSpec(name, np.dtype(dtype or np.float32), tuple(d or None for d in dims) if dims else None)
+        for name, dims, dtype in zip(output_names(mx, source), sizes, dtypes, strict=True)
+    )
+    return Signature(specs, tuple(made))

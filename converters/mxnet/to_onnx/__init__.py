@@ -1,0 +1,241 @@
+"""MXNet to ONNX: the symbol is walked node by node; each operator is a row of a table.
+
+mxnet is not imported on the road from files to ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from netferry.converters.errors import CannotCarry, RefusedError, Unsupported, UnsupportedError, UsageError
+from netferry.converters.exported import Export
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.mxnet import inputs
+from netferry.converters.mxnet.files import SymbolModel
+from netferry.converters.mxnet.live import symbol_model
+from netferry.converters.mxnet.symbol import Attrs, Node, Symbol, output_name
+from netferry.converters.mxnet.to_onnx import (
+    attention,
+    control_flow,
+    detection,
+    elementwise,
+    image,
+    indexing,
+    input_specs,
+    layers,
+    linear_algebra,
+    numpy_elementwise,
+    numpy_shape,
+    recurrent,
+    reduction,
+    shape,
+)
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Pen
+from netferry.converters.signature import Example, TensorSpec, aligned
+
+_FILLERS = frozenset({"_zeros", "_ones", "_full"})
+_TAKES_FILLERS = elementwise.POINTWISE | set(
+    "RNN FullyConnected Activation LeakyReLU SliceChannel BlockGrad _copy Dropout where".split()
+)
+"""Operators to which a constant of unknown size may come: it is broadcast, or stands for no state."""
+
+
+def to_onnx(model: object, given: Sequence[Example] | None = None) -> Export:
+    """Carry a symbol with its parameters, a gluon block or a Module to ONNX.
+
+    ``given`` are bound by name to the inputs where all names are theirs, else by position, and name them; without
+    them names and sizes come from the symbol, where it tells them.
+    """
+    source = symbol_model(model, given)
+    _require_rows(source)
+    kinds = inputs.variables(source)
+    given = (
+        None if given is None else aligned(given, [source.graph.nodes[place].name for place in kinds.inputs])
+    )
+    specs, notes = input_specs.specs(source, kinds.inputs, given)
+    notes = source.notes + notes
+    if given is None:
+        return _walk(source, kinds, specs, notes, told=False)
+    try:
+        return _walk(source, kinds, specs, notes)
+    except UnsupportedError:
+        fixed = _fixed(given)
+        if fixed is None:
+            raise
+        try:
+            return _walk(source, kinds, fixed, (*notes, *_told(given, fixed)))
+        except UnsupportedError:
+            pass
+        raise
+
+
+def _require_rows(model: SymbolModel) -> None:
+    graph = model.graph
+    unknown = [
+        Unsupported(node.name, node.op, "no such operator is carried yet")
+        for node in (graph.nodes[place] for place in graph.order)
+        if not node.is_variable and node.op not in ROWS
+    ]
+    if unknown:
+        raise UnsupportedError(unknown, where=model.label)
+    for place, _ in graph.heads:
+        if graph.nodes[place].name in model.params:
+            raise RefusedError(
+                "an output of the symbol is one of its parameters, which nothing computes",
+                where=model.label,
+                expected="the output of an operator",
+                received=graph.nodes[place].name,
+            )
+
+
+def _fixed(given: Sequence[Example]) -> tuple[TensorSpec, ...] | None:
+    """The inputs with the sizes shown, where freedom was only assumed; None where nothing changes."""
+    specs = tuple(example.spec if example.asked else replace(example, free={}).spec for example in given)
+    return None if specs == tuple(example.spec for example in given) else specs
+
+
+def _told(given: Sequence[Example], fixed: Sequence[TensorSpec]) -> list[str]:
+    return [
+        f"input '{example.name}' has fixed sizes {list(spec.dims or ())}: the model needs them"
+        for example, spec in zip(given, fixed, strict=True)
+        if example.spec != spec
+    ]
+
+
+def _walk(
+    model: SymbolModel,
+    kinds: inputs.Variables,
+    specs: Sequence[TensorSpec],
+    notes: tuple[str, ...],
+    *,
+    told: bool = True,
+) -> Export:
+    """``told``: a person said the inputs' sizes; if not, a weight that needs one size of them asks for it."""
+    graph = model.graph
+    g = Pen("mxnet")
+    values: dict[int, Sequence[Tensor | None]] = {
+        place: [g.input(spec)] for place, spec in zip(kinds.inputs, specs, strict=True)
+    }
+    for place in kinds.weights:
+        name = graph.nodes[place].name
+        values[place] = [g.constant(model.params[name], name=name)]
+    values |= {place: [None] for place in kinds.labels}
+    g.inline = lambda body, operands: _inlined(g, model, body, operands)
+    unsized = _walk_nodes(g, model, graph, values)
+    if g.demands and not told:
+        raise _asked(model, specs, *g.demands[0])
+    _write_heads(g, model, values, unsized)
+    return Export(g.finish(), notes=notes, weights=dict(g.made_of))
+
+
+def _walk_nodes(
+    g: Pen, model: SymbolModel, graph: Symbol, values: dict[int, Sequence[Tensor | None]]
+) -> set[int]:
+    """Write every node after its inputs; returns the places of fillers whose size is still open."""
+    unsized: set[int] = set()
+    for place in graph.order:
+        node = graph.nodes[place]
+        if node.is_variable:
+            continue
+        with g.scope(node.name or node.op):
+            try:
+                operands = _operands(graph, values, node)
+                _watch_fillers(graph, node, place, unsized, operands)
+                values[place] = _row(g, node, operands)
+            except CannotCarry as problem:
+                raise _refused(model, node, problem) from problem
+            except RefusedError as error:
+                raise error.at(model.label) from error
+    return unsized
+
+
+def _inlined(g: Pen, model: SymbolModel, body: Symbol, operands: Sequence[Tensor | None]) -> list[Tensor]:
+    """Write the body of a loop once: its variables in order are ``operands``."""
+    _require_rows(replace(model, graph=body))
+    values: dict[int, Sequence[Tensor | None]] = {
+        place: [x] for place, x in zip(body.variables, operands, strict=True)
+    }
+    unsized = _walk_nodes(g, model, body, values)
+    heads = [values[place][index] for place, index in body.heads if place not in unsized]
+    found = [x for x in heads if x is not None]
+    if len(found) < len(body.heads):
+        raise CannotCarry("a result of its body is not carried")
+    return found
+
+
+def _asked(model: SymbolModel, specs: Sequence[TensorSpec], node: str, count: int) -> UsageError:
+    return UsageError(
+        f"the sizes of {', '.join(spec.name for spec in specs)} cannot be told from the symbol",
+        where=model.label,
+        expected=f"the one size that gives node '{node}' its {count} numbers",
+        remedy=f"Say it: --input {specs[0].name}:1,3,224,224",
+    )
+
+
+def _refused(model: SymbolModel, node: Node, problem: CannotCarry) -> UnsupportedError:
+    found = Unsupported(node.name, node.op, problem.reason, problem.remedy)
+    return UnsupportedError([found], where=model.label)
+
+
+def _operands(
+    graph: Symbol, values: Mapping[int, Sequence[Tensor | None]], node: Node
+) -> list[Tensor | None]:
+    operands = []
+    for source, index in node.inputs:
+        outputs = values[source]
+        if index >= len(outputs):
+            raise CannotCarry(f"output {index} of {graph.nodes[source].label()} is not carried")
+        operands.append(outputs[index])
+    return operands
+
+
+def _row(g: Pen, node: Node, operands: Sequence[Tensor | None]) -> Sequence[Tensor]:
+    attrs = Attrs(node)
+    try:
+        results = ROWS[node.op](g, attrs, *operands)
+    except TypeError as error:
+        if "positional argument" not in str(error):
+            raise
+        raise CannotCarry(f"it has {len(operands)} inputs, which do not fit the operator") from error
+    except (ValueError, IndexError, ArithmeticError) as error:
+        raise CannotCarry(f"its attributes do not fit its inputs ({error})") from error
+    if attrs.unread():
+        raise CannotCarry(f"attribute {', '.join(map(repr, attrs.unread()))} is not one netferry knows")
+    return [results] if isinstance(results, Tensor) else results
+
+
+def _watch_fillers(
+    graph: Symbol, node: Node, place: int, unsized: set[int], operands: Sequence[Tensor | None]
+) -> None:
+    """A filler whose size MXNet infers stands with size 1 until something of known size meets it."""
+    sources = [source for source, _ in node.inputs]
+    if node.op in _FILLERS:
+        if 0 in Attrs(node).integers("shape", ()):
+            unsized.add(place)
+    elif unsized.intersection(sources):
+        if node.op not in _TAKES_FILLERS:
+            raise CannotCarry("a constant whose size MXNet infers comes to it")
+        if node.op != "RNN" and all(
+            source in unsized or x is None or x.array is not None
+            for source, x in zip(sources, operands, strict=True)
+        ):
+            unsized.add(place)
+
+
+def _write_heads(
+    g: Pen, model: SymbolModel, values: Mapping[int, Sequence[Tensor | None]], unsized: set[int]
+) -> None:
+    for place, index in model.graph.heads:
+        node = model.graph.nodes[place]
+        results = values[place]
+        value = results[index] if index < len(results) else None
+        if value is None or place in unsized:
+            reason = f"its output {index} is an output of the model, and is not carried"
+            raise _refused(model, node, CannotCarry(reason))
+        try:
+            g.output(value, output_name(node, index, len(results)))
+        except CannotCarry as problem:
+            raise _refused(model, node, problem) from problem

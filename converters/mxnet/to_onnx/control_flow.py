@@ -1,0 +1,58 @@
+"""Loops: written out step by step, where the number of steps is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.mxnet.files import parse_symbol
+from netferry.converters.mxnet.symbol import VERSION, Attrs, Symbol
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Pen
+
+_MOST_STEPS, _WEIGHT = 1024, 2
+
+
+def _body(raw: Any) -> Symbol:
+    """A graph inside of a node is of its symbol's own generation, and does not say so."""
+    document = {**raw, "attrs": {"mxnet_version": ["int", VERSION]}} if isinstance(raw, Mapping) else raw
+    return parse_symbol(json.dumps(document), "the loop's body")
+
+
+@ROWS.row("_foreach")
+def foreach(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+    """The body at each place of the first axis of some inputs; what it gives, stacked, then its last states.
+
+    inputs: those, the first states, and what the body reads besides; ``*_locs`` say which of the body's
+    variables they are.
+    """
+    body = _body(a.subgraph(0))
+    places = [a.integers(f"in_{kind}_locs") for kind in ("data", "state")]
+    along, states = (list(each) for each in (inputs[: len(places[0])], inputs[len(places[0]) :]))
+    others = states[len(places[1]) :]
+    states = states[: len(places[1])]
+    bound: dict[int, Tensor] = dict(zip(a.integers("remain_locs"), others, strict=True))
+    steps, given = along[0].size(0), a.integer("num_out_data")
+    if not 0 < steps <= _MOST_STEPS:
+        raise CannotCarry(f"{steps} steps of a loop", f"Up to {_MOST_STEPS} are written out")
+    rows: list[Sequence[Tensor]] = []
+    if not budget.take("nodes", steps * _WEIGHT * len(body.nodes)):
+        raise CannotCarry(
+            f"{steps} steps of a loop of {len(body.nodes)} nodes",
+            "Fewer are written out, loops within loops together",
+        )
+    for step in range(steps):
+        here = [g.Gather(x, g.constant(step, np.int64), axis=0) for x in along]
+        bound |= dict(zip(places[0], here, strict=True)) | dict(zip(places[1], states, strict=True))
+        made = g.inline(body, [bound[place] for place in sorted(bound)])
+        rows.append(made[:given])
+        states = made[given:]
+    joined = [
+        g.Concat(*(g.Unsqueeze(x, g.ints(0)) for x in column), axis=0) for column in zip(*rows, strict=True)
+    ]
+    return [*joined, *states]

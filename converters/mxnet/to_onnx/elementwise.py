@@ -1,0 +1,252 @@
+"""Rows of operators that work element by element: of one tensor, of two, with a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Pen, cast, dtype_named
+
+# ---- one tensor, element by element ----------------------------------------------------------------
+
+PLAIN: Mapping[str, str] = {
+    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
+    "abs": "Abs", "sign": "Sign", "negative": "Neg", "floor": "Floor", "ceil": "Ceil", "erf": "Erf",
+    "reciprocal": "Reciprocal", "softsign": "Softsign", "sin": "Sin", "cos": "Cos", "tan": "Tan",
+    "arcsin": "Asin", "arccos": "Acos", "arctan": "Atan", "sinh": "Sinh", "cosh": "Cosh",
+    "arcsinh": "Asinh", "arccosh": "Acosh", "arctanh": "Atanh",
+}  # fmt: skip
+"""Operators that ONNX has under another name."""
+
+Unary = Callable[[Pen, Tensor], Tensor]
+
+
+def _named(name: str) -> Unary:
+    return lambda g, x: g.op(name, x)
+
+
+def _scaled(name: str, factor: float) -> Unary:
+    return lambda g, x: g.Mul(g.op(name, x) if name else x, g.scalar(factor, x))
+
+
+def _trunc(g: Pen, x: Tensor) -> Tensor:
+    return g.Mul(g.Sign(x), g.Floor(g.Abs(x)))
+
+
+def _round(g: Pen, x: Tensor) -> Tensor:
+    """Halves away from zero (ONNX's Round takes them to the even)."""
+    size = g.Abs(x)
+    below = g.Floor(size)
+    up = cast(g, g.GreaterOrEqual(g.Sub(size, below), g.scalar(0.5, x)), x.dtype)
+    return g.Mul(g.Sign(x), g.Add(below, up))
+
+
+def _rint(g: Pen, x: Tensor) -> Tensor:
+    """The nearer integer; MXNet takes the lower one of two that are as near."""
+    below, above = g.Floor(x), g.Ceil(x)
+    return g.Where(g.LessOrEqual(g.Sub(x, below), g.Sub(above, x)), below, above)
+
+
+def _log1p(g: Pen, x: Tensor) -> Tensor:
+    """log(u) with u = 1 + x, and near zero what the rounding of u lost."""
+    one = g.scalar(1, x)
+    u = g.Add(x, one)
+    plain = g.Log(u)
+    exact = g.Sub(plain, g.Div(g.Sub(g.Sub(u, one), x), u))
+    return g.Where(g.Less(g.Abs(x), g.scalar(0.5, x)), exact, plain)
+
+
+def _expm1(g: Pen, x: Tensor) -> Tensor:
+    """exp(x) - 1 = tanh(x / 2) * (exp(x) + 1), exact near zero too."""
+    return g.Mul(g.Tanh(g.Mul(x, g.scalar(0.5, x))), g.Add(g.Exp(x), g.scalar(1, x)))
+
+
+def _cube_root(g: Pen, x: Tensor) -> Tensor:
+    return g.Mul(g.Sign(x), g.Pow(g.Abs(x), g.scalar(1 / 3, x)))
+
+
+def _logical_not(g: Pen, x: Tensor) -> Tensor:
+    return cast(g, g.Not(cast(g, x, np.bool_)), x.dtype)
+
+
+COMPOSED: Mapping[str, Unary] = {
+    "square": lambda g, x: g.Mul(x, x),
+    "rsqrt": lambda g, x: g.Reciprocal(g.Sqrt(x)),
+    "log2": _scaled("Log", 1 / math.log(2)),
+    "log10": _scaled("Log", 1 / math.log(10)),
+    "degrees": _scaled("", 180 / math.pi),
+    "radians": _scaled("", math.pi / 180),
+    "trunc": _trunc,
+    "fix": _trunc,
+    "_contrib_round_ste": _round,
+    "_contrib_sign_ste": lambda g, x: g.Sign(x),
+    "round": _round,
+    "rint": _rint,
+    "log1p": _log1p,
+    "expm1": _expm1,
+    "cbrt": _cube_root,
+    "rcbrt": lambda g, x: g.Reciprocal(_cube_root(g, x)),
+    "logical_not": _logical_not,
+    "_contrib_div_sqrt_dim": lambda g, x: g.Mul(x, g.scalar(1 / math.sqrt(x.size(-1)), x)),
+}
+
+
+def _register_unary() -> None:
+    def row(function: Unary) -> Callable[..., Tensor]:
+        return lambda g, _, x: function(g, x)
+
+    for name, onnx_name in PLAIN.items():
+        ROWS.row(name)(row(_named(onnx_name)))
+    for name, function in COMPOSED.items():
+        ROWS.row(name)(row(function))
+
+
+_register_unary()
+
+
+@ROWS.row("hard_sigmoid")
+def hard_sigmoid(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return g.HardSigmoid(x, alpha=a.number("alpha", 0.2), beta=a.number("beta", 0.5))
+
+
+@ROWS.row("smooth_l1")
+def smooth_l1(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """(s x)^2 / 2 where |x| < 1 / s^2, else |x| - 1 / (2 s^2)."""
+    square = a.number("scalar", 1.0) ** 2
+    size = g.Abs(x)
+    near = g.Mul(g.Mul(x, x), g.scalar(square / 2, x))
+    return g.Where(g.Less(size, g.scalar(1 / square, x)), near, g.Sub(size, g.scalar(0.5 / square, x)))
+
+
+@ROWS.row("_contrib_quadratic")
+def quadratic(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """(a x + b) x + c."""
+    first, second, third = (g.scalar(a.number(name, 0.0), x) for name in "abc")
+    return g.Add(g.Mul(g.Add(g.Mul(x, first), second), x), third)
+
+
+@ROWS.row("clip")
+def clip(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return g.Clip(x, g.scalar(a.number("a_min"), x), g.scalar(a.number("a_max"), x))
+
+
+@ROWS.row("Cast", "amp_cast")
+def to_dtype(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return cast(g, x, dtype_named(a.word("dtype")))
+
+
+# ---- two tensors, element by element ---------------------------------------------------------------
+
+Binary = Callable[[Pen, Tensor, Tensor], Tensor]
+
+
+def _mod(g: Pen, x: Tensor, y: Tensor) -> Tensor:
+    """The remainder with the sign of the divisor; 0 where the divisor is 0."""
+    zero = g.scalar(0, x)
+    rest = g.Mod(x, y, fmod=1)
+    across = g.Less(g.Mul(g.Sign(rest), g.Sign(y)), zero)
+    wrapped = g.Where(across, g.Add(rest, y), rest)
+    if y.array is not None and np.all(y.array):
+        return wrapped
+    return g.Where(g.Equal(y, zero), zero, wrapped)
+
+
+def _truth(function: Binary) -> Binary:
+    """A comparison gives 0 and 1 in the dtype of what was compared."""
+    return lambda g, x, y: cast(g, function(g, x, y), x.dtype)
+
+
+def _logical(name: str) -> Binary:
+    return lambda g, x, y: g.op(name, cast(g, x, np.bool_), cast(g, y, np.bool_))
+
+
+RELATIONS: Mapping[str, Binary] = {
+    "equal": lambda g, x, y: g.Equal(x, y),
+    "not_equal": lambda g, x, y: g.Not(g.Equal(x, y)),
+    "greater": lambda g, x, y: g.Greater(x, y),
+    "greater_equal": lambda g, x, y: g.GreaterOrEqual(x, y),
+    "lesser": lambda g, x, y: g.Less(x, y),
+    "lesser_equal": lambda g, x, y: g.LessOrEqual(x, y),
+    "logical_and": _logical("And"),
+    "logical_or": _logical("Or"),
+    "logical_xor": _logical("Xor"),
+}
+"""What is true of two tensors, as bools."""
+
+FAMILIES: Mapping[str, tuple[Binary, str]] = {
+    "add": (lambda g, x, y: g.Add(x, y), "elemwise_add broadcast_add _plus_scalar _scatter_plus_scalar"),
+    "sub": (
+        lambda g, x, y: g.Sub(x, y),
+        "elemwise_sub broadcast_sub _minus_scalar _rminus_scalar _scatter_minus_scalar",
+    ),
+    "mul": (lambda g, x, y: g.Mul(x, y), "elemwise_mul broadcast_mul _mul_scalar"),
+    "div": (
+        lambda g, x, y: g.Div(x, y),
+        "elemwise_div broadcast_div _div_scalar _rdiv_scalar _scatter_elemwise_div",
+    ),
+    "mod": (_mod, "_mod broadcast_mod _mod_scalar _rmod_scalar"),
+    "power": (lambda g, x, y: g.Pow(x, y), "_power broadcast_power _power_scalar _rpower_scalar"),
+    "maximum": (lambda g, x, y: g.Max(x, y), "_maximum broadcast_maximum _maximum_scalar"),
+    "minimum": (lambda g, x, y: g.Min(x, y), "_minimum broadcast_minimum _minimum_scalar"),
+    "hypot": (
+        lambda g, x, y: g.Sqrt(g.Add(g.Mul(x, x), g.Mul(y, y))),
+        "_hypot broadcast_hypot _hypot_scalar",
+    ),
+    **{
+        name: (_truth(relation), f"_{name} broadcast_{name} _{name}_scalar")
+        for name, relation in RELATIONS.items()
+    },
+}
+"""What is computed, and MXNet's names for it: of two tensors, and with a number (``_r``: number first)."""
+
+
+def _number(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    value = a.number("scalar", 1.0)
+    if x.dtype.kind in "iu" and not value.is_integer():
+        raise CannotCarry(f"the number {value} meets {x.dtype.name}", "Cast the tensor to float32 first")
+    return g.scalar(int(value) if x.dtype.kind in "iu" else value, x)
+
+
+def _register_binary() -> None:
+    def of_two(function: Binary) -> Callable[..., Tensor]:
+        return lambda g, _, x, y: function(g, x, y)
+
+    def with_number(function: Binary) -> Callable[..., Tensor]:
+        return lambda g, a, x: function(g, x, _number(g, a, x))
+
+    def number_first(function: Binary) -> Callable[..., Tensor]:
+        return lambda g, a, x: function(g, _number(g, a, x), x)
+
+    for function, names in FAMILIES.values():
+        for name in names.split():
+            scalar, first = name.endswith("_scalar"), name.startswith("_r")
+            maker = of_two if not scalar else number_first if first else with_number
+            ROWS.row(name)(maker(function))
+
+
+_register_binary()
+
+
+@ROWS.row("add_n")
+def add_n(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+    return g.Add(*inputs) if len(inputs) == 2 else g.Sum(*inputs)
+
+
+POINTWISE = frozenset(
+    [*PLAIN, *COMPOSED, *(name for _, names in FAMILIES.values() for name in names.split())]
+) | {"hard_sigmoid", "smooth_l1", "clip", "Cast", "amp_cast", "add_n"}  # fmt: skip
+"""Operators whose result has the sizes of their inputs, broadcast."""
+
+
+@ROWS.row("where")
+def where(g: Pen, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The condition has the sizes of x, or is one number per row of it."""
+    truth = cast(g, condition, np.bool_)
+    if condition.rank == 1 and x.rank > 1:
+        truth = g.Unsqueeze(truth, g.ints(*range(1, x.rank)))
+    return g.Where(truth, x, y)

@@ -1,0 +1,332 @@
+"""Rows that resize, crop and sample images: (batch, channels, height, width)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.graph.schema import padding
+from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Pen, cut, few, shape_tensor, size_of
+from netferry.converters.signature import Array
+
+# ---- size --------------------------------------------------------------------------------------------
+
+
+def _repeated(g: Pen, x: Tensor, scale: int) -> Tensor:
+    """Each pixel as a square of ``scale`` pixels."""
+    if scale == 1:
+        return x
+    scales = g.constant([1, 1, scale, scale], np.float32)
+    return g.Resize(
+        x, None, scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
+    )
+
+
+@ROWS.row("UpSampling")
+def up_sampling(g: Pen, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
+    """By pixel, or by a transposed convolution with the bilinear kernel that is its weight.
+
+    By pixel, several inputs are all brought to the size of the first, and joined or added.
+    """
+    scale = a.integer("scale")
+    kind = a.word("sample_type", among="nearest bilinear")
+    mode = a.word("multi_input_mode", "concat", among="concat sum")
+    a.ignore("num_filter")
+    if kind == "nearest":
+        if not others:
+            return _repeated(g, x, scale)
+        parts = [_repeated(g, each, _factor(x, each, scale)) for each in (x, *others)]
+        return g.Concat(*parts, axis=1) if mode == "concat" else g.Sum(*parts)
+    kernel, pad = 2 * scale - scale % 2, scale // 2
+    return g.ConvTranspose(
+        x,
+        others[0],
+        kernel_shape=[kernel, kernel],
+        strides=[scale, scale],
+        pads=[pad] * 4,
+        group=x.size(1),
+    )
+
+
+def _factor(first: Tensor, other: Tensor, scale: int) -> int:
+    """How often the pixels of another input are repeated to reach the size of the first one's result."""
+    if other is first:
+        return scale
+    factors = {divmod(first.size(axis) * scale, other.size(axis)) for axis in (2, 3)}
+    factor, rest = factors.pop()
+    if rest or factors:
+        raise CannotCarry("inputs whose sizes are no multiples of each other")
+    return factor
+
+
+@ROWS.row("_contrib_BilinearResize2D")
+def bilinear_resize(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+    mode = a.word("mode", "size", among="size like")
+    scales = a.maybe_number("scale_height"), a.maybe_number("scale_width")
+    sizes = a.integer("height", 1), a.integer("width", 1)
+    if like is not None:
+        target = shape_tensor(g, like, [size_of(like, 2), size_of(like, 3)])
+    elif mode == "size":
+        if scales[0] is not None and scales[1] is not None:
+            sizes = int(x.size(2) * scales[0]), int(x.size(3) * scales[1])
+        if min(sizes) < 1:
+            raise CannotCarry(f"a size of {sizes}")
+        target = g.ints(*sizes)
+    else:
+        raise CannotCarry("mode='like' without the input to be like")
+    corners: Literal["align_corners", "half_pixel"] = (
+        "align_corners" if a.flag("align_corners", True) else "half_pixel"
+    )
+    if corners == "half_pixel" and like is None:
+        for axis, size in zip((2, 3), sizes, strict=True):
+            x = cut(g, x, [axis], [0], [1]) if size == 1 else x  # MXNet takes the first, ONNX the middle
+    return g.Resize(x, None, None, target, mode="linear", axes=[2, 3], coordinate_transformation_mode=corners)
+
+
+@ROWS.row("_contrib_AdaptiveAvgPooling2D")
+def adaptive_average_pool(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """Means over windows from floor(i size / count) to ceil((i + 1) size / count): two matrix products."""
+    counts = list(a.integers("output_size", ())) or [1]
+    counts = counts * 2 if len(counts) == 1 else counts
+    if counts == [1, 1]:
+        return g.GlobalAveragePool(x)
+    heights, widths = (_windows(x.size(axis + 2), count) for axis, count in enumerate(counts))
+    rows = g.MatMul(g.constant(heights, x.dtype), x)
+    return g.MatMul(rows, g.constant(widths.T, x.dtype))
+
+
+def _windows(size: int, count: int) -> Array:
+    """(count, size): the share of each place in the mean of each window."""
+    few(size * count)
+    shares = np.zeros((count, size))
+    for window in range(count):
+        begin, end = window * size // count, -(-(window + 1) * size // count)
+        shares[window, begin:end] = 1 / (end - begin)
+    return shares
+
+
+@ROWS.row("Crop")
+def crop(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+    """To the height and width of ``like``, or to ``h_w``; from ``offset``, or from the middle."""
+    offset, wanted = a.integers("offset", (0, 0)), a.integers("h_w", (0, 0))
+    middle = a.flag("center_crop", False)
+    sizes = wanted if like is None else tuple(like.dims[2:] if like.dims else ())
+    if like is not None and not middle and not all(isinstance(size, int) for size in sizes):
+        starts = g.ints(*offset)
+        ends = g.Add(shape_tensor(g, like, [size_of(like, 2), size_of(like, 3)]), starts)
+        return g.Slice(x, starts, ends, g.ints(2, 3))
+    targets = [like.size(axis + 2) if like is not None else wanted[axis] for axis in (0, 1)]
+    begins = [(x.size(axis + 2) - targets[axis]) // 2 if middle else offset[axis] for axis in (0, 1)]
+    return cut(g, x, [2, 3], begins, [begin + size for begin, size in zip(begins, targets, strict=True)])
+
+
+@ROWS.row("depth_to_space")
+def depth_to_space(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return g.DepthToSpace(x, blocksize=a.integer("block_size"))
+
+
+@ROWS.row("space_to_depth")
+def space_to_depth(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return g.SpaceToDepth(x, blocksize=a.integer("block_size"))
+
+
+# ---- sampling at places ------------------------------------------------------------------------------
+
+
+def _affine_grid(g: Pen, loc: Tensor, height: int, width: int) -> Tensor:
+    """(batch, 2, height, width): where each pixel comes from, x before y, from -1 to 1.
+
+    loc: (batch, 6), the matrix that a place (x, y, 1) is multiplied with.
+    """
+    few(height * width * 3)
+    if height < 2 or width < 2:
+        raise CannotCarry(f"a grid of {height} by {width}, which MXNet divides by zero for")
+    across, down = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    places = np.stack([across, down, np.ones_like(across)]).reshape(3, -1)
+    moved = g.MatMul(g.Reshape(loc, g.ints(-1, 2, 3)), g.constant(places, loc.dtype))
+    return g.Reshape(moved, g.ints(0, 2, height, width))
+
+
+def _sampled(g: Pen, x: Tensor, grid: Tensor) -> Tensor:
+    """x at the places of a grid (batch, 2, height, width), zero outside."""
+    places = g.transpose(grid, (0, 2, 3, 1))
+    return g.GridSample(x, places, mode="linear", padding_mode="zeros", align_corners=1)
+
+
+@ROWS.row("GridGenerator")
+def grid_generator(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """Of an affine matrix, or of how far each pixel moves."""
+    if a.word("transform_type", among="affine warp") == "affine":
+        return _affine_grid(g, x, *a.integers("target_shape"))
+    a.ignore("target_shape")
+    height, width = x.size(2), x.size(3)
+    few(2 * height * width)
+    own = np.stack(np.meshgrid(np.arange(width), np.arange(height)))[None]
+    halves = np.reshape([(width - 1) / 2, (height - 1) / 2], (1, 2, 1, 1))
+    moved = g.Div(g.Add(x, g.constant(own, x.dtype)), g.constant(halves, x.dtype))
+    return g.Sub(moved, g.scalar(1, x))
+
+
+@ROWS.row("BilinearSampler")
+def bilinear_sampler(g: Pen, a: Attrs, x: Tensor, grid: Tensor) -> Tensor:
+    return _sampled(g, x, grid)
+
+
+@ROWS.row("SpatialTransformer")
+def spatial_transformer(g: Pen, a: Attrs, x: Tensor, loc: Tensor) -> Tensor:
+    a.word("transform_type", among="affine")
+    a.word("sampler_type", among="bilinear")
+    height, width = a.integers("target_shape", (0, 0))
+    return _sampled(g, x, _affine_grid(g, loc, height or x.size(2), width or x.size(3)))
+
+
+# ---- windows as columns ------------------------------------------------------------------------------
+
+
+class _Patches:
+    """The windows of ``im2col``: a kernel for each of their places, which holds a one and zeros."""
+
+    def __init__(self, a: Attrs) -> None:
+        self.kernel = a.integers("kernel")
+        count = len(self.kernel)
+        self.strides = list(a.integers("stride", ()) or (1,) * count)
+        self.dilations = list(a.integers("dilate", ()) or (1,) * count)
+        self.pad = list(a.integers("pad", ()) or (0,) * count)
+
+    def common(self) -> dict[str, list[int]]:
+        return {"kernel_shape": list(self.kernel), "strides": self.strides, "dilations": self.dilations}
+
+    def weights(self, channels: int) -> Array:
+        """(channels * places, 1, *kernel)."""
+        places = int(np.prod(self.kernel))
+        few(channels * places * places)
+        return np.tile(
+            np.eye(places).reshape(places, 1, *self.kernel), (channels, *[1] * (1 + len(self.kernel)))
+        )
+
+    def counts(self, sizes: Sequence[int]) -> list[int]:
+        """How many windows lie along each axis."""
+        return [
+            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+            for size, pad, dilation, kernel, stride in zip(
+                sizes, self.pad, self.dilations, self.kernel, self.strides, strict=True
+            )
+        ]
+
+
+@ROWS.row("im2col")
+def im2col(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """(batch, channels * places of the kernel, windows)."""
+    patches = _Patches(a)
+    kernels = g.constant(patches.weights(x.size(1)), x.dtype)
+    pads = padding.symmetric(patches.pad)
+    y = g.Conv(x, kernels, group=x.size(1), pads=pads, **patches.common())
+    return g.Reshape(y, g.ints(0, x.size(1) * int(np.prod(patches.kernel)), -1))
+
+
+@ROWS.row("col2im")
+def col2im(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """The windows back in their places, added up where they overlap; x as ``im2col`` makes it."""
+    patches, sizes = _Patches(a), a.integers("output_size")
+    channels = x.size(1) // int(np.prod(patches.kernel))
+    counts = patches.counts(sizes)
+    kernels = g.constant(patches.weights(channels), x.dtype)
+    reached = [
+        (count - 1) * stride + dilation * (kernel - 1) + 1 - 2 * pad
+        for count, stride, dilation, kernel, pad in zip(
+            counts, patches.strides, patches.dilations, patches.kernel, patches.pad, strict=True
+        )
+    ]
+    return g.ConvTranspose(
+        g.Reshape(x, g.ints(0, x.size(1), *counts)),
+        kernels,
+        group=channels,
+        pads=padding.symmetric(patches.pad),
+        output_padding=[size - end for size, end in zip(sizes, reached, strict=True)],
+        **patches.common(),
+    )
+
+
+# ---- how a picture becomes an input ------------------------------------------------------------------
+
+
+@ROWS.row("_image_to_tensor")
+def to_tensor(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """(..., height, width, channels) from 0 to 255 as (..., channels, height, width) from 0 to 1."""
+    order = [*range(x.rank - 3), x.rank - 1, x.rank - 3, x.rank - 2]
+    y = x if x.dtype == FLOAT32 else g.Cast(x, to=1)
+    return g.transpose(g.Div(y, g.constant(255, np.float32)), order)
+
+
+@ROWS.row("_image_normalize")
+def normalize(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """(x - mean) / std of each channel; x: (..., channels, height, width)."""
+
+    def each(name: str, default: float) -> Tensor:
+        values = a.numbers(name, (default,))[: x.size(-3)]
+        return g.constant(np.reshape(values, (-1, 1, 1)), x.dtype)
+
+    return g.Div(g.Sub(x, each("mean", 0.0)), each("std", 1.0))
+
+
+def _flipped(axis: int) -> Callable[..., Tensor]:
+    return lambda g, _, x: cut(g, x, [x.rank + axis], [None], [None], [-1])
+
+
+ROWS.row("_image_flip_left_right")(_flipped(-2))
+ROWS.row("_image_flip_top_bottom")(_flipped(-3))
+
+
+@ROWS.row("_image_crop")
+def crop_window(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """x: (..., height, width, channels)."""
+    left, top = a.integer("x"), a.integer("y")
+    ends = [top + a.integer("height"), left + a.integer("width")]
+    return cut(g, x, [x.rank - 3, x.rank - 2], [top, left], ends)
+
+
+# ---- two pictures ------------------------------------------------------------------------------------
+
+_MOST_SHIFTS = 1024
+
+
+@ROWS.row("Correlation")
+def correlation(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """Of each place, how much its window in x looks like those in y around it: (batch, shifts, rows, columns).
+
+    A shift is a product (or a distance) of x and of y moved, its mean over channels and kernel.
+    """
+    size, reach = a.integer("kernel_size", 1), a.integer("max_displacement", 1)
+    first, second = a.integer("stride1", 1), a.integer("stride2", 1)
+    pad, multiply = a.integer("pad_size", 0), a.flag("is_multiply", True)
+    if size % 2 == 0 or reach < 0 or min(first, second) < 1:
+        raise CannotCarry("an even kernel_size, or a stride or displacement below its least")
+    steps = range(-(reach // second), reach // second + 1)
+    if len(steps) ** 2 > _MOST_SHIFTS:
+        raise CannotCarry(f"{len(steps) ** 2} shifts")
+    around = g.ints(0, 0, pad, pad, 0, 0, pad, pad)
+    x, y = g.Pad(x, around, g.scalar(0, x)), g.Pad(y, around, g.scalar(0, y))
+    border = reach + size // 2
+    height, width = x.size(2), x.size(3)
+    counts = [-(-(extent - 2 * border) // first) for extent in (height, width)]
+    extents = [(count - 1) * first + size for count in counts]
+
+    def window(z: Tensor, down: int, across: int) -> Tensor:
+        begins = [reach + down * second, reach + across * second]
+        return cut(g, z, [2, 3], begins, [b + e for b, e in zip(begins, extents, strict=True)])
+
+    own, shifts = window(x, 0, 0), []
+    for down in steps:
+        for across in steps:
+            other = window(y, down, across)
+            alike = g.Mul(own, other) if multiply else g.Abs(g.Sub(own, other))
+            shifts.append(g.ReduceMean(alike, g.ints(1), keepdims=1))
+    joined = g.Concat(*shifts, axis=1)
+    if size == first == 1:
+        return joined
+    return g.AveragePool(joined, kernel_shape=[size, size], strides=[first, first])

@@ -1,0 +1,193 @@
+"""Rows of ``_linalg_*`` and of what else sees matrices: diagonals, triangles, products of batches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import (
+    ROWS,
+    Pen,
+    few,
+    moved,
+    positive,
+    reshape,
+    size_of,
+    swapped,
+)
+from netferry.converters.signature import Array
+
+# ---- diagonals and triangles -------------------------------------------------------------------------
+
+
+def picked(g: Pen, x: Tensor, rows: Array, columns: Array) -> Tensor:
+    """Elements of matrices, side by side in the last axis; x: (..., rows, columns)."""
+    wide = x.size(-1)
+    sizes = [size_of(x, axis) for axis in range(x.rank - 2)]
+    flat = reshape(g, x, [*sizes, x.size(-2) * wide])
+    return g.Gather(flat, g.constant(rows * wide + columns, np.int64), axis=-1)
+
+
+def on_diagonal(g: Pen, x: Tensor, offset: int, first: int, second: int) -> Tensor:
+    """The diagonal of matrices that lie in two axes, as the last axis of the result."""
+    first, second = positive(first, x.rank), positive(second, x.rank)
+    rest = [axis for axis in range(x.rank) if axis not in (first, second)]
+    x = g.transpose(x, [*rest, first, second])
+    count = min(x.size(-2) + min(offset, 0), x.size(-1) - max(offset, 0))
+    if count < 1:
+        raise CannotCarry(f"a diagonal {offset} that lies outside of its matrix")
+    along = np.arange(few(count))
+    return picked(g, x, along + max(-offset, 0), along + max(offset, 0))
+
+
+def spread_on_diagonal(g: Pen, x: Tensor, offset: int) -> Tensor:
+    """Matrices with x: (..., n) on the diagonal, zeros elsewhere."""
+    count = x.size(-1)
+    few(count * count)
+    zero = g.scalar(0, x)
+    square = g.Where(g.constant(np.eye(count, dtype=bool)), g.Unsqueeze(x, g.ints(-2)), zero)
+    if not offset:
+        return square
+    above, below = max(offset, 0), max(-offset, 0)
+    free = [0] * (x.rank - 1)
+    return g.Pad(square, g.ints(*free, below, above, *free, above, below), zero)
+
+
+@ROWS.row("diag")
+def diag(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """Of a vector the matrix, of a matrix the vector."""
+    offset, axes = a.integer("k", 0), (a.integer("axis1", 0), a.integer("axis2", 1))
+    return spread_on_diagonal(g, x, offset) if x.rank == 1 else on_diagonal(g, x, offset, *axes)
+
+
+@ROWS.row("_linalg_extractdiag")
+def extract_diagonal(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return on_diagonal(g, x, a.integer("offset", 0), -2, -1)
+
+
+@ROWS.row("_linalg_makediag")
+def make_diagonal(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return spread_on_diagonal(g, x, a.integer("offset", 0))
+
+
+def _triangle(a: Attrs, size: int) -> tuple[Array, Array]:
+    """Rows and columns of a triangle: the lower one row by row, the upper one column by column.
+
+    An offset other than 0 says itself which one.
+    """
+    offset = a.integer("offset", 0)
+    lower = a.flag("lower", True) if offset == 0 else offset < 0
+    few(size * size)
+    rows, columns = np.tril_indices(size, -abs(offset))
+    return (rows, columns) if lower else (columns, rows)
+
+
+@ROWS.row("_linalg_extracttrian")
+def extract_triangle(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return picked(g, x, *_triangle(a, x.size(-1)))
+
+
+@ROWS.row("_linalg_maketrian")
+def make_triangle(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """x: (..., n (n + 1) / 2); the matrix is as large as its offset needs."""
+    count = x.size(-1)
+    side = (math.isqrt(8 * count + 1) - 1) // 2
+    size = side + abs(a.integer("offset", 0))
+    rows, columns = _triangle(a, size)
+    if len(rows) != count:
+        raise CannotCarry(f"{count} elements, which make no triangle")
+    few(size * size)
+    places = np.full((size, size), count)
+    places[rows, columns] = np.arange(count)
+    padded = g.Pad(x, g.ints(*[0] * (2 * x.rank - 1), 1), g.scalar(0, x))
+    return g.Gather(padded, g.constant(places, np.int64), axis=-1)
+
+
+@ROWS.row("_linalg_sumlogdiag")
+def sum_log_diagonal(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return _one_more(g, g.ReduceSum(g.Log(on_diagonal(g, x, 0, -2, -1)), g.ints(-1), keepdims=0))
+
+
+def _one_more(g: Pen, x: Tensor) -> Tensor:
+    """A number of one matrix: MXNet gives it an axis."""
+    return x if x.rank else g.Reshape(x, g.ints(1))
+
+
+@ROWS.row("_linalg_det")
+def determinant(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    return _one_more(g, g.Det(x))
+
+
+@ROWS.row("_linalg_slogdet")
+def log_determinant(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
+    found = determinant(g, a, x)
+    return [g.Sign(found), g.Log(g.Abs(found))]
+
+
+# ---- products ----------------------------------------------------------------------------------------
+
+
+def _turned(g: Pen, x: Tensor, wanted: bool) -> Tensor:
+    return g.transpose(x, swapped(x.rank, -1, -2)) if wanted else x
+
+
+def _scaled(g: Pen, x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1 else g.Mul(x, g.scalar(factor, x))
+
+
+def _product(g: Pen, a: Attrs, x: Tensor, y: Tensor, more: Tensor | None) -> Tensor:
+    """alpha op(x) op(y) (+ beta more), over the last axis and ``axis``, which holds the rows."""
+    axis = positive(a.integer("axis", -2), x.rank)
+
+    def matrix(z: Tensor) -> Tensor:
+        return g.transpose(z, moved(z.rank, axis, z.rank - 2))
+
+    y = g.MatMul(
+        _turned(g, matrix(x), a.flag("transpose_a", False)),
+        _turned(g, matrix(y), a.flag("transpose_b", False)),
+    )
+    y = _scaled(g, y, a.number("alpha", 1.0))
+    if more is not None:
+        y = g.Add(y, _scaled(g, matrix(more), a.number("beta", 1.0)))
+    return g.transpose(y, moved(y.rank, y.rank - 2, axis))
+
+
+@ROWS.row("_linalg_gemm")
+def gemm(g: Pen, a: Attrs, x: Tensor, y: Tensor, more: Tensor) -> Tensor:
+    return _product(g, a, x, y, more)
+
+
+@ROWS.row("_linalg_gemm2")
+def gemm2(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    return _product(g, a, x, y, None)
+
+
+@ROWS.row("_linalg_syrk")
+def syrk(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    """alpha x x^T, or alpha x^T x."""
+    other, own = _turned(g, x, True), x
+    product = g.MatMul(other, own) if a.flag("transpose", False) else g.MatMul(own, other)
+    return _scaled(g, product, a.number("alpha", 1.0))
+
+
+@ROWS.row("_linalg_trmm")
+def triangular_product(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """alpha op(triangle of x) y, or with x on the right."""
+    triangle = g.Trilu(x, g.constant(0, np.int64), upper=not a.flag("lower", True))
+    triangle = _turned(g, triangle, a.flag("transpose", False))
+    pair = (y, triangle) if a.flag("rightside", False) else (triangle, y)
+    return _scaled(g, g.MatMul(*pair), a.number("alpha", 1.0))
+
+
+@ROWS.row("khatri_rao")
+def khatri_rao(g: Pen, a: Attrs, *matrices: Tensor) -> Tensor:
+    """Column by column, all products of the rows; matrices: (rows, columns) with equal columns."""
+    product = matrices[0]
+    for matrix in matrices[1:]:
+        every = g.Mul(g.Unsqueeze(product, g.ints(1)), g.Unsqueeze(matrix, g.ints(0)))
+        product = g.Reshape(every, g.ints(-1, every.size(2)))
+    return product

@@ -1,0 +1,1 @@
+"""ONNX's reference evaluator, and what it gets wrong."""

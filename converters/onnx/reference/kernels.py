@@ -1,0 +1,352 @@
+"""Operators of ONNX's reference evaluator that are wrong, slow or missing in float64, as the standard defines them.
+
+PyTorch's double kernels compute them where it is installed (``converters/pytorch/kernels.py``); what has no such
+kernel stays with the evaluator, which is slower. Erf alone is mended in any case: the evaluator's is in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+from netferry.converters import frameworks
+from netferry.converters.graph.schema import padding
+from netferry.converters.onnx.reference.recurrent import recurrence
+from netferry.converters.signature import Array
+
+
+def kernels() -> list[type[OpRun]]:
+    """What ``ReferenceEvaluator`` is given as ``new_ops``."""
+    return [*ALWAYS, *(WITH_TORCH if frameworks.named("pytorch").installed else ())]
+
+
+def _torch() -> Any:
+    return import_module("netferry.converters.pytorch.kernels")
+
+
+def _wide(x: Array) -> Array:
+    return np.ascontiguousarray(x, np.float64)
+
+
+def _maybe(x: Array | None) -> Array | None:
+    return None if x is None else _wide(x)
+
+
+class Erf(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        if frameworks.named("pytorch").installed:
+            return (np.asarray(_torch().erf(_wide(x))),)
+        return (np.vectorize(math.erf, otypes=[np.float64])(x),)
+
+
+class Gelu(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, *, approximate: str = "none") -> tuple[Array]:  # type: ignore[override]
+        """The evaluator opens this into a body whose Erf is its own."""
+        if approximate == "tanh":
+            return (0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),)
+        (value,) = Erf(self.onnx_node, self.run_params)._run(x / np.sqrt(2))
+        return (0.5 * x * (1 + value),)
+
+
+class LSTM(OpRun):
+    op_domain = ""
+
+    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
+        return recurrence("LSTM", inputs, attributes)
+
+
+class GRU(OpRun):
+    op_domain = ""
+
+    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
+        return recurrence("GRU", inputs, attributes)
+
+
+class RNN(OpRun):
+    op_domain = ""
+
+    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
+        return recurrence("RNN", inputs, attributes)
+
+
+class Conv(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, w: Array, b: Array | None = None, *, auto_pad: str = "NOTSET",
+        dilations: Sequence[int] | None = None, group: int = 1, kernel_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:  # fmt: skip
+        rank, kernel = x.ndim - 2, list(kernel_shape or w.shape[2:])
+        steps, reach = strides or [1] * rank, dilations or [1] * rank
+        flat = _pads(auto_pad, pads, x.shape[2:], kernel, steps, reach)
+        return (_torch().conv(_wide(x), _wide(w), _maybe(b), steps, flat, reach, group or 1),)
+
+
+class ConvTranspose(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, w: Array, b: Array | None = None, *, auto_pad: str = "NOTSET",
+        dilations: Sequence[int] | None = None, group: int = 1, kernel_shape: Sequence[int] | None = None,
+        output_padding: Sequence[int] | None = None, output_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:  # fmt: skip
+        rank, kernel = x.ndim - 2, list(kernel_shape or w.shape[2:])
+        steps, reach = strides or [1] * rank, dilations or [1] * rank
+        extra = list(output_padding or [0] * rank)
+        spans = [(k - 1) * d + 1 for k, d in zip(kernel, reach, strict=True)]
+        cut = padding.excess(auto_pad or "NOTSET", output_shape, x.shape[2:], spans, steps, extra)
+        pairs = (
+            padding.listed(auto_pad or "NOTSET", pads, rank)
+            if cut is None
+            else [padding.halves(auto_pad or "NOTSET", total) for total in cut]
+        )
+        flat = padding.onnx_pads(pairs)
+        return (
+            _torch().conv_transpose(_wide(x), _wide(w), _maybe(b), steps, flat, reach, group or 1, extra),
+        )
+
+
+class MaxPool(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0,
+        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int],
+        pads: Sequence[int] | None = None, storage_order: int = 0, strides: Sequence[int] | None = None,
+    ) -> tuple[Array, ...]:  # fmt: skip
+        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
+        y, places = _torch().max_pool(_wide(x), kernel_shape, steps, flat, reach)
+        y = y.astype(x.dtype)
+        if len(self.onnx_node.output) == 1:
+            return (y,)
+        if storage_order:
+            raise NotImplementedError("places that count columns first")
+        return y, _flat_places(places, x.shape, flat)
+
+
+def _flat_places(places: Array, shape: Sequence[int], pads: Sequence[int]) -> Array:
+    """Places in a padded image (batch, channels, *space), as places in the whole tensor as it was."""
+    rank = len(shape) - 2
+    padded = [size + pads[i] + pads[rank + i] for i, size in enumerate(shape[2:])]
+    own = [place - pads[i] for i, place in enumerate(np.unravel_index(places, padded))]
+    images = np.arange(math.prod(shape[:2])).reshape(*shape[:2], *[1] * rank)
+    return np.asarray(
+        images * math.prod(shape[2:]) + np.ravel_multi_index(own, shape[2:], mode="clip"), np.int64
+    )
+
+
+class AveragePool(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0, count_include_pad: int = 0,
+        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int],
+        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:  # fmt: skip
+        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
+        sums = _torch().sum_pool(_wide(x), kernel_shape, steps, flat, reach)
+        ones = np.ones((1, 1, *x.shape[2:]))
+        if count_include_pad:  # what ceil_mode adds at the end is never counted
+            _, _, own = _window(x, auto_pad, 0, dilations, kernel_shape, pads, strides)
+            rank = x.ndim - 2
+            ones = np.pad(
+                ones, [(0, 0), (0, 0), *zip(own[:rank], own[rank:], strict=True)], constant_values=1
+            )
+            flat = [0] * rank + [max(a - b, 0) for a, b in zip(flat[rank:], own[rank:], strict=True)]
+        counts = _torch().sum_pool(ones, kernel_shape, steps, flat, reach)
+        return (sums / counts,)
+
+
+class GlobalAveragePool(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class GlobalMaxPool(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        """The evaluator's own takes other axes where there are not two of space."""
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class HardSwish(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        """The evaluator's own has a sixth in float32, which no kernel has."""
+        return (x * np.clip(x / 6 + 0.5, 0, 1),)
+
+
+class LpPool(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0,
+        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int], p: int = 2,
+        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:  # fmt: skip
+        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
+        return (_torch().sum_pool(np.abs(_wide(x)) ** p, kernel_shape, steps, flat, reach) ** (1 / p),)
+
+
+class GlobalLpPool(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, *, p: int = 2) -> tuple[Array]:  # type: ignore[override]
+        return ((np.abs(x) ** p).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
+
+
+class LpNormalization(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, *, axis: int = -1, p: int = 2) -> tuple[Array]:  # type: ignore[override]
+        """The evaluator's own leaves the sign in a norm of one."""
+        norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+        return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0),)
+
+
+class MeanVarianceNormalization(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, *, axes: Sequence[int] = (0, 2, 3)) -> tuple[Array]:  # type: ignore[override]
+        """The evaluator opens this into a body whose constants are in float32."""
+        centred = x - x.mean(tuple(axes), keepdims=True)
+        return (centred / (np.sqrt((centred**2).mean(tuple(axes), keepdims=True)) + 1e-9),)
+
+
+class Resize(OpRun):
+    op_domain = ""
+
+    def _run(
+        self, x: Array, roi: Any = None, scales: Any = None, sizes: Any = None, **attributes: Any
+    ) -> Any:
+        """Where corners are aligned the step is made of whole sizes, and where places are picked they are computed in
+        float32, as runtimes have both."""
+        from onnx.reference.ops.op_resize import Resize as Own
+
+        axes = [axis % x.ndim for axis in attributes.get("axes") or range(x.ndim)]
+        coordinates = attributes.get("coordinate_transformation_mode", "half_pixel")
+        if scales is not None and len(scales):
+            lengths = [
+                math.floor(np.float32(x.shape[a]) * np.float32(s)) for a, s in zip(axes, scales, strict=True)
+            ]
+            if attributes.get("mode", "nearest") == "nearest" and coordinates in _LOOKS:
+                return (_picked(x, axes, lengths, scales, attributes),)
+            scales = scales.astype(np.float64)
+            if coordinates == "align_corners":
+                scales, sizes = None, np.asarray(lengths)
+        own: Any = Own(self.onnx_node, self.run_params)
+        return own._run(x, roi, scales, sizes, **attributes)
+
+
+_HALF = np.float32(0.5)
+_LOOKS: dict[str, Callable[[Array, np.float32, int], Array]] = {
+    "asymmetric": lambda y, scale, _: y / scale,
+    "half_pixel": lambda y, scale, _: (y + _HALF) / scale - _HALF,
+    "pytorch_half_pixel": lambda y, scale, _: (y + _HALF) / scale - _HALF if len(y) > 1 else y * 0,
+    "align_corners": lambda y, _, size: y * np.float32(size - 1) / np.float32(max(len(y) - 1, 1)),
+}
+_PICKS: dict[str, Callable[[Array], Array]] = {
+    "round_prefer_floor": lambda at: np.ceil(at - _HALF), "round_prefer_ceil": lambda at: np.floor(at + _HALF),
+    "floor": np.floor, "ceil": np.ceil,
+}  # fmt: skip
+
+
+def _picked(
+    x: Array, axes: Sequence[int], lengths: Sequence[int], scales: Array, attributes: Mapping[str, Any]
+) -> Array:
+    """The place of ``x`` that each output place copies, axis by axis."""
+    look = _LOOKS[attributes.get("coordinate_transformation_mode", "half_pixel")]
+    pick = _PICKS[attributes.get("nearest_mode", "round_prefer_floor")]
+    for axis, length, scale in zip(axes, lengths, scales.astype(np.float32), strict=True):
+        if scale != 1:
+            size = x.shape[axis]
+            places = pick(look(np.arange(length, dtype=np.float32), scale, size)).clip(0, size - 1)
+            x = np.take(x, places.astype(np.int64), axis)
+    return x
+
+
+class GridSample(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self,
+        x: Array,
+        grid: Array,
+        *,
+        align_corners: int = 0,
+        mode: str = "linear",
+        padding_mode: str = "zeros",
+    ) -> tuple[Array]:
+        """The evaluator's own takes other neighbours at a border that is continued."""
+        return (_torch().grid_sample(_wide(x), _wide(grid), mode, padding_mode, bool(align_corners)),)
+
+
+class LRN(OpRun):
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int
+    ) -> tuple[Array]:
+        return (_torch().lrn(_wide(x), size, alpha, beta, bias),)
+
+
+class DynamicQuantizeLinear(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array, Array, Array]:
+        """The evaluator's own rounds the scale to float32, whatever the input is."""
+        low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
+        scale = (high - low) / 255 if high > low else 1.0
+        zero = np.clip(np.rint(-low / scale), 0, 255)
+        y = np.clip(np.rint(x / scale) + zero, 0, 255)
+        return y.astype(np.uint8), np.asarray(scale, x.dtype), zero.astype(np.uint8)
+
+
+ALWAYS: tuple[type[OpRun], ...] = (
+    Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
+    MeanVarianceNormalization, Resize, DynamicQuantizeLinear,
+)  # fmt: skip
+WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN, GridSample)
+
+
+def _pads(
+    auto_pad: str | None, pads: Sequence[int] | None, sizes: Sequence[int], kernel: Sequence[int],
+    strides: Sequence[int], dilations: Sequence[int],
+) -> list[int]:  # fmt: skip
+    if (auto_pad or "").startswith("SAME"):
+        return padding.onnx_pads(padding.same(str(auto_pad), sizes, kernel, strides, dilations))
+    return padding.onnx_pads(padding.listed(auto_pad or "NOTSET", pads, len(sizes)))
+
+
+def _window(
+    x: Array, auto_pad: str, ceil_mode: int, dilations: Sequence[int] | None, kernel: Sequence[int],
+    pads: Sequence[int] | None, strides: Sequence[int] | None,
+) -> tuple[Sequence[int], Sequence[int], list[int]]:  # fmt: skip
+    """Strides, dilations, and pads with what ceil_mode adds at the end (a window must begin within the input)."""
+    rank = x.ndim - 2
+    steps, reach = strides or [1] * rank, dilations or [1] * rank
+    flat = _pads(auto_pad, pads, x.shape[2:], kernel, steps, reach)
+    if ceil_mode:
+        for axis, size in enumerate(x.shape[2:]):
+            span = (kernel[axis] - 1) * reach[axis] + 1
+            whole = size + flat[axis] + flat[rank + axis]
+            count = -(-(whole - span) // steps[axis]) + 1
+            if (count - 1) * steps[axis] >= size + flat[axis]:
+                count -= 1
+            flat[rank + axis] += max((count - 1) * steps[axis] + span - whole, 0)
+    return steps, reach, flat

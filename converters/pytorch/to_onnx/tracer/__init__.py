@@ -1,0 +1,1 @@
+"""A trace of a PyTorch module: the layers and functions it calls, with sizes kept symbolic."""

@@ -1,0 +1,185 @@
+"""The functions that are said in terms of others, continued: places, grids, bags and differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import composed
+
+
+@composed("diff")
+def _diff(
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
+    """The n-th difference of neighbours along an axis; of truth values, whether they differ."""
+    parts = [part for part in (prepend, input, append) if part is not None]
+    x = torch.cat(parts, dim) if len(parts) > 1 else input
+    for _ in range(n):
+        left, right = x.narrow(dim, 0, x.size(dim) - 1), x.narrow(dim, 1, x.size(dim) - 1)
+        x = right ^ left if x.dtype == torch.bool else right - left
+    return x
+
+
+@composed("affine_grid")
+def _affine_grid(theta: Tensor, size: Sequence[Any], align_corners: bool | None = None) -> Tensor:
+    """Places (x, y[, z], 1) of every element, -1 and 1 at the ends, through theta (batch, axes, axes + 1)."""
+    axes = list(size[2:])
+    lines = [_line(theta, count, bool(align_corners)) for count in axes]
+    planes = [line.expand(axes) for line in _crossed(lines)][::-1]
+    places = torch.stack([*planes, torch.ones_like(planes[0])], -1)
+    flat: Any = places.flatten(0, -2).unsqueeze(0) @ theta.transpose(1, 2)
+    found: Tensor = flat.unflatten(1, axes)
+    return found
+
+
+def _line(like: Tensor, count: Any, corners: bool) -> Tensor:
+    """The middles of ``count`` elements between -1 and 1, or with corners the first and last at the ends."""
+    steps = torch.arange(count, dtype=like.dtype, device=like.device) * 2 - (count - 1)
+    larger: Any = torch.sym_max
+    places: Tensor = steps / (larger(count - 1, 1) if corners else count)
+    return places
+
+
+def _crossed(lines: Sequence[Tensor]) -> list[Tensor]:
+    """Each line along an axis of its own."""
+    shapes = [[-1 if axis == place else 1 for axis in range(len(lines))] for place in range(len(lines))]
+    return [line.view(shape) for line, shape in zip(lines, shapes, strict=True)]
+
+
+@composed(F.embedding_bag)
+def _embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Rows of a table, gathered into bags: (bags, words), or (words,) with the places where bags begin."""
+    if max_norm is not None:
+        raise NotImplementedError("an embedding bag with max_norm")
+    rows = F.embedding(input, weight)
+    counted = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(-1)
+    if offsets is None:
+        return _bagged(rows, counted.to(rows.dtype), mode, padding_idx is not None)
+    ends = (
+        offsets[1:]
+        if include_last_offset
+        else torch.cat([offsets[1:], offsets.new_full((1,), input.size(0))])
+    )
+    begins = offsets[:-1] if include_last_offset else offsets
+    places = torch.arange(input.size(0), device=input.device)
+    inside = (places >= begins.unsqueeze(1)) & (places < ends.unsqueeze(1))
+    return _bagged(rows.unsqueeze(0), (inside & counted).to(rows.dtype), mode, True)
+
+
+def _bagged(rows: Tensor, counted: Tensor, mode: str, partly: bool) -> Tensor:
+    """rows: (bags or 1, words, features); counted: (bags, words), 1 for what is in the bag. Empty bags give 0."""
+    if mode == "max":
+        if not partly:
+            return rows.amax(1)
+        best = rows.masked_fill(counted.unsqueeze(-1) == 0, -math.inf).amax(1)
+        return best.masked_fill(counted.sum(1, keepdim=True) == 0, 0.0)
+    if not partly:
+        return rows.sum(1) if mode == "sum" else rows.mean(1)
+    total = (counted.unsqueeze(-2) @ rows).squeeze(-2)
+    return total if mode == "sum" else total / counted.sum(1, keepdim=True).clamp_min(1)
+
+
+@composed("hstack")
+def _hstack(tensors: Sequence[Tensor]) -> Tensor:
+    parts = [x.unsqueeze(0) if x.dim() == 0 else x for x in tensors]
+    return torch.cat(parts, 0 if parts[0].dim() == 1 else 1)
+
+
+@composed("vstack", "row_stack")
+def _vstack(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([x.unsqueeze(0) if x.dim() == 1 else x for x in tensors], 0)
+
+
+@composed("atleast_1d")
+def _atleast_1d(*tensors: Tensor) -> Any:
+    found = tuple(x.unsqueeze(0) if x.dim() == 0 else x for x in tensors)
+    return found[0] if len(found) == 1 else found
+
+
+@composed("take_along_dim")
+def _take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    if dim is None:
+        return input.flatten().gather(0, indices.flatten())
+    sizes = [
+        max(a, b) if isinstance(a, int) and isinstance(b, int) else a
+        for a, b in zip(input.shape, indices.shape, strict=True)
+    ]
+    wide = [n if axis != dim % input.dim() else -1 for axis, n in enumerate(sizes)]
+    return input.expand(wide).gather(dim, indices.expand(wide))
+
+
+@composed("diagonal", "diag")
+def _diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of two axes of known sizes, as the last axis; of a vector, the matrix that has it."""
+    if input.dim() == 1:
+        raise NotImplementedError("diag of a vector")
+    rest = [axis for axis in range(input.dim()) if axis not in (dim1 % input.dim(), dim2 % input.dim())]
+    x = input.permute(*rest, dim1, dim2)
+    rows, columns = x.shape[-2:]
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise NotImplementedError("the diagonal of a free axis")
+    count = min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns)
+    places = torch.arange(count) * (columns + 1) + (offset if offset >= 0 else -offset * columns)
+    return x.flatten(-2)[..., places]
+
+
+@composed("cdist")
+def _cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> Tensor:
+    apart: Tensor = (x1.unsqueeze(-2) - x2.unsqueeze(-3)).norm(p, -1)
+    return apart
+
+
+@composed("pairwise_distance")
+def _pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    apart: Tensor = (x1 - x2 + eps).norm(p, -1, keepdim)
+    return apart
+
+
+@composed("tensordot")
+def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
+    """Axes ``dims`` of both are summed over: as many at the end of a and the beginning of b, or two lists."""
+    if isinstance(dims, int):
+        dims = list(range(a.dim() - dims, a.dim())), list(range(dims))
+    left, right = ([axis % x.dim() for axis in axes] for x, axes in zip((a, b), dims, strict=True))
+    names = [chr(97 + axis) for axis in range(a.dim() + b.dim())]
+    second = names[a.dim() :]
+    for mine, other in zip(left, right, strict=True):
+        second[other] = names[mine]
+    kept = [n for i, n in enumerate(names[: a.dim()]) if i not in left] + [
+        n for i, n in enumerate(second) if i not in right
+    ]
+    return torch.einsum(f"{''.join(names[: a.dim()])},{''.join(second)}->{''.join(kept)}", a, b)
+
+
+@composed(Tensor.unfold)
+def _unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows along an axis, each as a new last axis; their number follows the axis' size."""
+    count = (input.size(dimension) - size) // step + 1
+    starts = torch.arange(count, device=input.device) * step
+    places = starts.unsqueeze(1) + torch.arange(size, device=input.device)
+    axis = dimension % input.dim()
+    windows: Any = input.index_select(axis, places.flatten())
+    found: Tensor = windows.unflatten(axis, (count, size)).movedim(axis + 1, -1)
+    return found

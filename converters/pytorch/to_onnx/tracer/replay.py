@@ -1,0 +1,113 @@
+"""A trace run again on real tensors, at sizes at which the model's code may go another way than it was traced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import sympy
+import torch
+from torch import nn
+
+from netferry.converters import size_bounds
+from netferry.converters.errors import RefusedError
+from netferry.converters.pytorch.live import device_of, layer_by_layer, run, to_numpy, to_torch
+from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of, map_structure
+from netferry.converters.pytorch.to_onnx.tracer.names import writes
+from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing, without
+from netferry.converters.signature import Array, Example
+
+_TOLERANCE = 1e-4
+"""Of the output's scale: two ways to the same values differ by rounding, two meanings by much more."""
+
+
+def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> frozenset[Narrowing]:
+    """The bounds outside of which the trace gives what the model gives: ``if length > 1`` is run at 1.
+
+    They are run at a few sizes each, then at once; a bound that no size near the example breaks stays one.
+    """
+    outside = {
+        found: without(found.bound, traced.hints) for found in traced.narrowings if found.bound is not None
+    }
+    right = {
+        found: sizes
+        for found, sizes in outside.items()
+        if sizes and all(_agrees(module, traced, given, one) for one in sizes)
+    }
+    together = {symbol: size for sizes in right.values() for symbol, size in sizes[0].items()}
+    if len(together) > 1 and not _agrees(module, traced, given, together):
+        return frozenset()
+    return frozenset(right)
+
+
+def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int]) -> bool:
+    usual = {
+        symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items() if symbol.isidentifier()
+    }
+    arrays = [_sized(example, sizes, usual) for example in given]
+    try:
+        want = run(module, arrays)
+    except RefusedError:
+        return True  # the model itself does not run there
+    try:
+        got = _replayed(module, traced, arrays)
+    except Exception:  # whatever torch raises where the trace does not fit these sizes
+        return False
+    return want.keys() == got.keys() and all(_close(want[name], got[name]) for name in want)
+
+
+def _sized(example: Example, sizes: Mapping[str, int], usual: Mapping[str, int]) -> Array:
+    """The example's array with some of its free axes at other sizes; a longer one begins again."""
+    array = example.array
+    for axis, symbol in example.free.items():
+        size = size_bounds.size_of(symbol, {**usual, **sizes})
+        array = array.take(np.arange(max(size, 0)) % array.shape[axis], axis)
+    return array
+
+
+def _close(a: Array, b: Array) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.dtype.kind in "biu":
+        return np.array_equal(a, b)
+    a, b = (x.astype(np.float64 if x.dtype.kind != "c" else np.complex128) for x in (a, b))
+    scale = np.abs(a[np.isfinite(a)]).max(initial=0)
+    return np.allclose(a, b, rtol=0, atol=_TOLERANCE * float(scale), equal_nan=True)
+
+
+def _replayed(module: nn.Module, traced: Trace, arrays: Sequence[Array]) -> dict[str, Array]:
+    device = device_of(module)
+    known = {value: to_torch(array, device) for value, array in zip(traced.inputs, arrays, strict=True)}
+    at = dict(chain.from_iterable(_sizes_of(value, known[value]) for value in traced.inputs))
+
+    def real(item: Any) -> Any:
+        if isinstance(item, Value):
+            return item.data if item.data is not None else known[item]
+        if isinstance(item, sympy.Expr):
+            number = item.xreplace(at)
+            return int(number) if number.is_integer else float(number)
+        return item
+
+    with layer_by_layer(module):
+        for call in traced.calls:
+            results = _called(call, *map_structure(real, (call.args, call.kwargs)))
+            known.update(zip(leaves_of(call.result, Value), results, strict=True))
+        return {name: to_numpy(real(value)) for name, value in traced.outputs.items()}
+
+
+def _sizes_of(value: Value, tensor: torch.Tensor) -> Iterator[tuple[sympy.Expr, sympy.Integer]]:
+    for dim, size in zip(value.dims, tensor.shape, strict=True):
+        if isinstance(dim, sympy.Expr):
+            yield dim, sympy.Integer(size)
+
+
+def _called(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The tensors that a call gives; a function that writes into its first argument gets a copy of it."""
+    if call.module is not None:
+        return leaves_of(call.module(*args, **kwargs), torch.Tensor)
+    if writes(call.target):
+        args = (args[0].clone(), *args[1:])
+    made = leaves_of(call.target(*args, **kwargs), torch.Tensor)
+    return made or [args[0]]

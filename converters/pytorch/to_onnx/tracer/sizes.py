@@ -1,0 +1,384 @@
+"""Symbolic sizes of a trace, and what the model's code does to narrow them."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from sys import _getframe
+from types import FrameType
+from typing import Any, TypeAlias
+
+import sympy
+import torch
+from sympy.logic.boolalg import BooleanAtom
+from torch._guards import SLoc, Source
+from torch.fx.experimental.symbolic_shapes import ValueRangesSLoc
+from torch.utils._sympy import functions as symbolic
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.symbol import SymT, make_symbol
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import LeanShapeEnv
+
+Size: TypeAlias = int | sympy.Expr
+"""A size of a tensor: known, or an expression over the free axes' names."""
+
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "<")
+_TRACE = str(Path(__file__).with_name("trace.py"))
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """A decision that holds for some sizes only.
+
+    ``fixes`` are the symbols that are not free any more; a mere requirement (two sizes that must be equal, one that must
+    divide, an ``assert``) fixes none. Nor does a ``bound``, which leaves more than one size: it is the condition itself,
+    over the names of the free axes. ``line`` is the user's source line, where known.
+    """
+
+    condition: str
+    fixes: frozenset[str]
+    line: str | None
+    bound: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.condition} ({self.line})" if self.line else self.condition
+
+
+class Sizes(LeanShapeEnv):
+    """Symbols of one or more; every decision on them that the model's own code takes is kept.
+
+    PyTorch's kernels compare sizes too, to pick strides and fast ways: inside ``kernels()`` only equalities are
+    learned (broadcasting found two sizes equal), so that such a comparison never hides one of the user's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            specialize_zero_one=False,
+            duck_shape=False,
+            allow_scalar_outputs=False,
+            allow_dynamic_output_shape_ops=False,
+        )
+        self.narrowings: list[Narrowing] = []
+        self._names: dict[sympy.Symbol, sympy.Symbol] = {}
+        self._inner: set[sympy.Symbol] = set()
+        self._answers: dict[sympy.Basic, sympy.Basic] = {}
+        self._depth = 0
+        self.hints: dict[str, int] = {}
+
+    def free(self, name: str, size: int) -> torch.SymInt:
+        """A new free size; ``size`` decides where the model's code branches, 1 is never taken for it."""
+        hint = self.hints[name] = size if size > 1 else 3
+        axis = _Axis(name)
+        symbol = make_symbol(SymT.SIZE, self._generate_unique_id(name), positive=True, integer=True)
+        self.source_to_var[name] = symbol
+        self.backed_var_to_val[symbol] = sympy.Integer(hint)
+        self.var_to_sources[symbol] = [axis]
+        self.var_to_range[symbol] = ValueRanges(1, int_oo)
+        self.var_to_range_sloc[symbol] = ValueRangesSLoc(SLoc(None, None), SLoc(None, None))
+        self._names[symbol] = sympy.Symbol(name, integer=True, positive=True)
+        return self.create_symintnode(symbol, hint=hint, source=axis)  # type: ignore[return-value]
+
+    def inner(self, name: str, hint: int) -> torch.SymInt:
+        """A new size that the model's own tensors decide; a condition on it is a need, as nothing can fix it."""
+        taken = {str(symbol) for symbol in self._names.values()}
+        size = self.free(next(wish for wish in _numbered(name) if wish not in taken), hint)
+        self._inner.add(self._names[size.node.expr])
+        return size
+
+    def shown(self, size: int | torch.SymInt) -> int:
+        """The size at which the trace is made."""
+        return (
+            int(size.node.expr.xreplace(self.backed_var_to_val)) if isinstance(size, torch.SymInt) else size
+        )
+
+    def named(self, size: int | torch.SymInt | torch.SymFloat) -> Size:
+        """``size`` over the names of the free axes."""
+        if not isinstance(size, torch.SymInt | torch.SymFloat):
+            return size
+        expression = self._over_names(size.node.expr)
+        return int(expression) if expression.is_Integer else expression
+
+    @contextmanager
+    def kernels(self) -> Iterator[None]:
+        """What is compared inside is PyTorch's business, not the model's."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    def evaluate_expr(
+        self,
+        orig_expr: sympy.Basic,
+        hint: int | bool | float | None = None,
+        fx_node: torch.fx.Node | None = None,  # noqa: ARG002 - ShapeEnv's own signature
+        size_oblivious: bool = False,  # noqa: ARG002
+        fallback_value: bool | None = None,  # noqa: ARG002
+        *,
+        forcing_spec: bool = False,
+    ) -> sympy.Basic:
+        """Answer with the example's sizes, and remember what that answer says about all sizes."""
+        if self._depth and orig_expr in self._answers:
+            return self._answers[orig_expr]
+        expr = self.replace(orig_expr)
+        if isinstance(expr, BooleanAtom) or expr.is_number:
+            return expr
+        known = None if self._depth else self._maybe_evaluate_static(expr)
+        if known is not None:
+            return known
+        always = _always(expr)
+        if always is not None:
+            return always
+        answer = expr.xreplace(self.backed_var_to_val)
+        if _is_equality(expr, answer):
+            self._narrow(expr, answer)
+            super().evaluate_expr(orig_expr, hint, forcing_spec=forcing_spec)
+            self._answers.clear()
+        elif not self._depth:
+            self._narrow(expr, answer)
+        else:
+            self._answers[orig_expr] = answer
+        return answer
+
+    def _get_stack_summary(
+        self,
+        is_debug: bool = False,  # noqa: ARG002
+        framework_loc: str | None = None,
+    ) -> tuple[SLoc, str]:
+        """Nothing: ``users_line`` is asked instead, without importing PyTorch's compilers."""
+        return SLoc(framework_loc, None), ""
+
+    def _narrow(self, expr: sympy.Basic, answer: sympy.Basic) -> None:
+        frame = _users_frame()
+        line = None if frame is None else line_of(frame, frame.f_lineno)
+        if isinstance(answer, BooleanAtom):
+            condition = expr if answer else sympy.Not(expr)
+        else:
+            condition = sympy.Eq(expr, answer)
+        named = self._over_names(condition)
+        if not self._depth:
+            harmless = _is_demanded(frame)
+        else:
+            harmless = isinstance(answer, BooleanAtom) and not _fixes_one(condition)
+            if harmless and not _is_a_need(condition):
+                return
+        free = not harmless and not named.free_symbols & self._inner
+        bounds = free and not _fixes_one(named)
+        named = simplest(named) if bounds else named
+        fixes = frozenset() if bounds or not free else frozenset(map(str, named.free_symbols))
+        found = Narrowing(_words(named), fixes, line, named if bounds else None)
+        if found not in self.narrowings:
+            self.narrowings.append(found)
+
+    def _over_names(self, expression: Any) -> Any:
+        return self.replace(expression).xreplace(self._names)
+
+
+def users_line() -> str | None:
+    """``file.py:12: source`` of the innermost frame of the model's own code."""
+    frame = _users_frame()
+    return None if frame is None else line_of(frame, frame.f_lineno)
+
+
+def _users_frame() -> FrameType | None:
+    frame: FrameType | None = _getframe(1)
+    while frame is not None and (frame.f_code.co_filename, frame.f_code.co_name) != (_TRACE, "trace"):
+        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """``name``, ``name_1``, ``name_2`` ..."""
+    yield name
+    yield from (f"{name}_{number}" for number in itertools.count(1))
+
+
+def line_of(frame: FrameType, number: int) -> str | None:
+    """A source line in words, or None where it is PyTorch's or ours."""
+    path = frame.f_code.co_filename
+    if path.startswith(_NOT_THE_USERS):
+        return None
+    return f"{Path(path).name}:{number}: {linecache.getline(path, number).strip()}"
+
+
+class _Axis(Source):
+    """Where a symbol comes from, as ShapeEnv wants to be told."""
+
+    def __init__(self, axis: str) -> None:
+        object.__setattr__(self, "axis", axis)
+
+    @property
+    def name(self) -> str:
+        return str(self.__dict__["axis"])
+
+
+def _is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
+    """Whether the answer says that two sizes are equal; a number asked for as such is one too."""
+    if not isinstance(answer, BooleanAtom):
+        return True
+    return bool(answer) if isinstance(expr, sympy.Eq) else isinstance(expr, sympy.Ne) and not answer
+
+
+def _fixes_one(condition: Any) -> bool:
+    """Whether a condition leaves a single size: ``n == 4``, but not ``n == m`` or ``n % 2 == 0`` or ``n < 9``."""
+    if not isinstance(condition, sympy.Eq) or len(condition.free_symbols) != 1:
+        return False
+    left, right = condition.args
+    moving = left if right.is_number else right if left.is_number else left - right
+    symbol = next(iter(condition.free_symbols))
+    return bool(moving.is_polynomial(symbol)) or len(_fulfilling(condition, symbol)) < 2
+
+
+_MANY = (*range(1, 65), 96, 97, 128, 255, 1000, 4097, 65536, 1_000_007)
+"""Sizes at which a condition is asked that arithmetic does not decide."""
+_SOME = (1, 2, 3, 4, 5, 7, 8, 12, 13, 31, 64, 1000, 4097)
+
+
+def _at(expression: Any, sizes: Mapping[Any, int]) -> Any:
+    """What an expression is at some sizes; None where it is nothing there (a remainder of zero)."""
+    try:
+        found = expression.xreplace({symbol: sympy.Integer(size) for symbol, size in sizes.items()})
+    except ZeroDivisionError:
+        return None
+    return bool(found) if isinstance(found, BooleanAtom) else found if found.is_number else None
+
+
+def _fulfilling(condition: Any, symbol: sympy.Symbol) -> list[int]:
+    return [size for size in _MANY if _at(condition, {symbol: size})]
+
+
+def _always(expr: Any) -> Any:
+    """What a condition or a number of sizes is at all sizes; None where it depends on them."""
+    if isinstance(expr, sympy.core.relational.Relational):
+        moved = sympy.expand(expr.lhs - expr.rhs)
+        if moved.is_number:
+            return sympy.sympify(bool(expr.func(moved, 0)))
+    symbols = sorted(expr.free_symbols, key=str)
+    if not expr.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod) or len(symbols) > 2:
+        return None
+    sizes = itertools.product(*[_MANY if len(symbols) == 1 else _SOME] * len(symbols))
+    first: Any = None
+    for choice in sizes:
+        found = _at(expr, dict(zip(symbols, choice, strict=True)))
+        if found is None or (first is not None and found != first):
+            return None
+        first = found
+    return sympy.sympify(first)
+
+
+def broken(condition: Any, sizes: Mapping[str, int]) -> bool:
+    """Whether a bound does not hold at some sizes."""
+    return _at(condition, {symbol: sizes.get(str(symbol), 3) for symbol in condition.free_symbols}) is False
+
+
+def without(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], ...]:
+    """Sizes that do not fulfil a condition: all where they are few, else some near those that the trace has."""
+    symbols = sorted(condition.free_symbols, key=str)
+    usual = {symbol: hints.get(str(symbol), 3) for symbol in symbols}
+
+    def fails(sizes: Mapping[Any, int]) -> bool:
+        return _at(condition, sizes) is False
+
+    found = []
+    for symbol in symbols:
+        near = sorted(range(1, 4 * usual[symbol] + 1), key=lambda size: abs(size - usual[symbol]))
+        failing = [size for size in near if fails({**usual, symbol: size})]
+        found += [{str(symbol): size} for size in (failing if len(failing) <= 4 else failing[:3])]
+    return tuple(found)
+
+
+def _is_a_need(equality: sympy.Eq) -> bool:
+    """Whether kernels need it of their inputs: two sizes are one, or one divides; the rest is about strides."""
+    left, right = equality.args
+    divides = isinstance(left, symbolic.Mod | symbolic.PythonMod) and left.args[1].is_number and right == 0
+    return bool(divides or (left.is_Symbol and right.is_Symbol))
+
+
+def _is_demanded(frame: FrameType | None) -> bool:
+    """Whether the user's line says what the model needs, not what it does: an ``assert``, an ``if`` that raises."""
+    if frame is None:
+        return False
+    lines = linecache.getlines(frame.f_code.co_filename)[frame.f_lineno - 1 :]
+    said = [line.strip() for line in itertools.islice(lines, 12) if line.strip()]
+    if not said or not said[0].startswith(("if ", "elif ")):
+        return bool(said) and said[0].startswith("assert ")
+    body = next((place for place, line in enumerate(said, 1) if line.endswith(":")), len(said))
+    return any(line.startswith("raise ") for line in said[body : body + 1])
+
+
+_RELATIONS: Mapping[type[sympy.Basic], str] = {
+    sympy.Eq: "is",
+    sympy.Ne: "is not",
+    sympy.Lt: "is below",
+    sympy.Le: "is at most",
+    sympy.Gt: "is above",
+    sympy.Ge: "is at least",
+}
+
+
+def _words(condition: Any) -> str:
+    """A relation in words, the size first: ``batch is above 1``."""
+    if type(condition) not in _RELATIONS:
+        return str(condition)
+    if condition.lhs.is_number:
+        condition = condition.reversed
+    return f"{condition.lhs} {_RELATIONS[type(condition)]} {condition.rhs}"
+
+
+_FAR = 1 << 20
+
+
+def simplest(condition: Any) -> Any:
+    """A bound on one size as a plain one (``n <= 64``), where there is one place at which it turns."""
+    symbols = condition.free_symbols
+    plain = any(side.is_Symbol for side in condition.args) and any(side.is_number for side in condition.args)
+    if plain or len(symbols) != 1 or isinstance(condition, sympy.Eq):
+        return condition
+    (symbol,) = symbols
+
+    def holds(size: int) -> bool:
+        return bool(_at(condition, {symbol: size}))
+
+    low, high, first = 1, _FAR, holds(1)
+    if first == holds(_FAR):
+        return condition
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) == first else (low, middle)
+    plain = sympy.Le(symbol, low) if first else sympy.Ge(symbol, high)
+    alike = all(holds(size) == bool(plain.xreplace({symbol: sympy.Integer(size)})) for size in _MANY)
+    return plain if alike else condition
+
+
+_SIGNS: Mapping[Any, str] = {
+    sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<=", sympy.Gt: ">", sympy.Ge: ">=", sympy.Add: "+",
+    sympy.Mul: "*", symbolic.FloorDiv: "//", symbolic.CleanDiv: "//", symbolic.Mod: "%", symbolic.PythonMod: "%",
+    symbolic.IntTrueDiv: "/", symbolic.FloatTrueDiv: "/",
+}  # fmt: skip
+
+
+def as_text(condition: Any) -> str | None:
+    """A condition as an expression of Python over the names of sizes; None where it holds what has no sign there."""
+    if condition.is_Symbol:
+        return str(condition) if str(condition).isidentifier() else None
+    if condition.is_Integer or condition.is_Float:
+        return str(condition)
+    if condition.is_Rational:
+        return f"({condition.p} / {condition.q})"
+    parts = [as_text(part) for part in condition.args]
+    if any(part is None for part in parts):
+        return None
+    said = [str(part) for part in parts]
+    if isinstance(condition, sympy.Max | sympy.Min | symbolic.Max | symbolic.Min):
+        return f"{'max' if isinstance(condition, sympy.Max | symbolic.Max) else 'min'}({', '.join(said)})"
+    if isinstance(condition, symbolic.ToFloat | symbolic.TruncToInt | symbolic.FloorToInt):
+        return said[0] if isinstance(condition, symbolic.ToFloat) else f"({said[0]} // 1)"
+    sign = next((sign for kind, sign in _SIGNS.items() if isinstance(condition, kind)), None)
+    return None if sign is None else f"({f' {sign} '.join(said)})"

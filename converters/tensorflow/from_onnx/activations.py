@@ -1,0 +1,68 @@
+"""Activations that Keras and TensorFlow have as one operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.facts import is_float
+from netferry.converters.graph.ops import OPS
+from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.table import NATIVE
+
+
+def _said(operator: str, word: str) -> Any:
+    """An activation without parameters, for floats."""
+
+    def row(xp: Words, x: Symbol, **attributes: Any) -> Any:
+        return xp.elementwise(word, x) if is_float(x.dtype) else OPS[operator](xp, x, **attributes)
+
+    return row
+
+
+for _operator, _word in (("Relu", "relu"), ("Softplus", "softplus"), ("Softsign", "softsign")):
+    NATIVE.row(_operator)(_said(_operator, _word))
+
+
+@NATIVE.row("LeakyRelu")
+def LeakyRelu(xp: Words, x: Symbol, *, alpha: float = 0.01) -> Any:
+    named = {"negative_slope" if xp.functional else "alpha": alpha}
+    return xp.elementwise("leaky_relu", x, **named)
+
+
+@NATIVE.row("Elu")
+def Elu(xp: Words, x: Symbol, *, alpha: float = 1.0) -> Any:
+    return xp.elementwise("elu", x) if alpha == 1 else OPS["Elu"](xp, x, alpha=alpha)
+
+
+@NATIVE.row("Selu")
+def Selu(
+    xp: Words,
+    x: Symbol,
+    *,
+    alpha: float = 1.67326319217681884765625,
+    gamma: float = 1.05070102214813232421875,
+) -> Any:
+    """Keras has the two constants of the paper; others are composed."""
+    usual = abs(alpha - 1.6732632423543772) < 1e-6 and abs(gamma - 1.0507009873554805) < 1e-6
+    return xp.elementwise("selu", x) if usual else OPS["Selu"](xp, x, alpha=alpha, gamma=gamma)
+
+
+@NATIVE.row("Gelu")
+def Gelu(xp: Words, x: Symbol, *, approximate: str = "none") -> Any:
+    return xp.elementwise("gelu", x, approximate=approximate == "tanh")
+
+
+@NATIVE.row("Swish")
+def Swish(xp: Words, x: Symbol, *, alpha: float = 1.0) -> Any:
+    return xp.elementwise("silu", x) if alpha == 1 else OPS["Swish"](xp, x, alpha=alpha)
+
+
+@NATIVE.row("Clip")
+def Clip(xp: Words, x: Symbol, low: Symbol | None = None, high: Symbol | None = None) -> Any:
+    bounds = [
+        None if bound is None or bound.content is None else float(bound.content) for bound in (low, high)
+    ]
+    if bounds == [0.0, 6.0] and is_float(x.dtype):
+        return xp.elementwise("relu6", x)
+    return OPS["Clip"](xp, x, low, high)

@@ -1,0 +1,129 @@
+"""Operators whose axes are only known when the model runs: TensorFlow takes most of them as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.sizes import known
+from netferry.converters.graph.ops import OPS
+from netferry.converters.tensorflow.from_onnx.function_form import Function
+from netferry.converters.tensorflow.from_onnx.names import BOOL, INT32
+from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.table import NATIVE
+
+REDUCTIONS: Mapping[str, tuple[str, str, str]] = {
+    # operator: what is done before, how it reduces, what is done after
+    "ReduceL1": ("abs", "sum", ""),
+    "ReduceL2": ("square", "sum", "sqrt"),
+    "ReduceLogSum": ("", "sum", "log"),
+    "ReduceLogSumExp": ("", "logsumexp", ""),
+    "ReduceMax": ("", "max", ""),
+    "ReduceMean": ("", "mean", ""),
+    "ReduceMin": ("", "min", ""),
+    "ReduceProd": ("", "prod", ""),
+    "ReduceSum": ("", "sum", ""),
+    "ReduceSumSquare": ("square", "sum", ""),
+}
+
+Sizes = tuple[Any, ...]
+
+
+def late(xp: Words, sizes: Sequence[Any] | None) -> bool:
+    """Whether sizes are asked for that only the function form can have."""
+    return isinstance(xp, Function) and sizes is not None and not known(sizes)
+
+
+def _reduction(operator: str, before: str, word: str, after: str) -> Any:
+    def row(
+        xp: Any, x: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+    ) -> Any:
+        if not late(xp, axes):
+            return OPS[operator](xp, x, axes, keepdims=keepdims, noop_with_empty_axes=noop_with_empty_axes)
+        ready = getattr(xp, before)(x) if before else x
+        kind = {"max": "any", "min": "all"}.get(word, word) if x.dtype.kind == "b" else word
+        made = xp.say(kind, ready.expr, axis=list(axes or ()), keepdims=bool(keepdims), dtype=x.dtype)
+        return getattr(xp, after)(made) if after else made
+
+    return row
+
+
+for _operator, _steps in REDUCTIONS.items():
+    NATIVE.row(_operator)(_reduction(_operator, *_steps))
+
+
+@NATIVE.row("Unsqueeze")
+def Unsqueeze(xp: Any, data: Symbol, axes: Sizes) -> Any:
+    if not late(xp, axes):
+        return OPS["Unsqueeze"](xp, data, axes)
+    rank = data.ndim + len(axes)
+    ordered = xp.let(xp.call("tf.sort", xp.call("tf.math.floormod", list(axes), rank, dtype=INT32)), "axes")
+    result: Any = data
+    for place in range(len(axes)):
+        result = xp.call("tf.expand_dims", result, xp.index(ordered, place), dtype=data.dtype)
+    return result
+
+
+@NATIVE.row("Squeeze")
+def Squeeze(xp: Any, data: Symbol, axes: Sizes | None = None) -> Any:
+    if not late(xp, axes):
+        return OPS["Squeeze"](xp, data, axes)
+    rank = data.ndim
+    places = xp.call("tf.math.floormod", list(axes or ()), rank, dtype=INT32)
+    apart = xp.call(
+        "tf.not_equal",
+        xp.call("tf.range", rank, dtype=INT32),
+        xp.call("tf.expand_dims", places, 1),
+        dtype=BOOL,
+    )
+    kept = xp.call("tf.reduce_all", apart, axis=0, dtype=BOOL)
+    sizes = xp.call("tf.boolean_mask", xp.call("tf.shape", data, dtype=INT32), kept, dtype=INT32)
+    return xp.call("tf.reshape", data, sizes, dtype=data.dtype)
+
+
+@NATIVE.row("Slice")
+def Slice(
+    xp: Any, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None
+) -> Any:
+    """With axes or steps that come as tensors, begin, end and stride of every axis are put together first."""
+    if not late(xp, axes) and not late(xp, steps):
+        return OPS["Slice"](xp, data, starts, ends, axes, steps)
+    rank, count = data.ndim, len(starts)
+    places = xp.call("tf.math.floormod", list(axes or range(count)), rank, dtype=INT32)
+    where = xp.let(xp.call("tf.expand_dims", places, 1, dtype=INT32), "places")
+
+    def everywhere(value: Any, some: Sequence[Any]) -> Any:
+        whole = value if not isinstance(value, int) else xp.call("tf.fill", [rank], value, dtype=INT32)
+        return xp.call(
+            "tf.tensor_scatter_nd_update",
+            whole,
+            where,
+            xp.call("tf.stack", list(some), dtype=INT32),
+            dtype=INT32,
+        )
+
+    sizes = xp.call("tf.shape", data, dtype=INT32)
+    ends_of = [
+        xp.call("tf.where", xp.binary("<", end, -(2**31 - 2)), -(2**31 - 1), end, dtype=INT32) for end in ends
+    ]
+    begin, stride = everywhere(0, starts), everywhere(1, steps or [1] * count)
+    end = everywhere(sizes, ends_of)
+    return xp.call("tf.strided_slice", data, begin, end, stride, dtype=data.dtype)
+
+
+@NATIVE.row("Trilu")
+def Trilu(xp: Any, x: Symbol, k: Sizes | None = None, *, upper: int = 1) -> Any:
+    if not late(xp, k):
+        return OPS["Trilu"](xp, x, k, upper=upper)
+    assert k is not None
+    return xp.triu(x, k[0]) if upper else xp.tril(x, k[0])
+
+
+@NATIVE.row("CumSum", "CumProd")
+def CumSum(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
+    if not isinstance(xp, Function):
+        return OPS[xp.node.op_type](xp, x, axis, exclusive=exclusive, reverse=reverse)
+    word = "tf.cumsum" if xp.node.op_type == "CumSum" else "tf.math.cumprod"
+    flags = {"exclusive": bool(exclusive) or None, "reverse": bool(reverse) or None}
+    return xp.call(word, x, axis=axis[0], **flags, dtype=x.dtype, dims=x.fact.dims)

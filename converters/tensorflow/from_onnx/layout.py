@@ -1,0 +1,111 @@
+"""Tensors whose axes lie in another order than their reader sees: channels-last, batch-major.
+
+A transposition is not written where it is asked for. It travels with the tensor as a permutation, passes
+through what does not care, and is written where somebody reads the tensor as it is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.ir.sizes import Size, known
+from netferry.converters.graph.schema import layout
+from netferry.converters.graph.schema.layout import Perm
+from netferry.converters.signature import Array
+
+
+class Tensor(Symbol):
+    """A symbol whose axis ``i`` is axis ``perm[i]`` of the tensor that the program holds (``base``).
+
+    ``order``, where set, says the same of the elements of the last axis: element ``i`` is element
+    ``order[i]`` of ``base``'s, as after flattening a channels-last image; ``late`` then writes the tensor
+    as it is meant.
+    """
+
+    __slots__ = ("late", "order", "perm")
+
+    def __init__(
+        self,
+        xp: Any,
+        fact: Fact,
+        expr: Any = None,
+        perm: Perm | None = None,
+        order: Array | None = None,
+        late: Callable[[], Symbol] | None = None,
+    ) -> None:
+        super().__init__(xp, fact, expr)
+        self.perm = None if perm is None or perm == layout.identity(len(perm)) else perm
+        self.order = order
+        self.late = late
+
+    @property
+    def base(self) -> Any:
+        """The expression as the program holds it."""
+        return super().expr
+
+    @property
+    def expr(self) -> Any:
+        """The expression as its reader sees it: the transposition is written now."""
+        if self.late is not None:
+            return self.late().expr
+        if self.perm is None:
+            return super().expr
+        return self.xp.transposed(super().expr, self.perm)
+
+
+def perm_of(x: Any) -> Perm | None:
+    """The permutation that is pending; None where there is none."""
+    return getattr(x, "perm", None)
+
+
+def base_axes(perm: Perm | None, axes: Sequence[int]) -> tuple[int, ...]:
+    """The axes of the base that the reader's axes are, in ascending order."""
+    return tuple(sorted(axes)) if perm is None else tuple(sorted(perm[axis] for axis in axes))
+
+
+def without(perm: Perm | None, axes: Sequence[int]) -> Perm | None:
+    """The permutation that is left when the reader's ``axes`` have gone."""
+    if perm is None:
+        return None
+    kept = [place for axis, place in enumerate(perm) if axis not in axes]
+    ranks = sorted(kept)
+    return tuple(ranks.index(place) for place in kept)
+
+
+def with_axis(perm: Perm, axis: int) -> tuple[Perm, int]:
+    """The permutation when the reader sees a new axis at ``axis``, and where the base gets it."""
+    place = perm[axis] if axis < len(perm) else len(perm)
+    moved = [old + (old >= place) for old in perm]
+    return (*moved[:axis], place, *moved[axis:]), place
+
+
+def keeps_order(perm: Perm, dims: Sequence[int | Size]) -> bool:
+    """Whether the elements lie in the same order either way: only axes of size 1 have moved."""
+    places = [place for place, size in zip(perm, dims, strict=True) if size != 1]
+    return places == sorted(places)
+
+
+def flattened_order(perm: Perm, dims: Sequence[int]) -> Array:
+    """``order`` of a tensor whose ``dims`` (all axes but the first) are merged; ``perm`` counts from axis 0."""
+    inner = tuple(place - 1 for place in perm[1:])
+    based = tuple(dims[axis] for axis in layout.inverse(inner))
+    return np.arange(int(np.prod(dims))).reshape(based).transpose(inner).reshape(-1)
+
+
+def broadcast(dims: Sequence[Any]) -> Any:
+    """The sizes of operands together, where each is known; None where one is not."""
+    if any(one is None for one in dims):
+        return None
+    rank = max(len(one) for one in dims)
+    padded = [(1,) * (rank - len(one)) + tuple(one) for one in dims]
+    return tuple(next((size for size in column if size != 1), 1) for column in zip(*padded, strict=True))
+
+
+def numbers(sizes: Sequence[Any] | None) -> bool:
+    """Whether sizes are there and are all plain numbers."""
+    return sizes is not None and known(sizes)

@@ -1,0 +1,158 @@
+"""Normalisations as Keras' layers: their weights trainable, BatchNormalization's statistics kept.
+
+ONNX's momentum is the share of the old statistics, as Keras' is. Keras keeps the biased variance, PyTorch the
+unbiased: the moving variances drift apart by n / (n - 1) while they train.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.schema import layout
+from netferry.converters.tensorflow.from_onnx.layers import called, weight
+from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
+from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.table import NATIVE
+
+FLOAT = 1
+"""ONNX's number for float32: the precision in which LayerNormalization computes."""
+
+
+def channels_last(xp: Words, x: Symbol) -> tuple[Any, Any]:
+    """The tensor with its channels last, and the permutation that brings them back."""
+    perm = layout.channels_first(x.ndim)
+    return xp.arranged(x, perm), perm
+
+
+@NATIVE.row("BatchNormalization")
+def BatchNormalization(
+    xp: Words,
+    x: Symbol,
+    scale: Symbol,
+    b: Symbol,
+    mean: Symbol,
+    var: Symbol,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    training_mode: int = 0,
+) -> Any:
+    parts = {"gamma": scale, "beta": b, "moving_mean": mean, "moving_variance": var}
+    known = all(part.content is not None and part.dtype == x.dtype for part in parts.values())
+    if training_mode or not known or x.ndim < 2 or x.dtype.name == "float16":
+        return OPS["BatchNormalization"](
+            xp, x, scale, b, mean, var, epsilon=epsilon, momentum=momentum, training_mode=training_mode
+        )
+    channels = scale.size(0)
+    layer = xp.layer(
+        "BatchNormalization",
+        {word: weight(part) for word, part in parts.items()},
+        (*(None,) * (x.ndim - 1), channels),
+        dtype=x.dtype,
+        epsilon=epsilon,
+        momentum=momentum,
+    )
+    xp.note("BatchNormalization keeps the biased variance while it trains, PyTorch the unbiased")
+    base, perm = channels_last(xp, x)
+    return called(xp, layer, base, x, dims=x.shape, perm=perm)
+
+
+@NATIVE.row("LayerNormalization")
+def LayerNormalization(
+    xp: Words,
+    x: Symbol,
+    scale: Symbol,
+    b: Symbol | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = FLOAT,
+) -> Any:
+    first = axis % x.ndim
+    shape = x.shape[first:]
+    parts = [scale] if b is None else [scale, b]
+    known = all(part.content is not None and part.content.shape == shape for part in parts)
+    exact = x.dtype.name == "float32" and stash_type == FLOAT
+    if not known or not exact or xp.wanted(1) or xp.wanted(2) or first == 0:
+        return OPS["LayerNormalization"](xp, x, scale, b, axis=axis, epsilon=epsilon, stash_type=stash_type)
+    perm = perm_of(x)
+    if perm is not None and len(shape) > 1:
+        perm = None
+    base = x.base if perm is not None and isinstance(x, Tensor) else x.expr
+    axes = [axis % x.ndim] if perm is None else [perm[-1]]
+    axes = list(range(first, x.ndim)) if len(shape) > 1 else axes
+    build = tuple(x.shape[(perm or range(x.ndim)).index(i)] if i in axes else None for i in range(x.ndim))
+    layer = xp.layer(
+        "LayerNormalization",
+        {word: weight(part) for word, part in zip(("gamma", "beta"), parts, strict=False)},
+        build,
+        dtype=x.dtype,
+        axis=None if axes == [x.ndim - 1] else axes,
+        epsilon=epsilon,
+        center=None if b is not None else False,
+    )
+    return called(xp, layer, base, x, dims=x.shape, perm=perm)
+
+
+@NATIVE.row("RMSNormalization")
+def RMSNormalization(
+    xp: Words, x: Symbol, scale: Symbol, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = FLOAT
+) -> Any:
+    content = scale.content
+    last = axis in (-1, x.ndim - 1)
+    if (
+        content is None
+        or not last
+        or content.shape != x.shape[-1:]
+        or x.dtype.name != "float32"
+        or stash_type != FLOAT
+    ):
+        return OPS["RMSNormalization"](xp, x, scale, axis=axis, epsilon=epsilon, stash_type=stash_type)
+    build = (*(None,) * (x.ndim - 1), content.shape[0])
+    layer = xp.layer("RMSNormalization", {"scale": weight(scale)}, build, dtype=x.dtype, epsilon=epsilon)
+    return called(xp, layer, x, x, dims=x.shape)
+
+
+@NATIVE.row("GroupNormalization")
+def GroupNormalization(
+    xp: Words,
+    x: Symbol,
+    scale: Symbol,
+    bias: Symbol,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = FLOAT,
+) -> Any:
+    layer = _groups(xp, x, scale, bias, num_groups, epsilon) if stash_type == FLOAT else None
+    if layer is None:
+        return OPS["GroupNormalization"](
+            xp, x, scale, bias, num_groups=num_groups, epsilon=epsilon, stash_type=stash_type
+        )
+    return layer
+
+
+@NATIVE.row("InstanceNormalization")
+def InstanceNormalization(xp: Words, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float = 1e-5) -> Any:
+    channels = x.shape[1]
+    layer = _groups(xp, x, scale, b, channels, epsilon) if isinstance(channels, int) else None
+    return OPS["InstanceNormalization"](xp, x, scale, b, epsilon=epsilon) if layer is None else layer
+
+
+def _groups(xp: Words, x: Symbol, scale: Symbol, bias: Symbol, groups: int, epsilon: float) -> Any:
+    """A GroupNormalization; None where its weights are no constants."""
+    if scale.content is None or bias.content is None or x.dtype.name != "float32" or x.ndim < 3:
+        return None
+    channels = scale.content.shape[0]
+    layer = xp.layer(
+        "GroupNormalization",
+        {"gamma": weight(scale), "beta": weight(bias)},
+        (*(None,) * (x.ndim - 1), channels),
+        dtype=x.dtype,
+        groups=groups,
+        epsilon=epsilon,
+    )
+    base, perm = channels_last(xp, x)
+    return called(xp, layer, base, x, dims=x.shape, perm=perm)

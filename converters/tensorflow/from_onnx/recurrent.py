@@ -1,0 +1,216 @@
+"""LSTM, GRU and SimpleRNN: Keras' layers where they mean the same, ONNX's own steps written out where not.
+
+Keras has the batch first; sequences carry that as a pending transposition, so that stacked layers meet directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.codegen.writer import dotted
+from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.schema import layout
+from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
+from netferry.converters.signature import Array
+from netferry.converters.tensorflow.from_onnx.layout import Tensor
+from netferry.converters.tensorflow.from_onnx.names import Weight, named
+from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.table import NATIVE
+
+LAYERS: Mapping[str, str] = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
+CELLS: Mapping[str, str] = {"LSTM": "lstm_cell", "GRU": "gru_cell", "RNN": "simple_rnn_cell"}
+DEFAULTS: Mapping[str, list[str]] = {
+    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
+    "GRU": ["Sigmoid", "Tanh"],
+    "RNN": ["Tanh"],
+}
+PLAIN: Mapping[str, str] = {
+    "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu", "Softsign": "softsign", "Softplus": "softplus",
+}  # fmt: skip
+"""Activations without parameters -> Keras' names."""
+
+BIASES = "Keras' {} has one bias where ONNX has two: their sum, which moves as one while it trains"
+
+
+@NATIVE.row("Recurrent")
+def Recurrent(
+    xp: Words,
+    x: Symbol,
+    w: Symbol,
+    r: Symbol,
+    b: Symbol | None = None,
+    sequence_lens: Symbol | None = None,
+    initial_h: Symbol | None = None,
+    initial_c: Symbol | None = None,
+    p: Symbol | None = None,
+    *,
+    cell: str,
+    hidden_size: int | None = None,
+    direction: str = "forward",
+    activations: Sequence[str] | None = None,
+    activation_alpha: Sequence[float] | None = None,
+    activation_beta: Sequence[float] | None = None,
+    clip: float | None = None,
+    input_forget: int = 0,
+    linear_before_reset: int = 0,
+    **_: Any,
+) -> Any:
+    """sequence (time, batch, directions * hidden), h and c (directions, batch, hidden)."""
+    hidden = hidden_size or r.size(r.ndim - 1)
+    count = 2 if direction == "bidirectional" else 1
+    wanted = list(activations) if activations else DEFAULTS[cell] * count
+    keras_has = _keras_activations(cell, wanted, count)
+    constant = w.content is not None and r.content is not None and (b is None or b.content is not None)
+    plain = p is None and clip is None and not input_forget and not activation_alpha and not activation_beta
+    if constant and plain and keras_has is not None and sequence_lens is None:
+        settings = {**keras_has, **({"reset_after": bool(linear_before_reset)} if cell == "GRU" else {})}
+        return _layer(xp, x, w, r, b, initial_h, initial_c, cell, hidden, direction, settings)
+    if xp.functional:
+        raise CannotCarry(
+            "a functional Keras model has no recurrent layer with these activations, lengths or weights"
+        )
+    return _steps(
+        xp, x, w, r, b, sequence_lens, initial_h, initial_c, p, cell=cell, hidden=hidden, direction=direction,
+        activations=wanted, alpha=list(activation_alpha or []), beta=list(activation_beta or []), clip=clip,
+        input_forget=bool(input_forget), linear_before_reset=bool(linear_before_reset),
+    )  # fmt: skip
+
+
+def _keras_activations(cell: str, wanted: Sequence[str], count: int) -> dict[str, str] | None:
+    """The layer's two activations, left out where they are its defaults; None where it cannot have them."""
+    size = len(DEFAULTS[cell])
+    directions = [list(wanted[i * size : (i + 1) * size]) for i in range(count)]
+    if any(one != directions[0] for one in directions) or any(name not in PLAIN for name in wanted):
+        return None
+    gate, *rest = directions[0] if cell != "RNN" else ["Sigmoid", *directions[0]]
+    if len(set(rest)) > 1:
+        return None
+    made = {}
+    if rest[0] != "Tanh":
+        made["activation"] = PLAIN[rest[0]]
+    if gate != "Sigmoid":
+        made["recurrent_activation"] = PLAIN[gate]
+    return made
+
+
+# ---- as a layer -----------------------------------------------------------------------------------------
+
+
+def _layer(
+    xp: Words, x: Symbol, w: Symbol, r: Symbol, b: Symbol | None, h0: Symbol | None, c0: Symbol | None,
+    cell: str, hidden: int, direction: str, settings: Mapping[str, Any],
+) -> Any:  # fmt: skip
+    both = direction == "bidirectional"
+    sequence, states = xp.wanted(0), xp.wanted(1) or xp.wanted(2)
+    inner_name = CELLS[cell].removesuffix("_cell")
+    paths = (
+        [f"forward_{inner_name}/{CELLS[cell]}", f"backward_{inner_name}/{CELLS[cell]}"]
+        if both
+        else [CELLS[cell]]
+    )
+    weights: dict[str, Weight] = {}
+    for index, path in enumerate(paths):
+        weights |= _weights(w, r, b, index, cell, bool(settings.get("reset_after")), path, len(paths))
+    if b is not None and not settings.get("reset_after"):
+        xp.note(BIASES.format(LAYERS[cell]))
+    kwargs: dict[str, Any] = {
+        **settings, "return_sequences": True if sequence or not states else None, "return_state": True if states else None,
+        "use_bias": None if b is not None else False,
+    }  # fmt: skip
+    build = (None, None, w.size(w.ndim - 1))
+    if both:
+        inner = xp.call_expr(
+            dotted(f"layers.{LAYERS[cell]}"), hidden, **kwargs, dtype=named(x.dtype), name=inner_name
+        )
+        layer = xp.layer("Bidirectional", weights, build, inner, dtype=x.dtype)
+    else:
+        backwards = True if direction == "reverse" else None
+        layer = xp.layer(
+            LAYERS[cell], weights, build, hidden, dtype=x.dtype, go_backwards=backwards, **kwargs
+        )
+    base = xp.arranged(x, layout.batch_second(3))
+    initial = [
+        _state(xp, state, i)
+        for i in range(len(paths))
+        for state in ((h0, c0) if cell == "LSTM" else (h0,))
+        if h0 is not None or c0 is not None
+    ]
+    if any(state is None for state in initial):
+        raise CannotCarry("it begins with one state of two")
+    called = xp.call_expr(layer, base, initial_state=initial or None)
+    return _results(xp, x, called, cell, len(paths), hidden, direction == "reverse", states)
+
+
+def _state(xp: Words, state: Symbol | None, index: int) -> Any:
+    """The state of one direction, (batch, hidden)."""
+    if state is None:
+        return None
+    one = xp.slice(state, {0: (index, index + 1, 1)})
+    return xp.squeeze(one, (0,)).expr
+
+
+def _results(
+    xp: Words, x: Symbol, called: Any, cell: str, count: int, hidden: int, reverse: bool, states: bool
+) -> Any:
+    time, batch = x.shape[0], x.shape[1]
+    whole = xp.made(called, dtype=x.dtype)
+    per_direction = 2 if cell == "LSTM" else 1
+    parts: Any = xp.unpack(whole, 1 + count * per_direction) if states else [whole]
+    sequence = parts[0]
+    if reverse and (xp.wanted(0) or not states):
+        sequence = xp.say("flip", sequence, [1] if not xp.functional else 1, dtype=x.dtype)
+    dims = (time, batch, count * hidden)
+    results: list[Any] = [Tensor(xp, Fact(x.dtype, dims), sequence.expr, layout.batch_second(3))]
+    for kind in range(per_direction if states else 0):
+        last = [parts[1 + i * per_direction + kind] for i in range(count)]
+        stacked = xp.expand_dims(last[0], (0,)) if count == 1 else xp.stack(last, 0)
+        results.append(Tensor(xp, Fact(x.dtype, (count, batch, hidden)), stacked.base))
+    return tuple(results)
+
+
+def _weights(
+    w: Symbol, r: Symbol, b: Symbol | None, index: int, cell: str, reset_after: bool, path: str, count: int
+) -> dict[str, Weight]:
+    """The variables of one direction: gates in Keras' order, one bias or, of a GRU that resets after, two."""
+    have, want = ONNX_GATES[cell], GATES["tensorflow"][cell]
+
+    def kernel(packed: Symbol) -> Array:
+        assert packed.content is not None
+        return reorder(packed.content[index], have, want).T
+
+    def sources(packed: Symbol) -> tuple[str, ...]:
+        return (packed.fact.name,) if packed.fact.name else ()
+
+    made = {
+        f"{path}/kernel": Weight(kernel(w), sources(w)),
+        f"{path}/recurrent_kernel": Weight(kernel(r), sources(r)),
+    }
+    if b is not None:
+        assert b.content is not None
+        halves = [reorder(half, have, want) for half in np.split(b.content[index], 2)]
+        bias = np.stack(halves) if reset_after else halves[0] + halves[1]
+        made[f"{path}/bias"] = Weight(bias, sources(b))
+    return made
+
+
+# ---- step by step --------------------------------------------------------------------------------------------
+
+
+def _steps(xp: Words, *operands: Symbol | None, cell: str, **settings: Any) -> Any:
+    """ONNX's own equations, in a function that the generated module carries along."""
+    xp.use("recurrent_steps")
+    x = operands[0]
+    assert x is not None
+    plain = {key: value for key, value in settings.items() if value not in (None, [], False)}
+    call = xp.call("recurrent_steps", cell, *[_or_none(o) for o in operands], **plain, dtype=x.dtype)
+    parts = xp.unpack(call, 3 if cell == "LSTM" else 2)
+    return tuple(Tensor(xp, Fact(part.fact.dtype), part.expr) for part in parts)
+
+
+def _or_none(operand: Symbol | None) -> Any:
+    return dotted("None") if operand is None else operand

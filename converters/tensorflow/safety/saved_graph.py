@@ -1,0 +1,288 @@
+"""What a SavedModel runs, read before TensorFlow reads it: its functions, its graph, and the saver's part of both."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.tensorflow.safety import allowlist
+from netferry.converters.trust import calls, wire
+from netferry.converters.trust.permit import Permit
+from netferry.converters.trust.tables import room
+
+_CODE = "Build the model in Python and give package.module:factory with --weights"
+
+_DECLARED: wire.Declared = {
+    "SavedModel": {"graphs": "2* MetaGraph"},
+    "MetaGraph": {
+        "graph": "2 Graph", "saver": "3 Saver", "collections": "4* CollectionEntry", "signatures": "5* SignatureEntry",
+        "assets": "6* Asset", "objects": "7 Objects",
+    },
+    "Graph": {"nodes": "1* Node", "library": "2 Library"},
+    "Library": {"functions": "1* Function", "gradients": "2* Gradient", "registered": "3* Gradient"},
+    "Gradient": {"first": "1 string", "second": "2 string"},
+    "Function": {"signature": "1 Name", "nodes": "3* Node", "attributes": "5* AttributeEntry"},
+    "Name": {"name": "1 string"},
+    "Node": {"name": "1 string", "operator": "2 string", "inputs": "3* string", "attributes": "5* AttributeEntry"},
+    "AttributeEntry": {"key": "1 string", "value": "2 Attribute"},
+    "Attribute": {"list": "1 List", "text": "2 bytes", "tensor": "8 Tensor", "function": "10 Called"},
+    "List": {"texts": "2* bytes", "functions": "9* Called"},
+    "Called": {"name": "1 string", "attributes": "2* AttributeEntry"},
+    "Tensor": {"shape": "2 Shape"},
+    "Shape": {"dims": "2* Dim"},
+    "Dim": {"size": "1 int64"},
+    "Saver": {"filename": "1 string", "save": "2 string", "restore": "3 string"},
+    "CollectionEntry": {"key": "1 string", "value": "2 Collection"},
+    "Collection": {"nodes": "1 Nodes", "messages": "2 Messages", "any": "5 Anys"},
+    "Nodes": {"values": "1* string"},
+    "Messages": {"values": "1* bytes"},
+    "Anys": {"values": "1* Any"},
+    "Any": {"value": "2 bytes"},
+    "Variable": {"initializer": "2 string", "snapshot": "3 string", "initial_value": "6 string"},
+    "SignatureEntry": {"value": "2 Signature"},
+    "Signature": {"outputs": "2* TensorEntry"},
+    "TensorEntry": {"value": "2 TensorInfo"},
+    "TensorInfo": {"name": "1 string", "sparse": "4 Sparse", "parts": "5 Parts"},
+    "Sparse": {"values": "1 string", "indices": "2 string", "sizes": "3 string"},
+    "Parts": {"components": "2* TensorInfo"},
+    "Asset": {"filename": "2 string"},
+    "Objects": {"functions": "2* NameEntry"},
+    "NameEntry": {"key": "1 string"},
+}  # fmt: skip
+"""Of tensorflow/core/protobuf and framework: SavedModel, MetaGraphDef, GraphDef, FunctionDef, NodeDef, AttrValue and so on."""
+
+_AN_OPERATOR = re.compile(r"_*[A-Z]\w*|.*>.*")
+"""How operators are called; a function of such a name hides one."""
+
+_SWAPPED = frozenset({"api_implements", "_implements"})
+"""Attributes by which TensorFlow puts one function in the place of another."""
+
+_FED = frozenset({"Placeholder", "PlaceholderWithDefault", "Const"})
+"""How the file name of a saver is held; TensorFlow before 1.9 fed a constant."""
+
+
+@cache
+def _messages() -> Mapping[str, Any]:
+    return wire.messages(_DECLARED)
+
+
+def look(content: bytes, size: int, where: str, permit: Permit) -> list[str]:
+    """Look at a ``saved_model.pb`` beside files of ``size`` bytes; the names of its assets.
+
+    Raises:
+        RefusedError: it is damaged, grows without bound, or would do something else than compute.
+    """
+    try:
+        model = _messages()["SavedModel"].FromString(content)
+    except DecodeError as error:
+        raise RefusedError(f"not a whole protobuf message ({first_line(error)})", where=where) from error
+    for meta in model.graphs:
+        _look_at_graph(meta, size, where, permit)
+    return [name for meta in model.graphs for name in _assets(meta)]
+
+
+def _assets(meta: Any) -> Iterator[str]:
+    """Files beside the graph; TensorFlow 1 kept their names in a collection."""
+    yield from (asset.filename for asset in meta.assets)
+    for entry in meta.collections:
+        if entry.key == "saved_model_assets":
+            for packed in entry.value.any.values:
+                yield _unpacked("Asset", packed.value).filename
+
+
+def _unpacked(name: str, content: bytes) -> Any:
+    """A message inside a collection; an empty one where it is none, for TensorFlow reads none there either."""
+    try:
+        return _messages()[name].FromString(content)
+    except DecodeError:
+        return _messages()[name]()
+
+
+def _look_at_graph(meta: Any, size: int, where: str, permit: Permit) -> None:
+    functions = _by_name("function", meta.graph.library.functions, lambda each: each.signature.name, where)
+    main = _Nodes(meta.graph.nodes, where)
+    called = {
+        name: [each for node in each_of.nodes for each in _called(node)]
+        for name, each_of in functions.items()
+    }
+    calls.check(
+        {name: (len(functions[name].nodes), names) for name, names in called.items()},
+        [name for node in main for name in _called(node)] + [entry.key for entry in meta.objects.functions],
+        where,
+    )
+    nodes = [*main, *(node for function in functions.values() for node in function.nodes)]
+    _check_constants(nodes, size, where)
+    known = (
+        allowlist.OPERATORS
+        | allowlist.SAVERS
+        | {name for name in functions if not _AN_OPERATOR.fullmatch(name)}
+    )
+    permit.ask("operators that are on no list", {node.operator for node in nodes} - known, where, _CODE)
+    acting = _acting(meta, functions, called)
+    misplaced = {
+        *_offered(meta, acting),
+        *_run(meta, main, acting),
+        *_without_a_place(meta, main, acting),
+    }
+    permit.ask("operators that read or write files", misplaced, where, _CODE)
+
+
+def _by_name(what: str, items: Sequence[Any], name_of: Any, where: str) -> dict[str, Any]:
+    twice = [name for name, count in Counter(map(name_of, items)).items() if count > 1]
+    if twice:
+        raise RefusedError(f"two of one name: the {what} '{twice[0]}'", where=where)
+    return {name_of(item): item for item in items}
+
+
+def _called(node: Any) -> Iterator[str]:
+    """The functions that a node, or a function, names in its attributes; an operator may be one itself."""
+    yield getattr(node, "operator", "")
+    waiting = [entry.value for entry in node.attributes]
+    while waiting:
+        value = waiting.pop()
+        for function in (value.function, *value.list.functions):
+            yield function.name
+            waiting.extend(entry.value for entry in function.attributes)
+        for text in (value.text, *value.list.texts):
+            if text:
+                yield text.decode("utf-8", "replace")
+
+
+def _check_constants(nodes: Sequence[Any], size: int, where: str) -> None:
+    """A constant of one number and a billion places is written out as soon as the graph is loaded."""
+    limit = room(size)
+    for node in nodes:
+        for entry in node.attributes:
+            dims = [dim.size for dim in entry.value.tensor.shape.dims]
+            if any(dim < 0 for dim in dims) or math.prod(dims) > limit:
+                raise RefusedError(
+                    f"the constant '{node.name}' is far larger than its file", where=where, received=dims
+                )
+
+
+# ---- the saver -----------------------------------------------------------------------------------
+
+
+def _acting(meta: Any, functions: Mapping[str, Any], called: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Functions that save or restore, or that lead to one that does: by a call, as a gradient, or put in its place."""
+    leads: dict[str, set[str]] = {
+        name: {*called[name], *_called(function)} for name, function in functions.items()
+    }
+    for pair in (*meta.graph.library.gradients, *meta.graph.library.registered):
+        leads.setdefault(pair.first, set()).add(pair.second)
+        leads.setdefault(pair.second, set()).add(pair.first)
+    swapped: dict[bytes, set[str]] = {}
+    for name, function in functions.items():
+        for entry in function.attributes:
+            if entry.key in _SWAPPED and entry.value.text:
+                swapped.setdefault(entry.value.text, set()).add(name)
+    for group in swapped.values():
+        for name in group:
+            leads[name] |= group
+    found: set[str] = set()
+    news = set(allowlist.SAVERS)
+    while news := {name for name, to in leads.items() if to & news} - found:
+        found |= news
+    return frozenset(found)
+
+
+def _offered(meta: Any, acting: frozenset[str]) -> Iterator[str]:
+    """Acting functions that the loaded objects name, whatever for: TensorFlow takes any function of the library."""
+    objects = meta.objects.SerializeToString()
+    yield from (name for name in acting if name.encode() in objects)
+
+
+class _Nodes:
+    """The nodes of a graph, what each waits for, and who waits for it."""
+
+    def __init__(self, nodes: Sequence[Any], where: str) -> None:
+        self._nodes = _by_name("node", nodes, lambda node: node.name, where)
+        self._readers: dict[str, list[Any]] = {}
+        for node in nodes:
+            for name in map(_owner, node.inputs):
+                self._readers.setdefault(name, []).append(node)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._nodes.values())
+
+    def behind(self, names: Sequence[str], fed: str = "") -> Iterator[Any]:
+        """All nodes that run for these to run; the node ``fed`` is given its value and waits for nothing."""
+        waiting, seen = [_owner(name) for name in names], {fed}
+        while waiting:
+            name = waiting.pop()
+            if name not in seen and name in self._nodes:
+                seen.add(name)
+                yield self._nodes[name]
+                waiting.extend(map(_owner, self._nodes[name].inputs))
+
+    def placeholder(self, tensor: str) -> str:
+        """The name of the node whose one output ``tensor`` is, if it is one that is given its value; else nothing."""
+        name = tensor.removesuffix(":0")
+        node = self._nodes.get(name)
+        return name if node is not None and node.operator in _FED else ""
+
+    def reached(self, name: str, same: bool = False) -> set[str]:
+        """The nodes to which a path leads from ``name``; only those that hand it on as it is, where it must be the ``same``."""
+        found = {name} if name else set[str]()
+        waiting = list(found)
+        while waiting:
+            given = waiting.pop()
+            for node in self._readers.get(given, ()):
+                handed_on = node.operator == "Identity" and node.inputs[0].removesuffix(":0") == given
+                if node.name not in found and (handed_on or not same):
+                    found.add(node.name)
+                    waiting.append(node.name)
+        return found
+
+
+def _owner(text: str) -> str:
+    """The node of an input: ``name``, ``name:port``, or ``^name`` where it only waits for it."""
+    return re.sub(r":\d+$", "", text.removeprefix("^"))
+
+
+def _roots(meta: Any) -> list[str]:
+    """What runs when a model is loaded and used, besides the restore step: signatures, and the ops of collections."""
+    found = []
+    infos = [output.value for entry in meta.signatures for output in entry.value.outputs]
+    while infos:
+        info = infos.pop()
+        found += [info.name, info.sparse.values, info.sparse.indices, info.sparse.sizes]
+        infos.extend(info.parts.components)
+    for entry in meta.collections:
+        found += entry.value.nodes.values
+        for message in entry.value.messages.values if entry.key != "savers" else ():
+            variable = _unpacked("Variable", message)
+            found += [variable.initializer, variable.snapshot, variable.initial_value]
+    return [name for name in found if name]
+
+
+def _run(meta: Any, main: _Nodes, acting: frozenset[str]) -> Iterator[str]:
+    """What saves or restores and is run by a signature, by an initializer, or by a restore step that is none.
+
+    The restore step may read from the place that it is given, and from no other.
+    """
+    acts, filename = allowlist.SAVERS | acting, main.placeholder(meta.saver.filename)
+    for node in main.behind(_roots(meta)):
+        yield from acts.intersection(_called(node))
+    same = main.reached(filename, same=True)
+    for node in main.behind([meta.saver.restore], fed=filename):
+        restores = node.operator == "RestoreV2" or (
+            meta.HasField("objects") and acting.intersection(_called(node))
+        )
+        if not (restores and node.inputs and node.inputs[0].removesuffix(":0") in same):
+            yield from acts.intersection(_called(node))
+
+
+def _without_a_place(meta: Any, main: _Nodes, acting: frozenset[str]) -> Iterator[str]:
+    """What saves or restores though no path leads to it from the placeholder of the saver's file name."""
+    acts, reached = allowlist.SAVERS | acting, main.reached(main.placeholder(meta.saver.filename))
+    for node in main:
+        if node.name not in reached:
+            yield from acts.intersection(_called(node))

@@ -1,0 +1,411 @@
+"""Operations of ``keras.ops`` that stand in a functional model beside its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.runtime import (
+    core_ops as core,
+    linalg_ops as linalg,
+    math_ops as math,
+    nn_ops as nn,
+    numpy_ops as kn,
+)
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, STRAIGHT, Pen, axes_of, refuse_unless
+
+# ---- names that map straight to a name ------------------------------------------------------
+
+_BINARY: STRAIGHT = {
+    kn.Add: "Add",
+    kn.Equal: "Equal",
+    kn.Greater: "Greater",
+    kn.GreaterEqual: "GreaterOrEqual",
+    kn.Less: "Less",
+    kn.LessEqual: "LessOrEqual",
+    kn.Matmul: "MatMul",
+    kn.Maximum: "Max",
+    kn.Minimum: "Min",
+    kn.Multiply: "Mul",
+    kn.Power: "Pow",
+    kn.Subtract: "Sub",
+}
+
+_LOGICAL: STRAIGHT = {kn.LogicalAnd: "And", kn.LogicalOr: "Or", kn.LogicalXor: "Xor"}
+
+_UNARY: STRAIGHT = {kn.Abs: "Abs", kn.Absolute: "Abs", kn.Negative: "Neg", kn.Sign: "Sign"}
+
+_FLOAT_ONLY: STRAIGHT = {kn.Isinf: "IsInf", kn.Isnan: "IsNaN"}
+
+_FLOAT_UNARY: STRAIGHT = {
+    kn.Arccos: "Acos",
+    kn.Arccosh: "Acosh",
+    kn.Arcsin: "Asin",
+    kn.Arcsinh: "Asinh",
+    kn.Arctan: "Atan",
+    kn.Arctanh: "Atanh",
+    kn.Ceil: "Ceil",
+    kn.Cos: "Cos",
+    kn.Cosh: "Cosh",
+    kn.Exp: "Exp",
+    kn.Floor: "Floor",
+    kn.Log: "Log",
+    kn.Reciprocal: "Reciprocal",
+    kn.Sin: "Sin",
+    kn.Sinh: "Sinh",
+    kn.Sqrt: "Sqrt",
+    kn.Tan: "Tan",
+    kn.Tanh: "Tanh",
+    math.Erf: "Erf",
+}
+"""Of integers these give floats."""
+
+_REDUCTIONS: STRAIGHT = {
+    kn.Amax: "ReduceMax",
+    kn.Amin: "ReduceMin",
+    kn.Max: "ReduceMax",
+    kn.Mean: "ReduceMean",
+    kn.Min: "ReduceMin",
+    kn.Prod: "ReduceProd",
+    kn.Sum: "ReduceSum",
+    math.Logsumexp: "ReduceLogSumExp",
+}
+
+_FLOAT_REDUCTIONS = ("ReduceMean", "ReduceLogSumExp")
+
+
+@ROWS.row(*_BINARY)
+def binary(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    return g.op(_BINARY[type(op)], *g.promoted(x1, x2))
+
+
+@ROWS.row(kn.NotEqual)
+def not_equal(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    return g.Not(g.Equal(*g.promoted(x1, x2)))
+
+
+@ROWS.row(kn.Divide, kn.TrueDivide)
+def divide(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """True division: of integers it gives floats."""
+    return g.Div(*g.promoted(x1, x2, at_least=float))
+
+
+@ROWS.row(*_LOGICAL)
+def logical(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    return g.op(_LOGICAL[type(op)], *(g.cast(g.lift(x), np.bool_) for x in (x1, x2)))
+
+
+@ROWS.row(kn.LogicalNot)
+def logical_not(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return g.Not(g.cast(x, np.bool_))
+
+
+@ROWS.row(*_UNARY)
+def unary(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return g.op(_UNARY[type(op)], x)
+
+
+@ROWS.row(*_FLOAT_UNARY)
+def float_unary(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return g.op(_FLOAT_UNARY[type(op)], _float(g, x))
+
+
+def _float(g: Pen, x: Tensor) -> Tensor:
+    return g.promoted(x, at_least=float)[0]
+
+
+@ROWS.row(*_FLOAT_ONLY)
+def float_only(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return g.op(_FLOAT_ONLY[type(op)], _float(g, x))
+
+
+@ROWS.row(kn.Isfinite)
+def is_finite(g: Pen, op: Any, x: Tensor) -> Tensor:
+    x = _float(g, x)
+    return g.Not(g.Or(g.IsInf(x), g.IsNaN(x)))
+
+
+@ROWS.row(kn.FloorDivide)
+def floor_divide(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """Of integers too: ONNX' Div cuts off, its Mod has the sign of the divisor."""
+    a, b = g.promoted(x1, x2)
+    if a.dtype.kind == "f":
+        return g.Floor(g.Div(a, b))
+    return g.Div(g.Sub(a, g.Mod(a, b)), b)
+
+
+@ROWS.row(kn.Mod)
+def mod(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """The remainder of a floor division: it has the sign of the divisor."""
+    a, b = g.promoted(x1, x2)
+    if a.dtype.kind == "f":
+        return g.Sub(a, g.Mul(g.Floor(g.Div(a, b)), b))
+    return g.Mod(a, b)
+
+
+@ROWS.row(kn.DivideNoNan)
+def divide_no_nan(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    a, b = g.promoted(x1, x2, at_least=float)
+    return g.Where(g.Equal(b, g.scalar(0, b)), g.scalar(0, b), g.Div(a, b))
+
+
+@ROWS.row(kn.Log1p)
+def log1p(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """log(1 + x); near zero, where 1 + x loses x, corrected by what was lost (Goldberg 1991, theorem 4)."""
+    x = _float(g, x)
+    one = g.scalar(1, x)
+    u = g.Add(x, one)
+    corrected = g.Div(g.Mul(x, g.Log(u)), g.Sub(u, one))
+    plain = g.Or(g.Equal(u, one), g.IsInf(u))
+    return g.Where(plain, g.Where(g.IsInf(u), u, x), corrected)
+
+
+@ROWS.row(kn.Expm1)
+def expm1(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """exp(x) - 1 as 2 * exp(x / 2) * sinh(x / 2), which loses nothing near zero."""
+    x = _float(g, x)
+    half = g.Mul(x, g.scalar(0.5, x))
+    near = g.Mul(g.Mul(g.scalar(2, x), g.Exp(half)), g.Sinh(half))
+    return g.Where(g.Less(g.Abs(x), g.scalar(1, x)), near, g.Sub(g.Exp(x), g.scalar(1, x)))
+
+
+@ROWS.row(kn.Log2, kn.Log10)
+def log_of_base(g: Pen, op: Any, x: Tensor) -> Tensor:
+    x = _float(g, x)
+    return g.Div(g.Log(x), g.scalar(float(np.log(2 if isinstance(op, kn.Log2) else 10)), x))
+
+
+@ROWS.row(kn.Logaddexp)
+def log_add_exp(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """max(a, b) + log(1 + exp(-|a - b|)), and the softplus is that logarithm."""
+    a, b = g.promoted(x1, x2, at_least=float)
+    return g.Add(g.Max(a, b), g.Softplus(g.Neg(g.Abs(g.Sub(a, b)))))
+
+
+@ROWS.row(kn.Arctan2)
+def arctan2(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """The angle of the point (x2, x1), by half angles: 2 * atan(y / (|p| + x)), and its mirror for x < 0."""
+    y, x = g.promoted(x1, x2, at_least=float)
+    zero, two = g.scalar(0, x), g.scalar(2, x)
+    length = g.Sqrt(g.Add(g.Mul(x, x), g.Mul(y, y)))
+    right = g.Mul(two, g.Atan(g.Div(y, g.Add(length, x))))
+    up = g.Where(g.Less(y, zero), g.scalar(-np.pi, x), g.scalar(np.pi, x))
+    left = g.Sub(up, g.Mul(two, g.Atan(g.Div(y, g.Sub(length, x)))))
+    angle = g.Where(g.Less(x, zero), left, right)
+    return g.Where(g.Equal(length, zero), zero, angle)
+
+
+@ROWS.row(kn.Round)
+def round_(g: Pen, op: Any, x: Tensor) -> Tensor:
+    refuse_unless(x.dtype.kind == "f", "it rounds integers")
+    if op.decimals == 0:
+        return g.Round(x)
+    factor = g.scalar(10.0**op.decimals, x)
+    return g.Div(g.Round(g.Mul(x, factor)), factor)
+
+
+@ROWS.row(kn.Trunc)
+def trunc(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return x if x.dtype.kind in "iu" else g.Mul(g.Sign(x), g.Floor(g.Abs(x)))
+
+
+@ROWS.row(math.Erfc)
+def erfc(g: Pen, op: Any, x: Tensor) -> Tensor:
+    x = _float(g, x)
+    return g.Sub(g.scalar(1, x), g.Erf(x))
+
+
+@ROWS.row(kn.NanToNum)
+def nan_to_num(g: Pen, op: Any, x: Tensor) -> Tensor:
+    if x.dtype.kind != "f":
+        return x
+    limits = np.finfo(x.dtype)
+    high = float(limits.max) if op.posinf is None else op.posinf
+    low = float(limits.min) if op.neginf is None else op.neginf
+    y = g.Where(g.IsNaN(x), g.scalar(op.nan, x), x)
+    y = g.Where(g.IsInf(y, detect_negative=0), g.scalar(high, x), y)
+    return g.Where(g.IsInf(y, detect_positive=0), g.scalar(low, x), y)
+
+
+@ROWS.row(math.Rsqrt)
+def rsqrt(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return g.Reciprocal(g.Sqrt(_float(g, x)))
+
+
+@ROWS.row(kn.Square)
+def square(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return g.Mul(x, x)
+
+
+# ---- reductions -----------------------------------------------------------------------------
+
+
+@ROWS.row(*_REDUCTIONS)
+def reduction(g: Pen, op: Any, x: Tensor) -> Tensor:
+    refuse_unless(getattr(op, "initial", None) is None, "it starts from a value of its own")
+    refuse_unless(getattr(op, "dtype", None) is None, "it computes in a dtype of its own")
+    op_type = _REDUCTIONS[type(op)]
+    x = _float(g, x) if op_type in _FLOAT_REDUCTIONS else x
+    return _reduced(g, op_type, x, axes_of(op.axis, x.rank), op.keepdims)
+
+
+def _reduced(g: Pen, op_type: str, x: Tensor, axes: Sequence[int], keepdims: bool) -> Tensor:
+    if not keepdims:
+        return g.op(op_type, x, g.ints(*axes), keepdims=0)
+    return g.along(lambda base, place: g.op(op_type, base, g.ints(*(place[a] for a in axes))), x)
+
+
+@ROWS.row(kn.Var, kn.Std)
+def variance(g: Pen, op: Any, x: Tensor) -> Tensor:
+    x = _float(g, x)
+    axes = axes_of(op.axis, x.rank)
+    centred = g.Sub(x, _reduced(g, "ReduceMean", x, axes, True))
+    y = _reduced(g, "ReduceMean", g.Mul(centred, centred), axes, op.keepdims)
+    return g.Sqrt(y) if isinstance(op, kn.Std) else y
+
+
+@ROWS.row(kn.All, kn.Any)
+def all_or_any(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """Of truths as numbers: the least of them, or the greatest."""
+    numbers = g.cast(g.cast(x, np.bool_), np.int32)
+    op_type = "ReduceMin" if isinstance(op, kn.All) else "ReduceMax"
+    return g.cast(_reduced(g, op_type, numbers, axes_of(op.axis, x.rank), op.keepdims), np.bool_)
+
+
+@ROWS.row(kn.CountNonzero)
+def count_nonzero(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return _reduced(g, "ReduceSum", g.cast(g.cast(x, np.bool_), np.int32), axes_of(op.axis, x.rank), False)
+
+
+@ROWS.row(kn.Average)
+def average(g: Pen, op: Any, x: Any, weights: Any = None) -> Tensor:
+    if weights is None:
+        x = _float(g, x)
+        return _reduced(g, "ReduceMean", x, axes_of(op.axis, x.rank), False)
+    x, w = g.promoted(x, weights, at_least=float)
+    refuse_unless(x.rank == w.rank, "its weights have another rank than its input")
+    axes = axes_of(op.axis, x.rank)
+    total = _reduced(g, "ReduceSum", w, axes, False)
+    return g.Div(_reduced(g, "ReduceSum", g.Mul(x, w), axes, False), total)
+
+
+@ROWS.row(kn.Cumsum)
+def cumsum(g: Pen, op: Any, x: Tensor) -> Tensor:
+    axis = op.axis
+    x = x if op.dtype is None else g.cast(x, op.dtype)
+    x = g.cast(x, np.int32) if x.dtype == np.bool_ else x
+    if axis is None:
+        x, axis = g.Reshape(x, g.ints(-1)), 0
+    return g.CumSum(x, g.constant(axis % x.rank, np.int64))
+
+
+@ROWS.row(linalg.Norm)
+def norm(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """The length along one axis, or of all elements."""
+    kinds = {1: "ReduceL1", 2: "ReduceL2", "euclidean": "ReduceL2", None: "ReduceL2"}
+    axes = axes_of(op.axis, x.rank)
+    plain = op.ord in kinds and (len(axes) == 1 or op.ord is None)
+    refuse_unless(plain, f"its order {op.ord} is not one that ONNX has along these axes")
+    return _reduced(g, kinds[op.ord], _float(g, x), axes, op.keepdims)
+
+
+@ROWS.row(nn.Moments)
+def moments(g: Pen, op: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    axes = axes_of(op.axes, x.rank)
+    mean = _reduced(g, "ReduceMean", x, axes, True)
+    centred = g.Sub(x, mean)
+    spread = _reduced(g, "ReduceMean", g.Mul(centred, centred), axes, op.keepdims)
+    return mean if op.keepdims else g.Squeeze(mean, g.ints(*axes)), spread
+
+
+@ROWS.row(kn.Argmax, kn.Argmin)
+def arg_extreme(g: Pen, op: Any, x: Tensor) -> Tensor:
+    """Keras counts in int32, ONNX in int64."""
+    op_type, axis = "ArgMax" if isinstance(op, kn.Argmax) else "ArgMin", op.axis
+    if axis is None:
+        refuse_unless(not op.keepdims, "it looks along all axes at once and keeps them")
+        x, axis = g.Reshape(x, g.ints(-1)), 0
+    x = g.cast(x, np.int32) if x.dtype == np.bool_ else x
+    return g.cast(g.op(op_type, x, axis=axis % x.rank, keepdims=int(op.keepdims)), np.int32)
+
+
+@ROWS.row(kn.Where)
+def where(g: Pen, op: Any, condition: Any, x1: Any = None, x2: Any = None) -> Tensor:
+    refuse_unless(x1 is not None and x2 is not None, "it asks where, not which")
+    return g.Where(g.cast(g.lift(condition), np.bool_), *g.promoted(x1, x2))
+
+
+@ROWS.row(kn.Clip)
+def clip(g: Pen, op: Any, x: Tensor) -> Tensor:
+    bounds = [np.asarray(bound) for bound in (op.x_min, op.x_max)]
+    refuse_unless(
+        all(bound.dtype != object and bound.ndim == 0 for bound in bounds), "bounds that are not numbers"
+    )
+    x, low, high = g.promoted(x, *(bound.item() for bound in bounds))
+    return g.Clip(x, low, high)
+
+
+@ROWS.row(core.Cast)
+def cast(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return g.cast(x, op.dtype)
+
+
+@ROWS.row(core.ConvertToTensor)
+def convert_to_tensor(g: Pen, op: Any, x: Any) -> Tensor:
+    return x if op.dtype is None else g.cast(x, op.dtype)
+
+
+@ROWS.row(core.SaturateCast)
+def saturate_cast(g: Pen, op: Any, x: Tensor) -> Tensor:
+    want = np.dtype(op.dtype)
+    refuse_unless(want.kind in "iu" and x.dtype.kind == "f", "it is not from floats to integers")
+    limits = np.iinfo(want)
+    return g.cast(g.Clip(x, g.scalar(limits.min, x), g.scalar(limits.max, x)), want)
+
+
+@ROWS.row(kn.Einsum)
+def einsum(g: Pen, op: Any, *operands: Any) -> Tensor:
+    refuse_unless("->" in op.subscripts, "its equation does not say its output")
+    return g.Einsum(*g.promoted(*operands), equation=op.subscripts.replace(" ", ""))
+
+
+@ROWS.row(kn.Dot)
+def dot(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    a, b = g.promoted(x1, x2)
+    refuse_unless(b.rank <= 2 and a.rank > 0, "its second operand has more than two axes")
+    return g.MatMul(a, b) if b.rank else g.Mul(a, b)
+
+
+@ROWS.row(kn.Outer)
+def outer(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    a, b = g.promoted(x1, x2)
+    return g.Mul(g.Reshape(a, g.ints(-1, 1)), g.Reshape(b, g.ints(1, -1)))
+
+
+@ROWS.row(kn.Tensordot)
+def tensordot(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+    """As an equation: the named axes of both share their letters."""
+    a, b = g.promoted(x1, x2)
+    if isinstance(op.axes, int):
+        summed = [list(range(a.rank - op.axes, a.rank)), list(range(op.axes))]
+    else:
+        summed = [axes_of_either(axes, x.rank) for axes, x in zip(op.axes, (a, b), strict=True)]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    first, second = list(letters[: a.rank]), list(letters[a.rank : a.rank + b.rank])
+    for place, other in zip(*summed, strict=True):
+        second[other] = first[place]
+    kept = [x for x in first + second if not (x in first and x in second)]
+    return g.Einsum(a, b, equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
+
+
+def axes_of_either(axes: Any, rank: int) -> list[int]:
+    """Axes in the order in which they were given, counted from the front."""
+    return [int(axis) % rank for axis in (axes if isinstance(axes, list | tuple) else [axes])]
+
+
+@ROWS.row(core.StopGradient, kn.Copy)
+def stop_gradient(g: Pen, op: Any, x: Tensor) -> Tensor:
+    return x

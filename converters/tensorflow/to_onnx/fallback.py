@@ -1,0 +1,241 @@
+"""tf2onnx, mended: for what is not made of Keras' layers alone.
+
+It works on TensorFlow's operators, so the layers of the source are not found again in the result. Its
+faults are mended here: names that are lost, operators that ONNX does not have, inputs that are constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import defs, numpy_helper, shape_inference
+
+from netferry.converters.errors import MissingError, Unsupported, UnsupportedError, first_line
+from netferry.converters.exported import Export
+from netferry.converters.graph.ir.build import unique
+from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
+from netferry.converters.tensorflow import live
+from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
+
+OPSET = 18
+"""The newest opset that tf2onnx writes."""
+
+_NAMED = 3
+"""As many layers are named in a note."""
+
+_REMEDIES = {
+    "StatefulPartitionedCall": "TensorFlow does not inline this call: convert the .keras file instead"
+}
+
+
+def carry(face: live.Face, given: Sequence[Example] | None, because: UnsupportedError | str) -> Export:
+    """Carry a model operator by operator.
+
+    Raises:
+        UnsupportedError: what stopped the direct road, and in a line of its own what stops this one.
+    """
+    if find_spec("tf2onnx") is None:
+        raise MissingError(
+            "tf2onnx is not installed", remedy='Install it: pip install "netferry[tensorflow]"'
+        )
+    bound = face.inputs(given)
+    try:
+        model = _mended(face, bound.specs)
+    except UnsupportedError as error:
+        raise UnsupportedError([*_problems(because), *error.problems]) from error
+    return Export(model, road="tf2onnx", notes=(*bound.notes, _note(because)))
+
+
+def _problems(because: UnsupportedError | str) -> tuple[Unsupported, ...]:
+    return because.problems if isinstance(because, UnsupportedError) else ()
+
+
+def _note(because: UnsupportedError | str) -> str:
+    """Why this road was taken; of many layers the first few are named."""
+    if isinstance(because, str):
+        reasons = because
+    else:
+        more = len(because.problems) - _NAMED
+        reasons = "; ".join(map(str, because.problems[:_NAMED]))
+        reasons += f"; and {more} more" if more > 0 else ""
+    return f"carried by tf2onnx, operator by operator: {reasons}"
+
+
+def _mended(face: live.Face, inputs: Sequence[TensorSpec]) -> ir.Model:
+    names: list[str] = []
+
+    def apply(*tensors: Any) -> list[Any]:
+        named = face.call(tensors)
+        names[:] = named
+        return [tf.identity(tensor) for tensor in named.values()]
+
+    with quiet():
+        proto = _converted(tf.function(apply, autograph=False), inputs)
+    _mend_erfc(proto)
+    _name(proto, inputs, names)
+    _check(proto)
+    return ir.from_proto(proto)
+
+
+def _converted(traced: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
+    """Trace and convert; what a trace captured becomes an initializer."""
+    from tf2onnx import convert
+
+    specs = live.tensor_specs(inputs)
+    try:
+        with _without_jit(), _inlined():
+            function = traced.get_concrete_function(*specs)
+            proto: onnx.ModelProto = convert.from_function(traced, specs, opset=OPSET)[0]
+    except Exception as error:  # whatever TensorFlow and tf2onnx raise
+        raise _failed("the model", "tf2onnx", f"it stops ({first_line(error)})") from error
+    _fix_captures(proto, function, len(specs))
+    return proto
+
+
+@contextmanager
+def _without_jit() -> Iterator[None]:
+    """Trace what Keras compiles with XLA (grouped convolutions) as plain TensorFlow."""
+    function = tf.function
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **{**kwargs, "jit_compile": None})
+
+    with mock.patch.object(tf, "function", plain):
+        yield
+
+
+@contextmanager
+def _inlined() -> Iterator[None]:
+    """Let what was compiled with XLA when a SavedModel was written be inlined like any other function."""
+    export = convert_to_constants.export_meta_graph
+
+    def plain(graph_def: Any, **kwargs: Any) -> Any:
+        for function in graph_def.library.function:
+            for holder in (function, *function.node_def):
+                holder.attr.pop(COMPILED, None)
+        for node in graph_def.node:
+            node.attr.pop(COMPILED, None)
+        return export(graph_def=graph_def, **kwargs)
+
+    with mock.patch.object(convert_to_constants, "export_meta_graph", plain):
+        yield
+
+
+COMPILED = "_XlaMustCompile"
+"""The attribute by which TensorFlow keeps a function apart for XLA."""
+
+
+def _fix_captures(proto: onnx.ModelProto, function: Any, count: int) -> None:
+    captured = zip(function.inputs[count:], function.captured_inputs, strict=True)
+    values = {symbol.name: tensor for symbol, tensor in captured if symbol.dtype != tf.resource}
+    for stray in [value for value in proto.graph.input if value.name in values]:
+        proto.graph.input.remove(stray)
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(values[stray.name]), stray.name))
+
+
+def _mend_erfc(proto: onnx.ModelProto) -> None:
+    """Erfc(x), which ONNX does not have, is 1 - Erf(x)."""
+    for node in [node for node in proto.graph.node if node.op_type == "Erfc"]:
+        ones = f"{node.name}_one"
+        dtype = _dtype_of(proto, node.input[0])
+        proto.graph.initializer.append(numpy_helper.from_array(np.ones([], dtype), ones))
+        place = list(proto.graph.node).index(node)
+        erf = onnx.helper.make_node("Erf", [node.input[0]], [f"{node.name}_erf"], name=f"{node.name}_erf")
+        sub = onnx.helper.make_node("Sub", [ones, erf.output[0]], list(node.output), name=node.name)
+        proto.graph.node.remove(node)
+        proto.graph.node.insert(place, erf)
+        proto.graph.node.insert(place + 1, sub)
+
+
+def _dtype_of(proto: onnx.ModelProto, name: str) -> Any:
+    typed = [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]
+    kinds = [value.type.tensor_type.elem_type for value in typed if value.name == name]
+    return onnx.helper.tensor_dtype_to_np_dtype(kinds[0]) if kinds else np.float32
+
+
+def _name(proto: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequence[str]) -> None:
+    """Give inputs and outputs their real names, and free sizes theirs instead of ``unk__N``."""
+    graph = proto.graph
+    declared = {value.name: place for place, value in enumerate(graph.input)}
+    wanted = {f"input_{place}": spec for place, spec in enumerate(inputs)}
+    renamed = {value.name: wanted[value.name].name for value in graph.input if value.name in wanted}
+    if len(renamed) != len(declared):
+        raise _failed("the model", "tf2onnx", f"it leaves inputs of its own ({', '.join(declared)})")
+    for value in graph.input:
+        _set_dims(value, wanted[value.name].dims)
+    renamed |= {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
+    _rename(graph, renamed)
+    del graph.value_info[:]
+    for value in graph.output:
+        _set_dims(value, None)
+    proto.CopyFrom(shape_inference.infer_shapes(proto))
+    free = any(spec.dims and spec.dims[0] == BATCH for spec in inputs)
+    for value in proto.graph.output:
+        _name_dims(value, free)
+
+
+def _set_dims(value: onnx.ValueInfoProto, dims: tuple[Dim, ...] | None) -> None:
+    value.type.tensor_type.ClearField("shape")
+    if dims is None:
+        return
+    for dim in dims:
+        entry = value.type.tensor_type.shape.dim.add()
+        if isinstance(dim, int):
+            entry.dim_value = dim
+        elif dim is not None:
+            entry.dim_param = dim
+
+
+def _name_dims(value: onnx.ValueInfoProto, free: bool) -> None:
+    """Inference numbers what it does not know; the first axis is the batch, where the inputs have one."""
+    for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+        if dim.dim_param.startswith("unk__"):
+            dim.Clear()
+        if axis == 0 and free and not dim.HasField("dim_value"):
+            dim.dim_param = dim.dim_param or BATCH
+
+
+def _rename(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
+    """Rename values; what stands inside under a name that is wanted gives way."""
+    taken = set(renamed.values())
+    inside = {name for node in graph.node for name in (*node.input, *node.output) if name}
+    inside |= {tensor.name for tensor in graph.initializer}
+    giving_way = sorted((inside & taken) - set(renamed))
+    names = {name: unique(name, taken) for name in giving_way} | renamed
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    """A file that ONNX does not read is not delivered."""
+    opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    foreign = [
+        Unsupported(
+            node.name,
+            node.op_type,
+            "TensorFlow's operator, which ONNX does not have",
+            _REMEDIES.get(node.op_type, ""),
+        )
+        for node in proto.graph.node
+        if not defs.has(node.op_type, opsets.get(node.domain, OPSET), node.domain)
+    ]
+    if foreign:
+        raise UnsupportedError(foreign)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # ValidationError, and InferenceError from shape inference
+        raise _failed("the model", "tf2onnx", f"ONNX refuses the result ({first_line(error)})") from error
+
+
+def _failed(node: str, operator: str, reason: str) -> UnsupportedError:
+    return UnsupportedError([Unsupported(node, operator, reason)])

@@ -1,0 +1,114 @@
+"""How commands speak: one answer on stdout, all else on stderr, one exit code; files in a child process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import typer
+
+from netferry.converters import escaping
+from netferry.converters.trust import sandbox
+from netferry.runtime import guard
+from netferry.runtime.guard import Limits
+
+INTERRUPTED = 130
+EXIT_CODES = {"passed": 0, "failed": 1, "not_checked": 1}
+
+
+def code_of(report: Any, strict: bool = False) -> int:
+    """The exit code of a verdict; ``strict`` wants every free axis to have been tried at two sizes."""
+    return 1 if strict and report.unchecked_axes else EXIT_CODES[report.status]
+
+
+_SPARE = 4 << 20
+"""Bytes kept for telling an error where there is no more memory; nobody writes to them, so they take none till then."""
+
+Say = Callable[[dict[str, Any], Callable[[], str]], None]
+
+
+@contextlib.contextmanager
+def speaking(
+    as_json: bool, limits: Limits | None = None, *files: str, opens: Mapping[str, Any] | None = None
+) -> Iterator[Say]:
+    """Keep stdout for the answer: whatever a framework prints meanwhile goes to stderr.
+
+    With ``files``, which may be hostile, all that follows happens in a child with ``limits``, which may read and write
+    what the arguments ``opens`` name (``netferry.runtime.access``). Errors become one message, or with ``--json`` one document,
+    and the exit code of their kind.
+    """
+    from netferry.converters.errors import NetferryError
+
+    warnings.showwarning = _show_warning
+    spare = bytearray(_SPARE)
+    answer = os.dup(1)
+    sys.stdout.flush()
+    os.dup2(2, 1)
+
+    def write(words: str) -> None:
+        with os.fdopen(os.dup(answer), "w", encoding="utf-8") as stream:
+            stream.write(words + "\n")
+
+    def say(document: dict[str, Any], text: Callable[[], str]) -> None:
+        from netferry.validation.reports.report import as_json as dumped
+
+        if as_json:
+            whole = document if limits is None else {"sandbox": sandbox.told(), **document}
+            write(dumped(whole))
+        else:
+            write(escaping.lines(text()))
+
+    try:
+        if limits is not None:
+            code = guard.enter(files, limits, opens)
+            if code is not None:
+                raise typer.Exit(code)
+        yield say
+    except NetferryError as error:
+        del spare
+        _tell(error, write, as_json)
+        leave(error.exit_code)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        del spare
+        if os.environ.get("NETFERRY_TRACEBACK"):
+            raise
+        fault = guard.explained(error, files) or NetferryError(
+            f"an unexpected {type(error).__name__}: {error}",
+            remedy="This is a fault of netferry: please report it, with what NETFERRY_TRACEBACK=1 shows",
+        )
+        _tell(fault, write, as_json)
+        leave(fault.exit_code)
+    except KeyboardInterrupt as interrupt:
+        print(f"netferry: interrupted; {interrupt or 'nothing half-done was left behind'}", file=sys.stderr)
+        leave(INTERRUPTED)
+    finally:
+        sys.stdout.flush()
+        os.dup2(answer, 1)
+        os.close(answer)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """What netferry itself warns of is told; frameworks warn of their own future."""
+    if category.__module__.startswith("netferry."):
+        print(f"netferry: {escaping.line(str(message))}", file=sys.stderr)
+
+
+def _tell(error: Any, write: Callable[[str], None], as_json: bool) -> None:
+    """An error as one message, or as the one document; nothing is imported for it, since imports may be what failed."""
+    if as_json:
+        write(escaping.in_json(json.dumps(error.to_json(), indent=2)))
+    else:
+        print(f"netferry: {error}", file=sys.stderr)
+
+
+def leave(code: int) -> None:
+    """End the command, unless all is well."""
+    if code:
+        raise typer.Exit(code)

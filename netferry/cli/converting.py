@@ -1,0 +1,182 @@
+"""convert, inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netferry.cli.app import app
+from netferry.cli.console import EXIT_CODES, code_of, leave, speaking
+from netferry.cli.options import (
+    AsJson,
+    Columns,
+    Device,
+    Force,
+    FreshSeed,
+    InputFlags,
+    MapOutput,
+    Memory,
+    PixelFlag,
+    Quick,
+    RealRows,
+    ReportFolder,
+    Samples,
+    Source,
+    Strict,
+    TimeLimit,
+    Unsafe,
+    Weights,
+    columns_of,
+    examples_of,
+    files_of,
+    limits_of,
+    outputs_of,
+    pixels_of,
+)
+from netferry.cli.progress import bar, busy
+from netferry.cli.reports import demand_forms, write_report
+
+
+@app.command(
+    epilog="Example: netferry convert cnn.keras cnn.pt2, or netferry convert cnn.onnx cnn --to pytorch"
+)
+def convert(
+    source: Source,
+    destination: Annotated[
+        Path,
+        typer.Argument(
+            help="What to write: NAME.onnx, .pt2, .keras, NAME-symbol.json, or a folder with --to.",
+            metavar="DST",
+        ),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(help="pytorch, tensorflow, mxnet or onnx; left out, the end of DST's name says it."),
+    ] = None,
+    inputs: InputFlags = None,
+    weights: Weights = None,
+    opset: Annotated[int | None, typer.Option(help="Opset of the written model.")] = None,
+    fuse: Annotated[
+        bool, typer.Option("--fuse", help="For ONNX: fold BatchNormalization into the convolution before it.")
+    ] = False,
+    write_source: Annotated[
+        bool, typer.Option("--source", help="Write the model as readable Python beside DST, too.")
+    ] = False,
+    verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep a result that differs from its source.")] = False,
+    report: ReportFolder = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="For ONNX: float16, bfloat16, int8-dynamic or int8-static, judged on --data."),
+    ] = None,
+    data: RealRows = None,
+    columns: Columns = None,
+    pixels: PixelFlag = None,
+    even_if_slower: Annotated[
+        bool, typer.Option("--even-if-slower", help="Write another precision even where it is slower here.")
+    ] = False,
+    quick: Quick = False,
+    samples: Samples = None,
+    map_output: MapOutput = None,
+    strict: Strict = False,
+    seed: FreshSeed = None,
+    device: Device = "cpu",
+    unsafe: Unsafe = False,
+    force: Force = False,
+    memory: Memory = None,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Carry SRC to DST and check that it arrived."""
+    with speaking(as_json, limits_of(memory, time_limit), source, opens=locals()) as say:
+        from netferry.converters.disk.ledger import Overwriting
+
+        replacing = Overwriting(force, (source, weights, data, *files_of(inputs)))
+        demand_forms(replacing, {}, report)
+        if precision is not None:
+            from netferry.tasks.precision import lower
+
+            with busy(f"carrying {source}"):
+                lowered = lower(
+                    source, destination, precision, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
+                    even_if_slower=even_if_slower, inputs=examples_of(inputs, seed), weights=weights, opset=opset,
+                    verify=verify, seed=seed, device=device, unsafe=unsafe, force=force,
+                )  # fmt: skip
+            say(lowered.to_dict(), lowered.to_text)
+            leave(EXIT_CODES[lowered.status])
+            return
+        from netferry.api import convert as do
+
+        with bar(f"carrying {source}") as progress:
+            done = do(
+                source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
+                opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
+                device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
+                quick=quick, samples=samples, outputs=outputs_of(map_output), progress=progress,
+            )  # fmt: skip
+        if report is not None and done.report is not None:
+            from netferry.tasks.pages import extras_of
+
+            given = examples_of(inputs, seed)
+
+            def extras() -> Any:
+                return extras_of(done, source, weights, given, unsafe=unsafe)
+
+            write_report(report, done.report, extras, replacing)
+        say(done.to_dict(), lambda: _conversion_text(done, destination))
+        leave(0 if done.report is None else code_of(done.report, strict))
+
+
+def _conversion_text(done: Any, destination: Path) -> str:
+    from netferry.converters import escaping
+
+    lines = [f"{done.source} -> {destination if done.files else 'nothing written'} ({done.road})"]
+    if done.report is not None:
+        lines += done.report.to_text().splitlines()
+    else:
+        lines.append("not checked: source and result were not compared (--no-verify)")
+    return "\n".join(map(escaping.line, [*lines, *(f"  note: {note}" for note in done.notes)]))
+
+
+@app.command(epilog="Example: netferry inspect cnn.onnx --to all")
+def inspect(
+    model: Source,
+    to: Annotated[
+        list[str] | None, typer.Option(help="What this framework could take of it; all for every framework.")
+    ] = None,
+    inputs: InputFlags = None,
+    weights: Weights = None,
+    unsafe: Unsafe = False,
+    memory: Memory = None,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Inputs, outputs, operators and parameters of a model, and where it could go."""
+    with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
+        from netferry.api import inspect as do
+
+        with busy(f"reading {model}"):
+            wanted = "all" if "all" in (to or ()) else to or ()
+            found = do(model, inputs=examples_of(inputs, 0), weights=weights, to=wanted, unsafe=unsafe)
+        say(found.to_dict(), lambda: _inspection_text(found))
+
+
+def _inspection_text(found: Any) -> str:
+    from netferry.converters import escaping
+
+    lines = [f"{found.title}: {found.framework}, opset {found.opset} ({found.road})"]
+    lines += [f"  in   {spec}" for spec in found.signature.inputs]
+    lines += [f"  out  {spec}" for spec in found.signature.outputs]
+    lines.append(f"  {found.parameters:,} parameters, {found.bytes:,} bytes")
+    lines.append("  " + ", ".join(f"{name} {count}" for name, count in found.operators.items()))
+    for target, prospect in found.targets.items():
+        count = len(prospect.problems)
+        lines.append(
+            f"  to {target}: "
+            + (f"{count} nodes cannot be carried" if count else f"all of it ({prospect.form})")
+        )
+        lines += [f"    {problem}" for problem in prospect.problems]
+        lines += [f"    note: {note}" for note in prospect.notes]
+    return "\n".join(map(escaping.line, [*lines, *(f"  note: {note}" for note in found.notes)]))

@@ -1,0 +1,1 @@
+"""How netferry keeps a process: lazy imports, children that open foreign files, what they may touch."""

@@ -1,0 +1,117 @@
+"""What each argument of a command opens, and so what the child that works on foreign files may read and write."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from netferry.converters.disk import ledger
+from netferry.converters.trust.paths import is_factory
+from netferry.converters.trust.sandbox import SYSTEM, Rooms, python_home
+
+MODEL, TIMED, FILE, ROWS, ARRAYS, BESIDE, WITHIN, NOTHING = (
+    "model", "timed", "file", "rows", "arrays", "beside", "within", "",
+)  # fmt: skip
+"""A model, unless it is a factory, is read with its folder; so is a file that is never a factory (weights, certificates).
+One that is timed starts in a fresh interpreter, too. Rows are a file, or a folder with what its links mean; arrays stand
+in flags as NAME=FILE; both are read with the ledger beside them, which tells what they were made from. A result is
+staged in the folder that it lies ``BESIDE`` others in; several go ``WITHIN`` one."""
+
+OPENS: Mapping[str, str] = {
+    "source": MODEL, "model": MODEL, "models": TIMED, "a": MODEL, "b": MODEL, "weights": FILE, "check": FILE,
+    "data": ROWS, "inputs": ARRAYS,
+    "destination": BESIDE, "output": BESIDE, "certificate": BESIDE, "html": BESIDE, "junit": BESIDE,
+    "markdown": BESIDE, "card": BESIDE,
+    "report": WITHIN, "triton": WITHIN, "kserve": WITHIN,
+}  # fmt: skip
+"""Every argument, on the command line and in Python, that names a file; all others open nothing."""
+
+_GPU = "/dev/nvidiactl"
+_MOST_LINKS = 10_000
+
+
+def rooms_of(arguments: Mapping[str, Any]) -> Rooms:
+    """What may be read and written for these arguments; Python and the system are read in any case."""
+    reads: list[Path] = []
+    writes: list[Path] = []
+    programs: list[Path] = []
+    for role, place in _places(arguments):
+        if role in (BESIDE, WITHIN):
+            writes.append(_standing(place if role == WITHIN else place.parent))
+        else:
+            reads += _read(role, place)
+        if role == TIMED:
+            programs.append(Path(sys.executable).resolve())
+    return Rooms(*(tuple(dict.fromkeys(map(str, each))) for each in (reads, writes, programs)))
+
+
+def destinations_of(arguments: Mapping[str, Any]) -> list[Path]:
+    """The results that these arguments name, of several in one folder any one."""
+    found = [(role, place) for role, place in _places(arguments) if role in (BESIDE, WITHIN)]
+    return [place if role == BESIDE else place / "verdict.json" for role, place in found]
+
+
+def models_of(arguments: Mapping[str, Any]) -> list[Path]:
+    """The models that these arguments name."""
+    return [place for role, place in _places(arguments) if role in (MODEL, TIMED, FILE)]
+
+
+def excuse(arguments: Mapping[str, Any]) -> str:
+    """Why what runs for these arguments keeps its rights; empty where it does not."""
+    if arguments.get("engine") == "ray":
+        return "Ray's workers talk over the network"
+    if arguments.get("device", "cpu") != "cpu" and Path(_GPU).exists():
+        return "a GPU's driver needs its devices"
+    models = (text for role, text in _texts(arguments) if role in (MODEL, TIMED))
+    return "a factory is code of yours and has your rights" if any(map(is_factory, models)) else ""
+
+
+def everywhere(private: str) -> Rooms:
+    """What any child may read, with the folder for temporary files that is its own to write in."""
+    keras = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111 - also where there is no home
+    return Rooms((*SYSTEM, *python_home(), f"{keras}/keras.json"), (private,))
+
+
+def _texts(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in arguments.items():
+        role = OPENS.get(name, NOTHING)
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if role and isinstance(one, str | os.PathLike):
+                yield role, os.fspath(one)
+
+
+def _places(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    for role, text in _texts(arguments):
+        yield role, Path(text.rpartition("=")[2] if role == ARRAYS else text).absolute()
+
+
+def _read(role: str, place: Path) -> Iterator[Path]:
+    """A place, and what it really is where it is a link: a model's other files are sought beside the link."""
+    yield place
+    if role in (MODEL, TIMED, FILE) and not _is_folder(place):
+        yield place.parent
+        home, found, _ = str(place).rpartition("/snapshots/")
+        if found:  # a Hugging Face cache: snapshots are links into blobs beside them
+            yield Path(home, "blobs")
+    beside = place.parent / ledger.NAME
+    if role in (ROWS, ARRAYS) and not os.path.islink(beside):  # noqa: PTH114 - also where the name is none
+        yield beside
+    if role == ROWS and _is_folder(place):
+        links = (Path(entry) for entry in os.scandir(place) if entry.is_symlink())
+        yield from (link.resolve() for _, link in zip(range(_MOST_LINKS), links, strict=False))
+
+
+def _standing(folder: Path) -> Path:
+    """The folder, or what is there already of the way to it."""
+    return next(each for each in (folder, *folder.parents) if _is_folder(each) or each == each.parent)
+
+
+def _is_folder(place: Path) -> bool:
+    """Whatever cannot even be asked for is none."""
+    try:
+        return place.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""What the larger commands do, each as one function that Python may call."""

@@ -1,0 +1,1 @@
+"""Whether two outputs are the same: the truth, the stages, the comparator."""

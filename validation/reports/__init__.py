@@ -1,0 +1,1 @@
+"""The verdict as data, text and pages."""

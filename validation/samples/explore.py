@@ -1,0 +1,175 @@
+"""The inputs on which a verdict is found: sizes at which the source runs, numbers that it takes, what was given first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.signature import Array, Example, Signature, TensorSpec, aligned, completed
+from netferry.inference.binding import bind
+from netferry.inference.run import Runnable
+from netferry.validation.samples.bounds import ranges_of
+from netferry.validation.samples.inputs import GIVEN, NORMAL, Maker, Sample, samples
+from netferry.validation.samples.rows import Rows
+from netferry.validation.samples.sizes import Heavy, Sizes, batches_of, explored, sizes_of, symbols
+
+
+@dataclass(frozen=True)
+class Made:
+    """Samples for ``signature``, as the examples rule it; ``outputs`` are the source's where it was asked already.
+
+    ``data`` says which real rows are among them.
+    """
+
+    signature: Signature
+    given: Sequence[Example] | None
+    samples: list[Sample]
+    outputs: dict[str, Mapping[str, Array]] = field(default_factory=dict)
+    data: Mapping[str, str] | None = None
+
+    def shown(self) -> tuple[Example, ...]:
+        """The first sample as examples: what a target that says no sizes is shown."""
+        return _examples(self.signature, self.samples[0])
+
+    def unchecked(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The free axes that none but one size was tried of, on the samples of these labels."""
+        seen: dict[str, set[int]] = {symbol: set() for symbol in symbols(self.signature)}
+        for sample in self.samples:
+            for symbol, size in sizes_of(self.signature, sample.arrays).items():
+                if sample.label in labels:
+                    seen[symbol].add(size)
+        return tuple(_called(self.signature, symbol) for symbol, sizes in seen.items() if len(sizes) < 2)
+
+
+def made_for(
+    source: Runnable,
+    models: Sequence[tuple[object, Signature]],
+    given: Sequence[Example] | None = None,
+    seed: int = 0,
+    *,
+    quick: bool = False,
+    heavy: Heavy = lambda _sizes, _usual: False,
+    hollow: Callable[[Sizes], bool] = lambda _sizes: False,
+    rows: Rows | None = None,
+) -> Made:
+    """Samples at sizes where ``source`` runs; ``models`` (it and its target) say what inputs may hold.
+
+    ``rows`` come first, then what is ``given``. ``heavy`` are the sizes that cost too much, ``hollow`` those
+    at which the model has nothing left to compute with.
+    """
+    signature = source.signature
+    if given is not None:
+        given = _named_as(
+            signature, completed(given, signature.inputs, seed) if _partial(signature, given) else given
+        )
+        signature = _ruled(signature, given)
+    real = [] if rows is None else rows.samples(signature)
+    shown = given if given is not None or not real else _examples(signature, real[0])
+    ranges = ranges_of(models, given)
+    asked = _Asked(source, Maker(signature, shown, seed, ranges), _but_shown(hollow, signature, shown))
+    sizes = explored(signature, shown, asked.accepts, heavy)
+    made = list(samples(signature, shown, seed, quick=quick, ranges=ranges, sizes=sizes))
+    made = [*real, *(sample for sample in made if given is not None or sample.label != GIVEN)]
+    labels = {sample.label for sample in made}
+    outputs = {label: heard for label, heard in asked.outputs.items() if label in labels}
+    return Made(signature, given, made, outputs, None if rows is None else rows.document(real))
+
+
+def _but_shown(
+    hollow: Callable[[Sizes], bool], signature: Signature, shown: Sequence[Example] | None
+) -> Callable[[Sizes], bool]:
+    """Sizes that an example has are never hollow, whatever the batch."""
+    arrays = {example.name: example.array for example in shown or ()}
+    batches = batches_of(signature)
+    known = {name: size for name, size in sizes_of(signature, arrays).items() if name not in batches}
+    return lambda sizes: not (known and known.items() <= sizes.items()) and hollow(sizes)
+
+
+def _examples(signature: Signature, sample: Sample) -> tuple[Example, ...]:
+    """A sample as examples, with the axes that are free."""
+    free: dict[str, dict[int, str]] = {}
+    for symbol, places in symbols(signature).items():
+        for name, axis in places:
+            free.setdefault(name, {})[axis] = symbol
+    return tuple(
+        Example(spec.name, sample.arrays[spec.name], free.get(spec.name, {})) for spec in signature.inputs
+    )
+
+
+@dataclass
+class _Asked:
+    """The source on normal inputs: whether it runs at some sizes, and what it gave there."""
+
+    source: Runnable
+    maker: Maker
+    hollow: Callable[[Sizes], bool]
+    outputs: dict[str, Mapping[str, Array]] = field(default_factory=dict)
+
+    def accepts(self, sizes: Sizes) -> bool:
+        """Sizes at which nothing comes out, or nothing finite, count as refused, and so do those at which some tensor
+        inside is empty: kernels that are left without a pixel each go on in their own way."""
+        if self.hollow(sizes):
+            return False
+        sample = self.maker.sample(NORMAL, sizes)
+        try:
+            outputs = self.source.run(bind(sample.arrays, self.source.signature))
+        except (RefusedError, UsageError):
+            return False
+        if not any(map(_tells, outputs.values())):
+            return False
+        self.outputs[sample.label] = outputs
+        return True
+
+
+def _tells(array: Array) -> bool:
+    """Whether an output holds any number at all."""
+    return array.size > 0 and (array.dtype.kind != "f" or bool(np.isfinite(array).any()))
+
+
+def _partial(signature: Signature, given: Sequence[Example]) -> bool:
+    return len(given) < len(signature.inputs)
+
+
+def _named_as(signature: Signature, given: Sequence[Example]) -> tuple[Example, ...]:
+    """The examples in the order and under the names of the model's inputs."""
+    own = [spec.name for spec in signature.inputs]
+    if len(given) != len(own):
+        raise UsageError(
+            "the wrong number of inputs", expected=f"{len(own)} ({', '.join(own)})", received=len(given)
+        )
+    return tuple(replace(example, name=name) for example, name in zip(aligned(given, own), own, strict=True))
+
+
+def _ruled(signature: Signature, given: Sequence[Example]) -> Signature:
+    """The signature within what the examples ask for: where axes are named, no others are free."""
+    pairs = zip(signature.inputs, given, strict=True)
+    return replace(signature, inputs=tuple(_spec(spec, example) for spec, example in pairs))
+
+
+def _spec(own: TensorSpec, example: Example) -> TensorSpec:
+    if own.dims is None:
+        return replace(example.spec, dtype=own.dtype)
+    if not example.asked or len(own.dims) != example.array.ndim:
+        return own
+    for axis, symbol in example.free.items():
+        if isinstance(own.dims[axis], int):
+            raise UsageError(
+                f"axis {axis} of input '{own.name}' cannot be free",
+                expected=f"{own.dims[axis]}, the size that the model fixes",
+                received=symbol,
+            )
+    sizes = example.array.shape
+    dims = (
+        dim if isinstance(dim, int) else example.free.get(axis, sizes[axis])
+        for axis, dim in enumerate(own.dims)
+    )
+    return replace(own, dims=tuple(dims))
+
+
+def _called(signature: Signature, symbol: str) -> str:
+    """A free axis in words: its symbol, or its place where it has none."""
+    name, axis = symbols(signature)[symbol][0]
+    return f"axis {axis} of {name}" if symbol == f"{name}_dim{axis}" else f"axis {symbol}"

@@ -1,0 +1,145 @@
+"""Where an error arises: how far each tensor inside the source is from its counterpart in the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from netferry.converters.signature import Example
+from netferry.inference.binding import bind
+from netferry.validation.comparison.metrics import FAILED
+from netferry.validation.reports.report import Report
+from netferry.validation.tensors.alignment import Arranged, beside
+from netferry.validation.tensors.bisect import worst_sample
+from netferry.validation.tensors.matching import Pairs, Trace, pairs
+from netferry.validation.verify import paired
+
+AT_ONCE = 1 << 25
+"""Elements of the source's tensors that are held at a time: the models run again for each such share."""
+
+Layers = tuple[tuple[str, float | None], ...]
+"""Tensors of the source in order of execution, each with its largest error relative to its own scale; None for one that
+has no counterpart."""
+
+
+def profile(
+    a: object,
+    b: object,
+    given: Sequence[Example] | None = None,
+    *,
+    report: Report | None = None,
+    seed: int = 0,
+) -> Layers:
+    """The errors of the source's floats, on the inputs on which ``report`` found the most, else on the first.
+
+    ``a`` (the source) and ``b`` (the target) are models in memory. A tensor's counterpart is the one that holds the same
+    values, once both were compared element by element. Only where an output differs (by the verdict of ``report``, where
+    it is given) the tensors that lead to it are held against the closest of their layer's.
+    """
+    pair = paired(a, b, given, seed if report is None else report.seed, quick=report is None)
+    _, feed = worst_sample(report, pair.made.samples)
+    arrays = list(bind(feed, pair.source.signature).values())
+    left = Trace(a, arrays).run()
+    right = Trace(b, list(bind(arrays, pair.target.signature).values())).run()
+    forth, back = pairs(left, right, dict(zip(left.ends.inputs, right.ends.inputs, strict=False)))
+    ends = _ends(left, right)
+    astray = _leading_to(_differing(ends, left, right, report), left, right, forth, back)
+    names = [name for name in left.made if left.digests[name].dtype.startswith(_FLOATS)]
+    return tuple(
+        row for share in _shares(names, left) for row in _errors(share, ends, forth, astray, left, right)
+    )
+
+
+_FLOATS = ("float", "bfloat")
+
+_MOST_TRIED = 8
+"""Tensors of one layer that are tried for one that equals none."""
+
+
+def _ends(left: Trace, right: Trace) -> dict[str, tuple[str, str]]:
+    """For each tensor that is an output: the output's name, and the target's tensor of that name."""
+    outputs = right.ends.outputs
+    common = {name: tensor for name, tensor in left.ends.outputs.items() if name in outputs}
+    return {
+        tensor: (name, outputs[name])
+        for name, tensor in common.items()
+        if _size(left, tensor) == _size(right, outputs[name]) is not None
+    }
+
+
+def _size(side: Trace, tensor: str) -> int | None:
+    return side.digests[tensor].size if tensor in side.digests else None
+
+
+def _differing(
+    ends: Mapping[str, tuple[str, str]], left: Trace, right: Trace, report: Report | None
+) -> dict[str, str]:
+    """The outputs that differ, as the tensors of both sides."""
+    if report is not None:
+        failed = {verdict.name for verdict in report.outputs if verdict.comparison.status == FAILED}
+        return {ours: theirs for ours, (name, theirs) in ends.items() if name in failed}
+    held = {ours: theirs for ours, (_, theirs) in ends.items()}
+    x, y = left.read(held), right.read(held.values())
+    return {o: t for o, t in held.items() if not beside(left, right, (o, t), (x[o], y[t])).same}
+
+
+def _leading_to(differing: Mapping[str, str], left: Trace, right: Trace, forth: Pairs, back: Pairs) -> Pairs:
+    """For each tensor that leads to a differing output and equals none, the tensors of its layer that do so too."""
+    ours, _ = left.before(differing, {name for name in forth if name not in differing})
+    theirs, _ = right.before(differing.values(), {name for name in back if name not in differing.values()})
+    found = {
+        name: [
+            other
+            for other in theirs
+            if _size(right, other) == _size(left, name)
+            and (left.layers[name] & right.layers[other] or left.keys(name) & right.keys(other))
+        ][:_MOST_TRIED]
+        for name in ours
+        if name in left.digests
+    }
+    return {name: others for name, others in found.items() if others}
+
+
+def _shares(names: Sequence[str], left: Trace) -> Iterator[list[str]]:
+    share: list[str] = []
+    held = 0
+    for name in names:
+        size = left.digests[name].size
+        if share and held + size > AT_ONCE:
+            yield share
+            share, held = [], 0
+        share.append(name)
+        held += size
+    if share:
+        yield share
+
+
+def _errors(
+    names: Sequence[str],
+    ends: Mapping[str, tuple[str, str]],
+    forth: Pairs,
+    astray: Pairs,
+    left: Trace,
+    right: Trace,
+) -> Iterator[tuple[str, float | None]]:
+    tried = {
+        name: [ends[name][1]] if name in ends else [*forth.get(name, ()), *astray.get(name, ())]
+        for name in names
+    }
+    ours = left.read(name for name in names if tried[name])
+    theirs = right.read(other for others in tried.values() for other in others)
+
+    for name in names:
+        found: list[Arranged] = []
+        for other in tried[name]:
+            found.append(beside(left, right, (name, other), (ours[name], theirs[other])))
+            if found[-1].same:
+                break
+        told = name in ends or name in astray or (found and found[-1].same)
+        yield name, min(map(_error, found)) if told else None
+
+
+def _error(found: Arranged) -> float:
+    """Infinite where one side alone is not finite."""
+    error = found.comparison.max_rel
+    return error if error is not None else (0.0 if found.same else math.inf)
