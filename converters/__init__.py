@@ -31,7 +31,7 @@ def carry(
     into the convolution before it.
     """
     from netferry.converters import frameworks
-    from netferry.converters.graph.inference.budget import Budget, counted
+    from netferry.converters.graph.ir.budget import Budget, counted
 
     framework = frameworks.of(model)
     with counted(Budget()):
@@ -56,7 +56,7 @@ def arrive(model: ir.Model, to: str, *, name: str = "model") -> Arrival:
     with every node that the framework cannot take.
     """
     from netferry.converters import frameworks
-    from netferry.converters.graph.inference.budget import Budget, counted
+    from netferry.converters.graph.ir.budget import Budget, counted
     from netferry.converters.graph.passes.normalize import plan
 
     framework = frameworks.named(to)

@@ -8,8 +8,8 @@ import onnx_ir as ir
 import pytest
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import GraphBuilder
-from netferry.converters.graph.schema import layout
 from netferry.converters.signature import TensorSpec
 from netferry.inference.session import Session
 

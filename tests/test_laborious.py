@@ -19,9 +19,9 @@ from onnx import TensorProto, helper
 from netferry import converters
 from netferry.converters import artifact, source
 from netferry.converters.errors import CannotCarry, NetferryError, RefusedError, UnsupportedError
-from netferry.converters.graph.inference import budget
-from netferry.converters.graph.inference.budget import LIMITS, Budget, counted
 from netferry.converters.graph.inference.contents import UNFOLDED
+from netferry.converters.graph.ir import budget
+from netferry.converters.graph.ir.budget import LIMITS, Budget, counted
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.ir.sizes import Size, TooLong, largest, total
 from netferry.converters.graph.numpy.fold import fold

@@ -11,10 +11,11 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, strategies as st
 
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.codegen.writer import Recorder, identifier, literal, loaded, prune, source
+from netferry.converters.graph.codegen.writer import Recorder, literal, loaded, prune, source
 from netferry.converters.graph.ir.facts import Fact, Home, Plan
+from netferry.converters.graph.ir.names import identifier
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.ir.symbol import Symbol
 
 FLOAT = np.dtype(np.float32)
 

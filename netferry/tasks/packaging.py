@@ -15,7 +15,7 @@ from netferry.converters import escaping
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import UsageError
-from netferry.converters.graph.codegen.writer import identifier
+from netferry.converters.graph.ir.names import identifier
 from netferry.converters.signature import Example, Signature
 from netferry.inference.rows import mixed, rowless, rows_are_free
 from netferry.inference.serving import DOCUMENTS, requests, triton_config

@@ -17,7 +17,7 @@ from itertools import islice
 
 import numpy as np
 
-from netferry.converters.graph.codegen.writer import identifier
+from netferry.converters.graph.ir.names import identifier
 from netferry.converters.signature import Array
 from netferry.converters.steps import Ends, Step
 from netferry.inference.intermediate import framework_of, stream

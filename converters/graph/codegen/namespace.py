@@ -26,7 +26,8 @@ from netferry.converters.graph.ir.facts import Fact
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from netferry.converters.graph.registry import Table
+    from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.registry import Table
 
 ELEMENTWISE = tuple(
     """
@@ -83,6 +84,18 @@ class Namespace:
         """Whether anything reads this output of the node that is being carried."""
         outputs = self.node.outputs
         return output < len(outputs) and bool(outputs[output].name)
+
+    def operator(self, name: str, *inputs: Any, **attributes: Any) -> Any:
+        """An ONNX operator: by the target's own row, or by the shared one where it has none, or that declines.
+
+        A row declines by returning ``NotImplemented``, before it has written anything.
+        """
+        for table in (self.rows, OPS):
+            row = table.get(name)
+            made = NotImplemented if row is None else row(self, *inputs, **attributes)
+            if made is not NotImplemented:
+                return made
+        raise CannotCarry(f"netferry has no row for {name}", "Replace the operator in the source model")
 
     def symbol(self, fact: Fact) -> Any:
         """A constant: its content is known, its expression is made when it is first needed.

@@ -15,7 +15,6 @@ import onnx_ir as ir
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
 from netferry.converters.graph.codegen.namespace import Namespace
 from netferry.converters.graph.ir.facts import Plan
-from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.schema.constants import SIZES
 
 
@@ -60,7 +59,7 @@ class Walk:
         self.xp.node = node
         facts = [self.plan.fact(value) for value in node.outputs]
         try:
-            results = self._row(node)(self.xp, *self._operands(node), **attributes(node, self))
+            results = self._carried(node)
             results = results if isinstance(results, tuple | list) else (results,)
             bound = self.xp.bind(node.outputs, results[: len(node.outputs)], facts)
         except CannotCarry as cannot:
@@ -75,16 +74,14 @@ class Walk:
         """What the nodes behind something that cannot be carried get, so that they are looked at too."""
         return self.xp.symbol(replace(self.plan.fact(value), content=None))
 
-    def _row(self, node: ir.Node) -> Any:
-        """The row of a node's operator; one of another domain means something else under the same name."""
-        ours = node.domain in ("", "netferry")
-        row = (self.xp.rows.get(node.op_type) or OPS.get(node.op_type)) if ours else None
-        if row is None:
-            operator = node.op_type if ours else f"{node.domain}.{node.op_type}"
+    def _carried(self, node: ir.Node) -> Any:
+        """What a node's operator makes; one of another domain means something else under the same name."""
+        if node.domain not in ("", "netferry"):
             raise CannotCarry(
-                f"netferry has no row for {operator}", "Replace the operator in the source model"
+                f"netferry has no row for {node.domain}.{node.op_type}",
+                "Replace the operator in the source model",
             )
-        return row
+        return self.xp.operator(node.op_type, *self._operands(node), **attributes(node, self))
 
     def _operands(self, node: ir.Node) -> list[Any]:
         sizes = SIZES.get(node.op_type, ())

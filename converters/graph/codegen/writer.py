@@ -8,9 +8,7 @@ is a ``repr``, so nothing that a file says can become code.
 from __future__ import annotations
 
 import ast
-import keyword
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,11 +21,12 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.codegen.namespace import Namespace
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.ir.facts import Fact, Home, Plan
+from netferry.converters.graph.ir.names import identifier
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.ir.symbol import Symbol
 
 _SIGNS: Mapping[str, type[ast.operator]] = {
     "+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "//": ast.FloorDiv, "%": ast.Mod, "**": ast.Pow,
@@ -37,17 +36,6 @@ _COMPARISONS: Mapping[str, type[ast.cmpop]] = {
     "==": ast.Eq, "!=": ast.NotEq, "<": ast.Lt, "<=": ast.LtE, ">": ast.Gt, ">=": ast.GtE,
 }  # fmt: skip
 _UNARY: Mapping[str, type[ast.unaryop]] = {"-": ast.USub, "~": ast.Invert, "not": ast.Not}
-
-
-def identifier(text: str) -> str:
-    """A legal Python identifier that still reads like ``text``; never a keyword, never empty.
-
-    What exporters hang on the name of a node to name its output (``/conv1/Conv_output_0``) is left out.
-    """
-    word = re.sub(r"\W+", "_", re.sub(r"(?<=\w)(_output(_\d+)?|:\d+)$", "", text), flags=re.ASCII).strip("_")
-    if not word or word[0].isdigit():
-        word = f"x_{word}" if word else "x"
-    return f"{word}_" if keyword.iskeyword(word) or keyword.issoftkeyword(word) else word
 
 
 def dotted(path: str) -> ast.expr:

@@ -14,21 +14,20 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import defs, helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.graph.codegen.writer import identifier
-from netferry.converters.graph.inference import budget, contents
+from netferry.converters.graph.inference import contents
 from netferry.converters.graph.inference.shapes import SHAPES, Dims
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.ir.facts import Fact, Home
+from netferry.converters.graph.ir.names import identifier
 from netferry.converters.graph.ir.sizes import Size, TooLong, known
 from netferry.converters.graph.registry import Table
 from netferry.converters.graph.schema.constants import SIZES
+from netferry.converters.graph.schema.opset import OPSET, schema_of
 from netferry.converters.signature import NAMELESS
-
-OPSET = 28
-"""The newest opset: after normalisation every operator has one version."""
 
 _OPSETS = (helper.make_opsetid("", OPSET),)
 _IR_VERSION = helper.find_min_ir_version_for([helper.make_opsetid("", OPSET)])
@@ -301,19 +300,6 @@ _TYPES = {
         ("string", "str"),
     )
 }
-
-
-@cache
-def schema_of(domain: str, op_type: str) -> Any:
-    """The newest schema of an operator; None where ONNX does not know it."""
-    try:
-        return (
-            defs.get_schema(op_type, OPSET, domain)
-            if domain == ""
-            else defs.get_schema(op_type, domain=domain)
-        )
-    except defs.SchemaError:
-        return None
 
 
 # ---- ONNX's own inference ---------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ import onnx_ir as ir
 from onnx import defs, helper, numpy_helper, shape_inference
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.arrays import same
-from netferry.converters.graph.schema import layout
 from netferry.converters.signature import Array, Dim, TensorSpec
 from netferry.version import VERSION
 

@@ -15,7 +15,7 @@ from operator import mul
 from typing import Any, TypeAlias, TypeVar
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 
 Dim: TypeAlias = "int | Size"
 """A size: a plain int where it is known, a ``Size`` where it is not."""

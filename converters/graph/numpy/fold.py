@@ -15,11 +15,11 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.codegen.namespace import BINARY, Namespace
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.walk import Walk
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size, largest, smallest
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.numpy.namespace import STRUCTURAL, WORDS, made
 from netferry.converters.graph.numpy.rows import ROWS, taken
 from netferry.converters.graph.ops import OPS

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.numpy.namespace import cast
 from netferry.converters.graph.ops.table import along, dtype_of
 from netferry.converters.graph.registry import Table

@@ -7,9 +7,9 @@ from functools import reduce
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.elementwise import Swish
 from netferry.converters.graph.ops.table import BOOL, FLOAT32, INT64, as_dtype, choice, dtype_of, ints, op
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size, product
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import INT64, Sizes, ints, op
+from netferry.converters.graph.schema.windows import Windows
 from netferry.converters.signature import Array
 
 
@@ -77,21 +78,12 @@ def _block_places(padded: list[int], block: Sizes, strides: list[int], dilations
 
 @op
 def MaxUnpool(
-    xp: Any,
-    x: Symbol,
-    indices: Symbol,
-    output_shape: Sizes | None = None,
-    *,
-    kernel_shape: Any,
-    pads: Any = None,
-    strides: Any = None,
+    xp: Any, x: Symbol, indices: Symbol, output_shape: Sizes | None = None, *, windows: Windows
 ) -> Any:
     """Each element back at the flat index it came from; zeros elsewhere, and behind, up to ``output_shape``."""
-    rank = len(kernel_shape)
-    pads, strides = pads or [0] * (2 * rank), strides or [1] * rank
+    settings = zip(x.shape[2:], windows.strides, windows.kernel, windows.listed, strict=True)
     space = [
-        (size - 1) * stride - pads[i] - pads[rank + i] + kernel
-        for i, (size, stride, kernel) in enumerate(zip(x.shape[2:], strides, kernel_shape, strict=True))
+        (size - 1) * stride - before - after + kernel for size, stride, kernel, (before, after) in settings
     ]
     sizes = (*x.shape[:2], *space)
     empty = xp.full((product(sizes),), 0, x.dtype)

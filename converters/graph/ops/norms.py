@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.sizes import product
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import along, as_dtype, choice, dtype_of, op, others, per_channel
 
 

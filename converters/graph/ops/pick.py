@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import INT64, Sizes, along, as_dtype, choice, ints, op, others
 
 REDUCTIONS = ("none", "add", "mul", "max", "min")

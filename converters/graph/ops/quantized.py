@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.facts import Fact
-from netferry.converters.graph.ops.spatial import Conv
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import (
     FLOAT32,
     FLOAT64,
@@ -22,6 +20,7 @@ from netferry.converters.graph.ops.table import (
     per_channel,
     shaped,
 )
+from netferry.converters.graph.schema.windows import Windows
 
 _UINT8 = np.dtype(np.uint8)
 
@@ -167,13 +166,12 @@ def _convolved(
     w: Symbol,
     x_zero_point: Symbol | None,
     w_zero_point: Symbol | None,
-    attributes: Mapping[str, Any],
+    windows: Windows,
+    group: int,
 ) -> Any:
     """The convolution of shifted integers in float64, where padding is the zero point, so 0 after the shift."""
-    row = xp.rows.get("Conv") or Conv
-    return row(
-        xp, shaped(_shifted(xp, x, x_zero_point), x.shape), _kernel(xp, w, w_zero_point), None, **attributes
-    )
+    whole = shaped(_shifted(xp, x, x_zero_point), x.shape)
+    return xp.operator("Conv", whole, _kernel(xp, w, w_zero_point), windows=windows, group=group)
 
 
 def _kernel(xp: Any, w: Symbol, zero: Symbol | None) -> Symbol:
@@ -197,18 +195,10 @@ def ConvInteger(
     x_zero_point: Symbol | None = None,
     w_zero_point: Symbol | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Any = None,
-    group: int = 1,
-    kernel_shape: Any = None,
-    pads: Any = None,
-    strides: Any = None,
+    windows: Windows,
+    group: int,
 ) -> Any:
-    attributes = {
-        "auto_pad": auto_pad, "dilations": dilations, "group": group,
-        "kernel_shape": kernel_shape, "pads": pads, "strides": strides,
-    }  # fmt: skip
-    return xp.astype(_convolved(xp, x, w, x_zero_point, w_zero_point, attributes), INT32)
+    return xp.astype(_convolved(xp, x, w, x_zero_point, w_zero_point, windows, group), INT32)
 
 
 @op
@@ -224,19 +214,11 @@ def QLinearConv(
     y_zero_point: Symbol,
     b: Symbol | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Any = None,
-    group: int = 1,
-    kernel_shape: Any = None,
-    pads: Any = None,
-    strides: Any = None,
+    windows: Windows,
+    group: int,
 ) -> Any:
     """The bias is an integer at the scale of the products."""
-    attributes = {
-        "auto_pad": auto_pad, "dilations": dilations, "group": group,
-        "kernel_shape": kernel_shape, "pads": pads, "strides": strides,
-    }  # fmt: skip
-    y = _convolved(xp, x, w, x_zero_point, w_zero_point, attributes)
+    y = _convolved(xp, x, w, x_zero_point, w_zero_point, windows, group)
     if b is not None:
         y = y + per_channel(xp, xp.astype(b, FLOAT64), x.ndim)
     scale = xp.astype(x_scale, FLOAT64) * xp.astype(w_scale, FLOAT64) / xp.astype(y_scale, FLOAT64)

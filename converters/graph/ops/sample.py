@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import product
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import INT64, as_dtype, choice, content, ints, op, shaped
+from netferry.converters.graph.schema.windows import Windows
 
 Taps = list[tuple[Any, Any]]
 """(place, weight) pairs of one axis; a place is an int64 symbol within the axis, a weight a float one or 1."""
@@ -254,12 +255,9 @@ def DeformConv(
     b: Symbol | None = None,
     mask: Symbol | None = None,
     *,
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    offset_group: int = 1,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    windows: Windows,
+    group: int,
+    offset_group: int,
 ) -> Any:
     """A convolution whose kernel looks between the elements, moved by ``offset``; outside are zeros.
 
@@ -268,9 +266,8 @@ def DeformConv(
     space, out = ints(x.shape[2:], "image sizes"), ints(offset.shape[2:], "output sizes")
     if len(space) != 2:
         raise CannotCarry(f"it convolves over {len(space)} axes", "Two are carried")
-    batch, channels, kernel = x.shape[0], x.size(1), ints(w.shape[2:], "kernel sizes")
-    count = product(kernel)
-    base = _kernel_places(kernel, out, strides or (1, 1), pads or (0, 0), dilations or (1, 1))
+    batch, channels, count = x.shape[0], x.size(1), product(windows.kernel)
+    base = _kernel_places(windows, out)
     moved = xp.reshape(offset, (-1, count, 2, *out)) + xp.asarray(base, x.dtype)
     taps = []
     for size, place in zip(
@@ -294,18 +291,14 @@ def DeformConv(
     return y if b is None else y + xp.expand_dims(b, (1, 2))
 
 
-def _kernel_places(
-    kernel: Sequence[int],
-    out: Sequence[int],
-    strides: Sequence[int],
-    pads: Sequence[int],
-    dilations: Sequence[int],
-) -> Any:
+def _kernel_places(windows: Windows, out: Sequence[int]) -> Any:
     """(kernel, 2, *out): where each element of the kernel stands at each output place, before it is moved."""
+    kernel = windows.kernel
     budget.make(2 * product(kernel) * product(out))
+    settings = zip(kernel, out, windows.strides, windows.listed, windows.dilations, strict=True)
     axes = [
-        np.arange(k)[:, None] * dilation + np.arange(o)[None, :] * stride - pad
-        for k, o, stride, pad, dilation in zip(kernel, out, strides, pads, dilations, strict=False)
+        np.arange(k)[:, None] * dilation + np.arange(o)[None, :] * stride - before
+        for k, o, stride, (before, _), dilation in settings
     ]
     rows = np.broadcast_to(axes[0][:, None, :, None], (*kernel, *out))
     columns = np.broadcast_to(axes[1][None, :, None, :], (*kernel, *out))

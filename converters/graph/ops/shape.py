@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.sizes import Size, ceil_div, known, largest, nonzero, product
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import (
     FLOAT32,
     INT64,

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import (
     FLOAT32,
     INT64,

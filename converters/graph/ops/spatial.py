@@ -8,71 +8,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import is_float
-from netferry.converters.graph.ir.sizes import Size, ceil_div, largest, product, smallest
-from netferry.converters.graph.ops.table import INT64, choice, ints, op
-from netferry.converters.graph.schema import padding
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a kernel moves along one axis: ``before`` and ``after`` are the padding, ``out`` its places.
-
-    ``missing`` is what the last window reaches beyond the padding, where sizes are rounded up.
-    """
-
-    size: Any
-    kernel: int
-    stride: int
-    dilation: int
-    before: Any
-    after: Any
-    out: Any
-    missing: Any = 0
-
-    def slice(self, place: int) -> tuple[Any, Any, int]:
-        """The elements that one place of the kernel meets, in the padded axis."""
-        first = place * self.dilation
-        return first, first + (self.out - 1) * self.stride + 1, self.stride
-
-
-def windows(
-    space: Sequence[Any],
-    kernel: Sequence[int],
-    strides: Sequence[int] | None,
-    dilations: Sequence[int] | None,
-    pads: Sequence[int] | None,
-    auto_pad: str,
-    ceil_mode: int = 0,
-) -> list[Window]:
-    """The windows of a spatial operator from its attributes, one for each axis."""
-    choice(auto_pad, ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), "auto_pad")
-    rank = len(kernel)
-    strides, dilations, pads = strides or [1] * rank, dilations or [1] * rank, pads or [0] * (2 * rank)
-    made = []
-    for i, (size, k, stride, dilation) in enumerate(zip(space, kernel, strides, dilations, strict=True)):
-        span = (k - 1) * dilation + 1
-        missing: Any = 0
-        if auto_pad.startswith("SAME"):
-            out = ceil_div(size, stride)
-            before, after = padding.halves(auto_pad, sum(padding.same_upper(size, k, stride, dilation)))
-        else:
-            before, after = (0, 0) if auto_pad == "VALID" else (pads[i], pads[rank + i])
-            room = size + before + after - span
-            out = room // stride + 1
-            if ceil_mode:  # a window that would begin behind the input and its first padding is left out
-                out = smallest(ceil_div(room, stride) + 1, (size + before - 1) // stride + 1)
-                missing = largest((out - 1) * stride - room, 0)
-        made.append(Window(size, k, stride, dilation, before, after, out, missing))
-    return made
+from netferry.converters.graph.ir.sizes import Size, product
+from netferry.converters.graph.ir.symbol import Symbol
+from netferry.converters.graph.ops.table import INT64, ints, op
+from netferry.converters.graph.schema.windows import Window, Windows
 
 
 def _padded(xp: Any, x: Any, axes: Sequence[Window], value: Any) -> Any:
@@ -95,19 +41,8 @@ def _slices(xp: Any, x: Any, axes: Sequence[Window]) -> list[Any]:
 
 
 @op
-def MaxPool(
-    xp: Any,
-    x: Symbol,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    storage_order: int = 0,
-    strides: Sequence[int] | None = None,
-) -> Any:
-    axes = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+def MaxPool(xp: Any, x: Symbol, *, windows: Windows, storage_order: int) -> Any:
+    axes = windows.over(x.shape[2:])
     least = -float("inf") if is_float(x.dtype) else int(np.iinfo(x.dtype).min)
     met = _slices(xp, _padded(xp, x, axes, least), axes)
     y = reduce(xp.maximum, met)
@@ -135,20 +70,9 @@ def _places(xp: Any, x: Symbol, axes: Sequence[Window], met: list[Any], column_m
 
 
 @op
-def AveragePool(
-    xp: Any,
-    x: Symbol,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    count_include_pad: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
+def AveragePool(xp: Any, x: Symbol, *, windows: Windows, count_include_pad: int) -> Any:
     """What a window reaches beyond the padding never counts; the padding itself where it is told to."""
-    axes = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    axes = windows.over(x.shape[2:])
     total = reduce(xp.add, _slices(xp, _padded(xp, x, axes, 0), axes))
     return total / _counts(xp, x, axes, bool(count_include_pad))
 
@@ -169,19 +93,8 @@ def _counts(xp: Any, x: Symbol, axes: Sequence[Window], with_padding: bool) -> A
 
 
 @op
-def LpPool(
-    xp: Any,
-    x: Symbol,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    p: int = 2,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
-    axes = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+def LpPool(xp: Any, x: Symbol, *, windows: Windows, p: int) -> Any:
+    axes = windows.over(x.shape[2:])
     powers = _padded(xp, xp.abs(x) ** p, axes, 0)
     return reduce(xp.add, _slices(xp, powers, axes)) ** (1 / p)
 
@@ -190,20 +103,8 @@ def LpPool(
 
 
 @op
-def Conv(
-    xp: Any,
-    x: Symbol,
-    w: Symbol,
-    b: Symbol | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
-    axes = windows(x.shape[2:], ints(w.shape[2:], "kernel sizes"), strides, dilations, pads, auto_pad)
+def Conv(xp: Any, x: Symbol, w: Symbol, b: Symbol | None = None, *, windows: Windows, group: int) -> Any:
+    axes = windows.over(x.shape[2:])
     y = _convolved(xp, _padded(xp, x, axes, 0), w, axes, x.shape[0], group)
     return y if b is None else y + xp.expand_dims(b, tuple(range(1, x.ndim - 1)))
 
@@ -225,26 +126,20 @@ def ConvTranspose(
     w: Symbol,
     b: Symbol | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    output_padding: Sequence[int] | None = None,
-    output_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    windows: Windows,
+    group: int,
+    output_padding: Sequence[int] | None,
+    output_shape: Sequence[int] | None,
 ) -> Any:
     """A convolution of the input with zeros between its elements, by the kernel turned round.
 
     ``w``: (channels, out / group, *kernel).
     """
-    kernel = ints(w.shape[2:], "kernel sizes")
-    rank = len(kernel)
-    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    kernel, strides, rank = windows.kernel, windows.strides, windows.rank
     extra = output_padding or [0] * rank
-    sides = transposed_pads(x.shape[2:], kernel, strides, dilations, pads, extra, output_shape, auto_pad)
+    sides = windows.cut_off(x.shape[2:], extra, output_shape)
     spread, axes = x, []
-    for i, (stride, k, dilation) in enumerate(zip(strides, kernel, dilations, strict=True)):
+    for i, (stride, k, dilation) in enumerate(zip(strides, kernel, windows.dilations, strict=True)):
         spread = _with_zeros(xp, spread, x.shape, i, strides)
         size, reach = (x.shape[2 + i] - 1) * stride + 1, (k - 1) * dilation
         before, after = reach - sides[i][0], reach - sides[i][1] + extra[i]
@@ -260,24 +155,6 @@ def ConvTranspose(
     y = xp.matmul(xp.reshape(grouped, (group, outputs, inputs * product(kernel))), columns)
     y = xp.reshape(y, (x.shape[0], group * outputs, *out))
     return y if b is None else y + xp.expand_dims(b, tuple(range(1, 1 + rank)))
-
-
-def transposed_pads(
-    space: Sequence[Any],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads: Sequence[int] | None,
-    extra: Sequence[int],
-    output_shape: Sequence[int] | None,
-    auto_pad: str,
-) -> list[tuple[Any, Any]]:
-    """(before, after) of each axis that a transposed convolution cuts off."""
-    spans = [(k - 1) * dilation + 1 for k, dilation in zip(kernel, dilations, strict=True)]
-    totals = padding.excess(auto_pad, output_shape, space, spans, strides, extra)
-    if totals is None:
-        return padding.listed(auto_pad, pads, len(kernel))
-    return [padding.halves(auto_pad, total) for total in totals]
 
 
 def _with_zeros(xp: Any, x: Any, shape: Sequence[Any], place: int, strides: Sequence[int]) -> Any:

@@ -1,7 +1,7 @@
 """The table itself, and what its rows say to each other.
 
-A row has the operator's own signature: inputs positional, attributes keyword-only with the schema's names and
-defaults (floats as ONNX's documents write them; a file's are float32). ``xp`` is the namespace; inputs are
+A row has the operator's own signature: inputs positional, attributes keyword-only under the schema's names, of which it
+names those that it uses; their defaults are the schema's (``schema/attributes.py``). ``xp`` is the namespace; inputs are
 symbols, those listed in ``constants.SIZES`` tuples of int and ``Size``.
 """
 
@@ -16,16 +16,16 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.sizes import known
-from netferry.converters.graph.registry import Table
+from netferry.converters.graph.ir.symbol import Symbol
+from netferry.converters.graph.schema.attributes import Operators
 from netferry.converters.signature import Array
 
 Row = Callable[..., Any]
 Function = TypeVar("Function", bound=Row)
 Sizes = tuple[Any, ...]
 
-OPS: Table[str, Row] = Table("operators")
+OPS = Operators("operators")
 
 INT64, INT32, FLOAT32, FLOAT64, BOOL = (np.dtype(name) for name in "int64 int32 float32 float64 bool".split())
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import FLOAT32, choice, ints, op
 from netferry.converters.signature import Array
 

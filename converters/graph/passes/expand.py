@@ -15,6 +15,7 @@ from onnx import helper, inliner
 
 from netferry.converters.graph.inference import evaluate
 from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.schema.opset import OPSET, schema_of
 
 LAYERS = frozenset(
     """
@@ -43,7 +44,7 @@ def expander(known: Collection[str]) -> Expand:
     def expand(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:
         if not node.domain and node.op_type in known:
             return None
-        schema = evaluate.schema_of(node.domain, node.op_type)
+        schema = schema_of(node.domain, node.op_type)
         if schema is None or not (schema.has_function or schema.has_context_dependent_function):
             return None
         return _inlined(node, facts)
@@ -65,7 +66,7 @@ def _inlined(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | N
         ],
         [onnx.ValueInfoProto(name=f"o{place}") for place, value in enumerate(node.outputs) if value.name],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", evaluate.OPSET)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     if node.domain:
         model.opset_import.append(helper.make_opsetid(node.domain, 1))
     found = inliner.inline_selected_functions(

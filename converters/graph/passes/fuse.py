@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.graph.inference.contents import of_array
-from netferry.converters.graph.ir.edit import Editor
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.passes import rearrange, sink
+from netferry.converters.graph.passes.edit import Editor
 from netferry.converters.graph.passes.fuse_attention import ATTENTION
 from netferry.converters.graph.passes.fuse_products import PRODUCTS
 from netferry.converters.graph.registry import Table

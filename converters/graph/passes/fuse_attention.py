@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.graph.ir.edit import Editor
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.passes import rearrange
+from netferry.converters.graph.passes.edit import Editor
 from netferry.converters.graph.passes.fuse_products import factors
 from netferry.converters.graph.registry import Table
 

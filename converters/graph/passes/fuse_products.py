@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from netferry.converters.graph.ir.edit import Editor
+from netferry.converters.graph.passes.edit import Editor
 from netferry.converters.graph.registry import Table
 
 PRODUCTS: Table[str, Callable[[Editor, ir.Node], None]] = Table("products")

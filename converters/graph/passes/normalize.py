@@ -10,15 +10,12 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.graph.inference import (
-    budget,
-    control_flow,  # noqa: F401 - registers its rows
-)
-from netferry.converters.graph.inference.budget import Budget
 from netferry.converters.graph.inference.evaluate import Evaluator
-from netferry.converters.graph.ir.edit import Editor
+from netferry.converters.graph.ir import budget
+from netferry.converters.graph.ir.budget import Budget
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.passes import expand, fuse as fusion, versions
+from netferry.converters.graph.passes.edit import Editor
 
 _DEEPEST = 100
 """How deep functions may be nested."""

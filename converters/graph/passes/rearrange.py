@@ -15,9 +15,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from netferry.converters.graph.ir.edit import Editor
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.sizes import product
-from netferry.converters.graph.schema import layout
+from netferry.converters.graph.passes.edit import Editor
 
 MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 

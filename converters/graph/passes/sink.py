@@ -6,10 +6,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from netferry.converters.graph.ir.edit import Editor
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.sizes import product
+from netferry.converters.graph.passes.edit import Editor
 from netferry.converters.graph.passes.rearrange import MOVES, Rearrangement, apply, is_move, picked, source_of
-from netferry.converters.graph.schema import layout
 
 LAST_AXIS = frozenset(("Linear", "LayerNormalization", "RMSNormalization"))
 """Operators that act along the last axis: what rearranges the others alone may pass."""

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx import version_converter
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.graph.inference.evaluate import OPSET, schema_of
+from netferry.converters.graph.schema.opset import OPSET, schema_of
 
 _STAY = 1024
 """Initializers of more bytes than this stay out of the version converter."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.sizes import broadcast
 from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT64, MxnetRecorder, check_dtype, exact
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.sizes import Size, known, product
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.registry import Table
 from netferry.converters.graph.schema import padding

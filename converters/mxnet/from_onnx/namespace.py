@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size, known
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.elementwise import FLOATS, SIGNED, UINT8
 from netferry.converters.mxnet.from_onnx.shape import Places
 from netferry.converters.mxnet.from_onnx.sizes import multiplied, reduced

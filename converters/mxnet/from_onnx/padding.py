@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.sizes import Size, known
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import known
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.layers import COMPUTED, NATIVE, Row, demand_floats
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
 from netferry.converters.mxnet.from_onnx.padding import Windows

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.mxnet.from_onnx.layers import NATIVE
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace

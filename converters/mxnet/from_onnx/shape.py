@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size, known, product, total
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.elementwise import UINT8, Elementwise, Number
 from netferry.converters.mxnet.from_onnx.sizes import Cut, codes_for, completed, expanded, shown
 from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT64, Dims, exact

@@ -9,8 +9,8 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netferry.converters.graph.codegen.writer import identifier
 from netferry.converters.graph.ir.build import unique
+from netferry.converters.graph.ir.names import identifier
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol
 from netferry.converters.signature import Signature
 

@@ -16,11 +16,11 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.codegen.namespace import Namespace
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.arrays import same
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.ir.facts import Fact, Home, Plan
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet import symbol as graphs
 from netferry.converters.mxnet.symbol import OUTPUT, Entry, Node
 from netferry.converters.signature import Array

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.files import parse_symbol
 from netferry.converters.mxnet.symbol import VERSION, Attrs, Symbol

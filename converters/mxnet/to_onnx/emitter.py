@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx import helper
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor
 from netferry.converters.graph.registry import Table
 from netferry.converters.mxnet.files import DTYPES

@@ -25,12 +25,13 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry, RefusedError
 from netferry.converters.graph.codegen.execution import module_of
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.walk import Walk
-from netferry.converters.graph.codegen.writer import identifier, loaded, prune, source
+from netferry.converters.graph.codegen.writer import loaded, prune, source
 from netferry.converters.graph.ir.arrays import Lent
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.ir.facts import Plan
+from netferry.converters.graph.ir.names import identifier
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.imported import Arrival
 from netferry.converters.pytorch.dtypes import NARROW, TORCH_DTYPES
 from netferry.converters.pytorch.from_onnx import (

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.walk import Body
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import known
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.pytorch.dtypes import BOOL, INT64
 from netferry.converters.pytorch.from_onnx.layers import Xp, row
 from netferry.converters.pytorch.from_onnx.writer import plain

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.sizes import Size, ceil_div, smallest
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.padding import Pairs, excess, halves, listed, same
 from netferry.converters.pytorch.dtypes import INT64
 from netferry.converters.pytorch.from_onnx.layers import (

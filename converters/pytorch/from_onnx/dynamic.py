@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.sizes import Size, known
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.pytorch.dtypes import FLOAT64, INT64
 from netferry.converters.pytorch.from_onnx.convolution import interpolated
 from netferry.converters.pytorch.from_onnx.layers import Xp, composed, row

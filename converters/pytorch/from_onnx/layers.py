@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.writer import shortest
 from netferry.converters.graph.ir.sizes import Size, known
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
 from netferry.converters.pytorch.dtypes import FLOAT32
 from netferry.converters.pytorch.from_onnx.namespace import LAYERS, TorchNamespace

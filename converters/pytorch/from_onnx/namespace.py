@@ -13,8 +13,8 @@ import numpy as np
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.codegen.namespace import ELEMENTWISE
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.sizes import Size, known, product
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.registry import Table
 from netferry.converters.pytorch.dtypes import (
     BOOL,

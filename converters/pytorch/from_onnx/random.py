@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.pytorch.from_onnx.layers import Xp, row, short
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.pytorch.from_onnx.layers import Xp, fixed, layer, place, row, short
 from netferry.converters.pytorch.from_onnx.state import Weight, parts

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from netferry.converters.graph.codegen.writer import dotted, identifier
+from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.arrays import same
 from netferry.converters.graph.ir.build import free
 from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.ir.names import identifier
 from netferry.converters.pytorch.dtypes import TORCH_DTYPES
 from netferry.converters.signature import Array
 

@@ -16,10 +16,10 @@ import ml_dtypes
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.writer import Recorder, dotted, shortest
 from netferry.converters.graph.ir.facts import Fact, Plan
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.pytorch.dtypes import (
     BITS,
     FLOAT8,

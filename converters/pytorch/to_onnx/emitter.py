@@ -15,8 +15,8 @@ from torch.nn.utils import parametrize
 from torch.utils._sympy import functions as symbolic
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor
-from netferry.converters.graph.schema import layout
 from netferry.converters.pytorch.live import numpy_dtype, to_numpy
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Value, leaves_of
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Size

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema import layout, recurrent
+from netferry.converters.graph.schema import recurrent
 from netferry.converters.pytorch.to_onnx import (
     convolution,
     elementwise,

@@ -15,11 +15,11 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
 from netferry.converters.graph.codegen.execution import module_of
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.walk import Walk
 from netferry.converters.graph.codegen.writer import dotted, loaded, prune, source
 from netferry.converters.graph.ir.arrays import Lent
 from netferry.converters.graph.ir.facts import Plan
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.imported import Arrival
 from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.converters.tensorflow.from_onnx import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.ir.facts import is_float
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
 from netferry.converters.tensorflow.from_onnx.namespace import Words
 from netferry.converters.tensorflow.from_onnx.table import NATIVE

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.walk import Body
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import dtype_of
 from netferry.converters.tensorflow.from_onnx.function_form import Function
 from netferry.converters.tensorflow.from_onnx.layout import Tensor

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import known
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema import padding
 from netferry.converters.graph.schema.padding import Pairs, same_upper
 from netferry.converters.tensorflow.from_onnx.layers import called, weight

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.writer import dotted, literal, loaded, prune
 from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.ir.sizes import Size, known, largest, product
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, base_axes, perm_of
 from netferry.converters.tensorflow.from_onnx.names import INT32, INT64
@@ -131,8 +131,8 @@ class Function(Words):
         return self.layers_made[name]
 
     def _member(self, name: str) -> ast.expr:
-        from netferry.converters.graph.codegen.writer import identifier
         from netferry.converters.graph.ir.build import unique
+        from netferry.converters.graph.ir.names import identifier
 
         word = unique(identifier(name), self.members)
         return ast.Attribute(ast.Name("self", ast.Load()), word, ast.Load())

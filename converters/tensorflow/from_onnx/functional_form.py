@@ -14,12 +14,11 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.writer import dotted
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget, layout
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size, known, product
-from netferry.converters.graph.schema import layout
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
 from netferry.converters.tensorflow.from_onnx.names import INT32, INT64, named

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.facts import Fact, is_float
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
-from netferry.converters.graph.schema import layout
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
 from netferry.converters.tensorflow.from_onnx.names import Weight
 from netferry.converters.tensorflow.from_onnx.namespace import Words

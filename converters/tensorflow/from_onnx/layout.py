@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.ir.layout import Perm
 from netferry.converters.graph.ir.sizes import Size, known
-from netferry.converters.graph.schema import layout
-from netferry.converters.graph.schema.layout import Perm
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.signature import Array
 
 

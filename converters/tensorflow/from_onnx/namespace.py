@@ -17,14 +17,13 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
 from netferry.converters.graph.codegen.namespace import BINARY, ELEMENTWISE, REDUCTIONS
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.writer import REFUSED, Recorder, dotted, flat
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget, layout
 from netferry.converters.graph.ir.arrays import same
 from netferry.converters.graph.ir.facts import Fact, Plan
+from netferry.converters.graph.ir.layout import Perm
 from netferry.converters.graph.ir.sizes import Size, known, product, total
-from netferry.converters.graph.schema import layout
-from netferry.converters.graph.schema.layout import Perm
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.layout import (
     Tensor,

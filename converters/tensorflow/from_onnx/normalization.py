@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from netferry.converters.graph.codegen.symbol import Symbol
+from netferry.converters.graph.ir import layout
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
-from netferry.converters.graph.schema import layout
 from netferry.converters.tensorflow.from_onnx.layers import called, weight
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
 from netferry.converters.tensorflow.from_onnx.namespace import Words

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.symbol import Symbol
 from netferry.converters.graph.codegen.writer import dotted
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.facts import Fact
-from netferry.converters.graph.schema import layout
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.layout import Tensor

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema import layout
 from netferry.converters.graph.schema.padding import onnx_pads, same_upper
 from netferry.converters.signature import Dim
 from netferry.converters.tensorflow.runtime import keras

@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor, unique
 from netferry.converters.graph.registry import Table
-from netferry.converters.graph.schema import layout
 from netferry.converters.signature import Array, Dim
 from netferry.converters.tensorflow.runtime import keras, result_type, tf
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import followed, unwrapped, wrapped

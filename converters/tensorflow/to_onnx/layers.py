@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema import layout
 from netferry.converters.tensorflow.runtime import convnext, keras
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, activate, axes_of, one, refuse_unless
 from netferry.converters.tensorflow.to_onnx.normalization import unit

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema import layout
 from netferry.converters.tensorflow.runtime import image_ops as image, keras, nn_ops as nn, numpy_ops as kn
 from netferry.converters.tensorflow.to_onnx import convolution, normalization, preprocessing
 from netferry.converters.tensorflow.to_onnx.attention import FAR_BELOW, masked_softmax

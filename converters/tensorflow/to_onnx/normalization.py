@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema import layout
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.runtime import keras
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, Row, axes_of, one, refuse_unless

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema import layout, recurrent
+from netferry.converters.graph.schema import recurrent
 from netferry.converters.tensorflow.runtime import keras, tree
 from netferry.converters.tensorflow.to_onnx import convolution
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, activate, one, refuse_unless, title

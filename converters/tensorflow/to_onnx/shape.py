@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema import layout
 from netferry.converters.graph.schema.padding import onnx_pads
 from netferry.converters.tensorflow.runtime import core_ops as core, keras, math_ops as math, numpy_ops as kn
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, axes_of, refuse_unless

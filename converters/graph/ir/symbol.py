@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.inference import budget
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.signature import Array
-
-if TYPE_CHECKING:
-    from netferry.converters.graph.codegen.namespace import Namespace
 
 
 class Symbol:
@@ -27,7 +24,7 @@ class Symbol:
 
     __slots__ = ("_expr", "fact", "xp")
 
-    def __init__(self, xp: Namespace, fact: Fact, expr: Any = None) -> None:
+    def __init__(self, xp: Any, fact: Fact, expr: Any = None) -> None:
         budget.write(1)
         self.xp = xp
         self.fact = fact
