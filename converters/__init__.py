@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # numpy and onnx wait until something is carried
     import onnx_ir as ir
 
-    from netferry.converters.exported import Export
-    from netferry.converters.imported import Arrival
+    from netferry.converters.exported import ExportedModel
+    from netferry.converters.imported import ImportedModel
     from netferry.converters.signature import Example
 
-__all__ = ["arrive", "carry", "write"]
+__all__ = ["export_model", "import_model", "write"]
 
 
-def carry(
+def export_model(
     model: object, *, given: Sequence[Example] | None = None, opset: int | None = None, fuse: bool = False
-) -> Export:
+) -> ExportedModel:
     """Carry a model in memory to ONNX.
 
     ``given`` are example inputs, needed where a model does not know its own sizes (PyTorch, some MXNet
@@ -35,7 +35,7 @@ def carry(
 
     framework = frameworks.of(model)
     with counted(Budget()):
-        export: Export = framework.to_onnx.to_onnx(model, given)
+        export: ExportedModel = framework.to_onnx.to_onnx(model, given)
     if fuse:
         from netferry.converters.onnx.to_onnx.fuse import fused
 
@@ -49,7 +49,7 @@ def carry(
     return export
 
 
-def arrive(model: ir.Model, to: str, *, name: str = "model") -> Arrival:
+def import_model(model: ir.Model, to: str, *, name: str = "model") -> ImportedModel:
     """Carry ONNX to the framework ``to``: normalised, walked, written as a program of that framework.
 
     The framework itself is imported when the arrival's ``model`` is asked for. Raises ``UnsupportedError``
@@ -62,11 +62,11 @@ def arrive(model: ir.Model, to: str, *, name: str = "model") -> Arrival:
     framework = frameworks.named(to)
     signature = frameworks.named("onnx").signature(model)
     with counted(Budget.of(model)):
-        arrival: Arrival = framework.from_onnx.from_onnx(plan(model), signature, name=name)
-    return arrival
+        imported: ImportedModel = framework.from_onnx.from_onnx(plan(model), signature, name=name)
+    return imported
 
 
-def write(result: Export | Arrival, path: str | os.PathLike[str]) -> None:
+def write(result: ExportedModel | ImportedModel, path: str | os.PathLike[str]) -> None:
     """Write what was carried to ``path``, in the format that its name asks for.
 
     Raises ``WriteError`` for whatever a framework's own writer raises where there is no room or no right.
@@ -81,11 +81,11 @@ def write(result: Export | Arrival, path: str | os.PathLike[str]) -> None:
         raise WriteError(f"could not be written ({first_line(error)})") from error
 
 
-def _write(result: Export | Arrival, path: Path) -> None:
+def _write(result: ExportedModel | ImportedModel, path: Path) -> None:
     from netferry.converters import frameworks
-    from netferry.converters.exported import Export
+    from netferry.converters.exported import ExportedModel
 
-    if isinstance(result, Export):
+    if isinstance(result, ExportedModel):
         frameworks.named("onnx").files.write(result.model, path)
     elif path.suffix == ".py":
         result.write_source(path)

@@ -134,7 +134,7 @@ _MOST_TOLD = 100
 """Problems that a message names; a graph may have a million nodes."""
 
 
-class CannotCarry(Exception):  # noqa: N818 - raised by a row, caught by the walk that knows the node
+class CannotConvert(Exception):  # noqa: N818 - raised by a row, caught by the walk that knows the node
     """A row met an attribute or a form that it does not carry; the walk adds the node's name."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportedModel:
     """A model as ONNX, with what a person should be told about how it got there.
 
     ``road`` names the exporter (``direct``, ``torchscript``, ``dynamo``, ``tf2onnx``, ``as it is``);
@@ -20,6 +20,6 @@ class Export:
     """
 
     model: ir.Model
-    road: str = "direct"
+    route: str = "direct"
     notes: tuple[str, ...] = ()
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

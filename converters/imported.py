@@ -13,7 +13,7 @@ from netferry.converters.signature import Array, Signature
 
 
 @dataclass(frozen=True)
-class Arrival:
+class ImportedModel:
     """A model as a program of its new framework; the framework itself is imported when ``model`` is asked for.
 
     ``source`` is a Python module that builds the model and runs where netferry is not installed: it has a

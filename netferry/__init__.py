@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netferry.runtime.lazy import put_off
-from netferry.runtime.triton_guard import keep_apart
+from netferry.runtime.lazy import defer_imports
+from netferry.runtime.triton_guard import guard_triton
 from netferry.version import VERSION as __version__  # noqa: N811 - its name in Python
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ _HOMES = {
     "Report": "netferry.validation.reports.report",
 }
 
-put_off()
-keep_apart()
+defer_imports()
+guard_triton()
 
 for _room in ("converters", "inference", "validation", "zoo"):
     if not (Path(__file__).parent / _room).is_dir():

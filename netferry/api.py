@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,8 +20,8 @@ from netferry.converters import artifact, frameworks, source
 from netferry.converters.disk import ledger, staging
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import NetferryError, RefusedError, Unsupported, UnsupportedError, UsageError
-from netferry.converters.exported import Export
-from netferry.converters.imported import Arrival
+from netferry.converters.exported import ExportedModel
+from netferry.converters.imported import ImportedModel
 from netferry.converters.onnx import stream
 from netferry.converters.signature import Example, Signature, completed, examples
 
@@ -44,46 +45,60 @@ MODEL, CERTIFICATE = "model", "certificate"
 """What is written here, as the ledger has it."""
 
 
+def _renamed(old: str, new: str) -> Any:
+    """A property under its former name."""
+
+    def value(self: Any) -> Any:
+        warnings.warn(f"'{old}' is called '{new}'", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
+
+    return property(value)
+
+
 @dataclass(frozen=True)
 class Conversion:
     """What a conversion gives: the model, the verdict (None where none was asked for), the files written.
 
-    ``export`` is the model on its way, as ONNX; ``arrival`` is what it has become in another framework.
+    ``export`` is the model on its way, as ONNX; ``imported`` is what it has become in another framework.
     """
 
-    export: Export = field(repr=False)
+    export: ExportedModel = field(repr=False)
     source: str
     to: str
     report: Report | None = None
     files: tuple[Path, ...] = ()
-    arrival: Arrival | None = field(default=None, repr=False)
+    imported: ImportedModel | None = field(default=None, repr=False)
+
+    arrival = _renamed("arrival", "imported")
+    road = _renamed("road", "route")
 
     @cached_property
     def model(self) -> Any:
         """The live model: an ``nn.Module``, a Keras model, a gluon block, or an ``onnx.ModelProto``."""
-        if self.arrival is None:
+        if self.imported is None:
             return frameworks.named("onnx").live.proto(self.export.model)
-        return self.arrival.model
+        return self.imported.model
 
     @property
-    def road(self) -> str:
-        return self.export.road
+    def route(self) -> str:
+        return self.export.route
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.export.notes + (() if self.arrival is None else self.arrival.notes)
+        return self.export.notes + (() if self.imported is None else self.imported.notes)
 
     @property
     def names(self) -> Mapping[str, str]:
         """The source's weights -> the parameters that they have become."""
-        return {} if self.arrival is None else self.arrival.names
+        return {} if self.imported is None else self.imported.names
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "source": self.source,
             "to": self.to,
-            "road": self.road,
-            "form": None if self.arrival is None else self.arrival.form,
+            "route": self.route,
+            "road": self.route,  # its former name
+            "form": None if self.imported is None else self.imported.form,
             "files": [str(file) for file in self.files],
             "names": dict(self.names),
             "notes": list(self.notes),
@@ -143,8 +158,10 @@ def convert(
     stages.begin("exporting")
     export, given = _exported(live, given, opset, fuse)
     stages.begin("importing")
-    arrival = None if target == "onnx" else converters.arrive(export.model, target, name=Path(title).stem)
-    done = Conversion(export, title, target, arrival=arrival)
+    imported = (
+        None if target == "onnx" else converters.import_model(export.model, target, name=Path(title).stem)
+    )
+    done = Conversion(export, title, target, imported=imported)
     stages.begin("writing")
 
     def check(result: Callable[[], object]) -> Report | None:
@@ -204,10 +221,10 @@ class _Stages:
 
 def _exported(
     live: object, given: tuple[Example, ...] | None, opset: int | None, fuse: bool
-) -> tuple[Export, tuple[Example, ...] | None]:
+) -> tuple[ExportedModel, tuple[Example, ...] | None]:
     """The model as ONNX, and the examples: made ones too, where only some inputs of a model that says them are given."""
     try:
-        return converters.carry(live, given=given, opset=opset, fuse=fuse), given
+        return converters.export_model(live, given=given, opset=opset, fuse=fuse), given
     except UsageError:
         if given is None:
             raise
@@ -218,7 +235,7 @@ def _exported(
         if len(given) >= len(own.inputs):
             raise
     whole = completed(given, own.inputs)
-    return converters.carry(live, given=whole, opset=opset, fuse=fuse), whole
+    return converters.export_model(live, given=whole, opset=opset, fuse=fuse), whole
 
 
 def drawn(seed: int | None) -> int:
@@ -265,7 +282,7 @@ def _target(
     return name
 
 
-def _as_carried(given: Sequence[Example] | None, export: Export) -> Sequence[Example] | None:
+def _as_carried(given: Sequence[Example] | None, export: ExportedModel) -> Sequence[Example] | None:
     """The examples without the batch axes that the model's own code fixes, which the export's notes tell."""
     if given is None:
         return None
@@ -293,9 +310,9 @@ def _deliver(
     """Write beside the destination, check what was written, and only then put it in place."""
     stale = ledger.written(destination, MODEL) if done.to == "onnx" else {}
     with staging.staged(destination, MODEL, replacing) as stage:
-        converters.write(done.arrival or done.export, stage)
-        if write_source and done.arrival is not None:
-            done.arrival.write_source(stage.with_name(f"{_stem(destination)}.py"))
+        converters.write(done.imported or done.export, stage)
+        if write_source and done.imported is not None:
+            done.imported.write_source(stage.with_name(f"{_stem(destination)}.py"))
         report = check(lambda: _written(stage))
         if report is not None and report.failed and not keep:
             shutil.rmtree(stage.parent)
@@ -555,9 +572,11 @@ class Inspection:
     parameters: int
     bytes: int
     opset: int
-    road: str
+    route: str
     notes: tuple[str, ...] = ()
     targets: Mapping[str, Prospect] = field(default_factory=dict)
+
+    road = _renamed("road", "route")
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -568,7 +587,8 @@ class Inspection:
             "parameters": self.parameters,
             "bytes": self.bytes,
             "opset": self.opset,
-            "road": self.road,
+            "route": self.route,
+            "road": self.route,  # its former name
             "notes": list(self.notes),
             "targets": {name: prospect.to_dict() for name, prospect in self.targets.items()},
         }
@@ -588,7 +608,7 @@ def inspect(
     ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it.
     """
     live = source.open_source(model, weights, unsafe=unsafe)
-    export = converters.carry(live, given=given_examples(inputs, dynamic))
+    export = converters.export_model(live, given=given_examples(inputs, dynamic))
     graph = export.model.graph
     tensors = [value.const_value for value in graph.initializers.values() if value.const_value is not None]
     weights_only = [tensor for tensor in tensors if tensor.dtype.is_floating_point()]
@@ -606,7 +626,7 @@ def inspect(
         parameters=sum(tensor.size for tensor in weights_only),
         bytes=sum(tensor.nbytes for tensor in tensors),
         opset=export.model.opset_imports[""],
-        road=export.road,
+        route=export.route,
         notes=export.notes,
         targets=targets,
     )
@@ -621,10 +641,10 @@ def _prospect(model: ir.Model, to: str) -> Prospect:
     if to == "onnx":
         return Prospect("graph")
     try:
-        arrival = converters.arrive(model, to)
+        imported = converters.import_model(model, to)
     except UnsupportedError as error:
         return Prospect(problems=error.problems)
-    return Prospect(arrival.form, notes=arrival.notes)
+    return Prospect(imported.form, notes=imported.notes)
 
 
 def opened(model: object, weights: PathLike | None, unsafe: bool) -> object:

@@ -63,8 +63,8 @@ def source() -> str:
     from netferry import converters
     from netferry.zoo import catalog, tensorflow
 
-    export = converters.carry(tensorflow.build(catalog.named("cnn")))
-    text = converters.arrive(export.model, "pytorch", name="cnn").source
+    export = converters.export_model(tensorflow.build(catalog.named("cnn")))
+    text = converters.import_model(export.model, "pytorch", name="cnn").source
     module = ast.parse(text)
     [made] = [node for node in module.body if isinstance(node, ast.ClassDef)]
     ruff = [sys.executable, "-m", "ruff", "format", "--config", str(ROOT / "pyproject.toml"), "-"]
@@ -122,11 +122,11 @@ def _taken() -> Mapping[str, list[Mapping[str, bool]]]:
 def _takes(model: Any, target: str) -> bool:
     import onnx_ir as ir
 
-    from netferry.converters import arrive
+    from netferry.converters import import_model
     from netferry.converters.errors import NetferryError
 
     try:
-        arrive(ir.from_proto(model), target)
+        import_model(ir.from_proto(model), target)
     except NetferryError:
         return False
     return True

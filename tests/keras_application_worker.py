@@ -23,7 +23,7 @@ kinds = [type(layer) for layer in model._flatten_layers(include_self=False)]
 print(
     json.dumps(
         {
-            "road": onnx_model.export.road,
+            "road": onnx_model.export.route,
             "notes": onnx_model.export.notes,
             "error": worst_error(model, onnx_model, [(1, 0), (2, 0)]),
             "transposes": operators["Transpose"],

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from netferry.converters.errors import MissingError
-from netferry.converters.exported import Export
+from netferry.converters.exported import ExportedModel
 from netferry.converters.signature import Example
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import keras
@@ -43,7 +43,7 @@ def sequential(*layers: Any, shape: Sequence[int | None], dtype: str = "float32"
 class Carried:
     """A model as ONNX, ready to be run."""
 
-    export: Export
+    export: ExportedModel
     proto: onnx.ModelProto
     session: onnxruntime.InferenceSession
 

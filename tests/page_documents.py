@@ -53,7 +53,7 @@ def cell(model: str, source: str, target: str, status: str = "passed", **more: A
     losses = [0.05 * math.exp(-step / 8) * (1 + FRAMEWORKS.index(source) / 5) for step in range(20)]
     return {
         "model": model, "source": source, "target": target, "status": status, "max_abs": 1e-7,
-        "max_rel": number * 1e-7, "seconds": 1.5, "road": "direct", "train_seconds": 3.2, "latency_ms": 0.1 + number,
+        "max_rel": number * 1e-7, "seconds": 1.5, "route": "direct", "train_seconds": 3.2, "latency_ms": 0.1 + number,
         "source_ms": 0.4, "metric": 0.97, "metric_name": "accuracy",
         "history": [2 * math.exp(-epoch / 3) for epoch in range(8)], "further": [] if target == "onnx" else losses,
         "files": [], "reason": "" if status == "passed" else "an error of 0.3, where rounding explains 2e-06",

@@ -15,7 +15,7 @@ from keras_models import distance
 from models import model as small
 from onnx import helper
 
-from netferry.converters import carry
+from netferry.converters import export_model
 from netferry.converters.errors import first_line
 from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.onnx.signature import signature
@@ -116,7 +116,7 @@ def unrunnable() -> dict[str, dict[str, str]]:
     said = {}
     for name, (shape, layer) in models.items():
         model = keras.Sequential([keras.Input(shape), layer])
-        report = verify(model, carry(model).model, quick=True)
+        report = verify(model, export_model(model).model, quick=True)
         said[name] = {"status": report.status, "reason": report.reason}
     return said
 

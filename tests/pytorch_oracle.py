@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from netferry.converters.exported import Export
+from netferry.converters.exported import ExportedModel
 from netferry.converters.pytorch import live
 from netferry.converters.pytorch.to_onnx import to_onnx
 from netferry.converters.signature import Array, Example
@@ -88,7 +88,9 @@ def free_axes(shape: Shape) -> dict[int, str]:
     return {axis: NAMES[d] for axis, d in enumerate(_parts(shape)[2]) if isinstance(d, str)}
 
 
-def export(module: nn.Module, *shapes: Shape, sizes: Mapping[str, int] = SIZES[0], **options: Any) -> Export:
+def export(
+    module: nn.Module, *shapes: Shape, sizes: Mapping[str, int] = SIZES[0], **options: Any
+) -> ExportedModel:
     examples = [
         Example(f"x{i}", array, free_axes(shape), asked=options.get("asked", True))
         for i, (shape, array) in enumerate(zip(shapes, arrays(shapes, sizes, 0), strict=True))
@@ -96,7 +98,7 @@ def export(module: nn.Module, *shapes: Shape, sizes: Mapping[str, int] = SIZES[0
     return to_onnx(module, examples)
 
 
-def session(found: Export) -> Any:
+def session(found: ExportedModel) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -106,10 +108,10 @@ def session(found: Export) -> Any:
     )
 
 
-def check(module: nn.Module, *shapes: Shape, tolerance: float = 1e-5, road: str = "direct") -> Export:
+def check(module: nn.Module, *shapes: Shape, tolerance: float = 1e-5, route: str = "direct") -> ExportedModel:
     """Export at the first sizes, run at both, compare with PyTorch relative to the output's scale."""
     found = export(module, *shapes)
-    assert found.road == road, found.notes
+    assert found.route == route, found.notes
     running = session(found)
     for seed, sizes in enumerate(SIZES):
         given = arrays(shapes, sizes, seed)
@@ -126,5 +128,5 @@ def check(module: nn.Module, *shapes: Shape, tolerance: float = 1e-5, road: str 
     return found
 
 
-def operators(found: Export) -> list[str]:
+def operators(found: ExportedModel) -> list[str]:
     return [node.op_type for node in found.model.graph]

@@ -51,8 +51,8 @@ def main(form: str, folder: Path, mode: str, count: int, seed: int) -> None:
     name, framework = FORMATS[form]
     if form == "onnx with data":
         files.EXTERNAL_FROM = 0
-    carried = [converters.carry(network(number, layers=3 + number)) for number in (0, 1)]
-    results = [c if framework == "onnx" else converters.arrive(c.model, framework) for c in carried]
+    carried = [converters.export_model(network(number, layers=3 + number)) for number in (0, 1)]
+    results = [c if framework == "onnx" else converters.import_model(c.model, framework) for c in carried]
     for result in results:
         if framework != "onnx":
             result.model  # noqa: B018  built before the fork

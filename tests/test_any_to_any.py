@@ -206,7 +206,7 @@ def test_a_wrong_weight_leaves_nothing_behind(
     """The verdict is about what was written: a fault planted on the way is found and nothing stays."""
     from netferry import converters
 
-    exported = converters.arrive
+    exported = converters.import_model
 
     def faulty(model: ir.Model, to: str, *, name: str = "model") -> Any:
         proto = ir.to_proto(model)
@@ -216,7 +216,7 @@ def test_a_wrong_weight_leaves_nothing_behind(
         weight.CopyFrom(numpy_helper.from_array(array, weight.name))
         return exported(ir.from_proto(proto), to, name=name)
 
-    monkeypatch.setattr(converters, "arrive", faulty)
+    monkeypatch.setattr(converters, "import_model", faulty)
     done = netferry.convert(net, target, destination=tmp_path / TARGETS[target], inputs=IMAGE)
     assert done.report is not None and done.report.status == "failed"
     assert done.files == () and not list(tmp_path.iterdir())

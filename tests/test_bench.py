@@ -44,7 +44,7 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
 def test_operations_are_those_that_one_counts_by_hand(name: str) -> None:
     module, shape, wanted = CASES[name]
     given = examples({"x": np.zeros(shape, np.float32)}, {"x": {0: "batch"}})
-    planned = plan(converters.carry(module.eval(), given=given).model)
+    planned = plan(converters.export_model(module.eval(), given=given).model)
     found = cost(planned, {"batch": 5})
     # Besides products there are at most some elementwise operations on the outputs.
     assert wanted <= found.flops <= wanted * 1.05 + 5 * 11 * 9 * 8

@@ -104,8 +104,8 @@ def _faulty(name: str) -> nn.Module:
 
 
 def _carried(model: nn.Module, name: str, to: str) -> Any:
-    export = converters.carry(model, given=_given(name))
-    return ir.to_proto(export.model) if to == "onnx" else converters.arrive(export.model, to).model
+    export = converters.export_model(model, given=_given(name))
+    return ir.to_proto(export.model) if to == "onnx" else converters.import_model(export.model, to).model
 
 
 def _named(found: Bisection) -> tuple[str, str]:
@@ -284,8 +284,10 @@ def test_a_layer_with_an_activation_is_held_against_the_step_that_it_is(
 ) -> None:
     """What the script shows is what both sides give: before the activation in both, computed here once more."""
     whole = _keras(layer), _keras()
-    export = converters.carry(whole[0] if not turned else whole[1], given=IMAGES)
-    elsewhere = ir.to_proto(export.model) if other == "onnx" else converters.arrive(export.model, other).model
+    export = converters.export_model(whole[0] if not turned else whole[1], given=IMAGES)
+    elsewhere = (
+        ir.to_proto(export.model) if other == "onnx" else converters.import_model(export.model, other).model
+    )
     pair = (elsewhere, whole[0]) if turned else (whole[1], elsewhere)
     found = netferry.bisect(*pair, IMAGES, output=tmp_path / "d")
     assert found.difference is not None
@@ -385,7 +387,7 @@ def test_a_batch_norm_that_was_folded_is_met_behind_it() -> None:
             if tensor.is_floating_point():
                 tensor.copy_(torch.rand_like(tensor) + 0.5 if "var" in key else torch.randn_like(tensor) / 2)
     given = (Example("x", np.random.default_rng(5).standard_normal((2, 3, 9, 9)).astype(np.float32)),)
-    folded = ir.to_proto(converters.carry(model, given=given, fuse=True).model)
+    folded = ir.to_proto(converters.export_model(model, given=given, fuse=True).model)
     assert [node.op_type for node in folded.graph.node] == ["Conv", "Relu", "Conv"]
     weight = next(one for one in folded.graph.initializer if list(one.dims) == [6, 3, 3, 3])
     wrong = numpy_helper.to_array(weight).copy()

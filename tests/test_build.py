@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import GraphBuilder
 from netferry.converters.signature import TensorSpec
@@ -118,5 +118,5 @@ def test_free_sizes_stay_free_through_inference() -> None:
 
 def test_inputs_that_do_not_fit_are_named() -> None:
     g, x = start("batch", 3)
-    with pytest.raises(CannotCarry, match=r"Gemm \(x float32\[batch, 3\]"):
+    with pytest.raises(CannotConvert, match=r"Gemm \(x float32\[batch, 3\]"):
         g.Gemm(x, g.constant(np.ones((5, 4), np.float32)))

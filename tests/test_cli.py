@@ -218,8 +218,8 @@ def test_a_conversion_that_differs_leaves_no_output_unless_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault is planted on the road: a weight is one hundredth off."""
-    wrong = converters.carry(dense(1.01))
-    monkeypatch.setattr(converters, "carry", lambda *args, **kwargs: wrong)
+    wrong = converters.export_model(dense(1.01))
+    monkeypatch.setattr(converters, "export_model", lambda *args, **kwargs: wrong)
     out = tmp_path / "out.onnx"
     done = convert(dense(), "onnx", destination=out)
     assert done.report is not None

@@ -41,19 +41,19 @@ def saved(model: Any, kind: str, folder: Path) -> Artifact:
 
 
 @pytest.mark.parametrize(
-    ("kind", "road", "names"),
+    ("kind", "route", "names"),
     [
         ("keras", "direct", ["image", "head"]),
         ("h5", "direct", ["image", "head"]),
         ("saved_model", "tf2onnx", ["image", "output_0"]),
     ],
 )
-def test_a_file_is_read_and_carried(kind: str, road: str, names: list[str], tmp_path: Path) -> None:
+def test_a_file_is_read_and_carried(kind: str, route: str, names: list[str], tmp_path: Path) -> None:
     model = network()
     read = files.read(saved(model, kind, tmp_path))
     assert live.accepts(read)
     onnx_model = carried(read)
-    assert onnx_model.export.road == road
+    assert onnx_model.export.route == route
     graph = onnx_model.proto.graph
     assert [value.name for value in (*graph.input, *graph.output)] == names
     assert [d.dim_param or d.dim_value for d in graph.output[0].type.tensor_type.shape.dim] == [BATCH, 3]
@@ -204,7 +204,7 @@ def test_tensorflow_starts_and_converts_without_a_word_on_standard_error() -> No
         "from netferry.converters.tensorflow.runtime import keras, tf\n"
         "from netferry.converters.tensorflow.to_onnx import to_onnx\n"
         "f = tf.function(lambda x: tf.nn.gelu(x), input_signature=[tf.TensorSpec([None, 3], tf.float32)])\n"
-        "print(keras.backend.backend(), to_onnx(f).road)\n"
+        "print(keras.backend.backend(), to_onnx(f).route)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["tensorflow", "tf2onnx"]

@@ -242,7 +242,7 @@ def test_a_layer_gives_in_onnxruntime_what_it_gives_in_keras(name: str) -> None:
     x = keras.Input(shape, name="x")
     model = randomised(keras.Model(x, make()(x)))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(plainly(model) if name in ONEDNN else model, onnx_model, SIZES) <= LIMIT
 
 
@@ -343,7 +343,7 @@ def test_an_operation_of_keras_ops_stands_between_layers(name: str) -> None:
     x = keras.Input((4, 6))
     model = keras.Model(x, OPERATIONS[name](x))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
@@ -396,7 +396,7 @@ def test_layers_of_several_inputs(name: str) -> None:
     inputs = [keras.Input((4, 6), name=letter) for letter in "abc"]
     model = randomised(keras.Model(inputs, MERGES[name](*inputs)))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert [value.name for value in onnx_model.proto.graph.input] == ["a", "b", "c"]
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
@@ -416,7 +416,7 @@ def test_a_recurrent_layer_starts_from_the_state_it_is_given(make: Callable[...,
     inputs = [keras.Input((None, 3)), keras.Input((4,)), keras.Input((4,))]
     model = randomised(keras.Model(inputs, make(*inputs)))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
@@ -630,7 +630,7 @@ def test_a_sequential_without_sizes_asks_for_examples_and_is_built_from_them() -
         to_onnx(model)
     given = examples({"x": np.ones((2, 3), "float32")})
     onnx_model = carried(model, given)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert list(live.run(model, [np.ones((5, 3), "float32")])) == ["head"]
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
@@ -681,7 +681,7 @@ def test_a_subclassed_model_of_tensorflows_functions_takes_tf2onnx_and_says_so()
     model(array)
     randomised(model)
     onnx_model = carried(model, examples({"signal": array}))
-    assert onnx_model.export.road == "tf2onnx"
+    assert onnx_model.export.route == "tf2onnx"
     assert "its Python code cannot be followed" in onnx_model.export.notes[0]
     assert "Erfc" not in onnx_model.operators and onnx_model.operators["Erf"] == 1
     assert onnx_model.operators["Conv"] >= 1
@@ -734,7 +734,7 @@ def test_a_layer_of_tensorflows_functions_sends_the_whole_model_to_tf2onnx_by_na
 
     model = sequential(L.Dense(3), Doubled(name="mine"), shape=(4,))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "tf2onnx"
+    assert onnx_model.export.route == "tf2onnx"
     assert "node 'mine' (Doubled)" in onnx_model.export.notes[0]
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
@@ -746,7 +746,7 @@ def test_a_layer_without_a_row_is_opened() -> None:
 
     model = sequential(L.Dense(3), Doubled(name="mine"), shape=(4,))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert any(node.name.startswith("mine/") for node in onnx_model.proto.graph.node)
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
@@ -771,7 +771,7 @@ def test_a_saved_model_is_carried_under_the_names_of_its_signature(tmp_path: Any
     model = sequential(L.Conv1D(4, 3, activation="gelu"), L.GRU(3), shape=(None, 6), name="signal")
     model.export(tmp_path / "saved", verbose=False)
     onnx_model = carried(tf.saved_model.load(str(tmp_path / "saved")))
-    assert onnx_model.export.road == "tf2onnx"
+    assert onnx_model.export.route == "tf2onnx"
     assert "Erfc" not in onnx_model.operators
     assert [value.name for value in onnx_model.proto.graph.input] == ["signal"]
     assert [value.name for value in onnx_model.proto.graph.output] == ["output_0"]
@@ -797,7 +797,7 @@ def test_a_mask_that_nothing_reads_is_no_hindrance() -> None:
         L.Embedding(9, 4, mask_zero=True), L.Dense(3), L.Flatten(), L.Dense(2), shape=(6,), dtype="int32"
     )
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
@@ -859,6 +859,6 @@ def test_the_wrong_number_of_inputs_is_refused() -> None:
 def test_networks_of_keras_applications(make: Make, transposes: int) -> None:
     model = randomised(make())
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert onnx_model.operators["Transpose"] == transposes
     assert worst_error(model, onnx_model, [(1, 0), (2, 0)]) <= 1e-5

@@ -145,7 +145,7 @@ def test_a_layer_gives_in_onnxruntime_what_it_gives_in_keras(name: str) -> None:
     make, shape = LAYERS[name]
     model = functional(make(), shape)
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(plainly(model) if name in ONEDNN else model, onnx_model, SIZES) <= LIMIT
 
 
@@ -179,7 +179,7 @@ def test_a_layer_of_integers(name: str) -> None:
     make, shape, dtype = INTEGERS[name]
     model = functional(make(), shape, dtype)
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
@@ -230,7 +230,7 @@ def test_attention(name: str) -> None:
     mask = keras.Input((6,), name="m", dtype="bool")
     model = randomised(keras.Model([a, b, mask], ATTENTION[name](a, b, mask)))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     for batch in (1, 3):
         arrays = drawn([(batch, 6, 6)] * 2, ["float32"] * 2)
         kept = np.arange(6) < np.array([[4], [6], [2]])[:batch]
@@ -286,7 +286,7 @@ def test_a_mask_of_any_form_gives_keras_own_numbers(name: str) -> None:
     x, mask = keras.Input((None, 6), name="x"), keras.Input((None,), dtype="bool", name="m")
     model = randomised(keras.Model([x, mask], MASKED[name]()(x, mask=mask)))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct" and "Loop" not in onnx_model.operators
+    assert onnx_model.export.route == "direct" and "Loop" not in onnx_model.operators
     for kept in MASKS.values():
         _agree(model, onnx_model, [*drawn([(3, 5, 6)], ["float32"]), np.array(kept, bool)])
 
@@ -339,7 +339,7 @@ HANDED_ON: dict[str, Make] = {
 def test_a_mask_goes_where_keras_takes_it(name: str) -> None:
     model = functional(HANDED_ON[name], (None,), "int32")
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     for tokens in ([[3, 0, 5, 1, 0, 0], [1, 2, 3, 0, 4, 0]], [[1, 0, 0]], [[0, 4, 5], [1, 2, 3], [6, 0, 0]]):
         _agree(model, onnx_model, [np.array(tokens, "int32")])
 
@@ -394,7 +394,7 @@ def test_a_subclassed_model_is_followed_and_its_sizes_stay_free() -> None:
     model(given[0])
     randomised(model)
     onnx_model = carried(model, examples({"signal": given[0]}, {"signal": {0: "batch", 1: "length"}}))
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     names = {node.name for node in onnx_model.proto.graph.node}
     assert {"project", "block1/wide", "block0/attention"} <= {
         name.rsplit("/", 1)[0] for name in names
@@ -429,7 +429,7 @@ def test_a_subclassed_model_computes_with_its_own_sizes() -> None:
     randomised(model)
     free = {0: "batch", 1: "height", 2: "width"}
     onnx_model = carried(model, examples({"image": image}, {"image": free}))
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     for shape in ((2, 8, 12, 3), (1, 16, 4, 3)):
         arrays = drawn([shape], ["float32"])
         received = list(onnx_model.run(arrays).values())
@@ -458,7 +458,7 @@ def test_a_cell_of_a_users_own_runs_step_by_step(backwards: bool) -> None:
     layer = L.RNN(Recurrent(4), return_sequences=True, return_state=True, go_backwards=backwards)
     model = functional(layer, STEPS)
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct" and onnx_model.operators["Scan"] == 1
+    assert onnx_model.export.route == "direct" and onnx_model.operators["Scan"] == 1
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
@@ -571,7 +571,7 @@ def test_mixed_precision_computes_in_half_floats_where_keras_does(name: str) -> 
     finally:
         keras.config.set_dtype_policy("float32")
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert onnx_model.operators["Cast"] > 0
     assert worst_error(model, onnx_model, SIZES) <= 4e-3  # a few roundings to half floats
 
@@ -630,7 +630,7 @@ def test_an_operation_of_keras_ops(name: str) -> None:
     x = keras.Input((4, 6))
     model = keras.Model(x, OPERATIONS[name](x))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
@@ -647,7 +647,7 @@ IMAGES: dict[str, Callable[[Any], Any]] = {
 def test_an_operation_on_images(name: str) -> None:
     model = functional(IMAGES[name], (6, 8, 4))
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
@@ -663,7 +663,7 @@ def test_a_transposed_convolution_of_keras_ops_inside_a_layer() -> None:
 
     model = functional(Up(), STEPS)
     onnx_model = carried(model)
-    assert onnx_model.export.road == "direct"
+    assert onnx_model.export.route == "direct"
     assert worst_error(model, onnx_model, SIZES) <= LIMIT
 
 
@@ -692,10 +692,10 @@ def test_two_exports_of_one_saved_model_agree_to_the_byte(tmp_path: Path) -> Non
 
 CARRY = """
 import sys
-from netferry.converters import carry, write
+from netferry.converters import export_model, write
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import keras
-write(carry(keras.saving.load_model(sys.argv[1])), "model.onnx")
+write(export_model(keras.saving.load_model(sys.argv[1])), "model.onnx")
 """
 
 

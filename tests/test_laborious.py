@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from netferry import converters
 from netferry.converters import artifact, source
-from netferry.converters.errors import CannotCarry, NetferryError, RefusedError, UnsupportedError
+from netferry.converters.errors import CannotConvert, NetferryError, RefusedError, UnsupportedError
 from netferry.converters.graph.inference.contents import UNFOLDED
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.budget import LIMITS, Budget, counted
@@ -88,7 +88,7 @@ def test_planning_stays_within_the_budget(name: str, tmp_path: Path, good: Path)
 
 
 def planned(path: Path) -> Budget:
-    read = converters.carry(source.open_source(path)).model
+    read = converters.export_model(source.open_source(path)).model
     with counted(Budget.of(read)) as counts:
         plan(read)
     return counts
@@ -262,9 +262,9 @@ def test_a_range_that_nobody_can_hold_is_no_literal(to: str, count: int, tmp_pat
         nodes, {"x": ["batch", 4]}, {"y": ["batch", 4]}, {"a": I64(0), "b": I64(1), "n": I64(count)}
     )
     onnx.save(whole, tmp_path / "net.onnx")
-    read = converters.carry(source.open_source(tmp_path / "net.onnx")).model
+    read = converters.export_model(source.open_source(tmp_path / "net.onnx")).model
     try:
-        assert len(converters.arrive(read, to).source) < 20_000
+        assert len(converters.import_model(read, to).source) < 20_000
     except UnsupportedError as error:
         assert "elements would be made" in str(error) and "'r' (Range)" in str(error)
 
@@ -416,8 +416,8 @@ def test_attributes_of_mxnet_are_answered_in_words(name: str, tmp_path: Path, go
     path = made(name, tmp_path, good)
     tracemalloc.start()
     try:
-        with pytest.raises((NetferryError, CannotCarry), match=FILES[name].words) as caught:
-            converters.carry(source.open_source(path))
+        with pytest.raises((NetferryError, CannotConvert), match=FILES[name].words) as caught:
+            converters.export_model(source.open_source(path))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -426,4 +426,4 @@ def test_attributes_of_mxnet_are_answered_in_words(name: str, tmp_path: Path, go
 
 def test_loops_of_mxnet_count_together(tmp_path: Path, good: Path) -> None:
     with pytest.raises(UnsupportedError, match="steps of a loop"):
-        converters.carry(source.open_source(made("mxnet_loops_nested", tmp_path, good)))
+        converters.export_model(source.open_source(made("mxnet_loops_nested", tmp_path, good)))

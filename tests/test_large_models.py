@@ -82,9 +82,9 @@ def test_a_graph_deeper_and_wider_than_python_recurses_arrives(
     target: str, made: Callable[[int], onnx.ModelProto]
 ) -> None:
     graph = made(2 * sys.getrecursionlimit())
-    arrival = converters.arrive(ir.from_proto(graph), target)
-    assert arrival.source.count("\n") > 5
-    compile(arrival.source, "arrival", "exec")
+    imported = converters.import_model(ir.from_proto(graph), target)
+    assert imported.source.count("\n") > 5
+    compile(imported.source, "arrival", "exec")
 
 
 def test_a_deep_chain_means_the_same_in_pytorch() -> None:
@@ -108,7 +108,7 @@ def test_work_grows_with_the_nodes_and_not_with_their_square() -> None:
 
         sys.setprofile(count_call)
         try:
-            converters.arrive(graph, "pytorch")
+            converters.import_model(graph, "pytorch")
         finally:
             sys.setprofile(None)
         return made
@@ -232,9 +232,9 @@ def test_large_weights_inside_a_file_stay_there_until_they_are_read(
 def test_fifty_thousand_nodes_arrive(target: str) -> None:
     graph = ir.from_proto(chain(50_000))
     if target == "onnx":
-        assert len(converters.carry(graph, opset=22).model.graph) == 50_000
+        assert len(converters.export_model(graph, opset=22).model.graph) == 50_000
     else:
-        assert converters.arrive(graph, target).model is not None
+        assert converters.import_model(graph, target).model is not None
 
 
 GIGABYTES = 2.4

@@ -37,7 +37,7 @@ def test_every_cell_passes(name: str, framework: str, trained_zoo: Zoo, tmp_path
     given = example(trained)
     cell = carry_trained(trained, "onnx", tmp_path / "model.onnx", given)
     assert cell.status == "passed", cell.reason
-    assert cell.road == "direct"
+    assert cell.route == "direct"
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     operators = [node.op_type for node in model.graph.node]

@@ -72,7 +72,7 @@ def test_a_structure_goes_on_to_pytorch(case: str, oracle: Oracle, tmp_path: Pat
     arrays = STRUCTURES[case]
     _, truth = oracle.symbol(case, [arrays], str(tmp_path / "net"))
     export = to_onnx(read(tmp_path), examples(arrays))
-    arrival = converters.arrive(export.model, "pytorch", name="structure")
-    outputs = frameworks.named("pytorch").live.run(arrival.model, list(arrays.values()))
+    imported = converters.import_model(export.model, "pytorch", name="structure")
+    outputs = frameworks.named("pytorch").live.run(imported.model, list(arrays.values()))
     for mine, theirs in zip(outputs.values(), truth[0], strict=True):
         assert_equal(mine, theirs, 1e-5, case)

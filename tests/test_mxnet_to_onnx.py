@@ -508,9 +508,9 @@ def test_an_rnn_that_projects_its_state_goes_on_to_pytorch(oracle: Oracle, tmp_p
     _, truth = oracle.symbol(case, inputs, str(tmp_path / "net"))
     free = {"data": {0: "length", 1: "batch"}, "other": {1: "batch"}, "third": {1: "batch"}}
     export = to_onnx(read(tmp_path), examples(inputs[0], free))
-    arrival = converters.arrive(export.model, "pytorch", name="projected")
+    imported = converters.import_model(export.model, "pytorch", name="projected")
     for arrays, expected in zip(inputs, truth, strict=True):
-        outputs = frameworks.named("pytorch").live.run(arrival.model, list(arrays.values()))
+        outputs = frameworks.named("pytorch").live.run(imported.model, list(arrays.values()))
         for mine, theirs in zip(outputs.values(), expected, strict=True):
             assert_equal(mine, theirs, 1e-5, case)
 

@@ -16,7 +16,7 @@ from netferry.converters.frameworks import named
 from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.mxnet import files
 from netferry.converters.mxnet.from_onnx import from_onnx
-from netferry.converters.mxnet.imported import MxnetArrival
+from netferry.converters.mxnet.imported import ImportedSymbol
 
 if importlib.util.find_spec("mxnet") is None:
     pytest.skip("mxnet, the oracle, is not installed", allow_module_level=True)
@@ -32,9 +32,9 @@ def oracle() -> Iterator[Oracle]:
     worker.close()
 
 
-def arrive(case: Case) -> MxnetArrival:
+def arrive(case: Case) -> ImportedSymbol:
     arrived = from_onnx(plan(case.model), named("onnx").signature(case.model))
-    assert isinstance(arrived, MxnetArrival)
+    assert isinstance(arrived, ImportedSymbol)
     return arrived
 
 

@@ -67,12 +67,12 @@ def test_a_case_with_weights_as_initializers_is_carried_to_tensorflow(name: str)
 def test_a_light_model_gives_what_onnxruntime_gives(path: Path) -> None:
     """Whole networks of the onnx wheel, their weights made by ConstantOfShape."""
     proto = light(path)
-    arrival = from_onnx(plan(proto), signature(proto))
+    imported = from_onnx(plan(proto), signature(proto))
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0]
     x = np.random.default_rng(0).uniform(0, 1e-3, given.shape).astype(np.float32)
     with quiet():
-        received = live.run(arrival.model, [x])
+        received = live.run(imported.model, [x])
     (want,) = session.run(None, {given.name: x})
     np.testing.assert_allclose(received[session.get_outputs()[0].name], want, rtol=1e-3, atol=1e-7)
 

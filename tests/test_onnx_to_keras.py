@@ -19,11 +19,11 @@ from models import model as small
 from onnx import TensorProto, helper
 from torch import nn
 
-from netferry.converters import carry
+from netferry.converters import export_model
 from netferry.converters.artifact import look
 from netferry.converters.errors import UnsupportedError
 from netferry.converters.graph.passes.normalize import plan
-from netferry.converters.imported import Arrival
+from netferry.converters.imported import ImportedModel
 from netferry.converters.onnx.signature import signature
 from netferry.converters.signature import Example
 from netferry.converters.tensorflow import files, live
@@ -33,7 +33,7 @@ from netferry.converters.tensorflow.runtime import keras, tf
 CLOSE = 2e-6
 
 
-def arrived(proto: onnx.ModelProto, name: str = "model") -> Arrival:
+def arrived(proto: onnx.ModelProto, name: str = "model") -> ImportedModel:
     return from_onnx(plan(proto), signature(proto), name=name)
 
 
@@ -48,8 +48,12 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def from_torch(module: nn.Module, example: Any, free: dict[int, str]) -> tuple[onnx.ModelProto, Arrival]:
-    proto = ir.to_proto(carry(module, given=[Example("x", np.asarray(example), free, asked=True)]).model)
+def from_torch(
+    module: nn.Module, example: Any, free: dict[int, str]
+) -> tuple[onnx.ModelProto, ImportedModel]:
+    proto = ir.to_proto(
+        export_model(module, given=[Example("x", np.asarray(example), free, asked=True)]).model
+    )
     return proto, arrived(proto)
 
 
@@ -123,33 +127,33 @@ NETS: dict[str, tuple[Any, Any, dict[int, str]]] = {
 
 
 @pytest.fixture(scope="module", params=NETS)
-def net(request: pytest.FixtureRequest) -> tuple[nn.Module, Any, onnx.ModelProto, Arrival]:
+def net(request: pytest.FixtureRequest) -> tuple[nn.Module, Any, onnx.ModelProto, ImportedModel]:
     make, inputs, free = NETS[request.param]
     module = randomised(make())
     return module, inputs, *from_torch(module, inputs(2, 7), free)
 
 
 def test_a_net_arrives_as_a_functional_model_right_at_every_batch_and_length(net: Any) -> None:
-    _, inputs, proto, arrival = net
-    assert arrival.form == "functional"
-    assert max(worst(proto, arrival.model, inputs(*sizes)) for sizes in ((1, 1), (2, 7), (5, 12))) < CLOSE
+    _, inputs, proto, imported = net
+    assert imported.form == "functional"
+    assert max(worst(proto, imported.model, inputs(*sizes)) for sizes in ((1, 1), (2, 7), (5, 12))) < CLOSE
 
 
 def test_every_weight_is_trainable_and_keeps_its_path(net: Any) -> None:
-    module, _, _, arrival = net
-    paths = {variable.path for variable in arrival.model.weights}
-    assert set(arrival.names.values()) <= paths
-    trained = {variable.path for variable in arrival.model.trainable_variables}
-    named = {arrival.names[name] for name, _ in module.named_parameters() if name in arrival.names}
+    module, _, _, imported = net
+    paths = {variable.path for variable in imported.model.weights}
+    assert set(imported.names.values()) <= paths
+    trained = {variable.path for variable in imported.model.trainable_variables}
+    named = {imported.names[name] for name, _ in module.named_parameters() if name in imported.names}
     assert named
     assert named <= trained
-    assert len(trained) == len(arrival.model.trainable_variables)
+    assert len(trained) == len(imported.model.trainable_variables)
 
 
 def test_a_keras_file_loads_in_safe_mode_where_netferry_is_not(net: Any, tmp_path: Path) -> None:
-    _, inputs, _, arrival = net
+    _, inputs, _, imported = net
     path, data = tmp_path / "net.keras", tmp_path / "x.npy"
-    files.write(arrival, path)
+    files.write(imported, path)
     np.save(data, inputs(3, 5))
     code = (
         "import sys, numpy as np, keras\n"
@@ -159,7 +163,7 @@ def test_a_keras_file_loads_in_safe_mode_where_netferry_is_not(net: Any, tmp_pat
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
     assert np.array_equal(
-        np.load(tmp_path / "y.npy"), next(iter(live.run(arrival.model, [inputs(3, 5)]).values()))
+        np.load(tmp_path / "y.npy"), next(iter(live.run(imported.model, [inputs(3, 5)]).values()))
     )
 
 
@@ -172,24 +176,24 @@ def test_the_same_model_gives_the_same_keras_file(tmp_path: Path) -> None:
 
 
 def test_a_saved_model_serves_the_names_of_onnx(net: Any, tmp_path: Path) -> None:
-    _, inputs, proto, arrival = net
-    files.write(arrival, tmp_path / "net")
+    _, inputs, proto, imported = net
+    files.write(imported, tmp_path / "net")
     loaded = files.read(look(tmp_path / "net"))
     assert worst(proto, loaded, inputs(3, 4)) < CLOSE
 
 
 def test_gradients_are_those_of_the_source(net: Any) -> None:
-    module, inputs, _, arrival = net
+    module, inputs, _, imported = net
     x = inputs(3, 5)
     torch.square(module(torch.from_numpy(x))).sum().backward()
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(tf.square(arrival.model(x, training=False)))
-    variables = {variable.path: variable for variable in arrival.model.trainable_variables}
+        loss = tf.reduce_sum(tf.square(imported.model(x, training=False)))
+    variables = {variable.path: variable for variable in imported.model.trainable_variables}
     found = tape.gradient(loss, [variable.value for variable in variables.values()])
     gradients = dict(zip(variables, (np.asarray(tf.convert_to_tensor(g)) for g in found), strict=True))
     checked = 0
     for name, parameter in module.named_parameters():
-        path = arrival.names.get(name, "")
+        path = imported.names.get(name, "")
         if path not in gradients or gradients[path].size != parameter.numel() or parameter.grad is None:
             continue
         want = parameter.grad.numpy()
@@ -200,9 +204,9 @@ def test_gradients_are_those_of_the_source(net: Any) -> None:
 
 
 def test_a_net_learns_on(net: Any) -> None:
-    _, inputs, _, arrival = net
-    model = keras.models.clone_model(arrival.model)
-    model.set_weights(arrival.model.get_weights())
+    _, inputs, _, imported = net
+    model = keras.models.clone_model(imported.model)
+    model.set_weights(imported.model.get_weights())
     x = inputs(8, 5)
     target = np.zeros_like(np.asarray(model(x)))
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="mse")
@@ -214,14 +218,14 @@ def test_a_net_learns_on(net: Any) -> None:
 
 
 def test_a_cnn_has_one_transpose_at_its_input() -> None:
-    _, arrival = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
-    traced = tf.function(arrival.model).get_concrete_function(tf.TensorSpec([None, 3, 16, 16], tf.float32))
+    _, imported = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
+    traced = tf.function(imported.model).get_concrete_function(tf.TensorSpec([None, 3, 16, 16], tf.float32))
     assert Counter(op.type for op in traced.graph.get_operations())["Transpose"] == 1
 
 
 def test_a_two_layer_lstm_has_no_transpose_of_its_own() -> None:
-    _, arrival = from_torch(randomised(Recurrent()), drawn(2, 7, 6), {0: "batch", 1: "length"})
-    assert "transpose(" not in arrival.source
+    _, imported = from_torch(randomised(Recurrent()), drawn(2, 7, 6), {0: "batch", 1: "length"})
+    assert "transpose(" not in imported.source
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3])
@@ -262,13 +266,13 @@ def test_an_axis_after_a_convolution_is_the_readers_axis(op: str, axis: int) -> 
 
 
 def test_batch_normalization_keeps_epsilon_momentum_and_statistics() -> None:
-    _, arrival = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
-    layer = arrival.model.get_layer("bn1")
+    _, imported = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
+    layer = imported.model.get_layer("bn1")
     assert (round(layer.epsilon, 6), round(layer.momentum, 6)) == (1e-3, 0.7)
     before = np.array(layer.moving_mean)
-    arrival.model(drawn(4, 3, 16, 16), training=True)
+    imported.model(drawn(4, 3, 16, 16), training=True)
     assert not np.array_equal(before, np.asarray(layer.moving_mean))
-    assert any("biased variance" in note for note in arrival.notes)
+    assert any("biased variance" in note for note in imported.notes)
 
 
 @pytest.mark.parametrize(
@@ -403,9 +407,9 @@ def test_a_gru_resets_where_onnx_does(after: int) -> None:
         {"y": ["time", 1, "batch", 4]},
         weights,
     )
-    arrival = arrived(proto)
-    assert arrival.form == "functional"
-    assert worst(proto, arrival.model, drawn(5, 2, 3)) < CLOSE
+    imported = arrived(proto)
+    assert imported.form == "functional"
+    assert worst(proto, imported.model, drawn(5, 2, 3)) < CLOSE
 
 
 def test_an_integer_quotient_goes_toward_zero() -> None:
@@ -492,14 +496,14 @@ def late() -> onnx.ModelProto:
 
 def test_a_branch_arrives_as_a_model_with_its_own_source(tmp_path: Path) -> None:
     proto = late()
-    arrival = arrived(proto)
-    assert arrival.form == "function"
-    assert arrival.model.trainable_variables
+    imported = arrived(proto)
+    assert imported.form == "function"
+    assert imported.model.trainable_variables
     for sign in (1, -1):
-        assert worst(proto, arrival.model, sign * np.abs(drawn(5, 3))) < CLOSE
+        assert worst(proto, imported.model, sign * np.abs(drawn(5, 3))) < CLOSE
     with pytest.raises(UnsupportedError, match="SavedModel"):
-        files.write(arrival, tmp_path / "m.keras")
-    files.write(arrival, tmp_path / "m")
+        files.write(imported, tmp_path / "m.keras")
+    files.write(imported, tmp_path / "m")
     assert worst(proto, files.read(look(tmp_path / "m")), -np.abs(drawn(4, 3))) < CLOSE
 
 
@@ -522,8 +526,8 @@ def test_what_nobody_carries_is_refused_by_name() -> None:
 
 
 def test_the_source_reads_like_a_model() -> None:
-    _, arrival = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
-    body = arrival.source.split("def build():\n")[1].split("\n\n")[0]
+    _, imported = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
+    body = imported.source.split("def build():\n")[1].split("\n\n")[0]
     lines = [line.strip() for line in body.splitlines()]
     assert "layers.Conv2D(8, 3, strides=2, use_bias=False, name='conv1')" in body
     assert "layers.BatchNormalization(epsilon=0.001, momentum=0.7, name='bn1')" in body
@@ -533,8 +537,8 @@ def test_the_source_reads_like_a_model() -> None:
 
 
 def test_the_source_runs_where_netferry_is_not(tmp_path: Path) -> None:
-    proto, arrival = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
-    arrival.write_source(tmp_path / "net.py")
+    proto, imported = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
+    imported.write_source(tmp_path / "net.py")
     np.save(tmp_path / "x.npy", drawn(3, 3, 16, 16))
     code = "import sys, numpy as np, net\nnp.save('y.npy', np.asarray(net.load()(np.load('x.npy'))))\nassert 'netferry' not in sys.modules\n"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
@@ -569,8 +573,8 @@ def test_a_hostile_name_is_only_a_name(name: str) -> None:
         {f"{name}_out": ["batch", 4]},
         {f"{name}.weight": drawn(3, 4)},
     )
-    arrival = arrived(proto, name)
-    assert worst(proto, arrival.model, drawn(2, 3)) < CLOSE
+    imported = arrived(proto, name)
+    assert worst(proto, imported.model, drawn(2, 3)) < CLOSE
 
 
 def test_a_weight_that_serves_two_nodes_is_one_layer() -> None:
@@ -594,8 +598,8 @@ def test_weights_come_home_bit_for_bit() -> None:
             keras.layers.Dense(5, name="out"),
         ]
     )
-    proto = ir.to_proto(carry(source).model)
-    arrival = arrived(proto)
-    home = {variable.path: np.asarray(variable) for variable in arrival.model.weights}
+    proto = ir.to_proto(export_model(source).model)
+    imported = arrived(proto)
+    home = {variable.path: np.asarray(variable) for variable in imported.model.weights}
     for variable in source.weights:
-        assert np.array_equal(home[arrival.names[variable.path]], np.asarray(variable)), variable.path
+        assert np.array_equal(home[imported.names[variable.path]], np.asarray(variable)), variable.path

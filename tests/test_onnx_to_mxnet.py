@@ -23,7 +23,7 @@ from netferry import converters
 from netferry.converters import artifact
 from netferry.converters.errors import UnsupportedError
 from netferry.converters.mxnet import files
-from netferry.converters.mxnet.imported import MxnetArrival
+from netferry.converters.mxnet.imported import ImportedSymbol
 from netferry.converters.signature import Array, examples
 
 if importlib.util.find_spec("mxnet") is None:
@@ -70,14 +70,16 @@ def model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
-def arrive(proto: onnx.ModelProto | ir.Model, name: str = "model") -> MxnetArrival:
+def arrive(proto: onnx.ModelProto | ir.Model, name: str = "model") -> ImportedSymbol:
     source = ir.from_proto(proto) if isinstance(proto, onnx.ModelProto) else proto
-    arrived = converters.arrive(source, "mxnet", name=name)
-    assert isinstance(arrived, MxnetArrival)
+    arrived = converters.import_model(source, "mxnet", name=name)
+    assert isinstance(arrived, ImportedSymbol)
     return arrived
 
 
-def outputs_of(arrived: MxnetArrival, feeds: Sequence[Sequence[Array]], oracle: Oracle, folder: Path) -> Any:
+def outputs_of(
+    arrived: ImportedSymbol, feeds: Sequence[Sequence[Array]], oracle: Oracle, folder: Path
+) -> Any:
     files.write(arrived, folder / "net-symbol.json")
     return oracle.imported(
         str(folder / "net"), [s.name for s in arrived.signature.inputs], list(map(list, feeds))
@@ -103,7 +105,7 @@ def check(
     oracle: Oracle,
     folder: Path,
     truth: Callable[[onnx.ModelProto], Any] = ReferenceEvaluator,
-) -> MxnetArrival:
+) -> ImportedSymbol:
     arrived = arrive(proto)
     judge = truth(proto)
     names = [value.name for value in proto.graph.input]
@@ -118,7 +120,7 @@ def onnxruntime(proto: onnx.ModelProto) -> Any:
     return ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def ops(arrived: MxnetArrival) -> list[str]:
+def ops(arrived: ImportedSymbol) -> list[str]:
     return [node.op for node in arrived.graph.nodes if not node.is_variable]
 
 
@@ -422,7 +424,7 @@ def randomised(module: Any) -> Any:
     return module.eval()
 
 
-def torch_arrival(name: str) -> tuple[Any, Callable[[int], Array], MxnetArrival, Any]:
+def torch_arrival(name: str) -> tuple[Any, Callable[[int], Array], ImportedSymbol, Any]:
     from netferry.converters.pytorch.to_onnx import to_onnx
 
     make, feed, free = torch_nets()[name]
@@ -535,7 +537,7 @@ def test_nothing_is_imported_to_write(tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "net.onnx")
     program = (
         "import sys, onnx_ir as ir; from pathlib import Path; from netferry import converters;"
-        f"a = converters.arrive(ir.load({str(tmp_path / 'net.onnx')!r}), 'mxnet');"
+        f"a = converters.import_model(ir.load({str(tmp_path / 'net.onnx')!r}), 'mxnet');"
         f"converters.write(a, Path({str(tmp_path / 'net-symbol.json')!r}));"
         "assert 'mxnet' not in sys.modules"
     )

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from netferry.converters.errors import NetferryError, RefusedError, UnsupportedError, UsageError
 from netferry.converters.graph.passes.normalize import plan
-from netferry.converters.imported import Arrival
+from netferry.converters.imported import ImportedModel
 from netferry.converters.onnx.signature import signature as onnx_signature
 from netferry.converters.pytorch import files, live
 from netferry.converters.pytorch.from_onnx import from_onnx, write
@@ -34,7 +34,7 @@ from netferry.converters.signature import Array, Example
 ort = pytest.importorskip("onnxruntime")
 
 
-def arrive(model: onnx.ModelProto, name: str = "Model") -> Arrival:
+def arrive(model: onnx.ModelProto, name: str = "Model") -> ImportedModel:
     return from_onnx(plan(model), onnx_signature(model), name=name)
 
 
@@ -102,11 +102,11 @@ def graph(
 
 def same_as_onnxruntime(
     model: onnx.ModelProto, *samples: Sequence[Array], tolerance: float = 1e-5
-) -> Arrival:
-    arrival = arrive(model)
+) -> ImportedModel:
+    imported = arrive(model)
     for arrays in samples:
-        agree(list(live.run(arrival.model, arrays).values()), by_onnxruntime(model, *arrays), tolerance)
-    return arrival
+        agree(list(live.run(imported.model, arrays).values()), by_onnxruntime(model, *arrays), tolerance)
+    return imported
 
 
 # ---- there and back ---------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Example, list[Array]]] = {
 
 
 @pytest.fixture(scope="module", params=NETS)
-def crossing(request: pytest.FixtureRequest) -> tuple[nn.Module, Arrival, list[Array], onnx.ModelProto]:
+def crossing(request: pytest.FixtureRequest) -> tuple[nn.Module, ImportedModel, list[Array], onnx.ModelProto]:
     """A module, and what became of it over ONNX."""
     make, first, arrays = NETS[request.param]
     source = randomized(make())
@@ -186,37 +186,37 @@ def crossing(request: pytest.FixtureRequest) -> tuple[nn.Module, Arrival, list[A
 
 
 def test_what_comes_back_gives_the_same_at_every_size(crossing: Any) -> None:
-    source, arrival, arrays, _ = crossing
+    source, imported, arrays, _ = crossing
     for array in arrays:
-        agree(list(live.run(arrival.model, [array]).values()), list(live.run(source, [array]).values()))
+        agree(list(live.run(imported.model, [array]).values()), list(live.run(source, [array]).values()))
 
 
 def test_the_state_dict_comes_back_key_by_key_and_bit_by_bit(crossing: Any) -> None:
-    source, arrival, _, _ = crossing
-    before, after = source.state_dict(), arrival.model.state_dict()
+    source, imported, _, _ = crossing
+    before, after = source.state_dict(), imported.model.state_dict()
     assert set(before) == set(after)
     for key, tensor in before.items():
         assert torch.equal(tensor, after[key]), key
-    assert arrival.model.load_state_dict(before)
+    assert imported.model.load_state_dict(before)
 
 
 def test_every_weight_is_trainable_and_its_own_copy(crossing: Any) -> None:
-    source, arrival, _, model = crossing
-    parameters = dict(arrival.model.named_parameters())
+    source, imported, _, model = crossing
+    parameters = dict(imported.model.named_parameters())
     assert set(parameters) == set(dict(source.named_parameters()))
     assert all(p.requires_grad for p in parameters.values())
     before = {t.name: t.raw_data for t in model.graph.initializer}
-    other = from_onnx(plan(model), arrival.signature).model
+    other = from_onnx(plan(model), imported.signature).model
     with torch.no_grad():
         for p in other.parameters():
             p.add_(1)
     assert before == {t.name: t.raw_data for t in model.graph.initializer}
-    assert all(torch.equal(p, source.state_dict()[name]) for name, p in arrival.model.named_parameters())
+    assert all(torch.equal(p, source.state_dict()[name]) for name, p in imported.model.named_parameters())
 
 
 def test_five_steps_of_training_go_the_same_way_in_float64(crossing: Any) -> None:
-    source, arrival, arrays, _ = crossing
-    ours, theirs = (copy.deepcopy(m).double().train() for m in (arrival.model, source))
+    source, imported, arrays, _ = crossing
+    ours, theirs = (copy.deepcopy(m).double().train() for m in (imported.model, source))
     for module in (*ours.modules(), *theirs.modules()):
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -256,17 +256,17 @@ def test_dropout_sleeps_and_wakes() -> None:
 
 
 def test_it_can_be_copied_pickled_and_read(crossing: Any) -> None:
-    _, arrival, arrays, _ = crossing
+    _, imported, arrays, _ = crossing
     x = torch.from_numpy(arrays[0])
-    for other in (copy.deepcopy(arrival.model), pickle.loads(pickle.dumps(arrival.model))):
-        assert torch.equal(other(x), arrival.model(x))
-    assert inspect.getsource(type(arrival.model)) in arrival.source
+    for other in (copy.deepcopy(imported.model), pickle.loads(pickle.dumps(imported.model))):
+        assert torch.equal(other(x), imported.model(x))
+    assert inspect.getsource(type(imported.model)) in imported.source
 
 
 def test_it_crosses_to_onnx_again_under_the_same_names(crossing: Any) -> None:
-    _, arrival, arrays, model = crossing
-    again = to_onnx(arrival.model)
-    assert again.road == "direct", again.notes
+    _, imported, arrays, model = crossing
+    again = to_onnx(imported.model)
+    assert again.route == "direct", again.notes
     proto = ir.to_proto(again.model)
     assert [v.name for v in proto.graph.input] == [v.name for v in model.graph.input]
     assert [v.name for v in proto.graph.output] == [v.name for v in model.graph.output]
@@ -275,17 +275,17 @@ def test_it_crosses_to_onnx_again_under_the_same_names(crossing: Any) -> None:
 
 
 def test_torch_export_keeps_the_free_sizes(crossing: Any, tmp_path: Path) -> None:
-    _, arrival, arrays, _ = crossing
-    if any(isinstance(m, nn.RNNBase) for m in arrival.model.modules()):
+    _, imported, arrays, _ = crossing
+    if any(isinstance(m, nn.RNNBase) for m in imported.model.modules()):
         with pytest.raises(RefusedError, match="folder"):  # torch.export unrolls a recurrent layer
-            files.write(arrival, tmp_path / "model.pt2")
+            files.write(imported, tmp_path / "model.pt2")
         return
-    files.write(arrival, tmp_path / "model.pt2")
+    files.write(imported, tmp_path / "model.pt2")
     program = torch.export.load(tmp_path / "model.pt2").module()
     for array in arrays:
         agree(
             [program(torch.from_numpy(array)).detach().numpy()],
-            list(live.run(arrival.model, [array]).values()),
+            list(live.run(imported.model, [array]).values()),
         )
     content = (tmp_path / "model.pt2").read_bytes()
     assert (
@@ -294,27 +294,27 @@ def test_torch_export_keeps_the_free_sizes(crossing: Any, tmp_path: Path) -> Non
 
 
 def test_torch_compile_sees_one_graph(crossing: Any) -> None:
-    _, arrival, arrays, _ = crossing
+    _, imported, arrays, _ = crossing
     torch._dynamo.reset()
     compiled = torch.compile(
-        arrival.model,
+        imported.model,
         backend="eager",
-        fullgraph=not any(isinstance(m, nn.RNNBase) for m in arrival.model.modules()),
+        fullgraph=not any(isinstance(m, nn.RNNBase) for m in imported.model.modules()),
     )
     with torch.no_grad():
         for array in arrays[:2]:
             x = torch.from_numpy(array)
-            assert torch.allclose(compiled(x), arrival.model(x), atol=1e-6)
+            assert torch.allclose(compiled(x), imported.model(x), atol=1e-6)
 
 
 def test_netferry_verifies_it_against_the_onnx_file(crossing: Any, tmp_path: Path) -> None:
     from netferry import verify
 
-    _, arrival, arrays, model = crossing
+    _, imported, arrays, model = crossing
     onnx.save(model, tmp_path / "model.onnx")
-    sizes = arrival.signature.inputs[0].dims or ()
+    sizes = imported.signature.inputs[0].dims or ()
     free = {axis: size for axis, size in enumerate(sizes) if isinstance(size, str)}
-    report = verify(tmp_path / "model.onnx", arrival.model, inputs={"x": arrays[0]}, dynamic={"x": free})
+    report = verify(tmp_path / "model.onnx", imported.model, inputs={"x": arrays[0]}, dynamic={"x": free})
     assert report.status == "passed", report.to_text()
 
 
@@ -340,15 +340,15 @@ numpy.save(sys.argv[3], module.load()(x).detach().numpy())
 @pytest.mark.parametrize("written", ["folder", "net.py"])
 def test_what_is_written_runs_where_netferry_is_not_installed(written: str, tmp_path: Path) -> None:
     make, first, arrays = NETS["cnn"]
-    arrival = arrive(exported(randomized(make()), first))
-    files.write(arrival, tmp_path / written)
+    imported = arrive(exported(randomized(make()), first))
+    files.write(imported, tmp_path / written)
     module = tmp_path / written / "model.py" if written == "folder" else tmp_path / written
     np.save(tmp_path / "x.npy", arrays[1])
     paths = [str(module), str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
     subprocess.run(
         [sys.executable, "-c", _ALONE, *paths], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}
     )
-    agree([np.load(tmp_path / "y.npy")], list(live.run(arrival.model, [arrays[1]]).values()))
+    agree([np.load(tmp_path / "y.npy")], list(live.run(imported.model, [arrays[1]]).values()))
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -356,9 +356,9 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     model = exported(randomized(make()), first)
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
-        arrival = arrive(model)
-        files.write(arrival, tmp_path / place / "net.pt2")
-        files.write(arrival, tmp_path / place / "net")
+        imported = arrive(model)
+        files.write(imported, tmp_path / place / "net.pt2")
+        files.write(imported, tmp_path / place / "net")
     for name in ("net.pt2", "net/model.py", "net/model.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
@@ -418,13 +418,13 @@ def test_names_from_a_file_never_become_code() -> None:
         nodes.append(helper.make_node("Add", [last, name], [f"{name}!"], name=name))
         last = f"{name}!"
     model = graph(nodes, {"input'\"\\\n": ["batch", 4]}, [last], weights)
-    arrival = arrive(model, name="import os; 1")
+    imported = arrive(model, name="import os; 1")
     x = floats(3, 4)
-    agree([live.to_numpy(arrival.model(torch.from_numpy(x)))], by_onnxruntime(model, x))
-    assert list(live.run(arrival.model, [x])) == [last]
-    assert set(arrival.names) == set(HOSTILE)
-    assert set(arrival.names.values()) == set(arrival.model.state_dict())
-    assert len(list(arrival.model.parameters())) == len(HOSTILE)
+    agree([live.to_numpy(imported.model(torch.from_numpy(x)))], by_onnxruntime(model, x))
+    assert list(live.run(imported.model, [x])) == [last]
+    assert set(imported.names) == set(HOSTILE)
+    assert set(imported.names.values()) == set(imported.model.state_dict())
+    assert len(list(imported.model.parameters())) == len(HOSTILE)
 
 
 def test_names_that_modules_use_themselves_are_gone_round() -> None:
@@ -459,9 +459,9 @@ def test_a_weight_that_two_layers_share_stays_one() -> None:
 
     source = randomized(Tied())
     tokens = np.arange(10).reshape(2, 5)
-    arrival = arrive(exported(source, example(tokens, batch=0)))
-    agree(list(live.run(arrival.model, [tokens]).values()), list(live.run(source, [tokens]).values()))
-    assert set(arrival.model.state_dict()) == set(source.state_dict())
+    imported = arrive(exported(source, example(tokens, batch=0)))
+    agree(list(live.run(imported.model, [tokens]).values()), list(live.run(source, [tokens]).values()))
+    assert set(imported.model.state_dict()) == set(source.state_dict())
 
 
 def test_an_embedding_never_reads_a_negative_index_wrongly() -> None:
@@ -484,10 +484,10 @@ def test_batch_normalization_keeps_epsilon_and_momentum(momentum: float) -> None
         for name in ("weight", "bias", "running_mean", "running_var")
     }
     node = helper.make_node("BatchNormalization", ["x", *weights], ["y"], epsilon=0.02, momentum=momentum)
-    arrival = same_as_onnxruntime(
+    imported = same_as_onnxruntime(
         graph([node], {"x": ["b", 4, "h"]}, ["y"], weights), [floats(2, 4, 5)], [floats(3, 4, 1)]
     )
-    (layer,) = (m for m in arrival.model.modules() if isinstance(m, nn.BatchNorm1d))
+    (layer,) = (m for m in imported.model.modules() if isinstance(m, nn.BatchNorm1d))
     assert layer.eps == 0.02 and layer.momentum == pytest.approx(1 - momentum)
 
 
@@ -584,8 +584,8 @@ def test_convolutions_pad_as_onnx_says(operator: str, settings: dict[str, Any]) 
     model = graph(
         [node], {"x": ["b", 4, "h", "w"]}, ["y"], {"conv.weight": floats(*shape, seed=1), "conv.bias": bias}
     )
-    arrival = same_as_onnxruntime(model, [floats(2, 4, 9, 10)], [floats(1, 4, 8, 7)])
-    assert set(arrival.model.state_dict()) == {"conv.weight", "conv.bias"}
+    imported = same_as_onnxruntime(model, [floats(2, 4, 9, 10)], [floats(1, 4, 8, 7)])
+    assert set(imported.model.state_dict()) == {"conv.weight", "conv.bias"}
 
 
 def test_a_layer_called_twice_is_one_and_other_settings_read_its_weights() -> None:
@@ -595,8 +595,8 @@ def test_a_layer_called_twice_is_one_and_other_settings_read_its_weights() -> No
         helper.make_node("Conv", ["b", "conv.weight"], ["y"], strides=[2, 2]),
     ]
     model = graph(nodes, {"x": ["b", 2, "h", "w"]}, ["y"], {"conv.weight": floats(2, 2, 3, 3)})
-    arrival = same_as_onnxruntime(model, [floats(2, 2, 8, 8)])
-    assert set(arrival.model.state_dict()) == {"conv.weight"}
+    imported = same_as_onnxruntime(model, [floats(2, 2, 8, 8)])
+    assert set(imported.model.state_dict()) == {"conv.weight"}
 
 
 @pytest.mark.parametrize("where", ["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"])
@@ -652,8 +652,8 @@ def test_recurrent_layers_arrive_as_layers(cell: str, direction: str, lengths: b
     settings = {"linear_before_reset": 1} if cell == "GRU" else {}
     model = recurrent(cell, direction, lengths, states, **settings)
     samples = [[floats(5, 3, 3)]] + ([] if lengths or states else [[floats(8, 2, 3)]])
-    arrival = same_as_onnxruntime(model, *samples)
-    assert any(isinstance(m, getattr(nn, cell)) for m in arrival.model.modules())
+    imported = same_as_onnxruntime(model, *samples)
+    assert any(isinstance(m, getattr(nn, cell)) for m in imported.model.modules())
 
 
 ODD: list[tuple[str, dict[str, Any]]] = [
@@ -716,9 +716,9 @@ def test_sizes_become_arithmetic_on_shapes() -> None:
             return F.pad(y, (0, t % 3)) * t + torch.arange(t // 2 + t % 3)
 
     source = Blocks()
-    arrival = arrive(exported(source, example(floats(2, 6, 4), batch=0, time=1)))
+    imported = arrive(exported(source, example(floats(2, 6, 4), batch=0, time=1)))
     for x in (floats(2, 6, 4), floats(3, 8, 4), floats(1, 10, 4)):
-        agree(list(live.run(arrival.model, [x]).values()), list(live.run(source, [x]).values()))
+        agree(list(live.run(imported.model, [x]).values()), list(live.run(source, [x]).values()))
 
 
 def test_the_same_graph_gives_the_same_program_twice() -> None:

@@ -17,7 +17,7 @@ from onnx import AttributeProto, defs, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_cases import Case, case, cases, check, everyday, excluded, freeze, parameters
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen import namespace
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.numpy.fold import NumpyNamespace, fold
@@ -488,7 +488,7 @@ def test_an_attribute_that_nobody_knows_is_refused(operator: str, inputs: Any, a
         None if x is None else tuple(int(i) for i in x) if place in places else xp.given(x)
         for place, x in enumerate(inputs)
     ]
-    with pytest.raises(CannotCarry):
+    with pytest.raises(CannotConvert):
         OPS[operator](xp, *operands, **attributes)
 
 

@@ -223,8 +223,8 @@ def test_an_onnx_graph_is_read_with_its_weights_and_without_constants() -> None:
 def test_what_arrives_is_read_from_its_source_in_every_framework(framework: str) -> None:
     """Two layers that have learnt, the sum that skips one, from one input to one output: no framework is imported."""
     done = package.convert(convolutional(), framework, verify=False)
-    assert done.arrival is not None
-    graph = of_source(done.arrival.source, framework, done.arrival.weights)
+    assert done.imported is not None
+    graph = of_source(done.imported.source, framework, done.imported.weights)
     assert graph is not None
     assert graph.inputs == ("x",)
     assert len(graph.outputs) == 1
@@ -292,7 +292,7 @@ def hostile_documents() -> tuple[dict[str, Any], dict[str, Any], Extras]:
         latencies=(Latency(HOSTILE, "onnx", 1.0),),
         layers=((HOSTILE, 1e-3), ("plain", 1e-7)),
     )
-    cells = [cell(HOSTILE, "pytorch", target, "failed", reason=HOSTILE, road=HOSTILE, report=verdict, metric_name=HOSTILE)
+    cells = [cell(HOSTILE, "pytorch", target, "failed", reason=HOSTILE, route=HOSTILE, report=verdict, metric_name=HOSTILE)
              for target in ("onnx", "mxnet")]  # fmt: skip
     return verdict, {"cells": cells, "versions": {HOSTILE: HOSTILE}}, extras
 

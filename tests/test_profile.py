@@ -85,10 +85,10 @@ def test_no_tensor_of_a_pair_that_passes_claims_a_difference(name: str, source: 
     made = _random(spec, source)
     rows = np.random.default_rng(SEED).standard_normal((5, *(size or 9 for size in spec.dims)))
     given = [Example(spec.input, trainer(source).to_native(rows.astype(np.float32)), asked=True)]
-    export = converters.carry(made, given=given)
+    export = converters.export_model(made, given=given)
     arrived: Any = ir.to_proto(export.model)
     if target != "onnx":
-        arrived = converters.arrive(export.model, target, name=name).model
+        arrived = converters.import_model(export.model, target, name=name).model
     found = profile(made, arrived, given)
     errors = [error for _, error in found if error is not None]
     assert max(errors) <= RELATIVE_TO_SCALE["float32"], found
@@ -178,8 +178,8 @@ def test_a_conversion_that_differs_shows_an_error_from_the_source_on(
     to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exporter's fault is planted: what arrived is what the exporter handed on."""
-    wrong = converters.carry(_norm(False, factor=1.01))
-    monkeypatch.setattr(converters, "carry", lambda *_, **__: wrong)
+    wrong = converters.export_model(_norm(False, factor=1.01))
+    monkeypatch.setattr(converters, "export_model", lambda *_, **__: wrong)
     done = netferry.convert(_norm(False), to)
     assert done.report is not None and done.report.status == "failed"
     layers = dict(extras_of(done, _norm(False)).layers)

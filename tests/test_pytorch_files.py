@@ -40,7 +40,7 @@ def test_an_exported_program_is_read_and_carried_with_its_own_inputs(tmp_path: P
     program = files.read(artifact.look(path))
     assert same(program, net())
     found = to_onnx(program)
-    assert found.road == "direct"
+    assert found.route == "direct"
     assert str(found.model.graph.inputs[0].shape) == "[batch,5]"
 
 
@@ -49,7 +49,7 @@ def test_a_torchscript_archive_is_read_and_carried(tmp_path: Path) -> None:
     torch.jit.script(net()).save(path)
     model = files.read(artifact.look(path))
     assert live.accepts(model) and same(model, net())
-    assert to_onnx(model, [Example("x", X, {0: "batch"})]).road == "torchscript"
+    assert to_onnx(model, [Example("x", X, {0: "batch"})]).route == "torchscript"
     with pytest.raises(UsageError, match="--input"):
         to_onnx(model)
 

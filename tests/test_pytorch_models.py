@@ -167,7 +167,7 @@ def test_what_onnx_has_no_word_for_is_named() -> None:
 
 @pytest.mark.slow
 def test_a_fourier_transform_inside_goes_by_pytorchs_exporter_and_is_named_in_the_notes() -> None:
-    found = check(Fn(lambda x: torch.fft.rfft(x).abs()), ("b", 8), road="dynamo", tolerance=1e-4)
+    found = check(Fn(lambda x: torch.fft.rfft(x).abs()), ("b", 8), route="dynamo", tolerance=1e-4)
     assert "fft_rfft" in found.notes[0]
 
 
@@ -263,10 +263,10 @@ from pytorch_oracle import export, randomized
 import mine
 for make, shapes in (MODELS["vision transformer by hand"], MODELS["tagger"], MODELS["packed gru"]):
     found = export(randomized(make()), *shapes)
-    assert found.road == "direct"
+    assert found.route == "direct"
     sys.stdout.buffer.write(ir.to_proto(found.model).SerializeToString())
 found = export(mine.Aliased(), ("b", 6))
-assert found.road == "dynamo", found
+assert found.route == "dynamo", found
 sys.stdout.buffer.write(ir.to_proto(found.model).SerializeToString())
 """
 
@@ -301,10 +301,10 @@ def test_two_hash_seeds_and_two_folders_give_the_same_bytes_without_a_path_in_th
 @pytest.mark.slow
 def test_the_first_export_of_a_process_brings_in_no_compiler_of_pytorch() -> None:
     script = (
-        "import sys, numpy as np, torch; from netferry.converters import carry; from netferry.converters.signature import "
+        "import sys, numpy as np, torch; from netferry.converters import export_model; from netferry.converters.signature import "
         "Example; net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), "
         "torch.nn.Flatten(), torch.nn.Linear(144, 2)); x = np.ones((2, 3, 8, 8), np.float32); "
-        "carry(net, given=[Example('x', x, {0: 'batch'})]); "
+        "export_model(net, given=[Example('x', x, {0: 'batch'})]); "
         "print(sorted(m for m in sys.modules if m in ('torch._dynamo', 'torch._inductor'))); "
         "print(torch.compile(net, backend='eager')(torch.ones(2, 3, 8, 8)).shape)"
     )
@@ -325,5 +325,5 @@ def test_inputs_are_given_to_the_parameters_that_they_name_whatever_their_places
     want = live.run(live.called(model, [Example("memory", y), Example("tokens", x)]), [x, y])["output"]
     np.testing.assert_array_equal(session(found).run(None, {"tokens": x, "memory": y})[0], want)
     assert type(model) is Named
-    assert to_onnx(model, [Example("tokens", x)]).road == "direct"
-    assert to_onnx(model, [Example("x", x)]).road == "direct"
+    assert to_onnx(model, [Example("tokens", x)]).route == "direct"
+    assert to_onnx(model, [Example("x", x)]).route == "direct"

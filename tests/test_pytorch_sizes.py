@@ -90,7 +90,7 @@ def test_a_free_length_is_right_at_other_sizes_and_its_bounds_are_kept(
     inputs = {"x": rng.normal(size=(2, shown, 4)).astype(np.float32)}
     free = {"x": {0: "batch", 1: "length"}}
     done = netferry.convert(model, "onnx", inputs=inputs, dynamic=free, seed=0, quick=True)
-    assert done.road == "direct" and done.report is not None and done.report.status == "passed"
+    assert done.route == "direct" and done.report is not None and done.report.status == "passed"
     metadata = {entry.key: entry.value for entry in done.model.metadata_props}
     assert size_bounds.of_metadata(metadata) == bounds
     assert len([note for note in done.notes if "goes another way" in note]) == len(bounds)
@@ -154,7 +154,7 @@ class Strides(nn.Module):
 def test_elements_of_a_buffer_are_known_numbers(how: Callable[..., torch.Tensor]) -> None:
     model, x = Strides(how), np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
     done = netferry.convert(model, "onnx", inputs={"x": x}, dynamic={}, verify=False)
-    assert done.road == "direct"
+    assert done.route == "direct"
     np.testing.assert_allclose(run_onnx(done.model, {"x": x})[0], how(model, torch.from_numpy(x)), rtol=1e-6)
 
 
@@ -181,7 +181,7 @@ def test_images_of_any_size_are_pooled_unfolded_and_resized_as_pytorch_does(
     x = rng.normal(size=(2, 3, 16, 20)).astype(np.float32)
     free = {"x": {0: "batch", 2: "height", 3: "width"}}
     done = netferry.convert(Fn(function), to, inputs={"x": x}, dynamic=free, verify=False)
-    assert done.road == "direct", done.notes
+    assert done.route == "direct", done.notes
     for shape in ((2, 3, 16, 20), (1, 3, 18, 24), (3, 3, 23, 31)):
         x = rng.normal(size=shape).astype(np.float32)
         given = torch.from_numpy(x)
@@ -205,7 +205,7 @@ BY_NAME: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def test_arguments_by_keyword_go_to_their_places(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
     done = netferry.convert(Fn(function), "onnx", inputs={"x": x}, verify=False)
-    assert done.road == "direct", done.notes
+    assert done.route == "direct", done.notes
     np.testing.assert_allclose(run_onnx(done.model, {"x": x})[0], function(torch.from_numpy(x)), rtol=1e-5)
 
 

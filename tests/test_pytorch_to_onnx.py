@@ -587,7 +587,7 @@ def test_what_has_no_row_goes_by_pytorchs_exporter_and_says_so() -> None:
     pool = nn.Sequential(
         nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6), nn.MaxPool2d(2, return_indices=True)
     )
-    found = check(randomized(pool), ("b", 4, 10, 10), road="torchscript")
+    found = check(randomized(pool), ("b", 4, 10, 10), route="torchscript")
     assert "BatchNormalization" in operators(found)
     assert "TorchScript exporter was used" in found.notes[0] and "maxima" in found.notes[0]
     assert "0.weight" in found.model.graph.initializers
@@ -599,7 +599,7 @@ def test_reading_a_tensor_after_a_view_of_it_was_written_is_never_left_to_torchs
         y.chunk(3, -1)[0].mul_(5)
         return y + 1
 
-    assert check(Fn(aliased), X, road="dynamo").notes[0].count("shares its memory") == 1
+    assert check(Fn(aliased), X, route="dynamo").notes[0].count("shares its memory") == 1
 
 
 WRITTEN_THROUGH = {
@@ -640,7 +640,7 @@ def test_a_fallback_leaves_no_path_of_this_machine_in_the_file() -> None:
         return y
 
     found = export(Fn(aliased), X)
-    assert found.road == "dynamo"
+    assert found.route == "dynamo"
     assert b".py" not in ir.to_proto(found.model).SerializeToString()
 
 
@@ -654,7 +654,7 @@ def test_code_that_draws_random_numbers_in_inference_is_refused(function: Any) -
 
 def test_a_scripted_module_goes_by_the_torchscript_exporter() -> None:
     scripted = torch.jit.script(randomized(nn.Sequential(nn.Linear(5, 4), nn.ReLU())))
-    check(scripted, ROWS, road="torchscript")
+    check(scripted, ROWS, route="torchscript")
 
 
 def test_an_exported_program_is_traced_again() -> None:
@@ -664,7 +664,7 @@ def test_an_exported_program_is_traced_again() -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(net.eval(), (torch.randn(3, 4, 4, 4),), dynamic_shapes=({0: batch},))
     found = to_onnx(program)
-    assert found.road == "direct", found.notes
+    assert found.route == "direct", found.notes
     assert {"0.weight", "1.running_mean", "4.bias"} <= set(found.model.graph.initializers)
     x = np.random.default_rng(0).normal(size=(5, 4, 4, 4)).astype(np.float32)
     running = session(found)
@@ -677,7 +677,7 @@ def test_an_exported_lstm_stays_one_node() -> None:
     program = torch.export.export(net, (torch.zeros(3, 6, dtype=torch.long),))
     found = to_onnx(program)
     assert operators(found) == ["Gather", "Transpose", "LSTM", "Transpose", "Reshape", "Gather", "Gemm"]
-    assert found.road == "direct"
+    assert found.route == "direct"
 
 
 def test_without_examples_the_error_says_how_to_give_them() -> None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, strategies as st
 
-from netferry.converters.graph.codegen.writer import Recorder, literal, loaded, prune, source
+from netferry.converters.graph.codegen.writer import SourceWriter, literal, loaded, prune, source
 from netferry.converters.graph.ir.facts import Fact, Home, Plan
 from netferry.converters.graph.ir.names import identifier
 from netferry.converters.graph.ir.sizes import Size
@@ -20,7 +20,7 @@ from netferry.converters.graph.ir.symbol import Symbol
 FLOAT = np.dtype(np.float32)
 
 
-class Plain(Recorder):
+class Plain(SourceWriter):
     """Just enough words to write numpy."""
 
     title = "Plain"
@@ -98,10 +98,10 @@ def test_every_literal_reads_back_as_itself(value: Any) -> None:
 
 
 def test_a_word_that_a_target_lacks_is_refused_by_its_name() -> None:
-    from netferry.converters.errors import CannotCarry
+    from netferry.converters.errors import CannotConvert
 
     pen, x, _ = _recorder()
-    with pytest.raises(CannotCarry, match="Plain has no 'erf'"):
+    with pytest.raises(CannotConvert, match="Plain has no 'erf'"):
         pen.erf(x)
 
 

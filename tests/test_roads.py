@@ -98,7 +98,7 @@ def mxnet_files(folder: Path) -> None:
     shutil.copy(folder / "net-0003.params", folder / "net-0002.params")
 
 
-ROADS = {
+ROUTES = {
     "a factory in a file with safetensors": ("{}/reader.py:make", "reader.safetensors", GIVEN, "LSTM"),
     "a factory in a file with a state dict": ("{}/reader.py:make", "reader.pt", GIVEN, "LSTM"),
     "a TorchScript file": ("{}/traced.pt", None, GIVEN, "LSTM"),
@@ -112,9 +112,9 @@ ROADS = {
 }
 
 
-@pytest.mark.parametrize("name", ROADS)
+@pytest.mark.parametrize("name", ROUTES)
 def test_every_form_of_a_model_arrives(name: str, folder: Path, tmp_path: Path) -> None:
-    source, weights, given, operator = ROADS[name]
+    source, weights, given, operator = ROUTES[name]
     out = tmp_path / "ausgabe ü.onnx"
     done = netferry.convert(
         source.format(folder), "onnx", destination=out, inputs=given, weights=weights and folder / weights

@@ -22,7 +22,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 def test_the_source_reads_as_it_did(name: str, target: str) -> None:
     make, first, _ = NETS[name]
     model = ir.from_proto(exported(randomized(make()), first))
-    source = converters.arrive(model, target, name=name.title()).source
+    source = converters.import_model(model, target, name=name.title()).source
     place = SNAPSHOTS / f"{target}_{name}.py"
     if os.environ.get("NETFERRY_REGENERATE"):
         place.write_text(source, encoding="utf-8")

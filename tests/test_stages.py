@@ -114,7 +114,7 @@ def test_infinities_that_every_run_has_are_told() -> None:
 # ---- separation -----------------------------------------------------------------------------------
 
 
-ROADS = {
+ROUTES = {
     f"{name} to {to}": (make, shape, free, to)
     for to in ("onnx", "tensorflow", "mxnet", "pytorch")
     for name, make, shape, free in (
@@ -128,7 +128,7 @@ ROADS = {
 
 
 def carried(name: str) -> Pair:
-    make, shape, free, to = ROADS[name]
+    make, shape, free, to = ROUTES[name]
     source = randomised(make())
     inputs = {"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32)}
     dynamic = {"x": free}
@@ -155,7 +155,7 @@ def test_the_two_kinds_lie_apart(capsys: pytest.CaptureFixture[str]) -> None:
         assert report.status == verdict, report.to_text()
         lines.append(told(name, report))
         {"passed": passing, "failed": failing, "not_checked": []}[verdict].append(report)
-    for name in ROADS:
+    for name in ROUTES:
         a, b, inputs, free = carried(name)
         report = netferry.verify(a, b, inputs, dynamic=free)
         assert report.status == "passed", f"{name}: {report.to_text()}"

@@ -31,7 +31,7 @@ from netferry.converters.trust.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from netferry.converters.artifact import Artifact
-    from netferry.converters.mxnet.imported import MxnetArrival
+    from netferry.converters.mxnet.imported import ImportedSymbol
 
 DTYPES: tuple[np.dtype[Any], ...] = tuple(
     np.dtype(kind)
@@ -88,11 +88,11 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     return SymbolModel(graph, {n: a for n, a in params.items() if n in known}, artifact.path.name, notes)
 
 
-def write(arrival: MxnetArrival, path: Path) -> None:
+def write(imported: ImportedSymbol, path: Path) -> None:
     """Write ``NAME-symbol.json`` and ``NAME-0000.params``; ``path`` is the symbol's, or ``NAME`` alone."""
     prefix = re.sub(r"(-symbol)?\.json$", "", path.name)
-    write_symbol(path if path.suffix == ".json" else path.with_name(f"{prefix}-symbol.json"), arrival.graph)
-    write_params(path.with_name(f"{prefix}-0000.params"), arrival.params)
+    write_symbol(path if path.suffix == ".json" else path.with_name(f"{prefix}-symbol.json"), imported.graph)
+    write_params(path.with_name(f"{prefix}-0000.params"), imported.params)
 
 
 def load_weights(model: Any, path: Path, looked: Looked | None = None) -> None:

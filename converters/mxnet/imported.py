@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from netferry.converters.imported import Arrival
+from netferry.converters.imported import ImportedModel
 from netferry.converters.mxnet import symbol
 from netferry.converters.signature import Array
 
 
 @dataclass(frozen=True)
-class MxnetArrival(Arrival):
+class ImportedSymbol(ImportedModel):
     """An arrival that is a symbol: ``graph`` and ``weights`` are what stands in MXNet's two files.
 
     ``states`` are the weights that MXNet keeps as auxiliary states (BatchNorm's statistics), ``constants``

@@ -9,7 +9,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, TypeVar
 
-from netferry.converters.errors import CannotCarry, RefusedError
+from netferry.converters.errors import CannotConvert, RefusedError
 
 Entry = tuple[int, int]
 """One output of one node: (node's place, output's place)."""
@@ -340,7 +340,7 @@ class Attrs:
         """A word; ``among`` are the words that the row carries."""
         word = self._value(name, "a word", str, default)
         if among and word not in among.split():
-            raise CannotCarry(f"{name}={word!r} is not carried", f"Carried: {', '.join(among.split())}")
+            raise CannotConvert(f"{name}={word!r} is not carried", f"Carried: {', '.join(among.split())}")
         return word
 
     def integers(self, name: str, default: tuple[int, ...] = _REQUIRED) -> tuple[int, ...]:
@@ -371,7 +371,7 @@ class Attrs:
     def subgraph(self, index: int) -> Any:
         """A graph inside of the node, as it stands in the file."""
         if index >= len(self._node.subgraphs):
-            raise CannotCarry(f"it has no graph {index} inside")
+            raise CannotConvert(f"it has no graph {index} inside")
         return self._node.subgraphs[index]
 
     def ignore(self, *names: str) -> None:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
-from netferry.converters.errors import CannotCarry, first_line
+from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.graph.passes import versions
 from netferry.converters.onnx.live import proto
 from netferry.converters.onnx.reference.evaluator import KINDS, Evaluator
@@ -40,7 +40,7 @@ def as_float64(model: Any, change: Change | None = None) -> Evaluator:
     The opset is raised first: below 13 the evaluator's Softmax is wrong, and BatchNormalization of 9.
 
     Raises:
-        CannotCarry: the graph cannot be brought to the newest opset, or has operators of another domain.
+        CannotConvert: the graph cannot be brought to the newest opset, or has operators of another domain.
     """
     wide = onnx.ModelProto()
     wide.CopyFrom(_risen(model))
@@ -48,7 +48,7 @@ def as_float64(model: Any, change: Change | None = None) -> Evaluator:
     try:
         return Evaluator(wide)
     except Exception as error:
-        raise CannotCarry(
+        raise CannotConvert(
             f"ONNX's reference evaluator does not take the graph ({first_line(error)})"
         ) from error
 
@@ -134,7 +134,7 @@ def _risen(model: Any) -> onnx.ModelProto:
     try:
         return ir.to_proto(versions.raised(ir.from_proto(loaded)))
     except Exception as error:
-        raise CannotCarry(f"the opset cannot be raised ({first_line(error)})") from error
+        raise CannotConvert(f"the opset cannot be raised ({first_line(error)})") from error
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from netferry.converters.errors import CannotCarry, first_line
+from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.pytorch import fast_path, live
 from netferry.converters.pytorch.live import module_of, outputs_of, to_numpy
 from netferry.converters.rounding import Kind, Rounding, as_float32, table
@@ -31,12 +31,12 @@ def as_float64(model: Any, change: Change | None = None) -> nn.Module:
     that it hands to an operator is the float32 that the operator would compute with.
 
     Raises:
-        CannotCarry: the model cannot be copied, or is quantised.
+        CannotConvert: the model cannot be copied, or is quantised.
     """
     try:
         wide = copy.deepcopy(module_of(model)).double()
     except Exception as error:
-        raise CannotCarry(f"the module cannot be copied in float64 ({first_line(error)})") from error
+        raise CannotConvert(f"the module cannot be copied in float64 ({first_line(error)})") from error
     constant = as_float32 if change is None else _changed_constant(change)
     if isinstance(wide, torch.fx.GraphModule):
         _widen_graph(wide, constant)

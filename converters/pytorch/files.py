@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.graph.codegen.execution import module_of
-from netferry.converters.imported import Arrival
+from netferry.converters.imported import ImportedModel
 from netferry.converters.pytorch import safety
 from netferry.converters.pytorch.safety import agreement
 from netferry.converters.trust.permit import Looked, Permit
@@ -35,19 +35,19 @@ _NAMES = "output_names"
 WRITTEN = "a folder (model.py and model.safetensors), a .py file, or a .pt2 exported program"
 
 
-def write(arrival: Arrival, path: Path) -> None:
+def write(imported: ImportedModel, path: Path) -> None:
     """Write a model that has arrived.
 
     No suffix: a folder with ``model.py`` and ``model.safetensors``; ``.py``: that module, its weights beside it;
     ``.pt2``: an exported program. All of them run where netferry is not installed.
     """
     if path.suffix == ".pt2":
-        _write_program(arrival, path)
+        _write_program(imported, path)
     elif path.suffix == ".py":
-        arrival.write_source(path)
+        imported.write_source(path)
     elif not path.suffix:
         path.mkdir()
-        arrival.write_source(path / "model.py")
+        imported.write_source(path / "model.py")
     else:
         raise UsageError(
             f"PyTorch models are not written as {path.suffix}",
@@ -57,12 +57,12 @@ def write(arrival: Arrival, path: Path) -> None:
         )
 
 
-def _write_program(arrival: Arrival, path: Path) -> None:
+def _write_program(imported: ImportedModel, path: Path) -> None:
     """An exported program whose free sizes stay free; nothing of this machine's folders is left in it."""
     from netferry.converters.pytorch.live import examples_of, shared, to_torch
 
-    state = {key: shared(array) for key, array in arrival.weights.items()}
-    model = module_of(arrival.source, "model").load(state)
+    state = {key: shared(array) for key, array in imported.weights.items()}
+    model = module_of(imported.source, "model").load(state)
     given = examples_of(model, None)
     sizes = tuple(dict.fromkeys(example.free, torch.export.Dim.DYNAMIC) for example in given)
     tensors = tuple(to_torch(example.array) for example in given)

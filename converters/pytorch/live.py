@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from netferry.converters import origin
-from netferry.converters.errors import CannotCarry, RefusedError, UsageError, first_line
+from netferry.converters.errors import CannotConvert, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
 from netferry.converters.pytorch.snapshot import Snapshot, own_random_numbers
 from netferry.converters.signature import (
@@ -321,7 +321,7 @@ def shared(array: Array) -> torch.Tensor:
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     if dtype not in DTYPES:
-        raise CannotCarry(f"{dtype} has no counterpart in ONNX")
+        raise CannotConvert(f"{dtype} has no counterpart in ONNX")
     return DTYPES[dtype]
 
 

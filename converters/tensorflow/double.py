@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry, first_line
+from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.rounding import Rounding, as_float32
 from netferry.converters.signature import Array, Example, examples
 from netferry.converters.tensorflow import live
@@ -31,7 +31,7 @@ def as_float64(model: Any, change: Change | None = None, given: Sequence[Example
     holds them; any other model is traced for the sizes of ``given`` and its graph is widened.
 
     Raises:
-        CannotCarry: neither can be done, with the reason.
+        CannotConvert: neither can be done, with the reason.
     """
     try:
         with quiet():
@@ -42,7 +42,7 @@ def as_float64(model: Any, change: Change | None = None, given: Sequence[Example
         with quiet():
             return widened(live.face_of(model, given), given, change)
     except Exception as error:
-        raise CannotCarry(f"no float64 form ({reason}; {first_line(error)})") from error
+        raise CannotConvert(f"no float64 form ({reason}; {first_line(error)})") from error
 
 
 def weights(model: Any) -> dict[str, Array]:
@@ -92,7 +92,7 @@ _ROUNDED: MutableMapping[Any, Rounded] = WeakKeyDictionary()
 def _rebuilt(model: Any, change: Change | None) -> Any:
     graph = live.functional(model)
     if graph is None:
-        raise CannotCarry("its layers are called by Python code of its own")
+        raise CannotConvert("its layers are called by Python code of its own")
     inputs = keras.tree.map_structure(_wide_input, graph.input)
 
     def constant(value: float) -> float:
@@ -155,7 +155,7 @@ def _wide_dtype(dtype: Any) -> Any:
 
 def _copy_weights(source: Any, wide: Any, change: Change | None) -> None:
     if [tuple(v.shape) for v in source.weights] != [tuple(v.shape) for v in wide.weights]:
-        raise CannotCarry("the rebuilt model has other weights")
+        raise CannotConvert("the rebuilt model has other weights")
     for old, new in zip(source.weights, wide.weights, strict=True):
         array = np.asarray(old)
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":

@@ -16,14 +16,14 @@ import h5py
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import (
-    CannotCarry,
+    CannotConvert,
     RefusedError,
     Unsupported,
     UnsupportedError,
     UsageError,
     first_line,
 )
-from netferry.converters.imported import Arrival
+from netferry.converters.imported import ImportedModel
 from netferry.converters.tensorflow import live, safety
 from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
 from netferry.converters.tensorflow.safety import limits
@@ -62,17 +62,17 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     return model
 
 
-def write(arrival: Arrival, path: Path) -> None:
+def write(imported: ImportedModel, path: Path) -> None:
     """Write ``.keras`` where that is asked for, else a SavedModel folder that serves ONNX's own names.
 
     Raises:
         UnsupportedError: a ``.keras`` is asked for and the model is no functional one.
     """
     if path.suffix != ".keras":
-        _write_saved_model(arrival, path)
+        _write_saved_model(imported, path)
         return
-    if arrival.form != "functional":
-        why = next(iter(arrival.notes), "its call is made of TensorFlow's operations")
+    if imported.form != "functional":
+        why = next(iter(imported.notes), "its call is made of TensorFlow's operations")
         raise UnsupportedError(
             [
                 Unsupported(
@@ -81,7 +81,7 @@ def write(arrival: Arrival, path: Path) -> None:
             ]
         )
     with quiet():
-        _write_keras(arrival.model, path)
+        _write_keras(imported.model, path)
 
 
 _SAVED_MODEL = "Write a SavedModel: a destination without a suffix"
@@ -108,14 +108,14 @@ def _write_keras(model: Any, path: Path) -> None:
 _PIECE = 1 << 20
 
 
-def _write_saved_model(arrival: Arrival, path: Path) -> None:
+def _write_saved_model(imported: ImportedModel, path: Path) -> None:
     """Inputs and outputs under ONNX's names, as far as TensorFlow takes them; the weights stay trainable."""
-    model, names = arrival.model, [spec.name for spec in arrival.signature.outputs]
+    model, names = imported.model, [spec.name for spec in imported.signature.outputs]
 
     def serve(*tensors: Any) -> dict[str, Any]:
         given = list(tensors)
         result = (
-            model(*given, training=False) if arrival.form != "functional" else model(given, training=False)
+            model(*given, training=False) if imported.form != "functional" else model(given, training=False)
         )
         if isinstance(result, dict):
             return {name: result[name] for name in names}
@@ -125,11 +125,11 @@ def _write_saved_model(arrival: Arrival, path: Path) -> None:
         with quiet():
             archive = keras.export.ExportArchive()
             archive.track(model)
-            archive.add_endpoint("serve", serve, input_signature=live.served_specs(model, arrival.signature))
+            archive.add_endpoint("serve", serve, input_signature=live.served_specs(model, imported.signature))
             _in_one_order(archive, model)
             archive.write_out(str(path), verbose=False)
             _nameless(path / "fingerprint.pb")
-    except CannotCarry as cannot:
+    except CannotConvert as cannot:
         raise UnsupportedError([Unsupported(path.stem, "graph", cannot.reason, cannot.remedy)]) from cannot
 
 

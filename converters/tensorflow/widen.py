@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.rounding import ANY, Rounding
 from netferry.converters.signature import Array, Example, TensorSpec
 from netferry.converters.tensorflow.live import Face, tensor_specs
@@ -26,7 +26,7 @@ def widened(
     with ``draws`` each operation's result passes through them.
 
     Raises:
-        CannotCarry: an operator of the graph has no double kernel, or its own kind of dtype.
+        CannotConvert: an operator of the graph has no double kernel, or its own kind of dtype.
     """
     specs = face.inputs(given).specs
     names: list[str] = []
@@ -44,7 +44,7 @@ def widened(
     weights = {id(node) for node in graph.node if node.op == "Const"}
     for node in graph.node:
         if node.op in _BATCH_NORMS:
-            raise CannotCarry(f"{node.op} has no double kernel")
+            raise CannotConvert(f"{node.op} has no double kernel")
         _widen_node(node, change if id(node) in weights else None)
     for function in graph.library.function:
         for argument in (*function.signature.input_arg, *function.signature.output_arg):

@@ -132,7 +132,7 @@ def convert(
 def _conversion_text(done: Any, destination: Path) -> str:
     from netferry.converters import escaping
 
-    lines = [f"{done.source} -> {destination if done.files else 'nothing written'} ({done.road})"]
+    lines = [f"{done.source} -> {destination if done.files else 'nothing written'} ({done.route})"]
     if done.report is not None:
         lines += done.report.to_text().splitlines()
     else:
@@ -166,7 +166,7 @@ def inspect(
 def _inspection_text(found: Any) -> str:
     from netferry.converters import escaping
 
-    lines = [f"{found.title}: {found.framework}, opset {found.opset} ({found.road})"]
+    lines = [f"{found.title}: {found.framework}, opset {found.opset} ({found.route})"]
     lines += [f"  in   {spec}" for spec in found.signature.inputs]
     lines += [f"  out  {spec}" for spec in found.signature.outputs]
     lines.append(f"  {found.parameters:,} parameters, {found.bytes:,} bytes")

@@ -161,7 +161,7 @@ def _watched(child: int, ended: int, seconds: float | None) -> int:
             if late or (told and time.monotonic() >= told[0].when + _GRACE):
                 _end(child)
                 os.waitpid(child, 0)
-                return _LATE if late else _ENDED - told[0].number
+                return _LAZY if late else _ENDED - told[0].number
 
 
 def _end(group: int) -> None:
@@ -170,7 +170,7 @@ def _end(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-_LATE, _ENDED = -1000, -2000
+_LAZY, _ENDED = -1000, -2000
 _LOOK, _GRACE = 0.25, 1.5
 """Seconds between two looks at a child, and those that it has to end by itself after a signal."""
 
@@ -212,7 +212,7 @@ def _verdict(code: int, files: Sequence[str | os.PathLike[str]], limits: Limits)
     if code >= 0:
         return code
     where = ", ".join(os.fspath(file) for file in files) or None
-    if code == _LATE:
+    if code == _LAZY:
         raise RefusedError(
             f"it was not done after {limits.seconds:g} seconds",
             where=where,
@@ -389,7 +389,7 @@ def _waited(process: subprocess.Popen[bytes], seconds: float | None, stop: threa
     while time.monotonic() < until and not (stop is not None and stop.is_set()):
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(min(0.5, max(0.0, until - time.monotonic())))
-    return _LATE
+    return _LAZY
 
 
 def _answer(path: Path) -> Any:

@@ -12,23 +12,23 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
 
-LATE = frozenset({"sympy", "onnx_ir._symbolic_shapes"})
+LAZY = frozenset({"sympy", "onnx_ir._symbolic_shapes"})
 
 
-class _Late:
+class _LazyModule:
     """A finder for these modules alone; all others are found as ever."""
 
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name in LATE else None
+        spec = PathFinder.find_spec(name, path, target) if name in LAZY else None
         if spec is not None and spec.loader is not None:
             spec.loader = LazyLoader(spec.loader)
         return spec
 
 
-def put_off() -> None:
+def defer_imports() -> None:
     """From now on these modules are imported when they are first used."""
-    if not any(finder is _Late for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Late)
+    if not any(finder is _LazyModule for finder in sys.meta_path):
+        sys.meta_path.insert(0, _LazyModule)

@@ -39,7 +39,7 @@ class _Finder:
         return ModuleSpec(name, _Refused()) if name == "triton" and GLOBAL_LLVM in sys.modules else None
 
 
-def keep_apart() -> None:
+def guard_triton() -> None:
     """From now on triton is not loaded after TensorFlow."""
     if not any(finder is _Finder for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder)

@@ -164,7 +164,7 @@ def _roofs(
     for name, model in held.items():
         try:
             live = source.open_source(model) if isinstance(model, os.PathLike) else model
-            planned = plan(converters.carry(live, given=given).model)
+            planned = plan(converters.export_model(live, given=given).model)
         except RefusedError:
             continue
         found = []

@@ -26,7 +26,7 @@ from netferry.validation.reports.report import Report, finite
 from netferry.validation.reports.wording import measure
 from netferry.validation.tensors.profile import Layers
 from netferry.validation.training.gradients import compare_with
-from netferry.validation.training.reference import Lesson
+from netferry.validation.training.reference import TrainingReference
 from netferry.validation.training.results import LIMIT
 from netferry.zoo import catalog, data
 from netferry.zoo.catalog import Progress
@@ -72,7 +72,7 @@ class Cell:
     max_abs: float | None = None
     max_rel: float | None = None
     seconds: float = 0.0
-    road: str = ""
+    route: str = ""
     train_seconds: float = 0.0
     latency_ms: float | None = None
     metric: float | None = None
@@ -293,7 +293,7 @@ def _cells(spec: catalog.ModelSpec, framework: str, errand: Errand) -> Iterator[
     given = example(trained, errand.data_dir)
     own = _latency(runnable(trained.model, [given]), given)
     learns = set(errand.targets) != {"onnx"}
-    lesson = lesson_of(trained, errand.data_dir) if learns else None
+    reference = reference_of(trained, errand.data_dir) if learns else None
     for target in errand.targets:
         cell = carry_trained(
             trained,
@@ -301,7 +301,7 @@ def _cells(spec: catalog.ModelSpec, framework: str, errand: Errand) -> Iterator[
             errand.place(spec.name, framework, target),
             given,
             errand.data_dir,
-            lesson,
+            reference,
             errand.device if target == "onnx" else CPU,
             errand.force,
         )
@@ -314,7 +314,7 @@ def carry_trained(
     destination: Path,
     given: Example,
     data_dir: Path | None = None,
-    lesson: Lesson | None = None,
+    reference: TrainingReference | None = None,
     device: str = CPU,
     force: bool = False,
 ) -> Cell:
@@ -347,8 +347,10 @@ def carry_trained(
         )
         latency = _latency(arrived, given)
     report = done.report
-    if done.arrival is not None:
-        report = replace(report, training=compare_with(lesson or lesson_of(trained, data_dir), done.model))
+    if done.imported is not None:
+        report = replace(
+            report, training=compare_with(reference or reference_of(trained, data_dir), done.model)
+        )
     learnt = report.training
     curve = None if learnt is None else next((c for c in learnt.curves if c.optimizer == "adam"), None)
     return replace(
@@ -357,7 +359,7 @@ def carry_trained(
         reason=report.reason or ("" if learnt is None else learnt.reason),
         max_abs=report.max_abs,
         max_rel=report.max_rel,
-        road=done.road,
+        route=done.route,
         seconds=time.perf_counter() - begun,
         files=tuple(str(file) for file in done.files),
         latency_ms=latency,
@@ -370,10 +372,10 @@ def carry_trained(
     )
 
 
-def lesson_of(trained: Trained, data_dir: Path | None = None) -> Lesson:
+def reference_of(trained: Trained, data_dir: Path | None = None) -> TrainingReference:
     """What a trained model learns further, in its own framework: every target is held against it."""
     inputs, aims, loss = further_batches(trained.spec, trained.framework, data_dir)
-    return Lesson(
+    return TrainingReference(
         trained.model,
         [[x] for x in inputs],
         given=[example(trained, data_dir)],

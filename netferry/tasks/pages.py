@@ -31,10 +31,10 @@ T = TypeVar("T")
 def graphs_of(done: Conversion) -> tuple[Graph, ...]:
     """The graphs of a ``Conversion``: as it left its framework, and as it arrived."""
     before = of_onnx(done.export.model, "as ONNX")
-    arrival = done.arrival
-    if arrival is None:
+    imported = done.imported
+    if imported is None:
         return (before,)
-    after = of_source(arrival.source, frameworks.named(done.to).title, arrival.weights)
+    after = of_source(imported.source, frameworks.named(done.to).title, imported.weights)
     return (before,) if after is None else (before, after)
 
 
@@ -95,7 +95,7 @@ def extras_between(
 
 
 def _as_onnx(live: object, name: str, given: Sequence[Example] | None) -> list[Graph]:
-    return [of_onnx(converters.carry(live, given=given).model, f"{name}, as ONNX")]
+    return [of_onnx(converters.export_model(live, given=given).model, f"{name}, as ONNX")]
 
 
 def _tried(what: str, otherwise: T, notes: list[str], do: Callable[[], T]) -> T:

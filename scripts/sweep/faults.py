@@ -21,61 +21,63 @@ def groups() -> list[Group]:
     """One process for each network and road."""
     found = []
     for framework in FRAMEWORKS:
-        for road in ROADS:
-            if (framework == "onnx") != road.startswith("onnx"):
+        for route in ROUTES:
+            if (framework == "onnx") != route.startswith("onnx"):
                 continue
             found.append(
                 Group(
-                    f"faults, {framework}, {road}",
+                    f"faults, {framework}, {route}",
                     "faults",
-                    partial(_cases, framework, road),
+                    partial(_cases, framework, route),
                     quick=framework in ("pytorch", "onnx")
-                    and "to tensorflow" not in road
-                    and "mxnet" not in road,
+                    and "to tensorflow" not in route
+                    and "mxnet" not in route,
                 )
             )
     return found
 
 
-def _cases(framework: str, road: str) -> Iterator[Case]:
+def _cases(framework: str, route: str) -> Iterator[Case]:
     for network in networks(framework):
         try:
-            yield from _chosen(network, road)
+            yield from _chosen(network, route)
         except UnplantableError as error:
-            print(f"sweep: {network.name}, {road}: {error}")
+            print(f"sweep: {network.name}, {route}: {error}")
 
 
 class UnplantableError(Exception):
     """The road does not carry this network."""
 
 
-def _chosen(network: Network, road: str) -> Iterator[Case]:
+def _chosen(network: Network, route: str) -> Iterator[Case]:
     source = network.make()
     by_kind: dict[str, list[tuple[str, Any]]] = defaultdict(list)
-    control, planted = ROADS[road].plant(network, source)
+    control, planted = ROUTES[route].plant(network, source)
     for kind, where, model in planted:
         by_kind[kind].append((where, model))
     for kind, found in by_kind.items():
-        if not chosen(f"{network.name}, {road}, {kind}", ROADS[road].share, 0):
+        if not chosen(f"{network.name}, {route}, {kind}", ROUTES[route].share, 0):
             continue
-        count = 1 if network.framework == "tensorflow" else ROADS[road].per_kind  # Keras runs slowest by far
-        for where, model in some(found, count, network.name, road, kind):
-            build = partial(_pair, network, road, source, model, control, kind in SPECIAL)
-            yield Case("faults", kind, f"{network.name}, {road}: {where}", build, network.field)
+        count = (
+            1 if network.framework == "tensorflow" else ROUTES[route].per_kind
+        )  # Keras runs slowest by far
+        for where, model in some(found, count, network.name, route, kind):
+            build = partial(_pair, network, route, source, model, control, kind in SPECIAL)
+            yield Case("faults", kind, f"{network.name}, {route}: {where}", build, network.field)
 
 
-def _pair(network: Network, road: str, source: Any, model: Any, control: Any, special: bool) -> Pair | None:
+def _pair(network: Network, route: str, source: Any, model: Any, control: Any, special: bool) -> Pair | None:
     from sweep.faults_native import Later
 
     made = model.make() if isinstance(model, Later) else model
-    target = None if made is None else ROADS[road].finish(network, made)
+    target = None if made is None else ROUTES[route].finish(network, made)
     return None if target is None else Pair(source, target, network, control, special)
 
 
 # ---- roads --------------------------------------------------------------------------------------------
 
 
-class Road:
+class Route:
     """How a faulty target comes about: ``plant`` gives the control and the faults, ``finish`` carries one further."""
 
     per_kind, share = PER_KIND, 1.0
@@ -87,7 +89,7 @@ class Road:
         return model
 
 
-class Native(Road):
+class Native(Route):
     """A copy in the framework's own form, changed."""
 
     per_kind = 2
@@ -98,7 +100,7 @@ class Native(Road):
         return source, PLANTERS[network.framework](source)
 
 
-class ToOnnx(Road):
+class ToOnnx(Route):
     """What netferry wrote as ONNX, changed."""
 
     def plant(self, network: Network, source: Any) -> tuple[Any, Iterator[tuple[str, str, Any]]]:
@@ -110,7 +112,7 @@ class ToOnnx(Road):
         return proto, faults(proto)
 
 
-class Onnx(Road):
+class Onnx(Route):
     """A copy of the graph, changed."""
 
     per_kind = 2
@@ -150,7 +152,7 @@ def converted(network: Network, model: Any, to: str) -> Any:
         return None
 
 
-ROADS: dict[str, Road] = {
+ROUTES: dict[str, Route] = {
     "its own form": Native(), "as onnx": ToOnnx(), "onnx": Onnx(), "onnx to pytorch": OnnxOn("pytorch", 0.7),
     "onnx to tensorflow": OnnxOn("tensorflow", 0.3), "onnx to mxnet": OnnxOn("mxnet", 0.4),
 }  # fmt: skip

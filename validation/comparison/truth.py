@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from netferry.converters import frameworks
-from netferry.converters.errors import CannotCarry, first_line
+from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.frameworks import Framework
 from netferry.converters.rounding import widened
 from netferry.converters.signature import Array, Example
@@ -170,7 +170,7 @@ def _nudged(array: Array, by: float) -> Array:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, CannotCarry):
+    if isinstance(error, CannotConvert):
         return error.reason
     return first_line(error)
 

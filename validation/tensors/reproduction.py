@@ -105,7 +105,7 @@ def _alone(model: object, place: Place, inputs: Mapping[str, Array], result: Arr
         if part is None:
             return None
         if framework_of(part).name != "onnx":
-            export = converters.carry(part, given=examples(inputs, {}))
+            export = converters.export_model(part, given=examples(inputs, {}))
             part = ir.to_proto(export.model)
         proto: onnx.ModelProto = frameworks.named("onnx").live.proto(part)
         again = next(iter(Session(proto, optimize=False).run(list(inputs.values())).values()))

@@ -24,13 +24,13 @@ from netferry.validation.training import weight_matching
 from netferry.validation.training.reference import (
     FLOOR,
     ROUNDOFF,
-    Course,
-    Lesson,
+    TrainingReference,
+    Trajectory,
     Unlearnable,
     Yardstick,
     demand_gradients,
+    record_trajectory,
     rms,
-    run_course,
     training_of,
     widen,
 )
@@ -43,7 +43,7 @@ from netferry.validation.training.results import (
     TrainingVerdict,
     WeightVerdict,
 )
-from netferry.validation.training.weight_matching import Counterparts
+from netferry.validation.training.weight_matching import WeightMatching
 
 SAME = 1e-5
 """How far, relative to their scale, two weights may lie apart that are called the same value."""
@@ -68,23 +68,23 @@ def compare_training(
     for side in (a, b):
         demand_gradients(side)
     try:
-        return compare_with(Lesson(a, inputs, given=given, steps=steps, seed=seed), b)
+        return compare_with(TrainingReference(a, inputs, given=given, steps=steps, seed=seed), b)
     except Unlearnable as why:
         return TrainingVerdict(NOT_CHECKED, str(why), steps=steps)
 
 
-def compare_with(lesson: Lesson, target: object) -> TrainingVerdict:
+def compare_with(reference: TrainingReference, target: object) -> TrainingVerdict:
     """Hold a target against what its source learnt.
 
     A gradient jumps where a unit stands at its kink (a ReLU at zero, two maxima that tie): on a batch with such a row
     float32 may fall to one side in the source and to the other in the target. So where both agree in float64 and only
     float32's arithmetic is too far apart, the other batches decide: a fault shows in all of them, a kink in few.
     """
-    verdict = _compare(lesson, target)
-    others = range(1, len(lesson.batches))
+    verdict = _compare(reference, target)
+    others = range(1, len(reference.batches))
     if not others or not _by_arithmetic_alone(verdict):
         return verdict
-    again = [_compare(lesson.begun_with(number), target) for number in others]
+    again = [_compare(reference.begun_with(number), target) for number in others]
     passed = [one for one in again if one.status == PASSED]
     if len(passed) * 2 <= len(again):
         return verdict
@@ -109,39 +109,41 @@ def _is_arithmetic(measured: Measured) -> bool:
     return beyond and (measured.meaning is None or measured.meaning <= MEANING)
 
 
-def _compare(lesson: Lesson, target: object) -> TrainingVerdict:
-    training = training_of(target, len(lesson.batches[0].inputs))
-    found = counterparts_of(lesson, target, training)
+def _compare(reference: TrainingReference, target: object) -> TrainingVerdict:
+    training = training_of(target, len(reference.batches[0].inputs))
+    found = match_weights(reference, target, training)
     held_here, held_there = _held(found, training)
     with training:
-        renamed = _renamed(training, lesson.batches)
+        renamed = _renamed(training, reference.batches)
         if renamed is None:
             return TrainingVerdict(FAILED, "its float outputs are others than the source's")
-        did = run_course(training, renamed, lesson.loss, lesson.optimizers, lesson.count, held_there)
-    yardstick = lesson.held_still(held_here)
-    wide = lesson.in_float64(target, training, renamed) if yardstick.exact else None
-    verdict = _Judge(lesson, found, training, did, wide, yardstick).verdict()
+        did = record_trajectory(
+            training, renamed, reference.loss, reference.optimizers, reference.count, held_there
+        )
+    yardstick = reference.held_still(held_here)
+    wide = reference.in_float64(target, training, renamed) if yardstick.exact else None
+    verdict = _Judge(reference, found, training, did, wide, yardstick).verdict()
     if verdict.status != FAILED:
         return verdict
-    return _Judge(lesson, found, training, did, wide, lesson.looked_at(held_here)).verdict()
+    return _Judge(reference, found, training, did, wide, reference.looked_at(held_here)).verdict()
 
 
 # ---- which is which --------------------------------------------------------------------------------------
 
 
-def counterparts_of(lesson: Lesson, target: object, training: Training) -> Counterparts:
+def match_weights(reference: TrainingReference, target: object, training: Training) -> WeightMatching:
     """Which weights have become which: by a conversion either way, by their names, or by their values."""
-    own = {**lesson.weights, **lesson.statistics}
+    own = {**reference.weights, **reference.statistics}
     theirs = {**training.weights, **training.statistics}
     other = frameworks.of(target).name
     shapes = {name: array.shape for name, array in theirs.items()}
-    if other == lesson.framework and shapes == {name: array.shape for name, array in own.items()}:
+    if other == reference.framework and shapes == {name: array.shape for name, array in own.items()}:
         return weight_matching.by_name(own, theirs)
-    count = len(lesson.batches[0].inputs)
-    forth = _through_conversion(lesson.model, own, other, theirs, count, lesson.given)
+    count = len(reference.batches[0].inputs)
+    forth = _through_conversion(reference.model, own, other, theirs, count, reference.given)
     if forth is not None and _agree(forth, own, theirs):
         return forth
-    back = _through_conversion(target, theirs, lesson.framework, own, count, lesson.given)
+    back = _through_conversion(target, theirs, reference.framework, own, count, reference.given)
     if back is not None and (forth is None or _agree(back, theirs, own)):
         return weight_matching.inverse(back, own, theirs)
     if forth is not None:
@@ -156,7 +158,7 @@ def _through_conversion(
     theirs: Mapping[str, Array],
     inputs: int,
     given: Sequence[Example] | None,
-) -> Counterparts | None:
+) -> WeightMatching | None:
     """The counterparts as netferry's own conversion makes them; None where it makes another model than this."""
     tags = weight_matching.distinct(own)
     if tags is None:
@@ -164,8 +166,10 @@ def _through_conversion(
     try:
         training = training_of(model, inputs)
         try:
-            export = converters.carry(training.holding(tags), given=given)
-            arrived = {n: np.array(array) for n, array in converters.arrive(export.model, to).weights.items()}
+            export = converters.export_model(training.holding(tags), given=given)
+            arrived = {
+                n: np.array(array) for n, array in converters.import_model(export.model, to).weights.items()
+            }
         finally:
             training.reset()
     except NetferryError:
@@ -177,7 +181,7 @@ def _through_conversion(
     )
 
 
-def _agree(found: Counterparts, source: Mapping[str, Array], target: Mapping[str, Array]) -> bool:
+def _agree(found: WeightMatching, source: Mapping[str, Array], target: Mapping[str, Array]) -> bool:
     """Whether the target holds the values that a conversion of the source gives it."""
     return all(_value_distance(made, held) <= SAME for made, held in found.values(source, target).values())
 
@@ -188,7 +192,7 @@ def _value_distance(made: Array, held: Array) -> float:
     return float(np.abs(held - made).max(initial=0.0)) / size
 
 
-def _held(found: Counterparts, training: Training) -> tuple[dict[str, Array], dict[str, Array]]:
+def _held(found: WeightMatching, training: Training) -> tuple[dict[str, Array], dict[str, Array]]:
     """The factors that hold still what one side has twice, on the source's side and on the target's.
 
     Of two biases that are one in the other framework only the first one is trained: else their sum would move
@@ -235,18 +239,18 @@ class _Judge:
 
     def __init__(
         self,
-        lesson: Lesson,
-        found: Counterparts,
+        reference: TrainingReference,
+        found: WeightMatching,
         training: Training,
-        course: Course,
-        wide: Course | None,
+        trajectory: Trajectory,
+        wide: Trajectory | None,
         yardstick: Yardstick,
     ) -> None:
-        self.lesson, self.found, self.training = lesson, found, training
-        self.course, self.wide, self.told = course, wide, yardstick.told
+        self.reference, self.found, self.training = reference, found, training
+        self.trajectory, self.wide, self.told = trajectory, wide, yardstick.told
         self.truth, self.plain, self.jumps = yardstick.truth, yardstick.plain, yardstick.jumps
-        longest = max(x.size for x in lesson.batches[0].inputs)
-        one_by_one = lesson.one_by_one or training.one_by_one
+        longest = max(x.size for x in reference.batches[0].inputs)
+        one_by_one = reference.one_by_one or training.one_by_one
         self.rounding = ROUNDOFF * (math.sqrt(longest) if one_by_one else 1.0)
 
     def verdict(self) -> TrainingVerdict:
@@ -259,7 +263,7 @@ class _Judge:
                 self._flags(name, gradients[name]),
                 {kind: found[name] for kind, found in changes.items() if name in found},
             )
-            for name, trained in self.lesson.trainable.items()
+            for name, trained in self.reference.trainable.items()
         )
         inputs, statistics, curves = self._inputs(), self._statistics(), self._curves()
         whole = self._whole()
@@ -274,9 +278,9 @@ class _Judge:
         return TrainingVerdict(
             status,
             reason,
-            self.lesson.loss.name,
+            self.reference.loss.name,
             self.told,
-            self.lesson.count,
+            self.reference.count,
             weights,
             inputs,
             statistics,
@@ -289,19 +293,19 @@ class _Judge:
 
     def _gradients(self) -> dict[str, Measured]:
         truth = self.truth
-        t = self.found.pull(self.course.gradients.weights)
+        t = self.found.pull(self.trajectory.gradients.weights)
         wide = None if self.wide is None else self.found.pull(self.wide.gradients.weights)
-        plain = [course.gradients.weights for course in self.plain]
+        plain = [trajectory.gradients.weights for trajectory in self.plain]
         jumps = {} if self.jumps is None else self.jumps.weights
         return self._ratios(truth.gradients.weights, plain, t, wide, jumps)
 
     def _changes(self) -> dict[str, dict[str, Measured]]:
         """By optimizer, the changes in the target's coordinates, told under the source's names."""
         told: dict[str, dict[str, Measured]] = {}
-        for kind, steps in self.course.steps.items():
+        for kind, steps in self.trajectory.steps.items():
             truth = self.truth.steps[kind].changes
             r = self.found.push(truth)
-            s = [self.found.push(course.steps[kind].changes) for course in self.plain]
+            s = [self.found.push(trajectory.steps[kind].changes) for trajectory in self.plain]
             t = {name: steps.changes[name].reshape(-1) for name in steps.changes if name in r}
             measured = self._ratios({name: r[name] for name in t}, s, t, None, {})
             told[kind] = {}
@@ -336,7 +340,7 @@ class _Judge:
     def _flags(self, name: str, measured: Measured) -> Measured:
         """A weight that may be trained on one side and not on the other, or that has become nothing."""
         others = [to for to, owners in self.found.names.items() if name in owners]
-        trained = self.lesson.trainable[name]
+        trained = self.reference.trainable[name]
         if not others:
             if not trained or self._idle(name):
                 return Measured(name, PASSED)
@@ -356,14 +360,14 @@ class _Judge:
         return slope is None or not np.any(slope)
 
     def _inputs(self) -> tuple[Measured, ...]:
-        truth, theirs = self.truth.gradients.inputs, self.course.gradients.inputs
+        truth, theirs = self.truth.gradients.inputs, self.trajectory.gradients.inputs
         found = []
         for place, (r, t) in enumerate(zip(truth, theirs, strict=True)):
             if r is None and t is None:
                 continue
             shape = np.asarray(t if r is None else r)
             exact = _filled(r, shape)
-            own = [_filled(course.gradients.inputs[place], shape) - exact for course in self.plain]
+            own = [_filled(trajectory.gradients.inputs[place], shape) - exact for trajectory in self.plain]
             wide = None if self.wide is None else _filled(self.wide.gradients.inputs[place], shape)
             jump = None if self.jumps is None else self.jumps.inputs[place]
             size, top = rms(exact), float(np.abs(exact).max(initial=0.0))
@@ -376,13 +380,13 @@ class _Judge:
 
     def _statistics(self) -> tuple[Measured, ...]:
         """Each by itself, after the first pass and after all steps."""
-        if self.lesson.fixed or self.training.fixed:
+        if self.reference.fixed or self.training.fixed:
             return ()
         wide = None if self.wide is None else self.wide.statistics
         passes = [
-            (self.truth.statistics, [one.statistics for one in self.plain], self.course.statistics, wide)
+            (self.truth.statistics, [one.statistics for one in self.plain], self.trajectory.statistics, wide)
         ]
-        for kind, steps in self.course.steps.items():
+        for kind, steps in self.trajectory.steps.items():
             plain = [one.steps[kind].statistics for one in self.plain]
             passes.append((self.truth.steps[kind].statistics, plain, steps.statistics, None))
         found: dict[str, Measured] = {}
@@ -402,9 +406,9 @@ class _Judge:
 
     def _curves(self) -> tuple[Curve, ...]:
         curves = []
-        for optimizer in self.lesson.optimizers:
+        for optimizer in self.reference.optimizers:
             kind = optimizer.kind
-            r, t = (np.array(one.steps[kind].losses) for one in (self.truth, self.course))
+            r, t = (np.array(one.steps[kind].losses) for one in (self.truth, self.trajectory))
             own = [np.array(one.steps[kind].losses) for one in self.plain]
             size = rms(r)
             yard = max(*(rms(one - r) for one in own), self.rounding * size)
@@ -415,7 +419,7 @@ class _Judge:
     def _whole(self) -> list[Measured]:
         """What concerns no single weight: values that differ, weights and statistics that one side lacks."""
         problems = []
-        lost = [name for name in self.lesson.statistics if name in self.found.unread]
+        lost = [name for name in self.reference.statistics if name in self.found.unread]
         if lost:
             problems.append(
                 Measured(
@@ -430,14 +434,14 @@ class _Judge:
             problems.append(
                 Measured(name, NOT_CHECKED, "this weight of the target has no counterpart in the source")
             )
-        fixed = self.lesson.fixed or self.training.fixed
+        fixed = self.reference.fixed or self.training.fixed
         if fixed:
             problems.append(Measured("BatchNorm", NOT_CHECKED, fixed))
         return problems
 
     def _values(self) -> list[Measured]:
         """Weights that hold other values than what they are made of, whatever the inputs show."""
-        own = {**self.lesson.weights, **self.lesson.statistics}
+        own = {**self.reference.weights, **self.reference.statistics}
         theirs = {**self.training.weights, **self.training.statistics}
         problems = []
         for name, (made, held) in self.found.values(own, theirs).items():
@@ -451,7 +455,7 @@ class _Judge:
 
     def _unexplained(self) -> list[str]:
         """Trainable weights of the target without a counterpart that are not the second half of a bias."""
-        slopes = self.course.gradients.weights
+        slopes = self.trajectory.gradients.weights
         missing = [name for name in self.found.missing if self.training.trainable.get(name)]
         return [name for name in missing if not self._second_half(name, slopes)]
 
@@ -481,20 +485,20 @@ class _Judge:
             )
         idle = [
             n
-            for n, trained in self.lesson.trainable.items()
+            for n, trained in self.reference.trainable.items()
             if trained and n in self.found.unread and self._idle(n)
         ]
         if idle:
             notes.append(f"{', '.join(idle)}: no path leads from it to the loss, and the target has it not")
-        norms = {*self.lesson.notes, *self.training.notes}
+        norms = {*self.reference.notes, *self.training.notes}
         if len(norms) > 1:
             notes.append("; ".join(sorted(norms)) + ": compared with the factor (n-1)/n on the unbiased one")
-        if self.lesson.one_by_one or self.training.one_by_one:
+        if self.reference.one_by_one or self.training.one_by_one:
             notes.append(
                 "MXNet's BatchNorm adds up a batch one by one in float32: the yardstick is at least as many roundings as the "
                 "square root of the elements of a batch"
             )
-        if self.lesson.statistics and not (self.lesson.fixed or self.training.fixed):
+        if self.reference.statistics and not (self.reference.fixed or self.training.fixed):
             notes.append("BatchNorm is in train mode, dropout is off")
         return notes
 

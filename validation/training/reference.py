@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from netferry.converters import frameworks
-from netferry.converters.errors import CannotCarry, NetferryError, UsageError, first_line
+from netferry.converters.errors import CannotConvert, NetferryError, UsageError, first_line
 from netferry.converters.signature import BATCH, Array, Example, Signature, TensorSpec
 from netferry.converters.training import SQUARES, Batch, Gradients, Loss, Optimizer, Training
 from netferry.validation.samples.sizes import symbol_of
@@ -39,7 +39,7 @@ class Unlearnable(Exception):  # noqa: N818 - told as a verdict that nothing was
 
 
 @dataclass(frozen=True)
-class Course:
+class Trajectory:
     """What one model did: the first pass, what BatchNorm kept of it, and each optimizer's steps."""
 
     gradients: Gradients
@@ -64,14 +64,14 @@ class Yardstick:
     how far the truth itself moves when its inputs are jittered: where two maxima tie, a gradient jumps.
     """
 
-    truth: Course
-    plain: tuple[Course, ...]
+    truth: Trajectory
+    plain: tuple[Trajectory, ...]
     told: str
     exact: bool
     jumps: Gradients | None = None
 
 
-class Lesson:
+class TrainingReference:
     """What a source learns from some batches, in its own precision and in float64; many targets are held against it.
 
     ``targets`` are what a model's only output should be, batch by batch; left out, they lie a random distance from
@@ -92,27 +92,27 @@ class Lesson:
         self.model, self.given, self.count, self.loss = model, given, steps, loss
         self.framework = frameworks.of(model).name
         self._inputs, self._targets, self._seed = inputs, targets, seed
-        self._turned: dict[int, Lesson] = {}
+        self._turned: dict[int, TrainingReference] = {}
         with training_of(model, len(inputs[0])) as training:
             self.weights, self.statistics = training.weights, training.statistics
             self.trainable, self.fixed, self.notes = training.trainable, training.fixed, training.notes
             self.one_by_one = training.one_by_one
             self.batches = _batches(training, inputs, targets, seed)
-            first = run_course(training, self.batches, loss, (), 0).gradients
+            first = record_trajectory(training, self.batches, loss, (), 0).gradients
             self.optimizers = _optimizers(self.weights, first) if steps else ()
             self._again: dict[tuple[str, ...], Yardstick] = {}
-            self.plain = run_course(training, self.batches, loss, self.optimizers, steps)
+            self.plain = record_trajectory(training, self.batches, loss, self.optimizers, steps)
         if not all(math.isfinite(v) for one in self.plain.steps.values() for v in one.losses):
             raise Unlearnable("the source's own losses do not stay finite")
 
-    def begun_with(self, number: int) -> Lesson:
+    def begun_with(self, number: int) -> TrainingReference:
         """The same lesson, begun with another of its batches."""
         if number not in self._turned:
             inputs, targets = (
                 one if one is None else [*one[number:], *one[:number]]
                 for one in (self._inputs, self._targets)
             )
-            self._turned[number] = Lesson(
+            self._turned[number] = TrainingReference(
                 self.model, inputs or (), given=self.given, steps=self.count, loss=self.loss, targets=targets,
                 seed=self._seed,
             )  # fmt: skip
@@ -128,7 +128,7 @@ class Lesson:
         try:
             batches = [_widened(batch) for batch in self.batches]
             truth = self._run(_in_float64(self.model), batches, held)
-        except (NetferryError, CannotCarry, Unlearnable) as why:
+        except (NetferryError, CannotConvert, Unlearnable) as why:
             told = (
                 f"none: the source cannot be trained in float64 ({first_line(why)}); the yardstick is how far it moves "
                 "when its weights are jittered by one rounding"
@@ -137,14 +137,14 @@ class Lesson:
         told = f"the source itself in float64, in {frameworks.FRAMEWORKS[self.framework].title}"
         return Yardstick(truth, (plain,), told, exact=True)
 
-    def _run(self, model: object, batches: Sequence[Batch], held: Mapping[str, Array]) -> Course:
+    def _run(self, model: object, batches: Sequence[Batch], held: Mapping[str, Array]) -> Trajectory:
         with training_of(model, len(batches[0].inputs)) as training:
             to = dict(zip(self.weights, training.weights, strict=True))
             factors = {to[name]: factor for name, factor in held.items()}
-            course = run_course(training, batches, self.loss, self.optimizers, self.count, factors)
-            return _told_as(course, training, self)
+            trajectory = record_trajectory(training, batches, self.loss, self.optimizers, self.count, factors)
+            return _told_as(trajectory, training, self)
 
-    def _jittered(self, held: Mapping[str, Array]) -> Course:
+    def _jittered(self, held: Mapping[str, Array]) -> Trajectory:
         """The source once more, every weight moved by one rounding, up or down."""
         rng = np.random.default_rng(1)
         own = training_of(self.model, len(self.batches[0].inputs))
@@ -170,8 +170,8 @@ class Lesson:
                 own = training_of(model, len(inputs))
                 model = own.holding({name: _rounded(w, rng) for name, w in own.weights.items()})
             with training_of(model, len(inputs)) as training:
-                course = run_course(training, [replace(batch, inputs=inputs)], self.loss, (), 0)
-                found.append(_distance(truth, _told_as(course, training, self).gradients))
+                trajectory = record_trajectory(training, [replace(batch, inputs=inputs)], self.loss, (), 0)
+                found.append(_distance(truth, _told_as(trajectory, training, self).gradients))
         return _largest_of(found)
 
     def looked_at(self, held: Mapping[str, Array]) -> Yardstick:
@@ -193,14 +193,14 @@ class Lesson:
             self._again[key] = self._yardstick(held)
         return self._again[key]
 
-    def in_float64(self, target: object, own: Training, batches: Sequence[Batch]) -> Course | None:
+    def in_float64(self, target: object, own: Training, batches: Sequence[Batch]) -> Trajectory | None:
         """The first pass of a target in float64, under its own names; None where it has no such form."""
         try:
             wide = _in_float64(target)
             with training_of(wide, len(batches[0].inputs)) as training:
-                course = run_course(training, [_widened(batches[0])], self.loss, (), 0)
-                return _told_as(course, training, own)
-        except (NetferryError, CannotCarry, Unlearnable):
+                trajectory = record_trajectory(training, [_widened(batches[0])], self.loss, (), 0)
+                return _told_as(trajectory, training, own)
+        except (NetferryError, CannotConvert, Unlearnable):
             return None
 
 
@@ -315,18 +315,18 @@ def _optimizers(weights: Mapping[str, Array], first: Gradients) -> tuple[Optimiz
     )
 
 
-def run_course(
+def record_trajectory(
     training: Training,
     batches: Sequence[Batch],
     loss: Loss,
     optimizers: Sequence[Optimizer],
     steps: int,
     held: Mapping[str, Array] | None = None,
-) -> Course:
+) -> Trajectory:
     """One model through the whole lesson, from the same state each time."""
     try:
         return _taught(training, batches, loss, optimizers, steps, held or {})
-    except (NetferryError, Unlearnable, CannotCarry):
+    except (NetferryError, Unlearnable, CannotConvert):
         raise
     except Exception as error:  # whatever a framework raises for this model
         told = f"{type(training).__module__.split('.')[-2]} cannot train it ({first_line(error)})"
@@ -340,9 +340,9 @@ def _taught(
     optimizers: Sequence[Optimizer],
     steps: int,
     held: Mapping[str, Array],
-) -> Course:
+) -> Trajectory:
     gradients = training.gradients(batches[0], loss)
-    first = Course(gradients, training.current()[1])
+    first = Trajectory(gradients, training.current()[1])
     training.reset()
     done: dict[str, Steps] = {}
     for optimizer in optimizers:
@@ -365,23 +365,23 @@ class _Named(Protocol):
     statistics: Mapping[str, Array]
 
 
-def _told_as(course: Course, training: Training, own: _Named) -> Course:
+def _told_as(trajectory: Trajectory, training: Training, own: _Named) -> Trajectory:
     """The course of a widened copy under the names of the model itself: a copy may be called otherwise."""
     there = (*training.weights, *training.statistics)
     here = (*own.weights, *own.statistics)
     if there == here:
-        return course
+        return trajectory
     to = dict(zip(there, here, strict=True))
 
     def named(values: Mapping[str, Any]) -> dict[str, Any]:
         return {to[name]: value for name, value in values.items()}
 
-    return Course(
-        replace(course.gradients, weights=named(course.gradients.weights)),
-        named(course.statistics),
+    return Trajectory(
+        replace(trajectory.gradients, weights=named(trajectory.gradients.weights)),
+        named(trajectory.statistics),
         {
             kind: Steps(steps.losses, named(steps.changes), named(steps.statistics))
-            for kind, steps in course.steps.items()
+            for kind, steps in trajectory.steps.items()
         },
     )
 

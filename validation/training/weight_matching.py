@@ -56,7 +56,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Counterparts:
+class WeightMatching:
     """For each weight of the target the places in the source's pool that each of its elements is the sum of.
 
     ``places[name]`` holds one vector of places, or two where it is a sum. ``how`` says how this was found out;
@@ -68,7 +68,7 @@ class Counterparts:
     how: str
     missing: tuple[str, ...] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    origin: Counterparts | None = None
+    origin: WeightMatching | None = None
 
     def values(self, source: Values, target: Values) -> dict[str, tuple[Array, Array]]:
         """Each weight beside what it is made of (flat), where the conversion went the other way from there."""
@@ -114,7 +114,7 @@ def distinct(values: Values) -> dict[str, Array] | None:
     }
 
 
-def by_name(source: Values, target: Values) -> Counterparts:
+def by_name(source: Values, target: Values) -> WeightMatching:
     """Weights of the same name, each element its own counterpart."""
     pool = Pool(source)
     return _counterparts(
@@ -122,7 +122,7 @@ def by_name(source: Values, target: Values) -> Counterparts:
     )
 
 
-def by_value(source: Values, target: Values, how: str) -> Counterparts:
+def by_value(source: Values, target: Values, how: str) -> WeightMatching:
     """Each element of ``target`` where its value stands in ``source``; where it does not, as a sum of two."""
     pool = Pool(source)
     vector = pool.flat(source)
@@ -148,7 +148,7 @@ def by_value(source: Values, target: Values, how: str) -> Counterparts:
     return _counterparts(pool, places, target, how)
 
 
-def inverse(found: Counterparts, source: Values, target: Values) -> Counterparts:
+def inverse(found: WeightMatching, source: Values, target: Values) -> WeightMatching:
     """The counterparts seen from the other side: of a sum the first part stands for the whole."""
     pool, back = Pool(source), np.full(found.pool.size, NOTHING, np.int64)
     for name, parts in found.places.items():
@@ -164,10 +164,10 @@ def inverse(found: Counterparts, source: Values, target: Values) -> Counterparts
 
 def _counterparts(
     pool: Pool, places: Mapping[str, tuple[Array, ...]], target: Values, how: str
-) -> Counterparts:
+) -> WeightMatching:
     names = {name: pool.owners(np.concatenate(parts)) for name, parts in places.items()}
     missing = tuple(name for name in target if name not in places)
-    return Counterparts(pool, places, how, missing, names)
+    return WeightMatching(pool, places, how, missing, names)
 
 
 def _places(pool: Pool, name: str) -> Array:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import Fact
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Namespace:
             raise AttributeError(word)
 
         def refuse(*_: Any, **__: Any) -> Any:
-            raise CannotCarry(f"{self.title} has no '{word}'")
+            raise CannotConvert(f"{self.title} has no '{word}'")
 
         return refuse
 
@@ -95,7 +95,7 @@ class Namespace:
             made = NotImplemented if row is None else row(self, *inputs, **attributes)
             if made is not NotImplemented:
                 return made
-        raise CannotCarry(f"netferry has no row for {name}", "Replace the operator in the source model")
+        raise CannotConvert(f"netferry has no row for {name}", "Replace the operator in the source model")
 
     def symbol(self, fact: Fact) -> Any:
         """A constant: its content is known, its expression is made when it is first needed.

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
+from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.codegen.namespace import Namespace
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.schema.constants import SIZES
@@ -51,7 +51,7 @@ class Walk:
     def _input(self, value: ir.Value, take: Callable[[ir.Value], Any]) -> Any:
         try:
             return take(value)
-        except CannotCarry as cannot:
+        except CannotConvert as cannot:
             self._problem(value.name, "Input", cannot)
             return self._stand_in(value)
 
@@ -62,12 +62,12 @@ class Walk:
             results = self._carried(node)
             results = results if isinstance(results, tuple | list) else (results,)
             bound = self.xp.bind(node.outputs, results[: len(node.outputs)], facts)
-        except CannotCarry as cannot:
+        except CannotConvert as cannot:
             self._problem(node.name, node.op_type, cannot)
             bound = [self._stand_in(value) for value in node.outputs]
         self.values.update(zip(node.outputs, bound, strict=True))
 
-    def _problem(self, name: str | None, operator: str, cannot: CannotCarry) -> None:
+    def _problem(self, name: str | None, operator: str, cannot: CannotConvert) -> None:
         self.problems.append(Unsupported(name or "", operator, cannot.reason, cannot.remedy))
 
     def _stand_in(self, value: ir.Value) -> Any:
@@ -77,7 +77,7 @@ class Walk:
     def _carried(self, node: ir.Node) -> Any:
         """What a node's operator makes; one of another domain means something else under the same name."""
         if node.domain not in ("", "netferry"):
-            raise CannotCarry(
+            raise CannotConvert(
                 f"netferry has no row for {node.domain}.{node.op_type}",
                 "Replace the operator in the source model",
             )
@@ -101,7 +101,7 @@ class Walk:
         if content is not None:
             return tuple(item if content.dtype == object else int(item) for item in content.reshape(-1))
         if value not in self.plan.read:
-            raise CannotCarry(f"how many sizes '{value.name}' holds is known only when the model runs")
+            raise CannotConvert(f"how many sizes '{value.name}' holds is known only when the model runs")
         return self.plan.read[value]
 
 

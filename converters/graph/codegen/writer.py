@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.namespace import Namespace
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import unique
@@ -47,7 +47,7 @@ def dotted(path: str) -> ast.expr:
     return node
 
 
-class Recorder(Namespace):
+class SourceWriter(Namespace):
     """A namespace that writes Python; PyTorch and Keras say what the words are called there."""
 
     def __init__(self, plan: Plan, *, reserved: Sequence[str] = ()) -> None:
@@ -175,7 +175,7 @@ class Recorder(Namespace):
 
     def _size_name(self, name: str) -> ast.expr:
         if name not in self.size_names:
-            raise CannotCarry(f"its size '{name}' is needed before it can be read")
+            raise CannotConvert(f"its size '{name}' is needed before it can be read")
         return ast.Name(self.size_names[name], ast.Load())
 
     # ---- statements ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry, RefusedError
+from netferry.converters.errors import CannotConvert, RefusedError
 
 Kind = Literal["terms", "elements", "nodes", "words"]
 
@@ -90,7 +90,7 @@ def take(kind: Kind, amount: int) -> bool:
     return budget is None or budget.take(kind, amount)
 
 
-class TooMuch(CannotCarry):
+class TooMuch(CannotConvert):
     """Something so large is not made before the model runs, and not written."""
 
 

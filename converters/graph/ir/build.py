@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 from onnx import defs, helper, numpy_helper, shape_inference
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.arrays import same
 from netferry.converters.signature import Array, Dim, TensorSpec
@@ -52,7 +52,7 @@ class Tensor:
     @property
     def rank(self) -> int:
         if self.dims is None:
-            raise CannotCarry(
+            raise CannotConvert(
                 "the rank of its input is not known", "Say the input's sizes with --input name:1,3,224,224"
             )
         return len(self.dims)
@@ -65,7 +65,7 @@ class Tensor:
         """The size of one axis, which must be known."""
         dim = self.dims[axis] if self.dims is not None else None
         if not isinstance(dim, int):
-            raise CannotCarry(f"the size of axis {axis} of its input is not known")
+            raise CannotConvert(f"the size of axis {axis} of its input is not known")
         return dim
 
 
@@ -427,11 +427,11 @@ class GraphBuilder:
                 f"{x.name} {x.dtype.name}[{', '.join(map(str, x.dims or ['?']))}]" for x in operands if x
             )
             reason = str(error).strip().rsplit("] ", 1)[-1].splitlines()[0]
-            raise CannotCarry(f"its inputs do not fit ONNX's {node.op_type} ({sizes}): {reason}") from error
+            raise CannotConvert(f"its inputs do not fit ONNX's {node.op_type} ({sizes}): {reason}") from error
 
     def _tensor(self, value: ir.Value, inferred: onnx.TypeProto | None) -> Tensor:
         if inferred is None or not inferred.tensor_type.elem_type:
-            raise CannotCarry(f"the dtype of '{value.name}' is not known")
+            raise CannotConvert(f"the dtype of '{value.name}' is not known")
         tensor = inferred.tensor_type
         dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         dims: tuple[Dim, ...] | None = None

@@ -14,7 +14,7 @@ from functools import reduce
 from operator import mul
 from typing import Any, TypeAlias, TypeVar
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 
 Dim: TypeAlias = "int | Size"
@@ -31,7 +31,7 @@ _TOGETHER = 16
 """As many terms are written in a row; more of them in groups."""
 
 
-class TooLong(CannotCarry):
+class TooLong(CannotConvert):
     """A size that would be longer than anybody writes."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size
@@ -39,13 +39,13 @@ class Symbol:
     @property
     def dtype(self) -> np.dtype[Any]:
         if self.fact.dtype is None:
-            raise CannotCarry("its input is not a tensor")
+            raise CannotConvert("its input is not a tensor")
         return self.fact.dtype
 
     @property
     def shape(self) -> tuple[int | Size, ...]:
         if self.fact.dims is None:
-            raise CannotCarry("the rank of its input is not known")
+            raise CannotConvert("the rank of its input is not known")
         return self.fact.dims
 
     @property
@@ -61,7 +61,7 @@ class Symbol:
         """The size of one axis, which must be a plain number."""
         size = self.shape[axis]
         if isinstance(size, Size):
-            raise CannotCarry(f"the size of axis {axis} of its input is not known before it runs")
+            raise CannotConvert(f"the size of axis {axis} of its input is not known before it runs")
         return size
 
     # Operators mean what the array API says: ``/`` divides, ``//`` floors, ``%`` has the divisor's sign.

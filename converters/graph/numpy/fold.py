@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.namespace import BINARY, Namespace
 from netferry.converters.graph.codegen.walk import Walk
 from netferry.converters.graph.ir import budget
@@ -145,7 +145,7 @@ def _of_sizes(x: Symbol) -> bool:
 
 
 def _undecided(*_: Any) -> Any:
-    raise CannotCarry("its value depends on a size that is known only when the model runs")
+    raise CannotConvert("its value depends on a size that is known only when the model runs")
 
 
 def _settled(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -272,7 +272,7 @@ def fold(
     ]
     try:
         results = row(xp, *operands, **attributes)
-    except (CannotCarry, ValueError, TypeError, IndexError, AttributeError, ArithmeticError):
+    except (CannotConvert, ValueError, TypeError, IndexError, AttributeError, ArithmeticError):
         return None
     results = results if isinstance(results, tuple) else (results,)
     return tuple(taken(result) for result in results[:outputs]) if _are_tensors(results) else None

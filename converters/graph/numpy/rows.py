@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.numpy.namespace import cast
 from netferry.converters.graph.ops.table import along, dtype_of
@@ -21,7 +21,7 @@ Row = Callable[..., Any]
 def taken(x: Any) -> Array:
     """The array of a symbol."""
     if x.fact.content is None:
-        raise CannotCarry("it is not known before the model runs")
+        raise CannotConvert("it is not known before the model runs")
     return x.fact.content  # type: ignore[no-any-return]
 
 
@@ -97,7 +97,7 @@ def Scan(
 ) -> Any:
     """The body over the slices of its last inputs; its outputs beyond states are stacked."""
     if None in inputs:
-        raise CannotCarry(
+        raise CannotConvert(
             "it is a Scan of opset 8, with a batch axis", "Export the model with opset 9 or newer"
         )
     first = len(inputs) - num_scan_inputs

@@ -6,7 +6,7 @@ import math
 from functools import reduce
 from typing import Any
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
@@ -21,7 +21,7 @@ def split_heads(xp: Any, x: Symbol, count: Any) -> Any:
     if x.ndim == 4:
         return x
     if not count:
-        raise CannotCarry("its input has three axes and it does not say how many heads they hold")
+        raise CannotConvert("its input has three axes and it does not say how many heads they hold")
     batch, length, width = x.shape
     return xp.permute_dims(xp.reshape(x, (batch, length, count, width // count)), (0, 2, 1, 3))
 
@@ -60,7 +60,7 @@ def Attention(
     packed = q.ndim == 3
     length, total = (x.shape[1 if packed else 2] for x in (q, k))
     if packed and not (q_num_heads and kv_num_heads):
-        raise CannotCarry("its inputs have three axes and it does not say how many heads they hold")
+        raise CannotConvert("its inputs have three axes and it does not say how many heads they hold")
     counts: tuple[Any, Any] = (q_num_heads, kv_num_heads) if packed else (q.shape[1], k.shape[1])
     (size,) = ints((q.shape[2] // counts[0] if packed else q.shape[3],), "heads' sizes")
     query, key, value = (split_heads(xp, x, counts[place]) for x, place in ((q, 0), (k, 1), (v, 1)))
@@ -204,7 +204,7 @@ def LinearAttention(
     choice(update_rule, tuple(_DECAYS), "update_rule")
     batch, steps, width = query.shape
     if isinstance(steps, Size):
-        raise CannotCarry("how many steps it takes is known only when the model runs")
+        raise CannotConvert("how many steps it takes is known only when the model runs")
     size, depth = ints((width // q_num_heads, value.shape[2] // kv_num_heads), "heads' sizes")
     parts = (query, q_num_heads), (key, kv_num_heads), (value, kv_num_heads)
     q, k, v = (_single(xp, split_heads(xp, x, count)) for x, count in parts)

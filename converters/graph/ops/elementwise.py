@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import FLOAT64, OPS, Row, as_dtype, choice, dtype_of, op
@@ -114,7 +114,7 @@ def Dropout(
     """What it is when a model is used: nothing. A target whose models train has a layer for it."""
     trains = training is not None and (training.content is None or bool(training.content))
     if trains and not (ratio is not None and ratio.content is not None and not ratio.content.any()):
-        raise CannotCarry("it drops at random", "Export the model for inference (training_mode false)")
+        raise CannotConvert("it drops at random", "Export the model for inference (training_mode false)")
     return (x, xp.full(x.shape, True, np.dtype(bool))) if xp.wanted(1) else x
 
 
@@ -133,7 +133,7 @@ def CastLike(xp: Any, x: Symbol, target: Symbol, *, saturate: int = 1, round_mod
 
 def _cast(xp: Any, x: Symbol, dtype: np.dtype[Any], saturate: int, round_mode: str) -> Any:
     if dtype.name.startswith("float8") and not (saturate and round_mode == "up"):
-        raise CannotCarry(f"a cast to {dtype.name} with saturate {saturate}, round_mode {round_mode!r}")
+        raise CannotConvert(f"a cast to {dtype.name} with saturate {saturate}, round_mode {round_mode!r}")
     return as_dtype(xp, x, dtype)
 
 
@@ -236,5 +236,5 @@ def Gelu(xp: Any, x: Symbol, *, approximate: str = "none") -> Any:
 @op
 def Shrink(xp: Any, x: Symbol, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
     if not is_float(x.dtype):
-        raise CannotCarry(f"it shrinks {x.dtype.name}", "Cast its input to float")
+        raise CannotConvert(f"it shrinks {x.dtype.name}", "Cast its input to float")
     return xp.where(x < -lambd, x + bias, xp.where(x > lambd, x - bias, 0))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import (
@@ -41,7 +41,7 @@ def _spread(xp: Any, part: Symbol, x: Symbol, axis: int, block_size: int) -> Any
         return per_channel(xp, part, x.ndim, axis)
     blocks, size = part.shape[axis], x.shape[axis]
     if part.ndim != x.ndim or not block_size:
-        raise CannotCarry(
+        raise CannotConvert(
             "its scale has neither one element, nor one per place of an axis, nor one per block"
         )
     before, after = part.shape[:axis], part.shape[axis + 1 :]
@@ -82,7 +82,7 @@ def QuantizeLinear(
     if dtype.name in RANGES:
         return _saturated(xp, scaled, zero, dtype)
     if not saturate:
-        raise CannotCarry(f"it quantises to {dtype.name} without saturation")
+        raise CannotConvert(f"it quantises to {dtype.name} without saturation")
     return xp.astype(scaled, dtype)
 
 

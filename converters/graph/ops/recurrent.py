@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
@@ -143,7 +143,7 @@ def Recurrent(
     choice(cell, tuple(_GATES), "cell")
     choice(direction, ("forward", "reverse", "bidirectional"), "direction")
     if isinstance(x.shape[0], Size):
-        raise CannotCarry("how many steps it takes is known only when the model runs")
+        raise CannotConvert("how many steps it takes is known only when the model runs")
     count, hidden, functions = (2 if direction == "bidirectional" else 1), r.shape[2], len(_DEFAULTS[cell])
     chosen = _activations(xp, activations or _DEFAULTS[cell] * count, activation_alpha, activation_beta)
     ends = None if sequence_lens is None else xp.expand_dims(sequence_lens, (1,))

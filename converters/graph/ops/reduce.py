@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import (
@@ -154,7 +154,7 @@ def _times(xp: Any, factor: float, x: Any) -> Any:
     if factor == 1:
         return x
     if not is_float(x.dtype) and factor != int(factor):
-        raise CannotCarry(f"it multiplies {x.dtype.name} by {factor}", "Cast its inputs to float")
+        raise CannotConvert(f"it multiplies {x.dtype.name} by {factor}", "Cast its inputs to float")
     return xp.multiply(x, factor if is_float(x.dtype) else int(factor))
 
 

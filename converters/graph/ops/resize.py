@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.sizes import Size, known
@@ -164,7 +164,7 @@ def axis_resizes(
     rows = zip(places, wanted, windows, strict=True)
     changed = [(axis, *want, window) for axis, want, window in rows if want[1] != 1 or window != (0.0, 1.0)]
     if not known(x.shape[axis] for axis, *_ in changed):
-        raise CannotCarry("it resizes an axis whose size is known only when the model runs")
+        raise CannotConvert("it resizes an axis whose size is known only when the model runs")
     return [
         AxisResize(axis, int(x.shape[axis]), int(out), scale, window) for axis, out, scale, window in changed
     ]
@@ -179,7 +179,7 @@ def _wanted(
         factors = [float(scale) for scale in content(scales, "scales")]
         return [(size if by == 1 else _scaled(size, by), by) for size, by in zip(have, factors, strict=True)]
     if sizes is None:
-        raise CannotCarry("it has neither scales nor sizes")
+        raise CannotConvert("it has neither scales nor sizes")
     pairs = list(zip(have, sizes, strict=True))
     if policy == "stretch":
         return [(want, 1.0 if want == size else _ratio(want, size)) for size, want in pairs]
@@ -194,7 +194,7 @@ def _wanted(
 
 def _ratio(want: Any, size: Any) -> float:
     if not known((want, size)):
-        raise CannotCarry("it resizes to a size that is known only when the model runs")
+        raise CannotConvert("it resizes to a size that is known only when the model runs")
     return float(want / size)
 
 
@@ -236,7 +236,7 @@ def Resize(
     if repeats is not None:
         return _repeated(xp, x, repeats)
     if kernel is not None and not is_float(x.dtype):
-        raise CannotCarry(
+        raise CannotConvert(
             f"it interpolates {x.dtype.name}, which ONNX's reference rounds and onnxruntime cuts",
             "Cast its input to float and its output back",
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import product
 from netferry.converters.graph.ir.symbol import Symbol
@@ -265,7 +265,7 @@ def DeformConv(
     """
     space, out = ints(x.shape[2:], "image sizes"), ints(offset.shape[2:], "output sizes")
     if len(space) != 2:
-        raise CannotCarry(f"it convolves over {len(space)} axes", "Two are carried")
+        raise CannotConvert(f"it convolves over {len(space)} axes", "Two are carried")
     batch, channels, count = x.shape[0], x.size(1), product(windows.kernel)
     base = _kernel_places(windows, out)
     moved = xp.reshape(offset, (-1, count, 2, *out)) + xp.asarray(base, x.dtype)

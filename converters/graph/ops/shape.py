@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.sizes import Size, ceil_div, known, largest, nonzero, product
 from netferry.converters.graph.ir.symbol import Symbol
@@ -63,7 +63,9 @@ def Flatten(xp: Any, x: Symbol, *, axis: int = 1) -> Any:
 @op
 def Squeeze(xp: Any, data: Symbol, axes: Sizes | None = None) -> Any:
     if axes is None and not known(data.shape):
-        raise CannotCarry("which axes have size 1 is known only when the model runs", "Give Squeeze its axes")
+        raise CannotConvert(
+            "which axes have size 1 is known only when the model runs", "Give Squeeze its axes"
+        )
     places = (
         [axis for axis, size in enumerate(data.shape) if size == 1] if axes is None else ints(axes, "axes")
     )
@@ -129,7 +131,7 @@ def _stretched(a: Any, b: Any) -> Any:
     if isinstance(a, Size) and isinstance(b, Size):
         return largest(a, b)
     if not isinstance(a, Size) and not isinstance(b, Size):
-        raise CannotCarry(f"sizes {a} and {b} do not broadcast")
+        raise CannotConvert(f"sizes {a} and {b} do not broadcast")
     return b if isinstance(a, Size) else a
 
 
@@ -262,7 +264,7 @@ def Constant(
     sparse_value: Any = None,
 ) -> Any:
     if sparse_value is not None:
-        raise CannotCarry("its value is a sparse tensor", "Store it as a dense tensor")
+        raise CannotConvert("its value is a sparse tensor", "Store it as a dense tensor")
     forms = (value, value_float, value_floats, value_int, value_ints, value_string, value_strings)
     dtypes = (None, FLOAT32, FLOAT32, INT64, INT64, np.dtype(object), np.dtype(object))
     form, dtype = next((form, dtype) for form, dtype in zip(forms, dtypes, strict=True) if form is not None)

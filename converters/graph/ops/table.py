@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.attributes import Operators
@@ -43,7 +43,7 @@ def dtype_of(number: int) -> np.dtype[Any]:
 def along(axis: int, rank: int) -> int:
     """An axis counted from 0; one that is not there is refused."""
     if not -rank <= axis < max(rank, 1):
-        raise CannotCarry(f"axis {axis} is not an axis of an input of rank {rank}")
+        raise CannotConvert(f"axis {axis} is not an axis of an input of rank {rank}")
     return axis + rank if axis < 0 else axis
 
 
@@ -59,21 +59,21 @@ def others(rank: int, *axes: int) -> tuple[int, ...]:
 def ints(sizes: Sequence[Any], what: str) -> tuple[int, ...]:
     """Sizes that must be known before the model runs."""
     if not known(sizes):
-        raise CannotCarry(f"its {what} are known only when the model runs")
+        raise CannotConvert(f"its {what} are known only when the model runs")
     return tuple(int(size) for size in sizes)
 
 
 def content(x: Symbol, what: str) -> Array:
     """The value of an input that must be a constant."""
     if x.content is None:
-        raise CannotCarry(f"its {what} is known only when the model runs")
+        raise CannotConvert(f"its {what} is known only when the model runs")
     return x.content
 
 
 def choice(value: Any, allowed: Sequence[Any], what: str) -> Any:
     """An attribute that must be one of these."""
     if value not in allowed:
-        raise CannotCarry(f"{what} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
+        raise CannotConvert(f"{what} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
     return value
 
 

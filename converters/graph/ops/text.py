@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import FLOAT32, choice, ints, op
@@ -33,7 +33,7 @@ def TfIdfVectorizer(
     """``x``: (length) or (batch, length); the result has a column for each n-gram, float32."""
     choice(mode, ("TF", "IDF", "TFIDF"), "mode")
     if pool_int64s is None:
-        raise CannotCarry("its vocabulary holds strings", "Use a vocabulary of integers")
+        raise CannotConvert("its vocabulary holds strings", "Use a vocabulary of integers")
     (length,) = ints(x.shape[-1:], "length")
     width = max(ngram_indexes) + 1
     total = xp.full((*x.shape[:-1], width), 0, FLOAT32)

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from onnx import defs, helper
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.registry import Function, Table
 from netferry.converters.graph.schema.opset import schema_of
 from netferry.converters.graph.schema.windows import Windows
@@ -94,18 +94,18 @@ class _Bound:
         if name not in self._known:
             return self._own[name]
         if self._known[name] is REQUIRED:
-            raise CannotCarry(f"the attribute {name} is missing")
+            raise CannotConvert(f"the attribute {name} is missing")
         return self._known[name]
 
     def _demand_default(self, name: str, value: Any) -> None:
         assert self._known is not None
         if name not in self._known:
-            raise CannotCarry(f"ONNX's {self._operator} has no attribute {name}")
+            raise CannotConvert(f"ONNX's {self._operator} has no attribute {name}")
         default = self._known[name]
         if isinstance(value, float) and isinstance(default, float):
             value, default = np.float32(value), np.float32(default)
         if value != default:
-            raise CannotCarry(f"{name}={value!r}: netferry knows no other than {default!r} here")
+            raise CannotConvert(f"{name}={value!r}: netferry knows no other than {default!r} here")
 
 
 REQUIRED = object()

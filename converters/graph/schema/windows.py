@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import ceil_div, known, largest, smallest
 from netferry.converters.graph.schema import padding
 from netferry.converters.graph.schema.padding import Pairs
@@ -60,7 +60,7 @@ class Windows:
         rank = len(kernel)
         auto_pad = attributes.get("auto_pad") or "NOTSET"
         if auto_pad not in AUTO_PAD:
-            raise CannotCarry(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
+            raise CannotConvert(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
         return cls(
             tuple(kernel),
             _numbers(attributes, "strides", rank, 1),
@@ -122,7 +122,7 @@ class Windows:
 def _kernel_of(weight: Any) -> tuple[int, ...]:
     sizes = tuple(weight.shape[2:])
     if not known(sizes):
-        raise CannotCarry("its kernel sizes are known only when the model runs")
+        raise CannotConvert("its kernel sizes are known only when the model runs")
     return tuple(int(size) for size in sizes)
 
 
@@ -131,5 +131,5 @@ def _numbers(attributes: Mapping[str, Any], name: str, count: int, default: int)
     if not numbers:
         return (default,) * count
     if len(numbers) != count:
-        raise CannotCarry(f"{name} holds {len(numbers)} numbers, expected {count}")
+        raise CannotConvert(f"{name} holds {len(numbers)} numbers, expected {count}")
     return tuple(numbers)

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
+from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.codegen.walk import Walk
 from netferry.converters.graph.ir.facts import Plan
-from netferry.converters.imported import Arrival
+from netferry.converters.imported import ImportedModel
 from netferry.converters.mxnet import symbol
 from netferry.converters.mxnet.from_onnx import layers, pooling, recurrent, source as native_source
 from netferry.converters.mxnet.from_onnx.layers import NATIVE
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
-from netferry.converters.mxnet.imported import MxnetArrival
+from netferry.converters.mxnet.imported import ImportedSymbol
 from netferry.converters.signature import Array, Signature
 
 
-def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Arrival:
+def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> ImportedModel:
     """A symbol with its parameters; refused, with every node that MXNet cannot express, before anything is written."""
     xp = MxnetNamespace(plan)
     xp.rows = NATIVE
@@ -32,7 +32,7 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Arriv
     constants = frozenset(xp.constants & used)
     text = native_source.module(graph, signature, sorted(constants), name)
     states = frozenset(xp.states & used)
-    return MxnetArrival(
+    return ImportedSymbol(
         "mxnet",
         signature,
         text,
@@ -69,7 +69,7 @@ def _demand_inputs(signature: Signature, used: set[str]) -> None:
 def _finished(xp: MxnetNamespace, plan: Plan, results: Any, names: list[str]) -> symbol.Symbol:
     try:
         return xp.finish(results, names)
-    except CannotCarry as cannot:
+    except CannotConvert as cannot:
         raise UnsupportedError(
             [Unsupported(", ".join(names), "Output", cannot.reason, cannot.remedy)]
         ) from None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.sizes import broadcast
@@ -119,7 +119,7 @@ class Elementwise(MxnetRecorder):
 
     def erf(self, x: Symbol) -> Symbol:
         if x.dtype == np.float64:
-            raise CannotCarry("MXNet computes erf of float64 as float32")
+            raise CannotConvert("MXNet computes erf of float64 as float32")
         return self.unary("erf", x)
 
     def square(self, x: Symbol) -> Symbol:
@@ -140,7 +140,7 @@ class Elementwise(MxnetRecorder):
     def _with_scalar(self, op: str, x: Symbol, number: Any, gives: Any = None) -> Symbol:
         whole = None if x.dtype.kind == "f" else float(number).is_integer()
         if whole is False:
-            raise CannotCarry(f"{number} with {x.dtype.name}")
+            raise CannotConvert(f"{number} with {x.dtype.name}")
         return self.apply(
             op, x, gives=gives, dims=x.fact.dims, scalar=number_text(number, x.dtype), is_int=whole
         )
@@ -161,7 +161,7 @@ class Elementwise(MxnetRecorder):
     def logical(self, word: str, a: Any, b: Any) -> Symbol:
         one, other = self._pair(a, b)
         if one.dtype != BOOL or other.dtype != BOOL:
-            raise CannotCarry(f"'{word}' of {one.dtype.name}")
+            raise CannotConvert(f"'{word}' of {one.dtype.name}")
         dims = broadcast(one.fact.dims, other.fact.dims)
         if one.fact.dims == other.fact.dims is not None:
             return self.apply(LOGICAL[word], one, other, dims=dims)
@@ -238,7 +238,7 @@ class Elementwise(MxnetRecorder):
         dtype = a.dtype if isinstance(a, Symbol) else b.dtype
         one, other = (self._tensor(side, dtype) for side in (a, b))
         if one.dtype != other.dtype:
-            raise CannotCarry(f"its inputs are {one.dtype.name} and {other.dtype.name}")
+            raise CannotConvert(f"its inputs are {one.dtype.name} and {other.dtype.name}")
         return one, other
 
     def _tensor(self, value: Any, dtype: Any = None) -> Symbol:
@@ -259,7 +259,7 @@ class Elementwise(MxnetRecorder):
 
         def call(word: str, a: Symbol, b: Symbol) -> Symbol:
             if word not in _SIZE_WORDS:
-                raise CannotCarry(f"'{word}' of sizes that are known only when the model runs")
+                raise CannotConvert(f"'{word}' of sizes that are known only when the model runs")
             made: Symbol = getattr(self, _SIZE_WORDS[word])(a, b)
             return made
 
@@ -269,7 +269,7 @@ class Elementwise(MxnetRecorder):
 
     def _check_kind(self, word: str, kinds: str, x: Symbol) -> None:
         if x.dtype.kind not in kinds:
-            raise CannotCarry(f"MXNet has no '{word}' for {x.dtype.name}")
+            raise CannotConvert(f"MXNet has no '{word}' for {x.dtype.name}")
 
 
 _SIZE_WORDS: Mapping[str, str] = {

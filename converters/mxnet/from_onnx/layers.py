@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import Size, known, product
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
@@ -35,7 +35,7 @@ def weight(
     """A weight as a parameter under the source's name, changed at build time where the layer wants another form."""
     content = w.content
     if content is None:
-        raise CannotCarry("its weight is not a constant")
+        raise CannotConvert("its weight is not a constant")
     if not w.fact.trainable:
         return xp.constant(np.ascontiguousarray(change(content) if change else content), w.fact.name)
     made = np.ascontiguousarray(change(content) if change else content)
@@ -49,7 +49,7 @@ def _computed(*xs: Symbol | None) -> bool:
 def _shared(operator: str) -> Row:
     row = OPS.get(operator)
     if row is None:
-        raise CannotCarry(f"this form of {operator} is not one of MXNet's layers")
+        raise CannotConvert(f"this form of {operator} is not one of MXNet's layers")
     return row
 
 
@@ -136,7 +136,7 @@ def conv_transpose(
         return y
     cuts = tuple(e - add for e, add in zip(end, extra, strict=True))
     if any(cut < 0 for cut in (*begin, *cuts)) or not known(made):
-        raise CannotCarry("a transposed convolution whose output is longer than what it computes")
+        raise CannotConvert("a transposed convolution whose output is longer than what it computes")
     places = {axis + 2: (s, n - e, 1) for axis, (s, e, n) in enumerate(zip(begin, cuts, made, strict=True))}
     return xp.slice(y, places)
 
@@ -146,13 +146,13 @@ def _transposed_pads(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """What is cut off at each end, and what is added (ONNX's ConvTranspose: output_shape and auto_pad say the total)."""
     if auto_pad not in ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"):
-        raise CannotCarry(f"auto_pad={auto_pad!r}")
+        raise CannotConvert(f"auto_pad={auto_pad!r}")
     if auto_pad == "VALID" and not output_shape:
         return (0,) * len(windows.kernel), (0,) * len(windows.kernel), tuple(extra)
     if not output_shape and not auto_pad.startswith("SAME"):
         return tuple(windows.begin), tuple(windows.end), tuple(extra)
     if not known(windows.sizes):
-        raise CannotCarry("output sizes of a transposed convolution over axes whose sizes are not known")
+        raise CannotConvert("output sizes of a transposed convolution over axes whose sizes are not known")
     totals = padding.excess(auto_pad, output_shape, windows.sizes, windows.spans, windows.strides, extra)
     assert totals is not None
     begin, end = zip(*(padding.halves(auto_pad, max(total, 0)) for total in totals), strict=True)
@@ -161,7 +161,7 @@ def _transposed_pads(
 
 def demand_floats(xp: MxnetNamespace, x: Symbol) -> None:
     if x.dtype not in COMPUTED:
-        raise CannotCarry(f"MXNet has no {xp.node.op_type} for {x.dtype.name}")
+        raise CannotConvert(f"MXNet has no {xp.node.op_type} for {x.dtype.name}")
 
 
 @NATIVE.row("Linear")
@@ -238,7 +238,7 @@ def batch_normalization(
 ) -> Any:
     """x: (batch, channels, ...). The statistics become auxiliary states, which training moves."""
     if training_mode:
-        raise CannotCarry(
+        raise CannotConvert(
             "training_mode=1: the statistics of the batch as outputs", "Export it in inference mode"
         )
     parts = (scale, b, mean, var)
@@ -325,7 +325,7 @@ def lrn(
     xp: MxnetNamespace, x: Symbol, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
 ) -> Any:
     if size % 2 == 0 or x.dtype != FLOAT32 or x.ndim != 4:
-        raise CannotCarry(f"LRN with size={size} over {x.dtype.name} of {x.ndim} axes")
+        raise CannotConvert(f"LRN with size={size} over {x.dtype.name} of {x.ndim} axes")
     return xp.apply("LRN", x, dims=x.shape, nsize=size, alpha=alpha, beta=beta, knorm=bias)
 
 
@@ -340,7 +340,7 @@ def dropout(
 ) -> Any:
     """In inference as it is; gluon's training mode drops."""
     if training_mode is not None and (training_mode.content is None or bool(training_mode.content.any())):
-        raise CannotCarry("a dropout that also drops in inference")
+        raise CannotConvert("a dropout that also drops in inference")
     if xp.wanted(1):
         return x, xp.full(x.shape, 1, np.dtype(bool)) if known(x.shape) else xp.equal(x, x)
     rate = 0.5 if ratio is None else None if ratio.content is None else float(str(ratio.content.item()))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ir.symbol import Symbol
@@ -101,9 +101,9 @@ class MxnetNamespace(Places):
 
     def _scatter(self, x: Symbol, places: Symbol, updates: Symbol, reduction: str) -> Symbol:
         if reduction != "none":
-            raise CannotCarry(f"MXNet has no scatter with reduction '{reduction}'")
+            raise CannotConvert(f"MXNet has no scatter with reduction '{reduction}'")
         if not known(x.shape):
-            raise CannotCarry("a scatter into sizes that are known only when the model runs")
+            raise CannotConvert("a scatter into sizes that are known only when the model runs")
         if x.dtype == BOOL:
             back = self._scatter(self.astype(x, UINT8), places, self.astype(updates, UINT8), reduction)
             return self.astype(back, BOOL)
@@ -115,12 +115,12 @@ class MxnetNamespace(Places):
 
     def topk(self, x: Symbol, k: Any, axis: int, largest: bool) -> tuple[Symbol, Symbol]:
         if isinstance(k, Size):
-            raise CannotCarry("how many to keep is known only when the model runs")
+            raise CannotConvert("how many to keep is known only when the model runs")
         if k == 0:
-            raise CannotCarry("MXNet has no empty tensors")
+            raise CannotConvert("MXNet has no empty tensors")
         dims = (*x.shape[:axis], k, *x.shape[axis + 1 :])
         if x.dtype == BOOL:
-            raise CannotCarry("MXNet has no 'topk' for bool")
+            raise CannotConvert("MXNet has no 'topk' for bool")
         place = self.node_of(
             "topk", self._tensor(x), axis=axis, k=k, ret_typ="both", is_ascend=not largest, dtype=INT64
         )
@@ -232,7 +232,7 @@ class MxnetNamespace(Places):
         """``_npi_matmul`` broadcasts as NumPy does."""
         one, other = self._pair(a, b)
         if one.dtype not in _MULTIPLIED:
-            raise CannotCarry(f"MXNet has no matrix product for {one.dtype.name}")
+            raise CannotConvert(f"MXNet has no matrix product for {one.dtype.name}")
         dims = multiplied(one.fact.dims, other.fact.dims)
         if dims == ():
             product_ = self.matmul(self.reshape(one, (1, -1)), self.reshape(other, (-1, 1)))
@@ -241,7 +241,7 @@ class MxnetNamespace(Places):
 
     def einsum(self, equation: str, *xs: Symbol) -> Symbol:
         if "..." in equation or any(x.dtype.kind != "f" for x in xs):
-            raise CannotCarry(f"einsum {equation!r} over {xs[0].dtype.name}")
+            raise CannotConvert(f"einsum {equation!r} over {xs[0].dtype.name}")
         return self.apply(
             "_npi_einsum", *xs, dims=None, subscripts=equation.replace(" ", ""), num_args=len(xs)
         )

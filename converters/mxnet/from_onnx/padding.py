@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema import padding
@@ -32,7 +32,7 @@ class Windows:
     ) -> None:
         count = len(kernel)
         if x.ndim != count + 2 or not 1 <= count <= 3:
-            raise CannotCarry(f"a kernel of {count} axes over an input of {x.ndim}")
+            raise CannotConvert(f"a kernel of {count} axes over an input of {x.ndim}")
         self.kernel = tuple(kernel)
         self.strides = tuple(strides or (1,) * count)
         self.dilations = tuple(dilations or (1,) * count)
@@ -42,7 +42,7 @@ class Windows:
         self.begin, self.end = list(pads[:count]), list(pads[count:])
         self.full = False
         if auto_pad not in ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"):
-            raise CannotCarry(f"auto_pad={auto_pad!r}")
+            raise CannotConvert(f"auto_pad={auto_pad!r}")
         if auto_pad == "VALID":
             self.begin, self.end = [0] * count, [0] * count
         elif auto_pad.startswith("SAME"):
@@ -54,7 +54,9 @@ class Windows:
     def _same(self, auto_pad: str) -> None:
         pairs = padding.same(auto_pad, self.sizes, self.kernel, self.strides, self.dilations)
         if not known(amount for pair in pairs for amount in pair):
-            raise CannotCarry("auto_pad over an axis whose size is not known", "Export it with explicit pads")
+            raise CannotConvert(
+                "auto_pad over an axis whose size is not known", "Export it with explicit pads"
+            )
         self.begin, self.end = [before for before, _ in pairs], [after for _, after in pairs]
 
     def _ceil(self) -> None:
@@ -63,7 +65,7 @@ class Windows:
             begin, end = self.begin[axis], self.end[axis]
             if isinstance(size, Size):
                 if stride + end > span or begin != end:
-                    raise CannotCarry(
+                    raise CannotConvert(
                         "ceil_mode over an axis whose size is not known", "Give the source model fixed sizes"
                     )
                 self.full = True
@@ -73,7 +75,7 @@ class Windows:
                 count -= 1
             self.end[axis] = max((count - 1) * stride + span - size - begin, end)
         if self.full and not all(map(self._divides, range(len(self.sizes)))):
-            raise CannotCarry("ceil_mode over axes of which some have no known size")
+            raise CannotConvert("ceil_mode over axes of which some have no known size")
 
     def _divides(self, axis: int) -> bool:
         """Whether rounding makes no difference on an axis, or its size is not known."""

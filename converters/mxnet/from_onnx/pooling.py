@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
@@ -31,7 +31,7 @@ def max_pool(
     strides: Sequence[int] | None = None,
 ) -> Any:
     if xp.wanted(1):
-        raise CannotCarry("the places of the maxima as an output")
+        raise CannotConvert("the places of the maxima as an output")
     windows = Windows(
         x,
         kernel_shape,
@@ -55,10 +55,10 @@ def _max_pool(xp: MxnetNamespace, x: Symbol, windows: Windows) -> Symbol:
 
 def _pool(xp: MxnetNamespace, x: Symbol, windows: Windows, kind: str, *, pad: bool, **attrs: Any) -> Symbol:
     if any(dilation != 1 for dilation in windows.dilations):
-        raise CannotCarry("MXNet's pooling has no dilation")
+        raise CannotConvert("MXNet's pooling has no dilation")
     pads = list(windows.begin) if pad else [0] * len(windows.begin)
     if any(p >= k for p, k in zip(pads, windows.kernel, strict=True)):
-        raise CannotCarry("a window that may lie wholly in the padding")
+        raise CannotConvert("a window that may lie wholly in the padding")
     return xp.apply(
         "Pooling",
         x,
@@ -95,13 +95,13 @@ def average_pool(
         ceil_mode=ceil_mode,
     )
     if windows.full and (count_include_pad or windows.padded):
-        raise CannotCarry(
+        raise CannotConvert(
             "ceil_mode over an axis whose size is not known", "Give the source model fixed sizes"
         )
     if windows.even and tuple(windows.end) == windows.asked_end:
         return _pool(xp, x, windows, "avg", pad=True, count_include_pad=bool(count_include_pad))
     if not known(windows.sizes):
-        raise CannotCarry(
+        raise CannotConvert(
             "uneven pads over an axis whose size is not known", "Give the source model fixed sizes"
         )
     total = _pool(xp, windows.pad(xp, x, 0.0), windows, "sum", pad=False)
@@ -137,7 +137,7 @@ def lp_pool(
 ) -> Any:
     demand_floats(xp, x)
     if p not in (1, 2):
-        raise CannotCarry(f"MXNet's Lp pooling has no p={p}")
+        raise CannotConvert(f"MXNet's Lp pooling has no p={p}")
     windows = Windows(
         x,
         kernel_shape,
@@ -148,7 +148,7 @@ def lp_pool(
         ceil_mode=ceil_mode,
     )
     if windows.full:
-        raise CannotCarry(
+        raise CannotConvert(
             "ceil_mode over an axis whose size is not known", "Give the source model fixed sizes"
         )
     x = xp.abs(x)
@@ -160,7 +160,7 @@ def lp_pool(
 def _global_pool(kind: str) -> Row:
     def row(xp: MxnetNamespace, x: Symbol, *, p: int | None = None) -> Symbol:
         if x.dtype not in COMPUTED or not 3 <= x.ndim <= 5:
-            raise CannotCarry(f"MXNet has no global pooling over {x.ndim} axes of {x.dtype.name}")
+            raise CannotConvert(f"MXNet has no global pooling over {x.ndim} axes of {x.dtype.name}")
         count = x.ndim - 2
         return xp.apply(
             "Pooling",

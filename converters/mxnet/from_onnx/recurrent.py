@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.mxnet.from_onnx.layers import NATIVE
@@ -48,16 +48,16 @@ def recurrent(
     """x: (time, batch, inputs); w, r, b as ONNX packs them: one leading axis for the directions."""
     _refuse(p, clip, input_forget, activation_alpha, activation_beta)
     if cell == "GRU" and not linear_before_reset:
-        raise CannotCarry("linear_before_reset=0: MXNet's GRU applies the reset gate after the product")
+        raise CannotConvert("linear_before_reset=0: MXNet's GRU applies the reset gate after the product")
     if w.content is None or r.content is None or (b is not None and b.content is None):
-        raise CannotCarry("its weights are not constants")
+        raise CannotConvert("its weights are not constants")
     if x.dtype not in (np.float32, np.float64):
-        raise CannotCarry(f"MXNet has no recurrent layer for {x.dtype.name}")
+        raise CannotConvert(f"MXNet has no recurrent layer for {x.dtype.name}")
     mode = _mode(cell, activations, w.content.shape[0])
     layer = _Layer(xp, cell, mode, w, r, b)
     ways = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}.get(direction)
     if ways is None:
-        raise CannotCarry(f"direction={direction!r}")
+        raise CannotConvert(f"direction={direction!r}")
     if sequence_lens is not None and not _whole(sequence_lens, x):
         return _of_many_lengths(layer, x, sequence_lens, initial_h, initial_c, ways)
     if ways == (True,):
@@ -68,13 +68,13 @@ def recurrent(
 
 def _refuse(p: Symbol | None, clip: float | None, input_forget: int, *parameters: Any) -> None:
     if p is not None and p.fact.fill != 0 and (p.content is None or np.any(p.content)):
-        raise CannotCarry("MXNet's LSTM has no peepholes")
+        raise CannotConvert("MXNet's LSTM has no peepholes")
     if clip:
-        raise CannotCarry("MXNet's RNN does not clip its gates")
+        raise CannotConvert("MXNet's RNN does not clip its gates")
     if input_forget:
-        raise CannotCarry("MXNet's LSTM does not couple its input and forget gates")
+        raise CannotConvert("MXNet's LSTM does not couple its input and forget gates")
     if any(parameters):
-        raise CannotCarry("activations with parameters")
+        raise CannotConvert("activations with parameters")
 
 
 def _mode(cell: str, activations: Sequence[str] | None, directions: int) -> str:
@@ -85,7 +85,7 @@ def _mode(cell: str, activations: Sequence[str] | None, directions: int) -> str:
     each = {tuple(activations[i * count : (i + 1) * count]) for i in range(directions)}
     mode = known.get(next(iter(each))) if len(each) == 1 else None
     if mode is None:
-        raise CannotCarry(f"MXNet's {cell} has no activations {', '.join(activations)}")
+        raise CannotConvert(f"MXNet's {cell} has no activations {', '.join(activations)}")
     return mode
 
 
@@ -188,7 +188,7 @@ def _of_many_lengths(
     """
     xp = layer.xp
     if layer.cell == "LSTM" and xp.wanted(2):
-        raise CannotCarry("the last cell states of sequences of different lengths")
+        raise CannotConvert("the last cell states of sequences of different lengths")
     length = xp.astype(lens, np.dtype("f4"))
     sequences, states = [], []
     for way, backwards in enumerate(ways):

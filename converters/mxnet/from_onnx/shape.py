@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size, known, product, total
 from netferry.converters.graph.ir.symbol import Symbol
@@ -60,13 +60,13 @@ class Places(Elementwise):
             )
             return self.astype(counted, dtype)
         if not all(isinstance(bound, int | float) for bound in (start, stop, step)):
-            raise CannotCarry("a range whose bounds are known only when the model runs")
+            raise CannotConvert("a range whose bounds are known only when the model runs")
         budget.make(max((stop - start) / step, 0))
         return self.constant(np.arange(start, stop, step, dtype))
 
     def eye(self, rows: Any, columns: Any, k: int, dtype: np.dtype[Any]) -> Symbol:
         if not known((rows, columns)):
-            raise CannotCarry("a diagonal matrix whose sizes are known only when the model runs")
+            raise CannotConvert("a diagonal matrix whose sizes are known only when the model runs")
         budget.make(rows * columns)
         return self.constant(np.eye(rows, columns, k, dtype))
 
@@ -97,7 +97,7 @@ class Places(Elementwise):
     def _reshape_like(self, x: Symbol, dims: Dims | None) -> Symbol:
         """Leading sizes from a value that begins with them: what reshape's codes cannot say."""
         if dims is None or x.fact.dims is None:
-            raise CannotCarry("a reshape to sizes that are known only when the model runs")
+            raise CannotConvert("a reshape to sizes that are known only when the model runs")
         free = [size for size in dims if isinstance(size, Size)]
         like = next((place for size in free for place in [self._places.get(size)] if place), None)
         if like is not None and len(free) == 2:
@@ -111,7 +111,7 @@ class Places(Elementwise):
                     "reshape_like", flat, source, dims=dims,
                     lhs_begin=0, lhs_end=1, rhs_begin=axis, rhs_end=axis + 2,
                 )  # fmt: skip
-        raise CannotCarry(
+        raise CannotConvert(
             f"MXNet's reshape cannot say {shown(x.fact.dims)} to {shown(dims)}",
             "Give the source model fixed sizes",
         )
@@ -127,7 +127,7 @@ class Places(Elementwise):
         for axis, (old, new) in enumerate(zip(have, dims, strict=True)):
             if isinstance(new, Size) and old != new:
                 if isinstance(old, Size):
-                    raise CannotCarry(f"it cannot be told whether {old} is {new}")
+                    raise CannotConvert(f"it cannot be told whether {old} is {new}")
                 like, place = self.place_of(new)
                 have = (*have[:axis], new, *have[axis + 1 :])
                 x = self.apply("broadcast_like", x, like, dims=have, lhs_axes=(axis,), rhs_axes=(place,))
@@ -198,7 +198,7 @@ class Places(Elementwise):
 
     def split(self, x: Symbol, lengths: Sequence[Any], axis: int) -> tuple[Symbol, ...]:
         if not known(lengths):
-            raise CannotCarry("a split into lengths that are known only when the model runs")
+            raise CannotConvert("a split into lengths that are known only when the model runs")
         if len(lengths) == 1:
             return (x,)
         shapes = [
@@ -219,9 +219,9 @@ class Places(Elementwise):
 
     def tile(self, x: Symbol, repeats: Sequence[Any]) -> Symbol:
         if not known(repeats):
-            raise CannotCarry("repetitions that are known only when the model runs")
+            raise CannotConvert("repetitions that are known only when the model runs")
         if any(n == 0 for n in repeats):
-            raise CannotCarry("MXNet has no empty tensors")
+            raise CannotConvert("MXNet has no empty tensors")
         for axis, n in enumerate(repeats):  # at once MXNet would need two axes for each
             if n != 1:
                 dims = (
@@ -264,7 +264,7 @@ class Places(Elementwise):
         if place != axis:
             order = [place if i == axis else axis if i == place else i for i in range(like.ndim)]
             if max(order) >= like.ndim or axis >= like.ndim:
-                raise CannotCarry(f"no value has the size {size} on axis {axis}")
+                raise CannotConvert(f"no value has the size {size} on axis {axis}")
             like = self.permute_dims(like, order)
         dims = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         return self.apply("slice_like", x, like, dims=dims, axes=(axis,))
@@ -272,7 +272,7 @@ class Places(Elementwise):
     def pad(self, x: Symbol, pairs: Sequence[tuple[Any, Any]], mode: str, value: Any) -> Symbol:
         """``_npi_pad``; a negative pad cuts."""
         if not known(size for pair in pairs for size in pair):
-            raise CannotCarry("pads that are known only when the model runs")
+            raise CannotConvert("pads that are known only when the model runs")
         cuts = {
             axis: (max(-before, 0), -max(-after, 0) or None, 1)
             for axis, (before, after) in enumerate(pairs)
@@ -292,12 +292,12 @@ class Places(Elementwise):
         if mode == "reflect":
             for size, pair in zip(have, width, strict=True):
                 if any(pair) and (isinstance(size, Size) or max(pair) >= size):
-                    raise CannotCarry("reflecting pads that may be longer than the axis")
+                    raise CannotConvert("reflecting pads that may be longer than the axis")
         dims = tuple(size + before + after for size, (before, after) in zip(have, width, strict=True))
         if mode == "constant":
             number = self._scalar(value)
             if number is None:
-                raise CannotCarry(
+                raise CannotConvert(
                     "padding with a value that is known only when the model runs, or not finite"
                 )
             if len(have) in (4, 5) and x.dtype.kind == "f" and width[:2] == ((0, 0), (0, 0)):
@@ -319,7 +319,7 @@ class Places(Elementwise):
             if not (before or after):
                 continue
             if isinstance(size, Size) or before > size or after > size:
-                raise CannotCarry("wrapping pads that may be longer than the axis")
+                raise CannotConvert("wrapping pads that may be longer than the axis")
             parts = [self.slice(x, {axis: (size - before, size, 1)})] if before else []
             parts += [x, *([self.slice(x, {axis: (0, after, 1)})] if after else [])]
             x = self.concat(parts, axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import Size, known, product
 from netferry.converters.mxnet.from_onnx.writer import Dims
 
@@ -27,7 +27,7 @@ def _broadcast_size(a: Any, b: Any) -> Any:
     if a == 1:
         return b
     if not isinstance(a, Size) and not isinstance(b, Size):
-        raise CannotCarry(f"the sizes {a} and {b} do not fit")
+        raise CannotConvert(f"the sizes {a} and {b} do not fit")
     if isinstance(a, Size) and isinstance(b, Size):
         return None
     return b if isinstance(a, Size) else a
@@ -94,7 +94,7 @@ class Cut:
     def of(cls, size: Any, start: Any, stop: Any, step: Any) -> Cut:
         step = 1 if step is None else step
         if isinstance(step, Size):
-            raise CannotCarry("a step that is known only when the model runs")
+            raise CannotConvert("a step that is known only when the model runs")
         if not isinstance(size, Size) and not isinstance(start, Size) and not isinstance(stop, Size):
             return cls._known(size, range(*slice(start, stop, step).indices(size)), step)
         return cls._free(size, start, stop, step)
@@ -102,7 +102,7 @@ class Cut:
     @classmethod
     def _known(cls, size: int, places: range, step: int) -> Cut:
         if not len(places):
-            raise CannotCarry("MXNet has no empty tensors")
+            raise CannotConvert("MXNet has no empty tensors")
         if places == range(size):
             return cls(None, None, None, size)
         if step > 0:
@@ -117,14 +117,14 @@ class Cut:
         if step == 1 and start in (None, 0) and isinstance(stop, Size) and not isinstance(size, Size):
             return cls(None, None, None, stop, stop)
         if step != 1 or not isinstance(size, Size):
-            raise CannotCarry(f"the slice {start}:{stop}:{step} of an axis of size {size}")
+            raise CannotConvert(f"the slice {start}:{stop}:{step} of an axis of size {size}")
         begin, end = (_from_an_end(size, bound) for bound in (start, stop))
         begin = begin or None
         if isinstance(begin, Size):
-            raise CannotCarry(f"a slice that starts at {begin}, which is known only when the model runs")
+            raise CannotConvert(f"a slice that starts at {begin}, which is known only when the model runs")
         if isinstance(end, Size):
             if begin is not None:
-                raise CannotCarry(f"the slice {start}:{stop} of an axis of size {size}")
+                raise CannotConvert(f"the slice {start}:{stop} of an axis of size {size}")
             return cls(None, None, None, end, end)
         if begin is None and end is None:
             return cls(None, None, None, size)
@@ -135,7 +135,7 @@ class Cut:
             return cls(begin, end, None, size + end - first)
         if (first >= 0) == (end >= 0) and end > first:
             return cls(begin, end, None, end - first)
-        raise CannotCarry(f"the slice {start}:{stop} of an axis of size {size}")
+        raise CannotConvert(f"the slice {start}:{stop} of an axis of size {size}")
 
 
 def _from_an_end(size: Size, bound: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.namespace import Namespace
 from netferry.converters.graph.ir.arrays import same
 from netferry.converters.graph.ir.build import unique
@@ -88,9 +88,9 @@ class MxnetRecorder(Namespace):
     def input(self, name: str, fact: Fact) -> Symbol:
         """An input of the model."""
         if fact.dtype is None or fact.dims is None:
-            raise CannotCarry(f"the rank of the input '{name}' is not known")
+            raise CannotConvert(f"the rank of the input '{name}' is not known")
         if not fact.dims:
-            raise CannotCarry(
+            raise CannotConvert(
                 f"the input '{name}' has no axes", "Give it an axis of size 1 in the source model"
             )
         check_dtype(fact.dtype)
@@ -136,7 +136,7 @@ class MxnetRecorder(Namespace):
                 return self.parameter(content, fact.name, source=fact.name)
             return self.constant(content, fact.name)
         if fact.dims is None or fact.dtype is None:
-            raise CannotCarry("its value is made of sizes that are known only when the model runs")
+            raise CannotConvert("its value is made of sizes that are known only when the model runs")
         if fact.content is not None:
             return self.of_sizes(fact.content, fact.dtype)
         assert fact.fill is not None
@@ -258,7 +258,7 @@ class MxnetRecorder(Namespace):
     def place_of(self, size: Size) -> tuple[Symbol, int]:
         """A value and its axis that has this size; refused where no value has it."""
         if size not in self._places:
-            raise CannotCarry(
+            raise CannotConvert(
                 f"the size {size} is known only when the model runs, and no axis of a value has it",
                 "Give the source model fixed sizes",
             )
@@ -273,7 +273,7 @@ class MxnetRecorder(Namespace):
             heads.append(self._head(result, name, {place for place, _ in heads}))
         graph = pruned(graphs.Symbol(tuple(self.nodes), tuple(heads)))
         if any(node.name == _NOWHERE for node in graph.nodes):
-            raise CannotCarry("it needs a value that no node makes")
+            raise CannotConvert("it needs a value that no node makes")
         return graph
 
     def _head(self, x: Symbol, name: str, heads: set[int]) -> Entry:
@@ -317,23 +317,23 @@ def pruned(graph: graphs.Symbol) -> graphs.Symbol:
 def _merged(have: Fact, known: Fact) -> Fact:
     dtype = have.dtype or known.dtype
     if known.dtype is not None and have.dtype is not None and known.dtype != have.dtype:
-        raise CannotCarry(f"it would give {have.dtype.name} where {known.dtype.name} is expected")
+        raise CannotConvert(f"it would give {have.dtype.name} where {known.dtype.name} is expected")
     return replace(known, dtype=dtype, dims=have.dims if known.dims is None else known.dims)
 
 
 def check_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """A dtype that MXNet computes with."""
     if dtype not in DTYPES:
-        raise CannotCarry(f"MXNet 1.9.1 does not compute with {dtype.name}", "Cast it in the source model")
+        raise CannotConvert(f"MXNet 1.9.1 does not compute with {dtype.name}", "Cast it in the source model")
     return dtype
 
 
 def check_dims(dims: Dims | None) -> Dims | None:
     """Sizes that MXNet can hold: an empty axis means 'unknown' there."""
     if dims is not None and any(not isinstance(size, Size) and size == 0 for size in dims):
-        raise CannotCarry("MXNet has no empty tensors")
+        raise CannotConvert("MXNet has no empty tensors")
     if dims is not None and len(dims) > _MOST_AXES:
-        raise CannotCarry(f"tensors of {len(dims)} axes: MXNet computes with {_MOST_AXES}")
+        raise CannotConvert(f"tensors of {len(dims)} axes: MXNet computes with {_MOST_AXES}")
     return dims
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry, RefusedError, Unsupported, UnsupportedError, UsageError
-from netferry.converters.exported import Export
+from netferry.converters.errors import CannotConvert, RefusedError, Unsupported, UnsupportedError, UsageError
+from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet import inputs
 from netferry.converters.mxnet.files import SymbolModel
@@ -33,7 +33,7 @@ from netferry.converters.mxnet.to_onnx import (
     reduction,
     shape,
 )
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Pen
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
 from netferry.converters.signature import Example, TensorSpec, aligned
 
 _FILLERS = frozenset({"_zeros", "_ones", "_full"})
@@ -43,7 +43,7 @@ _TAKES_FILLERS = elementwise.POINTWISE | set(
 """Operators to which a constant of unknown size may come: it is broadcast, or stands for no state."""
 
 
-def to_onnx(model: object, given: Sequence[Example] | None = None) -> Export:
+def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedModel:
     """Carry a symbol with its parameters, a gluon block or a Module to ONNX.
 
     ``given`` are bound by name to the inputs where all names are theirs, else by position, and name them; without
@@ -112,10 +112,10 @@ def _walk(
     notes: tuple[str, ...],
     *,
     told: bool = True,
-) -> Export:
+) -> ExportedModel:
     """``told``: a person said the inputs' sizes; if not, a weight that needs one size of them asks for it."""
     graph = model.graph
-    g = Pen("mxnet")
+    g = Emitter("mxnet")
     values: dict[int, Sequence[Tensor | None]] = {
         place: [g.input(spec)] for place, spec in zip(kinds.inputs, specs, strict=True)
     }
@@ -128,11 +128,11 @@ def _walk(
     if g.demands and not told:
         raise _asked(model, specs, *g.demands[0])
     _write_heads(g, model, values, unsized)
-    return Export(g.finish(), notes=notes, weights=dict(g.made_of))
+    return ExportedModel(g.finish(), notes=notes, weights=dict(g.made_of))
 
 
 def _walk_nodes(
-    g: Pen, model: SymbolModel, graph: Symbol, values: dict[int, Sequence[Tensor | None]]
+    g: Emitter, model: SymbolModel, graph: Symbol, values: dict[int, Sequence[Tensor | None]]
 ) -> set[int]:
     """Write every node after its inputs; returns the places of fillers whose size is still open."""
     unsized: set[int] = set()
@@ -145,14 +145,14 @@ def _walk_nodes(
                 operands = _operands(graph, values, node)
                 _watch_fillers(graph, node, place, unsized, operands)
                 values[place] = _row(g, node, operands)
-            except CannotCarry as problem:
+            except CannotConvert as problem:
                 raise _refused(model, node, problem) from problem
             except RefusedError as error:
                 raise error.at(model.label) from error
     return unsized
 
 
-def _inlined(g: Pen, model: SymbolModel, body: Symbol, operands: Sequence[Tensor | None]) -> list[Tensor]:
+def _inlined(g: Emitter, model: SymbolModel, body: Symbol, operands: Sequence[Tensor | None]) -> list[Tensor]:
     """Write the body of a loop once: its variables in order are ``operands``."""
     _require_rows(replace(model, graph=body))
     values: dict[int, Sequence[Tensor | None]] = {
@@ -162,7 +162,7 @@ def _inlined(g: Pen, model: SymbolModel, body: Symbol, operands: Sequence[Tensor
     heads = [values[place][index] for place, index in body.heads if place not in unsized]
     found = [x for x in heads if x is not None]
     if len(found) < len(body.heads):
-        raise CannotCarry("a result of its body is not carried")
+        raise CannotConvert("a result of its body is not carried")
     return found
 
 
@@ -175,7 +175,7 @@ def _asked(model: SymbolModel, specs: Sequence[TensorSpec], node: str, count: in
     )
 
 
-def _refused(model: SymbolModel, node: Node, problem: CannotCarry) -> UnsupportedError:
+def _refused(model: SymbolModel, node: Node, problem: CannotConvert) -> UnsupportedError:
     found = Unsupported(node.name, node.op, problem.reason, problem.remedy)
     return UnsupportedError([found], where=model.label)
 
@@ -187,23 +187,23 @@ def _operands(
     for source, index in node.inputs:
         outputs = values[source]
         if index >= len(outputs):
-            raise CannotCarry(f"output {index} of {graph.nodes[source].label()} is not carried")
+            raise CannotConvert(f"output {index} of {graph.nodes[source].label()} is not carried")
         operands.append(outputs[index])
     return operands
 
 
-def _row(g: Pen, node: Node, operands: Sequence[Tensor | None]) -> Sequence[Tensor]:
+def _row(g: Emitter, node: Node, operands: Sequence[Tensor | None]) -> Sequence[Tensor]:
     attrs = Attrs(node)
     try:
         results = ROWS[node.op](g, attrs, *operands)
     except TypeError as error:
         if "positional argument" not in str(error):
             raise
-        raise CannotCarry(f"it has {len(operands)} inputs, which do not fit the operator") from error
+        raise CannotConvert(f"it has {len(operands)} inputs, which do not fit the operator") from error
     except (ValueError, IndexError, ArithmeticError) as error:
-        raise CannotCarry(f"its attributes do not fit its inputs ({error})") from error
+        raise CannotConvert(f"its attributes do not fit its inputs ({error})") from error
     if attrs.unread():
-        raise CannotCarry(f"attribute {', '.join(map(repr, attrs.unread()))} is not one netferry knows")
+        raise CannotConvert(f"attribute {', '.join(map(repr, attrs.unread()))} is not one netferry knows")
     return [results] if isinstance(results, Tensor) else results
 
 
@@ -217,7 +217,7 @@ def _watch_fillers(
             unsized.add(place)
     elif unsized.intersection(sources):
         if node.op not in _TAKES_FILLERS:
-            raise CannotCarry("a constant whose size MXNet infers comes to it")
+            raise CannotConvert("a constant whose size MXNet infers comes to it")
         if node.op != "RNN" and all(
             source in unsized or x is None or x.array is not None
             for source, x in zip(sources, operands, strict=True)
@@ -226,7 +226,7 @@ def _watch_fillers(
 
 
 def _write_heads(
-    g: Pen, model: SymbolModel, values: Mapping[int, Sequence[Tensor | None]], unsized: set[int]
+    g: Emitter, model: SymbolModel, values: Mapping[int, Sequence[Tensor | None]], unsized: set[int]
 ) -> None:
     for place, index in model.graph.heads:
         node = model.graph.nodes[place]
@@ -234,8 +234,8 @@ def _write_heads(
         value = results[index] if index < len(results) else None
         if value is None or place in unsized:
             reason = f"its output {index} is an output of the model, and is not carried"
-            raise _refused(model, node, CannotCarry(reason))
+            raise _refused(model, node, CannotConvert(reason))
         try:
             g.output(value, output_name(node, index, len(results)))
-        except CannotCarry as problem:
+        except CannotConvert as problem:
             raise _refused(model, node, problem) from problem

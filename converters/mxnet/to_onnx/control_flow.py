@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.files import parse_symbol
 from netferry.converters.mxnet.symbol import VERSION, Attrs, Symbol
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Pen
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
 
 _MOST_STEPS, _WEIGHT = 1024, 2
 
@@ -25,7 +25,7 @@ def _body(raw: Any) -> Symbol:
 
 
 @ROWS.row("_foreach")
-def foreach(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+def foreach(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
     """The body at each place of the first axis of some inputs; what it gives, stacked, then its last states.
 
     inputs: those, the first states, and what the body reads besides; ``*_locs`` say which of the body's
@@ -39,10 +39,10 @@ def foreach(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
     bound: dict[int, Tensor] = dict(zip(a.integers("remain_locs"), others, strict=True))
     steps, given = along[0].size(0), a.integer("num_out_data")
     if not 0 < steps <= _MOST_STEPS:
-        raise CannotCarry(f"{steps} steps of a loop", f"Up to {_MOST_STEPS} are written out")
+        raise CannotConvert(f"{steps} steps of a loop", f"Up to {_MOST_STEPS} are written out")
     rows: list[Sequence[Tensor]] = []
     if not budget.take("nodes", steps * _WEIGHT * len(body.nodes)):
-        raise CannotCarry(
+        raise CannotConvert(
             f"{steps} steps of a loop of {len(body.nodes)} nodes",
             "Fewer are written out, loops within loops together",
         )

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     FLOAT32,
     ROWS,
-    Pen,
+    Emitter,
     cast,
     cut,
     few,
@@ -29,12 +29,12 @@ from netferry.converters.mxnet.to_onnx.emitter import (
 # ---- boxes -------------------------------------------------------------------------------------------
 
 
-def _columns(g: Pen, x: Tensor, *columns: int) -> list[Tensor]:
+def _columns(g: Emitter, x: Tensor, *columns: int) -> list[Tensor]:
     """Columns of the last axis, each (..., 1)."""
     return [cut(g, x, [x.rank - 1], [column], [column + 1]) for column in columns]
 
 
-def _corners(g: Pen, boxes: Tensor, form: str) -> list[Tensor]:
+def _corners(g: Emitter, boxes: Tensor, form: str) -> list[Tensor]:
     """The four sides of boxes (..., 4), each (..., 1)."""
     first, second, third, fourth = _columns(g, boxes, 0, 1, 2, 3)
     if form == "corner":
@@ -49,7 +49,7 @@ def _form(a: Attrs, name: str, default: str = "corner") -> str:
 
 
 @ROWS.row("_contrib_box_iou")
-def box_iou(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def box_iou(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     """(..., 4) and (..., 4): each box of x with each of y, (*boxes of x, *boxes of y)."""
     form = _form(a, "format")
     mine = [g.Squeeze(side, g.ints(-1)) for side in _corners(g, x, form)]
@@ -75,7 +75,7 @@ def box_iou(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 
 
 @ROWS.row("_contrib_box_decode")
-def box_decode(g: Pen, a: Attrs, x: Tensor, anchors: Tensor) -> Tensor:
+def box_decode(g: Emitter, a: Attrs, x: Tensor, anchors: Tensor) -> Tensor:
     """x: (batch, boxes, 4), shifts and log scales; anchors: (1, boxes, 4); corner boxes."""
     stds = [a.number(f"std{i}", 1.0) for i in range(4)]
     clip, form = a.number("clip", -1.0), _form(a, "format", "center")
@@ -101,7 +101,7 @@ def box_decode(g: Pen, a: Attrs, x: Tensor, anchors: Tensor) -> Tensor:
 
 
 @ROWS.row("_contrib_MultiBoxPrior")
-def multi_box_prior(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def multi_box_prior(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(1, height * width * boxes, 4): boxes around each pixel of x: all sizes in
     the first ratio, then the first size in the other ratios."""
     sizes, ratios = a.numbers("sizes", (1.0,)), a.numbers("ratios", (1.0,))
@@ -136,14 +136,14 @@ class _Ranked:
     classes: Tensor | None = None
 
 
-def _survivors(g: Pen, boxes: _Ranked, threshold: float) -> Tensor:
+def _survivors(g: Emitter, boxes: _Ranked, threshold: float) -> Tensor:
     """(batch, boxes), bools: what greedy suppression keeps.
 
     ONNX ranks by score: here the score is the rank, and 0 what takes no part. A box that is turned inside out
     has no extent in MXNet; ONNX would turn it back.
     """
     if not 0 <= threshold <= 1:
-        raise CannotCarry(f"an overlap of {threshold:g}", "ONNX takes one from 0 to 1")
+        raise CannotConvert(f"an overlap of {threshold:g}", "ONNX takes one from 0 to 1")
     left, top, right, bottom = boxes.sides
     corners = g.Concat(left, top, g.Max(left, right), g.Max(top, bottom), axis=-1)
     valid = boxes.valid
@@ -170,18 +170,18 @@ def _survivors(g: Pen, boxes: _Ranked, threshold: float) -> Tensor:
     return g.ScatterND(nothing, places, taken)
 
 
-def _gathered(g: Pen, x: Tensor, places: Tensor) -> Tensor:
+def _gathered(g: Emitter, x: Tensor, places: Tensor) -> Tensor:
     """Rows of x: (batch, boxes, width), by places: (batch, chosen)."""
     index = g.Unsqueeze(places, g.ints(2))
     return g.GatherND(x, index, batch_dims=1)
 
 
-def _first(g: Pen, keys: Tensor, count: Tensor) -> tuple[Tensor, ...]:
+def _first(g: Emitter, keys: Tensor, count: Tensor) -> tuple[Tensor, ...]:
     """The largest keys along axis 1 and where they stand; of equal ones the first comes first."""
     return g.ops("TopK", keys, count, outputs=2, axis=1, largest=1, sorted=1)
 
 
-def _packed(g: Pen, kept: Tensor, x: Tensor) -> Tensor:
+def _packed(g: Emitter, kept: Tensor, x: Tensor) -> Tensor:
     """Rows of x that are kept, in order, at the front; rows of -1 behind."""
     count = shape_tensor(g, kept, [size_of(kept, 1)])
     places = _first(g, cast(g, kept, FLOAT32), count)[1]
@@ -191,7 +191,7 @@ def _packed(g: Pen, kept: Tensor, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_contrib_box_nms")
-def box_nms(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def box_nms(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (..., boxes, width). Boxes by score, without those that overlap a better one; -1 behind them."""
     flat = x if x.rank == 3 else g.Reshape(x, g.ints(-1, x.size(-2), x.size(-1)))
     topk, start, form = a.integer("topk", -1), a.integer("coord_start", 2), _form(a, "in_format")
@@ -214,7 +214,7 @@ def box_nms(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 def _valid_by_score(
-    g: Pen, x: Tensor, score: int, least: float, background: tuple[int, float]
+    g: Emitter, x: Tensor, score: int, least: float, background: tuple[int, float]
 ) -> tuple[Tensor, Tensor]:
     """Boxes by score and, (batch, boxes), which of them count; those that do not stand behind.
 
@@ -231,7 +231,7 @@ def _valid_by_score(
     return _gathered(g, x, places), g.GatherElements(g.Squeeze(valid, g.ints(2)), places, axis=1)
 
 
-def _in_form(g: Pen, y: Tensor, start: int, have: str, want: str) -> Tensor:
+def _in_form(g: Emitter, y: Tensor, start: int, have: str, want: str) -> Tensor:
     """The boxes in the other form; MXNet leaves those alone whose first number is negative."""
     if have == want:
         return y
@@ -251,14 +251,16 @@ def _in_form(g: Pen, y: Tensor, start: int, have: str, want: str) -> Tensor:
 
 
 @ROWS.row("_contrib_MultiBoxDetection")
-def multi_box_detection(g: Pen, a: Attrs, probabilities: Tensor, shifts: Tensor, anchors: Tensor) -> Tensor:
+def multi_box_detection(
+    g: Emitter, a: Attrs, probabilities: Tensor, shifts: Tensor, anchors: Tensor
+) -> Tensor:
     """(batch, boxes, 6): class, score, corner box; by score. A suppressed box keeps all but its class, -1.
 
     probabilities: (batch, classes, boxes) with the background first; shifts: (batch, boxes * 4);
     anchors: (1, boxes, 4).
     """
     if a.integer("background_id", 0) != 0:
-        raise CannotCarry("background_id other than 0")
+        raise CannotConvert("background_id other than 0")
     overlap, topk = a.number("nms_threshold", 0.5), a.integer("nms_topk", -1)
     things = cut(g, probabilities, [1], [1], [None])
     score = g.ReduceMax(things, g.ints(1), keepdims=0)
@@ -292,7 +294,7 @@ def multi_box_detection(g: Pen, a: Attrs, probabilities: Tensor, shifts: Tensor,
     )
 
 
-def _decoded(g: Pen, a: Attrs, shifts: Tensor, anchors: Tensor) -> Tensor:
+def _decoded(g: Emitter, a: Attrs, shifts: Tensor, anchors: Tensor) -> Tensor:
     """(batch, boxes, 4): anchors moved and scaled as predicted."""
     variances = a.numbers("variances", (0.1, 0.1, 0.2, 0.2))
     half = g.scalar(0.5, shifts)
@@ -324,7 +326,7 @@ def _base_anchors(stride: int, ratios: Sequence[float], scales: Sequence[float])
 
 
 @ROWS.row("_contrib_Proposal", "_contrib_MultiProposal")
-def proposal(g: Pen, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor) -> list[Tensor]:
+def proposal(g: Emitter, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor) -> list[Tensor]:
     """(batch * chosen, 5): the image's place and a corner box; and, (batch * chosen, 1), its score.
 
     scores: (batch, 2 * anchors, height, width); shifts: (batch, 4 * anchors, height, width); image: (batch,
@@ -341,7 +343,7 @@ def proposal(g: Pen, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor) ->
     considered = min(most, total) if most > 0 else total
     wanted = a.integer("rpn_post_nms_top_n", 300)
     if wanted < 1:
-        raise CannotCarry(f"rpn_post_nms_top_n={wanted}")
+        raise CannotConvert(f"rpn_post_nms_top_n={wanted}")
     cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)) * 2, axis=-1)[:, :, None] * stride
     anchors = (cells + np.array(base)).reshape(1, total, 4)
     moves = g.Reshape(
@@ -363,7 +365,7 @@ def proposal(g: Pen, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor) ->
     return _filled_up(g, a, rows, kept, min(wanted, considered), wanted)
 
 
-def _clipped_proposals(g: Pen, a: Attrs, moves: Tensor, anchors: object, image: Tensor) -> list[Tensor]:
+def _clipped_proposals(g: Emitter, a: Attrs, moves: Tensor, anchors: object, image: Tensor) -> list[Tensor]:
     """The anchors moved, inside of the picture: four sides (batch, boxes, 1)."""
     array = np.asarray(anchors)
     one, half, zero = g.scalar(1, moves), g.scalar(0.5, moves), g.scalar(0, moves)
@@ -386,7 +388,7 @@ def _clipped_proposals(g: Pen, a: Attrs, moves: Tensor, anchors: object, image: 
 
 
 def _large_enough(
-    g: Pen,
+    g: Emitter,
     a: Attrs,
     sides: Sequence[Tensor],
     score: Tensor,
@@ -412,7 +414,7 @@ def _large_enough(
     return grown, g.Where(small, minus, score)
 
 
-def _filled_up(g: Pen, a: Attrs, rows: Tensor, kept: Tensor, most: int, wanted: int) -> list[Tensor]:
+def _filled_up(g: Emitter, a: Attrs, rows: Tensor, kept: Tensor, most: int, wanted: int) -> list[Tensor]:
     """The first ``most`` kept rows of each image, again from the first until there are ``wanted``."""
     count = shape_tensor(g, kept, [size_of(kept, 1)])
     order = _first(g, cast(g, kept, FLOAT32), count)[1]
@@ -430,17 +432,17 @@ def _filled_up(g: Pen, a: Attrs, rows: Tensor, kept: Tensor, most: int, wanted: 
 # ---- features of regions -----------------------------------------------------------------------------
 
 
-def _regions(g: Pen, rois: Tensor) -> tuple[Tensor, Tensor]:
+def _regions(g: Emitter, rois: Tensor) -> tuple[Tensor, Tensor]:
     """(regions,) the image of each, as int64, and (regions, 4) its corner box; rois: (regions, 5)."""
     image = g.Squeeze(_columns(g, rois, 0)[0], g.ints(1))
     return cast(g, image, np.int64), cut(g, rois, [1], [1], [5])
 
 
 @ROWS.row("_contrib_ROIAlign")
-def roi_align(g: Pen, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
+def roi_align(g: Emitter, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
     """(regions, channels, *pooled_size)."""
     if a.flag("position_sensitive", False):
-        raise CannotCarry("position_sensitive")
+        raise CannotConvert("position_sensitive")
     height, width = a.integers("pooled_size")
     aligned = a.flag("aligned", False)
     image, boxes = _regions(g, rois)
@@ -458,7 +460,7 @@ def roi_align(g: Pen, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
 
 
 @ROWS.row("ROIPooling")
-def roi_pooling(g: Pen, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
+def roi_pooling(g: Emitter, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
     """(regions, channels, *pooled_size): maxima over the cells of each region."""
     return g.MaxRoiPool(
         x, rois, pooled_shape=list(a.integers("pooled_size")), spatial_scale=a.number("spatial_scale")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Pen, cast, dtype_named
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast, dtype_named
 
 # ---- one tensor, element by element ----------------------------------------------------------------
 
@@ -23,7 +23,7 @@ PLAIN: Mapping[str, str] = {
 }  # fmt: skip
 """Operators that ONNX has under another name."""
 
-Unary = Callable[[Pen, Tensor], Tensor]
+Unary = Callable[[Emitter, Tensor], Tensor]
 
 
 def _named(name: str) -> Unary:
@@ -34,11 +34,11 @@ def _scaled(name: str, factor: float) -> Unary:
     return lambda g, x: g.Mul(g.op(name, x) if name else x, g.scalar(factor, x))
 
 
-def _trunc(g: Pen, x: Tensor) -> Tensor:
+def _trunc(g: Emitter, x: Tensor) -> Tensor:
     return g.Mul(g.Sign(x), g.Floor(g.Abs(x)))
 
 
-def _round(g: Pen, x: Tensor) -> Tensor:
+def _round(g: Emitter, x: Tensor) -> Tensor:
     """Halves away from zero (ONNX's Round takes them to the even)."""
     size = g.Abs(x)
     below = g.Floor(size)
@@ -46,13 +46,13 @@ def _round(g: Pen, x: Tensor) -> Tensor:
     return g.Mul(g.Sign(x), g.Add(below, up))
 
 
-def _rint(g: Pen, x: Tensor) -> Tensor:
+def _rint(g: Emitter, x: Tensor) -> Tensor:
     """The nearer integer; MXNet takes the lower one of two that are as near."""
     below, above = g.Floor(x), g.Ceil(x)
     return g.Where(g.LessOrEqual(g.Sub(x, below), g.Sub(above, x)), below, above)
 
 
-def _log1p(g: Pen, x: Tensor) -> Tensor:
+def _log1p(g: Emitter, x: Tensor) -> Tensor:
     """log(u) with u = 1 + x, and near zero what the rounding of u lost."""
     one = g.scalar(1, x)
     u = g.Add(x, one)
@@ -61,16 +61,16 @@ def _log1p(g: Pen, x: Tensor) -> Tensor:
     return g.Where(g.Less(g.Abs(x), g.scalar(0.5, x)), exact, plain)
 
 
-def _expm1(g: Pen, x: Tensor) -> Tensor:
+def _expm1(g: Emitter, x: Tensor) -> Tensor:
     """exp(x) - 1 = tanh(x / 2) * (exp(x) + 1), exact near zero too."""
     return g.Mul(g.Tanh(g.Mul(x, g.scalar(0.5, x))), g.Add(g.Exp(x), g.scalar(1, x)))
 
 
-def _cube_root(g: Pen, x: Tensor) -> Tensor:
+def _cube_root(g: Emitter, x: Tensor) -> Tensor:
     return g.Mul(g.Sign(x), g.Pow(g.Abs(x), g.scalar(1 / 3, x)))
 
 
-def _logical_not(g: Pen, x: Tensor) -> Tensor:
+def _logical_not(g: Emitter, x: Tensor) -> Tensor:
     return cast(g, g.Not(cast(g, x, np.bool_)), x.dtype)
 
 
@@ -110,12 +110,12 @@ _register_unary()
 
 
 @ROWS.row("hard_sigmoid")
-def hard_sigmoid(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def hard_sigmoid(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.HardSigmoid(x, alpha=a.number("alpha", 0.2), beta=a.number("beta", 0.5))
 
 
 @ROWS.row("smooth_l1")
-def smooth_l1(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def smooth_l1(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(s x)^2 / 2 where |x| < 1 / s^2, else |x| - 1 / (2 s^2)."""
     square = a.number("scalar", 1.0) ** 2
     size = g.Abs(x)
@@ -124,28 +124,28 @@ def smooth_l1(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_contrib_quadratic")
-def quadratic(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def quadratic(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(a x + b) x + c."""
     first, second, third = (g.scalar(a.number(name, 0.0), x) for name in "abc")
     return g.Add(g.Mul(g.Add(g.Mul(x, first), second), x), third)
 
 
 @ROWS.row("clip")
-def clip(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def clip(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Clip(x, g.scalar(a.number("a_min"), x), g.scalar(a.number("a_max"), x))
 
 
 @ROWS.row("Cast", "amp_cast")
-def to_dtype(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def to_dtype(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return cast(g, x, dtype_named(a.word("dtype")))
 
 
 # ---- two tensors, element by element ---------------------------------------------------------------
 
-Binary = Callable[[Pen, Tensor, Tensor], Tensor]
+Binary = Callable[[Emitter, Tensor, Tensor], Tensor]
 
 
-def _mod(g: Pen, x: Tensor, y: Tensor) -> Tensor:
+def _mod(g: Emitter, x: Tensor, y: Tensor) -> Tensor:
     """The remainder with the sign of the divisor; 0 where the divisor is 0."""
     zero = g.scalar(0, x)
     rest = g.Mod(x, y, fmod=1)
@@ -205,10 +205,10 @@ FAMILIES: Mapping[str, tuple[Binary, str]] = {
 """What is computed, and MXNet's names for it: of two tensors, and with a number (``_r``: number first)."""
 
 
-def _number(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def _number(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     value = a.number("scalar", 1.0)
     if x.dtype.kind in "iu" and not value.is_integer():
-        raise CannotCarry(f"the number {value} meets {x.dtype.name}", "Cast the tensor to float32 first")
+        raise CannotConvert(f"the number {value} meets {x.dtype.name}", "Cast the tensor to float32 first")
     return g.scalar(int(value) if x.dtype.kind in "iu" else value, x)
 
 
@@ -233,7 +233,7 @@ _register_binary()
 
 
 @ROWS.row("add_n")
-def add_n(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+def add_n(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     return g.Add(*inputs) if len(inputs) == 2 else g.Sum(*inputs)
 
 
@@ -244,7 +244,7 @@ POINTWISE = frozenset(
 
 
 @ROWS.row("where")
-def where(g: Pen, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def where(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """The condition has the sizes of x, or is one number per row of it."""
     truth = cast(g, condition, np.bool_)
     if condition.rank == 1 and x.rank > 1:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx import helper
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor
 from netferry.converters.graph.registry import Table
@@ -33,7 +33,7 @@ MOST = 2**24
 _BY_NAME = {dtype.name: dtype for dtype in DTYPES}
 
 
-class Pen(GraphBuilder):
+class Emitter(GraphBuilder):
     """A GraphBuilder that also keeps what became of the source's weights.
 
     ``parts``: of a packed parameter vector, the names it was put together from, by the vector's name.
@@ -61,7 +61,7 @@ class Pen(GraphBuilder):
 
 def dtype_named(word: str) -> np.dtype[Any]:
     if word not in _BY_NAME:
-        raise CannotCarry(f"dtype {word!r} is not one netferry knows", f"Known: {', '.join(_BY_NAME)}")
+        raise CannotConvert(f"dtype {word!r} is not one netferry knows", f"Known: {', '.join(_BY_NAME)}")
     return _BY_NAME[word]
 
 
@@ -76,7 +76,7 @@ def cast(g: GraphBuilder, x: Tensor, dtype: Any) -> Tensor:
 def few(count: float) -> int:
     """A number of elements that an attribute asks for; it must not be gigabytes."""
     if not count <= MOST:
-        raise CannotCarry(f"a constant of {count:.0f} elements", f"At most {MOST} are written out")
+        raise CannotConvert(f"a constant of {count:.0f} elements", f"At most {MOST} are written out")
     budget.make(count)
     return int(count)
 
@@ -84,7 +84,7 @@ def few(count: float) -> int:
 def known(x: Tensor, what: str) -> Any:
     """The content of a tensor that must be a constant."""
     if x.array is None:
-        raise CannotCarry(
+        raise CannotConvert(
             f"its {what} is computed while the model runs", "Only constants can be carried here"
         )
     return x.array
@@ -102,7 +102,7 @@ def sized_like(y: Tensor, x: Tensor) -> Tensor:
 def positive(axis: int, rank: int) -> int:
     """An axis counted from the front."""
     if not -rank <= axis < rank:
-        raise CannotCarry(f"axis {axis} is outside of its input with {rank} axes")
+        raise CannotConvert(f"axis {axis} is outside of its input with {rank} axes")
     return axis % rank
 
 
@@ -121,7 +121,7 @@ class Size:
 def size_of(x: Tensor, *axes: int, over: int = 1) -> int | Size:
     """The product of some sizes of ``x`` as a number where they are known, else as an expression."""
     if over < 1:
-        raise CannotCarry(f"a size cannot be split by {over}")
+        raise CannotConvert(f"a size cannot be split by {over}")
     product = 1
     for axis in axes:
         dim: Dim = x.dims[axis] if x.dims is not None else None
@@ -129,7 +129,7 @@ def size_of(x: Tensor, *axes: int, over: int = 1) -> int | Size:
             return Size(axes, over)
         product *= dim
     if product % over:
-        raise CannotCarry(f"a size of {product} cannot be split by {over}")
+        raise CannotConvert(f"a size of {product} cannot be split by {over}")
     return product // over
 
 
@@ -214,7 +214,7 @@ def reshape_sizes(x: Tensor, codes: Sequence[int], *, reverse: bool = False) -> 
         code = codes.pop(0)
         used = {-3: 2, -2: x.rank - at}.get(code, 1)
         if code <= 0 and code != -1 and at + used > x.rank:
-            raise CannotCarry(f"code {code} of shape meets no axis of its input")
+            raise CannotConvert(f"code {code} of shape meets no axis of its input")
         if code in (0, -2):
             sizes += [size_of(x, axis) for axis in axes[at : at + used]]
         elif code == -3:
@@ -225,14 +225,14 @@ def reshape_sizes(x: Tensor, codes: Sequence[int], *, reverse: bool = False) -> 
         elif code >= -1:
             sizes.append(code)
         else:
-            raise CannotCarry(f"shape has no code {code}")
+            raise CannotConvert(f"shape has no code {code}")
         at += used
     return sizes[::-1] if reverse else sizes
 
 
 def _split_size(x: Tensor, axis: int, codes: Sequence[int]) -> list[int | Size]:
     if len(codes) < 2:
-        raise CannotCarry("code -4 of shape needs two sizes after it")
+        raise CannotConvert("code -4 of shape needs two sizes after it")
     first, second = codes[:2]
     if first == -1:
         return [size_of(x, axis, over=second), second]

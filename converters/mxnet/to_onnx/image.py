@@ -7,17 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Pen, cut, few, shape_tensor, size_of
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cut, few, shape_tensor, size_of
 from netferry.converters.signature import Array
 
 # ---- size --------------------------------------------------------------------------------------------
 
 
-def _repeated(g: Pen, x: Tensor, scale: int) -> Tensor:
+def _repeated(g: Emitter, x: Tensor, scale: int) -> Tensor:
     """Each pixel as a square of ``scale`` pixels."""
     if scale == 1:
         return x
@@ -28,7 +28,7 @@ def _repeated(g: Pen, x: Tensor, scale: int) -> Tensor:
 
 
 @ROWS.row("UpSampling")
-def up_sampling(g: Pen, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
+def up_sampling(g: Emitter, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
     """By pixel, or by a transposed convolution with the bilinear kernel that is its weight.
 
     By pixel, several inputs are all brought to the size of the first, and joined or added.
@@ -60,12 +60,12 @@ def _factor(first: Tensor, other: Tensor, scale: int) -> int:
     factors = {divmod(first.size(axis) * scale, other.size(axis)) for axis in (2, 3)}
     factor, rest = factors.pop()
     if rest or factors:
-        raise CannotCarry("inputs whose sizes are no multiples of each other")
+        raise CannotConvert("inputs whose sizes are no multiples of each other")
     return factor
 
 
 @ROWS.row("_contrib_BilinearResize2D")
-def bilinear_resize(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+def bilinear_resize(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
     mode = a.word("mode", "size", among="size like")
     scales = a.maybe_number("scale_height"), a.maybe_number("scale_width")
     sizes = a.integer("height", 1), a.integer("width", 1)
@@ -75,10 +75,10 @@ def bilinear_resize(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> 
         if scales[0] is not None and scales[1] is not None:
             sizes = int(x.size(2) * scales[0]), int(x.size(3) * scales[1])
         if min(sizes) < 1:
-            raise CannotCarry(f"a size of {sizes}")
+            raise CannotConvert(f"a size of {sizes}")
         target = g.ints(*sizes)
     else:
-        raise CannotCarry("mode='like' without the input to be like")
+        raise CannotConvert("mode='like' without the input to be like")
     corners: Literal["align_corners", "half_pixel"] = (
         "align_corners" if a.flag("align_corners", True) else "half_pixel"
     )
@@ -89,7 +89,7 @@ def bilinear_resize(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> 
 
 
 @ROWS.row("_contrib_AdaptiveAvgPooling2D")
-def adaptive_average_pool(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def adaptive_average_pool(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Means over windows from floor(i size / count) to ceil((i + 1) size / count): two matrix products."""
     counts = list(a.integers("output_size", ())) or [1]
     counts = counts * 2 if len(counts) == 1 else counts
@@ -111,7 +111,7 @@ def _windows(size: int, count: int) -> Array:
 
 
 @ROWS.row("Crop")
-def crop(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+def crop(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
     """To the height and width of ``like``, or to ``h_w``; from ``offset``, or from the middle."""
     offset, wanted = a.integers("offset", (0, 0)), a.integers("h_w", (0, 0))
     middle = a.flag("center_crop", False)
@@ -126,40 +126,40 @@ def crop(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 @ROWS.row("depth_to_space")
-def depth_to_space(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def depth_to_space(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.DepthToSpace(x, blocksize=a.integer("block_size"))
 
 
 @ROWS.row("space_to_depth")
-def space_to_depth(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def space_to_depth(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.SpaceToDepth(x, blocksize=a.integer("block_size"))
 
 
 # ---- sampling at places ------------------------------------------------------------------------------
 
 
-def _affine_grid(g: Pen, loc: Tensor, height: int, width: int) -> Tensor:
+def _affine_grid(g: Emitter, loc: Tensor, height: int, width: int) -> Tensor:
     """(batch, 2, height, width): where each pixel comes from, x before y, from -1 to 1.
 
     loc: (batch, 6), the matrix that a place (x, y, 1) is multiplied with.
     """
     few(height * width * 3)
     if height < 2 or width < 2:
-        raise CannotCarry(f"a grid of {height} by {width}, which MXNet divides by zero for")
+        raise CannotConvert(f"a grid of {height} by {width}, which MXNet divides by zero for")
     across, down = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     places = np.stack([across, down, np.ones_like(across)]).reshape(3, -1)
     moved = g.MatMul(g.Reshape(loc, g.ints(-1, 2, 3)), g.constant(places, loc.dtype))
     return g.Reshape(moved, g.ints(0, 2, height, width))
 
 
-def _sampled(g: Pen, x: Tensor, grid: Tensor) -> Tensor:
+def _sampled(g: Emitter, x: Tensor, grid: Tensor) -> Tensor:
     """x at the places of a grid (batch, 2, height, width), zero outside."""
     places = g.transpose(grid, (0, 2, 3, 1))
     return g.GridSample(x, places, mode="linear", padding_mode="zeros", align_corners=1)
 
 
 @ROWS.row("GridGenerator")
-def grid_generator(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def grid_generator(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Of an affine matrix, or of how far each pixel moves."""
     if a.word("transform_type", among="affine warp") == "affine":
         return _affine_grid(g, x, *a.integers("target_shape"))
@@ -173,12 +173,12 @@ def grid_generator(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("BilinearSampler")
-def bilinear_sampler(g: Pen, a: Attrs, x: Tensor, grid: Tensor) -> Tensor:
+def bilinear_sampler(g: Emitter, a: Attrs, x: Tensor, grid: Tensor) -> Tensor:
     return _sampled(g, x, grid)
 
 
 @ROWS.row("SpatialTransformer")
-def spatial_transformer(g: Pen, a: Attrs, x: Tensor, loc: Tensor) -> Tensor:
+def spatial_transformer(g: Emitter, a: Attrs, x: Tensor, loc: Tensor) -> Tensor:
     a.word("transform_type", among="affine")
     a.word("sampler_type", among="bilinear")
     height, width = a.integers("target_shape", (0, 0))
@@ -220,7 +220,7 @@ class _Patches:
 
 
 @ROWS.row("im2col")
-def im2col(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def im2col(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(batch, channels * places of the kernel, windows)."""
     patches = _Patches(a)
     kernels = g.constant(patches.weights(x.size(1)), x.dtype)
@@ -230,7 +230,7 @@ def im2col(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("col2im")
-def col2im(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def col2im(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """The windows back in their places, added up where they overlap; x as ``im2col`` makes it."""
     patches, sizes = _Patches(a), a.integers("output_size")
     channels = x.size(1) // int(np.prod(patches.kernel))
@@ -256,7 +256,7 @@ def col2im(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_image_to_tensor")
-def to_tensor(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def to_tensor(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(..., height, width, channels) from 0 to 255 as (..., channels, height, width) from 0 to 1."""
     order = [*range(x.rank - 3), x.rank - 1, x.rank - 3, x.rank - 2]
     y = x if x.dtype == FLOAT32 else g.Cast(x, to=1)
@@ -264,7 +264,7 @@ def to_tensor(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_image_normalize")
-def normalize(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def normalize(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(x - mean) / std of each channel; x: (..., channels, height, width)."""
 
     def each(name: str, default: float) -> Tensor:
@@ -283,7 +283,7 @@ ROWS.row("_image_flip_top_bottom")(_flipped(-3))
 
 
 @ROWS.row("_image_crop")
-def crop_window(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def crop_window(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (..., height, width, channels)."""
     left, top = a.integer("x"), a.integer("y")
     ends = [top + a.integer("height"), left + a.integer("width")]
@@ -296,7 +296,7 @@ _MOST_SHIFTS = 1024
 
 
 @ROWS.row("Correlation")
-def correlation(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def correlation(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     """Of each place, how much its window in x looks like those in y around it: (batch, shifts, rows, columns).
 
     A shift is a product (or a distance) of x and of y moved, its mean over channels and kernel.
@@ -305,10 +305,10 @@ def correlation(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     first, second = a.integer("stride1", 1), a.integer("stride2", 1)
     pad, multiply = a.integer("pad_size", 0), a.flag("is_multiply", True)
     if size % 2 == 0 or reach < 0 or min(first, second) < 1:
-        raise CannotCarry("an even kernel_size, or a stride or displacement below its least")
+        raise CannotConvert("an even kernel_size, or a stride or displacement below its least")
     steps = range(-(reach // second), reach // second + 1)
     if len(steps) ** 2 > _MOST_SHIFTS:
-        raise CannotCarry(f"{len(steps) ** 2} shifts")
+        raise CannotConvert(f"{len(steps) ** 2} shifts")
     around = g.ints(0, 0, pad, pad, 0, 0, pad, pad)
     x, y = g.Pad(x, around, g.scalar(0, x)), g.Pad(y, around, g.scalar(0, y))
     border = reach + size // 2

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
-    Pen,
+    Emitter,
     cast,
     cut,
     few,
@@ -26,7 +26,7 @@ from netferry.converters.mxnet.to_onnx.emitter import (
 
 
 @ROWS.row("scatter_nd")
-def scatter_nd(g: Pen, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
+def scatter_nd(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
     """indices: (axes, ...); ONNX has the axes last."""
     shape = a.integers("shape")
     few(math.prod(shape))
@@ -36,7 +36,7 @@ def scatter_nd(g: Pen, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
 
 
 @ROWS.row("_contrib_index_copy")
-def index_copy(g: Pen, a: Attrs, x: Tensor, rows: Tensor, y: Tensor) -> Tensor:
+def index_copy(g: Emitter, a: Attrs, x: Tensor, rows: Tensor, y: Tensor) -> Tensor:
     return g.ScatterND(x, g.Unsqueeze(cast(g, rows, np.int64), g.ints(1)), y)
 
 
@@ -44,7 +44,7 @@ Window = tuple[int, int | None, int | None]
 """An axis, and where what is written begins and ends in it."""
 
 
-def _assigned(g: Pen, x: Tensor, windows: Sequence[Window], inside: Callable[[Tensor], Tensor]) -> Tensor:
+def _assigned(g: Emitter, x: Tensor, windows: Sequence[Window], inside: Callable[[Tensor], Tensor]) -> Tensor:
     """x with ``inside(window)`` in the place of the window: cut out, replaced, joined, axis by axis."""
     if not windows:
         return inside(x)
@@ -59,7 +59,7 @@ def _windows(a: Attrs, x: Tensor) -> list[Window]:
     """Of the axes that are not written as a whole."""
     begins, ends, steps = a.bounds("begin"), a.bounds("end"), a.bounds("step", ())
     if any(step not in (None, 1) for step in steps):
-        raise CannotCarry(f"step={steps}: only neighbours are written")
+        raise CannotConvert(f"step={steps}: only neighbours are written")
     found: list[Window] = []
     for axis, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         size = size_of(x, axis)
@@ -70,12 +70,12 @@ def _windows(a: Attrs, x: Tensor) -> list[Window]:
 
 
 @ROWS.row("_slice_assign")
-def slice_assign(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def slice_assign(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     return _assigned(g, x, _windows(a, x), lambda _: y)
 
 
 @ROWS.row("_slice_assign_scalar")
-def slice_assign_scalar(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def slice_assign_scalar(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     value = g.scalar(a.number("scalar", 0.0), x)
 
     def filled(window: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def slice_assign_scalar(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_contrib_boolean_mask")
-def boolean_mask(g: Pen, a: Attrs, x: Tensor, index: Tensor) -> Tensor:
+def boolean_mask(g: Emitter, a: Attrs, x: Tensor, index: Tensor) -> Tensor:
     return g.Compress(x, cast(g, index, np.bool_), axis=positive(a.integer("axis", 0), x.rank))
 
 
@@ -99,14 +99,14 @@ def _strides(shape: Sequence[int]) -> list[int]:
 
 
 @ROWS.row("_ravel_multi_index")
-def ravel_multi_index(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def ravel_multi_index(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (axes, ...) places in a tensor of ``shape``, as one number each."""
     strides = np.reshape(_strides(a.integers("shape")), (-1, *[1] * (x.rank - 1)))
     return g.ReduceSum(g.Mul(x, g.constant(strides, x.dtype)), g.ints(0), keepdims=0)
 
 
 @ROWS.row("_unravel_index")
-def unravel_index(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def unravel_index(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(axes, ...): numbers as places in a tensor of ``shape``."""
     shape = a.integers("shape")
     form = (-1, *[1] * x.rank)
@@ -117,7 +117,7 @@ def unravel_index(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_contrib_index_array")
-def index_array(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def index_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(*sizes of x, axes): each place as its own numbers."""
     axes = [positive(axis, x.rank) for axis in a.maybe_integers("axes") or range(x.rank)]
     shape = shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)])
@@ -129,5 +129,5 @@ def index_array(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("size_array")
-def size_array(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def size_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Reshape(g.Size(x), g.ints(1))

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.symbol import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     FLOAT32,
     ROWS,
-    Pen,
+    Emitter,
     cast,
     few,
     known,
@@ -44,7 +44,7 @@ def _per_axis(a: Attrs, name: str, default: int, count: int) -> list[int]:
 
 
 @ROWS.row("Convolution")
-def convolution(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def convolution(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x: (batch, channels, *space); weight: (filters, channels / groups, *kernel)."""
     _channels_first(a)
     kernel = list(a.integers("kernel"))
@@ -61,11 +61,11 @@ def convolution(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None
 
 
 @ROWS.row("Deconvolution")
-def deconvolution(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def deconvolution(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x: (batch, channels, *space); weight: (channels, filters / groups, *kernel)."""
     _channels_first(a)
     if any(a.integers("target_shape", ())):
-        raise CannotCarry("target_shape is not carried", "Say pad and adj instead")
+        raise CannotConvert("target_shape is not carried", "Say pad and adj instead")
     kernel = list(a.integers("kernel"))
     adj = _per_axis(a, "adj", 0, len(kernel))
     return g.ConvTranspose(
@@ -82,7 +82,7 @@ def deconvolution(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | No
 
 
 @ROWS.row("FullyConnected")
-def fully_connected(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def fully_connected(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x: (batch, ...) flattened, or (..., units); weight: (hidden, units)."""
     flatten = a.flag("flatten", True)
     if a.flag("no_bias", False):
@@ -96,7 +96,7 @@ def fully_connected(g: Pen, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | 
 
 
 @ROWS.row("Embedding", "_contrib_SparseEmbedding")
-def embedding(g: Pen, a: Attrs, indices: Tensor, weight: Tensor) -> Tensor:
+def embedding(g: Emitter, a: Attrs, indices: Tensor, weight: Tensor) -> Tensor:
     """An index outside of the table takes its first or last row, as in MXNet."""
     last = g.constant(weight.size(0) - 1, np.int64)
     return g.Gather(weight, g.Clip(cast(g, indices, np.int64), g.constant(0, np.int64), last), axis=0)
@@ -110,12 +110,12 @@ _ACTIVATIONS = {
 
 
 @ROWS.row("Activation")
-def activation(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def activation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.op(_ACTIVATIONS[a.word("act_type", among=" ".join(_ACTIVATIONS))], x)
 
 
 @ROWS.row("LeakyReLU")
-def leaky_relu(g: Pen, a: Attrs, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+def leaky_relu(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor | None = None) -> Tensor:
     kind = a.word("act_type", "leaky", among="leaky elu selu gelu prelu rrelu")
     if kind == "leaky":
         return g.LeakyRelu(x, alpha=a.number("slope", 0.25))
@@ -125,7 +125,7 @@ def leaky_relu(g: Pen, a: Attrs, x: Tensor, gamma: Tensor | None = None) -> Tens
         return g.LeakyRelu(x, alpha=(a.number("lower_bound", 0.125) + a.number("upper_bound", 0.334)) / 2)
     if kind == "prelu":
         if gamma is None:
-            raise CannotCarry("a prelu without its slopes")
+            raise CannotConvert("a prelu without its slopes")
         return g.PRelu(x, per_channel(g, gamma, x.rank))
     return g.Selu(x) if kind == "selu" else g.Gelu(x)
 
@@ -135,7 +135,7 @@ def leaky_relu(g: Pen, a: Attrs, x: Tensor, gamma: Tensor | None = None) -> Tens
 
 @ROWS.row("BatchNorm", "_contrib_SyncBatchNorm")
 def batch_norm(
-    g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor
+    g: Emitter, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor
 ) -> Tensor:
     """x: the channels on ``axis``. With fix_gamma, MXNet's default, gamma counts as ones."""
     axis = positive(a.integer("axis", 1), x.rank)
@@ -156,12 +156,12 @@ def batch_norm(
 
 
 @ROWS.row("_contrib_BatchNormWithReLU")
-def batch_norm_with_relu(g: Pen, a: Attrs, x: Tensor, *statistics: Tensor) -> Tensor:
+def batch_norm_with_relu(g: Emitter, a: Attrs, x: Tensor, *statistics: Tensor) -> Tensor:
     return g.Relu(batch_norm(g, a, x, *statistics))
 
 
 @ROWS.row("LayerNorm")
-def layer_norm(g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+def layer_norm(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """Over one axis; ONNX normalises the last."""
     axis, last = positive(a.integer("axis", -1), x.rank), x.rank - 1
     y = g.LayerNormalization(
@@ -171,7 +171,7 @@ def layer_norm(g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tens
 
 
 @ROWS.row("GroupNorm")
-def group_norm(g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+def group_norm(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """x: (batch, channels, *space). MXNet 1 has one gamma and beta per group, MXNet 2 one per channel."""
     groups = a.integer("num_groups", 1)
 
@@ -185,12 +185,12 @@ def group_norm(g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tens
 
 
 @ROWS.row("InstanceNorm")
-def instance_norm(g: Pen, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+def instance_norm(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return g.InstanceNormalization(x, gamma, beta, epsilon=a.number("eps", 1e-3))
 
 
 @ROWS.row("L2Normalization")
-def l2_normalization(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def l2_normalization(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x / sqrt(sum(x^2) + eps) over all but the batch, over the channels, or over space."""
     mode = a.word("mode", "instance", among="instance channel spatial")
     over = {"instance": range(1, x.rank), "channel": range(1, 2), "spatial": range(2, x.rank)}[mode]
@@ -199,13 +199,13 @@ def l2_normalization(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("LRN")
-def lrn(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def lrn(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     size = a.integer("nsize")
     if size % 2 == 0:
-        raise CannotCarry(f"nsize={size} is even")
+        raise CannotConvert(f"nsize={size} is even")
     alpha, beta = a.number("alpha", 1e-4), a.number("beta", 0.75)
     if alpha <= 0 or beta <= 0:
-        raise CannotCarry(f"alpha={alpha}, beta={beta}")
+        raise CannotConvert(f"alpha={alpha}, beta={beta}")
     return g.LRN(
         x,
         size=size,
@@ -216,7 +216,7 @@ def lrn(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("Dropout")
-def dropout(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def dropout(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     a.word("mode", "training", among="training")
     return x
 
@@ -227,11 +227,11 @@ _GLOBAL = {"max": "GlobalMaxPool", "avg": "GlobalAveragePool", "lp": "GlobalLpPo
 
 
 @ROWS.row("Pooling")
-def pooling(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def pooling(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (batch, channels, *space)."""
     _channels_first(a)
     if x.dtype.kind != "f":
-        raise CannotCarry(f"pooling over {x.dtype.name}")
+        raise CannotConvert(f"pooling over {x.dtype.name}")
     kind = a.word("pool_type", "max", among="max avg sum lp")
     order = a.maybe_integer("p_value")
     whole = a.flag("count_include_pad", True)
@@ -260,14 +260,14 @@ def pooling(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     return windows.completed(g, y, 0.0)
 
 
-def _global_pool(g: Pen, x: Tensor, kind: str, order: int | None) -> Tensor:
+def _global_pool(g: Emitter, x: Tensor, kind: str, order: int | None) -> Tensor:
     if kind == "sum":
         return g.ReduceSum(x, g.ints(*range(2, x.rank)), keepdims=1)
     return g.op(_GLOBAL[kind], x, p=order if kind == "lp" else None)
 
 
 @ROWS.row("Pooling_v1")
-def pooling_v1(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def pooling_v1(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """The retired pooling: its pad is of zeros, for maxima too, and its means are over the whole kernel."""
     kind = a.word("pool_type", "max", among="max avg sum")
     if a.flag("global_pool", False):
@@ -311,7 +311,7 @@ class _Windows:
     def __init__(self, x: Tensor, a: Attrs, kernel: Sequence[int]) -> None:
         count = len(kernel)
         if x.rank != count + 2:
-            raise CannotCarry(f"a kernel of {count} axes over an input of {x.rank}")
+            raise CannotConvert(f"a kernel of {count} axes over an input of {x.rank}")
         self.kernel = list(kernel)
         self.strides = _per_axis(a, "stride", 1, count)
         self.begin = _per_axis(a, "pad", 0, count)
@@ -340,14 +340,14 @@ class _Windows:
             self.counts.append(inside)
             self.end[axis] = max((inside - 1) * stride + kernel - dim - pad, 0)
 
-    def completed(self, g: Pen, y: Tensor, value: float) -> Tensor:
+    def completed(self, g: Emitter, y: Tensor, value: float) -> Tensor:
         """The result with its windows that lie wholly behind the input, which onnxruntime does not take."""
         if not any(self.empty):
             return y
         return g.Pad(y, g.ints(*[0] * (y.rank + 2), *self.empty), g.scalar(value, y))
 
-    def unsized(self) -> CannotCarry:
-        return CannotCarry(
+    def unsized(self) -> CannotConvert:
+        return CannotConvert(
             f"the '{self.convention}' pooling convention over an axis whose size is not known",
             "Say the input's sizes with --input name:1,3,224,224",
         )
@@ -363,10 +363,10 @@ class _Windows:
     def inside(self) -> list[int]:
         """The pads, where each window holds at least one element of the input."""
         if any(self.empty) or any(pad >= size for pad, size in zip(self.pads, self.kernel * 2, strict=True)):
-            raise CannotCarry("its last window lies wholly in the padding")
+            raise CannotConvert("its last window lies wholly in the padding")
         return self.pads
 
-    def padded(self, g: Pen, x: Tensor, value: float) -> tuple[Tensor, list[int]]:
+    def padded(self, g: Emitter, x: Tensor, value: float) -> tuple[Tensor, list[int]]:
         """The input and the pads for it; written out where a window lies wholly in the padding."""
         if all(pad < kernel for pad, kernel in zip(self.pads, self.kernel * 2, strict=True)):
             return x, self.pads
@@ -390,20 +390,20 @@ class _Windows:
 
 
 @ROWS.row("SoftmaxActivation")
-def softmax_activation(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def softmax_activation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Over the last axis, whatever its name says, or over the channels."""
     return g.Softmax(x, axis=1 if a.word("mode", "instance", among="instance channel") == "channel" else -1)
 
 
 @ROWS.row("SoftmaxOutput")
-def softmax_output(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
+def softmax_output(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
     """A loss in training, a softmax in inference; the label falls away.
 
     Over the channels, over the last axis, or over all but the batch at once.
     """
     several, keep = a.flag("multi_output", False), a.flag("preserve_shape", False)
     if x.rank == 4 and not several and not keep:
-        raise CannotCarry(
+        raise CannotConvert(
             "a softmax that MXNet's builds take over other axes each", "Say multi_output or preserve_shape"
         )
     if several or keep or x.rank == 2:
@@ -416,32 +416,32 @@ def softmax_output(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> 
 
 
 @ROWS.row("LogisticRegressionOutput")
-def logistic_output(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
+def logistic_output(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
     return g.Sigmoid(x)
 
 
 @ROWS.row("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", "MakeLoss", "make_loss", "BlockGrad")
-def as_it_is(g: Pen, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
+def as_it_is(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
     """What only training sees."""
     return x
 
 
 @ROWS.row("_copy", "_identity_with_attr_like_rhs", "IdentityAttachKLSparseReg")
-def copy(g: Pen, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+def copy(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
     return x
 
 
 @ROWS.row("_contrib_gradientmultiplier", "cast_storage")
-def as_it_is_in_inference(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def as_it_is_in_inference(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     a.ignore("scalar", "stype")
     return x
 
 
 @ROWS.row("amp_multicast")
-def amp_multicast(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+def amp_multicast(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
     """All inputs, halves and singles, in the wider or the narrower of the two."""
     if not {x.dtype for x in inputs} <= {FLOAT32, _FLOAT16}:
-        raise CannotCarry("inputs other than float16 and float32")
+        raise CannotConvert("inputs other than float16 and float32")
     choose = min if a.flag("cast_narrow", False) else max
     dtype = choose((x.dtype for x in inputs), key=lambda dtype: dtype.itemsize, default=FLOAT32)
     return [cast(g, x, dtype) for x in inputs]

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
-    Pen,
+    Emitter,
     few,
     moved,
     positive,
@@ -24,7 +24,7 @@ from netferry.converters.signature import Array
 # ---- diagonals and triangles -------------------------------------------------------------------------
 
 
-def picked(g: Pen, x: Tensor, rows: Array, columns: Array) -> Tensor:
+def picked(g: Emitter, x: Tensor, rows: Array, columns: Array) -> Tensor:
     """Elements of matrices, side by side in the last axis; x: (..., rows, columns)."""
     wide = x.size(-1)
     sizes = [size_of(x, axis) for axis in range(x.rank - 2)]
@@ -32,19 +32,19 @@ def picked(g: Pen, x: Tensor, rows: Array, columns: Array) -> Tensor:
     return g.Gather(flat, g.constant(rows * wide + columns, np.int64), axis=-1)
 
 
-def on_diagonal(g: Pen, x: Tensor, offset: int, first: int, second: int) -> Tensor:
+def on_diagonal(g: Emitter, x: Tensor, offset: int, first: int, second: int) -> Tensor:
     """The diagonal of matrices that lie in two axes, as the last axis of the result."""
     first, second = positive(first, x.rank), positive(second, x.rank)
     rest = [axis for axis in range(x.rank) if axis not in (first, second)]
     x = g.transpose(x, [*rest, first, second])
     count = min(x.size(-2) + min(offset, 0), x.size(-1) - max(offset, 0))
     if count < 1:
-        raise CannotCarry(f"a diagonal {offset} that lies outside of its matrix")
+        raise CannotConvert(f"a diagonal {offset} that lies outside of its matrix")
     along = np.arange(few(count))
     return picked(g, x, along + max(-offset, 0), along + max(offset, 0))
 
 
-def spread_on_diagonal(g: Pen, x: Tensor, offset: int) -> Tensor:
+def spread_on_diagonal(g: Emitter, x: Tensor, offset: int) -> Tensor:
     """Matrices with x: (..., n) on the diagonal, zeros elsewhere."""
     count = x.size(-1)
     few(count * count)
@@ -58,19 +58,19 @@ def spread_on_diagonal(g: Pen, x: Tensor, offset: int) -> Tensor:
 
 
 @ROWS.row("diag")
-def diag(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def diag(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Of a vector the matrix, of a matrix the vector."""
     offset, axes = a.integer("k", 0), (a.integer("axis1", 0), a.integer("axis2", 1))
     return spread_on_diagonal(g, x, offset) if x.rank == 1 else on_diagonal(g, x, offset, *axes)
 
 
 @ROWS.row("_linalg_extractdiag")
-def extract_diagonal(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def extract_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return on_diagonal(g, x, a.integer("offset", 0), -2, -1)
 
 
 @ROWS.row("_linalg_makediag")
-def make_diagonal(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def make_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return spread_on_diagonal(g, x, a.integer("offset", 0))
 
 
@@ -87,19 +87,19 @@ def _triangle(a: Attrs, size: int) -> tuple[Array, Array]:
 
 
 @ROWS.row("_linalg_extracttrian")
-def extract_triangle(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def extract_triangle(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return picked(g, x, *_triangle(a, x.size(-1)))
 
 
 @ROWS.row("_linalg_maketrian")
-def make_triangle(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def make_triangle(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (..., n (n + 1) / 2); the matrix is as large as its offset needs."""
     count = x.size(-1)
     side = (math.isqrt(8 * count + 1) - 1) // 2
     size = side + abs(a.integer("offset", 0))
     rows, columns = _triangle(a, size)
     if len(rows) != count:
-        raise CannotCarry(f"{count} elements, which make no triangle")
+        raise CannotConvert(f"{count} elements, which make no triangle")
     few(size * size)
     places = np.full((size, size), count)
     places[rows, columns] = np.arange(count)
@@ -108,22 +108,22 @@ def make_triangle(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_linalg_sumlogdiag")
-def sum_log_diagonal(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def sum_log_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return _one_more(g, g.ReduceSum(g.Log(on_diagonal(g, x, 0, -2, -1)), g.ints(-1), keepdims=0))
 
 
-def _one_more(g: Pen, x: Tensor) -> Tensor:
+def _one_more(g: Emitter, x: Tensor) -> Tensor:
     """A number of one matrix: MXNet gives it an axis."""
     return x if x.rank else g.Reshape(x, g.ints(1))
 
 
 @ROWS.row("_linalg_det")
-def determinant(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def determinant(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return _one_more(g, g.Det(x))
 
 
 @ROWS.row("_linalg_slogdet")
-def log_determinant(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
+def log_determinant(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
     found = determinant(g, a, x)
     return [g.Sign(found), g.Log(g.Abs(found))]
 
@@ -131,15 +131,15 @@ def log_determinant(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
 # ---- products ----------------------------------------------------------------------------------------
 
 
-def _turned(g: Pen, x: Tensor, wanted: bool) -> Tensor:
+def _turned(g: Emitter, x: Tensor, wanted: bool) -> Tensor:
     return g.transpose(x, swapped(x.rank, -1, -2)) if wanted else x
 
 
-def _scaled(g: Pen, x: Tensor, factor: float) -> Tensor:
+def _scaled(g: Emitter, x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else g.Mul(x, g.scalar(factor, x))
 
 
-def _product(g: Pen, a: Attrs, x: Tensor, y: Tensor, more: Tensor | None) -> Tensor:
+def _product(g: Emitter, a: Attrs, x: Tensor, y: Tensor, more: Tensor | None) -> Tensor:
     """alpha op(x) op(y) (+ beta more), over the last axis and ``axis``, which holds the rows."""
     axis = positive(a.integer("axis", -2), x.rank)
 
@@ -157,17 +157,17 @@ def _product(g: Pen, a: Attrs, x: Tensor, y: Tensor, more: Tensor | None) -> Ten
 
 
 @ROWS.row("_linalg_gemm")
-def gemm(g: Pen, a: Attrs, x: Tensor, y: Tensor, more: Tensor) -> Tensor:
+def gemm(g: Emitter, a: Attrs, x: Tensor, y: Tensor, more: Tensor) -> Tensor:
     return _product(g, a, x, y, more)
 
 
 @ROWS.row("_linalg_gemm2")
-def gemm2(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def gemm2(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     return _product(g, a, x, y, None)
 
 
 @ROWS.row("_linalg_syrk")
-def syrk(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def syrk(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """alpha x x^T, or alpha x^T x."""
     other, own = _turned(g, x, True), x
     product = g.MatMul(other, own) if a.flag("transpose", False) else g.MatMul(own, other)
@@ -175,7 +175,7 @@ def syrk(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_linalg_trmm")
-def triangular_product(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def triangular_product(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     """alpha op(triangle of x) y, or with x on the right."""
     triangle = g.Trilu(x, g.constant(0, np.int64), upper=not a.flag("lower", True))
     triangle = _turned(g, triangle, a.flag("transpose", False))
@@ -184,7 +184,7 @@ def triangular_product(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 
 
 @ROWS.row("khatri_rao")
-def khatri_rao(g: Pen, a: Attrs, *matrices: Tensor) -> Tensor:
+def khatri_rao(g: Emitter, a: Attrs, *matrices: Tensor) -> Tensor:
     """Column by column, all products of the rows; matrices: (rows, columns) with equal columns."""
     product = matrices[0]
     for matrix in matrices[1:]:

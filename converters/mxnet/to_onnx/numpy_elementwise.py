@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
 from netferry.converters.mxnet.to_onnx.elementwise import COMPOSED, FAMILIES, PLAIN, RELATIONS, Binary, Unary
 from netferry.converters.mxnet.to_onnx.emitter import (
     FLOAT32,
     ROWS,
-    Pen,
+    Emitter,
     cast,
     cut,
     dtype_named,
@@ -42,11 +42,11 @@ _UNARY = {
 _KEEPS_INTEGERS = frozenset({"absolute", "negative", "sign", "square"})
 
 
-def _float(g: Pen, x: Tensor) -> Tensor:
+def _float(g: Emitter, x: Tensor) -> Tensor:
     return x if x.dtype.kind == "f" else cast(g, x, FLOAT32)
 
 
-def _is_finite(g: Pen, x: Tensor) -> Tensor:
+def _is_finite(g: Emitter, x: Tensor) -> Tensor:
     return g.Not(g.Or(g.IsNaN(x), g.IsInf(x)))
 
 
@@ -63,9 +63,9 @@ TESTS: Mapping[str, Unary] = {
 
 def _register_unary() -> None:
     def math_row(name: str, function: Unary) -> Callable[..., Tensor]:
-        def checked(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+        def checked(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
             if x.dtype.kind != "f" and name not in _KEEPS_INTEGERS:
-                raise CannotCarry(f"{name} of {x.dtype.name}", "Cast it to float32 first")
+                raise CannotConvert(f"{name} of {x.dtype.name}", "Cast it to float32 first")
             return function(g, x)
 
         return checked
@@ -91,12 +91,12 @@ _register_unary()
 
 
 @ROWS.row("_npi_bitwise_not")
-def bitwise_not(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def bitwise_not(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Not(x) if x.dtype.kind == "b" else g.BitwiseNot(x)
 
 
 @ROWS.row("_npi_around")
-def around(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def around(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Halves to the even, at a number of decimals."""
     decimals = a.integer("decimals", 0)
     if not decimals:
@@ -106,7 +106,7 @@ def around(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_npi_nan_to_num")
-def nan_to_num(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def nan_to_num(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     a.ignore("copy")
     most = float(np.finfo(x.dtype).max)
     ends = (
@@ -126,25 +126,25 @@ def _negated(value: float | None) -> float | None:
 # ---- two tensors, and a tensor with a number ---------------------------------------------------------
 
 
-def _alike(g: Pen, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _alike(g: Emitter, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Two tensors of one dtype: integers and bools that meet floats become floats, the wider one wins."""
     if x.dtype == y.dtype:
         return x, y
     floats = [each.dtype for each in (x, y) if each.dtype.kind == "f"]
     if not floats and "b" not in (x.dtype.kind, y.dtype.kind):
-        raise CannotCarry(f"{x.dtype.name} meets {y.dtype.name}", "Cast one of them first")
+        raise CannotConvert(f"{x.dtype.name} meets {y.dtype.name}", "Cast one of them first")
     wider = max(floats or [x.dtype, y.dtype], key=lambda dtype: dtype.itemsize)
     return cast(g, x, wider), cast(g, y, wider)
 
 
-def _copysign(g: Pen, x: Tensor, y: Tensor) -> Tensor:
+def _copysign(g: Emitter, x: Tensor, y: Tensor) -> Tensor:
     """|x| with the sign of y; that of a zero shows in its reciprocal."""
     zero = g.scalar(0, y)
     size = g.Abs(x)
     return g.Where(g.Or(g.Less(y, zero), g.Less(g.Reciprocal(y), zero)), g.Neg(size), size)
 
 
-def _arctan2(g: Pen, y: Tensor, x: Tensor) -> Tensor:
+def _arctan2(g: Emitter, y: Tensor, x: Tensor) -> Tensor:
     """The angle of (x, y): that of the half plane x > 0, turned by half a circle where x < 0."""
     zero, half = g.scalar(0, x), g.scalar(math.pi, x)
     plain = g.Atan(g.Div(y, x))
@@ -153,9 +153,9 @@ def _arctan2(g: Pen, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _bitwise(name: str) -> Binary:
-    def row(g: Pen, x: Tensor, y: Tensor) -> Tensor:
+    def row(g: Emitter, x: Tensor, y: Tensor) -> Tensor:
         if x.dtype.kind == "f":
-            raise CannotCarry(f"the bits of {x.dtype.name}")
+            raise CannotConvert(f"the bits of {x.dtype.name}")
         return g.op(name if x.dtype.kind == "b" else f"Bitwise{name}", x, y)
 
     return row
@@ -177,7 +177,7 @@ _REVERSED = {"rsubtract": "subtract", "rtrue_divide": "true_divide", "rmod": "mo
 """With a number first."""
 
 
-def _with_number(g: Pen, a: Attrs, x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+def _with_number(g: Emitter, a: Attrs, x: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """A tensor and a number; integers that meet a fraction become float64, and float32 where they are divided."""
     value = a.number("scalar", 1.0)
     a.ignore("is_int")
@@ -210,23 +210,23 @@ _register_binary()
 
 
 @ROWS.row("_npi_where")
-def where(g: Pen, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def where(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return g.Where(cast(g, condition, np.bool_), *_alike(g, x, y))
 
 
 @ROWS.row("_npi_where_lscalar")
-def where_else_tensor(g: Pen, a: Attrs, condition: Tensor, x: Tensor) -> Tensor:
+def where_else_tensor(g: Emitter, a: Attrs, condition: Tensor, x: Tensor) -> Tensor:
     """The number where the condition holds."""
     return g.Where(cast(g, condition, np.bool_), g.scalar(a.number("scalar"), x), x)
 
 
 @ROWS.row("_npi_where_rscalar")
-def where_else_number(g: Pen, a: Attrs, condition: Tensor, x: Tensor) -> Tensor:
+def where_else_number(g: Emitter, a: Attrs, condition: Tensor, x: Tensor) -> Tensor:
     return g.Where(cast(g, condition, np.bool_), x, g.scalar(a.number("scalar"), x))
 
 
 @ROWS.row("_npi_where_scalar2")
-def where_numbers(g: Pen, a: Attrs, condition: Tensor) -> Tensor:
+def where_numbers(g: Emitter, a: Attrs, condition: Tensor) -> Tensor:
     x, y = (g.constant(a.number(name), FLOAT32) for name in "xy")
     return g.Where(cast(g, condition, np.bool_), x, y)
 
@@ -239,7 +239,7 @@ def named_axes(a: Attrs, rank: int) -> list[int]:
     return list(range(rank)) if named is None else sorted(positive(axis, rank) for axis in named)
 
 
-def _as_dtype(g: Pen, a: Attrs, x: Tensor, *, counts: bool) -> Tensor:
+def _as_dtype(g: Emitter, a: Attrs, x: Tensor, *, counts: bool) -> Tensor:
     """What a sum or a mean adds up in: ``dtype``, else int64 for a sum of bools, float32 for a mean."""
     word = a.maybe_word("dtype")
     if word is not None:
@@ -260,7 +260,7 @@ _INITIAL: Mapping[str, tuple[str, Binary]] = {
 
 def _register_reductions() -> None:
     def row(name: str, join: Binary) -> Callable[..., Tensor]:
-        def reduced(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+        def reduced(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
             if name in ("ReduceSum", "ReduceProd"):
                 x = _as_dtype(g, a, x, counts=True)
             y = g.op(name, x, g.ints(*named_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
@@ -276,7 +276,7 @@ def _register_reductions() -> None:
 
 
 def _every(name: str) -> Callable[..., Tensor]:
-    def row(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    def row(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
         truth = cast(g, cast(g, x, np.bool_), np.uint8)
         found = g.op(name, truth, g.ints(*named_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
         return cast(g, found, np.bool_)
@@ -288,14 +288,14 @@ _register_reductions()
 
 
 @ROWS.row("_npi_mean")
-def mean(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def mean(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     x = _as_dtype(g, a, x, counts=False)
     if a.maybe_number("initial") is not None:
-        raise CannotCarry("an initial value of a mean")
+        raise CannotConvert("an initial value of a mean")
     return g.ReduceMean(x, g.ints(*named_axes(a, x.rank)), keepdims=a.flag("keepdims", False))
 
 
-def _variance(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def _variance(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """The mean of squared distances from the mean, over n - ddof."""
     x = _as_dtype(g, a, x, counts=False)
     axes, ddof = g.ints(*named_axes(a, x.rank)), a.integer("ddof", 0)
@@ -305,26 +305,26 @@ def _variance(g: Pen, a: Attrs, x: Tensor) -> Tensor:
         return mean
     count = size_of(x, *named_axes(a, x.rank))
     if not isinstance(count, int):
-        raise CannotCarry("ddof over an axis whose size is not known")
+        raise CannotConvert("ddof over an axis whose size is not known")
     return g.Mul(mean, g.scalar(count / (count - ddof), x))
 
 
 @ROWS.row("_npi_var")
-def variance(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def variance(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return _variance(g, a, x)
 
 
 @ROWS.row("_npi_std")
-def deviation(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def deviation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Sqrt(_variance(g, a, x))
 
 
 @ROWS.row("_npi_average")
-def average(g: Pen, a: Attrs, x: Tensor, weights: Tensor | None = None) -> Tensor | list[Tensor]:
+def average(g: Emitter, a: Attrs, x: Tensor, weights: Tensor | None = None) -> Tensor | list[Tensor]:
     """With weights of the size of x, or one for each place of the one axis."""
     axes = named_axes(a, x.rank)
     if a.flag("returned", False):
-        raise CannotCarry("returned: the sum of the weights too")
+        raise CannotConvert("returned: the sum of the weights too")
     if not a.flag("weighted", True) or weights is None:
         return g.ReduceMean(x, g.ints(*axes), keepdims=0)
     if weights.rank < x.rank:
@@ -334,7 +334,7 @@ def average(g: Pen, a: Attrs, x: Tensor, weights: Tensor | None = None) -> Tenso
 
 
 def _arg(name: str) -> Callable[..., Tensor]:
-    def row(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    def row(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
         axis, keep = a.maybe_integer("axis"), a.flag("keepdims", False)
         if axis is not None:
             return g.op(name, x, axis=positive(axis, x.rank), keepdims=keep)
@@ -349,7 +349,7 @@ ROWS.row("_npi_argmin")(_arg("ArgMin"))
 
 
 @ROWS.row("_np_cumsum")
-def cumsum(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def cumsum(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axis, word = a.maybe_integer("axis"), a.maybe_word("dtype")
     if word is not None:
         x = cast(g, x, dtype_named(word))
@@ -359,7 +359,7 @@ def cumsum(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_npi_diff")
-def diff(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def diff(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axis = positive(a.integer("axis", -1), x.rank)
     for _ in range(few(a.integer("n", 1))):
         x = g.Sub(cut(g, x, [axis], [1], [None]), cut(g, x, [axis], [0], [-1]))
@@ -370,12 +370,12 @@ def diff(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_npi_matmul")
-def matmul(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def matmul(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     return g.MatMul(*_alike(g, x, y))
 
 
 @ROWS.row("_np_dot")
-def dot(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def dot(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     """The last axis of x with the last but one of y, all other axes kept."""
     x, y = _alike(g, x, y)
     if x.rank == 0 or y.rank == 0:
@@ -384,13 +384,13 @@ def dot(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 
 
 @ROWS.row("_npi_tensordot_int_axes")
-def tensordot_count(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def tensordot_count(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     count = a.integer("axes")
     return _contracted(g, x, y, range(x.rank - count, x.rank), range(count))
 
 
 @ROWS.row("_npi_tensordot")
-def tensordot(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+def tensordot(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     mine = [positive(axis, x.rank) for axis in a.integers("a_axes_summed")]
     theirs = [positive(axis, y.rank) for axis in a.integers("b_axes_summed")]
     return _contracted(g, x, y, mine, theirs)
@@ -399,7 +399,7 @@ def tensordot(g: Pen, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def _contracted(g: Pen, x: Tensor, y: Tensor, mine: Sequence[int], theirs: Sequence[int]) -> Tensor:
+def _contracted(g: Emitter, x: Tensor, y: Tensor, mine: Sequence[int], theirs: Sequence[int]) -> Tensor:
     """Products summed over pairs of axes; the others of x, then the others of y, are left."""
     first = list(_LETTERS[: x.rank])
     second = list(_LETTERS[x.rank : x.rank + y.rank])
@@ -410,13 +410,13 @@ def _contracted(g: Pen, x: Tensor, y: Tensor, mine: Sequence[int], theirs: Seque
 
 
 @ROWS.row("_npi_einsum")
-def einsum(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+def einsum(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     a.ignore("optimize")
     return g.Einsum(*inputs, equation=a.word("subscripts"))
 
 
 @ROWS.row("_npi_polyval")
-def polyval(g: Pen, a: Attrs, p: Tensor, x: Tensor) -> Tensor:
+def polyval(g: Emitter, a: Attrs, p: Tensor, x: Tensor) -> Tensor:
     """Horner's rule; p: the coefficients, the highest power first."""
     terms = [g.Gather(p, g.constant(i, np.int64), axis=0) for i in range(few(p.size(0)))]
     y = g.Add(g.Mul(x, g.scalar(0, x)), terms[0])

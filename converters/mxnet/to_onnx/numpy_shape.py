@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
-    Pen,
+    Emitter,
     Size,
     cut,
     dtype_named,
@@ -31,13 +31,13 @@ from netferry.converters.mxnet.to_onnx.shape import sections
 
 
 @ROWS.row("_np_transpose")
-def transpose(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def transpose(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axes = a.maybe_integers("axes") or tuple(reversed(range(x.rank)))
     return g.transpose(x, [positive(axis, x.rank) for axis in axes])
 
 
 @ROWS.row("_np_moveaxis")
-def moveaxis(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def moveaxis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     sources = [positive(axis, x.rank) for axis in a.integers("source")]
     targets = [positive(axis, x.rank) for axis in a.integers("destination")]
     order = [axis for axis in range(x.rank) if axis not in sources]
@@ -47,41 +47,41 @@ def moveaxis(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_np_squeeze")
-def squeeze(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     named = a.maybe_integers("axis")
     if named is not None:
         return g.Squeeze(x, g.ints(*(positive(axis, x.rank) for axis in named)))
     if x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotCarry("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
+        raise CannotConvert("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
     return g.Squeeze(x, g.ints(*(axis for axis, dim in enumerate(x.dims) if dim == 1)))
 
 
 def _in_c_order(a: Attrs) -> None:
     if a.word("order", "C") != "C":
-        raise CannotCarry("order other than C")
+        raise CannotConvert("order other than C")
 
 
 @ROWS.row("_np_reshape")
-def reshape_plain(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def reshape_plain(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """A number for each axis, of which one may be -1."""
     _in_c_order(a)
     return g.Reshape(x, g.ints(*a.integers("newshape")), allowzero=1 if 0 in a.integers("newshape") else None)
 
 
 @ROWS.row("_npx_reshape")
-def reshape_by_codes(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def reshape_by_codes(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """-1 is inferred, -2 keeps an axis, -3 drops one of size 1, -4 keeps all that are left, -5 joins two,
     -6 splits one into the two sizes that follow."""
     _in_c_order(a)
     if a.flag("reverse", False):
-        raise CannotCarry("a shape that is read from the right")
+        raise CannotConvert("a shape that is read from the right")
     sizes: list[int | Size] = []
     codes, at = list(a.integers("newshape")), 0
     while codes:
         code = codes.pop(0)
         used = {-4: x.rank - at, -5: 2}.get(code, 1)
         if code < -1 and at + used > x.rank:
-            raise CannotCarry(f"code {code} of newshape meets no axis of its input")
+            raise CannotConvert(f"code {code} of newshape meets no axis of its input")
         if code in (-2, -4):
             sizes += [size_of(x, axis) for axis in range(at, at + used)]
         elif code == -5:
@@ -90,9 +90,9 @@ def reshape_by_codes(g: Pen, a: Attrs, x: Tensor) -> Tensor:
             sizes += _halves(x, at, codes)
             del codes[:2]
         elif code == -3 and x.size(at) != 1:
-            raise CannotCarry("code -3 of newshape meets an axis that is not 1")
+            raise CannotConvert("code -3 of newshape meets an axis that is not 1")
         elif code < -6:
-            raise CannotCarry(f"newshape has no code {code}")
+            raise CannotConvert(f"newshape has no code {code}")
         elif code >= -1:
             sizes.append(code)
         at += used
@@ -107,13 +107,13 @@ def _halves(x: Tensor, axis: int, codes: Sequence[int]) -> list[int | Size]:
 
 
 @ROWS.row("_npi_broadcast_to")
-def broadcast_to(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def broadcast_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """-2 (in MXNet 1.9, else -1) keeps an axis."""
     return g.Expand(x, g.ints(*(1 if size < 0 else size for size in a.integers("shape"))))
 
 
 @ROWS.row("_np_copy")
-def copy(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def copy(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return x
 
 
@@ -126,7 +126,7 @@ _NEW_AXES: Mapping[int, Sequence[tuple[int, ...]]] = {
 
 
 def _at_least(rank: int) -> Callable[..., list[Tensor]]:
-    def row(g: Pen, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+    def row(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
         return [x if x.rank >= rank else g.Unsqueeze(x, g.ints(*_NEW_AXES[rank][x.rank])) for x in inputs]
 
     return row
@@ -137,7 +137,7 @@ for _rank in (1, 2, 3):
 
 
 @ROWS.row("_np_roll")
-def roll(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def roll(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """What leaves at one end comes back at the other."""
     shifts, named = a.integers("shift"), a.maybe_integers("axis")
     if named is None:
@@ -148,10 +148,10 @@ def roll(g: Pen, a: Attrs, x: Tensor) -> Tensor:
     return x
 
 
-def _rolled(g: Pen, x: Tensor, axis: int, shift: int) -> Tensor:
+def _rolled(g: Emitter, x: Tensor, axis: int, shift: int) -> Tensor:
     size = size_of(x, axis)
     if not isinstance(size, int):
-        raise CannotCarry("a roll along an axis whose size is not known")
+        raise CannotConvert("a roll along an axis whose size is not known")
     shift %= size
     if not shift:
         return x
@@ -159,13 +159,13 @@ def _rolled(g: Pen, x: Tensor, axis: int, shift: int) -> Tensor:
 
 
 @ROWS.row("_npi_flip")
-def flip(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def flip(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axes = named_axes(a, x.rank)
     return cut(g, x, axes, [None] * len(axes), [None] * len(axes), [-1] * len(axes))
 
 
 @ROWS.row("_npi_rot90")
-def rot90(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def rot90(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Quarter turns from the first axis to the second."""
     first, second = (positive(axis, x.rank) for axis in a.maybe_integers("axes") or (0, 1))
     order = list(range(x.rank))
@@ -186,7 +186,7 @@ def rot90(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_npi_concatenate")
-def concatenate(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+def concatenate(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     axis = a.maybe_integer("axis", 0) if a.maybe_integer("dim") is None else a.integer("dim", 0)
     if axis is None:
         return g.Concat(*(reshape(g, x, [-1]) for x in inputs), axis=0)
@@ -194,13 +194,13 @@ def concatenate(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
 
 
 @ROWS.row("_npi_stack")
-def stack(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+def stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     axis = positive(a.integer("axis", 0), inputs[0].rank + 1)
     return g.Concat(*(g.Unsqueeze(x, g.ints(axis)) for x in inputs), axis=axis)
 
 
 def _joined(rank: int, axis: int) -> Callable[..., Tensor]:
-    def row(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+    def row(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
         a.ignore("dim")
         raised = _at_least(rank)(g, a, *inputs)
         return g.Concat(*raised, axis=0 if raised[0].rank == 1 else axis)
@@ -214,11 +214,11 @@ ROWS.row("_npi_dstack")(_joined(3, 2))
 
 
 @ROWS.row("_npi_column_stack")
-def column_stack(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+def column_stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     return g.Concat(*(g.Unsqueeze(x, g.ints(1)) if x.rank == 1 else x for x in inputs), axis=1)
 
 
-def _split(g: Pen, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
+def _split(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
     """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
     a.ignore("axis", "squeeze_axis")
     count, places = a.integer("sections", 0), a.integers("indices", ())
@@ -229,20 +229,20 @@ def _split(g: Pen, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
 
 
 @ROWS.row("_npi_hsplit")
-def hsplit(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
+def hsplit(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
     return _split(g, a, x, 0 if x.rank == 1 else 1)
 
 
 @ROWS.row("_npi_dsplit")
-def dsplit(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
+def dsplit(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
     return _split(g, a, x, positive(a.integer("axis", 2), x.rank))
 
 
 @ROWS.row("_npi_delete")
-def delete(g: Pen, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
+def delete(g: Emitter, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
     """Without one place, or a slice of places, of an axis."""
     if others:
-        raise CannotCarry("places that are computed")
+        raise CannotConvert("places that are computed")
     axis = a.maybe_integer("axis")
     if axis is None:
         x, axis = reshape(g, x, [-1]), 0
@@ -258,11 +258,11 @@ _PAD_MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect"}
 
 
 @ROWS.row("_npi_pad")
-def pad(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """pad_width: (before, after) of each axis."""
     mode = _PAD_MODES[a.word("mode", "constant", among=" ".join(_PAD_MODES))]
     if a.word("reflect_type", "even") != "even":
-        raise CannotCarry("reflect_type other than even")
+        raise CannotConvert("reflect_type other than even")
     widths = a.pairs("pad_width")
     value = g.scalar(a.number("constant_value", 0.0), x) if mode == "constant" else None
     return g.Pad(x, g.ints(*(w[0] for w in widths), *(w[1] for w in widths)), value, mode=mode)
@@ -272,28 +272,28 @@ def pad(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("_np_diagonal")
-def diagonal(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return on_diagonal(g, x, a.integer("offset", 0), a.integer("axis1", 0), a.integer("axis2", 1))
 
 
 @ROWS.row("_np_trace")
-def trace(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def trace(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.ReduceSum(diagonal(g, a, x), g.ints(-1), keepdims=0)
 
 
 @ROWS.row("_np_diag")
-def diag(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def diag(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     offset = a.integer("k", 0)
     return spread_on_diagonal(g, x, offset) if x.rank == 1 else on_diagonal(g, x, offset, 0, 1)
 
 
 @ROWS.row("_np_diagflat")
-def diagflat(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def diagflat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return spread_on_diagonal(g, reshape(g, x, [-1]), a.integer("k", 0))
 
 
 @ROWS.row("_npi_tril")
-def tril(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def tril(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     if x.rank == 1:
         x = g.Expand(x, g.ints(x.size(0), x.size(0)))
     return g.Trilu(x, g.constant(a.integer("k", 0), np.int64), upper=0)
@@ -302,12 +302,12 @@ def tril(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 # ---- constants ---------------------------------------------------------------------------------------
 
 
-def _made(g: Pen, a: Attrs, array: Any) -> Tensor:
+def _made(g: Emitter, a: Attrs, array: Any) -> Tensor:
     return g.constant(array, dtype_named(a.word("dtype", "float32")))
 
 
 def _filled(value: float) -> Callable[..., Tensor]:
-    def row(g: Pen, a: Attrs) -> Tensor:
+    def row(g: Emitter, a: Attrs) -> Tensor:
         shape = a.integers("shape", ())
         few(math.prod(shape))
         return _made(g, a, np.full(shape, value))
@@ -320,21 +320,21 @@ ROWS.row("_npi_ones")(_filled(1.0))
 
 
 @ROWS.row("_npi_full_like")
-def full_like(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def full_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     word = a.maybe_word("dtype")
     value = g.constant(a.number("fill_value"), x.dtype if word is None else dtype_named(word))
     return g.Expand(value, shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
 
 
 @ROWS.row("_npi_identity")
-def identity(g: Pen, a: Attrs) -> Tensor:
+def identity(g: Emitter, a: Attrs) -> Tensor:
     rows, columns = a.integers("shape")
     few(rows * columns)
     return _made(g, a, np.eye(rows, columns))
 
 
 @ROWS.row("_npi_eye", "_eye")
-def eye(g: Pen, a: Attrs) -> Tensor:
+def eye(g: Emitter, a: Attrs) -> Tensor:
     rows = a.integer("N")
     columns = a.maybe_integer("M") or rows
     few(rows * columns)
@@ -342,30 +342,30 @@ def eye(g: Pen, a: Attrs) -> Tensor:
 
 
 @ROWS.row("_npi_indices")
-def indices(g: Pen, a: Attrs) -> Tensor:
+def indices(g: Emitter, a: Attrs) -> Tensor:
     sizes = a.integers("dimensions")
     few(math.prod(sizes) * len(sizes))
     return g.constant(np.indices(sizes), dtype_named(a.word("dtype", "int32")))
 
 
 @ROWS.row("_npi_arange")
-def arange(g: Pen, a: Attrs) -> Tensor:
+def arange(g: Emitter, a: Attrs) -> Tensor:
     start, stop, step = a.number("start"), a.maybe_number("stop"), a.number("step", 1.0)
     if a.flag("infer_range", False) or a.integer("repeat", 1) != 1:
-        raise CannotCarry("a range whose end is inferred, or that repeats")
+        raise CannotConvert("a range whose end is inferred, or that repeats")
     start, stop = (0.0, start) if stop is None else (start, stop)
     few((stop - start) / step)
     return _made(g, a, np.arange(start, stop, step))
 
 
 @ROWS.row("_linspace")
-def linspace(g: Pen, a: Attrs) -> Tensor:
+def linspace(g: Emitter, a: Attrs) -> Tensor:
     count = few(a.integer("num"))
     return _made(g, a, np.linspace(a.number("start"), a.number("stop"), count, a.flag("endpoint", True)))
 
 
 @ROWS.row("_npi_logspace")
-def logspace(g: Pen, a: Attrs) -> Tensor:
+def logspace(g: Emitter, a: Attrs) -> Tensor:
     count = few(a.integer("num"))
     ends, base = (a.number("start"), a.number("stop")), a.number("base", 10.0)
     return _made(g, a, np.logspace(*ends, count, endpoint=a.flag("endpoint", True), base=base))

@@ -10,21 +10,21 @@ from itertools import product
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.recurrent import GATES, Direction, Names, layer, projected_lstm
 from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Pen, known, shape_tensor, size_of
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, known, shape_tensor, size_of
 from netferry.converters.signature import Array
 
 _ACTIVATIONS = {"rnn_relu": ["Relu"], "rnn_tanh": ["Tanh"]}
 
 
 @ROWS.row("_rnn_param_concat")
-def rnn_param_concat(g: Pen, a: Attrs, *vectors: Tensor) -> Tensor:
+def rnn_param_concat(g: Emitter, a: Attrs, *vectors: Tensor) -> Tensor:
     """The parts of a parameter vector; their names are kept for the weights they become."""
     if a.integer("dim", 1) != 0:
-        raise CannotCarry("dim other than 0")
+        raise CannotConvert("dim other than 0")
     arrays = [np.asarray(known(x, "parameter vector")).reshape(-1) for x in vectors]
     packed = g.constant(np.concatenate(arrays), name=f"{vectors[0].name}_packed")
     g.parts[packed.name] = tuple(x.name for x in vectors)
@@ -32,18 +32,18 @@ def rnn_param_concat(g: Pen, a: Attrs, *vectors: Tensor) -> Tensor:
 
 
 @ROWS.row("RNN")
-def rnn(g: Pen, a: Attrs, x: Tensor, parameters: Tensor, *states: Tensor) -> Tensor | Sequence[Tensor]:
+def rnn(g: Emitter, a: Attrs, x: Tensor, parameters: Tensor, *states: Tensor) -> Tensor | Sequence[Tensor]:
     """x: (time, batch, inputs); states: (layers * directions, batch, hidden), of an LSTM two."""
     mode = a.word("mode", among=" ".join(CELLS))
     cell = CELLS[mode]
     _refuse_extras(a)
     if len(states) != (2 if cell == "LSTM" else 1):
-        raise CannotCarry(f"{len(states)} states do not fit mode '{mode}'")
+        raise CannotConvert(f"{len(states)} states do not fit mode '{mode}'")
     hidden, layers = a.integer("state_size"), a.integer("num_layers")
     directions = 2 if a.flag("bidirectional", False) else 1
     projected = a.maybe_integer("projection_size")
     if projected is not None and cell != "LSTM":
-        raise CannotCarry(f"projection_size of mode '{mode}'")
+        raise CannotConvert(f"projection_size of mode '{mode}'")
     weights = _unpack(g, parameters, list(parts(cell, x.size(2), hidden, layers, directions, projected)))
     last: list[Sequence[Tensor]] = []
     for level in range(layers):
@@ -62,20 +62,20 @@ def _refuse_extras(a: Attrs) -> None:
     clipped = [a.maybe_number(f"lstm_state_clip_{end}") for end in ("min", "max")]
     a.ignore("lstm_state_clip_nan")
     if clipped != [None, None]:
-        raise CannotCarry("clipped LSTM states, which MXNet computes on a GPU alone")
+        raise CannotConvert("clipped LSTM states, which MXNet computes on a GPU alone")
     if a.flag("use_sequence_length", False):
-        raise CannotCarry("use_sequence_length, which MXNet regards on a GPU alone")
+        raise CannotConvert("use_sequence_length, which MXNet regards on a GPU alone")
 
 
 Weights = dict[tuple[int, int, str], tuple[str, Array]]
 """(layer, direction, kind) -> (the source's name, content)."""
 
 
-def _unpack(g: Pen, parameters: Tensor, wanted: Sequence[Part]) -> Weights:
+def _unpack(g: Emitter, parameters: Tensor, wanted: Sequence[Part]) -> Weights:
     vector = np.asarray(known(parameters, "parameter vector")).reshape(-1)
     total = sum(part.size for part in wanted)
     if vector.size != total:
-        raise CannotCarry(f"its parameter vector holds {vector.size} numbers where {total} are needed")
+        raise CannotConvert(f"its parameter vector holds {vector.size} numbers where {total} are needed")
     names = g.parts.get(parameters.name, ())
     named = len(names) == len(wanted)
     weights: Weights = {}
@@ -96,7 +96,7 @@ def _direction(weights: Weights, level: int, direction: int) -> Direction:
     )
 
 
-def _names(g: Pen, weights: Weights, level: int, directions: int) -> Names:
+def _names(g: Emitter, weights: Weights, level: int, directions: int) -> Names:
     """Initializers carry the names of the first direction's weights, or say their part of the vector."""
     chosen = []
     for kinds in (("i2h_weight",), ("h2h_weight",), ("i2h_bias", "h2h_bias")):
@@ -112,7 +112,7 @@ def _names(g: Pen, weights: Weights, level: int, directions: int) -> Names:
 
 
 def _plain(
-    g: Pen,
+    g: Emitter,
     mode: str,
     x: Tensor,
     weights: Weights,
@@ -140,7 +140,7 @@ def _plain(
 
 
 def _projected(
-    g: Pen, x: Tensor, weights: Weights, level: int, directions: int, states: Sequence[Tensor]
+    g: Emitter, x: Tensor, weights: Weights, level: int, directions: int, states: Sequence[Tensor]
 ) -> list[Tensor]:
     """One layer of an LSTM with a projection: the sequence, and the last states with an axis of directions."""
     ways = []
@@ -155,7 +155,7 @@ def _projected(
     return [sequences[0] if directions == 1 else g.Concat(*sequences, axis=2), *ends]
 
 
-def _projected_weights(g: Pen, weights: Weights, level: int, direction: int) -> dict[str, Tensor]:
+def _projected_weights(g: Emitter, weights: Weights, level: int, direction: int) -> dict[str, Tensor]:
     """The weights of one direction under their own names; the two biases of a gate only ever meet as a sum."""
     kinds = ("i2h_weight", "h2h_weight", "h2r_weight", "i2h_bias", "h2h_bias")
     w, r, p, bw, br = (weights[level, direction, kind] for kind in kinds)
@@ -170,7 +170,7 @@ def _projected_weights(g: Pen, weights: Weights, level: int, direction: int) -> 
     return {key: g.constant(array, name=name) for key, (name, array) in found.items()}
 
 
-def _first(g: Pen, x: Tensor, states: Tensor, place: int, width: int) -> Tensor:
+def _first(g: Emitter, x: Tensor, states: Tensor, place: int, width: int) -> Tensor:
     """The state that one direction starts from, (batch, width); a constant one is spread over the batch."""
     if states.array is None:
         return g.Gather(states, g.constant(place, np.int64), axis=0)
@@ -181,7 +181,7 @@ def _first(g: Pen, x: Tensor, states: Tensor, place: int, width: int) -> Tensor:
     return replace(first, dims=(batch, width))
 
 
-def _initial(g: Pen, states: Tensor | None, level: int, layers: int, directions: int) -> Tensor | None:
+def _initial(g: Emitter, states: Tensor | None, level: int, layers: int, directions: int) -> Tensor | None:
     """The states that one layer starts from; zeros are ONNX's default."""
     if states is None or (states.array is not None and not np.any(states.array)):
         return None
@@ -191,7 +191,7 @@ def _initial(g: Pen, states: Tensor | None, level: int, layers: int, directions:
     return g.Slice(states, g.ints(first), g.ints(first + directions), g.ints(0))
 
 
-def _stacked(g: Pen, states: Sequence[Tensor]) -> Tensor:
+def _stacked(g: Emitter, states: Sequence[Tensor]) -> Tensor:
     return states[0] if len(states) == 1 else g.Concat(*states, axis=0)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
-    Pen,
+    Emitter,
     Size,
     cast,
     cut,
@@ -31,68 +31,68 @@ from netferry.converters.mxnet.to_onnx.emitter import (
 
 
 @ROWS.row("transpose")
-def transpose(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def transpose(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axes = a.integers("axes", ()) or tuple(reversed(range(x.rank)))
     order = [positive(axis, x.rank) for axis in axes]
     if sorted(order) != list(range(x.rank)):
-        raise CannotCarry(f"axes={axes} is no order of the {x.rank} axes of its input")
+        raise CannotConvert(f"axes={axes} is no order of the {x.rank} axes of its input")
     return g.transpose(x, order)
 
 
 @ROWS.row("SwapAxis")
-def swap_axis(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def swap_axis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     first, second = (positive(a.integer(name, 0), x.rank) for name in ("dim1", "dim2"))
     return g.transpose(x, swapped(x.rank, first, second))
 
 
 @ROWS.row("expand_dims")
-def expand_dims(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def expand_dims(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Unsqueeze(x, g.ints(positive(a.integer("axis"), x.rank + 1)))
 
 
 @ROWS.row("squeeze")
-def squeeze(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Named axes, or all of size 1; where none would be left MXNet keeps one."""
     named = a.maybe_integers("axis")
     if named:
         axes = [positive(axis, x.rank) for axis in named]
     elif x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotCarry("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
+        raise CannotConvert("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
     else:
         axes = [axis for axis, dim in enumerate(x.dims) if dim == 1]
     return g.Squeeze(x, g.ints(*axes[len(axes) == x.rank :])) if axes else x
 
 
 @ROWS.row("Flatten")
-def flatten(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def flatten(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(batch, ...) -> (batch, all the rest)."""
     return x if x.rank == 2 else g.Flatten(x, axis=1)
 
 
 @ROWS.row("Reshape")
-def reshape_to(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def reshape_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     shape = a.integers("shape", ())
     if not shape:
-        raise CannotCarry("no shape")
+        raise CannotConvert("no shape")
     a.ignore("target_shape", "keep_highest")
     return reshape(g, x, reshape_sizes(x, shape, reverse=a.flag("reverse", False)))
 
 
 @ROWS.row("reshape_like")
-def reshape_like(g: Pen, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
+def reshape_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
     if any(a.maybe_integer(name) is not None for name in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end")):
-        raise CannotCarry("only a part of the axes is reshaped")
+        raise CannotConvert("only a part of the axes is reshaped")
     return g.Reshape(x, shape_tensor(g, like, [size_of(like, axis) for axis in range(like.rank)]))
 
 
 @ROWS.row("broadcast_to")
-def broadcast_to(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def broadcast_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """0 keeps an axis; so does 1 in ONNX."""
     return g.Expand(x, g.ints(*(size or 1 for size in a.integers("shape"))))
 
 
 @ROWS.row("broadcast_axis")
-def broadcast_axis(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def broadcast_axis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     shape = [1] * x.rank
     for axis, size in zip(a.integers("axis", ()), a.integers("size", ()), strict=True):
         shape[positive(axis, x.rank)] = size
@@ -100,7 +100,7 @@ def broadcast_axis(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("broadcast_like")
-def broadcast_like(g: Pen, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
+def broadcast_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
     mine, theirs = a.maybe_integers("lhs_axes"), a.maybe_integers("rhs_axes")
     shape: list[int | Size] = [1] * x.rank
     for axis, source in zip(mine or range(x.rank), theirs or range(like.rank), strict=True):
@@ -109,7 +109,7 @@ def broadcast_like(g: Pen, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
 
 
 @ROWS.row("tile")
-def tile(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def tile(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     repeats = list(a.integers("reps"))
     if len(repeats) > x.rank:
         x = g.Unsqueeze(x, g.ints(*range(len(repeats) - x.rank)))
@@ -117,7 +117,7 @@ def tile(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("repeat")
-def repeat(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def repeat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Each element in a row: a new axis behind is tiled and merged."""
     count, axis = a.integer("repeats"), a.maybe_integer("axis")
     if axis is None:
@@ -133,38 +133,38 @@ def repeat(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 
 
 @ROWS.row("Concat")
-def concat(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+def concat(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     return g.Concat(*inputs, axis=positive(a.integer("dim", 1), inputs[0].rank))
 
 
 @ROWS.row("stack")
-def stack(g: Pen, a: Attrs, *inputs: Tensor) -> Tensor:
+def stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     axis = positive(a.integer("axis", 0), inputs[0].rank + 1)
     return g.Concat(*(g.Unsqueeze(x, g.ints(axis)) for x in inputs), axis=axis)
 
 
-def sections(g: Pen, x: Tensor, axis: int, count: int) -> list[Tensor]:
+def sections(g: Emitter, x: Tensor, axis: int, count: int) -> list[Tensor]:
     """Equal pieces of an axis."""
     if count < 1:
-        raise CannotCarry(f"{count} pieces")
+        raise CannotConvert(f"{count} pieces")
     size_of(x, axis, over=count)
     return [x] if count == 1 else list(g.ops("Split", x, outputs=few(count), axis=axis, num_outputs=count))
 
 
-def _squeezed(g: Pen, a: Attrs, pieces: Sequence[Tensor], axis: int) -> list[Tensor]:
+def _squeezed(g: Emitter, a: Attrs, pieces: Sequence[Tensor], axis: int) -> list[Tensor]:
     if not a.flag("squeeze_axis", False):
         return list(pieces)
     return [g.Squeeze(piece, g.ints(axis)) for piece in pieces]
 
 
 @ROWS.row("SliceChannel")
-def slice_channel(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
+def slice_channel(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
     axis = positive(a.integer("axis", 1), x.rank)
     return _squeezed(g, a, sections(g, x, axis, a.integer("num_outputs")), axis)
 
 
 @ROWS.row("_split_v2")
-def split_v2(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
+def split_v2(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
     """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
     count, axis = a.integer("sections", 0), positive(a.integer("axis", 1), x.rank)
     places = a.integers("indices")
@@ -177,33 +177,33 @@ def split_v2(g: Pen, a: Attrs, x: Tensor) -> list[Tensor]:
 
 
 @ROWS.row("slice")
-def slice_(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def slice_(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     begins, ends = a.bounds("begin"), a.bounds("end")
     steps = [step or 1 for step in a.bounds("step", ())]
     return cut(g, x, range(len(begins)), begins, ends, steps + [1] * (len(begins) - len(steps)))
 
 
 @ROWS.row("slice_axis")
-def slice_axis(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def slice_axis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axis = positive(a.integer("axis"), x.rank)
     return cut(g, x, [axis], [a.integer("begin")], [a.maybe_integer("end")])
 
 
 @ROWS.row("slice_like")
-def slice_like(g: Pen, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
+def slice_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
     axes = [positive(axis, x.rank) for axis in a.integers("axes", ()) or range(x.rank)]
     ends = shape_tensor(g, like, [size_of(like, axis) for axis in axes])
     return g.Slice(x, g.ints(*[0] * len(axes)), ends, g.ints(*axes))
 
 
 @ROWS.row("reverse")
-def reverse(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def reverse(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axes = [positive(axis, x.rank) for axis in a.integers("axis")]
     return cut(g, x, axes, [None] * len(axes), [None] * len(axes), [-1] * len(axes))
 
 
 @ROWS.row("Pad")
-def pad(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """pad_width: (before, after) of each axis in turn."""
     mode = a.word("mode", "constant", among="constant edge reflect")
     widths = a.integers("pad_width")
@@ -214,7 +214,7 @@ def pad(g: Pen, a: Attrs, x: Tensor) -> Tensor:
 # ---- constants -------------------------------------------------------------------------------------
 
 
-def _filled(g: Pen, a: Attrs, value: float) -> Tensor:
+def _filled(g: Emitter, a: Attrs, value: float) -> Tensor:
     """A size of 0 is one that MXNet infers: it stands as 1, to be broadcast (see ``to_onnx``)."""
     shape = [size or 1 for size in a.integers("shape", ())]
     few(math.prod(shape))
@@ -222,22 +222,22 @@ def _filled(g: Pen, a: Attrs, value: float) -> Tensor:
 
 
 @ROWS.row("_zeros", "_zeros_without_dtype")
-def zeros(g: Pen, a: Attrs) -> Tensor:
+def zeros(g: Emitter, a: Attrs) -> Tensor:
     return _filled(g, a, 0.0)
 
 
 @ROWS.row("_ones")
-def ones(g: Pen, a: Attrs) -> Tensor:
+def ones(g: Emitter, a: Attrs) -> Tensor:
     return _filled(g, a, 1.0)
 
 
 @ROWS.row("_full")
-def full(g: Pen, a: Attrs) -> Tensor:
+def full(g: Emitter, a: Attrs) -> Tensor:
     return _filled(g, a, a.number("value"))
 
 
 def _filled_like(value: float) -> Callable[..., Tensor]:
-    def row(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+    def row(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
         return g.Expand(g.scalar(value, x), shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
 
     return row
@@ -248,10 +248,10 @@ ROWS.row("ones_like")(_filled_like(1.0))
 
 
 @ROWS.row("_arange")
-def arange(g: Pen, a: Attrs) -> Tensor:
+def arange(g: Emitter, a: Attrs) -> Tensor:
     start, stop, step = a.number("start"), a.maybe_number("stop"), a.number("step", 1.0)
     if a.flag("infer_range", False):
-        raise CannotCarry("a range whose end is inferred")
+        raise CannotConvert("a range whose end is inferred")
     start, stop = (0.0, start) if stop is None else (start, stop)
     repeat = a.integer("repeat", 1)
     few((stop - start) / step * repeat)
@@ -260,15 +260,15 @@ def arange(g: Pen, a: Attrs) -> Tensor:
 
 
 @ROWS.row("_contrib_arange_like")
-def arange_like(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def arange_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """start, start + step, ... as many as an axis has places."""
     axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
     if axis is None or a.integer("repeat", 1) != 1:
-        raise CannotCarry("a range over all axes, or one that repeats", "Name the axis")
+        raise CannotConvert("a range over all axes, or one that repeats", "Name the axis")
     places = cast(g, places_along(g, x, positive(axis, x.rank)), x.dtype)
     return g.Add(g.Mul(places, g.scalar(step, x)), g.scalar(start, x))
 
 
 @ROWS.row("shape_array")
-def shape_array(g: Pen, a: Attrs, x: Tensor) -> Tensor:
+def shape_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Shape(x)

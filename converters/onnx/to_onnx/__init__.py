@@ -8,17 +8,17 @@ import onnx
 import onnx_ir as ir
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.exported import Export
+from netferry.converters.exported import ExportedModel
 from netferry.converters.onnx import live
 from netferry.converters.signature import Example
 
 
-def to_onnx(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None = None) -> Export:
+def to_onnx(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None = None) -> ExportedModel:
     """Hand the model on unchanged."""
     if isinstance(model, ir.Model):
-        return Export(model, road="as it is")
+        return ExportedModel(model, route="as it is")
     live.demand_no_maps(model)
     try:
-        return Export(ir.from_proto(model), road="as it is")
+        return ExportedModel(ir.from_proto(model), route="as it is")
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError) as error:
         raise RefusedError(f"not an ONNX model that holds together ({first_line(error)})") from error

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry, RefusedError
+from netferry.converters.errors import CannotConvert, RefusedError
 from netferry.converters.graph.codegen.execution import module_of
 from netferry.converters.graph.codegen.walk import Walk
 from netferry.converters.graph.codegen.writer import loaded, prune, source
@@ -32,7 +32,7 @@ from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.ir.names import identifier
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.imported import Arrival
+from netferry.converters.imported import ImportedModel
 from netferry.converters.pytorch.dtypes import NARROW, TORCH_DTYPES
 from netferry.converters.pytorch.from_onnx import (
     control_flow,
@@ -56,13 +56,13 @@ class Program:
     names: Mapping[str, str]
 
 
-def from_onnx(plan: Plan, signature: Signature, *, name: str = "Model") -> Arrival:
-    """The plan as a PyTorch module; torch is imported when ``Arrival.model`` is asked for.
+def from_onnx(plan: Plan, signature: Signature, *, name: str = "Model") -> ImportedModel:
+    """The plan as a PyTorch module; torch is imported when ``ImportedModel.model`` is asked for.
 
     Raises UnsupportedError with every node that cannot be carried.
     """
     program = write(plan, signature, name)
-    return Arrival(
+    return ImportedModel(
         framework="pytorch",
         signature=signature,
         source=program.source,
@@ -106,7 +106,7 @@ def _class_name(name: str) -> str:
 def _demand_tensor(dtype: np.dtype[Any] | None) -> None:
     """Refuse an input of a type that no tensor has; sequences and optional values have none and are taken."""
     if dtype is not None and dtype not in TORCH_DTYPES and dtype not in NARROW:
-        raise CannotCarry(f"PyTorch has no tensors of {dtype.name}")
+        raise CannotConvert(f"PyTorch has no tensors of {dtype.name}")
 
 
 CHAIN = "y"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import Size, ceil_div, smallest
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.padding import Pairs, excess, halves, listed, same
@@ -54,7 +54,7 @@ def padding(
 ) -> Pairs:
     """(before, after) of each spatial axis."""
     if auto_pad not in AUTO_PAD:
-        raise CannotCarry(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
+        raise CannotConvert(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
     if auto_pad in ("NOTSET", "VALID"):
         return listed(auto_pad, pads, len(kernel))
     sizes = x.shape[2:] if max(strides) > 1 else kernel  # with strides of 1 no size matters
@@ -74,7 +74,7 @@ def _space(x: Symbol, w: Symbol | None = None) -> int:
     """How many spatial axes there are: 1, 2 or 3."""
     rank = len(w.shape) if w is not None else len(x.shape)
     if not 3 <= rank <= 5:
-        raise CannotCarry(f"PyTorch's layers have 1 to 3 spatial axes, this one has {rank - 2}")
+        raise CannotConvert(f"PyTorch's layers have 1 to 3 spatial axes, this one has {rank - 2}")
     return rank - 2
 
 
@@ -119,7 +119,7 @@ def ConvTranspose(
     kernel = kernel_shape or [w.size(2 + axis) for axis in range(rank)]
     more = list(output_padding or [0] * rank)
     if any(extra >= max(s, d) for extra, s, d in zip(more, strides, dilations, strict=True)):
-        raise CannotCarry("PyTorch wants output_padding to be smaller than stride or dilation")
+        raise CannotConvert("PyTorch wants output_padding to be smaller than stride or dilation")
     pairs = _transposed_padding(
         x, kernel, strides, dilations, more, auto_pad, pads, output_shape, b is not None
     )
@@ -152,12 +152,12 @@ def _transposed_padding(
     if output_shape is None and auto_pad in ("NOTSET", "VALID"):
         return padding(x, kernel, strides, dilations, auto_pad, pads)
     if auto_pad not in AUTO_PAD:
-        raise CannotCarry(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
+        raise CannotConvert(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
     spans = [(k - 1) * dilation + 1 for k, dilation in zip(kernel, dilations, strict=True)]
     totals = excess(auto_pad, output_shape, x.shape[2:], spans, strides, more)
     assert totals is not None
     if biased and any(not isinstance(total, Size) and total < 0 for total in totals):
-        raise CannotCarry("output_shape asks for more than the layer makes")
+        raise CannotConvert("output_shape asks for more than the layer makes")
     return [halves(auto_pad, total) for total in totals]
 
 
@@ -168,7 +168,7 @@ def DeformConv(
     strides: Any = None,
 ) -> Symbol:  # fmt: skip
     if _space(x, w) != 2:
-        raise CannotCarry("DeformConv is carried with two spatial axes")
+        raise CannotConvert("DeformConv is carried with two spatial axes")
     pairs = padding(x, (1, 1), (1, 1), (1, 1), "NOTSET", pads)
     return xp.helper("deform_conv", x, w, offset, b, mask, strides=tuple(strides or (1, 1)),
                      dilations=tuple(dilations or (1, 1)), pads=tuple(pairs), groups=group, offset_groups=offset_group)  # fmt: skip
@@ -436,9 +436,9 @@ def GridSample(
 ) -> Any:
     known_modes = {"linear": "bilinear", "nearest": "nearest", "cubic": "bicubic"}
     if mode not in known_modes or padding_mode not in ("zeros", "border", "reflection"):
-        raise CannotCarry(f"mode {mode!r} with padding {padding_mode!r} is not known")
+        raise CannotConvert(f"mode {mode!r} with padding {padding_mode!r} is not known")
     if x.ndim not in (4, 5) or (x.ndim == 5 and mode == "cubic"):
-        raise CannotCarry("PyTorch samples images, and volumes but with cubic")
+        raise CannotConvert("PyTorch samples images, and volumes but with cubic")
     return xp.call("F.grid_sample", x, xp.astype(grid, x.dtype), mode=unless(known_modes[mode], "bilinear"),
                    padding_mode=unless(padding_mode, "zeros"), align_corners=bool(align_corners))  # fmt: skip
 
@@ -452,7 +452,7 @@ def RoiAlign(
         "half_pixel",
         "output_half_pixel",
     ):
-        raise CannotCarry(f"mode {mode!r} with {coordinate_transformation_mode!r} is not known")
+        raise CannotConvert(f"mode {mode!r} with {coordinate_transformation_mode!r} is not known")
     return xp.helper("roi_align", x, rois, batch_indices, (output_height, output_width), sampling_ratio, short(spatial_scale),
                      half_pixel=coordinate_transformation_mode == "half_pixel", mode=mode)  # fmt: skip
 

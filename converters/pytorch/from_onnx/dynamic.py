@@ -9,7 +9,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.pytorch.dtypes import FLOAT64, INT64
@@ -166,7 +166,7 @@ def Resize(
         return native
     try:
         return composed(xp, "Resize", x, roi, scales, sizes, **attributes)
-    except CannotCarry:
+    except CannotConvert:
         return _resized(xp, x, roi, scales, sizes, attributes)
 
 
@@ -188,9 +188,9 @@ def _resized(
     }  # fmt: skip
     for name, values in allowed.items():
         if attributes[name] not in values:
-            raise CannotCarry(f"{name} is {attributes[name]!r}, expected one of {', '.join(values)}")
+            raise CannotConvert(f"{name} is {attributes[name]!r}, expected one of {', '.join(values)}")
     if x.dtype.kind not in "f":
-        raise CannotCarry("it resizes integers to a size that is known only when the model runs")
+        raise CannotConvert("it resizes integers to a size that is known only when the model runs")
     options = {name: value for name, value in attributes.items() if value != _DEFAULTS.get(name)}
     if "antialias" in options or "exclude_outside" in options:
         options |= {name: True for name in ("antialias", "exclude_outside") if name in options}

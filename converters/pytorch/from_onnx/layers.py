@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.writer import shortest
 from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ir.symbol import Symbol
@@ -398,7 +398,7 @@ def Selu(
 @row("Gelu")
 def Gelu(xp: Xp, x: Symbol, *, approximate: str = "none") -> Symbol:
     if approximate not in ("none", "tanh"):
-        raise CannotCarry(f"approximate is {approximate!r}, expected 'none' or 'tanh'")
+        raise CannotConvert(f"approximate is {approximate!r}, expected 'none' or 'tanh'")
     return xp.call("F.gelu", x, approximate=approximate if approximate != "none" else None)
 
 
@@ -493,10 +493,10 @@ def _mask_fits(mask: Symbol | None, k: Symbol) -> bool:
 def _heads(xp: Xp, x: Symbol, count: int | None) -> Symbol:
     """(batch, length, heads * size) -> (batch, heads, length, size)."""
     if not count:
-        raise CannotCarry("the number of heads is not given for inputs of rank 3")
+        raise CannotConvert("the number of heads is not given for inputs of rank 3")
     batch, length, width = x.shape
     if isinstance(width, Size):
-        raise CannotCarry("the width of its input is not known before it runs")
+        raise CannotConvert("the width of its input is not known before it runs")
     split = xp.reshape(x, (batch, length, count, width // count))
     made = xp.permute_dims(split, (0, 2, 1, 3))
     return xp.made(made.expr, x, dims=(batch, count, length, width // count))

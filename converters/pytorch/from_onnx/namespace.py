@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.namespace import ELEMENTWISE
 from netferry.converters.graph.ir.sizes import Size, known, product
 from netferry.converters.graph.ir.symbol import Symbol
@@ -27,7 +27,7 @@ from netferry.converters.pytorch.dtypes import (
     WIDER,
 )
 from netferry.converters.pytorch.from_onnx.writer import (
-    Pen,
+    PytorchWriter,
     broadcast,
     dtype_of,
     expr_of,
@@ -49,7 +49,7 @@ _COMPARISONS: Mapping[str, str] = {"less": "<", "less_equal": "<=", "greater": "
 _REDUCES: Mapping[str, str] = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
-class TorchNamespace(Pen):
+class TorchNamespace(PytorchWriter):
     """Every word of the array namespace."""
 
     rows = LAYERS
@@ -320,7 +320,7 @@ class TorchNamespace(Pen):
 
     def _known_reduction(self, reduction: str) -> None:
         if reduction not in _REDUCES:
-            raise CannotCarry(f"the reduction '{reduction}' is not known")
+            raise CannotConvert(f"the reduction '{reduction}' is not known")
 
     def nonzero(self, x: Symbol) -> Symbol:
         told = self.not_equal(x, 0) if x.dtype in WIDER else x

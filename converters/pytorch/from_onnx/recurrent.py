@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.pytorch.from_onnx.layers import Xp, fixed, layer, place, row, short
@@ -85,7 +85,7 @@ def Recurrent(
     direction: str = "forward", hidden_size: int | None = None, input_forget: int = 0, linear_before_reset: int = 0,
 ) -> Any:  # fmt: skip
     if direction not in DIRECTIONS:
-        raise CannotCarry(f"direction is {direction!r}, expected one of {', '.join(DIRECTIONS)}")
+        raise CannotConvert(f"direction is {direction!r}, expected one of {', '.join(DIRECTIONS)}")
     names = tuple(activations or DEFAULTS[cell] * DIRECTIONS[direction])
     call = Call(
         cell, x, w, r, b, sequence_lens, (initial_h, initial_c) if cell == "LSTM" else (initial_h,), p, direction,
@@ -175,7 +175,7 @@ def _written(xp: Xp, stack: Stack) -> Any:
     if made is None:
         if count == 1:
             return _steps(xp, first)
-        raise CannotCarry("layers of one recurrent module are used on their own too")
+        raise CannotConvert("layers of one recurrent module are used on their own too")
     x: Any = xp.flip(first.x, (0,)) if first.direction == "reverse" and first.lengths is None else first.x
     states = _initial(xp, stack)
     if first.lengths is not None:
@@ -317,11 +317,11 @@ def _functions(call: Call) -> ast.expr:
     alpha, beta = list(call.alpha), list(call.beta)
     each = len(DEFAULTS[call.cell])
     if len(call.activations) != each * call.directions:
-        raise CannotCarry(f"{len(call.activations)} activations, expected {each * call.directions}")
+        raise CannotConvert(f"{len(call.activations)} activations, expected {each * call.directions}")
     texts = []
     for name in call.activations:
         if name not in _ACTIVATIONS:
-            raise CannotCarry(
+            raise CannotConvert(
                 f"the activation {name!r} is not known", f"Use one of {', '.join(_ACTIVATIONS)}"
             )
         text, defaults = _ACTIVATIONS[name]

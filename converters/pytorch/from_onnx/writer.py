@@ -15,8 +15,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
-from netferry.converters.graph.codegen.writer import Recorder, dotted, shortest
+from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.codegen.writer import SourceWriter, dotted, shortest
 from netferry.converters.graph.ir.facts import Fact, Plan
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
@@ -41,7 +41,7 @@ MISSING = "missing_value"
 """Stands for a value that no node could make; a program that reads it is not handed on."""
 
 
-class Pen(Recorder):
+class PytorchWriter(SourceWriter):
     """Writes the body of ``forward``; what it needs of layers, weights and helpers is collected beside it."""
 
     framework = "pytorch"
@@ -57,7 +57,7 @@ class Pen(Recorder):
 
     def dtype_expr(self, dtype: np.dtype[Any]) -> ast.expr:
         if dtype not in TORCH_DTYPES:
-            raise CannotCarry(f"PyTorch has no dtype {dtype.name}", "Use a wider type in the source model")
+            raise CannotConvert(f"PyTorch has no dtype {dtype.name}", "Use a wider type in the source model")
         return dotted(TORCH_DTYPES[dtype])
 
     def size_of(self, x: Symbol, axis: int) -> ast.expr:
@@ -183,7 +183,7 @@ class Pen(Recorder):
             return x
         if dtype.name.startswith("float8"):
             if dtype.name not in FLOAT8:
-                raise CannotCarry(f"PyTorch rounds to {dtype.name} in its own way", "Cast to a wider type")
+                raise CannotConvert(f"PyTorch rounds to {dtype.name} in its own way", "Cast to a wider type")
             most = float(ml_dtypes.finfo(dtype).max)
             x = self.method(x, "clamp", -most, most, dims=x.fact.dims)
         return self.method(x, "to", dtype, dtype=dtype, dims=x.fact.dims)
@@ -191,7 +191,7 @@ class Pen(Recorder):
     def bitcast(self, x: Symbol, dtype: Any) -> Symbol:
         dtype = np.dtype(dtype)
         if x.dtype.itemsize != dtype.itemsize:
-            raise CannotCarry(f"{x.dtype.name} and {dtype.name} have different sizes")
+            raise CannotConvert(f"{x.dtype.name} and {dtype.name} have different sizes")
         return self.method(x, "view", dtype, dtype=dtype, dims=x.fact.dims)
 
 

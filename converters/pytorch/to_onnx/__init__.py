@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils._sympy import functions as symbolic
 
 from netferry.converters import origin, size_bounds
-from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError, UsageError
-from netferry.converters.exported import Export
+from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError, UsageError
+from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import BFLOAT16_OPSET, OPSET, GraphBuilder, Tensor
 from netferry.converters.pytorch.fast_path import zeros_at_padding
 from netferry.converters.pytorch.live import called, examples_of, module_of, numpy_dtype, run
@@ -37,7 +37,7 @@ from netferry.converters.pytorch.to_onnx.tracer.untraceable import Untraceable
 from netferry.converters.signature import Example, TensorSpec
 
 
-def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
+def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel:
     """Carry a module, a scripted module or an exported program to ONNX; it is afterwards as it was before.
 
     Raises UsageError where inputs are needed and ``given`` is None, or where an axis that the caller asked to
@@ -50,24 +50,24 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
     return replace(made, notes=(*made.notes, *notes))
 
 
-def _carried(model: Any, given: Sequence[Example]) -> Export:
+def _carried(model: Any, given: Sequence[Example]) -> ExportedModel:
     """By netferry's own road, else by PyTorch's exporters."""
     if isinstance(model, torch.jit.ScriptModule):
         return fallback.export(model, given, ("torchscript",), "TorchScript cannot be traced by netferry")
-    roads: tuple[str, ...] = ("torchscript", "dynamo")
+    routes: tuple[str, ...] = ("torchscript", "dynamo")
     if isinstance(model, torch.export.ExportedProgram):
-        roads = ("dynamo",)
+        routes = ("dynamo",)
     problems: tuple[Unsupported, ...] = ()
     try:
         return _direct(module_of(model), given)
     except Untraceable as problem:
-        if problem.roads:
+        if problem.routes:
             run(model, [example.array for example in given])  # inputs that do not fit are told as such
-        reason, roads = problem.reason, tuple(road for road in problem.roads if road in roads)
+        reason, routes = problem.reason, tuple(route for route in problem.routes if route in routes)
     except UnsupportedError as problem:
         problems, reason = problem.problems, "; ".join(_short(found) for found in problem.problems)
     try:
-        return fallback.export(model, given, roads, reason)
+        return fallback.export(model, given, routes, reason)
     except fallback.Failed as failure:
         where = Unsupported(origin.named(model), "forward", reason, str(failure))
         raise UnsupportedError(_with_remedy(problems, str(failure)) or [where]) from failure
@@ -86,7 +86,7 @@ def _with_remedy(problems: Sequence[Unsupported], failure: str) -> list[Unsuppor
     return [*others, Unsupported(last.node, last.operator, last.reason, remedy)]
 
 
-def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
+def _direct(module: nn.Module, given: Sequence[Example]) -> ExportedModel:
     """Trace, with the axes fixed that turn out to be fixed, and write."""
     found = _freest_trace(module, given)
     traced = found.trace
@@ -108,7 +108,7 @@ def _direct(module: nn.Module, given: Sequence[Example]) -> Export:
     for name, value in traced.outputs.items():
         g.output(_tensor(e, known, value), name, e.dims(value.dims))
     bounds = size_bounds.to_metadata(text for one in found.bounds if (text := as_text(one.bound)) is not None)
-    return Export(g.finish(bounds), notes=(*found.notes, *e.notes), weights=e.made_of)
+    return ExportedModel(g.finish(bounds), notes=(*found.notes, *e.notes), weights=e.made_of)
 
 
 def _opset(module: nn.Module, traced: Trace) -> int:
@@ -237,7 +237,7 @@ def _write(e: Emitter, call: Call, known: dict[Value, Tensor]) -> Unsupported | 
             made = leaves_of(row(e, *first, *given, **kwargs), Tensor)
         for tensor, value in zip(made, results, strict=True):
             known[value] = _checked(e, tensor, value)
-    except CannotCarry as problem:
+    except CannotConvert as problem:
         return Unsupported(_scope(call), _operator(call), problem.reason, problem.remedy)
     return None
 
@@ -254,7 +254,7 @@ def _fits(row: Row, *args: Any, **kwargs: Any) -> None:
     try:
         inspect.signature(row).bind(*args, **kwargs)
     except TypeError as error:
-        raise CannotCarry(f"it is called in a form that netferry does not know ({error})") from error
+        raise CannotConvert(f"it is called in a form that netferry does not know ({error})") from error
 
 
 def _checked(e: Emitter, tensor: Tensor, value: Value) -> Tensor:
@@ -265,7 +265,7 @@ def _checked(e: Emitter, tensor: Tensor, value: Value) -> Tensor:
         for a, b in zip(tensor.dims or dims, dims, strict=True)
     )
     if clash or tensor.dtype != numpy_dtype(value.dtype):
-        raise CannotCarry(
+        raise CannotConvert(
             f"netferry writes {tensor.dtype}{list(tensor.dims or [])} where PyTorch gives "
             f"{numpy_dtype(value.dtype)}{list(dims)}"
         )

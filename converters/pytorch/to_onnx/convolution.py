@@ -12,7 +12,7 @@ import numpy as np
 from torch.nn import functional as F  # noqa: N812 - its usual name
 from torch.utils._sympy import functions as symbolic
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.padding import onnx_pads, symmetric
 from netferry.converters.pytorch.to_onnx.elementwise import row
@@ -59,7 +59,7 @@ def _conv(
 ) -> Tensor:
     """(batch, channels, *space) with weight (out, in / groups, *kernel)."""
     if not isinstance(groups, int):
-        raise CannotCarry(f"a convolution with as many groups as a free size ({groups})", "Fix that size")
+        raise CannotConvert(f"a convolution with as many groups as a free size ({groups})", "Fix that size")
     kernel = [weight.size(axis + 2) for axis in range(axes)]
     dilations = _each(dilation, axes)
     return batched(
@@ -182,7 +182,7 @@ def _rounds_up(e: Emitter, input: Tensor, windows: Sequence[_Window]) -> bool:
     pairs = list(zip(windows, sizes, outside, strict=True))
     if known and all(out or w.places(n, up=True) == w.places(n, up=False) for w, n, out in pairs):
         return False
-    raise CannotCarry(
+    raise CannotConvert(
         "a pool with ceil_mode whose last window starts behind the input, for some sizes",
         "Use ceil_mode=False",
     )
@@ -200,7 +200,7 @@ def _max_pool(
     return_indices: bool = False,
 ) -> Tensor:
     if return_indices:
-        raise CannotCarry("a pool that returns where its maxima stood")
+        raise CannotConvert("a pool that returns where its maxima stood")
     windows = _windows(axes, kernel_size, stride, padding, dilation)
     ceil = ceil_mode and _rounds_up(e, input, windows)
     return batched(e, input, axes, lambda x: e.g.MaxPool(x, **_attributes(windows, ceil)))
@@ -218,7 +218,7 @@ def _avg_pool(
     divisor_override: int | None = None,
 ) -> Tensor:
     if divisor_override is not None:
-        raise CannotCarry("an average with a divisor of its own")
+        raise CannotConvert("an average with a divisor of its own")
     windows = _windows(axes, kernel_size, stride, padding, 1)
     ceil = ceil_mode and _rounds_up(e, input, windows)
     counted = int(count_include_pad and any(window.pad for window in windows))
@@ -231,7 +231,7 @@ def _adaptive_pool(
 ) -> Tensor:
     """To one place per axis: the global pool; to places that divide the size: windows side by side; else by matrices."""
     if return_indices:
-        raise CannotCarry("a pool that returns where its maxima stood")
+        raise CannotConvert("a pool that returns where its maxima stood")
     have = e.sizes_of(input)[-axes:]
     want = [h if w is None else w for h, w in zip(have, _each(output_size, axes), strict=True)]
     if all(size == 1 for size in want):
@@ -243,7 +243,7 @@ def _adaptive_pool(
     ):
         if operator == "AveragePool":
             return _averaged(e, input, have, want)
-        raise CannotCarry(
+        raise CannotConvert(
             f"an adaptive pool from {_shown(have)} to {_shown(want)} has windows of several sizes",
             "Give it input sizes that are multiples of its output sizes",
         )
@@ -294,7 +294,7 @@ def unfold(
 ) -> Tensor:
     """(batch, channels, h, w) -> (batch, channels * places of the kernel, windows): a slice for each place."""
     if input.rank != 4:
-        raise CannotCarry("unfolding what has no batch", "Give it a batch of one")
+        raise CannotConvert("unfolding what has no batch", "Give it a batch of one")
     (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (
         _each(one, 2) for one in (kernel_size, dilation, padding, stride)
     )
@@ -387,7 +387,7 @@ def _resize_kind(mode: str, align_corners: bool) -> dict[str, Any]:
         return {"mode": "linear", "coordinate_transformation_mode": corners}
     if mode == "bicubic":
         return {"mode": "cubic", "coordinate_transformation_mode": corners, "cubic_coeff_a": -0.75}
-    raise CannotCarry(f"resizing by '{mode}'")
+    raise CannotConvert(f"resizing by '{mode}'")
 
 
 _SAMPLING = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
@@ -414,7 +414,9 @@ def local_response_norm(
 ) -> Tensor:
     """x / (k + alpha / size * sum of squares over ``size`` neighbouring channels) ^ beta."""
     if size % 2 == 0:
-        raise CannotCarry("a local response normalisation over an even number of channels", "Use an odd size")
+        raise CannotConvert(
+            "a local response normalisation over an even number of channels", "Use an odd size"
+        )
     return e.g.LRN(input, size=size, alpha=float(alpha), beta=float(beta), bias=float(k))
 
 

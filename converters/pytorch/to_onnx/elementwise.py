@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.registry import Table
 from netferry.converters.pytorch.live import numpy_dtype, torch_dtype
@@ -144,7 +144,7 @@ def elu(
     e: Emitter, input: Tensor, alpha: float = 1.0, inplace: bool | float = False, input_scale: float = 1
 ) -> Tensor:
     if input_scale != 1 or (not isinstance(inplace, bool) and inplace != 1):
-        raise CannotCarry("an ELU with scales has no counterpart in ONNX")
+        raise CannotConvert("an ELU with scales has no counterpart in ONNX")
     return e.g.Elu(input, alpha=float(alpha))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils._sympy import functions as symbolic
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor
 from netferry.converters.pytorch.live import numpy_dtype, to_numpy
@@ -182,7 +182,7 @@ class Emitter:
         if isinstance(dim, int):
             return dim
         if dim not in self._expressions:
-            raise CannotCarry(f"the size of axis {axis} of its input is not known")
+            raise CannotConvert(f"the size of axis {axis} of its input is not known")
         return self._expressions[dim]
 
     def known(self, x: Tensor, sizes: Iterable[Size]) -> Tensor:
@@ -225,7 +225,7 @@ class Emitter:
             return self._rounded(self.size(size.args[0]), rounds)
         known = next((entry for kind, entry in _ARITHMETIC.items() if isinstance(size, kind)), None)
         if known is None:
-            raise CannotCarry(
+            raise CannotConvert(
                 f"the size {size} is an expression that netferry does not compute ({size.func})"
             )
         operator, to_float = known

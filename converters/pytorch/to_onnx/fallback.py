@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from netferry.converters.errors import first_line
-from netferry.converters.exported import Export
+from netferry.converters.exported import ExportedModel
 from netferry.converters.pytorch.live import (
     device_of,
     layer_by_layer,
@@ -38,17 +38,17 @@ class Failed(Exception):  # noqa: N818 - a finding; the exporter makes the error
     """No road was left, and why each failed."""
 
 
-def export(model: Any, given: Sequence[Example], roads: Sequence[str], reason: str) -> Export:
+def export(model: Any, given: Sequence[Example], routes: Sequence[str], reason: str) -> ExportedModel:
     """Export by the first of ``roads`` that works; ``reason`` says why netferry's own road did not."""
     failures = []
-    for road in roads:
+    for route in routes:
         try:
-            found = _ROADS[road](model, given)
+            found = _ROUTES[route](model, given)
         except Exception as error:
-            failures.append(f"PyTorch's {_TITLES[road]} exporter: {_root(error)}")
+            failures.append(f"PyTorch's {_TITLES[route]} exporter: {_root(error)}")
             continue
-        note = f"PyTorch's {_TITLES[road]} exporter was used: {reason}"
-        return Export(_cleaned(found), road=road, notes=(note,))
+        note = f"PyTorch's {_TITLES[route]} exporter was used: {reason}"
+        return ExportedModel(_cleaned(found), route=route, notes=(note,))
     raise Failed("; ".join(failures) or "An exporter would keep what this one run did, in silence")
 
 
@@ -102,7 +102,7 @@ def _dynamo(model: Any, given: Sequence[Example]) -> ir.Model:
     return found
 
 
-_ROADS: Mapping[str, Callable[[Any, Sequence[Example]], ir.Model]] = {
+_ROUTES: Mapping[str, Callable[[Any, Sequence[Example]], ir.Model]] = {
     "torchscript": _torchscript,
     "dynamo": _dynamo,
 }

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.registry import Table
 from netferry.converters.pytorch.to_onnx import convolution, elementwise, reduction
@@ -160,7 +160,7 @@ def _conv(function: Any, e: Emitter, m: Any, input: Tensor) -> Any:
 
 def _conv_transpose(function: Any, e: Emitter, m: Any, input: Tensor, output_size: Any = None) -> Any:
     if output_size is not None:
-        raise CannotCarry("a transposed convolution that is told its output size", "Set output_padding")
+        raise CannotConvert("a transposed convolution that is told its output size", "Set output_padding")
     weights = e.weight(m, "weight"), e.weight(m, "bias")
     return FUNCTIONS[function](
         e, input, *weights, m.stride, m.padding, m.output_padding, m.groups, m.dilation

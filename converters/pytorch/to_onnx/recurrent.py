@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import recurrent
@@ -71,7 +71,7 @@ def _run_packed(e: Emitter, stack: _Stack, input: Any, states: list[Tensor | Non
     """Packed sequences stay padded here (longest, batch, features); they stand sorted, states as they came."""
     lengths = e.packed.get(input.batch_sizes.name)
     if lengths is None:
-        raise CannotCarry("packed sequences that the model's own code makes", "Use pack_padded_sequence")
+        raise CannotConvert("packed sequences that the model's own code makes", "Use pack_padded_sequence")
     if input.sorted_indices is not None:
         states = [
             None if state is None else shape.index_select(e, state, 1, input.sorted_indices)
@@ -205,7 +205,7 @@ def _projected(
 ) -> list[Tensor]:
     """An LSTM with a projection, each direction as a Scan."""
     if stack.lengths is not None:
-        raise CannotCarry("packed sequences through an LSTM with a projection")
+        raise CannotConvert("packed sequences through an LSTM with a projection")
     batch, found = e.size_of(x, 1), []
     for place, (w, r, bw, br, p) in enumerate(weights):
         assert w is not None and r is not None and p is not None
@@ -244,5 +244,5 @@ def _content(weight: Tensor | None) -> Any:
     if weight is None:
         return None
     if weight.array is None:
-        raise CannotCarry("a recurrent layer whose weights are computed as it runs")
+        raise CannotConvert("a recurrent layer whose weights are computed as it runs")
     return weight.array

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.pytorch.to_onnx.elementwise import BOOL, arithmetic, reversed_, row, rsqrt
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
@@ -229,7 +229,7 @@ def batch_norm(
 ) -> Tensor:
     """ONNX's momentum is the share that the old statistics keep, PyTorch's that of the new ones."""
     if training or running_mean is None or running_var is None:
-        raise CannotCarry("it normalises by its batch's own statistics in inference too")
+        raise CannotConvert("it normalises by its batch's own statistics in inference too")
     channels = running_mean.size(0)
     return e.g.BatchNormalization(
         input,
@@ -296,7 +296,7 @@ def embedding(
     **__: Any,
 ) -> Tensor:
     if max_norm is not None:
-        raise CannotCarry("an embedding with max_norm rewrites its weights as it runs")
+        raise CannotConvert("an embedding with max_norm rewrites its weights as it runs")
     base = e.beneath(input)[0]
     gathered = e.g.Gather(weight, base, axis=0)
     return gathered if base is input else e.g.transpose(gathered, (*(input.perm or ()), input.rank))

@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 import torch
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.pytorch.to_onnx.elementwise import FUNCTIONS, INT64, row
 from netferry.converters.pytorch.to_onnx.emitter import Emitter, Operand
@@ -59,7 +59,7 @@ def convert(e: Emitter, input: Tensor, *_: Any, **__: Any) -> Tensor:
 def reshape(e: Emitter, input: Tensor, *_: Any, **__: Any) -> Tensor:
     """Whatever way it was asked for: the result has the sizes that PyTorch gave it."""
     if input.dtype != e.dtype:
-        raise CannotCarry("the bytes of a tensor are seen as another dtype")
+        raise CannotConvert("the bytes of a tensor are seen as another dtype")
     return e.reshape(input, e.out.dims)
 
 
@@ -242,7 +242,7 @@ def scatter(
 ) -> Tensor:
     """ONNX wants as many updates as places: more of them in ``src`` are cut off."""
     if reduce not in _REDUCTIONS or not include_self:
-        raise CannotCarry(
+        raise CannotConvert(
             f"a scatter that reduces by '{reduce}'" + ("" if include_self else " without what is there")
         )
     if isinstance(src, Tensor):
@@ -289,7 +289,7 @@ def index_fill(e: Emitter, input: Tensor, dim: int, index: Tensor, value: Operan
 @row("one_hot")
 def one_hot(e: Emitter, input: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes < 0:
-        raise CannotCarry("one_hot without num_classes depends on the values it is given")
+        raise CannotConvert("one_hot without num_classes depends on the values it is given")
     return e.g.OneHot(input, e.g.constant(num_classes, np.int64), e.g.constant([0, 1], np.int64), axis=-1)
 
 
@@ -331,7 +331,7 @@ class _Index:
     def _one(self, e: Emitter, axis: int, item: Any) -> int:
         """Note what one item says of one axis; returns how many axes of the result come of it."""
         if isinstance(item, bool) or (isinstance(item, Tensor) and item.dtype == np.bool_):
-            raise CannotCarry("an index of truth values", "Use torch.where")
+            raise CannotConvert("an index of truth values", "Use torch.where")
         if isinstance(item, slice):
             if not _is_whole(item):
                 self.slices.append(_Slice(axis, item.start, item.stop, item.step))
@@ -369,7 +369,7 @@ def _gather_together(e: Emitter, x: Tensor, parts: _Index) -> Tensor:
     """``x[i, j]``: lists of places on the leading axes, taken pairwise."""
     axes = sorted(parts.lists)
     if axes != list(range(len(axes))) or parts.picks:
-        raise CannotCarry("lists of places on several axes that are not the first")
+        raise CannotConvert("lists of places on several axes that are not the first")
     shape = list(e.out.dims[: max(index.rank for index in parts.lists.values())])
     lists = [e.expand(e.cast(parts.lists[axis], INT64), shape) for axis in axes]
     together = e.g.Concat(*(e.g.Unsqueeze(index, e.g.ints(-1)) for index in lists), axis=-1)
@@ -432,7 +432,7 @@ def setitem(e: Emitter, input: Tensor, index: Any, value: Operand) -> Tensor:
 
 def _where_true(e: Emitter, input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     if value.rank:
-        raise CannotCarry("a tensor written where a mask is true", "Use torch.where")
+        raise CannotConvert("a tensor written where a mask is true", "Use torch.where")
     behind = range(mask.rank, input.rank)
     mask = e.g.Unsqueeze(mask, e.g.ints(*behind)) if behind else mask
     return e.g.Where(mask, value, input)

@@ -13,14 +13,14 @@ from typing import Any
 
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
+from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.codegen.execution import module_of
 from netferry.converters.graph.codegen.walk import Walk
 from netferry.converters.graph.codegen.writer import dotted, loaded, prune, source
 from netferry.converters.graph.ir.arrays import Lent
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.imported import Arrival
+from netferry.converters.imported import ImportedModel
 from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.converters.tensorflow.from_onnx import (
     activations,
@@ -36,7 +36,7 @@ from netferry.converters.tensorflow.from_onnx.function_form import Function
 from netferry.converters.tensorflow.from_onnx.functional_form import Functional
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
 from netferry.converters.tensorflow.from_onnx.names import automatic, named
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.names import legal, served_name
 
 RESERVED = (
@@ -88,7 +88,7 @@ _TITLES: Mapping[str, str] = {
 }
 
 
-def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Arrival:
+def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> ImportedModel:
     """The graph as a program of Keras; neither Keras nor TensorFlow is imported before ``model`` is asked for.
 
     Raises:
@@ -111,7 +111,7 @@ def _telling(write: Callable[[Plan, Signature, str], Program]) -> Callable[[Plan
     def told(plan: Plan, signature: Signature, name: str) -> Program:
         try:
             return write(plan, signature, name)
-        except CannotCarry as cannot:
+        except CannotConvert as cannot:
             raise UnsupportedError([Unsupported(name, "graph", cannot.reason, cannot.remedy)]) from cannot
 
     return told
@@ -123,13 +123,13 @@ class Program:
 
     form: str
     text: str
-    words: Words
+    words: TensorflowNamespace
 
 
-def _arrive(program: Program, signature: Signature, name: str, *notes: str) -> Arrival:
+def _arrive(program: Program, signature: Signature, name: str, *notes: str) -> ImportedModel:
     words = program.words
     weights = dict(words.weights)
-    return Arrival(
+    return ImportedModel(
         framework="tensorflow",
         signature=signature,
         source=program.text,
@@ -155,7 +155,7 @@ def functional(plan: Plan, signature: Signature, name: str) -> Program:
     model = xp.call_expr(dotted("keras.Model"), _only([x.expr for x in xp.inputs]), outputs, name=legal(name))
     whole = [*xp.preamble, *statements]
     if _depth(whole) > _DEEPEST:
-        raise CannotCarry(f"Keras cannot hold layers in a row of more than {_DEEPEST}")
+        raise CannotConvert(f"Keras cannot hold layers in a row of more than {_DEEPEST}")
     body = _body(whole, ast.Return(model))
     text = _module(name, FUNCTIONAL, f"def build():\n{_indent(body)}", "build()")
     return Program(FUNCTIONAL, text, xp)
@@ -191,7 +191,7 @@ def _keras_input(xp: Functional, value: Any, spec: TensorSpec, plan: Plan) -> Sy
     """``x = keras.Input(batch_shape=(None, 3, 224, 224), name="x")``"""
     fact = plan.fact(value)
     if fact.dims is None or fact.dtype is None:
-        raise CannotCarry(f"the rank of input '{spec.name}' is not known")
+        raise CannotConvert(f"the rank of input '{spec.name}' is not known")
     xp.allow(fact.dtype)
     dtype = fact.dtype.name
     shape = tuple(size if isinstance(size, int) else None for size in fact.dims)
@@ -244,7 +244,7 @@ def function(plan: Plan, signature: Signature, name: str) -> Program:
     def take(value: ir.Value) -> Symbol:
         fact = plan.fact(value)
         if fact.dtype is None:
-            raise CannotCarry("it is no tensor")
+            raise CannotConvert("it is no tensor")
         xp.allow(fact.dtype)
         arguments.append(xp.fresh(specs[value].name))
         return Tensor(xp, fact, ast.Name(arguments[-1], ast.Load()))

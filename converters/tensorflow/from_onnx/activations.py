@@ -7,14 +7,14 @@ from typing import Any
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 
 def _said(operator: str, word: str) -> Any:
     """An activation without parameters, for floats."""
 
-    def row(xp: Words, x: Symbol, **attributes: Any) -> Any:
+    def row(xp: TensorflowNamespace, x: Symbol, **attributes: Any) -> Any:
         return xp.elementwise(word, x) if is_float(x.dtype) else OPS[operator](xp, x, **attributes)
 
     return row
@@ -25,19 +25,19 @@ for _operator, _word in (("Relu", "relu"), ("Softplus", "softplus"), ("Softsign"
 
 
 @NATIVE.row("LeakyRelu")
-def LeakyRelu(xp: Words, x: Symbol, *, alpha: float = 0.01) -> Any:
+def LeakyRelu(xp: TensorflowNamespace, x: Symbol, *, alpha: float = 0.01) -> Any:
     named = {"negative_slope" if xp.functional else "alpha": alpha}
     return xp.elementwise("leaky_relu", x, **named)
 
 
 @NATIVE.row("Elu")
-def Elu(xp: Words, x: Symbol, *, alpha: float = 1.0) -> Any:
+def Elu(xp: TensorflowNamespace, x: Symbol, *, alpha: float = 1.0) -> Any:
     return xp.elementwise("elu", x) if alpha == 1 else OPS["Elu"](xp, x, alpha=alpha)
 
 
 @NATIVE.row("Selu")
 def Selu(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     *,
     alpha: float = 1.67326319217681884765625,
@@ -49,17 +49,17 @@ def Selu(
 
 
 @NATIVE.row("Gelu")
-def Gelu(xp: Words, x: Symbol, *, approximate: str = "none") -> Any:
+def Gelu(xp: TensorflowNamespace, x: Symbol, *, approximate: str = "none") -> Any:
     return xp.elementwise("gelu", x, approximate=approximate == "tanh")
 
 
 @NATIVE.row("Swish")
-def Swish(xp: Words, x: Symbol, *, alpha: float = 1.0) -> Any:
+def Swish(xp: TensorflowNamespace, x: Symbol, *, alpha: float = 1.0) -> Any:
     return xp.elementwise("silu", x) if alpha == 1 else OPS["Swish"](xp, x, alpha=alpha)
 
 
 @NATIVE.row("Clip")
-def Clip(xp: Words, x: Symbol, low: Symbol | None = None, high: Symbol | None = None) -> Any:
+def Clip(xp: TensorflowNamespace, x: Symbol, low: Symbol | None = None, high: Symbol | None = None) -> Any:
     bounds = [
         None if bound is None or bound.content is None else float(bound.content) for bound in (low, high)
     ]

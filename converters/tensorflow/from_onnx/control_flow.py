@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.walk import Body
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact
@@ -17,27 +17,27 @@ from netferry.converters.graph.ops.table import dtype_of
 from netferry.converters.tensorflow.from_onnx.function_form import Function
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
 from netferry.converters.tensorflow.from_onnx.names import BOOL, INT32, INT64
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 LAST = np.iinfo(np.int32).max
 """How many turns a loop without a limit takes at most."""
 
 
-def in_function(xp: Words) -> Function:
+def in_function(xp: TensorflowNamespace) -> Function:
     if not isinstance(xp, Function):
-        raise CannotCarry("a functional Keras model holds no control flow")
+        raise CannotConvert("a functional Keras model holds no control flow")
     return xp
 
 
 def _tensor(xp: Function, x: Symbol | None, what: str) -> Symbol:
     if x is None or x.fact.dtype is None:
-        raise CannotCarry(f"{what} is no tensor")
+        raise CannotConvert(f"{what} is no tensor")
     return x
 
 
 @NATIVE.row("If")
-def If(xp: Words, cond: Symbol, *, then_branch: Body, else_branch: Body) -> Any:
+def If(xp: TensorflowNamespace, cond: Symbol, *, then_branch: Body, else_branch: Body) -> Any:
     f = in_function(xp)
     names: list[Any] = []
     results: tuple[Symbol, ...] = ()
@@ -101,7 +101,9 @@ def _rows(f: Function, dtype: Any, dims: Any) -> ast.expr:
 
 
 @NATIVE.row("Loop")
-def Loop(xp: Words, limit: Symbol | None, cond: Symbol | None, *initial: Symbol, body: Body) -> Any:
+def Loop(
+    xp: TensorflowNamespace, limit: Symbol | None, cond: Symbol | None, *initial: Symbol, body: Body
+) -> Any:
     f = in_function(xp)
     states = [_tensor(f, state, "what the loop carries") for state in initial]
     inner, outputs = body.graph.inputs, body.graph.outputs
@@ -170,7 +172,7 @@ def _stacked(f: Function, part: Symbol) -> Symbol:
 
 @NATIVE.row("Scan")
 def Scan(
-    xp: Words,
+    xp: TensorflowNamespace,
     *operands: Symbol,
     body: Body,
     num_scan_inputs: int,
@@ -181,7 +183,7 @@ def Scan(
 ) -> Any:
     f = in_function(xp)
     if None in operands or f.plan.graph.opset_imports.get("", 28) < 9:
-        raise CannotCarry(
+        raise CannotConvert(
             "it is a Scan of opset 8, with a batch axis", "Export the model with opset 9 or newer"
         )
     count = len(operands) - num_scan_inputs
@@ -246,7 +248,7 @@ def _placed(f: Function, part: Symbol, axis: int, fact: Fact) -> Symbol:
     if axis == 0:
         return stacked
     if fact.dims is None:
-        raise CannotCarry("the rank of what it scans is not known")
+        raise CannotConvert("the rank of what it scans is not known")
     rank = len(fact.dims) + 1
     order = list(range(1, rank))
     order.insert(axis % rank, 0)
@@ -258,19 +260,29 @@ def _placed(f: Function, part: Symbol, axis: int, fact: Fact) -> Symbol:
 
 @NATIVE.row("RandomNormal", "RandomUniform")
 def RandomNormal(
-    xp: Words, *, shape: Sequence[int], dtype: int = 1, seed: float | None = None, **limits: float
+    xp: TensorflowNamespace,
+    *,
+    shape: Sequence[int],
+    dtype: int = 1,
+    seed: float | None = None,
+    **limits: float,
 ) -> Any:
     return _random(xp, list(shape), dtype_of(dtype), **limits)
 
 
 @NATIVE.row("RandomNormalLike", "RandomUniformLike")
 def RandomNormalLike(
-    xp: Words, x: Symbol, *, dtype: int | None = None, seed: float | None = None, **limits: float
+    xp: TensorflowNamespace,
+    x: Symbol,
+    *,
+    dtype: int | None = None,
+    seed: float | None = None,
+    **limits: float,
 ) -> Any:
     return _random(xp, list(x.shape), x.dtype if dtype is None else dtype_of(dtype), **limits)
 
 
-def _random(xp: Words, shape: Any, dtype: np.dtype[Any], **limits: float) -> Any:
+def _random(xp: TensorflowNamespace, shape: Any, dtype: np.dtype[Any], **limits: float) -> Any:
     f = in_function(xp)
     if xp.node.op_type.startswith("RandomNormal"):
         mean, scale = limits.get("mean", 0.0), limits.get("scale", 1.0)
@@ -280,7 +292,9 @@ def _random(xp: Words, shape: Any, dtype: np.dtype[Any], **limits: float) -> Any
 
 
 @NATIVE.row("Bernoulli")
-def Bernoulli(xp: Words, x: Symbol, *, dtype: int | None = None, seed: float | None = None) -> Any:
+def Bernoulli(
+    xp: TensorflowNamespace, x: Symbol, *, dtype: int | None = None, seed: float | None = None
+) -> Any:
     f = in_function(xp)
     drawn = f.made(f.call_expr(dotted("tf.random.uniform"), list(x.shape), 0.0, 1.0, x.dtype), dtype=x.dtype)
     return f.astype(f.less(drawn, x), x.dtype if dtype is None else dtype_of(dtype))

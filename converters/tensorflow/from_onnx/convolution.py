@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import known
@@ -21,7 +21,7 @@ from netferry.converters.graph.schema.padding import Pairs, same_upper
 from netferry.converters.tensorflow.from_onnx.layers import called, weight
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
 from netferry.converters.tensorflow.from_onnx.names import Weight, named
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.normalization import channels_last
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
@@ -48,7 +48,7 @@ def pairs_of(
     if auto_pad in ("NOTSET", "", "VALID"):
         return padding.listed(auto_pad, pads, len(kernel))
     if auto_pad not in ("SAME_UPPER", "SAME_LOWER"):
-        raise CannotCarry(f"auto_pad is {auto_pad!r}")
+        raise CannotConvert(f"auto_pad is {auto_pad!r}")
     return padding.same(auto_pad, sizes, kernel, strides, dilations)
 
 
@@ -66,20 +66,20 @@ def is_same(
     )
 
 
-def zero_padded(xp: Words, base: Any, pairs: Pairs, dtype: Any) -> Any:
+def zero_padded(xp: TensorflowNamespace, base: Any, pairs: Pairs, dtype: Any) -> Any:
     """Zeros round the spatial axes of a channels-last tensor."""
     if all(pair == (0, 0) for pair in pairs):
         return base
     if not xp.functional or len(pairs) > 3:
         return xp.padded(base, ((0, 0), *pairs, (0, 0)), 0, dtype)
     if not known(amount for pair in pairs for amount in pair):
-        raise CannotCarry("its padding depends on a size that is known only when the model runs")
+        raise CannotConvert("its padding depends on a size that is known only when the model runs")
     padding = tuple(pairs[0]) if len(pairs) == 1 else tuple(pairs)
     layer = xp.call_expr(dotted(f"layers.ZeroPadding{len(pairs)}D"), padding, dtype=named(dtype))
     return xp.call_expr(layer, base)
 
 
-def strided(xp: Words, x: Tensor, strides: Sequence[int]) -> Tensor:
+def strided(xp: TensorflowNamespace, x: Tensor, strides: Sequence[int]) -> Tensor:
     """Every so many places of the spatial axes of a channels-last tensor."""
     if all(stride == 1 for stride in strides):
         return x
@@ -90,7 +90,7 @@ def strided(xp: Words, x: Tensor, strides: Sequence[int]) -> Tensor:
 
 @NATIVE.row("Conv")
 def Conv(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     w: Symbol,
     b: Symbol | None = None,
@@ -104,7 +104,7 @@ def Conv(
 ) -> Any:
     rank = x.ndim - 2
     if not 1 <= rank <= 3:
-        raise CannotCarry(f"Keras convolves over 1 to 3 spatial axes, not {rank}")
+        raise CannotConvert(f"Keras convolves over 1 to 3 spatial axes, not {rank}")
     kernel = [w.size(axis) for axis in range(2, rank + 2)]
     step, spread = every(strides, rank), every(dilations, rank)
     pairs = pairs_of(auto_pad, pads, x.shape[2:], kernel, step, spread)
@@ -121,7 +121,7 @@ def Conv(
 
 
 def _layer(
-    xp: Words,
+    xp: TensorflowNamespace,
     base: Any,
     x: Symbol,
     w: Symbol,
@@ -156,7 +156,7 @@ def _layer(
 
 
 def _operation(
-    xp: Words,
+    xp: TensorflowNamespace,
     base: Any,
     x: Symbol,
     w: Symbol,
@@ -170,7 +170,7 @@ def _operation(
     """The kernel is a tensor: (filters, channels / group, *space) turned to (*space, channels / group, filters)."""
     rank = w.ndim - 2
     if xp.functional and group > 1:
-        raise CannotCarry("a functional Keras model has no grouped convolution with a computed kernel")
+        raise CannotConvert("a functional Keras model has no grouped convolution with a computed kernel")
     kernel = xp.permute_dims(w, (*range(2, rank + 2), 1, 0))
     made = xp.call(
         "ops.conv" if xp.functional else "keras.ops.conv", base, kernel, strides=short(strides), padding=padding,
@@ -184,7 +184,7 @@ def _operation(
 
 @NATIVE.row("ConvTranspose")
 def ConvTranspose(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     w: Symbol,
     b: Symbol | None = None,
@@ -204,14 +204,14 @@ def ConvTranspose(
     """
     rank = x.ndim - 2
     if not 1 <= rank <= 3:
-        raise CannotCarry(f"Keras convolves over 1 to 3 spatial axes, not {rank}")
+        raise CannotConvert(f"Keras convolves over 1 to 3 spatial axes, not {rank}")
     kernel = [w.size(axis) for axis in range(2, rank + 2)]
     step, spread = every(strides, rank), every(dilations, rank)
     span = [(k - 1) * d + 1 for k, d in zip(kernel, spread, strict=True)]
     added = list(output_padding) if output_padding else [0] * rank
     cuts = _cuts(auto_pad, pads, output_shape, x.shape[2:], step, span, added)
     if any(d > 1 for d in spread) and any(s > 1 for s in step):
-        raise CannotCarry("Keras' transposed convolution has strides or dilations, not both")
+        raise CannotConvert("Keras' transposed convolution has strides or dilations, not both")
     base, perm = channels_last(xp, x)
     if any(d > 1 for d in spread):
         return _turned_round(xp, base, x, w, b, group, spread, cuts, perm)
@@ -222,7 +222,7 @@ def ConvTranspose(
     short_by = [(max(-before, 0), max(-after, 0)) for before, after in pairs]
     if any(pair != (0, 0) for pair in short_by):
         if b is not None:
-            raise CannotCarry("its output is longer than what its kernel reaches, and it has a bias")
+            raise CannotConvert("its output is longer than what its kernel reaches, and it has a bias")
         whole = zero_padded(xp, whole, short_by, x.dtype)
     inside = [
         slice(None),
@@ -247,14 +247,14 @@ def _cuts(
     if totals is None:
         cuts = padding.listed(auto_pad, pads, len(span))
     elif not known(totals):
-        raise CannotCarry("its output's size is fixed and its input's is not known before it runs")
+        raise CannotConvert("its output's size is fixed and its input's is not known before it runs")
     else:
         cuts = [padding.halves(auto_pad, total if output_shape else max(total, 0)) for total in totals]
     return [(before, after - more) for (before, after), more in zip(cuts, added, strict=True)]
 
 
 def _turned_round(
-    xp: Words,
+    xp: TensorflowNamespace,
     base: Any,
     x: Symbol,
     w: Symbol,
@@ -278,7 +278,7 @@ def _turned_round(
     return convolve(xp, base, x, kernel, b, group, [1] * rank, dilations, "valid", perm)
 
 
-def _exchanged(xp: Words, w: Symbol, group: int) -> Symbol:
+def _exchanged(xp: TensorflowNamespace, w: Symbol, group: int) -> Symbol:
     """(channels, filters / group, *space) turned round, as (filters, channels / group, *space)."""
     (channels, per_group), space = (w.size(0), w.size(1)), w.shape[2:]
     parted = (group, channels // group, per_group, *space)
@@ -293,7 +293,7 @@ def _exchanged(xp: Words, w: Symbol, group: int) -> Symbol:
 
 
 def _transposed(
-    xp: Words,
+    xp: TensorflowNamespace,
     base: Any,
     x: Symbol,
     w: Symbol,
@@ -310,7 +310,9 @@ def _transposed(
         base = xp.index(Symbol(xp, Fact(x.dtype), base), *cut).expr
     if w.content is None or (b is not None and b.content is None):
         if xp.functional:
-            raise CannotCarry("a functional Keras model has no transposed convolution with a computed kernel")
+            raise CannotConvert(
+                "a functional Keras model has no transposed convolution with a computed kernel"
+            )
         turned = xp.permute_dims(w, (*range(2, rank + 2), 1, 0))
         if group > 1:
             turned = xp.slice(turned, {rank + 1: (part * channels, (part + 1) * channels, 1)})

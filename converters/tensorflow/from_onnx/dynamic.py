@@ -10,7 +10,7 @@ from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
 from netferry.converters.tensorflow.from_onnx.function_form import Function
 from netferry.converters.tensorflow.from_onnx.names import BOOL, INT32
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 REDUCTIONS: Mapping[str, tuple[str, str, str]] = {
@@ -30,7 +30,7 @@ REDUCTIONS: Mapping[str, tuple[str, str, str]] = {
 Sizes = tuple[Any, ...]
 
 
-def late(xp: Words, sizes: Sequence[Any] | None) -> bool:
+def late(xp: TensorflowNamespace, sizes: Sequence[Any] | None) -> bool:
     """Whether sizes are asked for that only the function form can have."""
     return isinstance(xp, Function) and sizes is not None and not known(sizes)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.writer import dotted, literal, loaded, prune
 from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.ir.sizes import Size, known, largest, product
@@ -19,7 +19,7 @@ from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, base_axes, perm_of
 from netferry.converters.tensorflow.from_onnx.names import INT32, INT64
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 MEMBERS = frozenset(
@@ -64,7 +64,7 @@ _WRITTEN = 1 << 16
 _NARROW = frozenset({"float16", "bfloat16"})
 
 
-class Function(Words):
+class Function(TensorflowNamespace):
     """Writes ``__init__`` and ``call`` of ``class Model(keras.Model)``."""
 
     title = "TensorFlow"
@@ -80,7 +80,7 @@ class Function(Words):
 
     def allow(self, dtype: np.dtype[Any] | None) -> None:
         if dtype is not None and dtype.kind not in "OUS" and dtype.name not in DTYPES | SMALL_FLOATS.keys():
-            raise CannotCarry(f"TensorFlow does not compute in {dtype}")
+            raise CannotConvert(f"TensorFlow does not compute in {dtype}")
 
     def materialize(self, fact: Fact) -> ast.expr:
         """Also a constant of which some elements are sizes."""
@@ -104,7 +104,7 @@ class Function(Words):
         if content.dtype.kind in "OUS":
             return self.array(content)
         if content.dtype.name not in DTYPES:
-            raise CannotCarry(f"TensorFlow keeps no parameters in {content.dtype}")
+            raise CannotConvert(f"TensorFlow keeps no parameters in {content.dtype}")
         name = self.layer_name(fact.name or "constant")
         self.hold(name, content, [fact.name])
         made = self.call_expr(
@@ -458,7 +458,7 @@ class Function(Words):
     def _scattered_product(self, x: Symbol, places: Symbol, updates: Symbol) -> Tensor:
         """Each place times the product of its updates, element by element."""
         if places.fact.dims is not None and places.size(places.ndim - 1) != x.ndim:
-            raise CannotCarry("TensorFlow multiplies into single elements only")
+            raise CannotConvert("TensorFlow multiplies into single elements only")
         strides = self.call(
             "tf.math.cumprod", self.shape(x), exclusive=True, reverse=True, dtype=INT64, dims=(x.ndim,)
         )
@@ -515,7 +515,7 @@ class Function(Words):
 
     def _order(self, values: Symbol, axis: int | None) -> Tensor:
         if axis is not None:
-            raise CannotCarry("TensorFlow sorts single values only, not slices")
+            raise CannotConvert("TensorFlow sorts single values only, not slices")
         made: Tensor = self.call("tf.argsort", values, stable=True, dtype=INT32)
         return made
 

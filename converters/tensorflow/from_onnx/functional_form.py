@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir import budget, layout
 from netferry.converters.graph.ir.facts import Fact
@@ -22,7 +22,7 @@ from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
 from netferry.converters.tensorflow.from_onnx.names import INT32, INT64, named
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 float16 bfloat16 float32 float64".split())
@@ -34,7 +34,7 @@ _WIDENS = frozenset({"sum", "prod", "cumulative_sum", "cumulative_prod"})
 _FREE = "a functional Keras model cannot hold the size {}, which is known only when it runs"
 
 
-class Functional(Words):
+class Functional(TensorflowNamespace):
     """Writes the body of ``build() -> keras.Model``."""
 
     title = "a functional Keras model"
@@ -52,10 +52,10 @@ class Functional(Words):
 
     def allow(self, dtype: np.dtype[Any] | None) -> None:
         if dtype is None or dtype.name not in DTYPES:
-            raise CannotCarry(f"Keras does not keep {dtype or 'values that are no tensors'} as they are")
+            raise CannotConvert(f"Keras does not keep {dtype or 'values that are no tensors'} as they are")
 
     def size_expr(self, size: Size) -> ast.expr:
-        raise CannotCarry(_FREE.format(size))
+        raise CannotConvert(_FREE.format(size))
 
     def read_sizes(self, value: ir.Value, symbol: Symbol) -> None:
         """Sizes are not read: what is known is which tensor has them."""
@@ -65,7 +65,7 @@ class Functional(Words):
 
     def array(self, content: Array) -> ast.expr:
         if content.dtype.name == "bfloat16":
-            raise CannotCarry("a constant in bfloat16 cannot be written into a functional Keras model")
+            raise CannotConvert("a constant in bfloat16 cannot be written into a functional Keras model")
         return self.call_expr(dotted("np.array"), content.tolist(), content.dtype.name)
 
     def parameter(self, fact: Fact, content: Array) -> ast.expr:
@@ -76,7 +76,7 @@ class Functional(Words):
         """
         self.allow(content.dtype)
         if content.size == 0:
-            raise CannotCarry("a functional Keras model has no empty parameters")
+            raise CannotConvert("a functional Keras model has no empty parameters")
         whole = content.dtype.kind != "f" and content.dtype.name not in ("int32", "int64", "bfloat16")
         held = content.astype(np.int64) if whole else content
         name = self.layer_name(fact.name or "constant")
@@ -104,7 +104,7 @@ class Functional(Words):
         """The number 0, as a tensor that hangs on the first input."""
         if self._zero is None:
             if not self.inputs:
-                raise CannotCarry("a functional Keras model has no parameters without an input")
+                raise CannotConvert("a functional Keras model has no parameters without an input")
             x = self.inputs[0]
             corner = self.index(x, *[slice(None, 1)] * x.ndim) if x.ndim else x
             zeros = self.made(self.call_expr(dotted("ops.zeros_like"), corner, dtype="int32"), dtype=INT32)
@@ -149,7 +149,7 @@ class Functional(Words):
             inner = _one_left_over(sizes[1:])
         if inner is None:
             free = ", ".join(str(size) for size in sizes if isinstance(size, Size))
-            raise CannotCarry(
+            raise CannotConvert(
                 f"a functional Keras model reshapes to one free size beside the batch, not to {free}"
             )
         layer = self.call_expr(dotted("layers.Reshape"), inner, dtype=named(fact.dtype))
@@ -166,7 +166,7 @@ class Functional(Words):
             if have == want or want == 1:
                 continue
             if have != 1:
-                raise CannotCarry(_FREE.format(want))
+                raise CannotConvert(_FREE.format(want))
             if isinstance(want, Size):
                 result = self._grown(result, want, axis, len(sizes))
             else:
@@ -188,7 +188,7 @@ class Functional(Words):
         """As many zeros or ones as a free size says, (size,)."""
         atom = size.atom if isinstance(size, Size) else None
         if atom is None or atom.args or atom.word not in self.homes:
-            raise CannotCarry(_FREE.format(size))
+            raise CannotConvert(_FREE.format(size))
         home, axis = self.homes[atom.word]
         edge = self.index(home, *[slice(None) if i == axis else slice(None, 1) for i in range(home.ndim)])
         many = self.made(self.call_expr(dotted(f"ops.{word}"), edge, dtype=dtype), dtype=dtype)
@@ -200,7 +200,7 @@ class Functional(Words):
             budget.make(max((stop - start) / step, 0))
             return self.asarray(np.arange(start, stop, step), dtype)
         if isinstance(start, Size | Symbol) or isinstance(step, Size | Symbol) or step != 1:
-            raise CannotCarry(_FREE.format(stop))
+            raise CannotConvert(_FREE.format(stop))
         ones = self.counted(stop if start == 0 else stop - start, dtype, "ones_like")
         places = self.cumulative_sum(ones, 0)
         shifted: Tensor = places + (start - 1)
@@ -214,7 +214,7 @@ class Functional(Words):
 
     def shape(self, x: Symbol) -> Tensor:
         if not known(x.shape):
-            raise CannotCarry(_FREE.format(next(size for size in x.shape if isinstance(size, Size))))
+            raise CannotConvert(_FREE.format(next(size for size in x.shape if isinstance(size, Size))))
         return self.asarray(x.shape, INT64)
 
     def slice(self, x: Symbol, places: Any) -> Tensor:
@@ -226,12 +226,12 @@ class Functional(Words):
             elif start in (0, None) and step == 1:
                 result = self.take(result, self.arange(0, stop, 1, INT64), axis)
             else:
-                raise CannotCarry(_FREE.format(stop if isinstance(stop, Size) else start))
+                raise CannotConvert(_FREE.format(stop if isinstance(stop, Size) else start))
         return super().slice(result, plain)
 
     def padded(self, base: ast.expr, pairs: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> ast.expr:
         if dtype.kind == "b":
-            raise CannotCarry("Keras pads no booleans")
+            raise CannotConvert("Keras pads no booleans")
         filled = None if value == 0 else value
         made: ast.expr = self.say(
             "pad", base, pairs, mode="constant", constant_values=filled, dtype=dtype
@@ -240,18 +240,18 @@ class Functional(Words):
 
     def parted(self, base: ast.expr, lengths: Sequence[Any], axis: int, dtype: np.dtype[Any]) -> Tensor:
         if not known(lengths):
-            raise CannotCarry(_FREE.format(next(size for size in lengths if isinstance(size, Size))))
+            raise CannotConvert(_FREE.format(next(size for size in lengths if isinstance(size, Size))))
         ends = [int(end) for end in np.cumsum(lengths)[:-1]]
         return self.made(self.call_expr(dotted("ops.split"), base, ends, axis=axis), dtype=dtype)
 
     def tile(self, x: Symbol, repeats: Sequence[Any]) -> Tensor:
         if not known(repeats):
             if any(isinstance(n, Size) and d != 1 for n, d in zip(repeats, x.shape, strict=True)):
-                raise CannotCarry(_FREE.format(next(n for n in repeats if isinstance(n, Size))))
+                raise CannotConvert(_FREE.format(next(n for n in repeats if isinstance(n, Size))))
             if any(
                 not isinstance(n, Size) and n != 1 and d != 1 for n, d in zip(repeats, x.shape, strict=True)
             ):
-                raise CannotCarry("it repeats along free and along known sizes at once")
+                raise CannotConvert("it repeats along free and along known sizes at once")
             return self.broadcast_to(x, [n if d == 1 else d for n, d in zip(repeats, x.shape, strict=True)])
         return super().tile(x, repeats)
 
@@ -280,9 +280,9 @@ class Functional(Words):
 
     def _reduce(self, word: str, x: Symbol, axes: Sequence[int], keepdims: bool) -> Tensor:
         if word == "mean" and x.dtype.kind != "f":
-            raise CannotCarry("Keras gives the mean of integers as a float")
+            raise CannotConvert("Keras gives the mean of integers as a float")
         if 0 in (x.fact.dims or ()):
-            raise CannotCarry("Keras reduces nothing that is empty")
+            raise CannotConvert("Keras reduces nothing that is empty")
         if x.dtype.kind == "b":
             word = {"max": "any", "min": "all"}.get(word, word)
         return super()._reduce(word, x, axes, keepdims)
@@ -303,7 +303,7 @@ class Functional(Words):
 
     def take_along_axis(self, x: Symbol, indices: Symbol, axis: int) -> Tensor:
         if any(i != axis and a != b for i, (a, b) in enumerate(zip(x.shape, indices.shape, strict=True))):
-            raise CannotCarry("Keras reads along an axis only where all other sizes are equal")
+            raise CannotConvert("Keras reads along an axis only where all other sizes are equal")
         made: Tensor = self.call("ops.take_along_axis", x, indices, axis=axis, dtype=x.dtype)
         return made
 
@@ -319,7 +319,7 @@ class Functional(Words):
 
     def topk(self, x: Symbol, k: Any, axis: int, largest: bool) -> tuple[Tensor, ...]:
         if not largest or isinstance(k, Size) or x.dtype.kind not in "f":
-            raise CannotCarry("Keras gives the largest floats only, as many as are known before it runs")
+            raise CannotConvert("Keras gives the largest floats only, as many as are known before it runs")
         last = x.ndim - 1
         order = tuple(last if i == axis else axis if i == last else i for i in range(x.ndim))
         whole = self.call("ops.top_k", self.permute_dims(x, order), k, dtype=x.dtype)
@@ -339,7 +339,7 @@ class Functional(Words):
     def _triangle(self, word: str, x: Symbol, k: int) -> Tensor:
         rows, columns = x.shape[-2:]
         if isinstance(rows, Size) or isinstance(columns, Size) or not -rows < k < columns:
-            raise CannotCarry("the diagonal may lie outside of the matrix")
+            raise CannotConvert("the diagonal may lie outside of the matrix")
         made: Tensor = self.call(f"ops.{word}", x, k=k, dtype=x.dtype, dims=x.fact.dims)
         return made
 
@@ -356,7 +356,7 @@ class Functional(Words):
         if places is None or not np.all(
             (np.asarray(places) >= 0) & (np.asarray(places) < 8 * dtype.itemsize)
         ):
-            raise CannotCarry("how far it shifts is known only when the model runs")
+            raise CannotConvert("how far it shifts is known only when the model runs")
         return self._binary(word, a, b)
 
 
@@ -403,7 +403,7 @@ def _as_bias(a: Any, size: Any, axis: int) -> bool:
 class _Outside:
     """Statements of a ``with`` go to the preamble."""
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self, words: TensorflowNamespace) -> None:
         self._words = words
         self._kept: list[ast.stmt] = []
 

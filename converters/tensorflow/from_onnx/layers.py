@@ -12,7 +12,7 @@ from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
 from netferry.converters.tensorflow.from_onnx.names import Weight
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 
@@ -24,14 +24,21 @@ def weight(x: Symbol, content: Any = None) -> Weight:
 
 
 def called(
-    xp: Words, layer: Any, x: Any, like: Symbol, *, dims: Any = None, perm: Any = None, **kwargs: Any
+    xp: TensorflowNamespace,
+    layer: Any,
+    x: Any,
+    like: Symbol,
+    *,
+    dims: Any = None,
+    perm: Any = None,
+    **kwargs: Any,
 ) -> Tensor:
     """``layer(x)``"""
     return xp.made(xp.call_expr(layer, x, **kwargs), dtype=like.dtype, dims=dims, perm=perm)
 
 
 @NATIVE.row("Linear")
-def Linear(xp: Words, x: Symbol, w: Symbol, b: Symbol | None = None) -> Any:
+def Linear(xp: TensorflowNamespace, x: Symbol, w: Symbol, b: Symbol | None = None) -> Any:
     """A Dense layer; where ``x`` is a flattened image that lies channels-last, the kernel's rows move instead."""
     if w.content is None or (b is not None and b.content is None) or not is_float(x.dtype) or x.ndim < 2:
         return OPS["Linear"](xp, x, w, b)
@@ -64,7 +71,7 @@ def _moved(kernel: Any, order: Any) -> Any:
 
 
 @NATIVE.row("Gather")
-def Gather(xp: Words, data: Symbol, indices: Symbol, *, axis: int = 0) -> Any:
+def Gather(xp: TensorflowNamespace, data: Symbol, indices: Symbol, *, axis: int = 0) -> Any:
     """An Embedding where a trained table is read by its rows."""
     table = data.content
     if (
@@ -89,7 +96,7 @@ def Gather(xp: Words, data: Symbol, indices: Symbol, *, axis: int = 0) -> Any:
 
 
 @NATIVE.row("PRelu")
-def PRelu(xp: Words, x: Symbol, slope: Symbol) -> Any:
+def PRelu(xp: TensorflowNamespace, x: Symbol, slope: Symbol) -> Any:
     """A PReLU whose slopes are shared along the axes where there is one of them."""
     content, rank = slope.content, x.ndim
     if content is None or not slope.fact.trainable or content.ndim > rank or rank < 2:
@@ -112,7 +119,7 @@ def PRelu(xp: Words, x: Symbol, slope: Symbol) -> Any:
 
 @NATIVE.row("Dropout")
 def Dropout(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     ratio: Symbol | None = None,
     training: Symbol | None = None,

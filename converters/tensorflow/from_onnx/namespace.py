@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.namespace import BINARY, ELEMENTWISE, REDUCTIONS
-from netferry.converters.graph.codegen.writer import REFUSED, Recorder, dotted, flat
+from netferry.converters.graph.codegen.writer import REFUSED, SourceWriter, dotted, flat
 from netferry.converters.graph.ir import budget, layout
 from netferry.converters.graph.ir.arrays import same
 from netferry.converters.graph.ir.facts import Fact, Plan
@@ -52,7 +52,7 @@ from netferry.converters.tensorflow.from_onnx.names import (
 from netferry.converters.tensorflow.names import layer_path, legal
 
 
-class Words(Recorder):
+class TensorflowNamespace(SourceWriter):
     """What both forms share; ``column`` is the form's column of the table, ``root`` the module it stands for."""
 
     framework = "tensorflow"
@@ -183,7 +183,7 @@ class Words(Recorder):
         """``tf.reduce_sum(x, axis=1)``: a word of the table in this form."""
         name = WORDS[word][self.column]
         if not name:
-            raise CannotCarry(f"{self.title} has no '{word}'")
+            raise CannotConvert(f"{self.title} has no '{word}'")
         expr = self.call_expr(dotted(f"{self.root}.{name}"), *args, **kwargs)
         return self.made(expr, *flat(args), dtype=dtype, dims=dims, perm=perm)
 
@@ -193,7 +193,7 @@ class Words(Recorder):
     def materialize(self, fact: Fact) -> ast.expr:
         content = fact.constant
         if content is None:
-            raise CannotCarry("its constant depends on a size that is known only when the model runs")
+            raise CannotConvert("its constant depends on a size that is known only when the model runs")
         self.allow(fact.dtype)
         if content.ndim == 0 or (content.size <= LITERAL and not fact.trainable):
             return self.array(content)
@@ -577,7 +577,9 @@ class Words(Recorder):
             if not isinstance(before, Size) and not isinstance(after, Size) and (before < 0 or after < 0)
         }
         if len(cuts) != sum(1 for pair in pairs if any(not isinstance(n, Size) and n < 0 for n in pair)):
-            raise CannotCarry("it cuts one side of an axis by a size that is known only when the model runs")
+            raise CannotConvert(
+                "it cuts one side of an axis by a size that is known only when the model runs"
+            )
         left = [(0 if b is not b or (not isinstance(b, Size) and b < 0) else b,
                  0 if not isinstance(a, Size) and a < 0 else a) for b, a in pairs]  # fmt: skip
         cropped = self.slice(x, cuts)
@@ -598,7 +600,7 @@ class Words(Recorder):
                 continue
             size = x.size(axis)
             if isinstance(before, Size) or isinstance(after, Size):
-                raise CannotCarry(
+                raise CannotConvert(
                     f"it pads axis {axis} in mode {mode} by a size that is known only when it runs"
                 )
             budget.make(size + before + after)
@@ -643,7 +645,7 @@ class Words(Recorder):
 
     def eye(self, rows: int, columns: int, k: int, dtype: np.dtype[Any]) -> Tensor:
         if not known((rows, columns)):
-            raise CannotCarry("its sizes are known only when the model runs")
+            raise CannotConvert("its sizes are known only when the model runs")
         budget.make(rows * columns)
         return self.asarray(np.eye(rows, columns, k), dtype)
 

@@ -13,14 +13,14 @@ from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
 from netferry.converters.tensorflow.from_onnx.layers import called, weight
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 FLOAT = 1
 """ONNX's number for float32: the precision in which LayerNormalization computes."""
 
 
-def channels_last(xp: Words, x: Symbol) -> tuple[Any, Any]:
+def channels_last(xp: TensorflowNamespace, x: Symbol) -> tuple[Any, Any]:
     """The tensor with its channels last, and the permutation that brings them back."""
     perm = layout.channels_first(x.ndim)
     return xp.arranged(x, perm), perm
@@ -28,7 +28,7 @@ def channels_last(xp: Words, x: Symbol) -> tuple[Any, Any]:
 
 @NATIVE.row("BatchNormalization")
 def BatchNormalization(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     scale: Symbol,
     b: Symbol,
@@ -61,7 +61,7 @@ def BatchNormalization(
 
 @NATIVE.row("LayerNormalization")
 def LayerNormalization(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     scale: Symbol,
     b: Symbol | None = None,
@@ -98,7 +98,13 @@ def LayerNormalization(
 
 @NATIVE.row("RMSNormalization")
 def RMSNormalization(
-    xp: Words, x: Symbol, scale: Symbol, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = FLOAT
+    xp: TensorflowNamespace,
+    x: Symbol,
+    scale: Symbol,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = FLOAT,
 ) -> Any:
     content = scale.content
     last = axis in (-1, x.ndim - 1)
@@ -117,7 +123,7 @@ def RMSNormalization(
 
 @NATIVE.row("GroupNormalization")
 def GroupNormalization(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     scale: Symbol,
     bias: Symbol,
@@ -135,13 +141,17 @@ def GroupNormalization(
 
 
 @NATIVE.row("InstanceNormalization")
-def InstanceNormalization(xp: Words, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float = 1e-5) -> Any:
+def InstanceNormalization(
+    xp: TensorflowNamespace, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float = 1e-5
+) -> Any:
     channels = x.shape[1]
     layer = _groups(xp, x, scale, b, channels, epsilon) if isinstance(channels, int) else None
     return OPS["InstanceNormalization"](xp, x, scale, b, epsilon=epsilon) if layer is None else layer
 
 
-def _groups(xp: Words, x: Symbol, scale: Symbol, bias: Symbol, groups: int, epsilon: float) -> Any:
+def _groups(
+    xp: TensorflowNamespace, x: Symbol, scale: Symbol, bias: Symbol, groups: int, epsilon: float
+) -> Any:
     """A GroupNormalization; None where its weights are no constants."""
     if scale.content is None or bias.content is None or x.dtype.name != "float32" or x.ndim < 3:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size, ceil_div
@@ -18,7 +18,7 @@ from netferry.converters.graph.schema.padding import Pairs
 from netferry.converters.tensorflow.from_onnx.convolution import every, is_same, pairs_of, short, strided
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
 from netferry.converters.tensorflow.from_onnx.names import INT64, named
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.normalization import channels_last
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
@@ -66,14 +66,14 @@ def _beyond(size: Any, pair: tuple[Any, Any], stride: int, span: int) -> Any:
         return 0
     before, after = pair
     if isinstance(size, Size):
-        raise CannotCarry("ceil_mode on an axis whose size is not known before it runs")
+        raise CannotConvert("ceil_mode on an axis whose size is not known before it runs")
     count = ceil_div(size + before + after - span, stride) + 1
     if (count - 1) * stride >= size + before:
         count -= 1
     return max((count - 1) * stride + span - (size + before + after), 0)
 
 
-def pooled(xp: Words, kind: str, base: Any, w: Window, dtype: Any, padding: str) -> Any:
+def pooled(xp: TensorflowNamespace, kind: str, base: Any, w: Window, dtype: Any, padding: str) -> Any:
     """The pool itself over a channels-last tensor: a layer of Keras, or TensorFlow's operation."""
     rank = len(w.kernel)
     spread = any(d > 1 for d in w.dilations)
@@ -84,7 +84,7 @@ def pooled(xp: Words, kind: str, base: Any, w: Window, dtype: Any, padding: str)
         )  # fmt: skip
         return xp.call_expr(layer, base)
     if xp.functional:
-        raise CannotCarry("a functional Keras model has no pool with dilations")
+        raise CannotConvert("a functional Keras model has no pool with dilations")
     apart = spread and any(s > 1 for s in w.strides)
     made = xp.call_expr(
         dotted("tf.nn.pool"), base, list(w.kernel), "MAX" if kind == "Max" else "AVG",
@@ -100,7 +100,7 @@ def lowest(dtype: np.dtype[Any]) -> Any:
 
 @NATIVE.row("MaxPool")
 def MaxPool(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     *,
     kernel_shape: Sequence[int],
@@ -114,7 +114,7 @@ def MaxPool(
     """Padding is lower than anything: -inf."""
     w = window(x, kernel_shape, strides, dilations, auto_pad, pads, ceil_mode)
     if x.dtype.kind not in "fiu" or not 1 <= len(w.kernel) <= 3:
-        raise CannotCarry(f"TensorFlow pools no {x.dtype} over {len(w.kernel)} axes")
+        raise CannotConvert(f"TensorFlow pools no {x.dtype} over {len(w.kernel)} axes")
     wide = (
         x
         if x.dtype.kind == "f"
@@ -131,10 +131,14 @@ def MaxPool(
     return made if wide is x else xp.astype(made, x.dtype)
 
 
-def _with_places(xp: Words, x: Symbol, base: Any, perm: Any, w: Window, storage_order: int) -> Any:
+def _with_places(
+    xp: TensorflowNamespace, x: Symbol, base: Any, perm: Any, w: Window, storage_order: int
+) -> Any:
     """Values and their places in the flattened (batch, channels, *space) input, by TensorFlow's argmax of a 2-D pool."""
     if xp.functional or len(w.kernel) not in (1, 2) or any(d > 1 for d in w.dilations):
-        raise CannotCarry("TensorFlow gives the places of maxima for windows over two axes without dilations")
+        raise CannotConvert(
+            "TensorFlow gives the places of maxima for windows over two axes without dilations"
+        )
     if len(w.kernel) == 1:
         base = xp.call_expr(dotted("tf.expand_dims"), base, 1)
         w = Window((1, *w.kernel), (1, *w.strides), (1, 1), [(0, 0), *w.pads], (0, *w.beyond), False)
@@ -166,7 +170,7 @@ def _with_places(xp: Words, x: Symbol, base: Any, perm: Any, w: Window, storage_
 
 @NATIVE.row("AveragePool")
 def AveragePool(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     *,
     kernel_shape: Sequence[int],
@@ -180,7 +184,7 @@ def AveragePool(
     """TensorFlow's SAME leaves padding out of the average; what else is counted is an average of ones."""
     w = window(x, kernel_shape, strides, dilations, auto_pad, pads, ceil_mode)
     if not 1 <= len(w.kernel) <= 3:
-        raise CannotCarry(f"TensorFlow pools over 1 to 3 axes, not {len(w.kernel)}")
+        raise CannotConvert(f"TensorFlow pools over 1 to 3 axes, not {len(w.kernel)}")
     base, perm = channels_last(xp, x)
     fact = Fact(x.dtype)
     if w.plain:
@@ -205,16 +209,16 @@ def AveragePool(
 
 
 @NATIVE.row("GlobalAveragePool")
-def GlobalAveragePool(xp: Words, x: Symbol) -> Any:
+def GlobalAveragePool(xp: TensorflowNamespace, x: Symbol) -> Any:
     return _global(xp, x, "GlobalAverage", "GlobalAveragePool")
 
 
 @NATIVE.row("GlobalMaxPool")
-def GlobalMaxPool(xp: Words, x: Symbol) -> Any:
+def GlobalMaxPool(xp: TensorflowNamespace, x: Symbol) -> Any:
     return _global(xp, x, "GlobalMax", "GlobalMaxPool")
 
 
-def _global(xp: Words, x: Symbol, kind: str, operator: str) -> Any:
+def _global(xp: TensorflowNamespace, x: Symbol, kind: str, operator: str) -> Any:
     if not xp.functional or not 3 <= x.ndim <= 5:
         return OPS[operator](xp, x)
     base, perm = channels_last(xp, x)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.facts import Fact
@@ -19,7 +19,7 @@ from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorde
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
 from netferry.converters.tensorflow.from_onnx.names import Weight, named
-from netferry.converters.tensorflow.from_onnx.namespace import Words
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 LAYERS: Mapping[str, str] = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
@@ -39,7 +39,7 @@ BIASES = "Keras' {} has one bias where ONNX has two: their sum, which moves as o
 
 @NATIVE.row("Recurrent")
 def Recurrent(
-    xp: Words,
+    xp: TensorflowNamespace,
     x: Symbol,
     w: Symbol,
     r: Symbol,
@@ -71,7 +71,7 @@ def Recurrent(
         settings = {**keras_has, **({"reset_after": bool(linear_before_reset)} if cell == "GRU" else {})}
         return _layer(xp, x, w, r, b, initial_h, initial_c, cell, hidden, direction, settings)
     if xp.functional:
-        raise CannotCarry(
+        raise CannotConvert(
             "a functional Keras model has no recurrent layer with these activations, lengths or weights"
         )
     return _steps(
@@ -102,7 +102,7 @@ def _keras_activations(cell: str, wanted: Sequence[str], count: int) -> dict[str
 
 
 def _layer(
-    xp: Words, x: Symbol, w: Symbol, r: Symbol, b: Symbol | None, h0: Symbol | None, c0: Symbol | None,
+    xp: TensorflowNamespace, x: Symbol, w: Symbol, r: Symbol, b: Symbol | None, h0: Symbol | None, c0: Symbol | None,
     cell: str, hidden: int, direction: str, settings: Mapping[str, Any],
 ) -> Any:  # fmt: skip
     both = direction == "bidirectional"
@@ -141,12 +141,12 @@ def _layer(
         if h0 is not None or c0 is not None
     ]
     if any(state is None for state in initial):
-        raise CannotCarry("it begins with one state of two")
+        raise CannotConvert("it begins with one state of two")
     called = xp.call_expr(layer, base, initial_state=initial or None)
     return _results(xp, x, called, cell, len(paths), hidden, direction == "reverse", states)
 
 
-def _state(xp: Words, state: Symbol | None, index: int) -> Any:
+def _state(xp: TensorflowNamespace, state: Symbol | None, index: int) -> Any:
     """The state of one direction, (batch, hidden)."""
     if state is None:
         return None
@@ -155,7 +155,14 @@ def _state(xp: Words, state: Symbol | None, index: int) -> Any:
 
 
 def _results(
-    xp: Words, x: Symbol, called: Any, cell: str, count: int, hidden: int, reverse: bool, states: bool
+    xp: TensorflowNamespace,
+    x: Symbol,
+    called: Any,
+    cell: str,
+    count: int,
+    hidden: int,
+    reverse: bool,
+    states: bool,
 ) -> Any:
     time, batch = x.shape[0], x.shape[1]
     whole = xp.made(called, dtype=x.dtype)
@@ -201,7 +208,7 @@ def _weights(
 # ---- step by step --------------------------------------------------------------------------------------------
 
 
-def _steps(xp: Words, *operands: Symbol | None, cell: str, **settings: Any) -> Any:
+def _steps(xp: TensorflowNamespace, *operands: Symbol | None, cell: str, **settings: Any) -> Any:
     """ONNX's own equations, in a function that the generated module carries along."""
     xp.use("recurrent_steps")
     x = operands[0]

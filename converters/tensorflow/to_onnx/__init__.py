@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import Unsupported, UnsupportedError
-from netferry.converters.exported import Export
+from netferry.converters.exported import ExportedModel
 from netferry.converters.signature import Example
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import Functional, keras
@@ -31,12 +31,12 @@ from netferry.converters.tensorflow.to_onnx import (
     recurrent,
     shape,
 )
-from netferry.converters.tensorflow.to_onnx.emitter import Pen
+from netferry.converters.tensorflow.to_onnx.emitter import Emitter
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import Traced
 from netferry.converters.tensorflow.to_onnx.trace import TRAINING, OutrightError, Walk, title
 
 
-def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
+def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel:
     """Carry a Keras model, a SavedModel or a function of TensorFlow.
 
     Raises:
@@ -55,18 +55,18 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> Export:
         return fallback.carry(face, given, error)
 
 
-def _direct(model: Any, face: live.Face, given: Sequence[Example] | None) -> Export:
+def _direct(model: Any, face: live.Face, given: Sequence[Example] | None) -> ExportedModel:
     bound = face.inputs(given)
     if not model.built and given is not None:
         face.call([example.array for example in given])
-    g = Pen(model.name, model.variables)
+    g = Emitter(model.name, model.variables)
     named = Walk(g)(face.call, [Traced(g.input(spec)) for spec in bound.specs])
     for name, x in named.items():
         g.output(x.tensor if isinstance(x, Traced) else g.lift(np.asarray(x)), name)
     carried = g.finish()
     written = carried.graph.initializers
     made_of = {name: sources for name, sources in g.made_of.items() if name in written}
-    return Export(carried, notes=bound.notes, weights=made_of)
+    return ExportedModel(carried, notes=bound.notes, weights=made_of)
 
 
 # ---- what is refused before any work --------------------------------------------------------

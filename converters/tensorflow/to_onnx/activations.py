@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import ReluOperation, keras, nn_ops as nn
 from netferry.converters.tensorflow.to_onnx.emitter import (
     ACTIVATIONS,
     ROWS,
     STRAIGHT,
-    Pen,
+    Emitter,
     activate,
     axes_of,
     one,
@@ -41,13 +41,18 @@ for _function, _op_type in _STRAIGHT.items():
 
 
 @ACTIVATIONS.row(functions.linear)
-def linear(g: Pen, x: Tensor) -> Tensor:
+def linear(g: Emitter, x: Tensor) -> Tensor:
     return x
 
 
 @ACTIVATIONS.row(functions.relu)
 def relu(
-    g: Pen, x: Tensor, *, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+    g: Emitter,
+    x: Tensor,
+    *,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
 ) -> Tensor:
     """Above ``threshold`` x, at most ``max_value``; below it ``negative_slope * (x - threshold)``."""
     if negative_slope and max_value is None and threshold == 0:
@@ -64,84 +69,84 @@ def relu(
 
 
 @ACTIVATIONS.row(functions.leaky_relu)
-def leaky_relu(g: Pen, x: Tensor, *, negative_slope: float = 0.2) -> Tensor:
+def leaky_relu(g: Emitter, x: Tensor, *, negative_slope: float = 0.2) -> Tensor:
     return g.LeakyRelu(x, alpha=float(negative_slope))
 
 
 @ACTIVATIONS.row(functions.relu6)
-def relu6(g: Pen, x: Tensor) -> Tensor:
+def relu6(g: Emitter, x: Tensor) -> Tensor:
     return relu(g, x, max_value=6.0)
 
 
 @ACTIVATIONS.row(functions.elu)
-def elu(g: Pen, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+def elu(g: Emitter, x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return g.Elu(x, alpha=float(alpha))
 
 
 @ACTIVATIONS.row(functions.celu)
-def celu(g: Pen, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+def celu(g: Emitter, x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return g.Celu(x, alpha=float(alpha))
 
 
 @ACTIVATIONS.row(functions.gelu)
-def gelu(g: Pen, x: Tensor, *, approximate: bool = False) -> Tensor:
+def gelu(g: Emitter, x: Tensor, *, approximate: bool = False) -> Tensor:
     return g.Gelu(x, approximate="tanh" if approximate else None)
 
 
 @ACTIVATIONS.row(functions.silu)
-def silu(g: Pen, x: Tensor) -> Tensor:
+def silu(g: Emitter, x: Tensor) -> Tensor:
     return g.Mul(x, g.Sigmoid(x))
 
 
 @ACTIVATIONS.row(functions.hard_sigmoid)
-def hard_sigmoid(g: Pen, x: Tensor) -> Tensor:
+def hard_sigmoid(g: Emitter, x: Tensor) -> Tensor:
     """relu6(x + 3) / 6: the slope is 1/6, where ONNX' default and Keras 2 have 0.2."""
     return g.HardSigmoid(x, alpha=1 / 6, beta=0.5)
 
 
 @ACTIVATIONS.row(functions.sparse_sigmoid)
-def sparse_sigmoid(g: Pen, x: Tensor) -> Tensor:
+def sparse_sigmoid(g: Emitter, x: Tensor) -> Tensor:
     return g.HardSigmoid(x, alpha=0.5, beta=0.5)
 
 
 @ACTIVATIONS.row(functions.log_sigmoid)
-def log_sigmoid(g: Pen, x: Tensor) -> Tensor:
+def log_sigmoid(g: Emitter, x: Tensor) -> Tensor:
     return g.Neg(g.Softplus(g.Neg(x)))
 
 
 @ACTIVATIONS.row(functions.hard_tanh)
-def hard_tanh(g: Pen, x: Tensor) -> Tensor:
+def hard_tanh(g: Emitter, x: Tensor) -> Tensor:
     return g.Clip(x, g.scalar(-1, x), g.scalar(1, x))
 
 
 @ACTIVATIONS.row(functions.tanh_shrink)
-def tanh_shrink(g: Pen, x: Tensor) -> Tensor:
+def tanh_shrink(g: Emitter, x: Tensor) -> Tensor:
     return g.Sub(x, g.Tanh(x))
 
 
 @ACTIVATIONS.row(functions.hard_shrink)
-def hard_shrink(g: Pen, x: Tensor, *, threshold: float = 0.5) -> Tensor:
+def hard_shrink(g: Emitter, x: Tensor, *, threshold: float = 0.5) -> Tensor:
     return g.Shrink(x, lambd=float(threshold), bias=0.0)
 
 
 @ACTIVATIONS.row(functions.soft_shrink)
-def soft_shrink(g: Pen, x: Tensor, *, threshold: float = 0.5) -> Tensor:
+def soft_shrink(g: Emitter, x: Tensor, *, threshold: float = 0.5) -> Tensor:
     return g.Shrink(x, lambd=float(threshold), bias=float(threshold))
 
 
 @ACTIVATIONS.row(functions.threshold)
-def threshold(g: Pen, x: Tensor, *, threshold: float, default_value: float) -> Tensor:
+def threshold(g: Emitter, x: Tensor, *, threshold: float, default_value: float) -> Tensor:
     return g.Where(g.Greater(x, g.scalar(threshold, x)), x, g.scalar(default_value, x))
 
 
 @ACTIVATIONS.row(functions.squareplus)
-def squareplus(g: Pen, x: Tensor, *, b: float = 4) -> Tensor:
+def squareplus(g: Emitter, x: Tensor, *, b: float = 4) -> Tensor:
     root = g.Sqrt(g.Add(g.Mul(x, x), g.scalar(b, x)))
     return g.Mul(g.Add(x, root), g.scalar(0.5, x))
 
 
 @ACTIVATIONS.row(functions.sparse_plus)
-def sparse_plus(g: Pen, x: Tensor) -> Tensor:
+def sparse_plus(g: Emitter, x: Tensor) -> Tensor:
     """0 up to -1, x from 1 on, and (x + 1)^2 / 4 between them."""
     inside = g.Clip(g.Add(x, g.scalar(1, x)), g.scalar(0, x), g.scalar(2, x))
     curve = g.Mul(g.Mul(inside, inside), g.scalar(0.25, x))
@@ -149,24 +154,24 @@ def sparse_plus(g: Pen, x: Tensor) -> Tensor:
 
 
 @ACTIVATIONS.row(functions.glu)
-def glu(g: Pen, x: Tensor, *, axis: int = -1) -> Tensor:
+def glu(g: Emitter, x: Tensor, *, axis: int = -1) -> Tensor:
     value, gate = g.ops("Split", x, axis=axis, num_outputs=2, outputs=2)
     return g.Mul(value, g.Sigmoid(gate))
 
 
 @ACTIVATIONS.row(functions.softmax)
-def softmax(g: Pen, x: Tensor, *, axis: int | None = -1) -> Tensor:
+def softmax(g: Emitter, x: Tensor, *, axis: int | None = -1) -> Tensor:
     return _normalised(g, "Softmax", x, axis)
 
 
 @ACTIVATIONS.row(functions.log_softmax)
-def log_softmax(g: Pen, x: Tensor, *, axis: int | None = -1) -> Tensor:
+def log_softmax(g: Emitter, x: Tensor, *, axis: int | None = -1) -> Tensor:
     return _normalised(g, "LogSoftmax", x, axis)
 
 
-def _normalised(g: Pen, op_type: str, x: Tensor, axis: int | None) -> Tensor:
+def _normalised(g: Emitter, op_type: str, x: Tensor, axis: int | None) -> Tensor:
     if axis is None:
-        raise CannotCarry("it normalises over all axes at once, the batch included")
+        raise CannotConvert("it normalises over all axes at once, the batch included")
     place = axis % x.rank
     if place == x.rank - 1 and x.perm is None:
         return g.op(op_type, x)
@@ -177,12 +182,12 @@ def _normalised(g: Pen, op_type: str, x: Tensor, axis: int | None) -> Tensor:
 
 
 @ROWS.row(layers.Activation)
-def activation(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def activation(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return activate(g, layer.activation, x)
 
 
 @ROWS.row(layers.ReLU)
-def relu_layer(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def relu_layer(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return relu(
         g,
         x,
@@ -193,22 +198,22 @@ def relu_layer(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(layers.LeakyReLU)
-def leaky_relu_layer(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def leaky_relu_layer(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return leaky_relu(g, x, negative_slope=layer.negative_slope)
 
 
 @ROWS.row(layers.ELU)
-def elu_layer(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def elu_layer(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return elu(g, x, alpha=layer.alpha)
 
 
 @ROWS.row(layers.PReLU)
-def prelu(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def prelu(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return g.PRelu(x, g.weight(layer.alpha))
 
 
 @ROWS.row(layers.Softmax)
-def softmax_layer(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def softmax_layer(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     """Over several axes at once as exp(x - logsumexp(x))."""
     axes = axes_of(layer.axis, x.rank)
     if len(axes) == 1:
@@ -249,6 +254,6 @@ _OPERATIONS: dict[type, tuple[Any, tuple[str, ...]]] = {
 
 
 @ROWS.row(*_OPERATIONS)
-def operation(g: Pen, op: Any, x: Tensor) -> Tensor:
+def operation(g: Emitter, op: Any, x: Tensor) -> Tensor:
     function, parameters = _OPERATIONS[type(op)]
     return one(ACTIVATIONS[function](g, x, **{name: getattr(op, name) for name in parameters}))

@@ -10,7 +10,7 @@ import numpy as np
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.runtime import keras
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, refuse_unless
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, refuse_unless
 
 layers = keras.layers
 
@@ -18,7 +18,7 @@ FAR_BELOW = -1e9
 """What a masked score becomes: far enough below all others that its softmax is zero."""
 
 
-def _allowed(g: Pen, scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
+def _allowed(g: Emitter, scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
     """Where a score (..., queries, keys) may count; None where every one may."""
     if not causal:
         return mask
@@ -28,7 +28,7 @@ def _allowed(g: Pen, scores: Tensor, mask: Tensor | None, causal: bool) -> Tenso
 
 
 def masked_softmax(
-    g: Pen, scores: Tensor, mask: Tensor | None, causal: bool, below: float = FAR_BELOW
+    g: Emitter, scores: Tensor, mask: Tensor | None, causal: bool, below: float = FAR_BELOW
 ) -> Tensor:
     """The softmax of those scores (..., queries, keys) that may count."""
     allowed = _allowed(g, scores, mask, causal)
@@ -37,7 +37,7 @@ def masked_softmax(
     return g.Softmax(scores)
 
 
-def _heads(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def _heads(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     """(batch, steps, features) -> (batch, heads, steps, size): a Dense whose output is split."""
     _, heads, size = layer.kernel.shape
 
@@ -49,7 +49,7 @@ def _heads(g: Pen, layer: Any, x: Tensor) -> Tensor:
     return g.transpose(g.Reshape(y, g.ints(0, 0, heads, size)), (0, 2, 1, 3))
 
 
-def _joined(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def _joined(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     """(batch, heads, steps, size) -> (batch, steps, features)."""
     heads, size, *_ = layer.kernel.shape
     flat = g.Reshape(g.transpose(x, (0, 2, 1, 3)), g.ints(0, 0, heads * size))
@@ -59,7 +59,7 @@ def _joined(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(layers.MultiHeadAttention)
 def multi_head_attention(
-    g: Pen,
+    g: Emitter,
     layer: Any,
     query: Tensor,
     value: Tensor,
@@ -93,7 +93,7 @@ def multi_head_attention(
 
 @ROWS.row(layers.Attention)
 def attention(
-    g: Pen,
+    g: Emitter,
     layer: Any,
     inputs: Sequence[Tensor],
     *,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.padding import onnx_pads, same_upper
@@ -20,7 +20,7 @@ from netferry.converters.signature import Dim
 from netferry.converters.tensorflow.runtime import keras
 from netferry.converters.tensorflow.to_onnx.emitter import (
     ROWS,
-    Pen,
+    Emitter,
     Row,
     activate,
     channels_first,
@@ -35,7 +35,7 @@ def _with_activation(row: Row) -> Row:
     """Apply the layer's activation in Keras' own layout: a softmax runs over the channels."""
 
     @wraps(row)
-    def carry(g: Pen, layer: Any, x: Tensor) -> Tensor:
+    def carry(g: Emitter, layer: Any, x: Tensor) -> Tensor:
         return activate(g, layer.activation, one(row(g, layer, x)))
 
     return carry
@@ -54,7 +54,7 @@ class Window:
         return cls(layer.padding, layer.strides, layer.dilation_rate)
 
 
-def first_and_back(g: Pen, x: Tensor, data_format: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def first_and_back(g: Emitter, x: Tensor, data_format: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """``x`` as (batch, channels, *space), and the way back to the layout that it has."""
     if data_format == "channels_first":
         return x, lambda y: y
@@ -66,13 +66,13 @@ def first_and_back(g: Pen, x: Tensor, data_format: str) -> tuple[Tensor, Callabl
 # ---- convolutions ---------------------------------------------------------------------------
 
 
-def turned(g: Pen, kernel: Tensor) -> Tensor:
+def turned(g: Emitter, kernel: Tensor) -> Tensor:
     """(*space, in, out) -> (out, in, *space)."""
     space = kernel.rank - 2
     return g.transpose(kernel, (space + 1, space, *range(space)))
 
 
-def turned_depthwise(g: Pen, kernel: Tensor) -> Tensor:
+def turned_depthwise(g: Emitter, kernel: Tensor) -> Tensor:
     """(*space, in, multiplier) -> (in * multiplier, 1, *space)."""
     *space, channels, multiplier = (kernel.size(axis) for axis in range(kernel.rank))
     axes = (len(space), len(space) + 1, *range(len(space)))
@@ -82,11 +82,13 @@ def turned_depthwise(g: Pen, kernel: Tensor) -> Tensor:
     return g.Reshape(g.transpose(kernel, axes), g.ints(*shape))
 
 
-def _bias(g: Pen, layer: Any) -> Tensor | None:
+def _bias(g: Emitter, layer: Any) -> Tensor | None:
     return g.weight(layer.bias) if layer.use_bias else None
 
 
-def convolved(g: Pen, x: Tensor, kernel: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
+def convolved(
+    g: Emitter, x: Tensor, kernel: Tensor, bias: Tensor | None, window: Window, groups: int
+) -> Tensor:
     """``x``: (batch, channels, *space), ``kernel``: (out, in, *space)."""
     size = [kernel.size(axis) for axis in range(2, kernel.rank)]
     return g.Conv(
@@ -117,7 +119,7 @@ def _padding(
         pads = onnx_pads(pairs)
         return {"pads": pads} if any(pads) else {}
     if max(dilations) > 1:
-        raise CannotCarry(
+        raise CannotConvert(
             "its padding 'same' with strides and dilation needs a size that is free",
             "Fix the input's size",
         )
@@ -127,7 +129,7 @@ def _padding(
 @ROWS.row(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 @_with_activation
 @channels_first
-def conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def conv(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     kernel = turned(g, g.weight(layer.kernel))
     return convolved(g, x, kernel, _bias(g, layer), Window.of(layer), layer.groups)
 
@@ -135,7 +137,7 @@ def conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
 @ROWS.row(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 @_with_activation
 @channels_first
-def depthwise_conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def depthwise_conv(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     kernel = turned_depthwise(g, g.weight(layer.kernel))
     return convolved(g, x, kernel, _bias(g, layer), Window.of(layer), x.size(1))
 
@@ -143,7 +145,7 @@ def depthwise_conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
 @ROWS.row(layers.SeparableConv1D, layers.SeparableConv2D)
 @_with_activation
 @channels_first
-def separable_conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def separable_conv(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     depthwise = turned_depthwise(g, g.weight(layer.depthwise_kernel))
     y = convolved(g, x, depthwise, None, Window.of(layer), x.size(1))
     return g.Conv(y, turned(g, g.weight(layer.pointwise_kernel)), _bias(g, layer))
@@ -152,13 +154,13 @@ def separable_conv(g: Pen, layer: Any, x: Tensor) -> Tensor:
 @ROWS.row(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 @_with_activation
 @channels_first
-def conv_transpose(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def conv_transpose(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     kernel = turned(g, g.weight(layer.kernel))
     return transposed(g, x, kernel, _bias(g, layer), Window.of(layer), layer.output_padding)
 
 
 def transposed(
-    g: Pen, x: Tensor, kernel: Tensor, bias: Tensor | None, window: Window, output_padding: Any
+    g: Emitter, x: Tensor, kernel: Tensor, bias: Tensor | None, window: Window, output_padding: Any
 ) -> Tensor:
     """The gradient of a convolution: TensorFlow pads as the forward one over the output would be.
 
@@ -199,7 +201,7 @@ def _transposed_padding(mode: str, span: int, stride: int, extra: int | None) ->
 
 
 def pooled(
-    g: Pen, op_type: str, x: Tensor, size: Sequence[int], strides: Sequence[int], padding: str
+    g: Emitter, op_type: str, x: Tensor, size: Sequence[int], strides: Sequence[int], padding: str
 ) -> Tensor:
     """Average pools leave the padding out of the mean, in Keras as in ONNX by default."""
     return g.op(
@@ -211,15 +213,15 @@ def pooled(
     )
 
 
-def _pool(op_type: str) -> Callable[[Pen, Any, Tensor], Tensor]:
-    def pool(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def _pool(op_type: str) -> Callable[[Emitter, Any, Tensor], Tensor]:
+    def pool(g: Emitter, layer: Any, x: Tensor) -> Tensor:
         return pooled(g, op_type, x, layer.pool_size, layer.strides, layer.padding)
 
     return pool
 
 
-def _global_pool(op_type: str) -> Callable[[Pen, Any, Tensor], Tensor]:
-    def pool(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def _global_pool(op_type: str) -> Callable[[Emitter, Any, Tensor], Tensor]:
+    def pool(g: Emitter, layer: Any, x: Tensor) -> Tensor:
         y = g.op(op_type, x)
         return y if layer.keepdims else g.Squeeze(y, g.ints(*range(2, x.rank)))
 
@@ -254,7 +256,7 @@ def _pairs(setting: Any) -> list[tuple[int, int]]:
 
 
 @ROWS.row(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
-def zero_padding(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def zero_padding(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     pairs = dict(zip(_space(layer, x.rank), _pairs(layer.padding), strict=True))
 
     def write(base: Tensor, place: layout.Perm) -> Tensor:
@@ -265,7 +267,7 @@ def zero_padding(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
-def cropping(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def cropping(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     axes, pairs = _space(layer, x.rank), _pairs(layer.cropping)
     ends = [-after or np.iinfo(np.int64).max for _, after in pairs]
 
@@ -283,7 +285,7 @@ _RESIZE: Mapping[str, Mapping[str, str]] = {
 
 
 @ROWS.row(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
-def up_sampling(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def up_sampling(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     factors = layer.size if isinstance(layer.size, tuple | list) else (layer.size,)
     first, back = first_and_back(g, x, getattr(layer, "data_format", ""))
     scales = g.constant([1, 1, *factors], np.float32)
@@ -292,11 +294,11 @@ def up_sampling(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 def _interpolation(name: str) -> Mapping[str, str]:
     if name not in _RESIZE:
-        raise CannotCarry(f"its interpolation '{name}' is not one that ONNX computes alike")
+        raise CannotConvert(f"its interpolation '{name}' is not one that ONNX computes alike")
     return _RESIZE[name]
 
 
-def resized(g: Pen, x: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
+def resized(g: Emitter, x: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
     """(batch, channels, *space) in another size. Keras gives floats for whatever it interpolates."""
     how = _interpolation(interpolation)
     if interpolation == "nearest":

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor, unique
 from netferry.converters.graph.registry import Table
@@ -42,7 +42,7 @@ class _Size(NamedTuple):
     axis: int
 
 
-class Pen(GraphBuilder):
+class Emitter(GraphBuilder):
     """A ``GraphBuilder`` that knows Keras' variables by their paths and Keras' rules for dtypes."""
 
     def __init__(self, name: str, variables: Iterable[Any]) -> None:
@@ -165,7 +165,7 @@ def channels_first(row: Callable[..., Tensor]) -> Row:
     """A row of a spatial layer, written for (batch, channels, *space), for both of Keras' layouts."""
 
     @wraps(row)
-    def carry(g: Pen, layer: Any, x: Tensor) -> Tensor:
+    def carry(g: Emitter, layer: Any, x: Tensor) -> Tensor:
         rank = layer.input_spec.ndim or layer.input_spec.min_ndim
         refuse_unless(x.rank == rank, f"its input has {x.rank} axes, not {rank}", "Fold them with Reshape")
         if layer.data_format == "channels_first":
@@ -180,7 +180,7 @@ ACTIVATIONS: Table[Any, Row] = Table("Keras activations")
 """From a function of ``keras.activations`` to the function that writes it: ``row(g, x, **parameters)``."""
 
 
-def activate(g: Pen, function: Any, x: Tensor) -> Tensor:
+def activate(g: Emitter, function: Any, x: Tensor) -> Tensor:
     """Apply a layer's ``activation``: a function of ``keras.activations``, a layer, or None."""
     if function is None:
         return x
@@ -204,7 +204,7 @@ def title(thing: Any) -> str:
 def refuse_unless(allowed: bool, reason: str, remedy: str = "") -> None:
     """Leave the row where a form is met that it does not carry."""
     if not allowed:
-        raise CannotCarry(reason, remedy)
+        raise CannotConvert(reason, remedy)
 
 
 STRAIGHT = Mapping[Any, str]

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from onnx import defs, numpy_helper, shape_inference
 
 from netferry.converters.errors import MissingError, Unsupported, UnsupportedError, first_line
-from netferry.converters.exported import Export
+from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
 from netferry.converters.tensorflow import live
@@ -35,7 +35,7 @@ _REMEDIES = {
 }
 
 
-def carry(face: live.Face, given: Sequence[Example] | None, because: UnsupportedError | str) -> Export:
+def carry(face: live.Face, given: Sequence[Example] | None, because: UnsupportedError | str) -> ExportedModel:
     """Carry a model operator by operator.
 
     Raises:
@@ -50,7 +50,7 @@ def carry(face: live.Face, given: Sequence[Example] | None, because: Unsupported
         model = _mended(face, bound.specs)
     except UnsupportedError as error:
         raise UnsupportedError([*_problems(because), *error.problems]) from error
-    return Export(model, road="tf2onnx", notes=(*bound.notes, _note(because)))
+    return ExportedModel(model, route="tf2onnx", notes=(*bound.notes, _note(because)))
 
 
 def _problems(because: UnsupportedError | str) -> tuple[Unsupported, ...]:

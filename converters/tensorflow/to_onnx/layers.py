@@ -11,7 +11,14 @@ import numpy as np
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import convnext, keras
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, activate, axes_of, one, refuse_unless
+from netferry.converters.tensorflow.to_onnx.emitter import (
+    ROWS,
+    Emitter,
+    activate,
+    axes_of,
+    one,
+    refuse_unless,
+)
 from netferry.converters.tensorflow.to_onnx.normalization import unit
 
 layers = keras.layers
@@ -21,7 +28,7 @@ layers = keras.layers
 
 
 @ROWS.row(layers.Dense)
-def dense(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def dense(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     kernel = g.weight(layer.kernel)
     bias = g.weight(layer.bias) if layer.use_bias else None
     if x.rank == 2:
@@ -33,14 +40,14 @@ def dense(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(layers.EinsumDense)
-def einsum_dense(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def einsum_dense(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     y = g.Einsum(x, g.weight(layer.kernel), equation=layer.equation.replace(" ", ""))
     y = y if layer.bias is None else g.Add(y, g.weight(layer.bias))
     return activate(g, layer.activation, y)
 
 
 @ROWS.row(layers.Embedding)
-def embedding(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def embedding(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     indices = x if x.dtype in (np.int32, np.int64) else g.cast(x, np.int32)
     return g.Gather(g.weight(layer.embeddings), indices)
 
@@ -60,7 +67,7 @@ def embedding(g: Pen, layer: Any, x: Tensor) -> Tensor:
     layers.SpatialDropout3D,
     convnext.StochasticDepth,
 )
-def nothing(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def nothing(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return x
 
 
@@ -74,18 +81,18 @@ _AUGMENTATIONS = [
 
 
 @ROWS.row(*_AUGMENTATIONS)
-def augmentation(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def augmentation(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     """In inference at most a cast; the transformation that Keras draws even there is not used."""
     return one(g.follow(layer.transform_images, x, transformation=None, training=False))
 
 
 @ROWS.row(convnext.LayerScale)
-def layer_scale(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def layer_scale(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return g.Mul(x, g.weight(layer.gamma))
 
 
 @ROWS.row(layers.Masking)
-def masking(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def masking(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     """Steps of which every feature is ``mask_value`` become zero (the mask itself is the walk's)."""
     differs = g.cast(g.Not(g.Equal(x, g.scalar(layer.mask_value, x))), np.int32)
     kept = g.cast(g.ReduceMax(differs, g.ints(-1), keepdims=1), np.bool_)
@@ -96,7 +103,7 @@ def masking(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(layers.Flatten)
-def flatten(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def flatten(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     if x.rank == 1:
         return g.Unsqueeze(x, g.ints(1))
     if layer.data_format == "channels_first":
@@ -105,7 +112,7 @@ def flatten(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(layers.Reshape)
-def reshape(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def reshape(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     """(batch, channels) -> (batch, 1, ..., channels), as before a gate, with the channels first at once."""
     target = [-1 if size is None else size for size in layer.target_shape]
     if x.rank == 2 and len(target) > 1 and set(target[:-1]) == {1}:
@@ -115,29 +122,29 @@ def reshape(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(layers.Permute)
-def permute(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def permute(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return g.transpose(x, (0, *layer.dims))
 
 
 @ROWS.row(layers.RepeatVector)
-def repeat_vector(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def repeat_vector(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return g.Tile(g.Unsqueeze(x, g.ints(1)), g.ints(1, layer.n, 1))
 
 
 # ---- merging --------------------------------------------------------------------------------
 
 
-def _alike(g: Pen, inputs: Sequence[Any]) -> list[Tensor]:
+def _alike(g: Emitter, inputs: Sequence[Any]) -> list[Tensor]:
     """The inputs of a merge with one rank: those with fewer axes get axes of one after the batch."""
     tensors = [g.lift(x) for x in inputs]
     rank = max(x.rank for x in tensors)
     return [x if x.rank == rank else g.Unsqueeze(x, g.ints(*range(1, rank - x.rank + 1))) for x in tensors]
 
 
-def _variadic(op_type: str, binary: str | None = None) -> Callable[[Pen, Any, Sequence[Any]], Tensor]:
+def _variadic(op_type: str, binary: str | None = None) -> Callable[[Emitter, Any, Sequence[Any]], Tensor]:
     """A merge of any number of inputs; of two with the operator that is at home there."""
 
-    def merge(g: Pen, layer: Any, inputs: Sequence[Any]) -> Tensor:
+    def merge(g: Emitter, layer: Any, inputs: Sequence[Any]) -> Tensor:
         tensors = _alike(g, inputs)
         return g.op(binary if binary and len(tensors) == 2 else op_type, *tensors)
 
@@ -151,22 +158,22 @@ ROWS.row(layers.Minimum)(_variadic("Min"))
 
 
 @ROWS.row(layers.Multiply)
-def multiply(g: Pen, layer: Any, inputs: Sequence[Any]) -> Tensor:
+def multiply(g: Emitter, layer: Any, inputs: Sequence[Any]) -> Tensor:
     return reduce(g.Mul, _alike(g, inputs))
 
 
 @ROWS.row(layers.Subtract)
-def subtract(g: Pen, layer: Any, inputs: Sequence[Any]) -> Tensor:
+def subtract(g: Emitter, layer: Any, inputs: Sequence[Any]) -> Tensor:
     first, second = _alike(g, inputs)
     return g.Sub(first, second)
 
 
 @ROWS.row(layers.Concatenate)
-def concatenate_layer(g: Pen, layer: Any, inputs: Sequence[Any]) -> Tensor:
+def concatenate_layer(g: Emitter, layer: Any, inputs: Sequence[Any]) -> Tensor:
     return concatenate(g, [g.lift(x) for x in inputs], layer.axis)
 
 
-def concatenate(g: Pen, tensors: Sequence[Tensor], axis: int) -> Tensor:
+def concatenate(g: Emitter, tensors: Sequence[Tensor], axis: int) -> Tensor:
     """In the layout that all of them lie in, where that is one."""
     if len(tensors) == 1:
         return tensors[0]
@@ -179,7 +186,7 @@ def concatenate(g: Pen, tensors: Sequence[Tensor], axis: int) -> Tensor:
 
 
 @ROWS.row(layers.Dot)
-def dot(g: Pen, layer: Any, inputs: Sequence[Any]) -> Tensor:
+def dot(g: Emitter, layer: Any, inputs: Sequence[Any]) -> Tensor:
     """The sum of products along one axis of each, batch by batch: a MatMul of three axes."""
     a, b = (g.lift(x) for x in inputs)
     refuse_unless(a.rank <= 3 and b.rank <= 3, "an input with more than three axes")

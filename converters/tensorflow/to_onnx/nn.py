@@ -11,7 +11,7 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import image_ops as image, keras, nn_ops as nn, numpy_ops as kn
 from netferry.converters.tensorflow.to_onnx import convolution, normalization, preprocessing
 from netferry.converters.tensorflow.to_onnx.attention import FAR_BELOW, masked_softmax
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, axes_of, refuse_unless
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, axes_of, refuse_unless
 
 
 def _format(op: Any) -> str:
@@ -31,7 +31,7 @@ def _window(op: Any, rank: int) -> convolution.Window:
 
 
 @ROWS.row(nn.Conv)
-def conv(g: Pen, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
+def conv(g: Emitter, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
     x, weight = g.promoted(inputs, kernel)
     with_first, back = convolution.first_and_back(g, x, _format(op))
     groups = with_first.size(1) // weight.size(weight.rank - 2)
@@ -41,7 +41,7 @@ def conv(g: Pen, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
 
 
 @ROWS.row(nn.DepthwiseConv)
-def depthwise_conv(g: Pen, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
+def depthwise_conv(g: Emitter, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
     x, weight = g.promoted(inputs, kernel)
     with_first, back = convolution.first_and_back(g, x, _format(op))
     turned = convolution.turned_depthwise(g, weight)
@@ -49,7 +49,9 @@ def depthwise_conv(g: Pen, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
 
 
 @ROWS.row(nn.SeparableConv)
-def separable_conv(g: Pen, op: Any, inputs: Tensor, depthwise_kernel: Any, pointwise_kernel: Any) -> Tensor:
+def separable_conv(
+    g: Emitter, op: Any, inputs: Tensor, depthwise_kernel: Any, pointwise_kernel: Any
+) -> Tensor:
     x, depthwise, pointwise = g.promoted(inputs, depthwise_kernel, pointwise_kernel)
     with_first, back = convolution.first_and_back(g, x, _format(op))
     turned = convolution.turned_depthwise(g, depthwise)
@@ -58,7 +60,7 @@ def separable_conv(g: Pen, op: Any, inputs: Tensor, depthwise_kernel: Any, point
 
 
 @ROWS.row(nn.ConvTranspose)
-def conv_transpose(g: Pen, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
+def conv_transpose(g: Emitter, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
     x, weight = g.promoted(inputs, kernel)
     with_first, back = convolution.first_and_back(g, x, _format(op))
     extra = None if op.output_padding is None else _numbers(op.output_padding, x.rank)
@@ -68,7 +70,7 @@ def conv_transpose(g: Pen, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
 
 
 @ROWS.row(nn.MaxPool, nn.AveragePool)
-def pool(g: Pen, op: Any, inputs: Tensor) -> Tensor:
+def pool(g: Emitter, op: Any, inputs: Tensor) -> Tensor:
     op_type = "MaxPool" if isinstance(op, nn.MaxPool) else "AveragePool"
     size = _numbers(op.pool_size, inputs.rank)
     strides = size if op.strides is None else _numbers(op.strides, inputs.rank)
@@ -77,7 +79,7 @@ def pool(g: Pen, op: Any, inputs: Tensor) -> Tensor:
 
 
 @ROWS.row(nn.AdaptiveAveragePool, nn.AdaptiveMaxPool)
-def adaptive_pool(g: Pen, op: Any, inputs: Tensor) -> Tensor:
+def adaptive_pool(g: Emitter, op: Any, inputs: Tensor) -> Tensor:
     """Where each size is a multiple of what is wanted, windows of one size; to one, the pool of all."""
     average = isinstance(op, nn.AdaptiveAveragePool)
     wanted = _numbers(op.output_size, inputs.rank)
@@ -96,7 +98,7 @@ def adaptive_pool(g: Pen, op: Any, inputs: Tensor) -> Tensor:
 
 @ROWS.row(nn.BatchNorm)
 def batch_norm(
-    g: Pen, op: Any, x: Tensor, mean: Any, variance: Any, offset: Any = None, scale: Any = None
+    g: Emitter, op: Any, x: Tensor, mean: Any, variance: Any, offset: Any = None, scale: Any = None
 ) -> Tensor:
     x, *given = g.promoted(
         x, mean, variance, 0.0 if offset is None else offset, 1.0 if scale is None else scale
@@ -107,12 +109,12 @@ def batch_norm(
     return g.transpose(y, layout.inverse(perm))
 
 
-def _whole(g: Pen, value: Tensor, like: Tensor) -> Tensor:
+def _whole(g: Emitter, value: Tensor, like: Tensor) -> Tensor:
     return value if value.rank else g.Expand(value, g.Shape(like))
 
 
 @ROWS.row(nn.LayerNorm)
-def layer_norm(g: Pen, op: Any, x: Tensor, gamma: Any = None, beta: Any = None) -> Tensor:
+def layer_norm(g: Emitter, op: Any, x: Tensor, gamma: Any = None, beta: Any = None) -> Tensor:
     axes = axes_of(op.axis, x.rank)
     epsilon = keras.config.epsilon() if op.epsilon is None else op.epsilon
     scale, bias = (None if value is None else g.lift(value) for value in (gamma, beta))
@@ -120,7 +122,7 @@ def layer_norm(g: Pen, op: Any, x: Tensor, gamma: Any = None, beta: Any = None) 
 
 
 @ROWS.row(nn.RMSNorm)
-def rms_norm(g: Pen, op: Any, x: Tensor, scale: Any = None) -> Tensor:
+def rms_norm(g: Emitter, op: Any, x: Tensor, scale: Any = None) -> Tensor:
     epsilon = keras.config.epsilon() if op.epsilon is None else op.epsilon
     return normalization.by_root_mean_square(
         g, x, axes_of(op.axis, x.rank), None if scale is None else g.lift(scale), epsilon
@@ -128,7 +130,7 @@ def rms_norm(g: Pen, op: Any, x: Tensor, scale: Any = None) -> Tensor:
 
 
 @ROWS.row(nn.Normalize)
-def normalize(g: Pen, op: Any, x: Tensor) -> Tensor:
+def normalize(g: Emitter, op: Any, x: Tensor) -> Tensor:
     refuse_unless(op.order in (1, 2), f"its order {op.order} is not 1 or 2")
     epsilon = keras.config.epsilon() if op.epsilon is None else op.epsilon
     return normalization.unit(g, x, axes_of(op.axis, x.rank), epsilon, order=op.order)
@@ -138,24 +140,24 @@ def normalize(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(nn.OneHot)
-def one_hot(g: Pen, op: Any, x: Any) -> Tensor:
+def one_hot(g: Emitter, op: Any, x: Any) -> Tensor:
     refuse_unless(not op.sparse, "its output is sparse")
     return preprocessing.one_hot(g, g.lift(x), op.num_classes, op.dtype or np.float32, op.axis)
 
 
 @ROWS.row(nn.MultiHot)
-def multi_hot(g: Pen, op: Any, inputs: Any) -> Tensor:
+def multi_hot(g: Emitter, op: Any, inputs: Any) -> Tensor:
     refuse_unless(not op.sparse, "its output is sparse")
     return preprocessing.multi_hot(g, g.lift(inputs), op.num_classes, op.dtype or np.float32, op.axis)
 
 
 @ROWS.row(kn.Digitize)
-def digitize(g: Pen, op: Any, x: Tensor, bins: Any) -> Tensor:
+def digitize(g: Emitter, op: Any, x: Tensor, bins: Any) -> Tensor:
     return preprocessing.digitized(g, x, bins.array if isinstance(bins, Tensor) else bins)
 
 
 @ROWS.row(nn.Sparsemax)
-def sparsemax(g: Pen, op: Any, x: Tensor) -> Tensor:
+def sparsemax(g: Emitter, op: Any, x: Tensor) -> Tensor:
     """max(x - tau, 0), where tau is such that the sum is one (Martins and Astudillo 2016, algorithm 1)."""
     axis = op.axis % x.rank
     count = g.Shape(x, start=axis, end=axis + 1)
@@ -183,7 +185,14 @@ def sparsemax(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(nn.DotProductAttention)
 def dot_product_attention(
-    g: Pen, op: Any, query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: Any = None
+    g: Emitter,
+    op: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    scale: Any = None,
 ) -> Tensor:
     """Each (batch, steps, heads, size); of keys and values a head may serve several of the queries'."""
     refuse_unless(op.attn_logits_soft_cap is None, "it caps its scores")
@@ -200,7 +209,7 @@ def dot_product_attention(
     return g.transpose(g.MatMul(weights, v), (0, 2, 1, 3))
 
 
-def _each_for(g: Pen, x: Tensor, groups: int) -> Tensor:
+def _each_for(g: Emitter, x: Tensor, groups: int) -> Tensor:
     """(batch, heads, steps, size) with each head ``groups`` times."""
     heads, size = x.size(1), x.size(3)
     wide = g.Tile(g.Unsqueeze(x, g.ints(2)), g.ints(1, 1, groups, 1, 1))
@@ -211,7 +220,7 @@ def _each_for(g: Pen, x: Tensor, groups: int) -> Tensor:
 
 
 @ROWS.row(nn.DepthToSpace, nn.SpaceToDepth)
-def depth_and_space(g: Pen, op: Any, x: Tensor) -> Tensor:
+def depth_and_space(g: Emitter, op: Any, x: Tensor) -> Tensor:
     """TensorFlow has the place in the block before the channel, which is ONNX' DCR."""
     with_first, back = convolution.first_and_back(g, x, _format(op))
     if isinstance(op, nn.DepthToSpace):
@@ -220,7 +229,7 @@ def depth_and_space(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(image.Resize)
-def resize(g: Pen, op: Any, images: Tensor) -> Tensor:
+def resize(g: Emitter, op: Any, images: Tensor) -> Tensor:
     refuse_unless(
         not op.antialias or op.interpolation == "nearest", "it smooths while it shrinks (antialias)"
     )
@@ -235,7 +244,7 @@ def resize(g: Pen, op: Any, images: Tensor) -> Tensor:
 
 
 @ROWS.row(image.RGBToGrayscale)
-def rgb_to_grayscale(g: Pen, op: Any, images: Tensor) -> Tensor:
+def rgb_to_grayscale(g: Emitter, op: Any, images: Tensor) -> Tensor:
     axis = images.rank - 1 if _format(op) == "channels_last" else images.rank - 3
     shape = [1] * images.rank
     shape[axis] = 3
@@ -246,7 +255,7 @@ def rgb_to_grayscale(g: Pen, op: Any, images: Tensor) -> Tensor:
 
 
 @ROWS.row(image.ExtractPatches)
-def extract_patches(g: Pen, op: Any, images: Tensor) -> Tensor:
+def extract_patches(g: Emitter, op: Any, images: Tensor) -> Tensor:
     """A convolution with kernels that each pick one element of the patch."""
     refuse_unless(images.rank == 4, "it is not of a batch of images")
     height, width = _numbers(op.size, 4)

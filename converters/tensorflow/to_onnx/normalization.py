@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.runtime import keras
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, Row, axes_of, one, refuse_unless
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, Row, axes_of, one, refuse_unless
 
 layers = keras.layers
 
@@ -24,11 +24,11 @@ def second(axis: int, rank: int) -> layout.Perm:
     """The permutation that brings ``axis`` to the place of ONNX' channels."""
     place = axis % rank
     if place == 0:
-        raise CannotCarry("it normalises each element of the batch with weights of its own")
+        raise CannotConvert("it normalises each element of the batch with weights of its own")
     return (0, place, *(other for other in range(1, rank) if other != place))
 
 
-def _or(g: Pen, variable: Any, fill: float, like: Array) -> Tensor:
+def _or(g: Emitter, variable: Any, fill: float, like: Array) -> Tensor:
     """A weight, or what stands for it where the layer has none and ONNX wants one."""
     return (
         g.constant(np.full_like(like, fill)) if variable is None else g.cast(g.weight(variable), like.dtype)
@@ -39,7 +39,7 @@ def _as_float32(row: Row) -> Row:
     """Half floats are normalised as float32, with weights that are kept as float32, and come back as what they were."""
 
     @wraps(row)
-    def carry(g: Pen, layer: Any, x: Tensor, **arguments: Any) -> Tensor:
+    def carry(g: Emitter, layer: Any, x: Tensor, **arguments: Any) -> Tensor:
         if x.dtype != np.float16:
             return one(row(g, layer, x, **arguments))
         return g.cast(one(row(g, layer, g.cast(x, np.float32), **arguments)), np.float16)
@@ -49,7 +49,7 @@ def _as_float32(row: Row) -> Row:
 
 @ROWS.row(layers.BatchNormalization)
 @_as_float32
-def batch_normalization(g: Pen, layer: Any, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+def batch_normalization(g: Emitter, layer: Any, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Of a mask only training takes notice."""
     perm = second(layer.axis, x.rank)
     mean, variance = (g.cast(g.weight(w), x.dtype) for w in (layer.moving_mean, layer.moving_variance))
@@ -68,7 +68,7 @@ def batch_normalization(g: Pen, layer: Any, x: Tensor, *, mask: Tensor | None = 
 
 @ROWS.row(layers.GroupNormalization)
 @_as_float32
-def group_normalization(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def group_normalization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     refuse_unless(x.rank > 2, "its input has no space beside the channels")
     perm = second(layer.axis, x.rank)
     like = np.ones(x.size(layer.axis % x.rank), x.dtype)
@@ -83,14 +83,14 @@ def group_normalization(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(layers.LayerNormalization)
-def layer_normalization(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def layer_normalization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     scale, bias = (None if w is None else g.weight(w) for w in (layer.gamma, layer.beta))
     axes = axes_of(layer.axis, x.rank)
     return over_axes(g, x, axes, scale, bias, layer.epsilon, rms_scaling=layer.rms_scaling)
 
 
 def over_axes(
-    g: Pen,
+    g: Emitter,
     x: Tensor,
     axes: list[int],
     scale: Tensor | None,
@@ -117,38 +117,40 @@ def over_axes(
     return g.cast(g.transpose(y, layout.inverse(perm)), given)
 
 
-def _precise(g: Pen, x: Tensor) -> Tensor:
+def _precise(g: Emitter, x: Tensor) -> Tensor:
     return g.cast(x, np.float32) if x.dtype == np.float16 else x
 
 
-def _deviation(g: Pen, x: Tensor, axes: list[int], epsilon: float) -> Tensor:
+def _deviation(g: Emitter, x: Tensor, axes: list[int], epsilon: float) -> Tensor:
     """sqrt(variance + epsilon)."""
     centred = g.Sub(x, g.ReduceMean(x, g.ints(*axes), keepdims=1))
     return _root_mean_square(g, centred, axes, epsilon)
 
 
-def _root_mean_square(g: Pen, x: Tensor, axes: list[int], epsilon: float) -> Tensor:
+def _root_mean_square(g: Emitter, x: Tensor, axes: list[int], epsilon: float) -> Tensor:
     mean = g.ReduceMean(g.Mul(x, x), g.ints(*axes), keepdims=1)
     return g.Sqrt(g.Add(mean, g.scalar(epsilon, x)))
 
 
 @ROWS.row(layers.RMSNormalization)
-def rms_normalization(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def rms_normalization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return by_root_mean_square(g, x, axes_of(layer.axis, x.rank), g.weight(layer.scale), layer.epsilon)
 
 
-def by_root_mean_square(g: Pen, x: Tensor, axes: list[int], scale: Tensor | None, epsilon: float) -> Tensor:
+def by_root_mean_square(
+    g: Emitter, x: Tensor, axes: list[int], scale: Tensor | None, epsilon: float
+) -> Tensor:
     given, x = x.dtype, _precise(g, x)
     y = g.Div(x, _root_mean_square(g, x, axes, epsilon))
     return g.cast(y if scale is None else g.Mul(y, g.cast(scale, x.dtype)), given)
 
 
 @ROWS.row(layers.UnitNormalization)
-def unit_normalization(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def unit_normalization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     return unit(g, x, axes_of(layer.axis, x.rank), UNIT_EPSILON)
 
 
-def unit(g: Pen, x: Tensor, axes: list[int], epsilon: float, *, order: int = 2) -> Tensor:
+def unit(g: Emitter, x: Tensor, axes: list[int], epsilon: float, *, order: int = 2) -> Tensor:
     """``x`` divided by its length along ``axes``."""
     length = g.op(f"ReduceL{order}", x, g.ints(*axes), keepdims=1)
     return g.Div(x, g.Max(length, g.scalar(epsilon, x)))
@@ -158,7 +160,7 @@ def unit(g: Pen, x: Tensor, axes: list[int], epsilon: float, *, order: int = 2) 
 
 
 @ROWS.row(layers.Rescaling)
-def rescaling(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def rescaling(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     scale, offset = (np.asarray(value, layer.compute_dtype) for value in (layer.scale, layer.offset))
     refuse_unless(
         scale.ndim == 0 or keras.config.image_data_format() == "channels_last",
@@ -169,7 +171,7 @@ def rescaling(g: Pen, layer: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(layers.Normalization)
-def normalization(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def normalization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     """(x - mean) / deviation, or the way back with ``invert``."""
     mean, variance = (np.asarray(value, layer.compute_dtype) for value in (layer.mean, layer.variance))
     scale = np.maximum(np.sqrt(variance), np.asarray(keras.config.epsilon(), variance.dtype))

@@ -8,26 +8,26 @@ import numpy as np
 
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import keras
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, refuse_unless
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, refuse_unless
 
 layers = keras.layers
 
 
 @ROWS.row(layers.CategoryEncoding)
-def category_encoding(g: Pen, layer: Any, x: Tensor, *, count_weights: Tensor | None = None) -> Tensor:
+def category_encoding(g: Emitter, layer: Any, x: Tensor, *, count_weights: Tensor | None = None) -> Tensor:
     refuse_unless(not layer.sparse, "its output is sparse")
     return _encoded(g, x, layer.output_mode, layer.num_tokens, layer.dtype, count_weights)
 
 
 @ROWS.row(layers.Discretization)
-def discretization(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def discretization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     refuse_unless(not layer.sparse, "its output is sparse")
     edges = layer.bin_boundaries
     return _encoded(g, digitized(g, x, edges), layer.output_mode, len(edges) + 1, layer.output_dtype)
 
 
 @ROWS.row(layers.IntegerLookup)
-def integer_lookup(g: Pen, layer: Any, x: Tensor) -> Tensor:
+def integer_lookup(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     """The place of a number in the vocabulary; what is not in it goes to the places kept for that."""
     plain = layer.output_mode in ("int", "one_hot", "multi_hot", "count") and not layer.sparse
     refuse_unless(plain and not layer.invert, "it looks up backwards, or gives weighted or sparse vectors")
@@ -53,7 +53,7 @@ def integer_lookup(g: Pen, layer: Any, x: Tensor) -> Tensor:
     return _encoded(g, index, layer.output_mode, depth, layer._value_dtype)
 
 
-def digitized(g: Pen, x: Tensor, edges: Any) -> Tensor:
+def digitized(g: Emitter, x: Tensor, edges: Any) -> Tensor:
     """How many edges are at or below a value, as int32. The edges are float32 to TensorFlow."""
     dtype = np.dtype(np.float64) if x.dtype.kind != "f" else np.promote_types(x.dtype, np.float32)
     known = g.constant(np.asarray(edges, np.float32).astype(dtype))
@@ -61,20 +61,22 @@ def digitized(g: Pen, x: Tensor, edges: Any) -> Tensor:
     return g.ReduceSum(g.cast(reached, np.int32), g.ints(-1), keepdims=0)
 
 
-def one_hot(g: Pen, x: Tensor, classes: int, dtype: Any, axis: int = -1) -> Tensor:
+def one_hot(g: Emitter, x: Tensor, classes: int, dtype: Any, axis: int = -1) -> Tensor:
     """What is no class, a negative number too, is zero everywhere (ONNX' OneHot counts it from the end)."""
     axis %= x.rank + 1
     numbers = g.constant(np.arange(classes).reshape(-1, *[1] * (x.rank - axis)))
     return g.cast(g.Equal(g.Unsqueeze(g.cast(x, np.int64), g.ints(axis)), numbers), dtype)
 
 
-def multi_hot(g: Pen, x: Tensor, classes: int, dtype: Any, axis: int = -1) -> Tensor:
+def multi_hot(g: Emitter, x: Tensor, classes: int, dtype: Any, axis: int = -1) -> Tensor:
     """One for each class that is there, over the second axis (or the only one)."""
     hot = one_hot(g, x, classes, np.int32, axis)
     return g.cast(g.ReduceMax(hot, g.ints(1 if x.rank > 1 else 0), keepdims=0), dtype)
 
 
-def _encoded(g: Pen, x: Tensor, mode: str, classes: int, dtype: Any, weights: Tensor | None = None) -> Tensor:
+def _encoded(
+    g: Emitter, x: Tensor, mode: str, classes: int, dtype: Any, weights: Tensor | None = None
+) -> Tensor:
     """Numbers of classes as vectors, by Keras' ``encode_categorical_inputs``."""
     if mode == "int":
         return g.cast(x, dtype)

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import recurrent
 from netferry.converters.tensorflow.runtime import keras, tree
 from netferry.converters.tensorflow.to_onnx import convolution
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, activate, one, refuse_unless, title
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, activate, one, refuse_unless, title
 
 layers, functions = keras.layers, keras.activations
 
@@ -58,7 +58,7 @@ class _States:
 def _kind(layer: Any) -> str:
     kind = CELLS.get(type(layer.cell))
     if kind is None:
-        raise CannotCarry(f"its cell {type(layer.cell).__name__} is not SimpleRNN, LSTM or GRU")
+        raise CannotConvert(f"its cell {type(layer.cell).__name__} is not SimpleRNN, LSTM or GRU")
     return kind
 
 
@@ -68,7 +68,7 @@ def _activations(kind: str, cell: Any) -> dict[str, Any]:
     wanted = [*gates, *[cell.activation] * (len(DEFAULTS[kind]) - len(gates))]
     unknown = [title(function) for function in wanted if function not in ACTIVATIONS]
     if unknown:
-        raise CannotCarry(f"its activation {unknown[0]} is not one that ONNX' {kind} has")
+        raise CannotConvert(f"its activation {unknown[0]} is not one that ONNX' {kind} has")
     names, alphas, betas = zip(*(ACTIVATIONS[function] for function in wanted), strict=True)
     if list(names) == DEFAULTS[kind]:
         return {}
@@ -91,7 +91,7 @@ def _direction(kind: str, cell: Any) -> recurrent.Direction:
     )
 
 
-def _names(g: Pen, path: str, cells: Sequence[Any]) -> recurrent.Names:
+def _names(g: Emitter, path: str, cells: Sequence[Any]) -> recurrent.Names:
     """One direction keeps the names of its variables; two share names under the wrapper's."""
 
     def name(weight: str) -> str:
@@ -106,7 +106,12 @@ def _names(g: Pen, path: str, cells: Sequence[Any]) -> recurrent.Names:
 
 
 def _run(
-    g: Pen, path: str, wrapped: Sequence[Any], x: Tensor, initial: Sequence[Tensor], masked: _Masked | None
+    g: Emitter,
+    path: str,
+    wrapped: Sequence[Any],
+    x: Tensor,
+    initial: Sequence[Tensor],
+    masked: _Masked | None,
 ) -> _States:
     """Write the operator for one layer, or for the two directions of one.
 
@@ -137,7 +142,7 @@ def _run(
     return _States(sequence, last)
 
 
-def _stacked(g: Pen, states: Sequence[Tensor]) -> Tensor:
+def _stacked(g: Emitter, states: Sequence[Tensor]) -> Tensor:
     """(batch, hidden) of each direction as (directions, batch, hidden)."""
     lifted = [g.Unsqueeze(state, g.ints(0)) for state in states]
     return lifted[0] if len(lifted) == 1 else g.Concat(*lifted, axis=0)
@@ -151,7 +156,7 @@ def _listed(initial_state: Any) -> list[Tensor]:
 
 @ROWS.row(layers.SimpleRNN, layers.LSTM, layers.GRU, layers.RNN)
 def recurrent_layer(
-    g: Pen, layer: Any, x: Tensor, *, initial_state: Any = None, mask: Tensor | None = None
+    g: Emitter, layer: Any, x: Tensor, *, initial_state: Any = None, mask: Tensor | None = None
 ) -> Sequence[Tensor]:
     """As ONNX' operator where it has the cell, else step by step."""
     if not _is_onnx_cell(layer) or x.rank != 3:
@@ -175,7 +180,7 @@ def _is_onnx_cell(layer: Any) -> bool:
     return all(function in ACTIVATIONS for function in [*gates, layer.cell.activation])
 
 
-def _sequence(g: Pen, layer: Any, states: _States, masked: _Masked | None) -> Tensor:
+def _sequence(g: Emitter, layer: Any, states: _States, masked: _Masked | None) -> Tensor:
     """(batch, time, hidden). Keras leaves what was read backwards in the order of reading."""
     sequence = g.transpose(states.sequence, layout.batch_second(3))
     if masked is not None:
@@ -183,7 +188,7 @@ def _sequence(g: Pen, layer: Any, states: _States, masked: _Masked | None) -> Te
     return _backwards(g, sequence) if layer.go_backwards else sequence
 
 
-def _backwards(g: Pen, sequence: Tensor) -> Tensor:
+def _backwards(g: Emitter, sequence: Tensor) -> Tensor:
     """(batch, time, ...) from the last step to the first."""
     end = int(np.iinfo(np.int64).min)
     return g.along(
@@ -199,7 +204,7 @@ class _Masked:
     taken back to where they belong: this is exact for a mask with holes as for one of padding.
     """
 
-    def __init__(self, g: Pen, mask: Tensor) -> None:
+    def __init__(self, g: Emitter, mask: Tensor) -> None:
         self._g = g
         self._mask = g.cast(mask, np.bool_)
         numbers = g.cast(self._mask, np.int64)
@@ -259,7 +264,7 @@ class _Masked:
 # ---- any cell, step by step -----------------------------------------------------------------
 
 
-def scanned(g: Pen, layer: Any, x: Tensor, initial_state: Any, mask: Tensor | None) -> Sequence[Tensor]:
+def scanned(g: Emitter, layer: Any, x: Tensor, initial_state: Any, mask: Tensor | None) -> Sequence[Tensor]:
     """A Scan whose body is the cell's own ``call``: stacked cells, cells of a user's own, other activations.
 
     ``x``: (batch, time, ...).
@@ -285,7 +290,7 @@ Step = Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, list[Tensor]]]
 
 
 def _steps(
-    g: Pen, layer: Any, step: Step, states: Sequence[Tensor], sequence: Tensor, mask: Tensor | None
+    g: Emitter, layer: Any, step: Step, states: Sequence[Tensor], sequence: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
     """A Scan of ``step`` over ``sequence`` (time, batch, ...), in the layer's direction.
 
@@ -319,14 +324,14 @@ def _call(cell: Any) -> Callable[..., Any]:
     return lambda inputs, states: cell(inputs, states, **training)
 
 
-def _beside(g: Pen, counts: Tensor, x: Tensor) -> Tensor:
+def _beside(g: Emitter, counts: Tensor, x: Tensor) -> Tensor:
     """A truth for each of the batch, with as many axes as ``x``."""
     return g.Unsqueeze(counts, g.ints(*range(1, x.rank)))
 
 
 @ROWS.row(layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 def conv_lstm(
-    g: Pen, layer: Any, x: Tensor, *, initial_state: Any = None, mask: Tensor | None = None
+    g: Emitter, layer: Any, x: Tensor, *, initial_state: Any = None, mask: Tensor | None = None
 ) -> Sequence[Tensor]:
     """The convolution of the inputs for all steps and gates at once, and a Scan over what depends on the state.
 
@@ -376,7 +381,7 @@ def _same(x: Tensor) -> Tensor:
 
 # ---- both directions ------------------------------------------------------------------------
 
-_MERGES: Mapping[str, Callable[[Pen, Tensor, Tensor], Tensor]] = {
+_MERGES: Mapping[str, Callable[[Emitter, Tensor, Tensor], Tensor]] = {
     "sum": lambda g, a, b: g.Add(a, b),
     "mul": lambda g, a, b: g.Mul(a, b),
     "ave": lambda g, a, b: g.Mean(a, b),
@@ -385,7 +390,7 @@ _MERGES: Mapping[str, Callable[[Pen, Tensor, Tensor], Tensor]] = {
 
 @ROWS.row(layers.Bidirectional)
 def bidirectional(
-    g: Pen, layer: Any, x: Tensor, *, initial_state: Any = None, mask: Tensor | None = None
+    g: Emitter, layer: Any, x: Tensor, *, initial_state: Any = None, mask: Tensor | None = None
 ) -> Sequence[Tensor]:
     """One operator for both directions; what was read backwards comes back in the order of time."""
     forward, backward = layer.forward_layer, layer.backward_layer
@@ -405,7 +410,7 @@ def bidirectional(
     return [*outputs, *(g.Squeeze(state[side], g.ints(0)) for side in (0, 1) for state in by_state)]
 
 
-def _merged(g: Pen, mode: str | None, joined: Tensor) -> list[Tensor]:
+def _merged(g: Emitter, mode: str | None, joined: Tensor) -> list[Tensor]:
     halves = g.ops("Split", joined, axis=-1, num_outputs=2, outputs=2)
     return list(halves) if mode is None else [_MERGES[mode](g, *halves)]
 
@@ -434,7 +439,7 @@ _LAST_AXIS_ONLY = (layers.Dense, layers.Dropout, layers.LayerNormalization)
 
 
 @ROWS.row(layers.TimeDistributed)
-def time_distributed(g: Pen, layer: Any, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+def time_distributed(g: Emitter, layer: Any, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Fold the steps into the batch, apply the layer, and unfold them. The layer's own mask would be folded too."""
     inner = layer.layer
     reads = mask is not None and inner._call_has_mask_arg

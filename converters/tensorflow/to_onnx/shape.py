@@ -11,7 +11,7 @@ from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.padding import onnx_pads
 from netferry.converters.tensorflow.runtime import core_ops as core, keras, math_ops as math, numpy_ops as kn
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, axes_of, refuse_unless
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, axes_of, refuse_unless
 from netferry.converters.tensorflow.to_onnx.layers import concatenate
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import sizes
 
@@ -23,44 +23,44 @@ END = int(np.iinfo(np.int64).max)
 
 
 @ROWS.row(kn.Reshape)
-def reshape(g: Pen, op: Any, x: Tensor) -> Tensor:
+def reshape(g: Emitter, op: Any, x: Tensor) -> Tensor:
     shape = sizes(op.newshape)
     refuse_unless(0 not in [size for size in shape if isinstance(size, int)], "a size of zero")
     return g.reshaped(x, shape)
 
 
 @ROWS.row(kn.Ravel)
-def ravel(g: Pen, op: Any, x: Tensor) -> Tensor:
+def ravel(g: Emitter, op: Any, x: Tensor) -> Tensor:
     return g.Reshape(x, g.ints(-1))
 
 
 @ROWS.row(kn.Transpose)
-def transpose(g: Pen, op: Any, x: Tensor) -> Tensor:
+def transpose(g: Emitter, op: Any, x: Tensor) -> Tensor:
     axes = range(x.rank)[::-1] if op.axes is None else op.axes
     return g.transpose(x, [axis % x.rank for axis in axes])
 
 
 @ROWS.row(kn.Swapaxes)
-def swapaxes(g: Pen, op: Any, x: Tensor) -> Tensor:
+def swapaxes(g: Emitter, op: Any, x: Tensor) -> Tensor:
     perm = np.arange(x.rank)
     perm[[op.axis1, op.axis2]] = perm[[op.axis2, op.axis1]]
     return g.transpose(x, perm.tolist())
 
 
 @ROWS.row(kn.Moveaxis)
-def moveaxis(g: Pen, op: Any, x: Tensor) -> Tensor:
+def moveaxis(g: Emitter, op: Any, x: Tensor) -> Tensor:
     shape = np.moveaxis(np.empty(range(x.rank)), op.source, op.destination).shape
     return g.transpose(x, shape)
 
 
 @ROWS.row(kn.ExpandDims)
-def expand_dims(g: Pen, op: Any, x: Tensor) -> Tensor:
+def expand_dims(g: Emitter, op: Any, x: Tensor) -> Tensor:
     axes = op.axis if isinstance(op.axis, list | tuple) else [op.axis]
     return g.Unsqueeze(x, g.ints(*axes))
 
 
 @ROWS.row(kn.Squeeze)
-def squeeze(g: Pen, op: Any, x: Tensor) -> Tensor:
+def squeeze(g: Emitter, op: Any, x: Tensor) -> Tensor:
     axes = axes_of(op.axis, x.rank)
     if op.axis is None:
         refuse_unless(x.dims is not None and None not in x.dims, "the sizes of its input are not known")
@@ -69,12 +69,12 @@ def squeeze(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(kn.Concatenate)
-def concatenate_(g: Pen, op: Any, xs: Sequence[Any]) -> Tensor:
+def concatenate_(g: Emitter, op: Any, xs: Sequence[Any]) -> Tensor:
     return concatenate(g, g.promoted(*xs), op.axis)
 
 
 @ROWS.row(kn.Append)
-def append(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
+def append(g: Emitter, op: Any, x1: Any, x2: Any) -> Tensor:
     a, b = g.promoted(x1, x2)
     if op.axis is None:
         a, b = (g.Reshape(x, g.ints(-1)) for x in (a, b))
@@ -82,7 +82,7 @@ def append(g: Pen, op: Any, x1: Any, x2: Any) -> Tensor:
 
 
 @ROWS.row(kn.Hstack, kn.Vstack)
-def stack_in_line(g: Pen, op: Any, xs: Sequence[Any]) -> Tensor:
+def stack_in_line(g: Emitter, op: Any, xs: Sequence[Any]) -> Tensor:
     tensors = g.promoted(*xs)
     if isinstance(op, kn.Hstack):
         return concatenate(g, tensors, 0 if tensors[0].rank == 1 else 1)
@@ -90,14 +90,14 @@ def stack_in_line(g: Pen, op: Any, xs: Sequence[Any]) -> Tensor:
 
 
 @ROWS.row(kn.Stack)
-def stack(g: Pen, op: Any, x: Sequence[Any]) -> Tensor:
+def stack(g: Emitter, op: Any, x: Sequence[Any]) -> Tensor:
     tensors = g.promoted(*x)
     axis = op.axis % (tensors[0].rank + 1)
     return g.Concat(*(g.Unsqueeze(tensor, g.ints(axis)) for tensor in tensors), axis=axis)
 
 
 @ROWS.row(kn.Split)
-def split(g: Pen, op: Any, x: Tensor) -> Sequence[Tensor]:
+def split(g: Emitter, op: Any, x: Tensor) -> Sequence[Tensor]:
     """Into equal parts, or at the given places."""
     axis = op.axis % x.rank
     if isinstance(op.indices_or_sections, int):
@@ -108,7 +108,7 @@ def split(g: Pen, op: Any, x: Tensor) -> Sequence[Tensor]:
 
 
 @ROWS.row(core.Unstack)
-def unstack(g: Pen, op: Any, x: Tensor) -> Sequence[Tensor]:
+def unstack(g: Emitter, op: Any, x: Tensor) -> Sequence[Tensor]:
     axis = op.axis % x.rank
     count = x.size(axis)
     parts = g.ops("Split", x, axis=axis, num_outputs=count, outputs=count)
@@ -116,7 +116,7 @@ def unstack(g: Pen, op: Any, x: Tensor) -> Sequence[Tensor]:
 
 
 @ROWS.row(kn.Flip)
-def flip(g: Pen, op: Any, x: Tensor) -> Tensor:
+def flip(g: Emitter, op: Any, x: Tensor) -> Tensor:
     axes = axes_of(op.axis, x.rank)
     count = len(axes)
     return g.Slice(
@@ -125,13 +125,13 @@ def flip(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(kn.Fliplr, kn.Flipud)
-def flip_of_one_axis(g: Pen, op: Any, x: Tensor) -> Tensor:
+def flip_of_one_axis(g: Emitter, op: Any, x: Tensor) -> Tensor:
     axis = 1 if isinstance(op, kn.Fliplr) else 0
     return g.Slice(x, g.ints(-1), g.ints(-END - 1), g.ints(axis), g.ints(-1))
 
 
 @ROWS.row(kn.Tile)
-def tile(g: Pen, op: Any, x: Tensor) -> Tensor:
+def tile(g: Emitter, op: Any, x: Tensor) -> Tensor:
     repeats = sizes(op.repeats)
     more = len(repeats) - x.rank
     x = g.Unsqueeze(x, g.ints(*range(more))) if more > 0 else x
@@ -139,7 +139,7 @@ def tile(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(kn.Repeat)
-def repeat(g: Pen, op: Any, x: Tensor) -> Tensor:
+def repeat(g: Emitter, op: Any, x: Tensor) -> Tensor:
     """Each element as often as is said, beside itself: a new axis behind its own, folded into it."""
     repeats = sizes(op.repeats)
     refuse_unless(len(repeats) == 1, "each element is repeated a number of times of its own")
@@ -151,14 +151,14 @@ def repeat(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(kn.BroadcastTo)
-def broadcast_to(g: Pen, op: Any, x: Any) -> Tensor:
+def broadcast_to(g: Emitter, op: Any, x: Any) -> Tensor:
     """A size that is left open broadcasts as it is."""
     wanted = [1 if isinstance(size, int) and size == -1 else size for size in sizes(op.shape)]
     return g.Expand(g.lift(x), g.vector(wanted))
 
 
 @ROWS.row(kn.Roll)
-def roll(g: Pen, op: Any, x: Tensor) -> Tensor:
+def roll(g: Emitter, op: Any, x: Tensor) -> Tensor:
     """What leaves at one end comes in at the other."""
     if op.axis is None:
         shape = [g.dim(x, axis) for axis in range(x.rank)]
@@ -170,7 +170,7 @@ def roll(g: Pen, op: Any, x: Tensor) -> Tensor:
     return x
 
 
-def _rolled(g: Pen, x: Tensor, axis: int, shift: int) -> Tensor:
+def _rolled(g: Emitter, x: Tensor, axis: int, shift: int) -> Tensor:
     known = x.dims[axis] if x.dims is not None else None
     shift = shift % known if isinstance(known, int) else shift
     refuse_unless(
@@ -183,7 +183,7 @@ def _rolled(g: Pen, x: Tensor, axis: int, shift: int) -> Tensor:
 
 
 @ROWS.row(kn.Tril, kn.Triu)
-def triangle(g: Pen, op: Any, x: Tensor) -> Tensor:
+def triangle(g: Emitter, op: Any, x: Tensor) -> Tensor:
     k = None if op.k == 0 else g.constant(op.k, np.int64)
     if x.dtype == np.bool_:
         return g.cast(g.Trilu(g.cast(x, np.int32), k, upper=int(isinstance(op, kn.Triu))), np.bool_)
@@ -191,7 +191,7 @@ def triangle(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(kn.Diff)
-def diff(g: Pen, op: Any, a: Tensor) -> Tensor:
+def diff(g: Emitter, op: Any, a: Tensor) -> Tensor:
     axis = op.axis % a.rank
     for _ in range(op.n):
         after = g.Slice(a, g.ints(1), g.ints(END), g.ints(axis))
@@ -200,7 +200,7 @@ def diff(g: Pen, op: Any, a: Tensor) -> Tensor:
 
 
 @ROWS.row(kn.Meshgrid)
-def meshgrid(g: Pen, op: Any, *xs: Any) -> Sequence[Tensor]:
+def meshgrid(g: Emitter, op: Any, *xs: Any) -> Sequence[Tensor]:
     vectors = g.promoted(*xs)
     refuse_unless(all(x.rank == 1 for x in vectors), "what is not a vector")
     count = len(vectors)
@@ -214,7 +214,7 @@ def meshgrid(g: Pen, op: Any, *xs: Any) -> Sequence[Tensor]:
 
 
 @ROWS.row(kn.Pad)
-def pad(g: Pen, op: Any, x: Tensor, *, constant_values: Any = None) -> Tensor:
+def pad(g: Emitter, op: Any, x: Tensor, *, constant_values: Any = None) -> Tensor:
     refuse_unless(op.mode in ("constant", "reflect"), f"its mode '{op.mode}' is not one that ONNX has")
     pairs = list(op.pad_width) * (x.rank if len(op.pad_width) == 1 else 1)
     value = None if not constant_values else g.scalar(constant_values, x)
@@ -233,26 +233,26 @@ def pad(g: Pen, op: Any, x: Tensor, *, constant_values: Any = None) -> Tensor:
 
 
 @ROWS.row(kn.ZerosLike, kn.OnesLike)
-def like(g: Pen, op: Any, x: Any) -> Tensor:
+def like(g: Emitter, op: Any, x: Any) -> Tensor:
     x = g.lift(x)
     fill = g.constant(int(isinstance(op, kn.OnesLike)), op.dtype or x.dtype)
     return g.Expand(fill, g.Shape(x))
 
 
 @ROWS.row(kn.FullLike)
-def full_like(g: Pen, op: Any, x: Any, fill_value: Any) -> Tensor:
+def full_like(g: Emitter, op: Any, x: Any, fill_value: Any) -> Tensor:
     x = g.lift(x)
     return g.Expand(g.cast(g.lift(fill_value), op.dtype or x.dtype), g.Shape(x))
 
 
 @ROWS.row(kn.Full)
-def full(g: Pen, op: Any, fill_value: Any) -> Tensor:
+def full(g: Emitter, op: Any, fill_value: Any) -> Tensor:
     fill = g.cast(g.lift(fill_value), op.dtype or keras.config.floatx())
     return g.Expand(fill, g.vector(sizes(op.shape)))
 
 
 @ROWS.row(kn.Arange)
-def arange(g: Pen, op: Any, start: Any, stop: Any = None, step: Any = None) -> Tensor:
+def arange(g: Emitter, op: Any, start: Any, stop: Any = None, step: Any = None) -> Tensor:
     start, stop = (0, start) if stop is None else (start, stop)
     ends = g.promoted(start, stop, 1 if step is None else step)
     return g.Range(*(g.cast(end, op.dtype or ends[0].dtype) for end in ends))
@@ -262,7 +262,7 @@ def arange(g: Pen, op: Any, start: Any, stop: Any = None, step: Any = None) -> T
 
 
 @ROWS.row(kn.GetItem)
-def getitem(g: Pen, op: Any, x: Any, key: Any) -> Tensor:
+def getitem(g: Emitter, op: Any, x: Any, key: Any) -> Tensor:
     """Numbers, slices, ``...`` and None; ends and numbers may be tensors, what several tensors pick is not carried."""
     x = g.lift(x)
     keys = _spread(list(key) if isinstance(key, tuple | list) else [key], x.rank)
@@ -283,7 +283,7 @@ def _is_number(key: Any) -> bool:
     return isinstance(key, Tensor) and key.rank == 0 and key.dtype.kind in "iu" and key.array is None
 
 
-def _picked(g: Pen, x: Tensor, keys: Sequence[Any]) -> Tensor:
+def _picked(g: Emitter, x: Tensor, keys: Sequence[Any]) -> Tensor:
     """One tensor of integers among full slices: what it names along its axis."""
     places = [axis for axis, k in enumerate(keys) if isinstance(k, Tensor | np.ndarray)]
     rest = [k for axis, k in enumerate(keys) if axis not in places]
@@ -326,7 +326,7 @@ def _spread(keys: list[Any], rank: int) -> list[Any]:
     return [*keys[:at], *[slice(None)] * missing, *keys[at + 1 :]]
 
 
-def _sliced(g: Pen, x: Tensor, ranges: Sequence[_Range]) -> Tensor:
+def _sliced(g: Emitter, x: Tensor, ranges: Sequence[_Range]) -> Tensor:
     """Slice, after what a tensor picks alone along an axis was gathered."""
     for one in [r for r in ranges if isinstance(r.start, Tensor) and r.end is END]:
         x = g.Gather(x, g.cast(g.Reshape(one.start, g.ints(1)), np.int64), axis=one.axis)
@@ -345,14 +345,14 @@ def _sliced(g: Pen, x: Tensor, ranges: Sequence[_Range]) -> Tensor:
 
 
 @ROWS.row(kn.TakeAlongAxis)
-def take_along_axis(g: Pen, op: Any, x: Any, indices: Any) -> Tensor:
+def take_along_axis(g: Emitter, op: Any, x: Any, indices: Any) -> Tensor:
     source, picked = g.lift(x), g.cast(g.lift(indices), np.int64)
     refuse_unless(op.axis is not None, "it takes along all axes at once")
     return g.GatherElements(source, picked, axis=op.axis % source.rank)
 
 
 @ROWS.row(kn.Sort, kn.Argsort)
-def sort(g: Pen, op: Any, x: Tensor) -> Tensor:
+def sort(g: Emitter, op: Any, x: Tensor) -> Tensor:
     """Upwards, as TopK of all; of equal ones the first comes first."""
     refuse_unless(op.axis is not None, "it sorts along all axes at once")
     axis = op.axis % x.rank
@@ -362,13 +362,13 @@ def sort(g: Pen, op: Any, x: Tensor) -> Tensor:
 
 
 @ROWS.row(math.TopK)
-def top_k(g: Pen, op: Any, x: Tensor) -> Sequence[Tensor]:
+def top_k(g: Emitter, op: Any, x: Tensor) -> Sequence[Tensor]:
     values, indices = g.ops("TopK", x, g.ints(op.k), outputs=2)
     return [values, g.cast(indices, np.int32)]
 
 
 @ROWS.row(core.Slice)
-def slice_(g: Pen, op: Any, inputs: Any, start_indices: Any) -> Tensor:
+def slice_(g: Emitter, op: Any, inputs: Any, start_indices: Any) -> Tensor:
     x = g.lift(inputs)
     given = isinstance(start_indices, Tensor)
     starts = g.cast(start_indices, np.int64) if given else g.vector(sizes(start_indices))
@@ -376,7 +376,7 @@ def slice_(g: Pen, op: Any, inputs: Any, start_indices: Any) -> Tensor:
 
 
 @ROWS.row(kn.Take)
-def take(g: Pen, op: Any, x: Any, indices: Any) -> Tensor:
+def take(g: Emitter, op: Any, x: Any, indices: Any) -> Tensor:
     picked = g.lift(indices)
     refuse_unless(picked.dtype.kind in "iu", "its indices are not integers")
     source = g.lift(x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry, NetferryError, first_line
+from netferry.converters.errors import CannotConvert, NetferryError, first_line
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import KerasTensor, tree
 
@@ -37,15 +37,15 @@ def followed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call Keras' or a user's own code on ``Traced`` tensors.
 
     Raises:
-        CannotCarry: it does what no operation of ``keras.ops`` stands for: TensorFlow's own functions, a
+        CannotConvert: it does what no operation of ``keras.ops`` stands for: TensorFlow's own functions, a
             branch on what is in a tensor.
     """
     try:
         return function(*args, **kwargs)
-    except (CannotCarry, NetferryError):
+    except (CannotConvert, NetferryError):
         raise
     except Exception as error:  # whatever the code raises when it meets a symbol
-        raise CannotCarry(
+        raise CannotConvert(
             f"its Python code cannot be followed ({first_line(error)})", "Write its call with keras.ops alone"
         ) from error
 

@@ -19,7 +19,7 @@ from unittest import mock
 
 import numpy as np
 
-from netferry.converters.errors import CannotCarry, Unsupported, UnsupportedError
+from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import (
     Operation,
@@ -40,7 +40,7 @@ from netferry.converters.tensorflow.runtime import (
     traceback_utils,
     tree,
 )
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Pen, Row, refuse_unless
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, Row, refuse_unless
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import Traced, followed
 
 READ_MASKS = (keras.layers.Maximum, keras.layers.Minimum, keras.layers.Multiply)
@@ -54,7 +54,7 @@ class OutrightError(UnsupportedError):
 class Walk:
     """What Keras calls, written with ``g``; what cannot be written is collected in ``problems``."""
 
-    def __init__(self, g: Pen) -> None:
+    def __init__(self, g: Emitter) -> None:
         self._g = g
         self._path: list[str] = []
         self.problems: list[Unsupported] = []
@@ -69,7 +69,7 @@ class Walk:
         try:
             with _hooked(self), names_from_scratch():
                 result = call(*args)
-        except CannotCarry as stop:
+        except CannotConvert as stop:
             self.problems.append(Unsupported("the model", "call", stop.reason, stop.remedy))
             raise UnsupportedError(self.problems) from stop
         finally:
@@ -89,7 +89,7 @@ class Walk:
         seen = len(self.problems)
         try:
             return self._written(name, operation, args, kwargs)
-        except CannotCarry as stop:
+        except CannotConvert as stop:
             del self.problems[seen:]
             self.problems.append(Unsupported(name, title(operation), stop.reason, stop.remedy))
             return self._stand_in(operation, args, kwargs)
@@ -105,12 +105,12 @@ class Walk:
         try:
             with self._g.scope(name), self._below(operation):
                 return self._by_row(row, operation, args, kwargs)
-        except CannotCarry as stop:
+        except CannotConvert as stop:
             if not isinstance(operation, keras.Layer):
                 raise
             try:
                 result = self._opened(name, operation, args, kwargs)
-            except CannotCarry:
+            except CannotConvert:
                 raise stop from None
             if len(self.problems) > seen:
                 raise stop from None
@@ -160,9 +160,9 @@ class Walk:
             return slice(*(self._received(part) for part in (x.start, x.stop, x.step)))
         return self._g.lift(np.asarray(x)) if isinstance(x, np.ndarray | tf.Tensor) else x
 
-    def stateful(self) -> CannotCarry:
+    def stateful(self) -> CannotConvert:
         """Where a weight would change: no road carries it."""
-        stop = CannotCarry("it keeps a state from one call to the next, or draws at random")
+        stop = CannotConvert("it keeps a state from one call to the next, or draws at random")
         name = "/".join(self._path[1:]) or self._path[0]
         self.outright.append(Unsupported(name, "call", stop.reason, "Pass the state in and out as tensors"))
         return stop

@@ -66,7 +66,7 @@ def _is_weight(value: ir.Value) -> bool:
 
 
 def of_source(text: str, title: str, weights: Iterable[str] = ()) -> Graph | None:
-    """The graph of a module that ``Arrival.source`` holds; None where it has no function that netferry writes.
+    """The graph of a module that ``ImportedModel.source`` holds; None where it has no function that netferry writes.
 
     ``weights`` are the names of its parameters: a layer with some is drawn as one that has learnt.
     """

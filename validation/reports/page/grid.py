@@ -279,7 +279,7 @@ def _stop(cell: Document, square: Square, extras: Extras, sprites: Sprites) -> S
     }
     judged["reason"] = cell.get("reason") or shown.get("reason")
     made = journey(judged, extras, sprites)
-    facts = ((("road", str(cell["road"])),) if cell.get("road") else ()) + made.facts
+    facts = ((("route", str(cell["route"])),) if cell.get("route") else ()) + made.facts
     if not wording.report_of(cell):
         made = replace(made, samples=(), sentences=tuple(_plain(cell)))
     return Stop(square, source, target, replace(made, facts=facts))

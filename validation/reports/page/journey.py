@@ -140,7 +140,7 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
         ("truth", "truth"),
         ("onnxruntime’s optimisations move", "optimised"),
         ("seed", "seed"),
-        ("road", "road"),
+        ("route", "route"),
     ):
         value = document.get(key)
         if _filled(value) and value is not False:

@@ -74,7 +74,7 @@ def _silent(*_: Any, **__: Any) -> None:
     """In place of PyTorch's structured log."""
 
 
-class LeanShapeEnv(ShapeEnv):
+class PlainShapeEnv(ShapeEnv):
     """``ShapeEnv``, made without PyTorch's compilers."""
 
     __init__ = _with_answers(ShapeEnv.__init__)
@@ -82,7 +82,7 @@ class LeanShapeEnv(ShapeEnv):
     _log_guard = _silent
 
 
-class LeanFakeTensorMode(FakeTensorMode):  # type: ignore[no-untyped-call]
+class PlainFakeTensorMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """``FakeTensorMode``, made and run without PyTorch's compilers."""
 
     __init__ = _with_answers(FakeTensorMode.__init__)

@@ -22,7 +22,7 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.symbol import SymT, make_symbol
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import LeanShapeEnv
+from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainShapeEnv
 
 Size: TypeAlias = int | sympy.Expr
 """A size of a tensor: known, or an expression over the free axes' names."""
@@ -49,7 +49,7 @@ class Narrowing:
         return f"{self.condition} ({self.line})" if self.line else self.condition
 
 
-class Sizes(LeanShapeEnv):
+class Sizes(PlainShapeEnv):
     """Symbols of one or more; every decision on them that the model's own code takes is kept.
 
     PyTorch's kernels compare sizes too, to pick strides and fast ways: inside ``kernels()`` only equalities are

@@ -26,7 +26,7 @@ from netferry.converters.pytorch.to_onnx.tracer import decompositions_attention,
 from netferry.converters.pytorch.to_onnx.tracer.cache import Memo
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.to_onnx.tracer.decompositions import COMPOSITIONS
-from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import LeanFakeTensorMode
+from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainFakeTensorMode
 from netferry.converters.pytorch.to_onnx.tracer.names import by_place, torch_function, writes
 from netferry.converters.pytorch.to_onnx.tracer.patching import ONE_AT_A_TIME, left_as_it_was, stand_ins
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules import SHAPES
@@ -112,7 +112,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.sizes = Sizes()
         self.calls: list[Call] = []
-        self._fake = LeanFakeTensorMode(shape_env=self.sizes)
+        self._fake = PlainFakeTensorMode(shape_env=self.sizes)
         self._fake.cache_enabled = False  # with symbolic sizes it costs more than it saves
         self._memo = Memo(self.sizes, self._fake, self._seen)
         self._leaves = leaves

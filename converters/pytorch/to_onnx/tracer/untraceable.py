@@ -6,7 +6,7 @@ from __future__ import annotations
 class Untraceable(Exception):  # noqa: N818 - a finding
     """The module cannot be traced, and why; ``roads`` are the exporters that may still carry it."""
 
-    roads: tuple[str, ...] = ("torchscript", "dynamo")
+    routes: tuple[str, ...] = ("torchscript", "dynamo")
 
     def __init__(self, reason: str, line: str | None = None) -> None:
         self.reason = f"{reason} ({line})" if line else reason
@@ -16,28 +16,28 @@ class Untraceable(Exception):  # noqa: N818 - a finding
 class DataDependent(Untraceable):
     """The code looks at a tensor's values: every exporter would keep one branch in silence."""
 
-    roads = ()
+    routes = ()
 
 
 class StaleAlias(Untraceable):
     """A tensor is read after a view of it was written: the TorchScript exporter gets this wrong in silence."""
 
-    roads = ("dynamo",)
+    routes = ("dynamo",)
 
 
 class Stateful(Untraceable):
     """The code changes the model as it runs: the same inputs do not give the same outputs."""
 
-    roads = ()
+    routes = ()
 
 
 class Random(Untraceable):
     """The code draws random numbers: what it gives in inference cannot be compared with anything."""
 
-    roads = ()
+    routes = ()
 
 
 class Complex(Untraceable):
     """What goes in or comes out is complex: no exporter has a word for it."""
 
-    roads = ()
+    routes = ()
