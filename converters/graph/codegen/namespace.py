@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.registry import Table
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from netferry.converters.graph.ops import OPS
-from netferry.converters.graph.registry import Table
 
 ELEMENTWISE = tuple(
     """
