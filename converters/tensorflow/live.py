@@ -315,6 +315,7 @@ class Concrete:
     def __init__(self, function: ConcreteFunction, keep: Any = None) -> None:
         self.function, self._keep = function, keep
         self._places, by_name = function.structured_input_signature
+        by_name = self._in_order(by_name)
         self._keywords, taken = list(by_name), set[str]()
         places = tf.nest.flatten(self._places)
         self._specs = [*places, *by_name.values()]
@@ -328,13 +329,21 @@ class Concrete:
         fitting = [tf.cast(tensor, spec.dtype) for tensor, spec in zip(tensors, self._specs, strict=True)]
         count = len(fitting) - len(self._keywords)
         places = tf.nest.pack_sequence_as(self._places, fitting[:count])
-        return named_outputs(
-            self.function(*places, **dict(zip(self._keywords, fitting[count:], strict=True)))
-        )
+        results = self.function(*places, **dict(zip(self._keywords, fitting[count:], strict=True)))
+        return self._in_order(named_outputs(results))
 
     def outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:  # noqa: ARG002 - Face's
-        structure = self.function.structured_outputs
-        return tuple(_spec(name, spec) for name, spec in named_outputs(structure).items())
+        named = self._in_order(named_outputs(self.function.structured_outputs))
+        return tuple(_spec(name, spec) for name, spec in named.items())
+
+    def _in_order(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """A file keeps the names of a signature without an order, which each process would find in another: by name."""
+        return dict(sorted(named.items(), key=_numbered) if self._keep is not None else named.items())
+
+
+def _numbered(item: tuple[str, Any]) -> list[Any]:
+    """``output_2`` comes before ``output_10``."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", item[0])]
 
 
 # ---- names and sizes ------------------------------------------------------------------------
