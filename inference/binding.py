@@ -30,7 +30,7 @@ def bind(
 ) -> dict[str, Any]:
     """Give each input of the signature its value, and check dtype and sizes.
 
-    A mapping with the model's own names is bound by name, any other by position. Values are arrays, or, where they
+    A mapping that has any of the model's own names is bound by name, any other by position. Values are arrays, or, where they
     lie on the GPU that ``device`` names, onnxruntime's values.
 
     Raises:
@@ -45,8 +45,14 @@ def bind(
             expected=f"{len(specs)} ({', '.join(map(str, specs))})",
             received=f"{len(values)}{f' ({chr(44).join(names)})' if names else ''}",
         )
-    if names is not None and set(names) == {spec.name for spec in specs}:
-        assert isinstance(inputs, Mapping)
+    own = {spec.name for spec in specs}
+    if isinstance(inputs, Mapping) and own & inputs.keys():
+        if own != inputs.keys():
+            raise UsageError(
+                f"no such input: {', '.join(repr(name) for name in inputs if name not in own)}",
+                expected=", ".join(spec.name for spec in specs),
+                received=", ".join(inputs),
+            )
         values = [inputs[spec.name] for spec in specs]
     return {spec.name: _fitting(value, spec, device) for spec, value in zip(specs, values, strict=True)}
 

@@ -427,4 +427,4 @@ def symbol_text(symbol: Symbol) -> str:
         "heads": entries(symbol.heads),
         "attrs": ({"is_np_shape": ["int", 1]} if symbol.numpy else {}) | {"mxnet_version": ["int", VERSION]},
     }
-    return json.dumps(document, indent=2)
+    return json.dumps(document, indent=2, ensure_ascii=False)

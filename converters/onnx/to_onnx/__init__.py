@@ -19,6 +19,8 @@ def to_onnx(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None =
         return ExportedModel(model, route="as it is")
     live.demand_no_maps(model)
     try:
-        return ExportedModel(ir.from_proto(model), route="as it is")
+        read = ir.from_proto(model)
+        read.graph.sort()  # onnxruntime takes nodes in any order
+        return ExportedModel(read, route="as it is")
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError) as error:
         raise RefusedError(f"not an ONNX model that holds together ({first_line(error)})") from error

@@ -97,7 +97,7 @@ class TorchNamespace(PytorchWriter):
         dtype = dtype_of(x, y)
         if dtype == UINT64:
             return self.helper("unsigned_divide", *self.pair(x, y), dtype=dtype, dims=broadcast(x, y))
-        a, b = self._two(x, y, self.widened)
+        a, b = self._tensor_first(x, y)
         made = self.call("torch.div", a, b, rounding_mode=rounding, dtype=WIDER.get(dtype, dtype))
         return self._known(self.astype(made, dtype), broadcast(x, y))
 
@@ -111,7 +111,7 @@ class TorchNamespace(PytorchWriter):
         dtype = dtype_of(x, y)
         if dtype == UINT64:
             return self.remainder(x, y)
-        a, b = self._two(x, y, self.widened)
+        a, b = self._tensor_first(x, y)
         made = self.call("torch.fmod", a, b, dtype=WIDER.get(dtype, dtype))
         return self._known(self.astype(made, dtype), broadcast(x, y))
 
@@ -125,6 +125,11 @@ class TorchNamespace(PytorchWriter):
 
     def minimum(self, x: Any, y: Any) -> Symbol:
         return self._extreme("torch.minimum", "max", x, y)
+
+    def _tensor_first(self, x: Any, y: Any) -> tuple[Symbol, Any]:
+        """Two operands of a function of ``torch`` that takes no number in front."""
+        a, b = self._two(x, y, self.widened)
+        return (a, b) if isinstance(a, Symbol) else (self.tensor(a, b.dtype), b)
 
     def _extreme(self, function: str, bound: str, x: Any, y: Any) -> Symbol:
         dtype, dims = dtype_of(x, y), broadcast(x, y)
