@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -209,3 +210,34 @@ def test_tensorflow_starts_and_converts_without_a_word_on_standard_error() -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["tensorflow", "tf2onnx"]
     assert done.stderr == ""
+
+
+WORKER = """
+import sys, numpy as np, netferry
+done = netferry.convert("net", "onnx", verify=False)
+graph = done.model.graph
+print(*(value.name for value in (*graph.input, *graph.output)))
+print(*netferry.run("net", {name: np.full((1, 2), i, "float32") for i, name in enumerate(("zeta", "b", "c"))}).values())
+"""
+
+
+def test_a_signature_has_one_order_in_every_process(tmp_path: Path) -> None:
+    """The file keeps names without an order, and each process reads them in another."""
+    spec = tf.TensorSpec([None, 2], tf.float32)
+
+    class Model(tf.Module):
+        @tf.function(input_signature=[spec, spec, spec])
+        def serve(self, zeta: Any, b: Any, c: Any) -> Any:
+            return {f"y{i}": zeta - i * b + c for i in range(11)}
+
+    model = Model()
+    with quiet():
+        tf.saved_model.save(model, str(tmp_path / "net"), signatures={"serving_default": model.serve})
+    for seed in "123":
+        done = subprocess.run(
+            [sys.executable, "-c", WORKER], env=os.environ | {"PYTHONHASHSEED": seed}, cwd=tmp_path,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        names, values = done.stdout.splitlines()
+        assert names.split() == ["b", "c", "zeta", *(f"y{i}" for i in range(11))]
+        assert values.split() == " ".join(f"[[{2 - i}. {2 - i}.]]" for i in range(11)).split()

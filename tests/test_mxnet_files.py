@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from mxnet_oracle import Oracle
+from onnx import helper, numpy_helper
 
 import netferry
 from netferry.converters import artifact, frameworks
@@ -359,3 +360,18 @@ def test_an_output_that_is_a_parameter_is_refused_by_name() -> None:
     model = files.SymbolModel(symbol, {"w": np.eye(3, dtype=np.float32)})
     with pytest.raises(RefusedError, match=r"one of its parameters.*received w"):
         netferry.convert(model, "onnx", inputs={"data": np.ones((2, 3), np.float32)})
+
+
+def test_names_of_any_script_go_through_mxnet(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((3, 2)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["données", "重み"], ["h"]), helper.make_node("Relu", ["h"], ["résultat"])], "g",
+        [helper.make_tensor_value_info("données", 1, ["n", 3])], [helper.make_tensor_value_info("résultat", 1, ["n", 2])],
+        [numpy_helper.from_array(weight, "重み")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    done = netferry.convert(model, destination=tmp_path / "net-symbol.json")
+    assert done.report is not None and done.report.status == "passed"
+    x = np.ones((2, 3), np.float32)
+    (y,) = netferry.run(tmp_path / "net-symbol.json", {"données": x}).values()
+    np.testing.assert_allclose(y, np.maximum(x @ weight, 0), rtol=1e-5)

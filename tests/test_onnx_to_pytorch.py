@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
+import netferry
 from netferry.converters.errors import NetferryError, RefusedError, UnsupportedError, UsageError
 from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.imported import ImportedModel
@@ -737,3 +738,21 @@ def test_errors_are_netferrys_own() -> None:
     )
     with pytest.raises(NetferryError, match="spatial"):
         arrive(model)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "int64"])
+@pytest.mark.parametrize(("operator", "attributes"), [("Mod", {"fmod": 1}), ("Mod", {}), ("Div", {})])
+def test_a_number_may_stand_in_front(operator: str, attributes: dict[str, int], dtype: str) -> None:
+    if operator == "Mod" and not attributes and dtype == "float32":
+        attributes = {"fmod": 1}
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["seven", "x"], ["y"], **attributes)], "g",
+        [helper.make_tensor_value_info("x", kind, ["n", 3])], [helper.make_tensor_value_info("y", kind, ["n", 3])],
+        [numpy_helper.from_array(np.array(7, dtype), "seven")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    x = np.array([[1, 2, 3], [-2, 5, 4]], dtype)
+    (right,) = netferry.run(model, {"x": x}).values()
+    (here,) = netferry.run(netferry.convert(model, "pytorch", verify=False).model, {"x": x}).values()
+    np.testing.assert_allclose(here, right, rtol=1e-6)

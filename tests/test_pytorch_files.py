@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import netferry
 from netferry.converters import artifact
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.pytorch import files, live
@@ -128,3 +129,9 @@ def test_a_damaged_file_is_refused_in_one_line(kind: str, tmp_path: Path) -> Non
 def test_weights_beside_a_file_that_has_its_own_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="brings its own weights"):
         files.read(artifact.Artifact("pt2", tmp_path / "net.pt2"), weights=tmp_path / "w.pth")
+
+
+def test_a_batch_of_no_rows_gives_no_rows() -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()
+    (y,) = netferry.run(module, {"x": np.zeros((0, 4), np.float32)}).values()
+    assert y.shape == (0, 3)

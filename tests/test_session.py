@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError, WriteError
 from netferry.converters.onnx.to_onnx import to_onnx
+from netferry.converters.signature import Signature, TensorSpec
 from netferry.inference.binding import bind
 from netferry.inference.devices import missing_for_cuda
 from netferry.inference.session import Session
@@ -330,3 +331,13 @@ def clipped() -> onnx.ModelProto:
         [helper.make_node("Clip", ["x", "low", "high"], ["y"])], "g", ends[:1], ends[1:], bounds
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_a_name_that_is_no_input_is_not_bound_by_position() -> None:
+    specs = tuple(TensorSpec(name, np.dtype(np.float32), (1,)) for name in "ab")
+    one, two = np.ones(1, np.float32), np.full(1, 2, np.float32)
+    signature = Signature(specs, ())
+    assert bind({"b": two, "a": one}, signature) == {"a": one, "b": two}
+    assert list(bind({"left": one, "right": two}, signature).values()) == [one, two]
+    with pytest.raises(UsageError, match="no such input: 'typo'"):
+        bind({"b": two, "typo": one}, signature)

@@ -37,6 +37,13 @@ def cases() -> Iterator[Case]:
         kernel = [2] * rank
         for name in ("GlobalMaxPool", "GlobalAveragePool"):
             yield name, [x], {}
+        for mode in ("nearest", "linear", *(["cubic"] if rank == 2 else [])):
+            for factors in (
+                (0.2,) * rank,
+                (0.2, *[2.0] * (rank - 1)),
+            ):  # one place is left of some axes, or of all
+                whole = {"mode": mode, "coordinate_transformation_mode": "pytorch_half_pixel"}
+                yield "Resize", [x, None, np.array([1, 1, *factors], np.float32)], whole
         for p in (1, 2, 3):
             yield "GlobalLpPool", [x], {"p": p}
         for p in (1, 2):

@@ -136,3 +136,18 @@ def test_a_type_that_is_not_told_is_refused() -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UNDEFINED
     with pytest.raises(netferry.NetferryError):
         netferry.convert(model, "pytorch", verify=False)
+
+
+def test_nodes_may_stand_in_any_order() -> None:
+    weight = normal(3, 2)
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["h"], ["y"]), helper.make_node("MatMul", ["x", "w"], ["h"])], "g",
+        [helper.make_tensor_value_info("x", 1, ["n", 3])], [helper.make_tensor_value_info("y", 1, ["n", 2])],
+        [numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    before = model.SerializeToString()
+    x = normal(4, 3)
+    (y,) = netferry.run(netferry.convert(model, "pytorch").model, {"x": x}).values()
+    np.testing.assert_allclose(y, np.maximum(x @ weight, 0), rtol=1e-5)
+    assert model.SerializeToString() == before

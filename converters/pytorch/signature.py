@@ -58,7 +58,10 @@ def _grown(example: Example, sizes: Mapping[str, int]) -> Array:
     """The example's array at larger sizes along its free axes (its last entries more than once)."""
     array = example.array
     if not array.size:
-        return np.zeros([sizes.get(example.free.get(axis, ""), size) for axis, size in enumerate(array.shape)], array.dtype)
+        return np.zeros(
+            [sizes.get(example.free.get(axis, ""), size) for axis, size in enumerate(array.shape)],
+            array.dtype,
+        )
     for axis, symbol in example.free.items():
         array = array.take(np.minimum(np.arange(sizes[symbol]), array.shape[axis] - 1), axis)
     return array

@@ -55,7 +55,7 @@ def _symmetric(a: AxisResize, y: Array) -> Array:
 
 
 def _pytorch(a: AxisResize, y: Array) -> Array:
-    return _half_pixel(a, y) if a.scale * a.size != 1 else np.full(y.shape, -0.5)
+    return _half_pixel(a, y) if a.out > 1 else np.zeros_like(y)
 
 
 def _corners(a: AxisResize, y: Array) -> Array:

@@ -234,8 +234,9 @@ class Resize(OpRun):
     def _run(
         self, x: Array, roi: Any = None, scales: Any = None, sizes: Any = None, **attributes: Any
     ) -> Any:
-        """Where corners are aligned the step is made of whole sizes, and where places are picked they are computed in
-        float32, as runtimes have both."""
+        """Three things are as ONNX's page and runtimes have them: where corners are aligned the step is made of whole
+        sizes; where places are picked they are computed in float32; and ``pytorch_half_pixel`` looks at the first place
+        of an axis of which one is left."""
         from onnx.reference.ops.op_resize import Resize as Own
 
         axes = [axis % x.ndim for axis in attributes.get("axes") or range(x.ndim)]
@@ -250,6 +251,21 @@ class Resize(OpRun):
             if coordinates == "align_corners":
                 scales, sizes = None, np.asarray(lengths)
         own: Any = Own(self.onnx_node, self.run_params)
+        if (
+            coordinates == "pytorch_half_pixel"
+            and attributes.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+        ):
+            one = np.asarray(lengths if sizes is None or not len(sizes) else sizes) == 1
+            if one.any():
+                first = attributes | {
+                    "coordinate_transformation_mode": "asymmetric",
+                    "axes": np.array(axes)[one].tolist(),
+                }
+                (x,) = own._run(x, None, None, np.ones(one.sum(), np.int64), **first)
+                attributes = attributes | {"axes": np.array(axes)[~one].tolist()}
+                scales, sizes = (None if given is None else given[~one] for given in (scales, sizes))
+                if one.all():
+                    return (x,)
         return own._run(x, roi, scales, sizes, **attributes)
 
 
