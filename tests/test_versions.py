@@ -141,7 +141,7 @@ def test_a_type_that_is_not_told_is_refused() -> None:
 def test_nodes_may_stand_in_any_order() -> None:
     weight = normal(3, 2)
     graph = helper.make_graph(
-        [helper.make_node("Relu", ["h"], ["y"]), helper.make_node("MatMul", ["x", "w"], ["h"])], "g",
+        [helper.make_node("Relu", ["h"], ["y_0"]), helper.make_node("MatMul", ["x", "w"], ["h"])], "g",
         [helper.make_tensor_value_info("x", 1, ["n", 3])], [helper.make_tensor_value_info("y", 1, ["n", 2])],
         [numpy_helper.from_array(weight, "w")],
     )  # fmt: skip
@@ -151,3 +151,26 @@ def test_nodes_may_stand_in_any_order() -> None:
     (y,) = netferry.run(netferry.convert(model, "pytorch").model, {"x": x}).values()
     np.testing.assert_allclose(y, np.maximum(x @ weight, 0), rtol=1e-5)
     assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2])
+def test_a_softmax_means_the_same_at_an_older_opset(operator: str, axis: int | None) -> None:
+    """Before opset 13 it looks along all axes from its own on, and ONNX's converter knows no way back."""
+    model = one_node(operator, 18, CUBE, **({} if axis is None else {"axis": axis}))
+    right = netferry.run(model, {"x": CUBE})["y_0"]
+    for opset in (8, 9, 11, 12):
+        older = netferry.convert(model, "onnx", opset=opset).model
+        assert older.opset_import[0].version == opset
+        np.testing.assert_allclose(netferry.run(older, {"x": CUBE})["y_0"], right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("factors", ENLARGED)
+def test_a_resize_of_opset_10_means_the_same_at_a_newer_one(mode: str, factors: Any) -> None:
+    """Its coordinates are not today's default, which ONNX's converter leaves."""
+    model = one_node("Resize", 10, IMAGE, scales(*factors), mode=mode)
+    newer = netferry.convert(model, "onnx", opset=13).model
+    assert newer.opset_import[0].version == 13
+    right = netferry.run(model, {"x": IMAGE})["y_0"]
+    np.testing.assert_allclose(netferry.run(newer, {"x": IMAGE})["y_0"], right, rtol=1e-5, atol=1e-6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 import onnx_ir as ir
@@ -15,8 +15,11 @@ _STAY = 1024
 """Initializers of more bytes than this stay out of the version converter."""
 
 
-def raised(model: ir.Model) -> ir.Model:
-    """The model at the newest opset, by ONNX's own converter; large weights do not go through it."""
+Check = Callable[[onnx.ModelProto], None]
+
+
+def raised(model: ir.Model, target: int = OPSET, check: Check = lambda _: None) -> ir.Model:
+    """The model at a newer opset, by ONNX's own converter; large weights do not go through it. See ``converted``."""
     opset = model.opset_imports.get("") or model.opset_imports.get("ai.onnx") or OPSET
     if opset > OPSET:
         raise RefusedError(
@@ -25,27 +28,24 @@ def raised(model: ir.Model) -> ir.Model:
             received=opset,
             remedy="Update netferry",
         )
-    if opset == OPSET or all(_means_the_same(node, opset) for node in model.graph.all_nodes()):
+    if target == OPSET and (
+        opset == OPSET or all(means_the_same(node, opset) for node in model.graph.all_nodes())
+    ):
         return model
-    aside = [node for node in model.graph.all_nodes() if _converter_errs(node, opset)]
-    for node in aside:
-        node.domain = _ASIDE
-        model.opset_imports[_ASIDE] = 1
+    put_aside(model, [node for node in model.graph.all_nodes() if _converter_errs(node, opset)])
     model.ir_version = max(model.ir_version, 8)
     try:
-        risen = converted(model, OPSET)
+        risen = converted(model, target, check)
     except Exception as error:
         raise RefusedError(
-            f"the model cannot be brought from opset {opset} to {OPSET}: {first_line(error)}"
+            f"the model cannot be brought from opset {opset} to {target}: {first_line(error)}"
         ) from error
-    for node in [node for node in risen.graph.all_nodes() if node.domain == _ASIDE]:
+    for node in taken_back(risen):
         ADAPTED[node.op_type][1](node)
     return risen
 
 
-def converted(
-    model: ir.Model, opset: int, check: Callable[[onnx.ModelProto], None] = lambda _: None
-) -> ir.Model:
+def converted(model: ir.Model, opset: int, check: Check = lambda _: None) -> ir.Model:
     """What ONNX's converter makes of a model, which is used up; ``check`` sees it while large weights are inputs."""
     weights = _taken_out(model.graph)
     made = version_converter.convert_version(ir.serde.serialize_model(model), opset)
@@ -60,6 +60,22 @@ def converted(
 
 _ASIDE = "netferry.aside"
 """The domain of nodes that ONNX's converter must leave alone, while it runs."""
+
+
+def put_aside(model: ir.Model, nodes: Sequence[ir.Node]) -> None:
+    """Hide nodes from ONNX's converter."""
+    for node in nodes:
+        node.domain = _ASIDE
+        model.opset_imports[_ASIDE] = 1
+
+
+def taken_back(model: ir.Model) -> list[ir.Node]:
+    """The nodes that were hidden, which are ONNX's again."""
+    model.opset_imports.pop(_ASIDE, None)
+    nodes = [node for node in model.graph.all_nodes() if node.domain == _ASIDE]
+    for node in nodes:
+        node.domain = ""
+    return nodes
 
 
 def _converter_errs(node: ir.Node, opset: int) -> bool:
@@ -224,7 +240,7 @@ def _taken_out(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
     return tensors
 
 
-def _means_the_same(node: ir.Node, opset: int) -> bool:
+def means_the_same(node: ir.Node, opset: int) -> bool:
     """Whether the operator at this opset is the newest one, or means the same where it is valid."""
     if node.domain:
         return True

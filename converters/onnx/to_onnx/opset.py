@@ -1,4 +1,4 @@
-"""From one opset to another, with ONNX's own converter."""
+"""From one opset to another: by ONNX's own converter, and by us where that leaves a meaning behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.graph.passes.versions import converted
+from netferry.converters.graph.passes.versions import converted, means_the_same, put_aside, raised, taken_back
 
 OLDEST = 7
 
@@ -22,10 +22,70 @@ def to_opset(model: ir.Model, opset: int) -> ir.Model:
     if opset == current:
         return model
     try:
-        return converted(model.clone(), opset, partial(onnx.checker.check_model, full_check=True))
+        return (_higher if opset > current else _lower)(model.clone(), opset)
     except Exception as error:  # the converter raises RuntimeError, ConvertError and checker errors
         reason = str(error).strip().splitlines()[0]
         raise RefusedError(
             f"the model cannot be written at opset {opset} ({reason})",
             remedy=f"Leave --opset out: opset {current} holds it",
         ) from error
+
+
+def _check(made: onnx.ModelProto) -> None:
+    model = ir.from_proto(made)
+    taken_back(model)
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+
+
+def _higher(model: ir.Model, opset: int) -> ir.Model:
+    return raised(model, opset, partial(onnx.checker.check_model, full_check=True))
+
+
+def _lower(model: ir.Model, opset: int) -> ir.Model:
+    """ONNX's converter knows few ways back, and needs none where an operator means the same in both opsets."""
+    if opset < _ONE_AXIS <= model.opset_imports[""]:
+        _look_along_the_last_axis(model)
+    alike = [n for n in model.graph.all_nodes() if n.op_type in _SOFTMAXES or means_the_same(n, opset)]
+    put_aside(model, alike)
+    lower = converted(model, opset, _check)
+    taken_back(lower)
+    return lower
+
+
+_ONE_AXIS = 13
+"""From this opset on Softmax looks along one axis; before, along all axes from that one on."""
+
+_SOFTMAXES = ("Softmax", "LogSoftmax", "Hardmax")
+
+
+def _look_along_the_last_axis(model: ir.Model) -> None:
+    """Softmax and its like mean the same in every opset along the last axis: that is brought there, and back.
+
+    ONNX's converter has no way back for them.
+    """
+    for node in [n for n in model.graph.all_nodes() if n.op_type in _SOFTMAXES and not n.domain]:
+        (x,), (y,) = node.inputs, node.outputs
+        axis = node.attributes["axis"].value if "axis" in node.attributes else -1
+        if x is None or x.shape is None:
+            raise RefusedError(f"node '{node.name}' ({node.op_type}): the rank of its input is not known")
+        rank = x.shape.rank()
+        node.attributes["axis"] = ir.AttrInt64("axis", rank - 1)
+        if axis % rank != rank - 1:
+            order = list(range(rank))
+            order[axis], order[-1] = order[-1], order[axis]
+            _between_transpositions(node, x, y, order)
+
+
+def _between_transpositions(node: ir.Node, x: ir.Value, y: ir.Value, order: list[int]) -> None:
+    """``order`` swaps two axes, so it is its own inverse."""
+    assert node.graph is not None
+    before = ir.node("Transpose", [x], {"perm": order}, name=f"{node.name}_before")
+    after = ir.node("Transpose", [y], {"perm": order}, name=f"{node.name}_after")
+    before.outputs[0].name = f"{y.name}_before"
+    after.outputs[0].type, after.outputs[0].shape = y.type, y.shape
+    y.replace_all_uses_with(after.outputs[0], replace_graph_outputs=True)
+    after.replace_input_with(0, y)
+    after.outputs[0].name, y.name, y.shape = y.name, f"{y.name}_along", None
+    node.replace_input_with(0, before.outputs[0])
+    node.graph.insert_before(node, before)
+    node.graph.insert_after(node, after)
