@@ -141,7 +141,7 @@ def test_a_type_that_is_not_told_is_refused() -> None:
 def test_nodes_may_stand_in_any_order() -> None:
     weight = normal(3, 2)
     graph = helper.make_graph(
-        [helper.make_node("Relu", ["h"], ["y_0"]), helper.make_node("MatMul", ["x", "w"], ["h"])], "g",
+        [helper.make_node("Relu", ["h"], ["y"]), helper.make_node("MatMul", ["x", "w"], ["h"])], "g",
         [helper.make_tensor_value_info("x", 1, ["n", 3])], [helper.make_tensor_value_info("y", 1, ["n", 2])],
         [numpy_helper.from_array(weight, "w")],
     )  # fmt: skip
