@@ -18,8 +18,9 @@ from netferry.runtime.triton_guard import guard_triton
 from netferry.version import VERSION as __version__  # noqa: N811 - its name in Python
 
 if TYPE_CHECKING:
-    from netferry.api import Conversion, bisect, check, convert, inspect, run, verify
+    from netferry.api import bisect, check, convert, inspect, run, verify
     from netferry.converters.errors import NetferryError
+    from netferry.results import Conversion
     from netferry.validation.reports.report import Report
 
 __all__ = [

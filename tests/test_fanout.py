@@ -18,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
-from netferry.runtime.guard import Limits
+from netferry.runtime.limits import Limits
 from netferry.tasks.catalogue import verify_all
 from netferry.tasks.fanout import Task, fan_out
 

@@ -15,7 +15,8 @@ import onnx
 import pytest
 
 import netferry
-from netferry.tasks.matrix import TARGETS, Matrix, carry_trained, example
+from netferry.tasks.cells import Matrix
+from netferry.tasks.matrix import TARGETS, carry_trained, example
 from netferry.validation.training.results import LIMIT
 from netferry.zoo import data
 from netferry.zoo.catalog import CATALOG

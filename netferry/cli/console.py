@@ -14,8 +14,8 @@ import typer
 
 from netferry.converters import escaping
 from netferry.converters.trust import sandbox
-from netferry.runtime import guard
-from netferry.runtime.guard import Limits
+from netferry.runtime import fork
+from netferry.runtime.limits import Limits, explained
 
 INTERRUPTED = 130
 EXIT_CODES = {"passed": 0, "failed": 1, "not_checked": 1}
@@ -65,7 +65,7 @@ def speaking(
 
     try:
         if limits is not None:
-            code = guard.enter(files, limits, opens)
+            code = fork.enter(files, limits, opens)
             if code is not None:
                 raise typer.Exit(code)
         yield say
@@ -79,7 +79,7 @@ def speaking(
         del spare
         if os.environ.get("NETFERRY_TRACEBACK"):
             raise
-        fault = guard.explained(error, files) or NetferryError(
+        fault = explained(error, files) or NetferryError(
             f"an unexpected {type(error).__name__}: {error}",
             remedy="This is a fault of netferry: please report it, with what NETFERRY_TRACEBACK=1 shows",
         )

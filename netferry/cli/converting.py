@@ -117,7 +117,7 @@ def convert(
                 quick=quick, samples=samples, outputs=outputs_of(map_output), progress=progress,
             )  # fmt: skip
         if report is not None and done.report is not None:
-            from netferry.tasks.pages import extras_of
+            from netferry.tasks.extras import extras_of
 
             given = examples_of(inputs, seed)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from netferry.runtime.guard import GIB, Limits
+from netferry.runtime.limits import GIB, Limits
 
 Source = Annotated[str, typer.Argument(help="A file, a folder, or package.module:factory.", metavar="SRC")]
 InputFlags = Annotated[
@@ -149,6 +149,6 @@ def columns_of(flags: Sequence[str] | None) -> dict[str, list[str]]:
 
 def pixels_of(flag: str | None) -> Any:
     """``--pixels`` as the way images are read."""
-    from netferry.inference.feed import pixels_from_flag
+    from netferry.inference.images import pixels_from_flag
 
     return None if flag is None else pixels_from_flag(flag)

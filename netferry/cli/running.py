@@ -101,7 +101,7 @@ def run(
             return
         if output is None:
             raise UsageError("nowhere to write to", remedy="Say --output out.parquet")
-        from netferry.tasks.streaming import stream
+        from netferry.tasks.stream import stream
 
         with progress_bar(f"running {model} over {data}") as progress:
             outcome = stream(
@@ -176,7 +176,7 @@ def bench(
     """Time models side by side, in turns."""
     with speaking(as_json, limits_of(memory, time_limit), *models, opens=locals()) as say:
         from netferry.converters.disk.ledger import Overwriting
-        from netferry.tasks.benching import bench as do
+        from netferry.tasks.bench import bench as do
 
         replacing = Overwriting(force, (*models, weights, *files_of(inputs)))
         demand_forms(replacing, {"html": html})
@@ -217,7 +217,7 @@ def package(
 ) -> None:
     """Pack a model for the engines that serve it."""
     with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
-        from netferry.tasks.packaging import package as do
+        from netferry.tasks.package import package as do
 
         with busy(f"packing {model}"):
             done = do(

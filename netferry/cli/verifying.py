@@ -42,7 +42,7 @@ from netferry.cli.options import (
 )
 from netferry.cli.progress import bar, busy, progress_bar
 from netferry.cli.reports import demand_forms, write_forms, write_report
-from netferry.runtime.guard import Limits
+from netferry.runtime.limits import Limits
 
 
 @app.command(epilog="Example: netferry verify cnn.keras cnn.onnx --seed 3")
@@ -121,7 +121,8 @@ def verify(
     if a is None or b is None:
         raise typer.BadParameter("two models are needed, A and B, or --check with a certificate")
     with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
-        from netferry.api import CERTIFICATE, verify as do
+        from netferry.api import verify as do
+        from netferry.conversion import CERTIFICATE
         from netferry.converters.disk.ledger import Overwriting
         from netferry.converters.disk.staging import demand
 
@@ -136,7 +137,8 @@ def verify(
                 quick=quick, samples=samples, outputs=outputs_of(map_output), data=data,
                 columns=columns_of(columns), pixels=pixels_of(pixels), progress=progress,
             )  # fmt: skip
-        from netferry.tasks.pages import extras_between, of_verdict
+        from netferry.tasks.extras import extras_between
+        from netferry.tasks.pages import of_verdict
 
         def extras() -> Any:
             with busy(f"drawing {a} and {b}"):

@@ -24,7 +24,7 @@ from netferry.converters.disk.ledger import Overwriting, digest_of
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import NetferryError, UsageError
 from netferry.runtime import guard
-from netferry.runtime.guard import Limits
+from netferry.runtime.limits import Limits
 from netferry.validation.reports.report import versions
 
 ANSWER = "answer"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from netferry.api import MODEL, convert
+from netferry.api import convert
+from netferry.conversion import MODEL
 from netferry.converters import frameworks
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand
@@ -18,16 +19,14 @@ from netferry.converters.signature import BATCH, Example
 from netferry.inference.devices import CPU, choose
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
-from netferry.tasks.fanout import Answer, Document, Task, fan_out
-from netferry.tasks.pages import graphs_of, layers_between
+from netferry.tasks.cells import Cell, Matrix
+from netferry.tasks.extras import graphs_of, layers_between
+from netferry.tasks.fanout import Answer, Task, fan_out
 from netferry.validation.comparison.metrics import FAILED
-from netferry.validation.reports.page.graphs import Graph, of_dict
-from netferry.validation.reports.report import Report, finite
+from netferry.validation.reports.page.graphs import of_dict
 from netferry.validation.reports.wording import measure
-from netferry.validation.tensors.profile import Layers
 from netferry.validation.training.gradients import compare_with
 from netferry.validation.training.reference import TrainingReference
-from netferry.validation.training.results import LIMIT
 from netferry.zoo import catalog, data
 from netferry.zoo.catalog import Progress
 from netferry.zoo.train import (
@@ -55,47 +54,6 @@ HELD_OUT = 64
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One model, one source, one target.
-
-    ``history`` are the losses of its training in the source, ``further`` those of the steps that it took in
-    the target after it had arrived. ``gradient_ratio`` and ``training_ratio`` are the worst errors of its gradients
-    and of those steps in units of the yardstick. ``source_ms`` and ``latency_ms`` are median milliseconds of one row, in the
-    source's framework and in the target's (onnxruntime for ONNX). ``report`` is the whole verdict, ``layers`` the
-    error of each tensor inside, ``graphs`` are the model's on its way and as it arrived.
-    """
-
-    model: str
-    source: str
-    target: str
-    status: str
-    max_abs: float | None = None
-    max_rel: float | None = None
-    seconds: float = 0.0
-    route: str = ""
-    train_seconds: float = 0.0
-    latency_ms: float | None = None
-    metric: float | None = None
-    metric_name: str = ""
-    history: tuple[float, ...] = ()
-    further: tuple[float, ...] = ()
-    files: tuple[str, ...] = ()
-    reason: str = ""
-    source_ms: float | None = None
-    gradient_ratio: float | None = None
-    training_ratio: float | None = None
-    report: Report | Document | None = field(default=None, repr=False)
-    layers: Layers = field(default=(), repr=False)
-    graphs: tuple[Graph, ...] = field(default=(), repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The graphs are left out: they are pictures for the page."""
-        plain = asdict(replace(self, report=None, graphs=()))
-        del plain["graphs"]
-        return {**plain, "report": self.report.to_dict() if isinstance(self.report, Report) else self.report}
-
-
-@dataclass(frozen=True)
 class Errand:
     """What becomes of each trained model: where it is carried to, and the device that its ONNX form is checked on.
 
@@ -120,57 +78,6 @@ class Fan:
 
     engine: str
     workers: int | None = None
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """All cells of one run."""
-
-    cells: tuple[Cell, ...]
-
-    @property
-    def passed(self) -> bool:
-        return bool(self.cells) and all(cell.status == "passed" for cell in self.cells)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"cells": [finite(cell.to_dict()) for cell in self.cells]}
-
-    def to_text(self) -> str:
-        """A plain table: the verdict of each cell and its worst error relative to the output's scale."""
-        targets = list(dict.fromkeys(cell.target for cell in self.cells))
-        lines = [
-            "model".ljust(18) + "from".ljust(12) + "".join(f"-> {target}".ljust(20) for target in targets)
-        ]
-        rows: dict[tuple[str, str], dict[str, Cell]] = {}
-        for cell in self.cells:
-            rows.setdefault((cell.model, cell.source), {})[cell.target] = cell
-        for (model, source), cells in rows.items():
-            words = "".join(_word(cells.get(target)).ljust(20) for target in targets)
-            lines.append((model.ljust(18) + source.ljust(12) + words).rstrip())
-        return "\n".join([line.rstrip() for line in lines] + self._learnt())
-
-    def _learnt(self) -> list[str]:
-        """For each pair of frameworks the worst ratio to the yardstick, of gradients and of the steps after them."""
-        pairs: dict[tuple[str, str], list[Cell]] = {}
-        for cell in self.cells:
-            if cell.gradient_ratio is not None and cell.training_ratio is not None:
-                pairs.setdefault((cell.source, cell.target), []).append(cell)
-        if not pairs:
-            return []
-        lines = ["", f"worst ratio to the yardstick (at most {LIMIT:g})   gradients   {FURTHER_STEPS} steps"]
-        for (source, target), cells in pairs.items():
-            slopes = max(cell.gradient_ratio or 0.0 for cell in cells)
-            steps = max(cells, key=lambda cell: cell.training_ratio or 0.0)
-            lines.append(
-                f"{source:<12}-> {target:<28}{slopes:>9.2g}{steps.training_ratio or 0.0:>11.2g}  ({steps.model})"
-            )
-        return lines
-
-
-def _word(cell: Cell | None) -> str:
-    if cell is None:
-        return "-"
-    return cell.status if cell.max_rel is None else f"{cell.status} {cell.max_rel:.1e}"
 
 
 def matrix(

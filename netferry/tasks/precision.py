@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from netferry.api import MODEL, Conversion, Inputs, PathLike, convert, drawn
+from netferry.api import convert
+from netferry.arguments import Inputs, PathLike, drawn
+from netferry.conversion import MODEL
 from netferry.converters import escaping
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
@@ -19,9 +21,11 @@ from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
 from netferry.inference.bench import interleaved
 from netferry.inference.data import open_data
-from netferry.inference.feed import Pixels, feeder
+from netferry.inference.feed import feeder
+from netferry.inference.images import Pixels
 from netferry.inference.precision import Feeds, reduce
 from netferry.inference.session import Session
+from netferry.results import Conversion
 from netferry.validation.comparison.metrics import FAILED, PASSED
 from netferry.validation.samples.explore import made_for
 
@@ -120,7 +124,7 @@ def lower(
         if not done.files:
             raise RefusedError("the conversion itself does not pass", where=done.source)
         before = Session(full, device)
-        feeds = _rows(before, data, columns, pixels, seed)
+        feeds = rows_of(before, data, columns, pixels, seed)
         reduce(full, small, precision, feeds)
         lowered = _judged(
             precision, done, (before, Session(small, device)), (full, small), feeds, data is not None
@@ -139,7 +143,7 @@ def lower(
     return replace(lowered, files=(place,))
 
 
-def _rows(
+def rows_of(
     session: Session,
     data: PathLike | None,
     columns: Mapping[str, Sequence[str]] | None,

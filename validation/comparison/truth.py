@@ -91,7 +91,7 @@ class Double:
         moved by a rounding."""
         if self._reachable:
             try:
-                found: dict[str, Array] = self._room.run_rounded(
+                found: dict[str, Array] = self._module.run_rounded(
                     self._wide, [widened(array) for array in arrays], self.u, seed
                 )
                 return found
@@ -117,17 +117,17 @@ class Double:
     @cached_property
     def format(self) -> str:
         """The shortest float dtype that the model computes in."""
-        return str(self._room.narrowest(self.model))
+        return str(self._module.narrowest(self.model))
 
     @cached_property
     def size(self) -> int:
         """The number of weights."""
-        count: int = self._room.size(self.model)
+        count: int = self._module.size(self.model)
         return count
 
     @cached_property
     def weights(self) -> Mapping[str, Array]:
-        found: Mapping[str, Array] = self._room.weights(self.model)
+        found: Mapping[str, Array] = self._module.weights(self.model)
         return found
 
     @property
@@ -138,11 +138,11 @@ class Double:
 
     @cached_property
     def _held_constants(self) -> set[float]:
-        found: set[float] = self._room.constants(self.model)
+        found: set[float] = self._module.constants(self.model)
         return found
 
     @property
-    def _room(self) -> ModuleType:
+    def _module(self) -> ModuleType:
         return import_module(f"netferry.converters.{self.framework.name}.double")
 
     @cached_property
@@ -154,7 +154,7 @@ class Double:
 
     def _made(self, change: Change | None) -> Any:
         needs_sizes = {"given": self._given} if self.framework.name == "tensorflow" else {}
-        return self._room.as_float64(self.model, change, **needs_sizes)
+        return self._module.as_float64(self.model, change, **needs_sizes)
 
     def _room_run(self, wide: Any, arrays: Sequence[Array]) -> dict[str, Array]:
         outputs: dict[str, Array] = self.framework.live.run(wide, [widened(array) for array in arrays])

@@ -289,8 +289,8 @@ class Certificate:
             for side, subject in zip(("source", "target"), subjects, strict=True)
             for line in _changes(side, self.document[side], identity(subject, self.path.parent))
         ]
-        escaping = None if given is None else [_shown(example) for example in given]
-        if escaping != self.document["inputs"]["given"]:
+        listed = None if given is None else [_shown(example) for example in given]
+        if listed != self.document["inputs"]["given"]:
             changed.append("the inputs are not those that were given")
         report = compare()
         if report.data != self.document["inputs"].get("data"):

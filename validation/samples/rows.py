@@ -10,7 +10,8 @@ from pathlib import Path
 from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Array, Signature
 from netferry.inference.data import open_data
-from netferry.inference.feed import Pixels, feeder
+from netferry.inference.feed import feeder
+from netferry.inference.images import Pixels
 from netferry.validation.samples.inputs import Sample
 
 ROWS = 16

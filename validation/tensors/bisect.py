@@ -18,13 +18,14 @@ from netferry.converters.steps import Step
 from netferry.inference.binding import bind
 from netferry.inference.intermediate import framework_of
 from netferry.validation.comparison.metrics import FAILED, PASSED, Comparison, Tolerance, compare
+from netferry.validation.pair import paired
 from netferry.validation.reports.report import OutputVerdict, Report, versions
 from netferry.validation.samples.inputs import Sample
 from netferry.validation.samples.rows import Rows
 from netferry.validation.tensors.alignment import Arranged, beside
 from netferry.validation.tensors.difference import Bisection, Difference, Equal, Evidence, Place
 from netferry.validation.tensors.matching import Pairs, Trace, pairs
-from netferry.validation.verify import paired, verify
+from netferry.validation.verify import verify
 
 
 def bisect(

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from netferry.converters.signature import Example
 from netferry.inference.binding import bind
 from netferry.validation.comparison.metrics import FAILED
+from netferry.validation.pair import paired
 from netferry.validation.reports.report import Report
 from netferry.validation.tensors.alignment import Arranged, beside
 from netferry.validation.tensors.bisect import worst_sample
 from netferry.validation.tensors.matching import Pairs, Trace, pairs
-from netferry.validation.verify import paired
 
 AT_ONCE = 1 << 25
 """Elements of the source's tensors that are held at a time: the models run again for each such share."""

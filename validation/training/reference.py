@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,13 @@ from netferry.converters.errors import CannotConvert, NetferryError, UsageError,
 from netferry.converters.signature import BATCH, Array, Example, Signature, TensorSpec
 from netferry.converters.training import SQUARES, Batch, Gradients, Loss, Optimizer, Training
 from netferry.validation.samples.sizes import symbol_of
+from netferry.validation.training.trajectory import (
+    Trajectory,
+    Unlearnable,
+    record_trajectory,
+    training_of,
+    under_names_of,
+)
 
 FLOOR = 1e-3
 """The part of the global RMS below which a weight's own gradient counts as none (a bias before BatchNorm)."""
@@ -32,28 +39,6 @@ BATCHES, ROWS, LENGTH = 2, 16, 32
 STEP = 3e-4
 """How far a first step goes, in parts of the weights' own size: long enough to move every loss, too short for
 the chaos of training (a maximum that another element takes) to drown what is compared."""
-
-
-class Unlearnable(Exception):  # noqa: N818 - told as a verdict that nothing was proved
-    """There is nothing to be learnt (no float output, no gradient), or a framework cannot train the model."""
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """What one model did: the first pass, what BatchNorm kept of it, and each optimizer's steps."""
-
-    gradients: Gradients
-    statistics: Mapping[str, Array]
-    steps: Mapping[str, Steps] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The losses step by step, the change of each weight over all of them, and the statistics afterwards."""
-
-    losses: tuple[float, ...]
-    changes: Mapping[str, Array]
-    statistics: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -142,7 +127,7 @@ class TrainingReference:
             to = dict(zip(self.weights, training.weights, strict=True))
             factors = {to[name]: factor for name, factor in held.items()}
             trajectory = record_trajectory(training, batches, self.loss, self.optimizers, self.count, factors)
-            return _told_as(trajectory, training, self)
+            return under_names_of(trajectory, training, self)
 
     def _jittered(self, held: Mapping[str, Array]) -> Trajectory:
         """The source once more, every weight moved by one rounding, up or down."""
@@ -171,7 +156,7 @@ class TrainingReference:
                 model = own.holding({name: _rounded(w, rng) for name, w in own.weights.items()})
             with training_of(model, len(inputs)) as training:
                 trajectory = record_trajectory(training, [replace(batch, inputs=inputs)], self.loss, (), 0)
-                found.append(_distance(truth, _told_as(trajectory, training, self).gradients))
+                found.append(_distance(truth, under_names_of(trajectory, training, self).gradients))
         return _largest_of(found)
 
     def looked_at(self, held: Mapping[str, Array]) -> Yardstick:
@@ -199,14 +184,9 @@ class TrainingReference:
             wide = _in_float64(target)
             with training_of(wide, len(batches[0].inputs)) as training:
                 trajectory = record_trajectory(training, [_widened(batches[0])], self.loss, (), 0)
-                return _told_as(trajectory, training, own)
+                return under_names_of(trajectory, training, own)
         except (NetferryError, CannotConvert, Unlearnable):
             return None
-
-
-def training_of(model: object, inputs: int) -> Training:
-    training: Training = _room(model).Training(model, inputs)
-    return training
 
 
 def demand_gradients(model: object) -> None:
@@ -218,11 +198,6 @@ def demand_gradients(model: object) -> None:
             received=str(model) if isinstance(model, os.PathLike) else "an ONNX model",
             remedy="Carry it first: netferry convert MODEL.onnx MODEL --to pytorch",
         )
-
-
-def _room(model: object) -> Any:
-    """The ``training.py`` of a model's framework."""
-    return import_module(f"netferry.converters.{frameworks.of(model).name}.training")
 
 
 def _in_float64(model: object) -> Any:
@@ -312,77 +287,6 @@ def _optimizers(weights: Mapping[str, Array], first: Gradients) -> tuple[Optimiz
     return (
         Optimizer("sgd", float(np.float32(STEP * size / slope))),
         Optimizer("adam", float(np.float32(STEP * size)), float(np.float32(FLOOR * slope))),
-    )
-
-
-def record_trajectory(
-    training: Training,
-    batches: Sequence[Batch],
-    loss: Loss,
-    optimizers: Sequence[Optimizer],
-    steps: int,
-    held: Mapping[str, Array] | None = None,
-) -> Trajectory:
-    """One model through the whole lesson, from the same state each time."""
-    try:
-        return _taught(training, batches, loss, optimizers, steps, held or {})
-    except (NetferryError, Unlearnable, CannotConvert):
-        raise
-    except Exception as error:  # whatever a framework raises for this model
-        told = f"{type(training).__module__.split('.')[-2]} cannot train it ({first_line(error)})"
-        raise Unlearnable(told) from error
-
-
-def _taught(
-    training: Training,
-    batches: Sequence[Batch],
-    loss: Loss,
-    optimizers: Sequence[Optimizer],
-    steps: int,
-    held: Mapping[str, Array],
-) -> Trajectory:
-    gradients = training.gradients(batches[0], loss)
-    first = Trajectory(gradients, training.current()[1])
-    training.reset()
-    done: dict[str, Steps] = {}
-    for optimizer in optimizers:
-        step = training.stepper(optimizer, loss, held)
-        losses = []
-        for number in range(steps):
-            batch = batches[number % len(batches)]
-            losses.append(batch.loss(loss, step(batch)))
-        weights, statistics = training.current()
-        changes = {name: array.astype(np.float64) - training.weights[name] for name, array in weights.items()}
-        done[optimizer.kind] = Steps(tuple(losses), changes, statistics)
-        training.reset()
-    return replace(first, steps=done)
-
-
-class _Named(Protocol):
-    """What has weights and statistics by name."""
-
-    weights: Mapping[str, Array]
-    statistics: Mapping[str, Array]
-
-
-def _told_as(trajectory: Trajectory, training: Training, own: _Named) -> Trajectory:
-    """The course of a widened copy under the names of the model itself: a copy may be called otherwise."""
-    there = (*training.weights, *training.statistics)
-    here = (*own.weights, *own.statistics)
-    if there == here:
-        return trajectory
-    to = dict(zip(there, here, strict=True))
-
-    def named(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {to[name]: value for name, value in values.items()}
-
-    return Trajectory(
-        replace(trajectory.gradients, weights=named(trajectory.gradients.weights)),
-        named(trajectory.statistics),
-        {
-            kind: Steps(steps.losses, named(steps.changes), named(steps.statistics))
-            for kind, steps in trajectory.steps.items()
-        },
     )
 
 

@@ -9,12 +9,20 @@ about any layer. Two models without a conversion between them are matched by the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from netferry.converters.signature import Array
+from netferry import converters
+from netferry.converters import frameworks
+from netferry.converters.errors import NetferryError
+from netferry.converters.signature import Array, Example
+from netferry.converters.training import Training
+from netferry.validation.training.reference import (
+    TrainingReference,
+)
+from netferry.validation.training.trajectory import training_of
 
 NOTHING = -1
 """The place of an element that comes from no weight of the source: a bias that only one side has."""
@@ -224,3 +232,68 @@ def _constant_alike(one: Array, other: Array) -> bool:
 def _pairs(spare: list[str], source: Values, size: int) -> Iterator[tuple[str, str]]:
     fitting = [name for name in spare if source[name].size == size]
     return itertools.combinations(fitting, 2)
+
+
+SAME = 1e-5
+"""How far, relative to their scale, two weights may lie apart that are called the same value."""
+
+
+def value_distance(made: Array, held: Array) -> float:
+    """How far two weights lie apart, relative to their scale."""
+    size = float(np.abs(made).max(initial=0.0)) or 1.0
+    return float(np.abs(held - made).max(initial=0.0)) / size
+
+
+def match_weights(reference: TrainingReference, target: object, training: Training) -> WeightMatching:
+    """Which weights have become which: by a conversion either way, by their names, or by their values."""
+    own = {**reference.weights, **reference.statistics}
+    theirs = {**training.weights, **training.statistics}
+    other = frameworks.of(target).name
+    shapes = {name: array.shape for name, array in theirs.items()}
+    if other == reference.framework and shapes == {name: array.shape for name, array in own.items()}:
+        return by_name(own, theirs)
+    count = len(reference.batches[0].inputs)
+    forth = _through_conversion(reference.model, own, other, theirs, count, reference.given)
+    if forth is not None and _agree(forth, own, theirs):
+        return forth
+    back = _through_conversion(target, theirs, reference.framework, own, count, reference.given)
+    if back is not None and (forth is None or _agree(back, theirs, own)):
+        return inverse(back, own, theirs)
+    if forth is not None:
+        return forth
+    return by_value(own, theirs, "by the values that they have")
+
+
+def _through_conversion(
+    model: object,
+    own: Mapping[str, Array],
+    to: str,
+    theirs: Mapping[str, Array],
+    inputs: int,
+    given: Sequence[Example] | None,
+) -> WeightMatching | None:
+    """The counterparts as netferry's own conversion makes them; None where it makes another model than this."""
+    tags = distinct(own)
+    if tags is None:
+        return None
+    try:
+        training = training_of(model, inputs)
+        try:
+            export = converters.export_model(training.holding(tags), given=given)
+            arrived = {
+                n: np.array(array) for n, array in converters.import_model(export.model, to).weights.items()
+            }
+        finally:
+            training.reset()
+    except NetferryError:
+        return None
+    if any(name not in arrived or arrived[name].shape != array.shape for name, array in theirs.items()):
+        return None
+    return by_value(
+        tags, {name: arrived[name] for name in theirs}, "by a conversion of weights that are all different"
+    )
+
+
+def _agree(found: WeightMatching, source: Mapping[str, Array], target: Mapping[str, Array]) -> bool:
+    """Whether the target holds the values that a conversion of the source gives it."""
+    return all(value_distance(made, held) <= SAME for made, held in found.values(source, target).values())

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from netferry import converters
-from netferry.api import Inputs, PathLike, given_examples, opened
+from netferry.arguments import Inputs, PathLike, given_examples, opened
 from netferry.converters import source
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.graph.inference.cost import cost

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from netferry.api import PathLike, opened
+from netferry.arguments import PathLike, opened
 from netferry.converters import source
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import Example
 from netferry.inference import cluster, stream as local
-from netferry.inference.feed import Pixels
+from netferry.inference.images import Pixels
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.stream import FAIL, Job, Outcome, Progress
 from netferry.validation.reports.certificate import Subject, identity

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from netferry.api import Inputs, PathLike, convert
+from netferry.api import convert
+from netferry.arguments import Inputs, PathLike
 from netferry.converters import escaping
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
