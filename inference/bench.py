@@ -176,10 +176,10 @@ def _memory(entry: str) -> float:
 
 
 SIDE: Mapping[str, int] = {CPU: 512, CUDA: 4096}
-"""The side of the square product that tells how fast a device computes."""
+"""The side of the square product that measures how fast a device computes."""
 
 LEAST, MOST = 1 << 20, 1 << 28
-"""Bytes that are moved to tell how fast a device moves so many: from what stays in a cache to what goes to memory."""
+"""Bytes that are moved to measure how fast a device moves so many: from what stays in a cache to what goes to memory."""
 
 
 @dataclass(frozen=True)

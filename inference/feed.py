@@ -110,7 +110,7 @@ def feeder(
                 f"nothing says which columns input '{spec.name}' is made of",
                 where=data.title,
                 expected=f"a column of that name among {', '.join(data.columns[:20])}",
-                remedy=f"Say it with --columns {spec.name}=first,second",
+                remedy=f"Give them with --columns {spec.name}=first,second",
             )
     outputs = {spec.name for spec in signature.outputs}
     told = {column: beside(column, outputs) for column in keep}
@@ -352,7 +352,7 @@ def _files(files: Sequence[Path], spec: TensorSpec, pixels: Pixels, bad: Bad) ->
         raise UsageError(
             "the files have several shapes, which do not go into one batch",
             received=", ".join(map(str, sorted(shapes)[:3])),
-            remedy="Give them one by one with --batch 1, or say --pixels size=224x224",
+            remedy="Give them one by one with --batch 1, or use --pixels size=224x224",
         )
     shape = shapes.pop() if shapes else tuple(d if isinstance(d, int) else 1 for d in (spec.dims or ())[1:])
     return np.stack([np.zeros(shape, spec.dtype) if row is None else row for row in rows])

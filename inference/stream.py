@@ -55,7 +55,7 @@ class InterruptedStreamError(KeyboardInterrupt):
 class Job:
     """What is to be run over what: plain data, so that it can be sent to another process.
 
-    ``open_model`` is called once in each process that works; ``model`` names it and ``digest`` tells its content.
+    ``open_model`` is called once in each process that works; ``model`` names it and ``digest`` is that of its content.
     """
 
     open_model: Callable[[], Runnable]

@@ -1,4 +1,4 @@
-"""What a person calls from Python: convert, verify, check, bisect, run, inspect."""
+"""What people call from Python: convert, verify, check, bisect, run, inspect."""
 
 from __future__ import annotations
 
@@ -74,23 +74,23 @@ def convert(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Carry ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
+    """Convert ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
 
-    Left out, ``to`` is what the name of ``destination`` says (``.onnx``, ``.pt2``, ``.keras``,
+    Left out, ``to`` follows from the name of ``destination`` (``.onnx``, ``.pt2``, ``.keras``,
     ``-symbol.json``). ``inputs`` maps names to example arrays, bound by position; their names become the
     model's input names. ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is
     free. ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``write_source`` also writes the model as a readable Python module beside ``destination``.
     With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
     when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick``, ``samples`` and ``outputs`` are as for ``verify``;
     What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed it since; anything else,
-    and the source itself, only with ``force``. ``progress(done, total, what)`` is told of each stage. A file that names anything that could act outside the model is
+    and the source itself, only with ``force``. ``progress(done, total, what)`` is called at each stage. A file that names anything that could act outside the model is
     refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly.
 
-    Raises a ``NetferryError`` whose message says where, what was expected, what was received, what to do.
+    Raises a ``NetferryError`` that names the place, what was expected, what was received, and what to do.
     """
     place = None if destination is None else Path(destination)
     target = target_of(to, place, opset, write_source, fuse, device)
-    stages = Stages(progress, writes=place is not None, arrives=target != "onnx", verifies=verify)
+    stages = Stages(progress, writes=place is not None, imports=target != "onnx", verifies=verify)
     title, given = source.title(model), given_examples(inputs, dynamic)
     source.demand(model)
     replacing = Overwriting(force, (model, weights, data))
@@ -160,9 +160,9 @@ def verify(
     Adam (``report.training``). Neither side may be ONNX then. ``quick`` takes few inputs, ``samples`` is the most
     that are taken. ``data`` is a file or folder whose first rows come before all others (``columns`` and ``pixels``
     as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names. ``seed`` is
-    drawn anew where it is None; the report keeps it. ``progress(done, total, what)`` is told of each sample.
+    drawn anew where it is None; the report keeps it. ``progress(done, total, what)`` is called at each sample.
     """
-    from netferry.validation.reports.certificate_form import told
+    from netferry.validation.reports.certificate_form import options_text
     from netferry.validation.verify import verify as compare
 
     seed, rows = drawn(seed), rows_of(data, columns, pixels)
@@ -171,7 +171,7 @@ def verify(
     if device != "cpu":
         from netferry.inference.devices import choose
 
-        choose(device)  # what is not here is told before any work
+        choose(device)  # what is missing is reported before any work
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
     shown = given_examples(inputs, dynamic)
     left, right = frameworks.called(left, shown), frameworks.called(right, shown)
@@ -201,7 +201,7 @@ def verify(
         "samples": samples,
         "outputs": None if outputs is None else dict(outputs),
     }
-    report = replace(report, options=told(options))
+    report = replace(report, options=options_text(options))
     if certificate is not None:
         from netferry.validation.reports import certificate as certificates
         from netferry.validation.reports.certificate import Subject
@@ -224,7 +224,7 @@ def check(
     columns: Columns = None,
     pixels: Pixels | None = None,
 ) -> Check:
-    """Repeat what a certificate says was compared; ``.holds`` tells whether it comes out as it did.
+    """Repeat what a certificate says was compared; ``.holds`` is whether it comes out as it did.
 
     Models that are files are found beside the certificate; others, and inputs and data that were given, must be given
     again. The seed is the certificate's.
@@ -267,13 +267,13 @@ def bisect(
     ``output`` names a folder for a reproduction: the step alone, its inputs, both results and a script. It is new or
     empty, or as an earlier reproduction left it; what was changed there is replaced with ``force``.
     """
-    from netferry.validation.tensors import bisect as room, reproduction
+    from netferry.validation.tensors import bisect as bisection, reproduction
 
     replacing = Overwriting(force, (a, b, *weights, data))
     staging.demand(output, reproduction.KIND, replacing)
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
     names = (source.title(a), source.title(b))
-    found = room.bisect(
+    found = bisection.bisect(
         left, right, given_examples(inputs, dynamic), names=names, seed=drawn(seed),
         tolerance=tolerance_of(rtol, atol), rows=rows_of(data, columns, pixels),
     )  # fmt: skip

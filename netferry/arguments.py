@@ -58,7 +58,7 @@ def rows_of(data: Data, columns: Columns, pixels: Pixels | None) -> Rows | None:
     """Rows of a data set to compare on."""
     if data is None:
         if columns or pixels is not None:
-            raise UsageError("columns and pixels are for data", remedy="Say data=, or leave them out")
+            raise UsageError("columns and pixels are for data", remedy="Give data=, or leave them out")
         return None
     from netferry.validation.samples.rows import Rows
 

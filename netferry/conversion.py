@@ -30,17 +30,17 @@ MODEL, CERTIFICATE = "model", "certificate"
 
 @dataclass
 class Stages:
-    """Tells how far a conversion is: its stages, and of the last one its samples."""
+    """Reports how far a conversion is: its stages, and of the last one its samples."""
 
     progress: Progress | None
     writes: bool
-    arrives: bool
+    imports: bool
     verifies: bool
     _at: int = -1
 
     @cached_property
     def names(self) -> list[str]:
-        wanted = {"importing": self.arrives, "writing": self.writes, "verifying": self.verifies}
+        wanted = {"importing": self.imports, "writing": self.writes, "verifying": self.verifies}
         return [
             one
             for one in ("reading", "exporting", "importing", "writing", "verifying")
@@ -67,7 +67,7 @@ class Stages:
 def exported(
     live: object, given: tuple[Example, ...] | None, opset: int | None, fuse: bool
 ) -> tuple[ExportedModel, tuple[Example, ...] | None]:
-    """The model as ONNX, and the examples: made ones too, where only some inputs of a model that says them are given."""
+    """The model as ONNX, and the examples: made ones too, where the model knows its inputs and only some are given."""
     try:
         return converters.export_model(live, given=given, opset=opset, fuse=fuse), given
     except UsageError:
@@ -86,14 +86,14 @@ def exported(
 def target_of(
     to: str | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool, device: str
 ) -> str:
-    """The framework to arrive in, once the call is known to make sense."""
+    """The framework to convert to, once the call is known to make sense."""
     if to is None and destination is None:
-        raise UsageError("neither a framework nor a destination is given", remedy='Say to="pytorch"')
+        raise UsageError("neither a framework nor a destination is given", remedy='Use to="pytorch"')
     if to is not None and to not in frameworks.FRAMEWORKS and Path(to).suffix:
-        raise UsageError("no such framework", received=to, remedy=f'A path is said with destination="{to}"')
+        raise UsageError("no such framework", received=to, remedy=f'Give a path as destination="{to}"')
     name = frameworks.named(to).name if to is not None else artifact.arrives_in(destination or Path())
     if name == "onnx" and write_source:
-        raise UsageError("an ONNX model has no source", remedy="Leave --source out, or say another --to")
+        raise UsageError("an ONNX model has no source", remedy="Leave --source out, or use another --to")
     if name != "onnx" and opset is not None:
         raise UsageError("only an ONNX model has an opset", remedy="Leave --opset out")
     if device != "cpu":
@@ -103,16 +103,16 @@ def target_of(
             )
         from netferry.inference.devices import choose
 
-        choose(device)  # what is not here is told before any work
+        choose(device)  # what is missing is reported before any work
     if name != "onnx" and fuse:
         raise UsageError(
-            "only an ONNX model is fused", remedy="Leave --fuse out: what arrives goes on learning"
+            "only an ONNX model is fused", remedy="Leave --fuse out: other results can be trained"
         )
     return name
 
 
 def without_fixed_axes(given: Sequence[Example] | None, export: ExportedModel) -> Sequence[Example] | None:
-    """The examples without the batch axes that the model's own code fixes, which the export's notes tell."""
+    """The examples without the batch axes that the model's own code fixes, which the export's notes name."""
     if given is None:
         return None
     kept: Signature = frameworks.named("onnx").signature(export.model)

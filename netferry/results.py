@@ -83,7 +83,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Prospect:
-    """What would arrive in a framework: the form that it would have, or the nodes that it cannot take."""
+    """What a framework can take of a model: the form that it would have, or the nodes that are not supported."""
 
     form: str = ""
     problems: tuple[Unsupported, ...] = ()

@@ -40,9 +40,9 @@ def paired(
     rows: Rows | None = None,
     graph: object = None,
 ) -> Pair:
-    """Open the source and the target, and make their inputs: a target that says no sizes is shown the first of them.
+    """Open the source and the target, and make their inputs: a target that declares no sizes is shown the first of them.
 
-    ``graph`` is what the source is as ONNX, where that is at hand: it says what a run takes.
+    ``graph`` is what the source is as ONNX, where that is at hand: it gives the cost of a run.
 
     Raises MissingError where onnxruntime has no kernel for one of them.
     """
@@ -52,7 +52,7 @@ def paired(
     known += [(b, early.signature)] if early is not None and kind(b) == "onnx" else []
     weigh = weigher((graph, a, b))
     heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
-    hollow = weigher((graph, a)).hollow  # the target, which may be wrong, has no say in the sizes
+    hollow = weigher((graph, a)).hollow  # the target, which may be wrong, does not choose the sizes
     made = made_for(source, known, given, seed, quick=quick, heavy=heavy, hollow=hollow, rows=rows)
     if early is not None:
         return Pair(source, early, (ours, theirs), made, weigh)
@@ -63,7 +63,7 @@ def paired(
 def opened(
     model: object, given: Sequence[Example] | None, device: str
 ) -> tuple[Runnable, Sequence[Example] | None]:
-    """The model ready to run, and the examples that it was shown: one that says its own inputs needs no part of them.
+    """The model ready to run, and the examples that it was shown: one that declares its own inputs needs no part of them.
 
     Raises MissingError where onnxruntime has no kernel for what is a model all the same.
     """
@@ -81,7 +81,7 @@ def opened(
 
 
 def _signature(model: object) -> Signature | None:
-    """What a model says of its inputs without examples; None where it says nothing."""
+    """What a model declares of its inputs without examples; None where it declares nothing."""
     try:
         found: Signature = frameworks.of(model).signature(model)
     except NetferryError:

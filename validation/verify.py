@@ -87,22 +87,22 @@ class _Verification:
             sample.label, left, right, list(feed.values()), list(other.values()),
             self.judge.source, self.judge.target, arithmetic, meaning, lambda: self.other_path(feed),
         )  # fmt: skip
-        self._tell_paths(runs)
+        self._note_paths(runs)
         if sample.label.startswith(SPECIAL_VALUES) and not self.same_kernels:
-            self._tell_special(sample, runs)
+            self._note_special(sample, runs)
             return True
         found = self.judge(runs)
         if self.plain is not None and (_any_failed(found) or (arithmetic and self.unfused < PLAIN_RUNS)):
             found = self._without_optimisations(other, runs, found)
         for name, one in found.items():
-            told = self._told(runs, name, one)
+            tolerated = self._tolerated(runs, name, one)
             shown = (
                 runs.r.get(name, left.get(name, np.empty(0))) if arithmetic else left.get(name, np.empty(0))
             )
-            self.records.setdefault(name, Record()).add(sample, shown, told)
+            self.records.setdefault(name, Record()).add(sample, shown, tolerated)
         return True
 
-    def _tell_paths(self, runs: Runs) -> None:
+    def _note_paths(self, runs: Runs) -> None:
         """A source of PyTorch that has a fast path: how far it lies from what its layers say."""
         if self.judge.source.framework.name != "pytorch":
             return
@@ -114,16 +114,16 @@ class _Verification:
                     "what its layers give with gradients; the fast path is what is compared"
                 )
 
-    def _tell_special(self, sample: Sample, runs: Runs) -> None:
-        """Between frameworks a difference at NaN and infinities is told whatever the truth is, so none is asked."""
+    def _note_special(self, sample: Sample, runs: Runs) -> None:
+        """Between frameworks a difference at NaN and infinities is noted whatever the truth is, so no float64 run is made."""
         for name in (name for name in runs.s if name in runs.t):
             s = np.asarray(runs.s[name])
-            one = self._told(runs, name, compare(s, np.asarray(runs.t[name]), self.judge.tolerance))
+            one = self._tolerated(runs, name, compare(s, np.asarray(runs.t[name]), self.judge.tolerance))
             self.records.setdefault(name, Record()).add(sample, s, one)
 
-    def _told(self, runs: Runs, name: str, one: Comparison) -> Comparison:
+    def _tolerated(self, runs: Runs, name: str, one: Comparison) -> Comparison:
         """Kernels treat NaN and infinities apart (MaxPool and Sign between frameworks, a fused attention within
-        one): told, but no fault of the road. Between two ONNX models whose own kernels agree it is one."""
+        one): noted, but no fault of the conversion. Between two ONNX models whose own kernels agree it is one."""
         if not runs.label.startswith(SPECIAL_VALUES) or one.status != FAILED or name not in runs.t:
             return one
         if self.same_kernels and runs.kernels_agree(name):
@@ -171,7 +171,7 @@ class _Verification:
 
 
 PATHS_APART = 1e-4
-"""Of an output's scale: what two paths through one model lie apart, from which it is told."""
+"""Of an output's scale: how far two paths through one model may lie apart before a note says so."""
 
 PLAIN_RUNS = 2
 """Samples that are run without onnxruntime's optimisations in any case."""
@@ -209,7 +209,7 @@ def verify(
     """Run ``a`` (the source) and ``b`` (the target) on the same inputs and compare every output in two stages.
 
     Inputs come from the source's signature, ``rows`` of data and those of ``given`` first, at most ``count``; ``quick`` makes few. They
-    have sizes at which the source runs; one at which only the target cannot run is a difference. ``outputs`` says
+    have sizes at which the source runs; one at which only the target cannot run is a difference. ``outputs`` names
     which output of the target is which of the source, where names do not. ``graph`` is what the source is as ONNX,
     where that is at hand. ``tolerance`` replaces both stages.
     """
@@ -221,7 +221,7 @@ def verify(
     except MissingError as error:
         return _unchecked(report, error)
     done, why = going.close(), _rehearsed(a, b, going, made)
-    reason = f"the model that arrived cannot be used: {why}" if why else ""
+    reason = f"the result cannot be used: {why}" if why else ""
     return replace(done, unusable=why, reason=done.reason or reason)
 
 
@@ -271,8 +271,8 @@ def _rehearsed(a: object, b: object, going: _Verification, made: Sequence[Sample
 
 
 def _rehearse(model: object, feed: Mapping[str, Array]) -> str:
-    room = import_module(f"netferry.converters.{frameworks.of(model).name}.training")
-    fault: str = room.rehearse(model, list(feed.values()))
+    module = import_module(f"netferry.converters.{frameworks.of(model).name}.training")
+    fault: str = module.rehearse(model, list(feed.values()))
     return fault
 
 

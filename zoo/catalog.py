@@ -13,7 +13,7 @@ Task = Literal["regression", "binary", "classes"]
 
 Metric = Literal["slope", "R2", "accuracy"]
 """What its held-out rows are judged by: the slope of the line that was found (its intercept stands
-beside it), the share of variance explained, the share of rows told right."""
+beside it), the share of variance explained, the share of rows classified right."""
 
 Progress = Callable[[int, int, str], None]
 """Called after each pass over the data with passes done, passes in all, and a word on how it goes."""

@@ -1,4 +1,4 @@
-"""What a person types. Each command calls one function of the library; only this folder prints or exits."""
+"""What people type. Each command calls one function of the library; only this folder prints or exits."""
 
 from __future__ import annotations
 

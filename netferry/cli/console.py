@@ -27,7 +27,7 @@ def code_of(report: Any, strict: bool = False) -> int:
 
 
 _SPARE = 4 << 20
-"""Bytes kept for telling an error where there is no more memory; nobody writes to them, so they take none till then."""
+"""Bytes kept for reporting an error where there is no more memory; nobody writes to them, so they take none till then."""
 
 Say = Callable[[dict[str, Any], Callable[[], str]], None]
 
@@ -95,7 +95,7 @@ def speaking(
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """What netferry itself warns of is told; frameworks warn of their own future."""
+    """What netferry itself warns of is shown; frameworks warn of their own future."""
     if category.__module__.startswith("netferry."):
         print(f"netferry: {escaping.line(str(message))}", file=sys.stderr)
 

@@ -26,7 +26,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Seed = Annotated[int, typer.Option(help="Seed of the inputs that are made.")]
 FreshSeed = Annotated[
     int | None,
-    typer.Option("--seed", help="Seed of the inputs that are made; left out, a new one, which is told."),
+    typer.Option(
+        "--seed", help="Seed of the inputs that are made; left out, a new one, which the report names."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="Where onnxruntime runs: cpu, cuda or auto.")]
 Html = Annotated[Path | None, typer.Option("--html", help="The report as one HTML page.")]
@@ -67,13 +69,13 @@ RealRows = Annotated[
     ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Few inputs, for a first look.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="The most inputs that are tried.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="The most inputs that are checked.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit code 1 too where a free axis was not tried at two sizes.")
 ]
 MapOutput = Annotated[
     list[str] | None,
-    typer.Option(metavar="A=B", help="The source's output A is the target's B, where names do not say so."),
+    typer.Option(metavar="A=B", help="The source's output A is the target's B, where the names differ."),
 ]
 Engine = Annotated[
     str | None,
@@ -96,7 +98,7 @@ _ARRAYS = (".npy", ".npz")
 def examples_of(flags: Sequence[str] | None, seed: int | None = None) -> Any:
     """Example inputs for ``--input`` flags, in their order; None where there are none.
 
-    Those of which only sizes are said are made with ``seed``, 0 where there is none: a conversion writes the same
+    Those of which only sizes are given are made with ``seed``, 0 where there is none: a conversion writes the same
     bytes whatever seed its verification draws.
     """
     if not flags:

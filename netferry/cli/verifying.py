@@ -78,7 +78,7 @@ def verify(
         Path | None, typer.Option(help="Write what was compared, on which inputs, and the verdict, as JSON.")
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(help="A certificate: repeat it, and say whether it still holds.")
+        Path | None, typer.Option(help="A certificate: repeat it, and report whether it still holds.")
     ] = None,
     catalogue: Annotated[
         Path | None, typer.Option(help="A TOML file of pairs, each compared in a process of its own.")

@@ -17,7 +17,7 @@ MODEL, TIMED, FILE, ROWS, ARRAYS, BESIDE, WITHIN, NOTHING = (
 )  # fmt: skip
 """A model, unless it is a factory, is read with its folder; so is a file that is never a factory (weights, certificates).
 One that is timed starts in a fresh interpreter, too. Rows are a file, or a folder with what its links mean; arrays stand
-in flags as NAME=FILE; both are read with the ledger beside them, which tells what they were made from. A result is
+in flags as NAME=FILE; both are read with the ledger beside them, which records what they were made from. A result is
 staged in the folder that it lies ``BESIDE`` others in; several go ``WITHIN`` one."""
 
 OPENS: Mapping[str, str] = {

@@ -33,7 +33,7 @@ def enter(
 ) -> int | None:
     """Go on in a child: it gets None and works; the parent waits and gets the child's exit code.
 
-    ``arguments`` say what the child reads and writes (``access``): it gives up the right to all else, where the system
+    ``arguments`` are what the child reads and writes (``access``): it gives up the right to all else, where the system
     can take it. To be called before any thread is started. Where the system cannot fork (Windows), the work is done
     here.
 
@@ -49,47 +49,47 @@ def enter(
     sys.stdout.flush()
     sys.stderr.flush()
     with scratch.folder() as own:
-        ended, held = os.pipe()
+        reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            os.close(ended)
+            os.close(reading)
             os.setpgid(0, 0)
             restrict(limits)
             confine(arguments or {}, own)
             return None
-        os.close(held)
+        os.close(writing)
         with contextlib.suppress(OSError):  # the child does it too: whoever comes first
             os.setpgid(child, child)
         try:
-            code = _watched(child, ended, limits.seconds)
+            code = _watched(child, reading, limits.seconds)
         finally:
-            os.close(ended)
+            os.close(reading)
     if code < 0:
         sweep_results(access.destinations_of(arguments or {}))
     return exit_code(code, files, limits)
 
 
-def _watched(child: int, ended: int, seconds: float | None) -> int:
+def _watched(child: int, reading: int, seconds: float | None) -> int:
     """Wait for a child, pass signals on to it, and end it with all that it has started when its time is over.
 
     Its status; ``TIMED_OUT`` when its time was over, the signal's number when it did not end within ``_GRACE`` of one: a
     loop in C never comes back to Python, which would raise KeyboardInterrupt.
     """
     until = None if seconds is None else time.monotonic() + seconds
-    with _forwarding(child) as told:
+    with _forwarding(child) as signals:
         while True:
-            closed, _, _ = select.select([ended], [], [], _LOOK)
+            closed, _, _ = select.select([reading], [], [], _LOOK)
             found, status = os.waitpid(child, os.WNOHANG)
             if closed and not found:  # it lets go of the pipe as it ends, or a little earlier
                 time.sleep(0.01)
             if found:
                 end_group(child)
                 return os.waitstatus_to_exitcode(status)
-            late = until is not None and time.monotonic() >= until
-            if late or (told and time.monotonic() >= told[0].when + _GRACE):
+            timed_out = until is not None and time.monotonic() >= until
+            if timed_out or (signals and time.monotonic() >= signals[0].when + _GRACE):
                 end_group(child)
                 os.waitpid(child, 0)
-                return TIMED_OUT if late else INTERRUPTED - told[0].number
+                return TIMED_OUT if timed_out else INTERRUPTED - signals[0].number
 
 
 _LOOK, _GRACE = 0.25, 1.5
@@ -107,10 +107,10 @@ class _Signal:
 @contextlib.contextmanager
 def _forwarding(child: int) -> Iterator[list[_Signal]]:
     """Ctrl-C and its like go to the child, which is in a group of its own: it gets each of them once."""
-    told: list[_Signal] = []
+    signals: list[_Signal] = []
 
     def forward(number: int, _: object) -> None:
-        told.append(_Signal(number, time.monotonic()))
+        signals.append(_Signal(number, time.monotonic()))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, number)
 
@@ -122,7 +122,7 @@ def _forwarding(child: int) -> Iterator[list[_Signal]]:
     kept = {getattr(signal, name): signal.signal(getattr(signal, name), forward) for name in _FORWARDED}
     kept[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
     try:
-        yield told
+        yield signals
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)

@@ -1,6 +1,6 @@
 """Pairs of models named in a TOML file, each compared by itself: ``netferry verify --catalogue models.toml``.
 
-    [defaults]                        # what holds for every pair that does not say otherwise
+    [defaults]                        # for every pair that names no other
     seed = 3
 
     [[pair]]
@@ -219,7 +219,7 @@ def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
             raise UsageError(f"'{key}' has another type", where=where, expected=names, received=repr(value))
     missing = [key for key in ("a", "b") if key not in pair]
     if missing:
-        raise UsageError(f"says no '{missing[0]}'", where=where)
+        raise UsageError(f"has no '{missing[0]}'", where=where)
     return pair
 
 
@@ -241,7 +241,7 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
 
 
 def _files(model: str, weights: str | None) -> list[Path]:
-    """The files of a model, be they code or weights; where they cannot be told, all that lie beside it."""
+    """The files of a model, be they code or weights; where they are not known, all that lie beside it."""
     own = [] if weights is None else [Path(weights)]
     if not os.path.lexists(model):
         return [*own, *code_files(model).values()]

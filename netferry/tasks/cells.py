@@ -20,10 +20,10 @@ class Cell:
     """One model, one source, one target.
 
     ``history`` are the losses of its training in the source, ``further`` those of the steps that it took in
-    the target after it had arrived. ``gradient_ratio`` and ``training_ratio`` are the worst errors of its gradients
+    the target after the conversion. ``gradient_ratio`` and ``training_ratio`` are the worst errors of its gradients
     and of those steps in units of the yardstick. ``source_ms`` and ``latency_ms`` are median milliseconds of one row, in the
     source's framework and in the target's (onnxruntime for ONNX). ``report`` is the whole verdict, ``layers`` the
-    error of each tensor inside, ``graphs`` are the model's on its way and as it arrived.
+    error of each tensor inside, ``graphs`` are the model's as ONNX and in the target.
     """
 
     model: str
@@ -81,9 +81,9 @@ class Matrix:
         for (model, source), cells in rows.items():
             words = "".join(_word(cells.get(target)).ljust(20) for target in targets)
             lines.append((model.ljust(18) + source.ljust(12) + words).rstrip())
-        return "\n".join([line.rstrip() for line in lines] + self._learnt())
+        return "\n".join([line.rstrip() for line in lines] + self._training_lines())
 
-    def _learnt(self) -> list[str]:
+    def _training_lines(self) -> list[str]:
         """For each pair of frameworks the worst ratio to the yardstick, of gradients and of the steps after them."""
         pairs: dict[tuple[str, str], list[Cell]] = {}
         for cell in self.cells:

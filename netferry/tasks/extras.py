@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def graphs_of(done: Conversion) -> tuple[Graph, ...]:
-    """The graphs of a ``Conversion``: as it left its framework, and as it arrived."""
+    """The graphs of a ``Conversion``: as it left its framework, and in the target."""
     before = of_onnx(done.export.model, "as ONNX")
     imported = done.imported
     if imported is None:
@@ -44,7 +44,7 @@ def extras_of(
     unsafe: bool = False,
 ) -> Extras:
     """What the page of a ``Conversion`` of ``model`` shows: both graphs, the error of each tensor from the source to
-    what arrived, the files written."""
+    the result, the files written."""
     notes: list[str] = []
     layers: Layers = _tried(
         "profile of the layers",
@@ -74,7 +74,7 @@ def extras_between(
 ) -> Extras:
     """What the page of a comparison shows beside ``report``: each graph as ONNX, the error of each tensor, the files.
 
-    What cannot be had (a model that cannot be carried to ONNX, or not be looked into) is left out, and a note says why.
+    What is not available (a model that does not convert to ONNX, or cannot be looked into) is left out, and a note says why.
     """
     notes: list[str] = []
     lives = [
@@ -96,7 +96,7 @@ def _as_onnx(live: object, name: str, given: Sequence[Example] | None) -> list[G
 
 
 def _tried(what: str, otherwise: T, notes: list[str], do: Callable[[], T]) -> T:
-    """A picture never costs a verdict: where one cannot be had for whatever reason, the reason is told beside it."""
+    """A picture never costs a verdict: where one is not available, the note beside it says why."""
     try:
         return do()
     except Exception as error:  # frameworks raise their own families

@@ -36,7 +36,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A call: ``function`` as ``guard.call`` takes it. ``known_by`` tells it from all others, with what is in ``files``."""
+    """A call: ``function`` as ``guard.call`` takes it. ``known_by`` distinguishes it from all others, with what is in ``files``."""
 
     name: str
     function: str
@@ -57,7 +57,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task gave: a document, or the error that it ended with. ``kept`` tells that it is of an earlier run."""
+    """What a task gave: a document, or the error that it ended with. ``kept`` is whether it is of an earlier run."""
 
     task: Task
     document: Document | None
@@ -79,7 +79,7 @@ def fan_out(
 
     A file of another's that stands where an answer is to be kept is replaced only with ``force``.
 
-    ``engine`` is "local" (``workers`` processes at once, one where none is said) or "ray".
+    ``engine`` is "local" (``workers`` processes at once, one by default) or "ray".
     """
     if engine not in ENGINES:
         raise UsageError("no such engine", expected=" or ".join(ENGINES), received=engine)
@@ -204,14 +204,14 @@ def _contents(path: Path) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _own_code() -> str:
     """A digest of netferry's files: another netferry may come to another answer."""
-    house = Path(__file__).parent
-    rooms = [
+    package = Path(__file__).parents[1]
+    files = [
         Path(folder, name)
-        for room in sorted(house.iterdir())
-        for folder, _, names in os.walk(room)
+        for part in sorted(package.iterdir())
+        for folder, _, names in os.walk(part)
         for name in names
     ]
     digest = hashlib.sha256()
-    for file in sorted(file for file in [*rooms, *house.glob("*.py")] if file.suffix == ".py"):
-        digest.update(f"{file.relative_to(house)}\0{of_file(file)}\n".encode())
+    for file in sorted(file for file in [*files, *package.glob("*.py")] if file.suffix == ".py"):
+        digest.update(f"{file.relative_to(package)}\0{of_file(file)}\n".encode())
     return digest.hexdigest()

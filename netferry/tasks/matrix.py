@@ -1,4 +1,4 @@
-"""The matrix: every reference model, trained in each framework, carried, run and compared."""
+"""The matrix: every reference model, trained in each framework, converted, run and compared."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ TARGETS: Mapping[str, str] = {
     "tensorflow": "{}.keras",
     "mxnet": "{}-symbol.json",
 }
-"""Every framework a model arrives in, and the file or folder that it becomes."""
+"""Every framework that a model is converted to, and the file or folder that it becomes."""
 
 HELD_OUT = 64
 """Held-out rows that each cell is checked on beside the made inputs."""
 
 
 @dataclass(frozen=True)
-class Errand:
-    """What becomes of each trained model: where it is carried to, and the device that its ONNX form is checked on.
+class Settings:
+    """How each trained model is converted: its targets, and the device that its ONNX form is checked on.
 
     Models and results are written under ``directory``; ``data_dir`` holds MNIST's files where there are some.
     """
@@ -92,7 +92,7 @@ def matrix(
     fan: Fan | None = None,
     force: bool = False,
 ) -> Matrix:
-    """Train, carry and verify; models and results are written under ``directory``.
+    """Train, convert and verify; models and results are written under ``directory``.
 
     What stands there already and is not as an earlier run left it is replaced only with ``force``.
 
@@ -101,35 +101,40 @@ def matrix(
     """
     names = list(catalog.CATALOG if models is None else models)
     specs = [catalog.named(name) for name in names]
-    errand = Errand(
+    settings = Settings(
         directory, data_dir, [frameworks.named(target).name for target in targets], choose(device), force
     )
     for name in names:
         for one in sources:
-            _demand(name, one, errand)
+            _demand(name, one, settings)
     if fan is not None:
-        return _fanned([(spec.name, one) for spec in specs for one in sources], errand, progress, fan)
+        return _fanned([(spec.name, one) for spec in specs for one in sources], settings, progress, fan)
     tell = progress or silent
     total = len(specs) * len(sources)
     cells: list[Cell] = []
     for number, (spec, framework) in enumerate((s, f) for s in specs for f in sources):
         tell(number, total, f"{spec.name} in {framework}")
-        cells.extend(_cells(spec, framework, errand))
+        cells.extend(_cells(spec, framework, settings))
     tell(total, total, "done")
     return Matrix(tuple(cells))
 
 
-def _demand(model: str, framework: str, errand: Errand) -> None:
+def _demand(model: str, framework: str, settings: Settings) -> None:
     """Refuse, before any work, what stands where the results are to go."""
-    replacing = Overwriting(errand.force)
-    demand_trained(errand.directory, model, framework, replacing)
-    for target in errand.targets:
-        demand(errand.place(model, framework, target), MODEL, replacing)
+    replacing = Overwriting(settings.force)
+    demand_trained(settings.directory, model, framework, replacing)
+    for target in settings.targets:
+        demand(settings.place(model, framework, target), MODEL, replacing)
 
 
-def _fanned(places: Sequence[tuple[str, str]], errand: Errand, progress: Progress | None, fan: Fan) -> Matrix:
-    where, rows = errand.directory.absolute(), None if errand.data_dir is None else errand.data_dir.absolute()
-    how = list(errand.targets), errand.device, errand.force
+def _fanned(
+    places: Sequence[tuple[str, str]], settings: Settings, progress: Progress | None, fan: Fan
+) -> Matrix:
+    where, rows = (
+        settings.directory.absolute(),
+        None if settings.data_dir is None else settings.data_dir.absolute(),
+    )
+    how = list(settings.targets), settings.device, settings.force
     tasks = [
         Task(
             f"{model} in {framework}",
@@ -146,18 +151,18 @@ def _fanned(places: Sequence[tuple[str, str]], errand: Errand, progress: Progres
         engine=fan.engine,
         workers=fan.workers,
         progress=progress,
-        force=errand.force,
+        force=settings.force,
     )
     return Matrix(
         tuple(
             cell
             for place, answer in zip(places, answers, strict=True)
-            for cell in _told(*place, errand.targets, answer)
+            for cell in _cells_of(*place, settings.targets, answer)
         )
     )
 
 
-def _told(model: str, framework: str, targets: Sequence[str], answer: Answer) -> Iterator[Cell]:
+def _cells_of(model: str, framework: str, targets: Sequence[str], answer: Answer) -> Iterator[Cell]:
     """The cells of one task; all of them failed where it came to no answer."""
     if answer.document is None:
         reason = "" if answer.error is None else str(answer.error["message"])
@@ -171,7 +176,7 @@ def _told(model: str, framework: str, targets: Sequence[str], answer: Answer) ->
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Cells:
     """Cells as they travel from a process of their own: as data, pictures and all."""
 
     cells: tuple[Cell, ...]
@@ -189,33 +194,33 @@ def cells_of(
     targets: Sequence[str],
     device: str,
     force: bool = False,
-) -> _Told:
-    """One model of one framework, carried to each target: what a task of the matrix calls."""
-    errand = Errand(Path(directory), None if data_dir is None else Path(data_dir), targets, device, force)
-    return _Told(tuple(_cells(catalog.named(model), framework, errand)))
+) -> _Cells:
+    """One model of one framework, converted to each target: what a task of the matrix calls."""
+    settings = Settings(Path(directory), None if data_dir is None else Path(data_dir), targets, device, force)
+    return _Cells(tuple(_cells(catalog.named(model), framework, settings)))
 
 
-def _cells(spec: catalog.ModelSpec, framework: str, errand: Errand) -> Iterator[Cell]:
-    trained = train(spec, framework, errand.directory, errand.data_dir, force=errand.force)
-    given = example(trained, errand.data_dir)
+def _cells(spec: catalog.ModelSpec, framework: str, settings: Settings) -> Iterator[Cell]:
+    trained = train(spec, framework, settings.directory, settings.data_dir, force=settings.force)
+    given = example(trained, settings.data_dir)
     own = _latency(runnable(trained.model, [given]), given)
-    learns = set(errand.targets) != {"onnx"}
-    reference = reference_of(trained, errand.data_dir) if learns else None
-    for target in errand.targets:
-        cell = carry_trained(
+    learns = set(settings.targets) != {"onnx"}
+    reference = reference_of(trained, settings.data_dir) if learns else None
+    for target in settings.targets:
+        cell = convert_trained(
             trained,
             target,
-            errand.place(spec.name, framework, target),
+            settings.place(spec.name, framework, target),
             given,
-            errand.data_dir,
+            settings.data_dir,
             reference,
-            errand.device if target == "onnx" else CPU,
-            errand.force,
+            settings.device if target == "onnx" else CPU,
+            settings.force,
         )
         yield replace(cell, source_ms=own)
 
 
-def carry_trained(
+def convert_trained(
     trained: Trained,
     target: str,
     destination: Path,
@@ -225,9 +230,9 @@ def carry_trained(
     device: str = CPU,
     force: bool = False,
 ) -> Cell:
-    """One cell: the trained model carried to ``target``, held against itself (real rows first), trained on.
+    """One cell: the trained model converted to ``target``, compared with the result (real rows first), trained on.
 
-    ``lesson`` is what the model learns further, where several targets share it; ``device`` is where it runs as ONNX.
+    ``reference`` is how the model trains on, where several targets share it; ``device`` is where it runs as ONNX.
     """
     begun = time.perf_counter()
     cell = Cell(
@@ -249,21 +254,21 @@ def carry_trained(
     assert done.report is not None
     latency = None
     if done.files:
-        arrived = (
+        converted = (
             Session(destination, device, threads=1) if target == "onnx" else runnable(done.model, [given])
         )
-        latency = _latency(arrived, given)
+        latency = _latency(converted, given)
     report = done.report
     if done.imported is not None:
         report = replace(
             report, training=compare_with(reference or reference_of(trained, data_dir), done.model)
         )
-    learnt = report.training
-    curve = None if learnt is None else next((c for c in learnt.curves if c.optimizer == "adam"), None)
+    training = report.training
+    curve = None if training is None else next((c for c in training.curves if c.optimizer == "adam"), None)
     return replace(
         cell,
         status=report.status,
-        reason=report.reason or ("" if learnt is None else learnt.reason),
+        reason=report.reason or ("" if training is None else training.reason),
         max_abs=report.max_abs,
         max_rel=report.max_rel,
         route=done.route,
@@ -271,8 +276,8 @@ def carry_trained(
         files=tuple(str(file) for file in done.files),
         latency_ms=latency,
         further=() if curve is None else curve.target,
-        gradient_ratio=None if learnt is None else learnt.gradients,
-        training_ratio=None if learnt is None else learnt.training,
+        gradient_ratio=None if training is None else training.gradients,
+        training_ratio=None if training is None else training.training,
         report=report,
         layers=layers_between(trained.model, done.model, [given], report),
         graphs=graphs_of(done),
@@ -280,7 +285,7 @@ def carry_trained(
 
 
 def reference_of(trained: Trained, data_dir: Path | None = None) -> TrainingReference:
-    """What a trained model learns further, in its own framework: every target is held against it."""
+    """How a trained model trains on in its own framework: every target is compared with it."""
     inputs, aims, loss = further_batches(trained.spec, trained.framework, data_dir)
     return TrainingReference(
         trained.model,

@@ -103,7 +103,7 @@ def lower(
     unsafe: bool = False,
     force: bool = False,
 ) -> Lowered:
-    """Carry ``model`` to ONNX (checked as ever), then to ``precision``; judge that on rows of ``data``.
+    """Convert ``model`` to ONNX (checked as always), then to ``precision``; judge that on rows of ``data``.
 
     ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
     is refused unless ``even_if_slower``; ``force`` is as for ``convert``. One whose error is above ``LARGEST`` fails, and nothing is written.
@@ -134,7 +134,7 @@ def lower(
                 f"{precision} makes it slower here",
                 where=done.source,
                 received=f"{lowered.milliseconds[0]:.3f} ms became {lowered.milliseconds[1]:.3f} ms",
-                remedy="Say --even-if-slower to have it all the same",
+                remedy="Use --even-if-slower to write it all the same",
             )
         if lowered.status == FAILED:
             return lowered

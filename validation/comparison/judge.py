@@ -40,7 +40,7 @@ RATIO_REASON = "its error is"
 
 @dataclass
 class Judge:
-    """Holds one pair of models; what it learns of an output on one sample counts for the next."""
+    """Judges one pair of models; what it finds out of an output on one sample counts for the next."""
 
     source: Double
     target: Double
@@ -77,7 +77,7 @@ class Judge:
             return direct
         r = runs.r.get(name)
         if r is None:
-            return self._untold(name, direct, runs)
+            return self._without_truth(name, direct, runs)
         if r.shape != s.shape:
             return self._sized(name, t, direct, runs)
         return self._with_truth(name, t, direct, runs)
@@ -150,8 +150,8 @@ class Judge:
         three = stages.triple(s, t, r, noise)
         if three is None:
             return replace(direct, status=NOT_CHECKED, reason=DECIDED_BY_ROUNDING, limit=None)
-        told = np.ones(s.shape, bool) if noise is None else noise.told
-        if truth.is_suspect(s[told], r[told]):
+        certain = np.ones(s.shape, bool) if noise is None else noise.certain
+        if truth.is_suspect(s[certain], r[certain]):
             return self._suspected(name, three, direct, runs, noise)
         return self._staged(name, three, direct, runs, noise)
 
@@ -224,7 +224,7 @@ class Judge:
         """The source's weights that are not in the target, and the target's that are not in the source; none where
         one weight alone differs, for no other number makes up for it."""
         ours, theirs = self.source.weights, self.target.weights
-        found = truth.not_carried(ours, theirs), truth.not_carried(theirs, ours)
+        found = truth.not_copied(ours, theirs), truth.not_copied(theirs, ours)
         sizes = [
             [weights[name].size for name in names]
             for weights, names in zip((ours, theirs), found, strict=True)
@@ -266,9 +266,9 @@ class Judge:
         off = float(np.abs(three.s - three.r).max()) / three.scale
         title = "onnxruntime" if self.source.framework.name == "onnx" else self.source.framework.title
         plain = runs.plain.get(name)
-        told = three.s != 0
-        if plain is not None and plain.shape == three.r.shape and told.any():
-            rest = float(np.abs(plain.astype(np.float64) - three.r)[told].max()) / three.scale
+        certain = three.s != 0
+        if plain is not None and plain.shape == three.r.shape and certain.any():
+            rest = float(np.abs(plain.astype(np.float64) - three.r)[certain].max()) / three.scale
             return (
                 f"{name} on '{runs.label}': {title}'s kernels are off by {off:.2g} of scale from the source's float64 "
                 f"truth, which the target computes; with its optimisations off by {rest:.2g}"
@@ -278,7 +278,7 @@ class Judge:
             "truth, which the target computes"
         )
 
-    def _untold(self, name: str, direct: Comparison, runs: Runs) -> Comparison:
+    def _without_truth(self, name: str, direct: Comparison, runs: Runs) -> Comparison:
         """Without a truth: a target may be as far from the source as its own optimisation levels are apart."""
         plain = runs.plain.get(name) if direct.status == FAILED and direct.limit is not None else None
         s = np.asarray(runs.s[name])
@@ -350,9 +350,10 @@ def _weighed(measured: Comparison, direct: Comparison, second: stages.Arithmetic
 
 def _alike_where_told(s: Array, t: Array, noise: Noise) -> bool:
     """Whether non-finite values stand alike wherever rounding does not decide that they do."""
-    told = ~noise.wild
+    certain = ~noise.wild
     return (
-        compare(np.where(told, s, 0).astype(s.dtype), np.where(told, t, 0).astype(t.dtype)).limit is not None
+        compare(np.where(certain, s, 0).astype(s.dtype), np.where(certain, t, 0).astype(t.dtype)).limit
+        is not None
     )
 
 

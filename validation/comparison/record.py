@@ -1,4 +1,4 @@
-"""What all samples together say of one output."""
+"""One output over all samples."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Record:
 
     def close(self, name: str, judge: Judge) -> OutputVerdict:
         """All samples together, brought down to ``not_checked`` where equality proves nothing."""
-        judged = _pooled(name, _seen_from_usual(_telling(self.comparisons)), judge)
+        judged = _pooled(name, _seen_from_usual(_informative(self.comparisons)), judge)
         whole = reduce(or_, (one for _, one in judged))
         label = max(judged, key=lambda pair: (pair[1].status == FAILED, pair[1].max_rel or 0.0))[0]
         why = self._proves_nothing()
@@ -72,11 +72,11 @@ class Record:
 Judged = list[tuple[str, Comparison]]
 
 
-def _telling(comparisons: Judged) -> Judged:
-    """Without the samples on which nothing was there, finite or certain, where others say something."""
+def _informative(comparisons: Judged) -> Judged:
+    """Without the samples on which nothing was there, finite or certain, where others are informative."""
     silent = (EMPTY, NOTHING_FINITE, DECIDED_BY_ROUNDING)
-    told = [(label, one) for label, one in comparisons if one.reason not in silent]
-    return told or comparisons
+    informative = [(label, one) for label, one in comparisons if one.reason not in silent]
+    return informative or comparisons
 
 
 def _seen_from_usual(comparisons: Judged) -> Judged:
@@ -107,8 +107,8 @@ def _with_ratio(one: Comparison, second: stages.Arithmetic) -> Comparison:
 
 
 def _label_of(metric: str, judged: Judged) -> str:
-    told = [(getattr(one, metric), label) for label, one in judged if getattr(one, metric) is not None]
-    return max(told)[1] if told else ""
+    informative = [(getattr(one, metric), label) for label, one in judged if getattr(one, metric) is not None]
+    return max(informative)[1] if informative else ""
 
 
 def _all_equal(a: Array) -> bool:

@@ -44,7 +44,7 @@ class Runs:
         return self.source.run(self.ours) or {} if self.arithmetic else {}
 
     def demand_truth(self) -> None:
-        """Also on a sample whose plan left it out: a difference is not told without it."""
+        """Also on a sample whose plan left it out: a difference is not reported without it."""
         if not self.arithmetic:
             self.arithmetic = True
             vars(self).pop("r", None)

@@ -18,7 +18,7 @@ from netferry.converters.signature import Array
 from netferry.validation.comparison.metrics import roundoff
 
 MEANING = 1e-10
-"""Stage 1: models that carry the same numbers lie closer together than this in float64."""
+"""Stage 1: models with the same numbers lie closer together than this in float64."""
 
 BAKED = 1e-7
 """Stage 1 where a constant was rounded to float32 on the way (GELU's root of 2 gives 5e-9)."""
@@ -33,7 +33,7 @@ SLICE = 16
 """Elements that a slice has at least; the whole output is always one."""
 
 SMALL = 64
-"""Outputs of fewer elements say little each: their yardstick is pooled over all samples."""
+"""Outputs of fewer elements are little evidence each: their yardstick is pooled over all samples."""
 
 TINIEST = 2.0**-126
 EDGES = 2.0 ** np.arange(-4, 9)
@@ -83,7 +83,7 @@ class Noise:
     """What rounding alone makes of one output on one sample: the source in float64, as it is, and rounded by chance.
 
     ``loose`` are the places that rounding decides, ``wild`` those among them that it takes out of the finite numbers;
-    ``spread`` is how far it moves each place, and between ``low`` and ``high`` lies what the source takes. ``told`` are
+    ``spread`` is how far it moves each place, and between ``low`` and ``high`` lies what the source takes. ``certain`` are
     the places that rounding does not decide.
     """
 
@@ -92,7 +92,7 @@ class Noise:
     spread: Array
     low: Array
     high: Array
-    told: Array
+    certain: Array
 
     @staticmethod
     def of(r: Array, s: Array, runs: Sequence[Array], limit: float) -> Noise:
@@ -108,7 +108,7 @@ class Noise:
 
     def without(self, places: Array) -> Noise:
         """The same with these places left to rounding."""
-        return replace(self, loose=self.loose | places, told=self.told & ~places)
+        return replace(self, loose=self.loose | places, certain=self.certain & ~places)
 
     def admits(self, t: Array) -> bool:
         """Whether at every loose place the target lies where the source does, or as far from there as that is wide."""
@@ -128,13 +128,13 @@ def triple(s: Array, t: Array, r: Array, noise: Noise | None = None) -> Triple |
     """The three in float64; None where no place is finite in all of them, and decided by more than rounding."""
     u = roundoff(s.dtype)
     wide = [array.astype(np.float64) for array in (s, t, r)]
-    told = np.isfinite(wide[0]) & np.isfinite(wide[1]) & np.isfinite(wide[2])
+    certain = np.isfinite(wide[0]) & np.isfinite(wide[1]) & np.isfinite(wide[2])
     if noise is not None:
-        told &= ~noise.loose
-    if not told.any():
+        certain &= ~noise.loose
+    if not certain.any():
         return None
-    if not told.all():
-        wide = [np.where(told, array, 0.0) for array in wide]
+    if not certain.all():
+        wide = [np.where(certain, array, 0.0) for array in wide]
     return Triple(wide[0], wide[1], wide[2], u, None if noise is None else noise.spread)
 
 
@@ -218,7 +218,7 @@ def is_index(*arrays: Array) -> bool:
     return all(a.dtype.kind in "biu" or bool(np.all(a == np.rint(a))) for a in arrays)
 
 
-def is_short(value: float) -> bool:
+def has_few_bits(value: float) -> bool:
     """Whether a number has at most twelve bits, so that no format rounds it."""
     mantissa, _ = np.frexp(value)
     return bool(mantissa * 4096 == np.rint(mantissa * 4096))
@@ -233,7 +233,7 @@ def jitter(seed: int, u: float, names: frozenset[str]) -> Any:
         single = array.size == 1
         if not single and name not in names and not (names and name == ANY):
             return array
-        if single and is_short(float(array.reshape(-1)[0])):
+        if single and has_few_bits(float(array.reshape(-1)[0])):
             return array
         draw, back = (seed // 2, seed % 2) if single else (seed, 0)
         rng = np.random.default_rng([draw, *name.encode(), *(() if name else array.tobytes())])

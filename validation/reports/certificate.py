@@ -283,7 +283,7 @@ class Certificate:
         given: Sequence[Example] | None,
         compare: Callable[[], Report],
     ) -> Check:
-        """Hash what is to be compared, compare it again, and say what is not as it was."""
+        """Hash what is to be compared, compare it again, and report what is not as it was."""
         changed = [
             line
             for side, subject in zip(("source", "target"), subjects, strict=True)
@@ -302,7 +302,7 @@ class Certificate:
         return Check(
             self.path.name, was["status"], report.status, tuple(changed), moved,
             tuple(_verdicts(was, finite(_verdict(report)))), report,
-            certificate_form.told(self.document["options"]),
+            certificate_form.options_text(self.document["options"]),
         )  # fmt: skip
 
 
@@ -344,7 +344,7 @@ def _lies_beside(place: Path, folder: Path) -> bool:
             return False
         files = files_of(place, None).values()
     except RefusedError:
-        return True  # what is wrong with it is told when it is opened
+        return True  # what is wrong with it is reported when it is opened
     except (OSError, RuntimeError):
         return False
     return all(file.resolve().is_relative_to(home) for file in files)

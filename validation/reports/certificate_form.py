@@ -169,7 +169,7 @@ def of_the_user(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options.get(name, default) for name, (_, default) in OPTIONS.items()}
 
 
-def told(options: Mapping[str, Any]) -> str:
+def options_text(options: Mapping[str, Any]) -> str:
     """The options that are not the defaults, in words; nothing where there are none."""
     others = [
         f"{name}={_short(options[name])}"

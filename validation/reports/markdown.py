@@ -39,7 +39,7 @@ def _output(one: Document) -> tuple[str, ...]:
 
 
 def of_matrix(document: Document) -> str:
-    """The verdict in words, then models and sources down, targets across; what did not pass is told below."""
+    """The verdict, then models and sources down, targets across; what did not pass is listed below."""
     cells: Sequence[Document] = list(document["cells"])
     lines = [f"## {MARKS[wording.worst_status(cells)]} {wording.matrix_headline(cells)}", ""]
     lines += [f"{markdown(sentence)}\n" for sentence in wording.matrix_sentences(cells)]
@@ -56,7 +56,7 @@ def of_matrix(document: Document) -> str:
 
 
 def of_catalogue(document: Document) -> str:
-    """The pairs of a catalogue, one row each, with what did not pass told below."""
+    """The pairs of a catalogue, one row each, with what did not pass listed below."""
     pairs: Sequence[Document] = list(document["pairs"])
     passed = sum(pair["status"] == PASSED for pair in pairs)
     lines = [f"## {MARKS[document['status']]} {passed} of {len(pairs)} pairs passed", ""]

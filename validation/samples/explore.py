@@ -31,11 +31,11 @@ class Made:
     data: Mapping[str, str] | None = None
 
     def shown(self) -> tuple[Example, ...]:
-        """The first sample as examples: what a target that says no sizes is shown."""
+        """The first sample as examples: what a target that declares no sizes is shown."""
         return _examples(self.signature, self.samples[0])
 
     def unchecked(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """The free axes that none but one size was tried of, on the samples of these labels."""
+        """The free axes that were checked at one size only, on the samples of these labels."""
         seen: dict[str, set[int]] = {symbol: set() for symbol in symbols(self.signature)}
         for sample in self.samples:
             for symbol, size in sizes_of(self.signature, sample.arrays).items():
@@ -55,7 +55,7 @@ def made_for(
     hollow: Callable[[Sizes], bool] = lambda _sizes: False,
     rows: Rows | None = None,
 ) -> Made:
-    """Samples at sizes where ``source`` runs; ``models`` (it and its target) say what inputs may hold.
+    """Samples at sizes where ``source`` runs; ``models`` (it and its target) bound what inputs may hold.
 
     ``rows`` come first, then what is ``given``. ``heavy`` are the sizes that cost too much, ``hollow`` those
     at which the model has nothing left to compute with.

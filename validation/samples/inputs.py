@@ -43,7 +43,7 @@ class Whole:
 class Maker:
     """Draws inputs for ``signature``: the same kind at the same sizes with the same seed gives the same arrays.
 
-    ``ranges`` say which whole numbers inputs may hold, beside what the examples show.
+    ``ranges`` are which whole numbers inputs may hold, beside what the examples show.
     """
 
     signature: Signature
@@ -98,7 +98,7 @@ def samples(
 ) -> Iterator[Sample]:
     """The given inputs first, then normal ones at the usual sizes, the kinds that find faults, and other sizes.
 
-    ``sizes`` say where the source runs; left out, they are those that would be tried first. ``quick`` takes few.
+    ``sizes`` are those at which the source runs; left out, the first candidates. ``quick`` takes few.
     """
     if given is not None:
         yield Sample(GIVEN, {e.name: e.array for e in given})
@@ -123,7 +123,7 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
 
 
 AGAIN = tuple(f"{NORMAL} again, draw {count}" for count in (2, 3, 4))
-"""Whole numbers say little each: a class that another row's input moves is one in a hundred."""
+"""Whole numbers are little evidence each: a class that another row's input moves is one in a hundred."""
 
 
 def _draws(signature: Signature, sizes: Sizes) -> int:
@@ -144,7 +144,7 @@ def _shape(spec: TensorSpec, sizes: Sizes) -> tuple[int, ...]:
     if spec.dims is None:
         raise UsageError(
             f"the rank of input '{spec.name}' is not known",
-            remedy=f"Say it with --input {spec.name}:1,3,224,224",
+            remedy=f"Give it with --input {spec.name}:1,3,224,224",
         )
     return tuple(
         dim if isinstance(dim, int) else size_of(symbol_of(spec, axis), sizes)

@@ -22,7 +22,7 @@ LOOKED_AT = 256
 
 @dataclass(frozen=True)
 class Rows:
-    """A data set, the columns of each input where names do not say them, and how its images become numbers."""
+    """A data set, the columns of each input where names do not decide, and how its images become numbers."""
 
     data: Path
     columns: Mapping[str, Sequence[str]] | None = None

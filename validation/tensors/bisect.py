@@ -40,7 +40,7 @@ def bisect(
 ) -> Bisection:
     """Name the first tensor inside ``a`` (the source) that differs in ``b``: what ``verify`` takes.
 
-    Where the outputs are equal nothing differs; where a side does not run, the reason and its last step are told.
+    Where the outputs are equal nothing differs; where a side does not run, the reason and its last step are reported.
     """
     report = _plain_difference(a, b, given, names, seed, tolerance, rows) or verify(
         a, b, given, names=names, seed=seed, tolerance=tolerance, rows=rows
@@ -85,7 +85,7 @@ def _plain_difference(
                 outputs = tuple(OutputVerdict(name, one, sample.label) for name, one in plain.items())
                 return Report(*names, outputs, (sample.label,), seed, versions=versions())
     except NetferryError:
-        return None  # what does not run is the verdict's to tell
+        return None  # what does not run is reported by the verdict
     return None
 
 
@@ -291,7 +291,7 @@ class _Search:
                 return tensor
             tensor = plain[0]
 
-    # ---- what is told ---------------------------------------------------------------------------------
+    # ---- what is reported ---------------------------------------------------------------------------------
 
     def _difference(
         self,

@@ -84,7 +84,7 @@ def write(
             _save_inputs(stage / f"{word}_inputs.npz", inputs)
             part = _alone(model, place, inputs, result)
             if part is None:
-                notes.append(f"the {word}'s step cannot be had alone as ONNX; it stands at: {place}")
+                notes.append(f"the {word}'s step is not available alone as ONNX; it is at: {place}")
             else:
                 onnx.save(part, stage / f"{word}.onnx")
         np.save(stage / "source.npy", one.evidence.source)

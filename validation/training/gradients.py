@@ -1,4 +1,4 @@
-"""Gradients and training: whether two models learn alike.
+"""Gradients and training: whether two models train alike.
 
 Both get the same batches and the same loss. Compared are the gradient of every weight, by name, and of the
 inputs; what may be trained; what BatchNorm keeps; and the losses and the change of every weight over some
@@ -14,7 +14,7 @@ from dataclasses import replace
 from netferry.converters.signature import Array, Example
 from netferry.converters.training import Batch, Training
 from netferry.validation.comparison.metrics import FAILED, NOT_CHECKED, PASSED
-from netferry.validation.training.judge import TrainingJudge, _held
+from netferry.validation.training.judge import TrainingJudge, frozen_factors
 from netferry.validation.training.reference import (
     TrainingReference,
     demand_gradients,
@@ -38,7 +38,7 @@ def compare_training(
     steps: int = 0,
     seed: int = 0,
 ) -> TrainingVerdict:
-    """Hold the training of ``b`` against that of ``a`` on batches of inputs (by position).
+    """Compare the training of ``b`` with that of ``a`` on batches of inputs (by position).
 
     Raises UsageError where a side cannot be trained: an ONNX graph, a function without weights of its own.
     """
@@ -51,7 +51,7 @@ def compare_training(
 
 
 def compare_with(reference: TrainingReference, target: object) -> TrainingVerdict:
-    """Hold a target against what its source learnt.
+    """Compare the training of a target with that of its source.
 
     A gradient jumps where a unit stands at its kink (a ReLU at zero, two maxima that tie): on a batch with such a row
     float32 may fall to one side in the source and to the other in the target. So where both agree in float64 and only
@@ -65,11 +65,11 @@ def compare_with(reference: TrainingReference, target: object) -> TrainingVerdic
     passed = [one for one in again if one.status == PASSED]
     if len(passed) * 2 <= len(again):
         return verdict
-    told = (
+    note = (
         f"begun with the first batch, {verdict.reason}, though equal in float64; begun with another one it passes in "
         f"{len(passed)} of {len(again)}: a unit at its kink, where a gradient jumps"
     )
-    return replace(passed[0], notes=(*passed[0].notes, told))
+    return replace(passed[0], notes=(*passed[0].notes, note))
 
 
 def _by_arithmetic_alone(verdict: TrainingVerdict) -> bool:
@@ -89,20 +89,20 @@ def _is_arithmetic(measured: Measured) -> bool:
 def _compare(reference: TrainingReference, target: object) -> TrainingVerdict:
     training = training_of(target, len(reference.batches[0].inputs))
     found = match_weights(reference, target, training)
-    held_here, held_there = _held(found, training)
+    frozen_here, frozen_there = frozen_factors(found, training)
     with training:
         renamed = _renamed(training, reference.batches)
         if renamed is None:
             return TrainingVerdict(FAILED, "its float outputs are others than the source's")
         did = record_trajectory(
-            training, renamed, reference.loss, reference.optimizers, reference.count, held_there
+            training, renamed, reference.loss, reference.optimizers, reference.count, frozen_there
         )
-    yardstick = reference.held_still(held_here)
+    yardstick = reference.with_frozen(frozen_here)
     wide = reference.in_float64(target, training, renamed) if yardstick.exact else None
     verdict = TrainingJudge(reference, found, training, did, wide, yardstick).verdict()
     if verdict.status != FAILED:
         return verdict
-    return TrainingJudge(reference, found, training, did, wide, reference.looked_at(held_here)).verdict()
+    return TrainingJudge(reference, found, training, did, wide, reference.with_jitter(frozen_here)).verdict()
 
 
 # ---- which is which --------------------------------------------------------------------------------------

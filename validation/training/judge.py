@@ -32,11 +32,11 @@ from netferry.validation.training.trajectory import Trajectory
 from netferry.validation.training.weight_matching import SAME, WeightMatching, value_distance
 
 TWIN = 1e-4
-"""The same for the gradients of two biases that a layer adds: a framework may sum each in an order of its own."""
+"""As ``SAME``, for the gradients of two biases that a layer adds: a framework may sum each in an order of its own."""
 
 
-def _held(found: WeightMatching, training: Training) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The factors that hold still what one side has twice, on the source's side and on the target's.
+def frozen_factors(found: WeightMatching, training: Training) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The factors that freeze what one side has twice, on the source's side and on the target's.
 
     Of two biases that are one in the other framework only the first one is trained: else their sum would move
     twice as fast.
@@ -55,7 +55,7 @@ def _held(found: WeightMatching, training: Training) -> tuple[dict[str, Array], 
 
 
 class TrainingJudge:
-    """Holds one target's course against the source's, in the source's coordinates where there are any."""
+    """Compares one target's trajectory with the source's, in the source's coordinates where there are any."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class TrainingJudge:
         yardstick: Yardstick,
     ) -> None:
         self.reference, self.found, self.training = reference, found, training
-        self.trajectory, self.wide, self.told = trajectory, wide, yardstick.told
+        self.trajectory, self.wide, self.origin = trajectory, wide, yardstick.origin
         self.truth, self.plain, self.jumps = yardstick.truth, yardstick.plain, yardstick.jumps
         longest = max(x.size for x in reference.batches[0].inputs)
         one_by_one = reference.one_by_one or training.one_by_one
@@ -99,13 +99,13 @@ class TrainingJudge:
             status,
             reason,
             self.reference.loss.name,
-            self.told,
+            self.origin,
             self.reference.count,
             weights,
             inputs,
             statistics,
             curves,
-            tuple(dict.fromkeys(self._told())),
+            tuple(dict.fromkeys(self._notes())),
             tuple(whole),
         )
 
@@ -120,19 +120,19 @@ class TrainingJudge:
         return self._ratios(truth.gradients.weights, plain, t, wide, jumps)
 
     def _changes(self) -> dict[str, dict[str, Measured]]:
-        """By optimizer, the changes in the target's coordinates, told under the source's names."""
-        told: dict[str, dict[str, Measured]] = {}
+        """By optimizer, the changes in the target's coordinates, under the source's names."""
+        by_owner: dict[str, dict[str, Measured]] = {}
         for kind, steps in self.trajectory.steps.items():
             truth = self.truth.steps[kind].changes
             r = self.found.push(truth)
             s = [self.found.push(trajectory.steps[kind].changes) for trajectory in self.plain]
             t = {name: steps.changes[name].reshape(-1) for name in steps.changes if name in r}
             measured = self._ratios({name: r[name] for name in t}, s, t, None, {})
-            told[kind] = {}
+            by_owner[kind] = {}
             for name, one in measured.items():
                 for owner in self.found.names[name]:
-                    told[kind][owner] = _worse(told[kind].get(owner), replace(one, name=owner))
-        return told
+                    by_owner[kind][owner] = _worse(by_owner[kind].get(owner), replace(one, name=owner))
+        return by_owner
 
     def _ratios(
         self,
@@ -219,8 +219,8 @@ class TrainingJudge:
                 size, top = rms(r), float(np.abs(r).max(initial=0.0))
                 yard = max(*(rms(one[name] - r) for one in own), self.rounding * size)
                 d = None if in_float64 is None else _beyond(in_float64[name].reshape(-1), r, None)
-                told = ", ".join(self.found.names[name])
-                one = _held_to_limits(told, rms(t - r), yard, size, d, top, STATISTICS_MEANING)
+                label = ", ".join(self.found.names[name])
+                one = _held_to_limits(label, rms(t - r), yard, size, d, top, STATISTICS_MEANING)
                 found[name] = _worse(found.get(name), one)
         return tuple(found.values())
 
@@ -264,12 +264,12 @@ class TrainingJudge:
         own = {**self.reference.weights, **self.reference.statistics}
         theirs = {**self.training.weights, **self.training.statistics}
         problems = []
-        for name, (made, held) in self.found.values(own, theirs).items():
-            apart = value_distance(made, held)
+        for name, (made, kept) in self.found.values(own, theirs).items():
+            apart = value_distance(made, kept)
             if not apart <= SAME:
-                told = " + ".join(self.found.names.get(name, (name,)))
+                label = " + ".join(self.found.names.get(name, (name,)))
                 problems.append(
-                    Measured(told, FAILED, f"its value in the target is another ({apart:.1e} of its scale)")
+                    Measured(label, FAILED, f"its value in the target is another ({apart:.1e} of its scale)")
                 )
         return problems
 
@@ -294,13 +294,13 @@ class TrainingJudge:
             if key in self.found.places
         )
 
-    def _told(self) -> list[str]:
+    def _notes(self) -> list[str]:
         notes = [f"the weights were matched {self.found.how}"]
-        here, there = _held(self.found, self.training)
+        here, there = frozen_factors(self.found, self.training)
         if here or there:
             names = ", ".join(sorted({*here, *there}))
             notes.append(
-                f"{names}: one bias on one side and two on the other; of the two one is held still while both train, "
+                f"{names}: one bias on one side and two on the other; of the two one is frozen while both train, "
                 "or their sum would move twice as fast"
             )
         idle = [
@@ -341,7 +341,7 @@ def _held_to_limits(
 
 
 def _together(problems: Sequence[Measured]) -> tuple[str, str]:
-    """A difference outranks what was not checked, which outranks equality; the first of its kind is told."""
+    """A difference outranks what was not checked, which outranks equality; the first of its kind is reported."""
     for status in (FAILED, NOT_CHECKED):
         found = [m for m in problems if m.status == status]
         if found:

@@ -65,7 +65,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class TrainingVerdict:
-    """Whether two models learn alike, and how that was found out; ``whole`` is what concerns no single gradient."""
+    """Whether two models train alike, and how that was found out; ``whole`` is what concerns no single gradient."""
 
     status: str
     reason: str = ""

@@ -15,8 +15,8 @@ from netferry.converters.signature import Array
 from netferry.converters.training import Batch, Gradients, Loss, Optimizer, Training
 
 
-class Unlearnable(Exception):  # noqa: N818 - told as a verdict that nothing was proved
-    """There is nothing to be learnt (no float output, no gradient), or a framework cannot train the model."""
+class Unlearnable(Exception):  # noqa: N818 - the verdict is that nothing was proved
+    """There is nothing to train (no float output, no gradient), or a framework cannot train the model."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ def record_trajectory(
     loss: Loss,
     optimizers: Sequence[Optimizer],
     steps: int,
-    held: Mapping[str, Array] | None = None,
+    frozen: Mapping[str, Array] | None = None,
 ) -> Trajectory:
-    """One model through the whole lesson, from the same state each time."""
+    """One model trained on all batches with each optimizer, from the same state each time."""
     try:
-        return _recorded(training, batches, loss, optimizers, steps, held or {})
+        return _recorded(training, batches, loss, optimizers, steps, frozen or {})
     except (NetferryError, Unlearnable, CannotConvert):
         raise
     except Exception as error:  # whatever a framework raises for this model
-        told = f"{type(training).__module__.split('.')[-2]} cannot train it ({first_line(error)})"
-        raise Unlearnable(told) from error
+        reason = f"{type(training).__module__.split('.')[-2]} cannot train it ({first_line(error)})"
+        raise Unlearnable(reason) from error
 
 
 def _recorded(
@@ -71,14 +71,14 @@ def _recorded(
     loss: Loss,
     optimizers: Sequence[Optimizer],
     steps: int,
-    held: Mapping[str, Array],
+    frozen: Mapping[str, Array],
 ) -> Trajectory:
     gradients = training.gradients(batches[0], loss)
     first = Trajectory(gradients, training.current()[1])
     training.reset()
     done: dict[str, Steps] = {}
     for optimizer in optimizers:
-        step = training.stepper(optimizer, loss, held)
+        step = training.stepper(optimizer, loss, frozen)
         losses = []
         for number in range(steps):
             batch = batches[number % len(batches)]
@@ -98,7 +98,7 @@ class _Named(Protocol):
 
 
 def under_names_of(trajectory: Trajectory, training: Training, own: _Named) -> Trajectory:
-    """The course of a widened copy under the names of the model itself: a copy may be called otherwise."""
+    """The trajectory of a widened copy under the names of the model itself: a copy may be called otherwise."""
     there = (*training.weights, *training.statistics)
     here = (*own.weights, *own.statistics)
     if there == here:

@@ -2,8 +2,8 @@
 
 A converter copies: a weight of the target is a rearrangement of the source's weights (transposed, gates
 reordered, packed, split), or the sum of two (the biases of a recurrent layer). So the source is given weights
-that are all different, carried once more, and each element found by its value: exact, and without a word
-about any layer. Two models without a conversion between them are matched by the values that they have.
+that are all different, converted once more, and each element found by its value: exact, and without knowing
+any layer. Two models without a conversion between them are matched by the values that they have.
 """
 
 from __future__ import annotations
@@ -238,10 +238,10 @@ SAME = 1e-5
 """How far, relative to their scale, two weights may lie apart that are called the same value."""
 
 
-def value_distance(made: Array, held: Array) -> float:
+def value_distance(made: Array, kept: Array) -> float:
     """How far two weights lie apart, relative to their scale."""
     size = float(np.abs(made).max(initial=0.0)) or 1.0
-    return float(np.abs(held - made).max(initial=0.0)) / size
+    return float(np.abs(kept - made).max(initial=0.0)) / size
 
 
 def match_weights(reference: TrainingReference, target: object, training: Training) -> WeightMatching:
@@ -280,20 +280,20 @@ def _through_conversion(
         training = training_of(model, inputs)
         try:
             export = converters.export_model(training.holding(tags), given=given)
-            arrived = {
+            imported = {
                 n: np.array(array) for n, array in converters.import_model(export.model, to).weights.items()
             }
         finally:
             training.reset()
     except NetferryError:
         return None
-    if any(name not in arrived or arrived[name].shape != array.shape for name, array in theirs.items()):
+    if any(name not in imported or imported[name].shape != array.shape for name, array in theirs.items()):
         return None
     return by_value(
-        tags, {name: arrived[name] for name in theirs}, "by a conversion of weights that are all different"
+        tags, {name: imported[name] for name in theirs}, "by a conversion of weights that are all different"
     )
 
 
 def _agree(found: WeightMatching, source: Mapping[str, Array], target: Mapping[str, Array]) -> bool:
     """Whether the target holds the values that a conversion of the source gives it."""
-    return all(value_distance(made, held) <= SAME for made, held in found.values(source, target).values())
+    return all(value_distance(made, kept) <= SAME for made, kept in found.values(source, target).values())

@@ -203,7 +203,7 @@ def _marker(x: float, top: float, bottom: float, word: str) -> list[Markup]:
 
 
 def bars(rows: Sequence[tuple[str, float, str]], unit: str, label: str) -> Markup:
-    """Horizontal bars from zero: (label, value, class); each carries its own number."""
+    """Horizontal bars from zero: (label, value, class); each shows its number."""
     high = max((value for _, value, _ in rows), default=1.0) or 1.0
     words = [f"{number(value, 2)} {unit}" for _, value, _ in rows]
     left = min(150.0, 8 + max((text_width(name, 10) for name, _, _ in rows), default=0.0))
@@ -225,7 +225,7 @@ def bars(rows: Sequence[tuple[str, float, str]], unit: str, label: str) -> Marku
 def profile(
     rows: Sequence[tuple[str, float]], label: str, limit: float | None = None, noun: str = "tensor"
 ) -> Markup:
-    """The error of each tensor in order of execution, on a logarithmic axis; the worst three carry their names."""
+    """The error of each tensor in order of execution, on a logarithmic axis; the worst three are named."""
     finite = [value for _, value in rows if math.isfinite(value) and value > 0]
     if not finite:
         return picture(WIDTH, 40, label, tag("text", f"no error in any {noun}", x=8, y=24, class_="tick"))

@@ -41,7 +41,7 @@ class Drawing:
 
     body: Markup
     height: float
-    told: str
+    caption: str
 
 
 class Sprites:
@@ -68,11 +68,11 @@ def draw(graph: Graph, most: int = MOST_BOXES) -> Drawing:
     rows = _rows(boxes)
     _place(rows)
     count = len(graph.nodes)
-    told = f"{count:,} operation{'' if count == 1 else 's'}"
+    caption = f"{count:,} operation{'' if count == 1 else 's'}"
     if len(groups) < count:
-        told += f", drawn as {len(groups)} groups of neighbours"
+        caption += f", drawn as {len(groups)} groups of neighbours"
     height = ROW * len(rows) - (ROW - BOX_HEIGHT) + 2
-    return Drawing(_body(rows), height, told)
+    return Drawing(_body(rows), height, caption)
 
 
 def _grouped(nodes: Sequence[Node], most: int) -> list[list[Node]]:
@@ -190,7 +190,7 @@ def _wanted(box: _Box, downward: bool) -> float:
 
 
 def _centre(rows: list[list[_Box]]) -> None:
-    """Sweeps may have carried everything to one side."""
+    """Sweeps may have moved everything to one side."""
     boxes = [box for row in rows for box in row]
     left = min(box.x - box.width / 2 for box in boxes)
     right = max(box.x + box.width / 2 for box in boxes)

@@ -32,7 +32,7 @@ class Square:
     status: str
     shade: str
     value: str
-    told: str
+    caption: str
 
     @property
     def mark(self) -> str:
@@ -69,7 +69,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Section:
-    """One model: how it learnt in each framework, how it went on after it arrived, its journeys."""
+    """One model: its training in each framework and after the conversion, its journeys."""
 
     name: str
     anchor: str
@@ -77,7 +77,7 @@ class Section:
     formula: str
     status: str
     figures: tuple[Figure, ...]
-    learnt: tuple[tuple[str, ...], ...]
+    training: tuple[tuple[str, ...], ...]
     metric: str
     stops: tuple[Stop, ...]
     opened: str
@@ -161,7 +161,7 @@ def _stats(cells: Sequence[Document]) -> Iterator[tuple[str, str]]:
         _spread(cells, source, model) for model, source, _ in dict.fromkeys(map(_place, cells))
     )
     if spread is not None:
-        yield f"{wording.number(spread * 100)} %", "widest gap between training curves after arrival"
+        yield f"{wording.number(spread * 100)} %", "widest gap between training curves after conversion"
 
 
 def _spread(cells: Sequence[Document], source: str, model: str) -> float | None:
@@ -192,7 +192,7 @@ def _squares(cells: Sequence[Document], anchors: Mapping[str, str]) -> dict[Plac
             status=cell["status"],
             shade=shade,
             value=wording.brief(value),
-            told=_told(cell, value, in_yardsticks),
+            caption=_caption(cell, value, in_yardsticks),
         )
     return made
 
@@ -205,7 +205,7 @@ def _shade(cell: Document, value: float | None, in_yardsticks: bool) -> str:
     return "shade-none" if value is None else f"shade-{max(1, sum(value > step for step in steps))}"
 
 
-def _told(cell: Document, value: float | None, in_yardsticks: bool) -> str:
+def _caption(cell: Document, value: float | None, in_yardsticks: bool) -> str:
     unit = "yardsticks" if in_yardsticks else "of the output’s scale"
     error = "" if value is None else f", error {wording.number(value)} {unit}"
     reason = f": {cell['reason']}" if cell.get("reason") else ""
@@ -254,7 +254,7 @@ def _section(
         formula=formula,
         status=wording.worst_status(cells),
         figures=tuple(_figures(cells)),
-        learnt=tuple(_learnt(cells)),
+        training=tuple(_training(cells)),
         metric=next((str(cell["metric_name"]) for cell in cells if cell.get("metric_name")), "metric"),
         stops=stops,
         opened=squares[_place(worst)].anchor,
@@ -275,7 +275,7 @@ def _stop(cell: Document, square: Square, extras: Extras, sprites: Sprites) -> S
         **shown,
         "status": cell["status"],
         "source": f"The {source} model",
-        "target": f"its arrival in {target}",
+        "target": f"the result in {target}",
     }
     judged["reason"] = cell.get("reason") or shown.get("reason")
     made = journey(judged, extras, sprites)
@@ -300,7 +300,7 @@ def _by_source(cells: Sequence[Document]) -> dict[str, list[Document]]:
     return found
 
 
-def _learnt(cells: Sequence[Document]) -> Iterator[tuple[str, ...]]:
+def _training(cells: Sequence[Document]) -> Iterator[tuple[str, ...]]:
     """Framework, metric on held-out rows, seconds of training."""
     for source, group in _by_source(cells).items():
         first = group[0]
@@ -326,13 +326,13 @@ def _figures(cells: Sequence[Document]) -> Iterator[Figure]:
     trained = [one for one in trained if one.values]
     if trained:
         label = "Loss while training: " + _ends(trained)
-        told = "One point for each pass over the data, in each framework’s own training loop."
-        yield Figure("Loss while it was trained", charts.curves(trained, label), told)
+        caption = "One point for each pass over the data, in each framework’s own training loop."
+        yield Figure("Loss while it was trained", charts.curves(trained, label), caption)
     if further:
-        label = "Loss of the training after arrival, by source: " + _ends(
+        label = "Loss of the training after conversion, by source: " + _ends(
             [one for one in further if one.label]
         )
-        picture = charts.curves(further, label, unit="step after arrival")
+        picture = charts.curves(further, label, unit="step after conversion")
         yield Figure("Loss as training goes on elsewhere", picture, _continued(cells, groups))
     rows = list(_latencies(cells))
     if rows:
@@ -352,10 +352,10 @@ def _ends(series: Sequence[Series]) -> str:
 def _continued(cells: Sequence[Document], groups: Mapping[str, Sequence[Document]]) -> str:
     spreads = [_spread(cells, source, str(cells[0]["model"])) for source in groups]
     widest = wording.largest(spreads)
-    told = "A line for each target, in the colour of the framework it came from."
+    caption = "A line for each target, in the colour of the framework it came from."
     if widest is None:
-        return told
-    return f"{told} From the same source, no two lie more than {wording.number(widest * 100)} % apart at any step."
+        return caption
+    return f"{caption} From the same source, no two lie more than {wording.number(widest * 100)} % apart at any step."
 
 
 def _latencies(cells: Sequence[Document]) -> Iterator[tuple[str, float, str]]:
