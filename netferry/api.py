@@ -178,29 +178,16 @@ def verify(
     if gradients or training_steps:
         _demand_gradients(left, right)
     report = compare(
-        left,
-        right,
-        shown,
-        names=(source.title(a), source.title(b)),
-        seed=seed,
-        tolerance=tolerance_of(rtol, atol),
-        device=device,
-        quick=quick,
-        count=samples,
-        outputs=outputs,
-        rows=rows,
-        progress=progress,
-    )
+        left, right, shown, names=(source.title(a), source.title(b)), seed=seed, tolerance=tolerance_of(rtol, atol),
+        device=device, quick=quick, count=samples, outputs=outputs, rows=rows, progress=progress,
+    )  # fmt: skip
     if gradients or training_steps:
         report = replace(report, training=_training(left, right, report, shown, training_steps, seed))
-    options: dict[str, Any] = {"seed": seed, "rtol": rtol, "atol": atol, "device": device}
-    options |= {
-        "gradients": gradients,
-        "training_steps": training_steps,
-        "quick": quick,
-        "samples": samples,
+    options: dict[str, Any] = {
+        "seed": seed, "rtol": rtol, "atol": atol, "device": device, "gradients": gradients,
+        "training_steps": training_steps, "quick": quick, "samples": samples,
         "outputs": None if outputs is None else dict(outputs),
-    }
+    }  # fmt: skip
     report = replace(report, options=options_text(options))
     if certificate is not None:
         from netferry.validation.reports import certificate as certificates

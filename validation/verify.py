@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 
 import numpy as np
 
-from netferry.converters import frameworks
 from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Signature
 from netferry.inference.binding import bind
@@ -34,6 +32,7 @@ from netferry.validation.samples.inputs import SPECIAL_VALUES, Sample
 from netferry.validation.samples.plan import planned
 from netferry.validation.samples.rows import Rows
 from netferry.validation.samples.sizes import sizes_of
+from netferry.validation.training.trajectory import framework_module
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, what there is in all, and what comes next."""
@@ -271,8 +270,7 @@ def _rehearsed(a: object, b: object, going: _Verification, made: Sequence[Sample
 
 
 def _rehearse(model: object, feed: Mapping[str, Array]) -> str:
-    module = import_module(f"netferry.converters.{frameworks.of(model).name}.training")
-    fault: str = module.rehearse(model, list(feed.values()))
+    fault: str = framework_module(model, "training").rehearse(model, list(feed.values()))
     return fault
 
 

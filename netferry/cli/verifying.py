@@ -96,13 +96,7 @@ def verify(
 ) -> None:
     """Run A and B on the same inputs and compare every output."""
     if catalogue is not None:
-        if (
-            a is not None
-            or html is not None
-            or report is not None
-            or certificate is not None
-            or check is not None
-        ):
+        if any(one is not None for one in (a, html, report, certificate, check)):
             raise typer.BadParameter(
                 "a catalogue names its own models, and has --junit, --markdown and --json alone"
             )

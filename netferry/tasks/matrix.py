@@ -24,6 +24,7 @@ from netferry.tasks.extras import graphs_of, layers_between
 from netferry.tasks.fanout import Answer, Task, fan_out
 from netferry.validation.comparison.metrics import FAILED
 from netferry.validation.reports.page.graphs import of_dict
+from netferry.validation.reports.report import Report
 from netferry.validation.reports.wording import measure
 from netferry.validation.training.gradients import compare_with
 from netferry.validation.training.reference import TrainingReference
@@ -254,34 +255,41 @@ def convert_trained(
     assert done.report is not None
     latency = None
     if done.files:
-        converted = (
+        result = (
             Session(destination, device, threads=1) if target == "onnx" else runnable(done.model, [given])
         )
-        latency = _latency(converted, given)
+        latency = _latency(result, given)
     report = done.report
     if done.imported is not None:
         report = replace(
             report, training=compare_with(reference or reference_of(trained, data_dir), done.model)
         )
-    training = report.training
-    curve = None if training is None else next((c for c in training.curves if c.optimizer == "adam"), None)
     return replace(
+        _with_verdict(cell, report),
+        route=done.route,
+        seconds=time.perf_counter() - begun,
+        files=tuple(str(file) for file in done.files),
+        latency_ms=latency,
+        layers=layers_between(trained.model, done.model, [given], report),
+        graphs=graphs_of(done),
+    )
+
+
+def _with_verdict(cell: Cell, report: Report) -> Cell:
+    """The cell with what the verdict says of outputs and, where both sides were trained, of gradients and steps."""
+    training = report.training
+    cell = replace(
         cell,
         status=report.status,
         reason=report.reason or ("" if training is None else training.reason),
         max_abs=report.max_abs,
         max_rel=report.max_rel,
-        route=done.route,
-        seconds=time.perf_counter() - begun,
-        files=tuple(str(file) for file in done.files),
-        latency_ms=latency,
-        further=() if curve is None else curve.target,
-        gradient_ratio=None if training is None else training.gradients,
-        training_ratio=None if training is None else training.training,
         report=report,
-        layers=layers_between(trained.model, done.model, [given], report),
-        graphs=graphs_of(done),
     )
+    if training is None:
+        return cell
+    further = next((curve.target for curve in training.curves if curve.optimizer == "adam"), ())
+    return replace(cell, further=further, gradient_ratio=training.gradients, training_ratio=training.training)
 
 
 def reference_of(trained: Trained, data_dir: Path | None = None) -> TrainingReference:

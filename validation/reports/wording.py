@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from netferry.validation.comparison.metrics import FAILED, NOT_CHECKED, PASSED
+from netferry.validation.comparison.metrics import FAILED, NOT_CHECKED, PASSED, largest
 
 Document = Mapping[str, Any]
 """A verdict or a cell as its ``to_dict()`` gives it."""
@@ -225,7 +225,3 @@ def report_of(cell: Document) -> Document:
     """The verdict that a cell holds; empty where it holds none."""
     report = cell.get("report")
     return report if isinstance(report, Mapping) else {}
-
-
-def largest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)

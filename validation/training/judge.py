@@ -182,20 +182,16 @@ class TrainingJudge:
     def _inputs(self) -> tuple[Measured, ...]:
         truth, theirs = self.truth.gradients.inputs, self.trajectory.gradients.inputs
         found = []
-        for place, (r, t) in enumerate(zip(truth, theirs, strict=True)):
+        for position, (r, t) in enumerate(zip(truth, theirs, strict=True)):
             if r is None and t is None:
                 continue
             shape = np.asarray(t if r is None else r)
             exact = _filled(r, shape)
-            own = [_filled(trajectory.gradients.inputs[place], shape) - exact for trajectory in self.plain]
-            wide = None if self.wide is None else _filled(self.wide.gradients.inputs[place], shape)
-            jump = None if self.jumps is None else self.jumps.inputs[place]
-            size, top = rms(exact), float(np.abs(exact).max(initial=0.0))
-            yard = max(*map(rms, own), self.rounding * size)
+            own = [_filled(trajectory.gradients.inputs[position], shape) for trajectory in self.plain]
+            wide = None if self.wide is None else _filled(self.wide.gradients.inputs[position], shape)
+            jump = None if self.jumps is None else self.jumps.inputs[position]
             d = None if wide is None else _beyond(wide, exact, jump)
-            found.append(
-                _held_to_limits(f"input {place}", rms(_filled(t, shape) - exact), yard, size, d, top)
-            )
+            found.append(self._measured(f"input {position}", exact, _filled(t, shape), own, d))
         return tuple(found)
 
     def _statistics(self) -> tuple[Measured, ...]:
@@ -216,11 +212,9 @@ class TrainingJudge:
                 if name not in exact:
                     continue
                 r, t = exact[name], theirs[name].reshape(-1)
-                size, top = rms(r), float(np.abs(r).max(initial=0.0))
-                yard = max(*(rms(one[name] - r) for one in own), self.rounding * size)
                 d = None if in_float64 is None else _beyond(in_float64[name].reshape(-1), r, None)
                 label = ", ".join(self.found.names[name])
-                one = _held_to_limits(label, rms(t - r), yard, size, d, top, STATISTICS_MEANING)
+                one = self._measured(label, r, t, [one[name] for one in own], d, STATISTICS_MEANING)
                 found[name] = _worse(found.get(name), one)
         return tuple(found.values())
 
@@ -230,11 +224,23 @@ class TrainingJudge:
             kind = optimizer.kind
             r, t = (np.array(one.steps[kind].losses) for one in (self.truth, self.trajectory))
             own = [np.array(one.steps[kind].losses) for one in self.plain]
-            size = rms(r)
-            yard = max(*(rms(one - r) for one in own), self.rounding * size)
-            measured = _held_to_limits(f"losses of {kind}", rms(t - r), yard, size, None, size)
+            measured = self._measured(f"losses of {kind}", r, t, own)
             curves.append(Curve(kind, optimizer.learning_rate, tuple(own[0]), tuple(t), measured))
         return tuple(curves)
+
+    def _measured(
+        self,
+        name: str,
+        truth: Array,
+        target: Array,
+        own: Sequence[Array],
+        d: float | None = None,
+        most: float = MEANING,
+    ) -> Measured:
+        """One array by itself, against the source's own results; ``d`` is the distance in float64, ``most`` its limit."""
+        size, top = rms(truth), float(np.abs(truth).max(initial=0.0))
+        yard = max(*(rms(one - truth) for one in own), self.rounding * size)
+        return _held_to_limits(name, rms(target - truth), yard, size, d, top, most)
 
     def _whole(self) -> list[Measured]:
         """What concerns no single weight: values that differ, weights and statistics that one side lacks."""

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from netferry.validation.samples.sizes import symbol_of
 from netferry.validation.training.trajectory import (
     Trajectory,
     Unlearnable,
+    framework_module,
     record_trajectory,
     training_of,
     under_names_of,
@@ -201,8 +201,7 @@ def demand_gradients(model: object) -> None:
 
 
 def _in_float64(model: object) -> Any:
-    module = import_module(f"netferry.converters.{frameworks.of(model).name}.double")
-    return module.as_float64(model)
+    return framework_module(model, "double").as_float64(model)
 
 
 def batches_for(

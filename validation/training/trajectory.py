@@ -38,13 +38,13 @@ class Steps:
 
 
 def training_of(model: object, inputs: int) -> Training:
-    training: Training = framework_module(model).Training(model, inputs)
+    training: Training = framework_module(model, "training").Training(model, inputs)
     return training
 
 
-def framework_module(model: object) -> Any:
-    """The ``training.py`` of a model's framework."""
-    return import_module(f"netferry.converters.{frameworks.of(model).name}.training")
+def framework_module(model: object, name: str) -> Any:
+    """The file of this name in the folder of a model's framework."""
+    return import_module(f"netferry.converters.{frameworks.of(model).name}.{name}")
 
 
 def record_trajectory(

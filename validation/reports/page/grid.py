@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from netferry.validation.comparison.metrics import PASSED
+from netferry.validation.comparison.metrics import PASSED, largest
 from netferry.validation.reports import wording
 from netferry.validation.reports.page import charts
 from netferry.validation.reports.page.charts import Series
@@ -151,15 +151,13 @@ def _anchors(names: Sequence[str]) -> list[str]:
 def _stats(cells: Sequence[Document]) -> Iterator[tuple[str, str]]:
     passed = sum(cell["status"] == PASSED for cell in cells)
     yield f"{passed} / {len(cells)}", "journeys passed"
-    worst = wording.largest(wording.worst_ratio(wording.report_of(cell)) for cell in cells)
+    worst = largest(wording.worst_ratio(wording.report_of(cell)) for cell in cells)
     if worst is not None:
         yield f"{wording.number(worst)} ×", "largest error, in yardsticks (limit 8)"
-    relative = wording.largest(wording.measure(cell.get("max_rel")) for cell in cells)
+    relative = largest(wording.measure(cell.get("max_rel")) for cell in cells)
     if relative is not None:
         yield wording.number(relative), "largest error, of the output’s scale"
-    spread = wording.largest(
-        _spread(cells, source, model) for model, source, _ in dict.fromkeys(map(_place, cells))
-    )
+    spread = largest(_spread(cells, source, model) for model, source, _ in dict.fromkeys(map(_place, cells)))
     if spread is not None:
         yield f"{wording.number(spread * 100)} %", "widest gap between training curves after conversion"
 
@@ -351,7 +349,7 @@ def _ends(series: Sequence[Series]) -> str:
 
 def _continued(cells: Sequence[Document], groups: Mapping[str, Sequence[Document]]) -> str:
     spreads = [_spread(cells, source, str(cells[0]["model"])) for source in groups]
-    widest = wording.largest(spreads)
+    widest = largest(spreads)
     caption = "A line for each target, in the colour of the framework it came from."
     if widest is None:
         return caption
