@@ -22,7 +22,7 @@ _CPU, _CUDA, _PINNED, _MANAGED = 1, 2, 3, 13
 _PLACES: Mapping[int, str] = {_CPU: CPU, _PINNED: CPU, _MANAGED: CPU, _CUDA: CUDA}
 
 _DTYPES: Mapping[str, str] = {"float": "float32", "double": "float64"}
-"""onnxruntime's words for dtypes where they are not numpy's."""
+"""onnxruntime's names of dtypes where they are not numpy's."""
 
 
 def bind(
@@ -94,9 +94,9 @@ def _dim(dim: object) -> Dim:
 
 
 def _dtype(name: str, kind: str) -> np.dtype[Any]:
-    word = kind.removeprefix("tensor(").removesuffix(")")
+    name_of = kind.removeprefix("tensor(").removesuffix(")")
     try:
-        return np.dtype(_DTYPES.get(word, word))
+        return np.dtype(_DTYPES.get(name_of, name_of))
     except (TypeError, ValueError):
         raise RefusedError(
             f"'{name}' has a type that netferry does not run ({kind})",

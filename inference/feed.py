@@ -66,8 +66,8 @@ class Feeder:
             files = require("pyarrow").array([file.name for file in block.content], "string")
             return dict.fromkeys(self.keep.values(), files)
         if isinstance(block.content, Mapping):
-            return {told: as_column(block.content[name]) for name, told in self.keep.items()}
-        return {told: _decoded(block.content.column(name)) for name, told in self.keep.items()}
+            return {kept_as: as_column(block.content[name]) for name, kept_as in self.keep.items()}
+        return {kept_as: _decoded(block.content.column(name)) for name, kept_as in self.keep.items()}
 
     def _read(self, block: Block, name: str) -> Any:
         column = block.content.column(name)
@@ -77,16 +77,16 @@ class Feeder:
 def feeder(
     data: DataSet,
     signature: Signature,
-    said: Mapping[str, Sequence[str]] | None = None,
+    given: Mapping[str, Sequence[str]] | None = None,
     pixels: Pixels | None = None,
     keep: Sequence[str] = (),
 ) -> Feeder:
-    """Find the columns of each input: those ``said``, else the one of its name, else all where there is one input.
+    """Find the columns of each input: those ``given``, else the one of its name, else all where there is one input.
 
     A column to ``keep`` is not among these, unless there is no other.
     """
     chosen: dict[str, tuple[str, ...]] = {}
-    for name, columns in (said or {}).items():
+    for name, columns in (given or {}).items():
         if name not in {spec.name for spec in signature.inputs}:
             raise UsageError("no such input", expected=_names(signature), received=name)
         chosen[name] = tuple(columns)
@@ -113,8 +113,8 @@ def feeder(
                 remedy=f"Give them with --columns {spec.name}=first,second",
             )
     outputs = {spec.name for spec in signature.outputs}
-    told = {column: beside(column, outputs) for column in keep}
-    made = Feeder(signature, chosen, pixels or Pixels(), told, data.text)
+    kept_as = {column: beside(column, outputs) for column in keep}
+    made = Feeder(signature, chosen, pixels or Pixels(), kept_as, data.text)
     twice = next((name for name in made.wanted if list(data.columns).count(name) > 1), None)
     if twice is not None:
         raise RefusedError(f"several columns are called '{twice}'", where=data.title)
@@ -126,7 +126,7 @@ def _table(columns: Sequence[tuple[str, Any]], spec: TensorSpec, bad: Bad) -> Ar
     if len(columns) == 1:
         return _column(*columns[0], spec, bad)
     rows = len(columns[0][1])
-    # Column by column into place: a stack would copy everything twice.
+    # Column by column: a stack would copy everything twice.
     made = np.empty((rows, len(columns)), spec.dtype)
     for position, (name, column) in enumerate(columns):
         made[:, position] = _fitting(_numbers(name, column, bad), spec, bad, name)
@@ -236,8 +236,8 @@ def _not_usual(shape: list[int], usual: list[int]) -> str:
         return "is null"
     if _RAGGED in shape or _NULL in shape:
         return "holds lists of several lengths"
-    held, wanted = ("x".join(map(str, one)) for one in (shape, usual))
-    return f"holds {held} numbers where {wanted} are wanted"
+    present, wanted = ("x".join(map(str, one)) for one in (shape, usual))
+    return f"holds {present} numbers where {wanted} are wanted"
 
 
 def _numbers(name: str, column: Any, bad: Bad) -> Array:
@@ -320,11 +320,11 @@ def _shaped(array: Array, spec: TensorSpec, name: str) -> Array:
 
 def _alike(sizes: Sequence[int], dims: Sequence[int | str | None]) -> bool:
     """Whether rows may take a shape without their numbers being dealt out anew: 2x3 is no 3x2."""
-    held, wanted = [size for size in sizes if size != 1], [dim for dim in dims if dim != 1]
-    if len(held) <= 1 or len(wanted) <= 1:
+    present, wanted = [size for size in sizes if size != 1], [dim for dim in dims if dim != 1]
+    if len(present) <= 1 or len(wanted) <= 1:
         return True
-    return len(held) == len(wanted) and all(
-        not isinstance(dim, int) or dim == size for size, dim in zip(held, wanted, strict=True)
+    return len(present) == len(wanted) and all(
+        not isinstance(dim, int) or dim == size for size, dim in zip(present, wanted, strict=True)
     )
 
 

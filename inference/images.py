@@ -68,15 +68,15 @@ def image_layout(spec: TensorSpec) -> tuple[bool, int, int | None, int | None]:
 def pixels_from_flag(flag: str) -> Pixels:
     """``size=224x224,scale=1/255,mean=0.485;0.456;0.406,std=0.229;0.224;0.225``, as the command line takes it."""
     made: dict[str, Any] = {}
-    for word in flag.split(","):
-        name, _, text = word.partition("=")
+    for setting in flag.split(","):
+        name, _, text = setting.partition("=")
         try:
             made[name.strip()] = _PIXELS[name.strip()](text)
         except (KeyError, ValueError, ZeroDivisionError):
             raise UsageError(
                 "not a way to read images",
                 expected="size=224x224,scale=1/255,mean=0.485;0.456;0.406,std=0.229;0.224;0.225, any of them",
-                received=word,
+                received=setting,
             ) from None
     return Pixels(**made)
 

@@ -88,13 +88,13 @@ def convert(
 
     Raises a ``NetferryError`` that names the place, what was expected, what was received, and what to do.
     """
-    place = None if destination is None else Path(destination)
-    target = target_of(to, place, opset, write_source, fuse, device)
-    stages = Stages(progress, writes=place is not None, imports=target != "onnx", verifies=verify)
+    path = None if destination is None else Path(destination)
+    target = target_of(to, path, opset, write_source, fuse, device)
+    stages = Stages(progress, writes=path is not None, imports=target != "onnx", verifies=verify)
     title, given = source.title(model), given_examples(inputs, dynamic)
     source.demand(model)
     replacing = Overwriting(force, (model, weights, data))
-    staging.demand(place, MODEL, replacing, companions(place, target, write_source))
+    staging.demand(path, MODEL, replacing, companions(path, target, write_source))
     stages.begin("reading")
     live = frameworks.called(source.open_source(model, weights, unsafe=unsafe), given)
     stages.begin("exporting")
@@ -118,8 +118,8 @@ def convert(
 
     done = (
         replace(done, report=check(lambda: done.model))
-        if place is None
-        else deliver(done, place, check, keep, write_source, replacing)
+        if path is None
+        else deliver(done, path, check, keep, write_source, replacing)
     )
     stages.end()
     return done
@@ -173,16 +173,18 @@ def verify(
 
         choose(device)  # what is missing is reported before any work
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
-    shown = given_examples(inputs, dynamic)
-    left, right = frameworks.called(left, shown), frameworks.called(right, shown)
+    examples_given = given_examples(inputs, dynamic)
+    left, right = frameworks.called(left, examples_given), frameworks.called(right, examples_given)
     if gradients or training_steps:
         _demand_gradients(left, right)
     report = compare(
-        left, right, shown, names=(source.title(a), source.title(b)), seed=seed, tolerance=tolerance_of(rtol, atol),
+        left, right, examples_given, names=(source.title(a), source.title(b)), seed=seed, tolerance=tolerance_of(rtol, atol),
         device=device, quick=quick, count=samples, outputs=outputs, rows=rows, progress=progress,
     )  # fmt: skip
     if gradients or training_steps:
-        report = replace(report, training=_training(left, right, report, shown, training_steps, seed))
+        report = replace(
+            report, training=_training(left, right, report, examples_given, training_steps, seed)
+        )
     options: dict[str, Any] = {
         "seed": seed, "rtol": rtol, "atol": atol, "device": device, "gradients": gradients,
         "training_steps": training_steps, "quick": quick, "samples": samples,
@@ -194,7 +196,7 @@ def verify(
         from netferry.validation.reports.certificate import Subject
 
         subjects = (Subject(a, left, weights[0]), Subject(b, right, weights[1]))
-        certificates.write(Path(certificate), report, subjects, shown, options, replacing)
+        certificates.write(Path(certificate), report, subjects, examples_given, options, replacing)
     return report
 
 
@@ -221,13 +223,20 @@ def check(
 
     known = certificates.read(Path(certificate))
     named = known.subject("source", a), known.subject("target", b)
-    shown = known.inputs(given_examples(inputs, dynamic), data is not None)
+    examples_given = known.inputs(given_examples(inputs, dynamic), data is not None)
     left, right = (opened(model, own, unsafe) for model, own in zip(named, weights, strict=True))
     return known.check(
         (Subject(named[0], left, weights[0]), Subject(named[1], right, weights[1])),
-        shown,
+        examples_given,
         lambda: verify(
-            left, right, shown, unsafe=unsafe, data=data, columns=columns, pixels=pixels, **known.options
+            left,
+            right,
+            examples_given,
+            unsafe=unsafe,
+            data=data,
+            columns=columns,
+            pixels=pixels,
+            **known.options,
         ),
     )
 
@@ -275,14 +284,16 @@ def _demand_gradients(*models: object) -> None:
 
 
 def _training(
-    a: object, b: object, report: Report, shown: Sequence[Example] | None, steps: int, seed: int
+    a: object, b: object, report: Report, examples_given: Sequence[Example] | None, steps: int, seed: int
 ) -> TrainingVerdict:
     """Both models on the same batches, which are made from the source's signature."""
     from netferry.validation.training.gradients import compare_training
     from netferry.validation.training.reference import batches_for
 
-    signature = report.signature or frameworks.of(a).signature(a, shown)
-    return compare_training(a, b, batches_for(signature, shown, seed), given=shown, steps=steps, seed=seed)
+    signature = report.signature or frameworks.of(a).signature(a, examples_given)
+    return compare_training(
+        a, b, batches_for(signature, examples_given, seed), given=examples_given, steps=steps, seed=seed
+    )
 
 
 def run(

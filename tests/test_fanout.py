@@ -161,7 +161,7 @@ def test_the_command_gives_a_table_an_exit_code_json_junit_and_markdown(catalogu
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[[pair]]\na = "x"', "pair 1: says no 'b'"),
+        ('[[pair]]\na = "x"', "pair 1: has no 'b'"),
         ('[[pair]]\na = "x"\nb = "y"\nsede = 1', "no option of a pair.*sede"),
         ('[[pair]]\na = "x"\nb = "y"\nseed = "1"', "'seed' has another type"),
         ("", "names no pairs"),

@@ -95,14 +95,14 @@ class _Verification:
             found = self._without_optimisations(other, runs, found)
         for name, one in found.items():
             tolerated = self._tolerated(runs, name, one)
-            shown = (
+            output = (
                 runs.r.get(name, left.get(name, np.empty(0))) if arithmetic else left.get(name, np.empty(0))
             )
-            self.records.setdefault(name, Record()).add(sample, shown, tolerated)
+            self.records.setdefault(name, Record()).add(sample, output, tolerated)
         return True
 
     def _note_paths(self, runs: Runs) -> None:
-        """A source of PyTorch that has a fast path: how far it lies from what its layers say."""
+        """A source of PyTorch that has a fast path: how far it lies from what its layers give."""
         if self.judge.source.framework.name != "pytorch":
             return
         for name, array in runs.plain.items():
@@ -162,7 +162,7 @@ class _Verification:
             notes=(*self.notes, *self.pairing.notes, *self.judge.notes, *narrow),
             reason=self.report.reason or ("" if self.labels else "the source ran on none of the inputs"),
             signature=self.source.signature,
-            truth="" if self.judge.tolerance else self.judge.source.words,
+            truth="" if self.judge.tolerance else self.judge.source.title,
             optimised=dict(self.fused),
             unchecked_axes=self.made.unchecked(self.labels),
             data=self.made.data,
@@ -248,9 +248,9 @@ def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress
     sizes = [sizes_of(going.made.signature, sample.arrays) for sample in made]
     shares = planned(made, sizes, going.judge, quick, going.weigh)
     running = [(sample, share) for sample, share in zip(made, shares, strict=True) if share.runs]
-    for place, (sample, share) in enumerate(running):
+    for index, (sample, share) in enumerate(running):
         if progress is not None:
-            progress(place, len(running), sample.label)
+            progress(index, len(running), sample.label)
         if not going.sample(sample, share.arithmetic, share.meaning):
             going.stopped = True
             break

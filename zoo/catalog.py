@@ -16,7 +16,7 @@ Metric = Literal["slope", "R2", "accuracy"]
 beside it), the share of variance explained, the share of rows classified right."""
 
 Progress = Callable[[int, int, str], None]
-"""Called after each pass over the data with passes done, passes in all, and a word on how it goes."""
+"""Called after each pass over the data with passes done, passes in all, and a line on how it goes."""
 
 CLASSES = 10
 """The digits."""

@@ -50,9 +50,9 @@ def speaking(
     sys.stdout.flush()
     os.dup2(2, 1)
 
-    def write(words: str) -> None:
+    def write(text_line: str) -> None:
         with os.fdopen(os.dup(answer), "w", encoding="utf-8") as stream:
-            stream.write(words + "\n")
+            stream.write(text_line + "\n")
 
     def say(document: dict[str, Any], text: Callable[[], str]) -> None:
         from netferry.validation.reports.report import as_json as dumped

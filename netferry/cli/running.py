@@ -94,7 +94,7 @@ def run(
                 "--columns": columns, "--keep": keep, "--pixels": pixels, "--batch": batch != BATCH,
                 "--on-error": on_error != "fail", "--engine": engine != "local", "--workers": workers,
             }  # fmt: skip
-            for flag in (flag for flag, said in of_rows.items() if said):
+            for flag in (flag for flag, given in of_rows.items() if given):
                 raise UsageError(f"{flag} is for rows of data", remedy=f"Use --data, or leave {flag} out")
             replacing = Overwriting(force, (model, weights, *files_of(inputs)))
             _run_once(say, model, inputs, output, weights, device, unsafe, replacing)

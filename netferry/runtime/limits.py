@@ -88,9 +88,9 @@ def _memory_of_machine() -> int:
     sizes = []
     with contextlib.suppress(ValueError, OSError, AttributeError):
         sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(ValueError, OSError):
-            sizes.append(int(Path(place).read_text()))
+            sizes.append(int(Path(file).read_text()))
     return min(sizes, default=_LEAST * 2)
 
 

@@ -39,7 +39,7 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "rtol": (int, float), "atol": (int, float), "device": str, "samples": int, "quick": bool, "grad": bool,
     "train_steps": int, "unsafe": bool, "memory": (int, float), "time_limit": (int, float),
 }  # fmt: skip
-"""What a pair may say: ``memory`` in GiB, ``time_limit`` in seconds, ``weights`` for a and ``weights_b`` for b."""
+"""What a pair may name: ``memory`` in GiB, ``time_limit`` in seconds, ``weights`` for a and ``weights_b`` for b."""
 
 _RENAMED: Mapping[str, str] = {"grad": "gradients", "train_steps": "training_steps"}
 _PASSED_ON = ("seed", "rtol", "atol", "device", "samples", "quick", "unsafe", *_RENAMED)

@@ -79,8 +79,8 @@ class Matrix:
         for cell in self.cells:
             rows.setdefault((cell.model, cell.source), {})[cell.target] = cell
         for (model, source), cells in rows.items():
-            words = "".join(_word(cells.get(target)).ljust(20) for target in targets)
-            lines.append((model.ljust(18) + source.ljust(12) + words).rstrip())
+            verdicts = "".join(_short_verdict(cells.get(target)).ljust(20) for target in targets)
+            lines.append((model.ljust(18) + source.ljust(12) + verdicts).rstrip())
         return "\n".join([line.rstrip() for line in lines] + self._training_lines())
 
     def _training_lines(self) -> list[str]:
@@ -101,7 +101,7 @@ class Matrix:
         return lines
 
 
-def _word(cell: Cell | None) -> str:
+def _short_verdict(cell: Cell | None) -> str:
     if cell is None:
         return "-"
     return cell.status if cell.max_rel is None else f"{cell.status} {cell.max_rel:.1e}"

@@ -85,19 +85,19 @@ def fan_out(
         raise UsageError("no such engine", expected=" or ".join(ENGINES), received=engine)
     if workers is not None and workers < 1:
         raise UsageError("at least one worker is needed", received=workers)
-    places = {task.name: folder / f"{_plain(task.name)}.json" for task in tasks}
-    if len(set(places.values())) < len(tasks):
+    paths = {task.name: folder / f"{_plain(task.name)}.json" for task in tasks}
+    if len(set(paths.values())) < len(tasks):
         raise UsageError("two tasks have one name", received=", ".join(task.name for task in tasks[:20]))
     replacing = Overwriting(force)
-    for place in places.values():
-        demand(place, ANSWER, replacing)
-    answers = {task.name: kept for task in tasks if (kept := _kept(places[task.name], task)) is not None}
+    for path in paths.values():
+        demand(path, ANSWER, replacing)
+    answers = {task.name: kept for task in tasks if (kept := _kept(paths[task.name], task)) is not None}
     tell = progress or _silent
     tell(len(answers), len(tasks), f"{len(answers)} kept from an earlier run" if answers else "begun")
     for answer in ENGINES[engine]([task for task in tasks if task.name not in answers], workers):
         answers[answer.task.name] = answer
         if answer.document is not None:
-            _keep(places[answer.task.name], answer, replacing)
+            _keep(paths[answer.task.name], answer, replacing)
         tell(len(answers), len(tasks), answer.task.name)
     return [answers[task.name] for task in tasks]
 
@@ -167,12 +167,12 @@ ENGINES: Mapping[str, Callable[[Sequence[Task], int | None], Iterator[Answer]]] 
 }
 
 
-def _kept(place: Path, task: Task) -> Answer | None:
+def _kept(path: Path, task: Task) -> Answer | None:
     try:
-        words = place.read_bytes()
-        if hashlib.sha256(words).hexdigest() != digest_of(place, ANSWER):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest_of(path, ANSWER):
             return None
-        found = json.loads(words)
+        found = json.loads(content)
         if found["digest"] == task.digest:
             return Answer(task, found["document"], None, found["seconds"], kept=True)
     except (OSError, ValueError, KeyError, TypeError):
@@ -180,11 +180,11 @@ def _kept(place: Path, task: Task) -> Answer | None:
     return None
 
 
-def _keep(place: Path, answer: Answer, replacing: Overwriting) -> None:
-    words = {"digest": answer.task.digest, "seconds": answer.seconds, "document": answer.document}
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with staged(place, ANSWER, replacing) as stage:
-        stage.write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
+def _keep(path: Path, answer: Answer, replacing: Overwriting) -> None:
+    content = {"digest": answer.task.digest, "seconds": answer.seconds, "document": answer.document}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with staged(path, ANSWER, replacing) as stage:
+        stage.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _plain(name: str) -> str:

@@ -67,7 +67,7 @@ class Settings:
     device: str = CPU
     force: bool = False
 
-    def place(self, model: str, framework: str, target: str) -> Path:
+    def path_of(self, model: str, framework: str, target: str) -> Path:
         """Where a model goes; what comes back into its own framework stands beside the trained one."""
         name = f"{model}-carried" if target == framework else model
         return self.directory / framework / TARGETS[target].format(name)
@@ -125,11 +125,11 @@ def _demand(model: str, framework: str, settings: Settings) -> None:
     replacing = Overwriting(settings.force)
     demand_trained(settings.directory, model, framework, replacing)
     for target in settings.targets:
-        demand(settings.place(model, framework, target), MODEL, replacing)
+        demand(settings.path_of(model, framework, target), MODEL, replacing)
 
 
 def _fanned(
-    places: Sequence[tuple[str, str]], settings: Settings, progress: Progress | None, fan: Fan
+    pairs: Sequence[tuple[str, str]], settings: Settings, progress: Progress | None, fan: Fan
 ) -> Matrix:
     where, rows = (
         settings.directory.absolute(),
@@ -144,7 +144,7 @@ def _fanned(
             known_by={"model": model, "framework": framework, "how": how[:2]},
             files=() if rows is None else (rows,),
         )
-        for model, framework in places
+        for model, framework in pairs
     ]
     answers = fan_out(
         tasks,
@@ -157,8 +157,8 @@ def _fanned(
     return Matrix(
         tuple(
             cell
-            for place, answer in zip(places, answers, strict=True)
-            for cell in _cells_of(*place, settings.targets, answer)
+            for path_of, answer in zip(pairs, answers, strict=True)
+            for cell in _cells_of(*path_of, settings.targets, answer)
         )
     )
 
@@ -211,7 +211,7 @@ def _cells(spec: catalog.ModelSpec, framework: str, settings: Settings) -> Itera
         cell = convert_trained(
             trained,
             target,
-            settings.place(spec.name, framework, target),
+            settings.path_of(spec.name, framework, target),
             given,
             settings.data_dir,
             reference,

@@ -43,7 +43,7 @@ SLOWER = 0.95
 class Lowered:
     """What another precision gave: ``error`` is the RMS of the difference relative to the output's own RMS.
 
-    ``agreement`` is the share of rows whose largest output stands at the same place, None where an output has no choice.
+    ``agreement`` is the share of rows whose largest output has the same index, None where an output has no choice.
     """
 
     precision: str
@@ -108,13 +108,13 @@ def lower(
     ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
     is refused unless ``even_if_slower``; ``force`` is as for ``convert``. One whose error is above ``LARGEST`` fails, and nothing is written.
     """
-    place, seed = Path(destination), drawn(seed)
-    if place.suffix != ".onnx":
+    path, seed = Path(destination), drawn(seed)
+    if path.suffix != ".onnx":
         raise UsageError(
-            "another precision is for ONNX", where=str(place), expected="a name that ends in .onnx"
+            "another precision is for ONNX", where=str(path), expected="a name that ends in .onnx"
         )
     replacing = Overwriting(force, (model, weights, data))
-    demand(place, MODEL, replacing)
+    demand(path, MODEL, replacing)
     with TemporaryDirectory() as scratch:
         full, small = Path(scratch) / "full.onnx", Path(scratch) / "small.onnx"
         done = convert(
@@ -138,9 +138,9 @@ def lower(
             )
         if lowered.status == FAILED:
             return lowered
-        with staged(place, MODEL, replacing) as stage:
+        with staged(path, MODEL, replacing) as stage:
             stage.write_bytes(small.read_bytes())
-    return replace(lowered, files=(place,))
+    return replace(lowered, files=(path,))
 
 
 def rows_of(

@@ -61,12 +61,12 @@ def stream(
         force, tuple(one for one in (model, weights, data) if isinstance(one, str | os.PathLike))
     )
     local.demand_output(Path(output), Path(data), replacing)
-    held = opened(model, weights, unsafe)
-    named = identity(Subject(model, held, weights), Path.cwd())
+    live = opened(model, weights, unsafe)
+    named = identity(Subject(model, live, weights), Path.cwd())
     if isinstance(model, str | os.PathLike):
         open_model: Callable[[], Runnable] = partial(_open, _absolute(model), inputs, weights, unsafe, device)
     else:
-        open_model = partial(runnable, held, inputs, device, spinning=False)
+        open_model = partial(runnable, live, inputs, device, spinning=False)
     job = Job(
         open_model,
         source.title(model),

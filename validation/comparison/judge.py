@@ -19,7 +19,7 @@ from netferry.validation.comparison.metrics import (
     Tolerance,
     compare,
 )
-from netferry.validation.comparison.runs import MOST_ROUNDED, PLACES, ROUNDED, Runs
+from netferry.validation.comparison.runs import MOST_INDEX_RUNS, MOST_ROUNDED, ROUNDED, Runs
 from netferry.validation.comparison.stages import Noise
 from netferry.validation.comparison.truth import Double
 
@@ -27,7 +27,7 @@ MOSTLY = 0.5
 """Of the whole numbers that differ, the share that never moves from which no more runs are made."""
 
 SEVERAL = 3
-"""Values that a place takes, from which it is believed to take others too that no run has shown."""
+"""Values that an element takes, from which it is believed to take others too that no run has shown."""
 
 AGREED = 16.0
 """Unit roundoffs of its scale within which two results are one."""
@@ -72,7 +72,7 @@ class Judge:
         if s.shape != t.shape:
             return self._sized(name, t, direct, runs)
         if stages.is_index(s, t) and direct.status == FAILED:
-            return self._places(name, s, t, direct, runs)
+            return self._indices(name, s, t, direct, runs)
         if s.dtype.kind in "biu" or (s.dtype == np.float64 and not runs.meaning):
             return direct
         r = runs.r.get(name)
@@ -114,8 +114,8 @@ class Judge:
             return np.asarray(crossed & (np.abs(wide - s) <= AGREED * self.source.u * scale))
 
     def _mended(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
-        """Where the source's kernels leave the finite numbers and its float64 run does not, a finite target is held
-        to that run."""
+        """Where the source's kernels leave the finite numbers and its float64 run does not, a finite target is compared
+        with that run."""
         s, r = np.asarray(runs.s[name]), runs.r[name]
         broken = ~np.isfinite(s) & np.isfinite(r) & np.isfinite(t)
         if not broken.any():
@@ -125,7 +125,7 @@ class Judge:
         title = self.source.framework.title
         self.notes[
             f"{title}'s kernels give no finite {_share(broken)} of {name} on '{runs.label}'; its float64 run does, and "
-            "the target is held to that"
+            "the target is compared with that"
         ] = None
         return compare(mended, t)
 
@@ -262,7 +262,7 @@ class Judge:
                        histogram=second.histogram)  # fmt: skip
 
     def _kernel(self, name: str, three: stages.Triple, runs: Runs) -> str:
-        """In words: whose kernels are off, and how far."""
+        """Whose kernels are off, and how far, as a sentence."""
         off = float(np.abs(three.s - three.r).max()) / three.scale
         title = "onnxruntime" if self.source.framework.name == "onnx" else self.source.framework.title
         plain = runs.plain.get(name)
@@ -294,7 +294,7 @@ class Judge:
 
     # ---- whole numbers, and sizes made by data -------------------------------------------------------
 
-    def _places(self, name: str, s: Array, t: Array, direct: Comparison, runs: Runs) -> Comparison:
+    def _indices(self, name: str, s: Array, t: Array, direct: Comparison, runs: Runs) -> Comparison:
         """A whole number may differ only towards a value that the source takes there: in float64, or rounded."""
         r = runs.r.get(name)
         if r is None or r.shape != s.shape:
@@ -304,19 +304,19 @@ class Judge:
         where = np.flatnonzero(s != t)
         taken = [s.reshape(-1)[where], r.reshape(-1)[where]]
         wanted = t.reshape(-1)[where]
-        for place in range(PLACES):
-            if _is_explained(wanted, taken, place):
+        for number in range(MOST_INDEX_RUNS):
+            if _is_explained(wanted, taken, number):
                 self.notes[
                     f"{where.size} of {s.size} values of {name} on '{runs.label}' are decided by rounding: the "
                     "source takes the target's value too"
                 ] = None
                 return replace(direct, status=PASSED, reason="")
-            run = runs.rounded(place).get(name)
+            run = runs.rounded(number).get(name)
             if run is None or run.shape != s.shape:
                 return self._sized(name, t, direct, runs)
             taken.append(run.reshape(-1)[where])
-            if place == ROUNDED and (np.stack(taken) == taken[0]).all(0).mean() > MOSTLY:
-                break  # at most of these places nothing ever moves
+            if number == ROUNDED and (np.stack(taken) == taken[0]).all(0).mean() > MOSTLY:
+                break  # at most of these elements nothing ever moves
         self.failed.add(name)
         return direct
 
@@ -358,7 +358,7 @@ def _alike_where_told(s: Array, t: Array, noise: Noise) -> bool:
 
 
 def _is_explained(wanted: Array, taken: Sequence[Array], runs: int) -> bool:
-    """Whether each wanted value was taken; of a place that takes several others, whether it lies among them."""
+    """Whether each wanted value was taken; of an element that takes several others, whether it lies among them."""
     values = np.stack(taken)
     seen = (values == wanted).any(0)
     if seen.all() or runs < ROUNDED:

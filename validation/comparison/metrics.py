@@ -107,7 +107,7 @@ class Comparison:
 def compare(a: Array, b: Array, tolerance: Tolerance | None = None) -> Comparison:
     """Compare the output ``a`` of the source with the output ``b`` of the target.
 
-    Without a tolerance, floats are held to ``RELATIVE_TO_SCALE`` of their dtype; integers and booleans are
+    Without a tolerance, floats are compared with ``RELATIVE_TO_SCALE`` of their dtype; integers and booleans are
     always compared exactly.
     """
     if a.shape != b.shape:
@@ -201,7 +201,7 @@ def _epsilon(dtype: np.dtype[Any]) -> float:
 
 
 def _top1(a: Array, b: Array) -> float | None:
-    """The share of rows whose largest entry stands at the same place; None where there is no choice."""
+    """The share of rows whose largest entry has the same index; None where there is no choice."""
     if a.ndim < 2 or a.shape[-1] < 2:
         return None
     return float((a.argmax(-1) == b.argmax(-1)).mean())

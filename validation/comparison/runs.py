@@ -16,9 +16,9 @@ from netferry.validation.comparison.truth import Double
 Outputs = Mapping[str, Array]
 
 
-JITTERS, ROUNDED, MOST_ROUNDED, PLACES = 4, 8, 32, 64
+JITTERS, ROUNDED, MOST_ROUNDED, MOST_INDEX_RUNS = 4, 8, 32, 64
 """Runs with jittered numbers; runs that round by chance, the most of these, and the most where whole numbers differ. A
-place on a threshold falls to one side in all of eight runs once in 128 times."""
+element on a threshold falls to one side in all of eight runs once in 128 times."""
 
 
 @dataclass
@@ -67,16 +67,16 @@ class Runs:
     def _rounded(self) -> list[Outputs]:
         return []
 
-    def rounded(self, place: int) -> Outputs:
-        """The source's run number ``place`` that rounds by chance."""
-        for seed in range(len(self._rounded), place + 1):
+    def rounded(self, number: int) -> Outputs:
+        """The source's run number ``number`` that rounds by chance."""
+        for seed in range(len(self._rounded), number + 1):
             self._rounded.append(self.source.rounded(self.ours, seed))
-        return self._rounded[place]
+        return self._rounded[number]
 
     def noise(self, name: str, count: int) -> Noise | None:
         """What rounding alone makes of an output; None where the source has no such runs of this size."""
         r = self.r.get(name)
-        runs = [] if r is None else [self.rounded(place).get(name) for place in range(count)]
+        runs = [] if r is None else [self.rounded(number).get(name) for number in range(count)]
         if r is None or any(run is None or run.shape != r.shape for run in runs):
             return None
         limit = truth.SUSPECT.get(self.source.format, truth.SUSPECT["float32"])

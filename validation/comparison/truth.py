@@ -58,7 +58,7 @@ class Double:
         return frameworks.named("onnx") if onnx_file else frameworks.of(self.model)
 
     @property
-    def words(self) -> str:
+    def title(self) -> str:
         """Where it came from, or why there is none."""
         how = "ONNX's reference evaluator" if self.framework.name == "onnx" else self.framework.title
         return f"none: {self.reason}" if self.reason else f"{how} in float64"

@@ -60,7 +60,7 @@ def of_matrix(document: Document) -> str:
 
 
 def _error(one: Document) -> str:
-    """The errors of an output in words."""
+    """The errors of an output as text."""
     known = (("ratio", "yardsticks"), ("max_rel", "of the output's scale"), ("max_abs", "absolute"))
     return ", ".join(f"{number(one[key])} {unit}" for key, unit in known if one.get(key) is not None)
 

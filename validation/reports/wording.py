@@ -1,4 +1,4 @@
-"""Numbers and verdicts in words, for the page, for Markdown and for JUnit alike."""
+"""Numbers and verdicts as text, for the page, for Markdown and for JUnit alike."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def title_of(framework: str) -> str:
 
 
 def measure(value: Any) -> float | None:
-    """A number of a document, where infinity and NaN are words; None for what is none."""
+    """A number of a document, where infinity and NaN are strings; None for what is none."""
     if isinstance(value, bool) or value is None:
         return None
     try:
@@ -104,12 +104,12 @@ def headline(document: Document) -> str:
 
 def sentences(document: Document) -> list[str]:
     """What was compared, and how it came out."""
-    said = [_compared(document), _found(document)]
+    sentences = [_compared(document), _found(document)]
     if isinstance(document.get("training"), Mapping):
-        said.append(training_sentence(document["training"]))
+        sentences.append(training_sentence(document["training"]))
     if document.get("unchecked_axes"):
-        said.append(f"Not tried at two sizes: {', '.join(document['unchecked_axes'])}.")
-    return [sentence for sentence in said if sentence]
+        sentences.append(f"Not tried at two sizes: {', '.join(document['unchecked_axes'])}.")
+    return [sentence for sentence in sentences if sentence]
 
 
 def _compared(document: Document) -> str:
@@ -185,10 +185,10 @@ def matrix_headline(cells: Sequence[Document]) -> str:
         return "Nothing was converted."
     if tally[PASSED] == len(cells):
         return "The one conversion passed." if len(cells) == 1 else f"All {len(cells)} conversions passed."
-    said = [f"{tally[PASSED]} of {len(cells)} conversions passed"]
-    said += [f"{tally[FAILED]} did not"] * bool(tally[FAILED])
-    said += [f"{tally[NOT_CHECKED]} could not be checked"] * bool(tally[NOT_CHECKED])
-    return f"{listed(said)}."
+    sentences = [f"{tally[PASSED]} of {len(cells)} conversions passed"]
+    sentences += [f"{tally[FAILED]} did not"] * bool(tally[FAILED])
+    sentences += [f"{tally[NOT_CHECKED]} could not be checked"] * bool(tally[NOT_CHECKED])
+    return f"{listed(sentences)}."
 
 
 def matrix_sentences(cells: Sequence[Document]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from netferry.validation.samples.sizes import Heavy, Sizes, batches_of, explored
 class Made:
     """Samples for ``signature``, as the examples rule it; ``outputs`` are the source's where it was asked already.
 
-    ``data`` says which real rows are among them.
+    ``data`` describes the real rows among them.
     """
 
     signature: Signature
@@ -91,8 +91,8 @@ def _but_shown(
 def _examples(signature: Signature, sample: Sample) -> tuple[Example, ...]:
     """A sample as examples, with the axes that are free."""
     free: dict[str, dict[int, str]] = {}
-    for symbol, places in symbols(signature).items():
-        for name, axis in places:
+    for symbol, axes in symbols(signature).items():
+        for name, axis in axes:
             free.setdefault(name, {})[axis] = symbol
     return tuple(
         Example(spec.name, sample.arrays[spec.name], free.get(spec.name, {})) for spec in signature.inputs
@@ -170,6 +170,6 @@ def _spec(own: TensorSpec, example: Example) -> TensorSpec:
 
 
 def _called(signature: Signature, symbol: str) -> str:
-    """A free axis in words: its symbol, or its place where it has none."""
+    """The name of a free axis: its symbol, or its position where it has none."""
     name, axis = symbols(signature)[symbol][0]
     return f"axis {axis} of {name}" if symbol == f"{name}_dim{axis}" else f"axis {symbol}"

@@ -42,9 +42,9 @@ def frozen_factors(found: WeightMatching, training: Training) -> tuple[dict[str,
     twice as fast.
     """
     here: dict[str, Array] = {}
-    for name, parts in found.places.items():
-        for places in parts[1:] if training.trainable.get(name) else ():
-            for owner in found.pool.owners(places):
+    for name, parts in found.indices.items():
+        for indices in parts[1:] if training.trainable.get(name) else ():
+            for owner in found.pool.owners(indices):
                 here[owner] = np.zeros(found.pool.shapes[owner], np.float32)
     there = {
         name: np.zeros(training.weights[name].shape, np.float32)
@@ -266,7 +266,7 @@ class TrainingJudge:
         return problems
 
     def _values(self) -> list[Measured]:
-        """Weights that hold other values than what they are made of, whatever the inputs show."""
+        """Weights that have other values than what they are made of, whatever the inputs show."""
         own = {**self.reference.weights, **self.reference.statistics}
         theirs = {**self.training.weights, **self.training.statistics}
         problems = []
@@ -297,7 +297,7 @@ class TrainingJudge:
             and other.shape == own.shape
             and value_distance(widen(own), widen(other)) <= TWIN
             for key, other in slopes.items()
-            if key in self.found.places
+            if key in self.found.indices
         )
 
     def _notes(self) -> list[str]:

@@ -320,8 +320,10 @@ def _largest_of(found: Sequence[Gradients]) -> Gradients:
         return np.max(there, axis=0) if there else None
 
     weights = {name: largest([one.weights[name] for one in found]) for name in found[0].weights}
-    places = range(len(found[0].inputs))
-    return Gradients({}, weights, tuple(largest([one.inputs[place] for one in found]) for place in places))
+    indices = range(len(found[0].inputs))
+    return Gradients(
+        {}, weights, tuple(largest([one.inputs[position] for one in found]) for position in indices)
+    )
 
 
 def widen(array: Any) -> Array:

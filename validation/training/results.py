@@ -1,4 +1,4 @@
-"""The verdict on training, as data and as lines of text, and the limits that it is held to."""
+"""The verdict on training, as data and as lines of text, and its limits."""
 
 from __future__ import annotations
 
