@@ -68,6 +68,8 @@ RealRows = Annotated[
         help="Real rows to compare on first: .parquet, .arrow, .csv, .npz, .npy, a folder of images.",
     ),
 ]
+Rtol = Annotated[float | None, typer.Option(help="With --atol, in place of netferry's own limit.")]
+Atol = Annotated[float | None, typer.Option(help="With --rtol; both directions must hold.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Few inputs, for a first look.")]
 Samples = Annotated[int | None, typer.Option(min=1, help="The most inputs that are checked.")]
 Strict = Annotated[

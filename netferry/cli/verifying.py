@@ -12,6 +12,7 @@ from netferry.cli.app import app
 from netferry.cli.console import EXIT_CODES, code_of, leave, speaking
 from netferry.cli.options import (
     AsJson,
+    Atol,
     Columns,
     Device,
     Engine,
@@ -27,6 +28,7 @@ from netferry.cli.options import (
     Quick,
     RealRows,
     ReportFolder,
+    Rtol,
     Samples,
     Strict,
     TimeLimit,
@@ -57,8 +59,8 @@ def verify(
     columns: Columns = None,
     pixels: PixelFlag = None,
     seed: FreshSeed = None,
-    rtol: Annotated[float | None, typer.Option(help="With --atol, in place of netferry's own limit.")] = None,
-    atol: Annotated[float | None, typer.Option(help="With --rtol; both directions must hold.")] = None,
+    rtol: Rtol = None,
+    atol: Atol = None,
     device: Device = "cpu",
     samples: Samples = None,
     quick: Quick = False,
@@ -211,8 +213,8 @@ def bisect(
     columns: Columns = None,
     pixels: PixelFlag = None,
     seed: FreshSeed = None,
-    rtol: Annotated[float | None, typer.Option(help="With --atol, in place of netferry's own limit.")] = None,
-    atol: Annotated[float | None, typer.Option(help="With --rtol; both directions must hold.")] = None,
+    rtol: Rtol = None,
+    atol: Atol = None,
     output: Annotated[
         Path | None, typer.Option(help="A new folder for the step alone, its inputs and both results.")
     ] = None,
