@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.runtime.limits import Limits
+from netferry.tasks import fanout
 from netferry.tasks.catalogue import verify_all
 from netferry.tasks.fanout import Task, fan_out
 
@@ -230,3 +231,12 @@ def test_a_matrix_in_processes_of_its_own_has_the_cells_of_one_in_this_process(
     assert there.passed
     again = room.matrix(["linear"], ["pytorch"], directory=tmp_path / "there", fan=fan)
     assert again.to_dict() == there.to_dict()
+
+
+def test_an_answer_is_kept_only_while_every_file_of_netferry_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digested: list[str] = []
+    monkeypatch.setattr(fanout, "of_file", lambda file: digested.append(file.name))
+    fanout._own_code.__wrapped__()
+    assert {"api.py", "fanout.py", "guard.py", "verify.py", "session.py", "catalog.py"} <= set(digested)
