@@ -55,8 +55,8 @@ class Start:
 
     def to_text(self) -> str:
         memory = f"{self.memory_mb:,.0f} MB {'at the most' if self.fresh else 'more'}"
-        place = "of a fresh process" if self.fresh else "here"
-        return f"first result {place} after {self.first_result_s:.2f} s, {memory} ({self.device})"
+        where = "of a fresh process" if self.fresh else "here"
+        return f"first result {where} after {self.first_result_s:.2f} s, {memory} ({self.device})"
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,10 @@ def _memory(entry: str) -> float:
 
 
 SIDE: Mapping[str, int] = {CPU: 512, CUDA: 4096}
-"""The side of the square product that tells how fast a device computes."""
+"""The side of the square product that measures how fast a device computes."""
 
 LEAST, MOST = 1 << 20, 1 << 28
-"""Bytes that are moved to tell how fast a device moves so many: from what stays in a cache to what goes to memory."""
+"""Bytes that are moved to measure how fast a device moves so many: from what stays in a cache to what goes to memory."""
 
 
 @dataclass(frozen=True)
@@ -212,10 +212,10 @@ def _fastest(operator: str, weight: Array, x: Array, device: str) -> float:
     import onnx_ir as ir
 
     value = ir.val("x", ir.DataType.FLOAT, x.shape)
-    held = ir.val("w", const_value=ir.tensor(weight, name="w"))
-    node = ir.node(operator, [value, held])
+    constant = ir.val("w", const_value=ir.tensor(weight, name="w"))
+    node = ir.node(operator, [value, constant])
     node.outputs[0].name, node.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph([value], node.outputs, nodes=[node], initializers=[held], opset_imports={"": 20})
+    graph = ir.Graph([value], node.outputs, nodes=[node], initializers=[constant], opset_imports={"": 20})
     session = Session(ir.Model(graph, ir_version=10), device)
     there = session.run_on_device([x])["y"]
     return min(interleaved({operator: lambda: session.run_on_device([there])}, runs=20)[operator])

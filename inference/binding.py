@@ -22,7 +22,7 @@ _CPU, _CUDA, _PINNED, _MANAGED = 1, 2, 3, 13
 _PLACES: Mapping[int, str] = {_CPU: CPU, _PINNED: CPU, _MANAGED: CPU, _CUDA: CUDA}
 
 _DTYPES: Mapping[str, str] = {"float": "float32", "double": "float64"}
-"""onnxruntime's words for dtypes where they are not numpy's."""
+"""onnxruntime's names of dtypes where they are not numpy's."""
 
 
 def bind(
@@ -93,16 +93,16 @@ def spec_of(node: Any) -> TensorSpec:
 
 
 def _dim(dim: object) -> Dim:
-    """A size, or the name of a free one; sizes below 1 and what is no name say nothing."""
+    """A size, or the name of a free one; sizes below 1 and what is no name are unknown."""
     if isinstance(dim, int):
         return dim if dim > 0 else None
     return dim if isinstance(dim, str) and dim != NAMELESS else None
 
 
 def _dtype(name: str, kind: str) -> np.dtype[Any]:
-    word = kind.removeprefix("tensor(").removesuffix(")")
+    name_of = kind.removeprefix("tensor(").removesuffix(")")
     try:
-        return np.dtype(_DTYPES.get(word, word))
+        return np.dtype(_DTYPES.get(name_of, name_of))
     except (TypeError, ValueError):
         raise RefusedError(
             f"'{name}' has a type that netferry does not run ({kind})",

@@ -35,7 +35,7 @@ class _Actor:
         self._worker: Worker | None = None
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Ray Data's call: a batch of one range; a refusal comes back as words, since retrying does not mend it."""
+        """Ray Data's call: a batch of one range; a refusal comes back as text, since retrying does not mend it."""
         (start,), (stop,) = batch["start"].tolist(), batch["stop"].tolist()
         try:
             worker = self._worker = self._worker or Worker(self._job)

@@ -1,6 +1,6 @@
 """Data sets, block by block in constant memory: Parquet, Arrow, CSV, npz, npy, folders of images and of arrays.
 
-Every kind gives the same: how many rows it has (None where only reading tells), where it is cheap to cut, and
+Every kind gives the same: how many rows it has (None where only reading it shows), where it is cheap to cut, and
 blocks of rows between two row numbers. A block is a pyarrow table, or arrays by name whose first axis are rows.
 """
 
@@ -57,7 +57,7 @@ class DataSet(Protocol):
 
 
 def open_data(path: Path) -> DataSet:
-    """The data set that a file or folder holds, told by its name and content."""
+    """The data set that a file or folder holds, recognised by its name and content."""
     if not path.exists():
         raise RefusedError("there is no such file", where=str(path))
     if path.is_dir():
@@ -298,7 +298,7 @@ class Folder:
 
 @contextmanager
 def _reading(title: str) -> Iterator[None]:
-    """What pyarrow finds wrong half-way is the data's fault, and is told with its name."""
+    """What pyarrow finds wrong half-way is the data's fault, and is reported with its name."""
     try:
         yield
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors

@@ -96,7 +96,7 @@ def choose(device: str) -> str:
 
     Raises:
         UsageError: there is no such device.
-        MissingError: CUDA is asked for and cannot be had.
+        MissingError: CUDA is asked for and is not available.
     """
     if device not in (*PROVIDERS, AUTO):
         raise UsageError("no such device", expected="cpu, cuda or auto", received=device)
@@ -109,7 +109,7 @@ def choose(device: str) -> str:
 
 
 def no_cuda() -> MissingError:
-    """The error that says why CUDA cannot be had here, and what mends it."""
+    """The error that says why CUDA is not available here, and what mends it."""
     if not has_cuda():
         return MissingError(
             "this onnxruntime has no CUDA",
@@ -118,7 +118,7 @@ def no_cuda() -> MissingError:
         )
     missing = missing_for_cuda()
     return MissingError(
-        "CUDA cannot be had here",
+        "CUDA is not available here",
         expected="a GPU with its driver and libraries",
         received="missing: " + ", ".join(f"{what} ({why})" for what, why in missing.items())
         if missing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,12 @@ import numpy as np
 from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.inference.data import IMAGES, Block, DataSet, require
+from netferry.inference.images import Pixels, image_layout, read_image
 from netferry.inference.parts import as_column, beside
 from netferry.inference.text import numbers_of
 
 Bad = dict[int, str]
 """Rows that cannot be given to the model, and why; numbers count from 0 within what is being made."""
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """How an image becomes numbers: ``(value * scale - mean) / std``, on ``size`` (height, width) where the model is free.
-
-    ``mean`` and ``std`` are one number or one for each channel.
-    """
-
-    scale: float = 1 / 255
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    size: tuple[int, int] | None = None
-
-    def __str__(self) -> str:
-        return f"(value * {self.scale:.6g} - {list(self.mean)}) / {list(self.std)}"
 
 
 @dataclass(frozen=True)
@@ -81,8 +66,8 @@ class Feeder:
             files = require("pyarrow").array([file.name for file in block.content], "string")
             return dict.fromkeys(self.keep.values(), files)
         if isinstance(block.content, Mapping):
-            return {told: as_column(block.content[name]) for name, told in self.keep.items()}
-        return {told: _decoded(block.content.column(name)) for name, told in self.keep.items()}
+            return {kept_as: as_column(block.content[name]) for name, kept_as in self.keep.items()}
+        return {kept_as: _decoded(block.content.column(name)) for name, kept_as in self.keep.items()}
 
     def _read(self, block: Block, name: str) -> Any:
         column = block.content.column(name)
@@ -92,16 +77,16 @@ class Feeder:
 def feeder(
     data: DataSet,
     signature: Signature,
-    said: Mapping[str, Sequence[str]] | None = None,
+    given: Mapping[str, Sequence[str]] | None = None,
     pixels: Pixels | None = None,
     keep: Sequence[str] = (),
 ) -> Feeder:
-    """Find the columns of each input: those ``said``, else the one of its name, else all where there is one input.
+    """Find the columns of each input: those ``given``, else the one of its name, else all where there is one input.
 
     A column to ``keep`` is not among these, unless there is no other.
     """
     chosen: dict[str, tuple[str, ...]] = {}
-    for name, columns in (said or {}).items():
+    for name, columns in (given or {}).items():
         if name not in {spec.name for spec in signature.inputs}:
             raise UsageError("no such input", expected=_names(signature), received=name)
         chosen[name] = tuple(columns)
@@ -125,11 +110,11 @@ def feeder(
                 f"nothing says which columns input '{spec.name}' is made of",
                 where=data.title,
                 expected=f"a column of that name among {', '.join(data.columns[:20])}",
-                remedy=f"Say it with --columns {spec.name}=first,second",
+                remedy=f"Give them with --columns {spec.name}=first,second",
             )
     outputs = {spec.name for spec in signature.outputs}
-    told = {column: beside(column, outputs) for column in keep}
-    made = Feeder(signature, chosen, pixels or Pixels(), told, data.text)
+    kept_as = {column: beside(column, outputs) for column in keep}
+    made = Feeder(signature, chosen, pixels or Pixels(), kept_as, data.text)
     twice = next((name for name in made.wanted if list(data.columns).count(name) > 1), None)
     if twice is not None:
         raise RefusedError(f"several columns are called '{twice}'", where=data.title)
@@ -141,7 +126,7 @@ def _table(columns: Sequence[tuple[str, Any]], spec: TensorSpec, bad: Bad) -> Ar
     if len(columns) == 1:
         return _column(*columns[0], spec, bad)
     rows = len(columns[0][1])
-    # Column by column into place: a stack would copy everything twice.
+    # Column by column: a stack would copy everything twice.
     made = np.empty((rows, len(columns)), spec.dtype)
     for position, (name, column) in enumerate(columns):
         made[:, position] = _fitting(_numbers(name, column, bad), spec, bad, name)
@@ -251,8 +236,8 @@ def _not_usual(shape: list[int], usual: list[int]) -> str:
         return "is null"
     if _RAGGED in shape or _NULL in shape:
         return "holds lists of several lengths"
-    held, wanted = ("x".join(map(str, one)) for one in (shape, usual))
-    return f"holds {held} numbers where {wanted} are wanted"
+    present, wanted = ("x".join(map(str, one)) for one in (shape, usual))
+    return f"holds {present} numbers where {wanted} are wanted"
 
 
 def _numbers(name: str, column: Any, bad: Bad) -> Array:
@@ -335,11 +320,11 @@ def _shaped(array: Array, spec: TensorSpec, name: str) -> Array:
 
 def _alike(sizes: Sequence[int], dims: Sequence[int | str | None]) -> bool:
     """Whether rows may take a shape without their numbers being dealt out anew: 2x3 is no 3x2."""
-    held, wanted = [size for size in sizes if size != 1], [dim for dim in dims if dim != 1]
-    if len(held) <= 1 or len(wanted) <= 1:
+    present, wanted = [size for size in sizes if size != 1], [dim for dim in dims if dim != 1]
+    if len(present) <= 1 or len(wanted) <= 1:
         return True
-    return len(held) == len(wanted) and all(
-        not isinstance(dim, int) or dim == size for size, dim in zip(held, wanted, strict=True)
+    return len(present) == len(wanted) and all(
+        not isinstance(dim, int) or dim == size for size, dim in zip(present, wanted, strict=True)
     )
 
 
@@ -347,11 +332,11 @@ def _files(files: Sequence[Path], spec: TensorSpec, pixels: Pixels, bad: Bad) ->
     """One row for each file; a file that cannot be read is a bad row."""
     rows: list[Array | None] = []
     if any(file.suffix.lower() in IMAGES for file in files):
-        _image_layout(spec)  # a model that takes none is no fault of a row
+        image_layout(spec)  # a model that takes none is no fault of a row
     for row, file in enumerate(files):
         try:
             one = (
-                _image(file, spec, pixels)
+                read_image(file, spec, pixels)
                 if file.suffix.lower() in IMAGES
                 else np.load(file, allow_pickle=False)
             )
@@ -367,84 +352,11 @@ def _files(files: Sequence[Path], spec: TensorSpec, pixels: Pixels, bad: Bad) ->
         raise UsageError(
             "the files have several shapes, which do not go into one batch",
             received=", ".join(map(str, sorted(shapes)[:3])),
-            remedy="Give them one by one with --batch 1, or say --pixels size=224x224",
+            remedy="Give them one by one with --batch 1, or use --pixels size=224x224",
         )
     shape = shapes.pop() if shapes else tuple(d if isinstance(d, int) else 1 for d in (spec.dims or ())[1:])
     return np.stack([np.zeros(shape, spec.dtype) if row is None else row for row in rows])
 
 
-def _image(file: Path, spec: TensorSpec, pixels: Pixels) -> Array:
-    image_module, operations = require("PIL.Image"), require("PIL.ImageOps")
-    channels_first, channels, height, width = _image_layout(spec)
-    with image_module.open(file) as opened:
-        if opened.mode.startswith(("I", "F")):
-            raise UsageError("has more than 8 bits for a pixel", received=f"mode {opened.mode}")
-        upright = operations.exif_transpose(opened)
-        image = upright.convert("RGB" if channels == 3 else "L")
-    size = (height or (pixels.size or image.size[::-1])[0], width or (pixels.size or image.size[::-1])[1])
-    if image.size[::-1] != size:
-        image = image.resize(size[::-1], image_module.Resampling.BILINEAR)
-    raw = np.asarray(image).reshape(*size, channels)
-    made = raw if spec.dtype.kind in "iu" else _normalised(raw, pixels)
-    return np.ascontiguousarray(made.transpose(2, 0, 1) if channels_first else made)
-
-
-def _normalised(raw: Array, pixels: Pixels) -> Array:
-    values = raw.astype(np.float32) * np.float32(pixels.scale)
-    return np.asarray((values - np.asarray(pixels.mean, np.float32)) / np.asarray(pixels.std, np.float32))
-
-
-def _image_layout(spec: TensorSpec) -> tuple[bool, int, int | None, int | None]:
-    """Whether channels come first, how many there are, and height and width where they are fixed."""
-    dims = [dim if isinstance(dim, int) else None for dim in (spec.dims or ())]
-    if len(dims) == 4 and dims[1] in (1, 3):
-        return True, int(dims[1] or 0), dims[2], dims[3]
-    if len(dims) == 4 and dims[3] in (1, 3):
-        return False, int(dims[3] or 0), dims[1], dims[2]
-    raise UsageError(
-        f"input '{spec.name}' does not take images",
-        expected="(batch, 1 or 3, height, width)",
-        received=str(spec),
-    )
-
-
 def _names(signature: Signature) -> str:
     return ", ".join(spec.name for spec in signature.inputs)
-
-
-def pixels_from_flag(flag: str) -> Pixels:
-    """``size=224x224,scale=1/255,mean=0.485;0.456;0.406,std=0.229;0.224;0.225``, as the command line takes it."""
-    made: dict[str, Any] = {}
-    for word in flag.split(","):
-        name, _, text = word.partition("=")
-        try:
-            made[name.strip()] = _PIXELS[name.strip()](text)
-        except (KeyError, ValueError, ZeroDivisionError):
-            raise UsageError(
-                "not a way to read images",
-                expected="size=224x224,scale=1/255,mean=0.485;0.456;0.406,std=0.229;0.224;0.225, any of them",
-                received=word,
-            ) from None
-    return Pixels(**made)
-
-
-def _fraction(text: str) -> float:
-    top, _, bottom = text.partition("/")
-    return float(top) / float(bottom or 1)
-
-
-def _several(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(";"))
-
-
-def _two(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    return int(height), int(width)
-
-
-_PIXELS: Mapping[str, Callable[[str], Any]] = {
-    "size": _two,
-    "scale": _fraction,
-    "mean": _several,
-    "std": _several,
-}

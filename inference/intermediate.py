@@ -44,7 +44,7 @@ def weights(model: object) -> Iterator[tuple[str, Array]]:
 
 
 def framework_of(model: object) -> frameworks.Framework:
-    """A path is an ONNX file; any other model tells by its class."""
+    """A path is an ONNX file; any other model is known by its class."""
     return frameworks.named("onnx") if isinstance(model, str | os.PathLike) else frameworks.of(model)
 
 

@@ -235,12 +235,12 @@ class _Batches:
                 reader = pa.ipc.open_file(mapped)
                 for i in range(reader.num_record_batches):
                     empty = False
-                    yield self._told(reader.get_batch(i))
+                    yield self._renamed(reader.get_batch(i))
         if empty:
             numbers = pa.array(np.empty(0, np.int64))
-            yield self._told(pa.record_batch({ROW: numbers, **self.nothing()}))
+            yield self._renamed(pa.record_batch({ROW: numbers, **self.nothing()}))
 
-    def _told(self, batch: Any) -> Any:
+    def _renamed(self, batch: Any) -> Any:
         """With the numbers of its rows under a name that no output has, or without."""
         if not self.with_rows:
             return batch.drop_columns([ROW])

@@ -78,7 +78,7 @@ def mixed(run: Callable[[Arrays], Arrays], inputs: Arrays, outputs: Arrays) -> s
     for name, together in outputs.items():
         pairs = [(together[row], one[name][0]) for row, one in zip(asked, alone, strict=True)]
         if any(left.shape != right.shape for left, right in pairs):
-            continue  # sizes that depend on the data say nothing about its numbers
+            continue  # sizes that depend on the data reveal nothing about its numbers
         scale = 0.0 if together.dtype.kind in EXACT else _rms(together)
         if sum(_differ(left, right, scale) for left, right in pairs) * 2 >= len(pairs):
             return name

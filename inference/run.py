@@ -15,7 +15,7 @@ from netferry.inference.session import Session
 
 
 class Runnable(Protocol):
-    """A model with its signature that maps named arrays to named arrays; ``where`` says in words on what it runs."""
+    """A model with its signature that maps named arrays to named arrays; ``where`` describes on what it runs."""
 
     signature: Signature
     device: str

@@ -108,7 +108,7 @@ def requests(
 
 
 def _data(spec: TensorSpec, array: Array) -> dict[str, Any]:
-    """A tensor with its numbers in row-major order; the protocol's JSON has no word for NaN and infinity."""
+    """A tensor with its numbers in row-major order; the protocol's JSON has no form for NaN and infinity."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UsageError(f"'{spec.name}' holds NaN or infinity, which JSON cannot say")
     flat = array.astype(np.float64) if array.dtype.name in ("float16", "bfloat16") else array
@@ -128,7 +128,7 @@ def _described(spec: TensorSpec) -> dict[str, Any]:
 
 def _datatype(spec: TensorSpec) -> str:
     if spec.dtype.name not in DATATYPES:
-        raise UsageError(f"'{spec.name}' has a dtype that the protocol has no word for", received=spec.dtype)
+        raise UsageError(f"'{spec.name}' has a dtype that the protocol does not have", received=spec.dtype)
     return DATATYPES[spec.dtype.name]
 
 

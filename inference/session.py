@@ -108,8 +108,8 @@ class Session:
         """
         return self._bound(bind(inputs, self.signature, self.device), self.device)
 
-    def _bound(self, feed: Mapping[str, Any], place: str) -> dict[str, Any]:
-        """Run once on arrays and values of the device; the outputs as onnxruntime's values on ``place``."""
+    def _bound(self, feed: Mapping[str, Any], device_name: str) -> dict[str, Any]:
+        """Run once on arrays and values of the device; the outputs as onnxruntime's values on ``device_name``."""
         binding = self._session.io_binding()
         try:
             binding.synchronize_inputs()  # whoever computes the tensors, on whatever stream, is done
@@ -119,7 +119,7 @@ class Session:
                 else:
                     binding.bind_ortvalue_input(name, value)
             for name in self._names:
-                binding.bind_output(name, place)
+                binding.bind_output(name, device_name)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # as above
             raise _could_not_run(error) from error
@@ -153,7 +153,7 @@ class Session:
 
     @property
     def where(self) -> str:
-        """The device in words, and how much of the graph it leaves to the CPU."""
+        """The device, and how much of the graph it leaves to the CPU."""
         placed = self.placement()
         left = len(placed.get(PROVIDERS[CPU], ()))
         if self.device == CPU or not left:
@@ -252,8 +252,8 @@ def _digest(source: str | bytes, folder: Path | None, machine: str) -> str | Non
     files = external_files(content, folder or (path.parent if path else Path()), str(path or "the model"))
     if size + sum(file.stat().st_size for file in files.values() if file.is_file()) > _PROTOBUF_LIMIT:
         return None
-    for place, file in files.items():
-        digest.update(place.encode())
+    for device_name, file in files.items():
+        digest.update(device_name.encode())
         if file.is_file():
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

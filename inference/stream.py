@@ -20,7 +20,8 @@ from netferry.converters.disk.staging import demand, demand_own
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.converters.signature import Array, Signature
 from netferry.inference.data import BLOCK, Block, DataSet, open_data, require
-from netferry.inference.feed import Bad, Feeder, Pixels, feeder
+from netferry.inference.feed import Bad, Feeder, feeder
+from netferry.inference.images import Pixels
 from netferry.inference.parts import (
     RESULTS,
     Part,
@@ -54,7 +55,7 @@ class InterruptedStreamError(KeyboardInterrupt):
 class Job:
     """What is to be run over what: plain data, so that it can be sent to another process.
 
-    ``open_model`` is called once in each process that works; ``model`` names it and ``digest`` tells its content.
+    ``open_model`` is called once in each process that works; ``model`` names it and ``digest`` is that of its content.
     """
 
     open_model: Callable[[], Runnable]

@@ -1,4 +1,4 @@
-"""netferry carries a trained model from one framework to another and proves that it arrived.
+"""netferry converts a trained model from one framework to another and proves that the result is equal.
 
 ``convert``, ``verify``, ``check``, ``bisect``, ``run`` and ``inspect`` are loaded when they are first used.
 """
@@ -18,8 +18,9 @@ from netferry.runtime.triton_guard import guard_triton
 from netferry.version import VERSION as __version__  # noqa: N811 - its name in Python
 
 if TYPE_CHECKING:
-    from netferry.api import Conversion, bisect, check, convert, inspect, run, verify
+    from netferry.api import bisect, check, convert, inspect, run, verify
     from netferry.converters.errors import NetferryError
+    from netferry.results import Conversion
     from netferry.validation.reports.report import Report
 
 __all__ = [
@@ -50,10 +51,10 @@ _HOMES = {
 defer_imports()
 guard_triton()
 
-for _room in ("converters", "inference", "validation", "zoo"):
-    if not (Path(__file__).parent / _room).is_dir():
+for _folder in ("converters", "inference", "validation", "zoo"):
+    if not (Path(__file__).parent / _folder).is_dir():
         raise ImportError(
-            f"netferry/{_room} should be a link to the folder {_room}/ of the checkout and is not. "
+            f"netferry/{_folder} should be a link to the folder {_folder}/ of the checkout and is not. "
             "On Windows, clone with: git clone -c core.symlinks=true (developer mode on), "
             "or install the wheel, which has no links."
         )

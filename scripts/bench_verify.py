@@ -151,7 +151,7 @@ def measured(title: str, build: Model) -> list[Figure]:
     from netferry.converters.signature import examples_from_flags
     from netferry.inference.binding import bind
     from netferry.inference.intermediate import weights
-    from netferry.validation.verify import paired
+    from netferry.validation.pair import paired
 
     model, to, flags = build()
     given = examples_from_flags(flags) if flags else None

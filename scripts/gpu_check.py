@@ -39,7 +39,7 @@ from netferry.inference.devices import CPU, CUDA, missing_for_cuda
 from netferry.inference.session import Session
 from netferry.tasks.matrix import matrix
 from netferry.tasks.precision import lower
-from netferry.tasks.streaming import stream
+from netferry.tasks.stream import stream
 from netferry.validation.comparison.metrics import NOT_CHECKED, PASSED
 from netferry.validation.reports.report import Report
 from netferry.zoo.catalog import CATALOG

@@ -15,7 +15,8 @@ from types import CodeType
 from typing import Any
 
 from netferry.converters.trust import sandbox
-from netferry.runtime import access, guard, scratch
+from netferry.runtime import access, fork, scratch
+from netferry.runtime.limits import Limits, restrict
 
 NEVER = (
     "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.kill", "pty.", "socket.",
@@ -159,9 +160,9 @@ def watch(arguments: Sequence[str]) -> None:
     def tell(said: object) -> None:
         os.write(answer, (json.dumps(said) + "\n").encode())
 
-    def here(files: Sequence[str], limits: guard.Limits, opens: Mapping[str, Any]) -> None:
+    def here(files: Sequence[str], limits: Limits, opens: Mapping[str, Any]) -> None:
         limits = limits.over(files)
-        guard.restrict(limits)
+        restrict(limits)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(min(20, int(limits.seconds or 20)))
         named = access.rooms_of(opens)
@@ -172,7 +173,7 @@ def watch(arguments: Sequence[str]) -> None:
         closing.append(lambda: strangers(before, watch))
 
     closing: list[Callable[[], None]] = []
-    guard.enter = here  # type: ignore[assignment]
+    fork.enter = here  # type: ignore[assignment]
     code: object = 0
     with scratch.folder() as own:
         scratch.use(own)

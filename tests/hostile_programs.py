@@ -350,7 +350,7 @@ def script_of_another_ending(kit: Kit) -> Path:
 # ---- weights that do not fit their operator ------------------------------------------------------
 
 
-def _exported(kit: Kit, module: Any, *given: Any, decomposed: bool = False) -> Path:
+def exported(kit: Kit, module: Any, *given: Any, decomposed: bool = False) -> Path:
     import torch
 
     program = torch.export.export(module.eval(), given)
@@ -372,14 +372,14 @@ def _smaller(path: Path, weight: str, sizes: list[int], strides: list[int]) -> P
 def _normalized(kit: Kit) -> Path:
     import torch
 
-    path = _exported(kit, torch.nn.BatchNorm1d(64), torch.ones(2, 64, 3), decomposed=True)
+    path = exported(kit, torch.nn.BatchNorm1d(64), torch.ones(2, 64, 3), decomposed=True)
     return _smaller(path, "running_mean", [2], [1])
 
 
 def _recurrent(kit: Kit) -> Path:
     import torch
 
-    return _smaller(_exported(kit, torch.nn.LSTM(4, 5), torch.ones(2, 3, 4)), "weight_hh_l0", [8, 5], [5, 1])
+    return _smaller(exported(kit, torch.nn.LSTM(4, 5), torch.ones(2, 3, 4)), "weight_hh_l0", [8, 5], [5, 1])
 
 
 def _attentive(kit: Kit) -> Path:
@@ -393,7 +393,7 @@ def _attentive(kit: Kit) -> Path:
         def forward(self, x: Any) -> Any:
             return torch.nn.functional.scaled_dot_product_attention(x, x, self.values)
 
-    return _smaller(_exported(kit, Attention(), torch.ones(1, 2, 9, 4)), "values", [1, 2, 1, 4], [8, 4, 4, 1])
+    return _smaller(exported(kit, Attention(), torch.ones(1, 2, 9, 4)), "values", [1, 2, 1, 4], [8, 4, 4, 1])
 
 
 cases(

@@ -17,7 +17,7 @@ from netferry.converters.graph.inference.cost import cost
 from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.signature import examples
 from netferry.inference.bench import Machine, interleaved, roof
-from netferry.tasks.benching import bench
+from netferry.tasks.bench import bench
 
 LINEAR = 2 * 5 * (8 * 16 + 16 * 3)
 CONV = 2 * 5 * (6 * 10 * 10) * (2 * 3 * 3)

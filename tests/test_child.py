@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,15 @@ from onnx import TensorProto, helper
 from netferry.converters.disk import ledger, staging
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError, WriteError
 from netferry.converters.trust import sandbox
-from netferry.runtime import guard, scratch
-from netferry.runtime.guard import Limits
+from netferry.runtime import fork, guard, scratch
+from netferry.runtime.limits import Limits
 
 WORK = """
 import os, signal, sys, time
-from netferry.runtime import guard
+from netferry.runtime import fork, limits
 from netferry.converters.errors import NetferryError
 try:
-    code = guard.enter(["model.onnx"], guard.Limits({memory}, {seconds}))
+    code = fork.enter(["model.onnx"], limits.Limits({memory}, {seconds}))
 except NetferryError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -221,7 +222,7 @@ def test_without_forks_groups_and_locks_it_works_on(tmp_path: Path, monkeypatch:
     for name in ("fork", "killpg"):
         monkeypatch.delattr(os, name)
     monkeypatch.setattr(scratch, "fcntl", None)
-    assert guard.enter([source], Limits()) is None
+    assert fork.enter([source], Limits()) is None
     assert sandbox.told() == "none (this system does not fork)"
     assert guard.call("inspect", source)["inputs"][0]["dims"] == ["batch", 3]
     with pytest.raises(RefusedError, match="it was not done after"):
@@ -319,3 +320,17 @@ def test_what_unsafe_lets_through_is_named(tmp_path: Path) -> None:
     let = subprocess.run([*command, "--unsafe"], capture_output=True, text=True, check=False)
     assert let.returncode == 0, let.stderr
     assert "netferry: unsafe: " in let.stderr and "opaque_obj_9" in let.stderr
+
+
+def test_the_former_name_of_the_guard_still_works_and_warns() -> None:
+    sys.modules.pop("netferry.guard", None)
+    with pytest.warns(DeprecationWarning, match="netferry.runtime.guard"):
+        former = import_module("netferry.guard")
+    from netferry import guard as also
+
+    assert former is also
+    assert former.call is guard.call
+
+
+def test_a_child_finds_netferry_where_python_has_no_package_of_it() -> None:
+    assert Path(guard._PARENT, "netferry", "api.py").is_file()

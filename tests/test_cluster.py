@@ -20,7 +20,7 @@ from netferry.converters.errors import RefusedError
 from netferry.inference import cluster
 from netferry.inference.data import open_data
 from netferry.inference.parts import Parts
-from netferry.tasks.streaming import stream
+from netferry.tasks.stream import stream
 
 pytest.importorskip("ray")
 

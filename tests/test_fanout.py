@@ -18,7 +18,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
-from netferry.runtime.guard import Limits
+from netferry.runtime.limits import Limits
+from netferry.tasks import fanout
 from netferry.tasks.catalogue import verify_all
 from netferry.tasks.fanout import Task, fan_out
 
@@ -161,7 +162,7 @@ def test_the_command_gives_a_table_an_exit_code_json_junit_and_markdown(catalogu
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[[pair]]\na = "x"', "pair 1: says no 'b'"),
+        ('[[pair]]\na = "x"', "pair 1: has no 'b'"),
         ('[[pair]]\na = "x"\nb = "y"\nsede = 1', "no option of a pair.*sede"),
         ('[[pair]]\na = "x"\nb = "y"\nseed = "1"', "'seed' has another type"),
         ("", "names no pairs"),
@@ -230,3 +231,12 @@ def test_a_matrix_in_processes_of_its_own_has_the_cells_of_one_in_this_process(
     assert there.passed
     again = room.matrix(["linear"], ["pytorch"], directory=tmp_path / "there", fan=fan)
     assert again.to_dict() == there.to_dict()
+
+
+def test_an_answer_is_kept_only_while_every_file_of_netferry_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digested: list[str] = []
+    monkeypatch.setattr(fanout, "of_file", lambda file: digested.append(file.name))
+    fanout._own_code.__wrapped__()
+    assert {"api.py", "fanout.py", "guard.py", "verify.py", "session.py", "catalog.py"} <= set(digested)

@@ -330,8 +330,8 @@ def test_the_command_line_compares_gradients_of_two_files(carried: Any, tmp_path
 
     source, _, inputs = carried("tagger", "mxnet")
     program, symbol = tmp_path / "tagger.pt2", tmp_path / "tagger-symbol.json"
-    for place in (program, symbol):
-        netferry.convert(source, destination=place, inputs={"x": inputs[0]}, verify=False)
+    for position in (program, symbol):
+        netferry.convert(source, destination=position, inputs={"x": inputs[0]}, verify=False)
     done = command("verify", program, symbol, "--grad", "--train-steps", "2", "--json")
     assert done.returncode == 0, done.stderr
     training = json.loads(done.stdout)["training"]

@@ -30,12 +30,12 @@ from netferry.converters.signature import (
 from netferry.inference.session import Session
 from netferry.validation.comparison.judge import Judge
 from netferry.validation.comparison.truth import Double
+from netferry.validation.pair import paired
 from netferry.validation.samples.effort import Effort, weigher
 from netferry.validation.samples.explore import Made, made_for
 from netferry.validation.samples.inputs import GRID, GRIDDED, Maker, samples
 from netferry.validation.samples.plan import Share, planned
 from netferry.validation.samples.sizes import Sizes, explored, sizes_of
-from netferry.validation.verify import paired
 
 FLOAT = np.dtype(np.float32)
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from netferry.converters.errors import UsageError
 from netferry.inference import stream as room
-from netferry.tasks.streaming import stream
+from netferry.tasks.stream import stream
 
 ROWS = 50
 X = np.random.default_rng(31).standard_normal((ROWS, 3)).astype(np.float32)

@@ -15,7 +15,8 @@ import onnx
 import pytest
 
 import netferry
-from netferry.tasks.matrix import TARGETS, Matrix, carry_trained, example
+from netferry.tasks.cells import Matrix
+from netferry.tasks.matrix import TARGETS, convert_trained, example
 from netferry.validation.training.results import LIMIT
 from netferry.zoo import data
 from netferry.zoo.catalog import CATALOG
@@ -35,7 +36,7 @@ RECURRENT = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "bilstm": "LSTM"}
 def test_every_cell_passes(name: str, framework: str, trained_zoo: Zoo, tmp_path: Path) -> None:
     trained = trained_zoo[name, framework]
     given = example(trained)
-    cell = carry_trained(trained, "onnx", tmp_path / "model.onnx", given)
+    cell = convert_trained(trained, "onnx", tmp_path / "model.onnx", given)
     assert cell.status == "passed", cell.reason
     assert cell.route == "direct"
     model = onnx.load(tmp_path / "model.onnx")
@@ -80,7 +81,7 @@ def test_every_model_arrives_everywhere_and_goes_on_learning(
     name: str, framework: str, target: str, trained_zoo: Zoo, tmp_path: Path
 ) -> None:
     trained = trained_zoo[name, framework]
-    cell = carry_trained(trained, target, tmp_path / TARGETS[target].format(name), example(trained))
+    cell = convert_trained(trained, target, tmp_path / TARGETS[target].format(name), example(trained))
     assert cell.status == "passed", cell.reason
     assert cell.max_rel is not None and cell.max_rel < 2e-5
     assert len(cell.further) == 20

@@ -23,8 +23,8 @@ from netferry.converters.disk import ledger, staging
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import UsageError, WriteError
 from netferry.converters.onnx import files as onnx_files
-from netferry.tasks.packaging import package
-from netferry.tasks.streaming import stream
+from netferry.tasks.package import package
+from netferry.tasks.stream import stream
 
 X = np.random.default_rng(3).standard_normal((8, 5)).astype(np.float32)
 MINE = b"a person's own words"

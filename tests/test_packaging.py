@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from netferry.converters.errors import UsageError
 from netferry.inference.serving import DATATYPES
-from netferry.tasks.packaging import package
+from netferry.tasks.package import package
 from netferry.validation.reports.report import Report
 
 model_config = pytest.importorskip("tritonclient.grpc.model_config_pb2")

@@ -136,7 +136,7 @@ def test_the_matrix_page_holds_every_cell_once_and_names_what_did_not_arrive() -
     document = matrix("cnn", "lstm", lstm_mxnet_onnx="failed", cnn_pytorch_mxnet="not_checked")
     page = matrix_page(document, titles={"cnn": ("A net that reads digits", "y = f(x)")})
     text = words_of(page)
-    assert "22 of 24 models arrived, 1 did not and 1 could not be checked." in text
+    assert "22 of 24 conversions passed, 1 did not and 1 could not be checked." in text
     assert "lstm, MXNet to ONNX: failed" in text
     assert "A net that reads digits" in text
     links = [
@@ -253,7 +253,7 @@ def test_every_kind_of_generated_source_is_read_and_drawn_inside_its_picture(sna
 def test_a_large_graph_is_drawn_in_groups_and_says_so(length: int) -> None:
     drawing = draw(chain(length))
     assert drawing.body.count("<rect") <= MOST_BOXES + 2
-    assert f"{length:,} operations, drawn as" in drawing.told
+    assert f"{length:,} operations, drawn as" in drawing.caption
 
 
 def test_a_source_that_netferry_did_not_write_has_no_graph() -> None:
@@ -394,7 +394,7 @@ def tables(text: str) -> list[list[str]]:
 
 def test_markdown_is_one_table_with_the_verdict_above_and_faults_below() -> None:
     text = markdown.of_matrix(matrix("cnn", lstm_x_y="", cnn_mxnet_onnx="failed"))
-    assert text.startswith("## ✕ 11 of 12 models arrived and 1 did not.")
+    assert text.startswith("## ✕ 11 of 12 conversions passed and 1 did not.")
     rows = tables(text)
     assert len(rows) == 2 + 3
     assert {len(row) for row in rows} == {6}
@@ -461,4 +461,4 @@ def test_the_demo_ends_with_the_path_of_its_report(
     said = capfd.readouterr().out.strip().splitlines()[-1]
     page = Path(said.removeprefix("report: "))
     assert page.is_absolute()
-    assert "All 3 models arrived." in page.read_text(encoding="utf-8")
+    assert "All 3 conversions passed." in page.read_text(encoding="utf-8")

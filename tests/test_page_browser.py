@@ -13,7 +13,7 @@ from page_documents import cell, matrix, output, report, training
 from test_page import chain, convolutional, hostile_documents
 
 import netferry
-from netferry.tasks.pages import extras_between
+from netferry.tasks.extras import extras_between
 from netferry.validation.reports.page import Extras, matrix_page, report_page
 from netferry.validation.reports.page.extras import FileFact, Latency
 

@@ -17,8 +17,8 @@ import netferry
 from netferry import converters
 from netferry.converters.signature import Array, Example
 from netferry.inference.intermediate import stream
+from netferry.tasks.extras import extras_of
 from netferry.tasks.matrix import SOURCES, TARGETS
-from netferry.tasks.pages import extras_of
 from netferry.validation.comparison.metrics import RELATIVE_TO_SCALE
 from netferry.validation.tensors.profile import profile
 from netferry.zoo.catalog import CATALOG, ModelSpec

@@ -20,8 +20,8 @@ from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Example
 from netferry.inference.rows import mixed
 from netferry.inference.session import Session
-from netferry.tasks.packaging import package
-from netferry.tasks.streaming import stream
+from netferry.tasks.package import package
+from netferry.tasks.stream import stream
 
 RNG = np.random.default_rng(23)
 FEATURES = 6

@@ -20,15 +20,16 @@ from models import dense, saved
 from netferry.converters.trust import sandbox
 from netferry.converters.trust.sandbox import Held, Rooms
 from netferry.runtime import access, guard
+from netferry.runtime.limits import Limits
 from netferry.tasks import doctor
 
 WORK = """
 import json, os, sys
-from netferry.runtime import guard, scratch as private
+from netferry.runtime import child, scratch as private
 from netferry.converters.trust import sandbox
 arguments = {arguments}
 with private.folder() as own:
-    guard.confine(arguments, own)
+    child.confine(arguments, own)
     said = {{}}
     for name, work in {work}.items():
         try:
@@ -392,9 +393,7 @@ def test_whatever_is_called_from_python_is_enclosed_but_what_opens_no_file_of_ot
     )
     assert guard._arguments("netferry.tasks.matrix:cells_of", ("cnn", "pytorch"), {}) == {}
     plain = guard._request(
-        "verify", {"a": tmp_path / "a", "weights": (tmp_path / "w", None), "inputs": [1]}, guard.Limits()
+        "verify", {"a": tmp_path / "a", "weights": (tmp_path / "w", None), "inputs": [1]}, Limits()
     )
     assert plain["arguments"] == {"a": str(tmp_path / "a"), "weights": [str(tmp_path / "w")]}
-    assert (
-        plain["opens"] and not guard._request("netferry.tasks.matrix:cells_of", {}, guard.Limits())["opens"]
-    )
+    assert plain["opens"] and not guard._request("netferry.tasks.matrix:cells_of", {}, Limits())["opens"]

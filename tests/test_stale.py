@@ -21,7 +21,7 @@ from netferry.inference import stream as room
 from netferry.inference.session import Session
 from netferry.tasks import catalogue, fanout
 from netferry.tasks.fanout import Answer, Task
-from netferry.tasks.streaming import stream
+from netferry.tasks.stream import stream
 
 ROWS = 60
 X = np.random.default_rng(5).standard_normal((ROWS, 5)).astype(np.float32)

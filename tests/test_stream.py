@@ -22,10 +22,10 @@ from PIL import Image
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.inference import data, parts as parts_module, stream as stream_module
-from netferry.inference.feed import Pixels, pixels_from_flag
+from netferry.inference.images import Pixels, pixels_from_flag
 from netferry.inference.session import Session
 from netferry.inference.stream import InterruptedStreamError
-from netferry.tasks.streaming import stream
+from netferry.tasks.stream import stream
 
 ROWS, FEATURES = 1000, 6
 RNG = np.random.default_rng(5)
@@ -303,7 +303,7 @@ def test_a_killed_run_goes_on(model: Path, tmp_path: Path) -> None:
         "from netferry.inference.session import Session\n"
         "s.PART_ROWS, s.BLOCK, run = 100, 100, Session.run\n"
         "Session.run = lambda self, x: (time.sleep(0.1), run(self, x))[1]\n"
-        "from netferry.tasks.streaming import stream\n"
+        "from netferry.tasks.stream import stream\n"
         "stream(*sys.argv[1:], batch=100)\n"
     )
     child = subprocess.Popen([sys.executable, str(script), str(model), str(path), str(out)])

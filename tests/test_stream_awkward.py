@@ -17,7 +17,7 @@ from PIL import Image
 from netferry.converters.disk.staging import held
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.inference import stream as room
-from netferry.tasks.streaming import stream
+from netferry.tasks.stream import stream
 
 ROWS, FEATURES = 30, 4
 RNG = np.random.default_rng(11)

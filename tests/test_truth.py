@@ -201,9 +201,9 @@ def test_without_a_float64_run_the_report_says_so_and_compares_directly(
 
 def test_weights_are_known_again_in_any_arrangement() -> None:
     w = RNG.standard_normal((4, 6)).astype(np.float32)
-    assert not truth.not_carried({"w": w}, {"a": w.T.copy()})
-    assert not truth.not_carried({"w": w, "v": w + 1}, {"all": np.concatenate([w + 1, -w]).reshape(-1)})
-    assert truth.not_carried({"w": w, "v": w + 1}, {"a": np.nextafter(w, np.float32(9)), "b": w + 1}) == {"w"}
+    assert not truth.not_copied({"w": w}, {"a": w.T.copy()})
+    assert not truth.not_copied({"w": w, "v": w + 1}, {"all": np.concatenate([w + 1, -w]).reshape(-1)})
+    assert truth.not_copied({"w": w, "v": w + 1}, {"a": np.nextafter(w, np.float32(9)), "b": w + 1}) == {"w"}
 
 
 def test_keras_in_float64_agrees_with_pytorch() -> None:

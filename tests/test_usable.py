@@ -52,7 +52,7 @@ def test_a_target_that_cannot_be_trained_fails_in_one_sentence(target: type[nn.M
     assert all(one.comparison.status == "passed" for one in report.outputs)
     assert report.status == "failed"
     assert why in report.unusable
-    assert report.reason == f"the model that arrived cannot be used: {report.unusable}"
+    assert report.reason == f"the result cannot be used: {report.unusable}"
     assert report.reason in report.to_text().splitlines()[0]
     assert "<failure" in junit.of_report(report.to_dict())
 

@@ -118,7 +118,7 @@ def test_rays_workers_import_nothing_from_it_and_work_in_it(trapped: Path) -> No
     done = run(["-P", "-c", SCRIPT, "verify", "--catalogue", "models.toml", "--engine", "ray"], trapped)
     assert done.returncode == 0, done.stderr
     script = (
-        "import os, numpy as np; np.save('x.npy', np.ones((8, 3), np.float32)); from netferry.tasks.streaming import stream\n"
+        "import os, numpy as np; np.save('x.npy', np.ones((8, 3), np.float32)); from netferry.tasks.stream import stream\n"
         "print(stream('model.onnx', 'x.npy', 'y.npz', engine='ray', workers=1).written)"
     )
     done = run(["-P", "-c", script], trapped)

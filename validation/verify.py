@@ -2,134 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import re
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from importlib import import_module
-from operator import or_
 
 import numpy as np
 
-from netferry.converters import frameworks
-from netferry.converters.errors import MissingError, NetferryError, RefusedError, UsageError
+from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Signature
 from netferry.inference.binding import bind
-from netferry.inference.run import Runnable, runnable
-from netferry.inference.session import Session
+from netferry.inference.run import Runnable
 from netferry.validation.comparison import stages
-from netferry.validation.comparison.judge import RATIO_REASON, Judge, Runs, replace_target
+from netferry.validation.comparison.judge import Judge
 from netferry.validation.comparison.metrics import (
-    DECIDED_BY_ROUNDING,
-    EMPTY,
     FAILED,
-    NOT_CHECKED,
-    NOTHING_FINITE,
     PASSED,
     Comparison,
     Tolerance,
     compare,
 )
 from netferry.validation.comparison.outputs import PairedDouble, Pairing
+from netferry.validation.comparison.record import Record
+from netferry.validation.comparison.runs import Runs, replace_target
 from netferry.validation.comparison.truth import Double
-from netferry.validation.reports.report import OutputVerdict, Report, versions
-from netferry.validation.samples.effort import Weigh, too_heavy, weigher
-from netferry.validation.samples.explore import Made, made_for
+from netferry.validation.pair import kind, no_kernel, other_path, paired, unoptimised
+from netferry.validation.reports.report import Report, versions
+from netferry.validation.samples.effort import Weigh
+from netferry.validation.samples.explore import Made
 from netferry.validation.samples.inputs import SPECIAL_VALUES, Sample
 from netferry.validation.samples.plan import planned
 from netferry.validation.samples.rows import Rows
 from netferry.validation.samples.sizes import sizes_of
+from netferry.validation.training.trajectory import framework_module
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, what there is in all, and what comes next."""
-
-
-@dataclass
-class _Record:
-    """What is known of one output so far: each sample's comparison, and whether the output ever moves."""
-
-    comparisons: list[tuple[str, Comparison]] = field(default_factory=list)
-    seen: dict[tuple[int, ...], Array] = field(default_factory=dict)
-    moved: bool = False
-    varied: bool = False
-
-    def add(self, sample: Sample, a: Array, one: Comparison) -> None:
-        self.comparisons.append((sample.label, one))
-        if sample.label.startswith(SPECIAL_VALUES):
-            return
-        before = self.seen.setdefault(a.shape, a)
-        self.moved |= not np.array_equal(before, a, equal_nan=a.dtype.kind == "f")
-        self.varied |= a.size > 0 and not _all_equal(a)
-
-    def close(self, name: str, judge: Judge) -> OutputVerdict:
-        """All samples together, brought down to ``not_checked`` where equality proves nothing."""
-        judged = _pooled(name, _seen_from_usual(_telling(self.comparisons)), judge)
-        whole = reduce(or_, (one for _, one in judged))
-        label = max(judged, key=lambda pair: (pair[1].status == FAILED, pair[1].max_rel or 0.0))[0]
-        why = self._proves_nothing()
-        if why and whole.status == PASSED:
-            whole |= Comparison(NOT_CHECKED, why)
-        if whole.status == PASSED:
-            whole = replace(whole, bound=3 / len(judged))
-        return OutputVerdict(
-            name,
-            whole,
-            label,
-            meaning_sample=_label_of("meaning", judged),
-            ratio_sample=_label_of("ratio", judged),
-            samples=tuple(label for label, _ in judged),
-        )
-
-    def _proves_nothing(self) -> str:
-        if not self.moved and not self.varied:
-            return "the output is constant"
-        if not self.moved and len(self.comparisons) > len(self.seen):
-            return "the output does not depend on the input"
-        return ""
-
-
-Judged = list[tuple[str, Comparison]]
-
-
-def _telling(comparisons: Judged) -> Judged:
-    """Without the samples on which nothing was there, finite or certain, where others say something."""
-    silent = (EMPTY, NOTHING_FINITE, DECIDED_BY_ROUNDING)
-    told = [(label, one) for label, one in comparisons if one.reason not in silent]
-    return told or comparisons
-
-
-def _seen_from_usual(comparisons: Judged) -> Judged:
-    """Direct comparisons once more, now that the output's usual scale is known."""
-    scales = [one.scale for _, one in comparisons if one.scale is not None]
-    usual = statistics.median(scales) if scales else 0.0
-    return [(label, one.seen_from(usual)) for label, one in comparisons]
-
-
-def _pooled(name: str, judged: Judged, judge: Judge) -> Judged:
-    """Ratios of a small output once more, against the source's error over all samples."""
-    kept = judge.kept.get(name, {})
-    if not kept:
-        return judged
-    usual = statistics.median(three.scale for three in kept.values())
-    own = [stages.arithmetic(three, usual) for three in kept.values()]
-    pool = max(one.g for one in own), max(one.gm for one in own)
-    again = {label: stages.arithmetic(three, usual, pool) for label, three in kept.items()}
-    return [(label, _with_ratio(one, again[label]) if label in again else one) for label, one in judged]
-
-
-def _with_ratio(one: Comparison, second: stages.Arithmetic) -> Comparison:
-    if one.ratio is None:
-        return one
-    forgiven = one.status == FAILED and one.reason.startswith(RATIO_REASON) and second.ratio <= stages.FAIL
-    found = replace(one, ratio=second.ratio, slice=second.slice)
-    return replace(found, status=PASSED, reason="") if forgiven else found
-
-
-def _label_of(metric: str, judged: Judged) -> str:
-    told = [(getattr(one, metric), label) for label, one in judged if getattr(one, metric) is not None]
-    return max(told)[1] if told else ""
 
 
 @dataclass
@@ -146,7 +52,7 @@ class _Verification:
     made: Made
     pairing: Pairing
     weigh: Weigh
-    records: dict[str, _Record] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     fused: dict[str, float] = field(default_factory=dict)
@@ -173,30 +79,30 @@ class _Verification:
                 return True
             refused = Comparison(FAILED, f"only the source runs here: {error}")
             for name in left:
-                self.records.setdefault(name, _Record()).comparisons.append((sample.label, refused))
+                self.records.setdefault(name, Record()).comparisons.append((sample.label, refused))
             return False
         right = self.pairing.renamed(right, left)
         runs = Runs(
             sample.label, left, right, list(feed.values()), list(other.values()),
             self.judge.source, self.judge.target, arithmetic, meaning, lambda: self.other_path(feed),
         )  # fmt: skip
-        self._tell_paths(runs)
+        self._note_paths(runs)
         if sample.label.startswith(SPECIAL_VALUES) and not self.same_kernels:
-            self._tell_special(sample, runs)
+            self._note_special(sample, runs)
             return True
         found = self.judge(runs)
         if self.plain is not None and (_any_failed(found) or (arithmetic and self.unfused < PLAIN_RUNS)):
             found = self._without_optimisations(other, runs, found)
         for name, one in found.items():
-            told = self._told(runs, name, one)
-            shown = (
+            tolerated = self._tolerated(runs, name, one)
+            output = (
                 runs.r.get(name, left.get(name, np.empty(0))) if arithmetic else left.get(name, np.empty(0))
             )
-            self.records.setdefault(name, _Record()).add(sample, shown, told)
+            self.records.setdefault(name, Record()).add(sample, output, tolerated)
         return True
 
-    def _tell_paths(self, runs: Runs) -> None:
-        """A source of PyTorch that has a fast path: how far it lies from what its layers say."""
+    def _note_paths(self, runs: Runs) -> None:
+        """A source of PyTorch that has a fast path: how far it lies from what its layers give."""
         if self.judge.source.framework.name != "pytorch":
             return
         for name, array in runs.plain.items():
@@ -207,16 +113,16 @@ class _Verification:
                     "what its layers give with gradients; the fast path is what is compared"
                 )
 
-    def _tell_special(self, sample: Sample, runs: Runs) -> None:
-        """Between frameworks a difference at NaN and infinities is told whatever the truth is, so none is asked."""
+    def _note_special(self, sample: Sample, runs: Runs) -> None:
+        """Between frameworks a difference at NaN and infinities is noted whatever the truth is, so no float64 run is made."""
         for name in (name for name in runs.s if name in runs.t):
             s = np.asarray(runs.s[name])
-            one = self._told(runs, name, compare(s, np.asarray(runs.t[name]), self.judge.tolerance))
-            self.records.setdefault(name, _Record()).add(sample, s, one)
+            one = self._tolerated(runs, name, compare(s, np.asarray(runs.t[name]), self.judge.tolerance))
+            self.records.setdefault(name, Record()).add(sample, s, one)
 
-    def _told(self, runs: Runs, name: str, one: Comparison) -> Comparison:
+    def _tolerated(self, runs: Runs, name: str, one: Comparison) -> Comparison:
         """Kernels treat NaN and infinities apart (MaxPool and Sign between frameworks, a fused attention within
-        one): told, but no fault of the road. Between two ONNX models whose own kernels agree it is one."""
+        one): noted, but no fault of the conversion. Between two ONNX models whose own kernels agree it is one."""
         if not runs.label.startswith(SPECIAL_VALUES) or one.status != FAILED or name not in runs.t:
             return one
         if self.same_kernels and runs.kernels_agree(name):
@@ -256,7 +162,7 @@ class _Verification:
             notes=(*self.notes, *self.pairing.notes, *self.judge.notes, *narrow),
             reason=self.report.reason or ("" if self.labels else "the source ran on none of the inputs"),
             signature=self.source.signature,
-            truth="" if self.judge.tolerance else self.judge.source.words,
+            truth="" if self.judge.tolerance else self.judge.source.title,
             optimised=dict(self.fused),
             unchecked_axes=self.made.unchecked(self.labels),
             data=self.made.data,
@@ -264,7 +170,7 @@ class _Verification:
 
 
 PATHS_APART = 1e-4
-"""Of an output's scale: what two paths through one model lie apart, from which it is told."""
+"""Of an output's scale: how far two paths through one model may lie apart before a note says so."""
 
 PLAIN_RUNS = 2
 """Samples that are run without onnxruntime's optimisations in any case."""
@@ -302,7 +208,7 @@ def verify(
     """Run ``a`` (the source) and ``b`` (the target) on the same inputs and compare every output in two stages.
 
     Inputs come from the source's signature, ``rows`` of data and those of ``given`` first, at most ``count``; ``quick`` makes few. They
-    have sizes at which the source runs; one at which only the target cannot run is a difference. ``outputs`` says
+    have sizes at which the source runs; one at which only the target cannot run is a difference. ``outputs`` names
     which output of the target is which of the source, where names do not. ``graph`` is what the source is as ONNX,
     where that is at hand. ``tolerance`` replaces both stages.
     """
@@ -314,7 +220,7 @@ def verify(
     except MissingError as error:
         return _unchecked(report, error)
     done, why = going.close(), _rehearsed(a, b, going, made)
-    reason = f"the model that arrived cannot be used: {why}" if why else ""
+    reason = f"the result cannot be used: {why}" if why else ""
     return replace(done, unusable=why, reason=done.reason or reason)
 
 
@@ -332,91 +238,9 @@ def _begun(
     pair = paired(a, b, given, report.seed, device=device, quick=report.quick, rows=rows, graph=graph)
     judge = Judge(Double(a, pair.shown[0]), PairedDouble(b, pair.shown[1], pairing), tolerance)
     return _Verification(
-        report, pair.source, pair.target, judge, _unoptimised(b, pair.target), _other_path(a, pair.source),
-        _kind(a) == _kind(b) == "onnx", pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
+        report, pair.source, pair.target, judge, unoptimised(b, pair.target), other_path(a, pair.source),
+        kind(a) == kind(b) == "onnx", pair.made, pairing, pair.weigh, notes=list(_input_notes(pair.source.signature, pair.target.signature)),
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two models ready to run, the examples that each was shown, and the inputs that both will get."""
-
-    source: Runnable
-    target: Runnable
-    shown: tuple[Sequence[Example] | None, Sequence[Example] | None]
-    made: Made
-    weigh: Weigh
-
-
-def paired(
-    a: object,
-    b: object,
-    given: Sequence[Example] | None = None,
-    seed: int = 0,
-    *,
-    device: str = "cpu",
-    quick: bool = False,
-    rows: Rows | None = None,
-    graph: object = None,
-) -> Pair:
-    """Open the source and the target, and make their inputs: a target that says no sizes is shown the first of them.
-
-    ``graph`` is what the source is as ONNX, where that is at hand: it says what a run takes.
-
-    Raises MissingError where onnxruntime has no kernel for one of them.
-    """
-    source, ours = _opened(a, given, "cpu")
-    early, theirs = (None, given) if _kind(b) == "pytorch" else _opened(b, given, device)
-    known = [(a, source.signature)]
-    known += [(b, early.signature)] if early is not None and _kind(b) == "onnx" else []
-    weigh = weigher((graph, a, b))
-    heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
-    hollow = weigher((graph, a)).hollow  # the target, which may be wrong, has no say in the sizes
-    made = made_for(source, known, given, seed, quick=quick, heavy=heavy, hollow=hollow, rows=rows)
-    if early is not None:
-        return Pair(source, early, (ours, theirs), made, weigh)
-    target, shown = _opened(b, made.shown(), device)
-    return Pair(source, target, (ours, shown), made, weigh)
-
-
-def _opened(
-    model: object, given: Sequence[Example] | None, device: str
-) -> tuple[Runnable, Sequence[Example] | None]:
-    """The model ready to run, and the examples that it was shown: one that says its own inputs needs no part of them.
-
-    Raises MissingError where onnxruntime has no kernel for what is a model all the same.
-    """
-    try:
-        return runnable(model, given, device), given
-    except RefusedError as error:
-        if why := no_kernel(error):
-            raise MissingError(why) from error
-        raise
-    except UsageError:
-        own = _signature(model)
-        if given is None or own is None or len(given) >= len(own.inputs):
-            raise
-        return runnable(model, None, device), None
-
-
-def _signature(model: object) -> Signature | None:
-    """What a model says of its inputs without examples; None where it says nothing."""
-    try:
-        found: Signature = frameworks.of(model).signature(model)
-    except NetferryError:
-        return None
-    return found
-
-
-_NO_KERNEL = re.compile(
-    r"NOT_IMPLEMENTED|Type 'tensor\((?:bfloat16|float8\w*)\)' of input parameter", re.ASCII
-)
-
-
-def no_kernel(error: Exception) -> str:
-    """Why onnxruntime cannot run a model that is one all the same: it has no kernel; empty for any other reason."""
-    said = str(error)
-    return f"it cannot be checked here: {said}" if _NO_KERNEL.search(said) else ""
 
 
 def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress: Progress | None) -> None:
@@ -424,9 +248,9 @@ def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress
     sizes = [sizes_of(going.made.signature, sample.arrays) for sample in made]
     shares = planned(made, sizes, going.judge, quick, going.weigh)
     running = [(sample, share) for sample, share in zip(made, shares, strict=True) if share.runs]
-    for place, (sample, share) in enumerate(running):
+    for index, (sample, share) in enumerate(running):
         if progress is not None:
-            progress(place, len(running), sample.label)
+            progress(index, len(running), sample.label)
         if not going.sample(sample, share.arithmetic, share.meaning):
             going.stopped = True
             break
@@ -437,17 +261,16 @@ def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress
 def _rehearsed(a: object, b: object, going: _Verification, made: Sequence[Sample]) -> str:
     """Why the target cannot be trained on or called as its framework's models are, where the source can."""
     usual = [sample for sample in made if not sample.label.startswith(SPECIAL_VALUES)]
-    if _kind(b) == "onnx" or not usual or not going.records or going.stopped:
+    if kind(b) == "onnx" or not usual or not going.records or going.stopped:
         return ""
     sample = min(usual, key=lambda one: (_rows_of(one) < 2, sum(array.size for array in one.arrays.values())))
     feed = bind(sample.arrays, going.source.signature)
     fault = _rehearse(b, bind(feed, going.target.signature))
-    return fault if fault and not (_kind(a) != "onnx" and _rehearse(a, feed)) else ""
+    return fault if fault and not (kind(a) != "onnx" and _rehearse(a, feed)) else ""
 
 
 def _rehearse(model: object, feed: Mapping[str, Array]) -> str:
-    room = import_module(f"netferry.converters.{frameworks.of(model).name}.training")
-    fault: str = room.rehearse(model, list(feed.values()))
+    fault: str = framework_module(model, "training").rehearse(model, list(feed.values()))
     return fault
 
 
@@ -460,42 +283,7 @@ def _unchecked(report: Report, error: MissingError) -> Report:
     return replace(report, reason=str(error))
 
 
-def _kind(model: object) -> str:
-    return "onnx" if isinstance(model, str | os.PathLike) else frameworks.of(model).name
-
-
-def _unoptimised(model: object, target: Runnable) -> Runnable | None:
-    """The target once more with onnxruntime's optimisations off, on the same device, where it runs there."""
-    if not isinstance(target, Session):
-        return None
-    try:
-        return Session(model, target.device, optimize=False)
-    except NetferryError:
-        return None
-
-
-def _other_path(model: object, source: Runnable) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
-    """The source along the path that people do not take: onnxruntime without its optimisations, PyTorch without its
-    fast path; nothing where there is one path alone."""
-    if isinstance(source, Session):
-        opened: list[Runnable | None] = []
-
-        def unoptimised(feed: Mapping[str, Array]) -> Mapping[str, Array]:
-            if not opened:
-                opened.append(_unoptimised(model, source))
-            return {} if opened[0] is None else opened[0].run(feed)
-
-        return unoptimised
-    otherwise = getattr(frameworks.of(model).live, "run_otherwise", None)
-    return lambda feed: (otherwise(model, list(feed.values())) if otherwise is not None else None) or {}
-
-
 def _input_notes(source: Signature, target: Signature) -> Iterable[str]:
     ours, theirs = ([spec.name for spec in side.inputs] for side in (source, target))
     if set(ours) != set(theirs):
         yield f"inputs are bound by position: {', '.join(ours)} to {', '.join(theirs)}"
-
-
-def _all_equal(a: Array) -> bool:
-    first = a.flat[0]
-    return bool(np.all((a == first) | ((a != a) & (first != first))))

@@ -13,10 +13,10 @@ Task = Literal["regression", "binary", "classes"]
 
 Metric = Literal["slope", "R2", "accuracy"]
 """What its held-out rows are judged by: the slope of the line that was found (its intercept stands
-beside it), the share of variance explained, the share of rows told right."""
+beside it), the share of variance explained, the share of rows classified right."""
 
 Progress = Callable[[int, int, str], None]
-"""Called after each pass over the data with passes done, passes in all, and a word on how it goes."""
+"""Called after each pass over the data with passes done, passes in all, and a line on how it goes."""
 
 CLASSES = 10
 """The digits."""
@@ -61,202 +61,69 @@ class ModelSpec:
         return self.name.replace("-", "_")
 
 
-_ROWS = (None, 28)
-_DIGIT = (28, 28, 1)
-
-CATALOG: Mapping[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (
-        ModelSpec(
-            name="linear",
-            title="Linear regression on a line",
-            formula="y = w x + b, learnt from y = 3 x + 2 + noise",
-            data="line",
-            task="regression",
-            input="features",
-            dims=(1,),
-            hidden=(),
-            outputs=1,
-            epochs=20,
-            batch_size=16,
-            optimizer="sgd",
-            learning_rate=0.05,
-            metric="slope",
-            floor=2.9,
-        ),
-        ModelSpec(
-            name="linear-diabetes",
-            title="Linear regression on the diabetes data",
-            formula="y = w · x + b",
-            data="diabetes",
-            task="regression",
-            input="features",
-            dims=(10,),
-            hidden=(),
-            outputs=1,
-            epochs=60,
-            batch_size=32,
-            optimizer="sgd",
-            learning_rate=0.03,
-            metric="R2",
-            floor=0.40,
-        ),
-        ModelSpec(
-            name="logistic",
-            title="Logistic regression on the breast-cancer data",
-            formula="P(y=1|x) = 1 / (1 + exp(-(θ · x + b)))",
-            data="breast-cancer",
-            task="binary",
-            input="features",
-            dims=(30,),
-            hidden=(),
-            outputs=1,
-            epochs=30,
-            batch_size=32,
-            optimizer="sgd",
-            learning_rate=0.3,
-            metric="accuracy",
-            floor=0.95,
-            seed=7,
-        ),
-        ModelSpec(
-            name="cnn-binary",
-            title="A small convolutional net that tells two textures apart",
-            formula="P(y=1|x) = σ(W₂ relu(W₁ flatten(maxpool(relu(K * x)))))",
-            data="textures",
-            task="binary",
-            input="image",
-            dims=(32, 32, 3),
-            hidden=(32, 10),
-            outputs=1,
-            epochs=8,
-            batch_size=32,
-            optimizer="adam",
-            learning_rate=3e-4,
-            metric="accuracy",
-            floor=0.95,
-        ),
-        ModelSpec(
-            name="cnn",
-            title="A convolutional net that reads digits",
-            formula="softmax(W₂ relu(W₁ flatten(pool(relu(K₂ * pool(relu(K₁ * x)))))))",
-            data="digits",
-            task="classes",
-            input="image",
-            dims=_DIGIT,
-            hidden=(32, 64, 128),
-            outputs=CLASSES,
-            epochs=8,
-            batch_size=32,
-            optimizer="adam",
-            learning_rate=2e-3,
-            metric="accuracy",
-            floor=0.97,
-        ),
-        ModelSpec(
-            name="rnn",
-            title="A plain recurrent net that reads digits row by row",
-            formula="h_t = tanh(W x_t + U h_(t-1) + b)",
-            data="digit-rows",
-            task="classes",
-            input="rows",
-            dims=_ROWS,
-            hidden=(128,),
-            outputs=CLASSES,
-            epochs=25,
-            batch_size=32,
-            optimizer="adam",
-            learning_rate=7e-4,
-            metric="accuracy",
-            floor=0.90,
-        ),
-        ModelSpec(
-            name="lstm",
-            title="An LSTM that reads digits row by row",
-            formula="c_t = f ⊙ c_(t-1) + i ⊙ g,  h_t = o ⊙ tanh(c_t)",
-            data="digit-rows",
-            task="classes",
-            input="rows",
-            dims=_ROWS,
-            hidden=(64,),
-            outputs=CLASSES,
-            epochs=16,
-            batch_size=64,
-            optimizer="adam",
-            learning_rate=5e-3,
-            metric="accuracy",
-            floor=0.95,
-        ),
-        ModelSpec(
-            name="gru",
-            title="A GRU that reads digits row by row",
-            formula="h_t = (1 - z) ⊙ n + z ⊙ h_(t-1),  n = tanh(W x_t + r ⊙ (U h_(t-1) + b))",
-            data="digit-rows",
-            task="classes",
-            input="rows",
-            dims=_ROWS,
-            hidden=(64,),
-            outputs=CLASSES,
-            epochs=12,
-            batch_size=64,
-            optimizer="adam",
-            learning_rate=1e-2,
-            metric="accuracy",
-            floor=0.95,
-        ),
-        ModelSpec(
-            name="bilstm",
-            title="An LSTM that reads digits from the top and from the bottom",
-            formula="softmax(W [h→_T ; h←_1])",
-            data="digit-rows",
-            task="classes",
-            input="rows",
-            dims=_ROWS,
-            hidden=(48,),
-            outputs=CLASSES,
-            epochs=12,
-            batch_size=32,
-            optimizer="adam",
-            learning_rate=5e-3,
-            metric="accuracy",
-            floor=0.95,
-        ),
-        ModelSpec(
-            name="mlp",
-            title="Two hidden layers with LayerNorm",
-            formula="softmax(W₃ relu(LN(W₂ relu(LN(W₁ x)))))",
-            data="digit-pixels",
-            task="classes",
-            input="pixels",
-            dims=(784,),
-            hidden=(128, 64),
-            outputs=CLASSES,
-            epochs=12,
-            batch_size=32,
-            optimizer="adam",
-            learning_rate=1e-3,
-            metric="accuracy",
-            floor=0.95,
-        ),
-        ModelSpec(
-            name="cnn-bn",
-            title="A residual block with BatchNorm, and Dropout before the head",
-            formula="softmax(W drop(flatten(pool(relu(x + BN(K₃ * relu(BN(K₂ * x))))))), x = pool(relu(BN(K₁ * image)))",
-            data="digits",
-            task="classes",
-            input="image",
-            dims=_DIGIT,
-            hidden=(16,),
-            outputs=CLASSES,
-            epochs=8,
-            batch_size=32,
-            optimizer="adam",
-            learning_rate=2e-3,
-            metric="accuracy",
-            floor=0.97,
-        ),
-    )
+_DATA: Mapping[str, tuple[Task, str, tuple[int | None, ...], int, Metric]] = {
+    "line": ("regression", "features", (1,), 1, "slope"),
+    "diabetes": ("regression", "features", (10,), 1, "R2"),
+    "breast-cancer": ("binary", "features", (30,), 1, "accuracy"),
+    "textures": ("binary", "image", (32, 32, 3), 1, "accuracy"),
+    "digits": ("classes", "image", (28, 28, 1), CLASSES, "accuracy"),
+    "digit-rows": ("classes", "rows", (None, 28), CLASSES, "accuracy"),
+    "digit-pixels": ("classes", "pixels", (784,), CLASSES, "accuracy"),
 }
+"""What a model is for that learns from this data: ``task``, ``input``, ``dims``, ``outputs``, ``metric``."""
+
+
+def _model(
+    name: str,
+    title: str,
+    formula: str,
+    data: str,
+    *hidden: int,
+    floor: float,
+    epochs: int,
+    rate: float,
+    optimizer: Literal["sgd", "adam"] = "adam",
+    batch: int = 32,
+    seed: int = 3,
+) -> ModelSpec:
+    task, given, dims, outputs, metric = _DATA[data]
+    return ModelSpec(
+        name, title, formula, data, task, given, dims, hidden, outputs, epochs, batch, optimizer, rate, metric, floor, seed,
+    )  # fmt: skip
+
+
+# fmt: off
+_MODELS = (
+    _model("linear", "Linear regression on a line", "y = w x + b, learnt from y = 3 x + 2 + noise",
+           "line", floor=2.9, epochs=20, rate=0.05, optimizer="sgd", batch=16),
+    _model("linear-diabetes", "Linear regression on the diabetes data", "y = w · x + b",
+           "diabetes", floor=0.40, epochs=60, rate=0.03, optimizer="sgd"),
+    _model("logistic", "Logistic regression on the breast-cancer data", "P(y=1|x) = 1 / (1 + exp(-(θ · x + b)))",
+           "breast-cancer", floor=0.95, epochs=30, rate=0.3, optimizer="sgd", seed=7),
+    _model("cnn-binary", "A small convolutional net that tells two textures apart",
+           "P(y=1|x) = σ(W₂ relu(W₁ flatten(maxpool(relu(K * x)))))",
+           "textures", 32, 10, floor=0.95, epochs=8, rate=3e-4),
+    _model("cnn", "A convolutional net that reads digits",
+           "softmax(W₂ relu(W₁ flatten(pool(relu(K₂ * pool(relu(K₁ * x)))))))",
+           "digits", 32, 64, 128, floor=0.97, epochs=8, rate=2e-3),
+    _model("rnn", "A plain recurrent net that reads digits row by row", "h_t = tanh(W x_t + U h_(t-1) + b)",
+           "digit-rows", 128, floor=0.90, epochs=25, rate=7e-4),
+    _model("lstm", "An LSTM that reads digits row by row", "c_t = f ⊙ c_(t-1) + i ⊙ g,  h_t = o ⊙ tanh(c_t)",
+           "digit-rows", 64, floor=0.95, epochs=16, rate=5e-3, batch=64),
+    _model("gru", "A GRU that reads digits row by row",
+           "h_t = (1 - z) ⊙ n + z ⊙ h_(t-1),  n = tanh(W x_t + r ⊙ (U h_(t-1) + b))",
+           "digit-rows", 64, floor=0.95, epochs=12, rate=1e-2, batch=64),
+    _model("bilstm", "An LSTM that reads digits from the top and from the bottom", "softmax(W [h→_T ; h←_1])",
+           "digit-rows", 48, floor=0.95, epochs=12, rate=5e-3),
+    _model("mlp", "Two hidden layers with LayerNorm", "softmax(W₃ relu(LN(W₂ relu(LN(W₁ x)))))",
+           "digit-pixels", 128, 64, floor=0.95, epochs=12, rate=1e-3),
+    _model("cnn-bn", "A residual block with BatchNorm, and Dropout before the head",
+           "softmax(W drop(flatten(pool(relu(x + BN(K₃ * relu(BN(K₂ * x))))))), x = pool(relu(BN(K₁ * image)))",
+           "digits", 16, floor=0.97, epochs=8, rate=2e-3),
+)
+# fmt: on
+
+CATALOG: Mapping[str, ModelSpec] = {spec.name: spec for spec in _MODELS}
 
 
 def named(name: str) -> ModelSpec:

@@ -180,7 +180,7 @@ def reload(spec: ModelSpec, framework: str, directory: Path) -> Any:
 
 
 def measure(spec: ModelSpec, predict: Callable[[Array], Array], dataset: data.Dataset) -> dict[str, float]:
-    """What the held-out rows say of a model; of a line, the slope and the intercept as well."""
+    """How a model does on the held-out rows; of a line, the slope and the intercept as well."""
     x, y = dataset.x_test, dataset.y_test
     parts = range(0, len(x), PREDICTED_AT_ONCE)
     outputs = np.concatenate([predict(x[start : start + PREDICTED_AT_ONCE]) for start in parts])
@@ -221,7 +221,7 @@ def demand_trained(directory: Path, name: str, framework: str, replacing: Overwr
 
 
 def _saved(native: Trainer, trained: Trained, folder: Path, replacing: Overwriting) -> Trained:
-    """The files and the note about them arrive together, or what stood there before still stands."""
+    """The files and the note about them appear together, or what stood there before still stands."""
     name = trained.spec.name
     try:
         folder.mkdir(parents=True, exist_ok=True)

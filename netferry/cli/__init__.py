@@ -1,14 +1,14 @@
-"""What a person types. Each command calls one function of the library; only this folder prints or exits."""
+"""What people type. Each command calls one function of the library; only this folder prints or exits."""
 
 from __future__ import annotations
 
 import atexit
 import gc
 
-from netferry.cli import converting, running, verifying, zoo  # noqa: F401 - they add their commands
+from netferry.cli import converting, running, verifying, zoo
 from netferry.cli.app import app
 
-__all__ = ["app", "carrying", "main", "proving", "running", "zoo"]
+__all__ = ["app", "converting", "main", "running", "verifying", "zoo"]
 
 _BETWEEN_SWEEPS = 50_000
 """Objects made between two sweeps of the garbage collector. A framework's import makes 200,000 that stay: with Python's

@@ -8,7 +8,7 @@ import typer
 
 app = typer.Typer(
     name="netferry",
-    help="Carry a trained model from one framework to another, and prove that it arrived.",
+    help="Convert a trained model from one framework to another, and prove that the result is equal.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -20,7 +20,7 @@ app.add_typer(zoo_app, name="zoo")
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Say the version.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
         from netferry.version import VERSION

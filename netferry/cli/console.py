@@ -14,8 +14,8 @@ import typer
 
 from netferry.converters import escaping
 from netferry.converters.trust import sandbox
-from netferry.runtime import guard
-from netferry.runtime.guard import Limits
+from netferry.runtime import fork
+from netferry.runtime.limits import Limits, explained
 
 INTERRUPTED = 130
 EXIT_CODES = {"passed": 0, "failed": 1, "not_checked": 1}
@@ -27,7 +27,7 @@ def code_of(report: Any, strict: bool = False) -> int:
 
 
 _SPARE = 4 << 20
-"""Bytes kept for telling an error where there is no more memory; nobody writes to them, so they take none till then."""
+"""Bytes kept for reporting an error where there is no more memory; nobody writes to them, so they take none till then."""
 
 Say = Callable[[dict[str, Any], Callable[[], str]], None]
 
@@ -50,9 +50,9 @@ def speaking(
     sys.stdout.flush()
     os.dup2(2, 1)
 
-    def write(words: str) -> None:
+    def write(text_line: str) -> None:
         with os.fdopen(os.dup(answer), "w", encoding="utf-8") as stream:
-            stream.write(words + "\n")
+            stream.write(text_line + "\n")
 
     def say(document: dict[str, Any], text: Callable[[], str]) -> None:
         from netferry.validation.reports.report import as_json as dumped
@@ -65,7 +65,7 @@ def speaking(
 
     try:
         if limits is not None:
-            code = guard.enter(files, limits, opens)
+            code = fork.enter(files, limits, opens)
             if code is not None:
                 raise typer.Exit(code)
         yield say
@@ -79,7 +79,7 @@ def speaking(
         del spare
         if os.environ.get("NETFERRY_TRACEBACK"):
             raise
-        fault = guard.explained(error, files) or NetferryError(
+        fault = explained(error, files) or NetferryError(
             f"an unexpected {type(error).__name__}: {error}",
             remedy="This is a fault of netferry: please report it, with what NETFERRY_TRACEBACK=1 shows",
         )
@@ -95,7 +95,7 @@ def speaking(
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """What netferry itself warns of is told; frameworks warn of their own future."""
+    """What netferry itself warns of is shown; frameworks warn of their own future."""
     if category.__module__.startswith("netferry."):
         print(f"netferry: {escaping.line(str(message))}", file=sys.stderr)
 

@@ -53,7 +53,7 @@ def convert(
     ],
     to: Annotated[
         str | None,
-        typer.Option(help="pytorch, tensorflow, mxnet or onnx; left out, the end of DST's name says it."),
+        typer.Option(help="pytorch, tensorflow, mxnet or onnx; left out, the end of DST's name decides."),
     ] = None,
     inputs: InputFlags = None,
     weights: Weights = None,
@@ -89,7 +89,7 @@ def convert(
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Carry SRC to DST and check that it arrived."""
+    """Convert SRC to DST and check that both are equal."""
     with speaking(as_json, limits_of(memory, time_limit), source, opens=locals()) as say:
         from netferry.converters.disk.ledger import Overwriting
 
@@ -98,7 +98,7 @@ def convert(
         if precision is not None:
             from netferry.tasks.precision import lower
 
-            with busy(f"carrying {source}"):
+            with busy(f"converting {source}"):
                 lowered = lower(
                     source, destination, precision, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                     even_if_slower=even_if_slower, inputs=examples_of(inputs, seed), weights=weights, opset=opset,
@@ -109,7 +109,7 @@ def convert(
             return
         from netferry.api import convert as do
 
-        with bar(f"carrying {source}") as progress:
+        with bar(f"converting {source}") as progress:
             done = do(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
                 opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
@@ -117,7 +117,7 @@ def convert(
                 quick=quick, samples=samples, outputs=outputs_of(map_output), progress=progress,
             )  # fmt: skip
         if report is not None and done.report is not None:
-            from netferry.tasks.pages import extras_of
+            from netferry.tasks.extras import extras_of
 
             given = examples_of(inputs, seed)
 
@@ -175,7 +175,7 @@ def _inspection_text(found: Any) -> str:
         count = len(prospect.problems)
         lines.append(
             f"  to {target}: "
-            + (f"{count} nodes cannot be carried" if count else f"all of it ({prospect.form})")
+            + (f"{count} nodes are not supported" if count else f"all of it ({prospect.form})")
         )
         lines += [f"    {problem}" for problem in prospect.problems]
         lines += [f"    note: {note}" for note in prospect.notes]

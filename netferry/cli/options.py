@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from netferry.runtime.guard import GIB, Limits
+from netferry.runtime.limits import GIB, Limits
 
 Source = Annotated[str, typer.Argument(help="A file, a folder, or package.module:factory.", metavar="SRC")]
 InputFlags = Annotated[
@@ -26,7 +26,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Seed = Annotated[int, typer.Option(help="Seed of the inputs that are made.")]
 FreshSeed = Annotated[
     int | None,
-    typer.Option("--seed", help="Seed of the inputs that are made; left out, a new one, which is told."),
+    typer.Option(
+        "--seed", help="Seed of the inputs that are made; left out, a new one, which the report names."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="Where onnxruntime runs: cpu, cuda or auto.")]
 Html = Annotated[Path | None, typer.Option("--html", help="The report as one HTML page.")]
@@ -66,14 +68,16 @@ RealRows = Annotated[
         help="Real rows to compare on first: .parquet, .arrow, .csv, .npz, .npy, a folder of images.",
     ),
 ]
+Rtol = Annotated[float | None, typer.Option(help="With --atol, in place of netferry's own limit.")]
+Atol = Annotated[float | None, typer.Option(help="With --rtol; both directions must hold.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Few inputs, for a first look.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="The most inputs that are tried.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="The most inputs that are checked.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit code 1 too where a free axis was not tried at two sizes.")
 ]
 MapOutput = Annotated[
     list[str] | None,
-    typer.Option(metavar="A=B", help="The source's output A is the target's B, where names do not say so."),
+    typer.Option(metavar="A=B", help="The source's output A is the target's B, where the names differ."),
 ]
 Engine = Annotated[
     str | None,
@@ -96,7 +100,7 @@ _ARRAYS = (".npy", ".npz")
 def examples_of(flags: Sequence[str] | None, seed: int | None = None) -> Any:
     """Example inputs for ``--input`` flags, in their order; None where there are none.
 
-    Those of which only sizes are said are made with ``seed``, 0 where there is none: a conversion writes the same
+    Those of which only sizes are given are made with ``seed``, 0 where there is none: a conversion writes the same
     bytes whatever seed its verification draws.
     """
     if not flags:
@@ -149,6 +153,6 @@ def columns_of(flags: Sequence[str] | None) -> dict[str, list[str]]:
 
 def pixels_of(flag: str | None) -> Any:
     """``--pixels`` as the way images are read."""
-    from netferry.inference.feed import pixels_from_flag
+    from netferry.inference.images import pixels_from_flag
 
     return None if flag is None else pixels_from_flag(flag)

@@ -47,12 +47,12 @@ def bar(title: str) -> Iterator[Callable[[int, int, str], None] | None]:
 def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on stderr; on a plain stream, a line for each step."""
     if not sys.stderr.isatty():
-        told = -_LINE_SECONDS
+        shown_at = -_LINE_SECONDS
 
         def step(done: int, total: int, text: str) -> None:
-            nonlocal told
-            if time.monotonic() - told >= _LINE_SECONDS or done == total:
-                told = time.monotonic()
+            nonlocal shown_at
+            if time.monotonic() - shown_at >= _LINE_SECONDS or done == total:
+                shown_at = time.monotonic()
                 print(f"[{done}/{total or '?'}] {line(text)}", file=sys.stderr, flush=True)
 
         yield step

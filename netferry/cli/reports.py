@@ -24,8 +24,8 @@ def demand_forms(
     """Refuse, before any work, forms of a report that would replace a person's files."""
     from netferry.converters.disk.staging import demand
 
-    places = {} if folder is None else {form: folder / name for form, name in REPORT.items()}
-    for form, path in (*wanted.items(), *places.items()):
+    paths = {} if folder is None else {form: folder / name for form, name in REPORT.items()}
+    for form, path in (*wanted.items(), *paths.items()):
         demand(path, form, replacing)
 
 

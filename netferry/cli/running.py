@@ -89,19 +89,19 @@ def run(
 
         if data is None:
             if not inputs:
-                raise UsageError("nothing to run it on", remedy="Say --input x=x.npy, or --data rows.parquet")
+                raise UsageError("nothing to run it on", remedy="Use --input x=x.npy, or --data rows.parquet")
             of_rows = {
                 "--columns": columns, "--keep": keep, "--pixels": pixels, "--batch": batch != BATCH,
                 "--on-error": on_error != "fail", "--engine": engine != "local", "--workers": workers,
             }  # fmt: skip
-            for flag in (flag for flag, said in of_rows.items() if said):
-                raise UsageError(f"{flag} is for rows of data", remedy=f"Say --data, or leave {flag} out")
+            for flag in (flag for flag, given in of_rows.items() if given):
+                raise UsageError(f"{flag} is for rows of data", remedy=f"Use --data, or leave {flag} out")
             replacing = Overwriting(force, (model, weights, *files_of(inputs)))
             _run_once(say, model, inputs, output, weights, device, unsafe, replacing)
             return
         if output is None:
-            raise UsageError("nowhere to write to", remedy="Say --output out.parquet")
-        from netferry.tasks.streaming import stream
+            raise UsageError("nowhere to write to", remedy="Use --output out.parquet")
+        from netferry.tasks.stream import stream
 
         with progress_bar(f"running {model} over {data}") as progress:
             outcome = stream(
@@ -158,9 +158,7 @@ def bench(
     models: Annotated[
         list[str], typer.Argument(help="Files, folders or factories, side by side.", metavar="MODEL...")
     ],
-    batch: Annotated[
-        list[int] | None, typer.Option(help="A batch size; 1, 8 and 32 where none is said.")
-    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="A batch size; 1, 8 and 32 by default.")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Threads of onnxruntime, each tried.")] = None,
     runs: Annotated[int, typer.Option(help="Runs of each model at each size.")] = 50,
     inputs: InputFlags = None,
@@ -176,7 +174,7 @@ def bench(
     """Time models side by side, in turns."""
     with speaking(as_json, limits_of(memory, time_limit), *models, opens=locals()) as say:
         from netferry.converters.disk.ledger import Overwriting
-        from netferry.tasks.benching import bench as do
+        from netferry.tasks.bench import bench as do
 
         replacing = Overwriting(force, (*models, weights, *files_of(inputs)))
         demand_forms(replacing, {"html": html})
@@ -217,7 +215,7 @@ def package(
 ) -> None:
     """Pack a model for the engines that serve it."""
     with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
-        from netferry.tasks.packaging import package as do
+        from netferry.tasks.package import package as do
 
         with busy(f"packing {model}"):
             done = do(
@@ -227,8 +225,8 @@ def package(
             )  # fmt: skip
         verdict = [] if done.report is None else [done.report.to_text()]
         batching = [] if done.unbatched is None else [f"Triton will not batch requests: {done.unbatched}"]
-        told = [escaping.line(line) for line in (*map(str, done.files), *batching)]
-        say(done.to_dict(), lambda: "\n".join([*told, *verdict]))
+        written = [escaping.line(line) for line in (*map(str, done.files), *batching)]
+        say(done.to_dict(), lambda: "\n".join([*written, *verdict]))
         leave(0 if done.report is None else EXIT_CODES[done.report.status])
 
 

@@ -12,6 +12,7 @@ from netferry.cli.app import app
 from netferry.cli.console import EXIT_CODES, code_of, leave, speaking
 from netferry.cli.options import (
     AsJson,
+    Atol,
     Columns,
     Device,
     Engine,
@@ -27,6 +28,7 @@ from netferry.cli.options import (
     Quick,
     RealRows,
     ReportFolder,
+    Rtol,
     Samples,
     Strict,
     TimeLimit,
@@ -42,7 +44,7 @@ from netferry.cli.options import (
 )
 from netferry.cli.progress import bar, busy, progress_bar
 from netferry.cli.reports import demand_forms, write_forms, write_report
-from netferry.runtime.guard import Limits
+from netferry.runtime.limits import Limits
 
 
 @app.command(epilog="Example: netferry verify cnn.keras cnn.onnx --seed 3")
@@ -57,8 +59,8 @@ def verify(
     columns: Columns = None,
     pixels: PixelFlag = None,
     seed: FreshSeed = None,
-    rtol: Annotated[float | None, typer.Option(help="With --atol, in place of netferry's own limit.")] = None,
-    atol: Annotated[float | None, typer.Option(help="With --rtol; both directions must hold.")] = None,
+    rtol: Rtol = None,
+    atol: Atol = None,
     device: Device = "cpu",
     samples: Samples = None,
     quick: Quick = False,
@@ -78,7 +80,7 @@ def verify(
         Path | None, typer.Option(help="Write what was compared, on which inputs, and the verdict, as JSON.")
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(help="A certificate: repeat it, and say whether it still holds.")
+        Path | None, typer.Option(help="A certificate: repeat it, and report whether it still holds.")
     ] = None,
     catalogue: Annotated[
         Path | None, typer.Option(help="A TOML file of pairs, each compared in a process of its own.")
@@ -96,13 +98,7 @@ def verify(
 ) -> None:
     """Run A and B on the same inputs and compare every output."""
     if catalogue is not None:
-        if (
-            a is not None
-            or html is not None
-            or report is not None
-            or certificate is not None
-            or check is not None
-        ):
+        if any(one is not None for one in (a, html, report, certificate, check)):
             raise typer.BadParameter(
                 "a catalogue names its own models, and has --junit, --markdown and --json alone"
             )
@@ -121,7 +117,8 @@ def verify(
     if a is None or b is None:
         raise typer.BadParameter("two models are needed, A and B, or --check with a certificate")
     with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
-        from netferry.api import CERTIFICATE, verify as do
+        from netferry.api import verify as do
+        from netferry.conversion import CERTIFICATE
         from netferry.converters.disk.ledger import Overwriting
         from netferry.converters.disk.staging import demand
 
@@ -136,7 +133,8 @@ def verify(
                 quick=quick, samples=samples, outputs=outputs_of(map_output), data=data,
                 columns=columns_of(columns), pixels=pixels_of(pixels), progress=progress,
             )  # fmt: skip
-        from netferry.tasks.pages import extras_between, of_verdict
+        from netferry.tasks.extras import extras_between
+        from netferry.tasks.pages import of_verdict
 
         def extras() -> Any:
             with busy(f"drawing {a} and {b}"):
@@ -215,8 +213,8 @@ def bisect(
     columns: Columns = None,
     pixels: PixelFlag = None,
     seed: FreshSeed = None,
-    rtol: Annotated[float | None, typer.Option(help="With --atol, in place of netferry's own limit.")] = None,
-    atol: Annotated[float | None, typer.Option(help="With --rtol; both directions must hold.")] = None,
+    rtol: Rtol = None,
+    atol: Atol = None,
     output: Annotated[
         Path | None, typer.Option(help="A new folder for the step alone, its inputs and both results.")
     ] = None,

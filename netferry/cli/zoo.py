@@ -42,7 +42,7 @@ def demo(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """The tour: train, carry and verify the zoo; a report that opens in the browser where there is a desktop."""
+    """The tour: train, convert and verify the zoo; a report that opens in the browser where there is a desktop."""
     _matrix(None, None, output, data, as_json, {"html": output / "report.html"}, show=True, force=force)
 
 
@@ -105,9 +105,9 @@ def zoo_matrix(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, carry and verify every reference model from every framework."""
+    """Train, convert and verify every reference model from every framework."""
     if workers is not None and engine is None:
-        raise typer.BadParameter("only an engine has workers: say --engine local, or ray")
+        raise typer.BadParameter("only an engine has workers: use --engine local, or ray")
     wanted = {"html": html, "junit": junit, "markdown": markdown}
     _matrix(
         model,
@@ -145,7 +145,7 @@ def _matrix(
         replacing = Overwriting(force, (data,))
         tables = {"matrix": output / "matrix.json", "text": output / "matrix.txt"}
         demand_forms(replacing, {**tables, **wanted})
-        with progress_bar("training and carrying the zoo") as progress:
+        with progress_bar("training and converting the zoo") as progress:
             engine, workers = fan
             result = matrix(
                 models, frameworks or SOURCES, directory=output, data_dir=data, targets=to or tuple(TARGETS),

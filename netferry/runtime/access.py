@@ -17,7 +17,7 @@ MODEL, TIMED, FILE, ROWS, ARRAYS, BESIDE, WITHIN, NOTHING = (
 )  # fmt: skip
 """A model, unless it is a factory, is read with its folder; so is a file that is never a factory (weights, certificates).
 One that is timed starts in a fresh interpreter, too. Rows are a file, or a folder with what its links mean; arrays stand
-in flags as NAME=FILE; both are read with the ledger beside them, which tells what they were made from. A result is
+in flags as NAME=FILE; both are read with the ledger beside them, which records what they were made from. A result is
 staged in the folder that it lies ``BESIDE`` others in; several go ``WITHIN`` one."""
 
 OPENS: Mapping[str, str] = {
@@ -38,11 +38,11 @@ def rooms_of(arguments: Mapping[str, Any]) -> Rooms:
     reads: list[Path] = []
     writes: list[Path] = []
     programs: list[Path] = []
-    for role, place in _places(arguments):
+    for role, path in _paths(arguments):
         if role in (BESIDE, WITHIN):
-            writes.append(_standing(place if role == WITHIN else place.parent))
+            writes.append(_existing(path if role == WITHIN else path.parent))
         else:
-            reads += _read(role, place)
+            reads += _read(role, path)
         if role == TIMED:
             programs.append(Path(sys.executable).resolve())
     return Rooms(*(tuple(dict.fromkeys(map(str, each))) for each in (reads, writes, programs)))
@@ -50,13 +50,13 @@ def rooms_of(arguments: Mapping[str, Any]) -> Rooms:
 
 def destinations_of(arguments: Mapping[str, Any]) -> list[Path]:
     """The results that these arguments name, of several in one folder any one."""
-    found = [(role, place) for role, place in _places(arguments) if role in (BESIDE, WITHIN)]
-    return [place if role == BESIDE else place / "verdict.json" for role, place in found]
+    found = [(role, path) for role, path in _paths(arguments) if role in (BESIDE, WITHIN)]
+    return [path if role == BESIDE else path / "verdict.json" for role, path in found]
 
 
 def models_of(arguments: Mapping[str, Any]) -> list[Path]:
     """The models that these arguments name."""
-    return [place for role, place in _places(arguments) if role in (MODEL, TIMED, FILE)]
+    return [path for role, path in _paths(arguments) if role in (MODEL, TIMED, FILE)]
 
 
 def excuse(arguments: Mapping[str, Any]) -> str:
@@ -83,35 +83,35 @@ def _texts(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield role, os.fspath(one)
 
 
-def _places(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+def _paths(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     for role, text in _texts(arguments):
         yield role, Path(text.rpartition("=")[2] if role == ARRAYS else text).absolute()
 
 
-def _read(role: str, place: Path) -> Iterator[Path]:
-    """A place, and what it really is where it is a link: a model's other files are sought beside the link."""
-    yield place
-    if role in (MODEL, TIMED, FILE) and not _is_folder(place):
-        yield place.parent
-        home, found, _ = str(place).rpartition("/snapshots/")
+def _read(role: str, path: Path) -> Iterator[Path]:
+    """A path, and what it really is where it is a link: a model's other files are sought beside the link."""
+    yield path
+    if role in (MODEL, TIMED, FILE) and not _is_folder(path):
+        yield path.parent
+        home, found, _ = str(path).rpartition("/snapshots/")
         if found:  # a Hugging Face cache: snapshots are links into blobs beside them
             yield Path(home, "blobs")
-    beside = place.parent / ledger.NAME
+    beside = path.parent / ledger.NAME
     if role in (ROWS, ARRAYS) and not os.path.islink(beside):  # noqa: PTH114 - also where the name is none
         yield beside
-    if role == ROWS and _is_folder(place):
-        links = (Path(entry) for entry in os.scandir(place) if entry.is_symlink())
+    if role == ROWS and _is_folder(path):
+        links = (Path(entry) for entry in os.scandir(path) if entry.is_symlink())
         yield from (link.resolve() for _, link in zip(range(_MOST_LINKS), links, strict=False))
 
 
-def _standing(folder: Path) -> Path:
+def _existing(folder: Path) -> Path:
     """The folder, or what is there already of the way to it."""
     return next(each for each in (folder, *folder.parents) if _is_folder(each) or each == each.parent)
 
 
-def _is_folder(place: Path) -> bool:
+def _is_folder(path: Path) -> bool:
     """Whatever cannot even be asked for is none."""
     try:
-        return place.is_dir()
+        return path.is_dir()
     except OSError:
         return False

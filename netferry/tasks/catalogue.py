@@ -1,6 +1,6 @@
 """Pairs of models named in a TOML file, each compared by itself: ``netferry verify --catalogue models.toml``.
 
-    [defaults]                        # what holds for every pair that does not say otherwise
+    [defaults]                        # for every pair that names no other
     seed = 3
 
     [[pair]]
@@ -27,7 +27,7 @@ from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.signature import examples_from_flags
 from netferry.converters.trust.paths import is_factory
 from netferry.inference.devices import CPU
-from netferry.runtime.guard import GIB, Limits
+from netferry.runtime.limits import GIB, Limits
 from netferry.tasks.fanout import Answer, Document, Progress, Task, fan_out
 from netferry.validation.comparison.metrics import NOT_CHECKED, PASSED
 from netferry.validation.reports import junit, markdown, wording
@@ -39,7 +39,7 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "rtol": (int, float), "atol": (int, float), "device": str, "samples": int, "quick": bool, "grad": bool,
     "train_steps": int, "unsafe": bool, "memory": (int, float), "time_limit": (int, float),
 }  # fmt: skip
-"""What a pair may say: ``memory`` in GiB, ``time_limit`` in seconds, ``weights`` for a and ``weights_b`` for b."""
+"""What a pair may name: ``memory`` in GiB, ``time_limit`` in seconds, ``weights`` for a and ``weights_b`` for b."""
 
 _RENAMED: Mapping[str, str] = {"grad": "gradients", "train_steps": "training_steps"}
 _PASSED_ON = ("seed", "rtol", "atol", "device", "samples", "quick", "unsafe", *_RENAMED)
@@ -195,13 +195,11 @@ def _may_run(
         ),
     ):
         if found and not allowed:
-            escaping = ", ".join(found[:_SHOWN]) + (
-                f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            )
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise RefusedError(
                 what,
                 where=str(path),
-                received=escaping,
+                received=", ".join(found[:_SHOWN]) + more,
                 remedy=f"Only if you trust who made the catalogue: {flag} lets exactly these",
             )
 
@@ -221,7 +219,7 @@ def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
             raise UsageError(f"'{key}' has another type", where=where, expected=names, received=repr(value))
     missing = [key for key in ("a", "b") if key not in pair]
     if missing:
-        raise UsageError(f"says no '{missing[0]}'", where=where)
+        raise UsageError(f"has no '{missing[0]}'", where=where)
     return pair
 
 
@@ -229,13 +227,13 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
     models = [_found(folder, pair[key]) for key in ("a", "b")]
     weights = [_found(folder, pair[key]) if key in pair else None for key in ("weights", "weights_b")]
     options = {"seed": 0} | {_RENAMED.get(key, key): pair[key] for key in _PASSED_ON if key in pair}
-    escaping = examples_from_flags(pair["inputs"], pair.get("seed", 0)) if pair.get("inputs") else None
+    given = examples_from_flags(pair["inputs"], pair.get("seed", 0)) if pair.get("inputs") else None
     memory = pair.get("memory")
     return Task(
         pair.get("name") or f"{pair['a']} -> {pair['b']}",
         "verify",
         models,
-        {"inputs": escaping, "weights": tuple(weights), **options},
+        {"inputs": given, "weights": tuple(weights), **options},
         {"pair": dict(pair), "number": number if "name" not in pair else None},
         tuple(file for one, own in zip(models, weights, strict=True) for file in _files(one, own)),
         Limits(None if memory is None else int(memory * GIB), pair.get("time_limit")),
@@ -243,7 +241,7 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
 
 
 def _files(model: str, weights: str | None) -> list[Path]:
-    """The files of a model, be they code or weights; where they cannot be told, all that lie beside it."""
+    """The files of a model, be they code or weights; where they are not known, all that lie beside it."""
     own = [] if weights is None else [Path(weights)]
     if not os.path.lexists(model):
         return [*own, *code_files(model).values()]

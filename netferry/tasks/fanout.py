@@ -24,7 +24,7 @@ from netferry.converters.disk.ledger import Overwriting, digest_of
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import NetferryError, UsageError
 from netferry.runtime import guard
-from netferry.runtime.guard import Limits
+from netferry.runtime.limits import Limits
 from netferry.validation.reports.report import versions
 
 ANSWER = "answer"
@@ -36,7 +36,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A call: ``function`` as ``guard.call`` takes it. ``known_by`` tells it from all others, with what is in ``files``."""
+    """A call: ``function`` as ``guard.call`` takes it. ``known_by`` distinguishes it from all others, with what is in ``files``."""
 
     name: str
     function: str
@@ -57,7 +57,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task gave: a document, or the error that it ended with. ``kept`` tells that it is of an earlier run."""
+    """What a task gave: a document, or the error that it ended with. ``kept`` is whether it is of an earlier run."""
 
     task: Task
     document: Document | None
@@ -79,25 +79,25 @@ def fan_out(
 
     A file of another's that stands where an answer is to be kept is replaced only with ``force``.
 
-    ``engine`` is "local" (``workers`` processes at once, one where none is said) or "ray".
+    ``engine`` is "local" (``workers`` processes at once, one by default) or "ray".
     """
     if engine not in ENGINES:
         raise UsageError("no such engine", expected=" or ".join(ENGINES), received=engine)
     if workers is not None and workers < 1:
         raise UsageError("at least one worker is needed", received=workers)
-    places = {task.name: folder / f"{_plain(task.name)}.json" for task in tasks}
-    if len(set(places.values())) < len(tasks):
+    paths = {task.name: folder / f"{_plain(task.name)}.json" for task in tasks}
+    if len(set(paths.values())) < len(tasks):
         raise UsageError("two tasks have one name", received=", ".join(task.name for task in tasks[:20]))
     replacing = Overwriting(force)
-    for place in places.values():
-        demand(place, ANSWER, replacing)
-    answers = {task.name: kept for task in tasks if (kept := _kept(places[task.name], task)) is not None}
+    for path in paths.values():
+        demand(path, ANSWER, replacing)
+    answers = {task.name: kept for task in tasks if (kept := _kept(paths[task.name], task)) is not None}
     tell = progress or _silent
     tell(len(answers), len(tasks), f"{len(answers)} kept from an earlier run" if answers else "begun")
     for answer in ENGINES[engine]([task for task in tasks if task.name not in answers], workers):
         answers[answer.task.name] = answer
         if answer.document is not None:
-            _keep(places[answer.task.name], answer, replacing)
+            _keep(paths[answer.task.name], answer, replacing)
         tell(len(answers), len(tasks), answer.task.name)
     return [answers[task.name] for task in tasks]
 
@@ -167,12 +167,12 @@ ENGINES: Mapping[str, Callable[[Sequence[Task], int | None], Iterator[Answer]]] 
 }
 
 
-def _kept(place: Path, task: Task) -> Answer | None:
+def _kept(path: Path, task: Task) -> Answer | None:
     try:
-        words = place.read_bytes()
-        if hashlib.sha256(words).hexdigest() != digest_of(place, ANSWER):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest_of(path, ANSWER):
             return None
-        found = json.loads(words)
+        found = json.loads(content)
         if found["digest"] == task.digest:
             return Answer(task, found["document"], None, found["seconds"], kept=True)
     except (OSError, ValueError, KeyError, TypeError):
@@ -180,11 +180,11 @@ def _kept(place: Path, task: Task) -> Answer | None:
     return None
 
 
-def _keep(place: Path, answer: Answer, replacing: Overwriting) -> None:
-    words = {"digest": answer.task.digest, "seconds": answer.seconds, "document": answer.document}
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with staged(place, ANSWER, replacing) as stage:
-        stage.write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
+def _keep(path: Path, answer: Answer, replacing: Overwriting) -> None:
+    content = {"digest": answer.task.digest, "seconds": answer.seconds, "document": answer.document}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with staged(path, ANSWER, replacing) as stage:
+        stage.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _plain(name: str) -> str:
@@ -204,14 +204,14 @@ def _contents(path: Path) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _own_code() -> str:
     """A digest of netferry's files: another netferry may come to another answer."""
-    house = Path(__file__).parent
-    rooms = [
+    package = Path(__file__).parents[1]
+    files = [
         Path(folder, name)
-        for room in sorted(house.iterdir())
-        for folder, _, names in os.walk(room)
+        for part in sorted(package.iterdir())
+        for folder, _, names in os.walk(part)
         for name in names
     ]
     digest = hashlib.sha256()
-    for file in sorted(file for file in [*rooms, *house.glob("*.py")] if file.suffix == ".py"):
-        digest.update(f"{file.relative_to(house)}\0{of_file(file)}\n".encode())
+    for file in sorted(file for file in [*files, *package.glob("*.py")] if file.suffix == ".py"):
+        digest.update(f"{file.relative_to(package)}\0{of_file(file)}\n".encode())
     return digest.hexdigest()

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from netferry.api import MODEL, Conversion, Inputs, PathLike, convert, drawn
+from netferry.api import convert
+from netferry.arguments import Inputs, PathLike, drawn
+from netferry.conversion import MODEL
 from netferry.converters import escaping
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
@@ -19,9 +21,11 @@ from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
 from netferry.inference.bench import interleaved
 from netferry.inference.data import open_data
-from netferry.inference.feed import Pixels, feeder
+from netferry.inference.feed import feeder
+from netferry.inference.images import Pixels
 from netferry.inference.precision import Feeds, reduce
 from netferry.inference.session import Session
+from netferry.results import Conversion
 from netferry.validation.comparison.metrics import FAILED, PASSED
 from netferry.validation.samples.explore import made_for
 
@@ -39,7 +43,7 @@ SLOWER = 0.95
 class Lowered:
     """What another precision gave: ``error`` is the RMS of the difference relative to the output's own RMS.
 
-    ``agreement`` is the share of rows whose largest output stands at the same place, None where an output has no choice.
+    ``agreement`` is the share of rows whose largest output has the same index, None where an output has no choice.
     """
 
     precision: str
@@ -99,18 +103,18 @@ def lower(
     unsafe: bool = False,
     force: bool = False,
 ) -> Lowered:
-    """Carry ``model`` to ONNX (checked as ever), then to ``precision``; judge that on rows of ``data``.
+    """Convert ``model`` to ONNX (checked as always), then to ``precision``; judge that on rows of ``data``.
 
     ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
     is refused unless ``even_if_slower``; ``force`` is as for ``convert``. One whose error is above ``LARGEST`` fails, and nothing is written.
     """
-    place, seed = Path(destination), drawn(seed)
-    if place.suffix != ".onnx":
+    path, seed = Path(destination), drawn(seed)
+    if path.suffix != ".onnx":
         raise UsageError(
-            "another precision is for ONNX", where=str(place), expected="a name that ends in .onnx"
+            "another precision is for ONNX", where=str(path), expected="a name that ends in .onnx"
         )
     replacing = Overwriting(force, (model, weights, data))
-    demand(place, MODEL, replacing)
+    demand(path, MODEL, replacing)
     with TemporaryDirectory() as scratch:
         full, small = Path(scratch) / "full.onnx", Path(scratch) / "small.onnx"
         done = convert(
@@ -120,7 +124,7 @@ def lower(
         if not done.files:
             raise RefusedError("the conversion itself does not pass", where=done.source)
         before = Session(full, device)
-        feeds = _rows(before, data, columns, pixels, seed)
+        feeds = rows_of(before, data, columns, pixels, seed)
         reduce(full, small, precision, feeds)
         lowered = _judged(
             precision, done, (before, Session(small, device)), (full, small), feeds, data is not None
@@ -130,16 +134,16 @@ def lower(
                 f"{precision} makes it slower here",
                 where=done.source,
                 received=f"{lowered.milliseconds[0]:.3f} ms became {lowered.milliseconds[1]:.3f} ms",
-                remedy="Say --even-if-slower to have it all the same",
+                remedy="Use --even-if-slower to write it all the same",
             )
         if lowered.status == FAILED:
             return lowered
-        with staged(place, MODEL, replacing) as stage:
+        with staged(path, MODEL, replacing) as stage:
             stage.write_bytes(small.read_bytes())
-    return replace(lowered, files=(place,))
+    return replace(lowered, files=(path,))
 
 
-def _rows(
+def rows_of(
     session: Session,
     data: PathLike | None,
     columns: Mapping[str, Sequence[str]] | None,

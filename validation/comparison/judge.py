@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,20 +19,15 @@ from netferry.validation.comparison.metrics import (
     Tolerance,
     compare,
 )
+from netferry.validation.comparison.runs import MOST_INDEX_RUNS, MOST_ROUNDED, ROUNDED, Runs
 from netferry.validation.comparison.stages import Noise
 from netferry.validation.comparison.truth import Double
-
-Outputs = Mapping[str, Array]
-
-JITTERS, ROUNDED, MOST_ROUNDED, PLACES = 4, 8, 32, 64
-"""Runs with jittered numbers; runs that round by chance, the most of these, and the most where whole numbers differ. A
-place on a threshold falls to one side in all of eight runs once in 128 times."""
 
 MOSTLY = 0.5
 """Of the whole numbers that differ, the share that never moves from which no more runs are made."""
 
 SEVERAL = 3
-"""Values that a place takes, from which it is believed to take others too that no run has shown."""
+"""Values that an element takes, from which it is believed to take others too that no run has shown."""
 
 AGREED = 16.0
 """Unit roundoffs of its scale within which two results are one."""
@@ -44,113 +39,8 @@ RATIO_REASON = "its error is"
 
 
 @dataclass
-class Runs:
-    """What one sample gave: the source and the target as they are, and their float64 runs, made when asked for.
-
-    ``other`` runs the source along its other path, where it has one (onnxruntime without optimisations).
-    """
-
-    label: str
-    s: Outputs
-    t: Outputs
-    ours: Sequence[Array]
-    theirs: Sequence[Array]
-    source: Double
-    target: Double
-    arithmetic: bool
-    meaning: bool
-    other: Callable[[], Outputs] | None = None
-
-    @cached_property
-    def r(self) -> Outputs:
-        return self.source.run(self.ours) or {} if self.arithmetic else {}
-
-    def demand_truth(self) -> None:
-        """Also on a sample whose plan left it out: a difference is not told without it."""
-        if not self.arithmetic:
-            self.arithmetic = True
-            vars(self).pop("r", None)
-
-    @cached_property
-    def t64(self) -> Outputs:
-        """Also where it was not planned: a doubtful ratio asks for it."""
-        return self.target.run(self.theirs) or {}
-
-    @cached_property
-    def plain(self) -> Outputs:
-        """What the source gives along its other path; nothing where it has none."""
-        return {} if self.other is None else self.other()
-
-    @cached_property
-    def _jitters(self) -> dict[tuple[bool, int, frozenset[str]], Outputs]:
-        return {}
-
-    @cached_property
-    def _rounded(self) -> list[Outputs]:
-        return []
-
-    def rounded(self, place: int) -> Outputs:
-        """The source's run number ``place`` that rounds by chance."""
-        for seed in range(len(self._rounded), place + 1):
-            self._rounded.append(self.source.rounded(self.ours, seed))
-        return self._rounded[place]
-
-    def noise(self, name: str, count: int) -> Noise | None:
-        """What rounding alone makes of an output; None where the source has no such runs of this size."""
-        r = self.r.get(name)
-        runs = [] if r is None else [self.rounded(place).get(name) for place in range(count)]
-        if r is None or any(run is None or run.shape != r.shape for run in runs):
-            return None
-        limit = truth.SUSPECT.get(self.source.format, truth.SUSPECT["float32"])
-        return Noise.of(
-            r, np.asarray(self.s[name], np.float64), [run for run in runs if run is not None], limit
-        )
-
-    @cached_property
-    def nudged(self) -> tuple[Outputs, Outputs]:
-        return self.source.nudged(self.ours) or {}, self.target.nudged(self.theirs) or {}
-
-    @cached_property
-    def pushed(self) -> Outputs:
-        return self.source.nudged(self.ours, truth.PUSH) or {}
-
-    def kernels_agree(self, name: str) -> bool:
-        """Whether both models have their non-finite values at the same places in float64 as they are."""
-        pairs = ((self.s, self.r), (self.t, self.t64))
-        return all(
-            name in wide and np.array_equal(np.isfinite(plain[name]), np.isfinite(wide[name]))
-            for plain, wide in pairs
-        )
-
-    def yardstick(self, name: str, ours: frozenset[str], theirs: frozenset[str]) -> float:
-        """How far jitters of constants (and of weights by name), of one model or the other, lie apart, relative to
-        their scale: the truth itself is not asked, so that a wrong one is no measure."""
-        return max(
-            self._apart(name, self.source, self.ours, ours),
-            self._apart(name, self.target, self.theirs, theirs),
-        )
-
-    def _apart(self, name: str, double: Double, arrays: Sequence[Array], names: frozenset[str]) -> float:
-        for seed in range(JITTERS):
-            key = double is self.source, seed, names
-            if key not in self._jitters:
-                self._jitters[key] = double.jittered(arrays, seed, names)
-        first, *others = (self._jitters[double is self.source, seed, names][name] for seed in range(JITTERS))
-        with np.errstate(all="ignore"):
-            return max(stages.meaning(run, first) for run in others)
-
-
-def replace_target(runs: Runs, outputs: Outputs) -> Runs:
-    """The same sample with other outputs of the target; what was run in float64 is kept."""
-    other = replace(runs, label=f"{runs.label}, unoptimised", t=outputs)
-    made = ("r", "t64", "nudged", "pushed", "plain", "_jitters", "_rounded")
-    vars(other).update({key: value for key, value in vars(runs).items() if key in made})
-    return other
-
-
-@dataclass
 class Judge:
-    """Holds one pair of models; what it learns of an output on one sample counts for the next."""
+    """Judges one pair of models; what it finds out of an output on one sample counts for the next."""
 
     source: Double
     target: Double
@@ -182,12 +72,12 @@ class Judge:
         if s.shape != t.shape:
             return self._sized(name, t, direct, runs)
         if stages.is_index(s, t) and direct.status == FAILED:
-            return self._places(name, s, t, direct, runs)
+            return self._indices(name, s, t, direct, runs)
         if s.dtype.kind in "biu" or (s.dtype == np.float64 and not runs.meaning):
             return direct
         r = runs.r.get(name)
         if r is None:
-            return self._untold(name, direct, runs)
+            return self._without_truth(name, direct, runs)
         if r.shape != s.shape:
             return self._sized(name, t, direct, runs)
         return self._with_truth(name, t, direct, runs)
@@ -224,8 +114,8 @@ class Judge:
             return np.asarray(crossed & (np.abs(wide - s) <= AGREED * self.source.u * scale))
 
     def _mended(self, name: str, t: Array, direct: Comparison, runs: Runs) -> Comparison:
-        """Where the source's kernels leave the finite numbers and its float64 run does not, a finite target is held
-        to that run."""
+        """Where the source's kernels leave the finite numbers and its float64 run does not, a finite target is compared
+        with that run."""
         s, r = np.asarray(runs.s[name]), runs.r[name]
         broken = ~np.isfinite(s) & np.isfinite(r) & np.isfinite(t)
         if not broken.any():
@@ -235,7 +125,7 @@ class Judge:
         title = self.source.framework.title
         self.notes[
             f"{title}'s kernels give no finite {_share(broken)} of {name} on '{runs.label}'; its float64 run does, and "
-            "the target is held to that"
+            "the target is compared with that"
         ] = None
         return compare(mended, t)
 
@@ -260,8 +150,8 @@ class Judge:
         three = stages.triple(s, t, r, noise)
         if three is None:
             return replace(direct, status=NOT_CHECKED, reason=DECIDED_BY_ROUNDING, limit=None)
-        told = np.ones(s.shape, bool) if noise is None else noise.told
-        if truth.is_suspect(s[told], r[told]):
+        certain = np.ones(s.shape, bool) if noise is None else noise.certain
+        if truth.is_suspect(s[certain], r[certain]):
             return self._suspected(name, three, direct, runs, noise)
         return self._staged(name, three, direct, runs, noise)
 
@@ -334,7 +224,7 @@ class Judge:
         """The source's weights that are not in the target, and the target's that are not in the source; none where
         one weight alone differs, for no other number makes up for it."""
         ours, theirs = self.source.weights, self.target.weights
-        found = truth.not_carried(ours, theirs), truth.not_carried(theirs, ours)
+        found = truth.not_copied(ours, theirs), truth.not_copied(theirs, ours)
         sizes = [
             [weights[name].size for name in names]
             for weights, names in zip((ours, theirs), found, strict=True)
@@ -372,13 +262,13 @@ class Judge:
                        histogram=second.histogram)  # fmt: skip
 
     def _kernel(self, name: str, three: stages.Triple, runs: Runs) -> str:
-        """In words: whose kernels are off, and how far."""
+        """Whose kernels are off, and how far, as a sentence."""
         off = float(np.abs(three.s - three.r).max()) / three.scale
         title = "onnxruntime" if self.source.framework.name == "onnx" else self.source.framework.title
         plain = runs.plain.get(name)
-        told = three.s != 0
-        if plain is not None and plain.shape == three.r.shape and told.any():
-            rest = float(np.abs(plain.astype(np.float64) - three.r)[told].max()) / three.scale
+        certain = three.s != 0
+        if plain is not None and plain.shape == three.r.shape and certain.any():
+            rest = float(np.abs(plain.astype(np.float64) - three.r)[certain].max()) / three.scale
             return (
                 f"{name} on '{runs.label}': {title}'s kernels are off by {off:.2g} of scale from the source's float64 "
                 f"truth, which the target computes; with its optimisations off by {rest:.2g}"
@@ -388,7 +278,7 @@ class Judge:
             "truth, which the target computes"
         )
 
-    def _untold(self, name: str, direct: Comparison, runs: Runs) -> Comparison:
+    def _without_truth(self, name: str, direct: Comparison, runs: Runs) -> Comparison:
         """Without a truth: a target may be as far from the source as its own optimisation levels are apart."""
         plain = runs.plain.get(name) if direct.status == FAILED and direct.limit is not None else None
         s = np.asarray(runs.s[name])
@@ -404,7 +294,7 @@ class Judge:
 
     # ---- whole numbers, and sizes made by data -------------------------------------------------------
 
-    def _places(self, name: str, s: Array, t: Array, direct: Comparison, runs: Runs) -> Comparison:
+    def _indices(self, name: str, s: Array, t: Array, direct: Comparison, runs: Runs) -> Comparison:
         """A whole number may differ only towards a value that the source takes there: in float64, or rounded."""
         r = runs.r.get(name)
         if r is None or r.shape != s.shape:
@@ -414,19 +304,19 @@ class Judge:
         where = np.flatnonzero(s != t)
         taken = [s.reshape(-1)[where], r.reshape(-1)[where]]
         wanted = t.reshape(-1)[where]
-        for place in range(PLACES):
-            if _is_explained(wanted, taken, place):
+        for number in range(MOST_INDEX_RUNS):
+            if _is_explained(wanted, taken, number):
                 self.notes[
                     f"{where.size} of {s.size} values of {name} on '{runs.label}' are decided by rounding: the "
                     "source takes the target's value too"
                 ] = None
                 return replace(direct, status=PASSED, reason="")
-            run = runs.rounded(place).get(name)
+            run = runs.rounded(number).get(name)
             if run is None or run.shape != s.shape:
                 return self._sized(name, t, direct, runs)
             taken.append(run.reshape(-1)[where])
-            if place == ROUNDED and (np.stack(taken) == taken[0]).all(0).mean() > MOSTLY:
-                break  # at most of these places nothing ever moves
+            if number == ROUNDED and (np.stack(taken) == taken[0]).all(0).mean() > MOSTLY:
+                break  # at most of these elements nothing ever moves
         self.failed.add(name)
         return direct
 
@@ -460,14 +350,15 @@ def _weighed(measured: Comparison, direct: Comparison, second: stages.Arithmetic
 
 def _alike_where_told(s: Array, t: Array, noise: Noise) -> bool:
     """Whether non-finite values stand alike wherever rounding does not decide that they do."""
-    told = ~noise.wild
+    certain = ~noise.wild
     return (
-        compare(np.where(told, s, 0).astype(s.dtype), np.where(told, t, 0).astype(t.dtype)).limit is not None
+        compare(np.where(certain, s, 0).astype(s.dtype), np.where(certain, t, 0).astype(t.dtype)).limit
+        is not None
     )
 
 
 def _is_explained(wanted: Array, taken: Sequence[Array], runs: int) -> bool:
-    """Whether each wanted value was taken; of a place that takes several others, whether it lies among them."""
+    """Whether each wanted value was taken; of an element that takes several others, whether it lies among them."""
     values = np.stack(taken)
     seen = (values == wanted).any(0)
     if seen.all() or runs < ROUNDED:

@@ -6,7 +6,7 @@ Each rule is a fault that a well-known tool lets pass: a NaN on one side, (3, 1)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -91,13 +91,13 @@ class Comparison:
         return replace(
             worse,
             elements=self.elements + other.elements,
-            scale=_largest(self.scale, other.scale),
-            limit=_largest(self.limit, other.limit),
-            max_abs=_largest(self.max_abs, other.max_abs),
-            max_rel=_largest(self.max_rel, other.max_rel),
-            max_ulp=_largest(self.max_ulp, other.max_ulp),
+            scale=largest((self.scale, other.scale)),
+            limit=largest((self.limit, other.limit)),
+            max_abs=largest((self.max_abs, other.max_abs)),
+            max_rel=largest((self.max_rel, other.max_rel)),
+            max_ulp=largest((self.max_ulp, other.max_ulp)),
             top1=_smallest(self.top1, other.top1),
-            meaning=_largest(self.meaning, other.meaning),
+            meaning=largest((self.meaning, other.meaning)),
             ratio=sliced.ratio,
             slice=sliced.slice,
             histogram=tuple(map(sum, zip_longest(self.histogram, other.histogram, fillvalue=0))),
@@ -107,7 +107,7 @@ class Comparison:
 def compare(a: Array, b: Array, tolerance: Tolerance | None = None) -> Comparison:
     """Compare the output ``a`` of the source with the output ``b`` of the target.
 
-    Without a tolerance, floats are held to ``RELATIVE_TO_SCALE`` of their dtype; integers and booleans are
+    Without a tolerance, floats are compared with ``RELATIVE_TO_SCALE`` of their dtype; integers and booleans are
     always compared exactly.
     """
     if a.shape != b.shape:
@@ -201,13 +201,14 @@ def _epsilon(dtype: np.dtype[Any]) -> float:
 
 
 def _top1(a: Array, b: Array) -> float | None:
-    """The share of rows whose largest entry stands at the same place; None where there is no choice."""
+    """The share of rows whose largest entry has the same index; None where there is no choice."""
     if a.ndim < 2 or a.shape[-1] < 2:
         return None
     return float((a.argmax(-1) == b.argmax(-1)).mean())
 
 
-def _largest(*values: float | None) -> float | None:
+def largest(values: Iterable[float | None]) -> float | None:
+    """The largest that is known; None where none is."""
     return max((value for value in values if value is not None), default=None)
 
 

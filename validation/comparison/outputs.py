@@ -16,9 +16,9 @@ Outputs = Mapping[str, Array]
 
 @dataclass
 class Pairing:
-    """``said`` maps outputs of the source to those of the target; what was found is kept from the first sample on."""
+    """``given`` maps outputs of the source to those of the target; what was found is kept from the first sample on."""
 
-    said: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _back: dict[str, str] | None = None
 
@@ -37,8 +37,8 @@ class Pairing:
 
     def _found(self, target: Outputs, source: Outputs) -> dict[str, str]:
         for side, names, outputs in (
-            ("source", self.said.keys(), source),
-            ("target", self.said.values(), target),
+            ("source", self.given.keys(), source),
+            ("target", self.given.values(), target),
         ):
             for name in names:
                 if name not in outputs:
@@ -47,9 +47,9 @@ class Pairing:
                         expected=f"one of {', '.join(outputs)}",
                         received=name,
                     )
-        back = {theirs: ours for ours, theirs in self.said.items()}
-        ours = [name for name in source if name not in self.said and (name not in target or name in back)]
-        theirs = [name for name in target if name not in back and (name not in source or name in self.said)]
+        back = {theirs: ours for ours, theirs in self.given.items()}
+        ours = [name for name in source if name not in self.given and (name not in target or name in back)]
+        theirs = [name for name in target if name not in back and (name not in source or name in self.given)]
         if ours and len(ours) == len(theirs) and all(
             _alike(source[one], target[other]) for one, other in zip(ours, theirs, strict=True)
         ):  # fmt: skip

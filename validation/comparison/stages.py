@@ -18,7 +18,7 @@ from netferry.converters.signature import Array
 from netferry.validation.comparison.metrics import roundoff
 
 MEANING = 1e-10
-"""Stage 1: models that carry the same numbers lie closer together than this in float64."""
+"""Stage 1: models with the same numbers lie closer together than this in float64."""
 
 BAKED = 1e-7
 """Stage 1 where a constant was rounded to float32 on the way (GELU's root of 2 gives 5e-9)."""
@@ -33,7 +33,7 @@ SLICE = 16
 """Elements that a slice has at least; the whole output is always one."""
 
 SMALL = 64
-"""Outputs of fewer elements say little each: their yardstick is pooled over all samples."""
+"""Outputs of fewer elements are little evidence each: their yardstick is pooled over all samples."""
 
 TINIEST = 2.0**-126
 EDGES = 2.0 ** np.arange(-4, 9)
@@ -58,7 +58,7 @@ class Arithmetic:
 class Triple:
     """One output three times: the source, the target and the truth, with what is not finite masked out.
 
-    ``spread`` is how far rounding alone moves each place, where that is known.
+    ``spread`` is how far rounding alone moves each element, where that is known.
     """
 
     s: Array
@@ -82,9 +82,9 @@ class Triple:
 class Noise:
     """What rounding alone makes of one output on one sample: the source in float64, as it is, and rounded by chance.
 
-    ``loose`` are the places that rounding decides, ``wild`` those among them that it takes out of the finite numbers;
-    ``spread`` is how far it moves each place, and between ``low`` and ``high`` lies what the source takes. ``told`` are
-    the places that rounding does not decide.
+    ``loose`` are the elements that rounding decides, ``wild`` those among them that it takes out of the finite numbers;
+    ``spread`` is how far it moves each element, and between ``low`` and ``high`` lies what the source takes. ``certain`` are
+    the elements that rounding does not decide.
     """
 
     loose: Array
@@ -92,11 +92,11 @@ class Noise:
     spread: Array
     low: Array
     high: Array
-    told: Array
+    certain: Array
 
     @staticmethod
     def of(r: Array, s: Array, runs: Sequence[Array], limit: float) -> Noise:
-        """``runs`` are float64 runs of the source that rounded; arrays of one shape. A place that they move by more
+        """``runs`` are float64 runs of the source that rounded; arrays of one shape. An element that they move by more
         than ``limit`` of the output's scale is decided by rounding."""
         with np.errstate(all="ignore"):
             wide = np.stack([run.astype(np.float64) for run in runs])
@@ -106,12 +106,12 @@ class Noise:
             shown = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
         return Noise(loose, wild, np.where(wild, 0.0, moved), shown.min(0), shown.max(0), ~loose)
 
-    def without(self, places: Array) -> Noise:
-        """The same with these places left to rounding."""
-        return replace(self, loose=self.loose | places, told=self.told & ~places)
+    def without(self, elements: Array) -> Noise:
+        """The same with these elements left to rounding."""
+        return replace(self, loose=self.loose | elements, certain=self.certain & ~elements)
 
     def admits(self, t: Array) -> bool:
-        """Whether at every loose place the target lies where the source does, or as far from there as that is wide."""
+        """Whether at every loose element the target lies where the source does, or as far from there as that is wide."""
         with np.errstate(all="ignore"):
             width = np.nan_to_num(self.high - self.low, nan=np.inf)
             inside = (t >= self.low - width) & (t <= self.high + width)
@@ -125,23 +125,23 @@ def _alike(wide: Array) -> Array:
 
 
 def triple(s: Array, t: Array, r: Array, noise: Noise | None = None) -> Triple | None:
-    """The three in float64; None where no place is finite in all of them, and decided by more than rounding."""
+    """The three in float64; None where no element is finite in all of them, and decided by more than rounding."""
     u = roundoff(s.dtype)
     wide = [array.astype(np.float64) for array in (s, t, r)]
-    told = np.isfinite(wide[0]) & np.isfinite(wide[1]) & np.isfinite(wide[2])
+    certain = np.isfinite(wide[0]) & np.isfinite(wide[1]) & np.isfinite(wide[2])
     if noise is not None:
-        told &= ~noise.loose
-    if not told.any():
+        certain &= ~noise.loose
+    if not certain.any():
         return None
-    if not told.all():
-        wide = [np.where(told, array, 0.0) for array in wide]
+    if not certain.all():
+        wide = [np.where(certain, array, 0.0) for array in wide]
     return Triple(wide[0], wide[1], wide[2], u, None if noise is None else noise.spread)
 
 
 def meaning(t64: Array, r: Array, usual: float = 0.0, loose: Array | None = None) -> float:
-    """Stage 1: ``max|t64 - r| / max|r|`` where both are finite; infinite where their non-finite places differ.
+    """Stage 1: ``max|t64 - r| / max|r|`` where both are finite; infinite where their non-finite elements differ.
 
-    ``loose`` places, which rounding decides, are left out.
+    ``loose`` elements, which rounding decides, are left out.
     """
     if t64.shape != r.shape:
         return float("inf")
@@ -181,9 +181,9 @@ def arithmetic(one: Triple, usual: float = 0.0, pooled: tuple[float, float] = (0
         rms_r = _rms(r)
         limit = np.maximum.reduce([_rms(d), g * rms_r, one.u * rms_r, np.full(len(top), max(floor, TINIEST))])
         q = np.maximum(qmax, _rms(e) / limit)
-        place = int(q.argmax())
-        if q[place] > worst:
-            worst, where = float(q[place]), f"{name} {place}" if name != "whole" else name
+        index = int(q.argmax())
+        if q[index] > worst:
+            worst, where = float(q[index]), f"{name} {index}" if name != "whole" else name
     nearer = bool(et.max(initial=0.0) <= es.max(initial=0.0) and _rms(et.reshape(1, -1)) <= whole[0])
     return Arithmetic(worst, where, _histogram(et, es, size, one.u), g, gm, nearer)
 
@@ -214,11 +214,11 @@ def _histogram(et: Array, es: Array, size: Array, u: float) -> tuple[int, ...]:
 
 
 def is_index(*arrays: Array) -> bool:
-    """Whether all hold whole numbers alone: places, classes, counts."""
+    """Whether all hold whole numbers alone: indices, classes, counts."""
     return all(a.dtype.kind in "biu" or bool(np.all(a == np.rint(a))) for a in arrays)
 
 
-def is_short(value: float) -> bool:
+def has_few_bits(value: float) -> bool:
     """Whether a number has at most twelve bits, so that no format rounds it."""
     mantissa, _ = np.frexp(value)
     return bool(mantissa * 4096 == np.rint(mantissa * 4096))
@@ -233,7 +233,7 @@ def jitter(seed: int, u: float, names: frozenset[str]) -> Any:
         single = array.size == 1
         if not single and name not in names and not (names and name == ANY):
             return array
-        if single and is_short(float(array.reshape(-1)[0])):
+        if single and has_few_bits(float(array.reshape(-1)[0])):
             return array
         draw, back = (seed // 2, seed % 2) if single else (seed, 0)
         rng = np.random.default_rng([draw, *name.encode(), *(() if name else array.tobytes())])

@@ -21,7 +21,7 @@ from netferry.converters.frameworks import Framework
 from netferry.converters.rounding import widened
 from netferry.converters.signature import Array, Example
 from netferry.validation.comparison.metrics import roundoff
-from netferry.validation.comparison.stages import is_short, jitter
+from netferry.validation.comparison.stages import has_few_bits, jitter
 
 SUSPECT: Mapping[str, float] = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """The distance of the source from its truth, relative to the scale, from which the truth is not believed."""
@@ -58,7 +58,7 @@ class Double:
         return frameworks.named("onnx") if onnx_file else frameworks.of(self.model)
 
     @property
-    def words(self) -> str:
+    def title(self) -> str:
         """Where it came from, or why there is none."""
         how = "ONNX's reference evaluator" if self.framework.name == "onnx" else self.framework.title
         return f"none: {self.reason}" if self.reason else f"{how} in float64"
@@ -73,7 +73,7 @@ class Double:
             outputs = self._run(arrays)
         except Exception as error:  # whatever a framework raises where it has no double kernel
             if not self._ran:
-                self.reason = _said(error)
+                self.reason = _reason(error)
             return None
         self._ran = True
         return outputs
@@ -84,14 +84,14 @@ class Double:
         wide = self._jitters.get(key) or self._made(jitter(seed, self.u, names))
         if self.size <= KEPT:
             self._jitters[key] = wide
-        return self._room_run(wide, arrays)
+        return self._run_wide(wide, arrays)
 
     def rounded(self, arrays: Sequence[Array], seed: int) -> dict[str, Array]:
         """Outputs of a run whose every step rounds by chance; where steps cannot be reached, of one with weights
         moved by a rounding."""
         if self._reachable:
             try:
-                found: dict[str, Array] = self._room.run_rounded(
+                found: dict[str, Array] = self._module.run_rounded(
                     self._wide, [widened(array) for array in arrays], self.u, seed
                 )
                 return found
@@ -105,7 +105,7 @@ class Double:
         try:
             if any(a.dtype.kind == "f" for a in moved):
                 return self._run(moved)
-            return self._room_run(self._made(lambda _name, array: array * (1 + by)), arrays)
+            return self._run_wide(self._made(lambda _name, array: array * (1 + by)), arrays)
         except Exception:  # as in run
             return None
 
@@ -117,32 +117,32 @@ class Double:
     @cached_property
     def format(self) -> str:
         """The shortest float dtype that the model computes in."""
-        return str(self._room.narrowest(self.model))
+        return str(self._module.narrowest(self.model))
 
     @cached_property
     def size(self) -> int:
         """The number of weights."""
-        count: int = self._room.size(self.model)
+        count: int = self._module.size(self.model)
         return count
 
     @cached_property
     def weights(self) -> Mapping[str, Array]:
-        found: Mapping[str, Array] = self._room.weights(self.model)
+        found: Mapping[str, Array] = self._module.weights(self.model)
         return found
 
     @property
     def constants(self) -> set[float]:
         """The numbers that the model's code and attributes hold, those that its runs have shown too."""
         shown: set[float] = getattr(self._wide, "constants", set()) if self._ran else set()
-        return self._held_constants | shown
+        return self._own_constants | shown
 
     @cached_property
-    def _held_constants(self) -> set[float]:
-        found: set[float] = self._room.constants(self.model)
+    def _own_constants(self) -> set[float]:
+        found: set[float] = self._module.constants(self.model)
         return found
 
     @property
-    def _room(self) -> ModuleType:
+    def _module(self) -> ModuleType:
         return import_module(f"netferry.converters.{self.framework.name}.double")
 
     @cached_property
@@ -150,13 +150,13 @@ class Double:
         return self._made(None)
 
     def _run(self, arrays: Sequence[Array]) -> dict[str, Array]:
-        return self._room_run(self._wide, arrays)
+        return self._run_wide(self._wide, arrays)
 
     def _made(self, change: Change | None) -> Any:
         needs_sizes = {"given": self._given} if self.framework.name == "tensorflow" else {}
-        return self._room.as_float64(self.model, change, **needs_sizes)
+        return self._module.as_float64(self.model, change, **needs_sizes)
 
-    def _room_run(self, wide: Any, arrays: Sequence[Array]) -> dict[str, Array]:
+    def _run_wide(self, wide: Any, arrays: Sequence[Array]) -> dict[str, Array]:
         outputs: dict[str, Array] = self.framework.live.run(wide, [widened(array) for array in arrays])
         return outputs
 
@@ -169,7 +169,7 @@ def _nudged(array: Array, by: float) -> Array:
     return np.asarray(array + by * np.maximum(np.abs(array), 1e-3) * noise)
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, CannotConvert):
         return error.reason
     return first_line(error)
@@ -210,13 +210,13 @@ def answers_alike(r: Sequence[Array], t: Sequence[Array]) -> bool:
     return bool(np.abs(ours - theirs).max(initial=0.0) <= max(0.1 * scale, STILL * usual))
 
 
-# ---- what arrived as it was ----------------------------------------------------------------------------
+# ---- which weights were copied ----------------------------------------------------------------------------
 
 
-def not_carried(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> frozenset[str]:
+def not_copied(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> frozenset[str]:
     """The weights of one model whose numbers are not among the other's, in whatever arrangement."""
     there = {_digest(array) for array in theirs.values()}
-    rest = {n: array for n, array in ours.items() if _telling(array) and _digest(array) not in there}
+    rest = {n: array for n, array in ours.items() if _informative(array) and _digest(array) not in there}
     if not rest:
         return frozenset()
     values = np.unique(
@@ -225,7 +225,7 @@ def not_carried(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> froze
     return frozenset(name for name, array in rest.items() if not np.isin(_bits(array), values).all())
 
 
-def _telling(array: Array) -> bool:
+def _informative(array: Array) -> bool:
     return array.size > 1 and bool(np.any(array != array.flat[0]))
 
 
@@ -241,4 +241,4 @@ def _digest(array: Array) -> tuple[int, int]:
 
 def is_rounded(values: Iterable[float]) -> bool:
     """Whether one of these constants has another value in float32, or has float32's full length already."""
-    return any(np.isfinite(value) and not is_short(value) for value in values)
+    return any(np.isfinite(value) and not has_few_bits(value) for value in values)

@@ -157,7 +157,7 @@ def code_files(factory: str) -> dict[str, Path]:
 
 
 def files_of(path: Path, chosen: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """Every file that a model on disk is made of, by its place as seen from the model's own."""
+    """Every file that a model on disk is made of, by its path relative to the model's own."""
     found = artifact.look(path)
     if found.path.is_dir():
         return below(found.path)
@@ -238,21 +238,21 @@ class Certificate:
     document: Mapping[str, Any]
 
     def subject(self, side: str, given: object | None) -> object:
-        """The model of a side: as it is given, else at its place as seen from the certificate.
+        """The model of a side: as it is given, else at its path relative to the certificate.
 
         Code is run only where the caller names it: a certificate may come from anyone.
         """
         if given is not None:
             return given
         one = self.document[side]
-        place = self.path.parent / (one["path"] or "") if is_plain(one["path"] or "..") else None
-        if place is None or not _lies_beside(place, self.path.parent):
+        path = self.path.parent / (one["path"] or "") if is_plain(one["path"] or "..") else None
+        if path is None or not _lies_beside(path, self.path.parent):
             raise UsageError(
                 f"the {side} of the certificate, {one['title']}, is code or a live model, or is not beside it",
                 where=str(self.path),
                 remedy="Name both models: netferry verify --check F A B",
             )
-        return str(place)
+        return str(path)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -283,14 +283,14 @@ class Certificate:
         given: Sequence[Example] | None,
         compare: Callable[[], Report],
     ) -> Check:
-        """Hash what is to be compared, compare it again, and say what is not as it was."""
+        """Hash what is to be compared, compare it again, and report what is not as it was."""
         changed = [
             line
             for side, subject in zip(("source", "target"), subjects, strict=True)
             for line in _changes(side, self.document[side], identity(subject, self.path.parent))
         ]
-        escaping = None if given is None else [_shown(example) for example in given]
-        if escaping != self.document["inputs"]["given"]:
+        listed = None if given is None else [_shown(example) for example in given]
+        if listed != self.document["inputs"]["given"]:
             changed.append("the inputs are not those that were given")
         report = compare()
         if report.data != self.document["inputs"].get("data"):
@@ -302,7 +302,7 @@ class Certificate:
         return Check(
             self.path.name, was["status"], report.status, tuple(changed), moved,
             tuple(_verdicts(was, finite(_verdict(report)))), report,
-            certificate_form.told(self.document["options"]),
+            certificate_form.options_text(self.document["options"]),
         )  # fmt: skip
 
 
@@ -336,15 +336,15 @@ def read(path: Path) -> Certificate:
     return Certificate(path, document)
 
 
-def _lies_beside(place: Path, folder: Path) -> bool:
+def _lies_beside(path: Path, folder: Path) -> bool:
     """Whether a model is there, and neither it nor a file of it is a link that leads out of the certificate's folder."""
     home = folder.resolve()
     try:
-        if not place.resolve(strict=True).is_relative_to(home):
+        if not path.resolve(strict=True).is_relative_to(home):
             return False
-        files = files_of(place, None).values()
+        files = files_of(path, None).values()
     except RefusedError:
-        return True  # what is wrong with it is told when it is opened
+        return True  # what is wrong with it is reported when it is opened
     except (OSError, RuntimeError):
         return False
     return all(file.resolve().is_relative_to(home) for file in files)

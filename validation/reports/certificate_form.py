@@ -19,9 +19,9 @@ Test = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class Kind:
-    """A type in words, and whether a value is of it."""
+    """A type's name, and whether a value is of it."""
 
-    words: str
+    title: str
     fits: Test
 
 
@@ -30,25 +30,25 @@ def _whole(low: int, high: int) -> Kind:
 
 
 def _or_none(kind: Kind) -> Kind:
-    return Kind(f"{kind.words}, or null", lambda v: v is None or kind.fits(v))
+    return Kind(f"{kind.title}, or null", lambda v: v is None or kind.fits(v))
 
 
 def _one_of(*values: str) -> Kind:
     return Kind(" or ".join(values), lambda v: isinstance(v, str) and v in values)
 
 
-def _map(words: str, kind: Kind) -> Kind:
-    return Kind(words, lambda v: isinstance(v, dict) and all(map(kind.fits, v.values())))
+def _map(title: str, kind: Kind) -> Kind:
+    return Kind(title, lambda v: isinstance(v, dict) and all(map(kind.fits, v.values())))
 
 
-def _list(words: str, kind: Kind) -> Kind:
-    return Kind(words, lambda v: isinstance(v, list) and all(map(kind.fits, v)))
+def _list(title: str, kind: Kind) -> Kind:
+    return Kind(title, lambda v: isinstance(v, list) and all(map(kind.fits, v)))
 
 
-def _record(words: str, **kinds: Kind) -> Kind:
+def _record(title: str, /, **kinds: Kind) -> Kind:
     """An object that has these keys, and maybe others, which nobody reads."""
     return Kind(
-        words, lambda v: isinstance(v, dict) and all(k in v and kind.fits(v[k]) for k, kind in kinds.items())
+        title, lambda v: isinstance(v, dict) and all(k in v and kind.fits(v[k]) for k, kind in kinds.items())
     )
 
 
@@ -136,7 +136,7 @@ def demand(document: Mapping[str, Any], where: str) -> None:
     """Refuse a certificate whose parts or options are not of their types."""
     for name, kind in PARTS.items():
         if name not in document:
-            raise RefusedError(f"the certificate has no '{name}'", where=where, expected=kind.words)
+            raise RefusedError(f"the certificate has no '{name}'", where=where, expected=kind.title)
         _demand(f"'{name}' of the certificate", document[name], kind, where)
     options = document["options"]
     for name, value in options.items():
@@ -155,13 +155,13 @@ def demand(document: Mapping[str, Any], where: str) -> None:
 def _demand(what: str, value: object, kind: Kind, where: str) -> None:
     if not kind.fits(value):
         raise RefusedError(
-            f"{what} has another type", where=where, expected=kind.words, received=_short(value)
+            f"{what} has another type", where=where, expected=kind.title, received=_short(value)
         )
 
 
 def _short(value: object) -> str:
-    words = json.dumps(value)
-    return words if len(words) <= 60 else f"{words[:57]}..."
+    title = json.dumps(value)
+    return title if len(title) <= 60 else f"{title[:57]}..."
 
 
 def of_the_user(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,8 +169,8 @@ def of_the_user(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options.get(name, default) for name, (_, default) in OPTIONS.items()}
 
 
-def told(options: Mapping[str, Any]) -> str:
-    """The options that are not the defaults, in words; nothing where there are none."""
+def options_text(options: Mapping[str, Any]) -> str:
+    """The options that are not the defaults, as text; nothing where there are none."""
     others = [
         f"{name}={_short(options[name])}"
         for name, (_, default) in OPTIONS.items()

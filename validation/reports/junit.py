@@ -22,7 +22,7 @@ class _Case:
     status: str
     reason: str
     seconds: float
-    told: str
+    detail: str
 
 
 def of_report(document: Document) -> str:
@@ -34,9 +34,9 @@ def of_report(document: Document) -> str:
     ]
     training = document.get("training")
     if isinstance(training, Mapping):
-        told = "" if training.get("ratio") is None else f"{number(training['ratio'])} yardsticks"
+        detail = "" if training.get("ratio") is None else f"{number(training['ratio'])} yardsticks"
         reason = str(training.get("reason") or "")
-        cases.append(_Case(suite, "gradients and training", training["status"], reason, 0.0, told))
+        cases.append(_Case(suite, "gradients and training", training["status"], reason, 0.0, detail))
     if not cases or all(case.status != document["status"] for case in cases):
         cases.append(_Case(suite, "verdict", document["status"], str(document.get("reason") or ""), 0.0, ""))
     properties = {"seed": document.get("seed"), "samples": len(document.get("samples") or ())}
@@ -60,7 +60,7 @@ def of_matrix(document: Document) -> str:
 
 
 def _error(one: Document) -> str:
-    """The errors of an output in words."""
+    """The errors of an output as text."""
     known = (("ratio", "yardsticks"), ("max_rel", "of the output's scale"), ("max_abs", "absolute"))
     return ", ".join(f"{number(one[key])} {unit}" for key, unit in known if one.get(key) is not None)
 
@@ -88,11 +88,11 @@ def _case(case: _Case) -> ElementTree.Element:
     if case.status in _ELEMENTS:
         message = case.reason or case.status.replace("_", " ")
         fault = _element(_ELEMENTS[case.status], {"message": message, "type": case.status})
-        fault.text = f"{line(message)}\n{line(case.told)}".strip()
+        fault.text = f"{line(message)}\n{line(case.detail)}".strip()
         made.append(fault)
-    elif case.told:
+    elif case.detail:
         out = _element("system-out", {})
-        out.text = line(case.told)
+        out.text = line(case.detail)
         made.append(out)
     return made
 

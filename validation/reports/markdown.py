@@ -11,7 +11,7 @@ from netferry.validation.reports.wording import MARKS, STATED, Document, brief, 
 
 
 def of_report(document: Document) -> str:
-    """The verdict in words, a table of the outputs, the notes; ``document`` is what ``Report.to_dict()`` gives."""
+    """The verdict in sentences, a table of the outputs, the notes; ``document`` is what ``Report.to_dict()`` gives."""
     lines = [f"## {MARKS[document['status']]} {wording.headline(document)}", ""]
     lines += [f"{markdown(sentence)}\n" for sentence in wording.sentences(document)]
     outputs = document.get("outputs") or ()
@@ -39,7 +39,7 @@ def _output(one: Document) -> tuple[str, ...]:
 
 
 def of_matrix(document: Document) -> str:
-    """The verdict in words, then models and sources down, targets across; what did not pass is told below."""
+    """The verdict, then models and sources down, targets across; what did not pass is listed below."""
     cells: Sequence[Document] = list(document["cells"])
     lines = [f"## {MARKS[wording.worst_status(cells)]} {wording.matrix_headline(cells)}", ""]
     lines += [f"{markdown(sentence)}\n" for sentence in wording.matrix_sentences(cells)]
@@ -49,14 +49,14 @@ def of_matrix(document: Document) -> str:
         rows.setdefault((str(cell["model"]), str(cell["source"])), {})[str(cell["target"])] = cell
     if cells:
         head = ("model", "from", *(f"→ {title_of(target)}" for target in targets))
-        lines += _table(head, (_row(place, found, targets) for place, found in rows.items()))
+        lines += _table(head, (_row(key, found, targets) for key, found in rows.items()))
     lines += [f"- {markdown(_fault(cell))}" for cell in cells if cell["status"] != PASSED]
     lines += [f"- {markdown(rate)}" for rate in _proved(map(wording.report_of, cells))]
     return "\n".join([*lines, "", _footer(document)]).rstrip() + "\n"
 
 
 def of_catalogue(document: Document) -> str:
-    """The pairs of a catalogue, one row each, with what did not pass told below."""
+    """The pairs of a catalogue, one row each, with what did not pass listed below."""
     pairs: Sequence[Document] = list(document["pairs"])
     passed = sum(pair["status"] == PASSED for pair in pairs)
     lines = [f"## {MARKS[document['status']]} {passed} of {len(pairs)} pairs passed", ""]
@@ -82,8 +82,8 @@ def _fault(cell: Document) -> str:
     return f"{cell['model']} from {title_of(cell['source'])} to {title_of(cell['target'])}: {reason}"
 
 
-def _row(place: tuple[str, str], found: dict[str, Document], targets: Iterable[str]) -> tuple[str, ...]:
-    model, source = place
+def _row(key: tuple[str, str], found: dict[str, Document], targets: Iterable[str]) -> tuple[str, ...]:
+    model, source = key
     return (model, title_of(source), *(_cell(found.get(target)) for target in targets))
 
 

@@ -167,7 +167,7 @@ def as_json(document: Any) -> str:
 
 
 def finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they are written as words."""
+    """JSON has no infinity and no NaN: they are written as strings."""
     if isinstance(value, float) and value not in (value, float("inf"), float("-inf")):
         return "nan"
     if isinstance(value, float) and abs(value) == float("inf"):

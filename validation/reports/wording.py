@@ -1,4 +1,4 @@
-"""Numbers and verdicts in words, for the page, for Markdown and for JUnit alike."""
+"""Numbers and verdicts as text, for the page, for Markdown and for JUnit alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from netferry.validation.comparison.metrics import FAILED, NOT_CHECKED, PASSED
+from netferry.validation.comparison.metrics import FAILED, NOT_CHECKED, PASSED, largest
 
 Document = Mapping[str, Any]
 """A verdict or a cell as its ``to_dict()`` gives it."""
@@ -30,7 +30,7 @@ def title_of(framework: str) -> str:
 
 
 def measure(value: Any) -> float | None:
-    """A number of a document, where infinity and NaN are words; None for what is none."""
+    """A number of a document, where infinity and NaN are strings; None for what is none."""
     if isinstance(value, bool) or value is None:
         return None
     try:
@@ -104,12 +104,12 @@ def headline(document: Document) -> str:
 
 def sentences(document: Document) -> list[str]:
     """What was compared, and how it came out."""
-    said = [_compared(document), _found(document)]
+    sentences = [_compared(document), _found(document)]
     if isinstance(document.get("training"), Mapping):
-        said.append(learnt(document["training"]))
+        sentences.append(training_sentence(document["training"]))
     if document.get("unchecked_axes"):
-        said.append(f"Not tried at two sizes: {', '.join(document['unchecked_axes'])}.")
-    return [sentence for sentence in said if sentence]
+        sentences.append(f"Not tried at two sizes: {', '.join(document['unchecked_axes'])}.")
+    return [sentence for sentence in sentences if sentence]
 
 
 def _compared(document: Document) -> str:
@@ -131,8 +131,8 @@ def _found(document: Document) -> str:
         worst = faults[0]
         rest = f"; {count(len(faults) - 1, 'other output')} did not pass either" if len(faults) > 1 else ""
         return f"{worst['name']}: {worst.get('reason') or STATED[worst['status']]}{rest}."
-    learnt_why = (document.get("training") or {}).get("reason")
-    if document.get("reason") and document["reason"] != learnt_why:
+    training_why = (document.get("training") or {}).get("reason")
+    if document.get("reason") and document["reason"] != training_why:
         return f"{str(document['reason']).rstrip('.')}."
     return _agreement(document)
 
@@ -149,19 +149,19 @@ def _agreement(document: Document) -> str:
     return f"The largest error is {number(relative)} of the output's scale." if relative is not None else ""
 
 
-def learnt(training: Document) -> str:
+def training_sentence(training: Document) -> str:
     """What the comparison of gradients and of training steps found."""
     steps = count(int(training.get("steps") or 0), "training step")
     weights = count(len(training.get("weights") or ()), "weight")
     if training["status"] != PASSED:
-        return f"Gradients and training {STATED[training['status']]}: {training.get('reason') or 'no reason is told'}."
+        return f"Gradients and training {STATED[training['status']]}: {training.get('reason') or 'no reason is given'}."
     ratio = measure(training.get("ratio"))
     worst = "" if ratio is None else f", at most {number(ratio)} yardsticks apart"
     return f"The gradients of {weights} agree, and so do {steps} from the same state{worst}."
 
 
 RATE = "rate of faults"
-"""What ``proved`` tells, as a title."""
+"""What ``proved`` says, as a title."""
 
 
 def proved(documents: Iterable[Document]) -> str:
@@ -179,16 +179,16 @@ def worst_status(cells: Iterable[Document]) -> str:
 
 
 def matrix_headline(cells: Sequence[Document]) -> str:
-    """How many of a matrix's cells arrived."""
+    """How many of a matrix's cells passed."""
     tally = {status: sum(cell["status"] == status for cell in cells) for status in MARKS}
     if not cells:
-        return "Nothing was carried."
+        return "Nothing was converted."
     if tally[PASSED] == len(cells):
-        return "The one model arrived." if len(cells) == 1 else f"All {len(cells)} models arrived."
-    said = [f"{tally[PASSED]} of {len(cells)} models arrived"]
-    said += [f"{tally[FAILED]} did not"] * bool(tally[FAILED])
-    said += [f"{tally[NOT_CHECKED]} could not be checked"] * bool(tally[NOT_CHECKED])
-    return f"{listed(said)}."
+        return "The one conversion passed." if len(cells) == 1 else f"All {len(cells)} conversions passed."
+    sentences = [f"{tally[PASSED]} of {len(cells)} conversions passed"]
+    sentences += [f"{tally[FAILED]} did not"] * bool(tally[FAILED])
+    sentences += [f"{tally[NOT_CHECKED]} could not be checked"] * bool(tally[NOT_CHECKED])
+    return f"{listed(sentences)}."
 
 
 def matrix_sentences(cells: Sequence[Document]) -> Iterator[str]:
@@ -199,13 +199,13 @@ def matrix_sentences(cells: Sequence[Document]) -> Iterator[str]:
     if not cells:
         return
     yield (
-        f"{count(models, 'reference model')}, trained in {sources}, each carried to {targets}. Source and "
-        "arrival were run on the same inputs, and every value of every output compared."
+        f"{count(models, 'reference model')}, trained in {sources}, each converted to {targets}. Source and "
+        "result were run on the same inputs, and every value of every output compared."
     )
-    arrived = [cell for cell in cells if cell["status"] == PASSED]
-    worst = largest(worst_ratio(report_of(cell)) for cell in arrived)
-    relative = largest(measure(cell.get("max_rel")) for cell in arrived)
-    of_these = "Nowhere" if len(arrived) == len(cells) else "Nowhere among those that passed"
+    passed = [cell for cell in cells if cell["status"] == PASSED]
+    worst = largest(worst_ratio(report_of(cell)) for cell in passed)
+    relative = largest(measure(cell.get("max_rel")) for cell in passed)
+    of_these = "Nowhere" if len(passed) == len(cells) else "Nowhere among those that passed"
     if worst is not None:
         yield (
             f"{of_these} is the error more than {number(worst)} × what float32 rounding costs the source "
@@ -215,7 +215,7 @@ def matrix_sentences(cells: Sequence[Document]) -> Iterator[str]:
         yield f"{of_these} is the error more than {number(relative)} of the output’s scale."
     steps = max((len(cell.get("further") or ()) for cell in cells), default=0)
     if steps:
-        yield f"What arrived in a framework that trains went on learning there for {steps} steps."
+        yield f"Results in frameworks that train were trained on there for {steps} steps."
     truths = dict.fromkeys(str(truth) for cell in cells if (truth := report_of(cell).get("truth")))
     if truths:
         yield f"Truth, against which errors are measured: {listed(list(truths))}."
@@ -225,7 +225,3 @@ def report_of(cell: Document) -> Document:
     """The verdict that a cell holds; empty where it holds none."""
     report = cell.get("report")
     return report if isinstance(report, Mapping) else {}
-
-
-def largest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)

@@ -1,4 +1,4 @@
-"""What inputs may hold, where a model says it: the rows of a table that is looked into, lengths, divisors, boxes."""
+"""What inputs may hold, where a model bounds them: the rows of a table that is looked into, lengths, divisors, boxes."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from netferry.converters.signature import Example, Range, Ranges, Signature
 def ranges_of(
     models: Sequence[tuple[object, Signature]], given: Sequence[Example] | None = None
 ) -> dict[int, list[Range]]:
-    """By the place of the first model's inputs; the other models' are met by name, else by position."""
+    """By the position of the first model's inputs; the other models' are met by name, else by position."""
     found: dict[int, list[Range]] = {}
     first = [spec.name for spec in models[0][1].inputs] if models else []
     for model, signature in models:
         own = [spec.name for spec in signature.inputs]
-        places = [first.index(name) for name in own] if set(own) == set(first) else list(range(len(own)))
-        for place, ranges in _of(model, given).items():
-            found.setdefault(places[place], []).extend(_moved(one, places) for one in ranges)
+        positions = [first.index(name) for name in own] if set(own) == set(first) else list(range(len(own)))
+        for position, ranges in _of(model, given).items():
+            found.setdefault(positions[position], []).extend(_moved(one, positions) for one in ranges)
     return found
 
 
 def _of(model: object, given: Sequence[Example] | None) -> Ranges:
-    """What one model says; nothing where it cannot be looked at."""
+    """The bounds of one model; none where it cannot be looked at."""
     is_file = isinstance(model, str | PathLike)
     framework = frameworks.named("onnx") if is_file else frameworks.of(model)
     try:
         found: Ranges = import_module(f"netferry.converters.{framework.name}.bounds").ranges(model, given)
-    except NetferryError:  # what does not run is told where it is run
+    except NetferryError:  # what does not run is reported where it is run
         return {}
     return found
 
 
-def _moved(one: Range, places: Sequence[int]) -> Range:
-    return one if one.within is None else replace(one, within=(places[one.within[0]], one.within[1]))
+def _moved(one: Range, positions: Sequence[int]) -> Range:
+    return one if one.within is None else replace(one, within=(positions[one.within[0]], one.within[1]))

@@ -24,7 +24,7 @@ HEAVY = 128 << 20
 TIMES_WEIGHTS = 2
 """Where weights are large, activations may be so many times as large."""
 MANY = 1 << 21
-"""Elements of the inputs, where no graph says what becomes of them."""
+"""Elements of the inputs, where there is no graph to count with."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Weigher:
         return Effort(found.flops, found.bytes) if found is not None and known else None
 
     def hollow(self, sizes: Sizes) -> bool:
-        """Whether these sizes are none of the model's: beyond the bounds that it is told with, or so that some tensor
+        """Whether these sizes are none of the model's: beyond the bounds in its metadata, or so that some tensor
         inside is empty, where at larger ones none is."""
         return not size_bounds.hold(self.bounds, sizes) or (
             self._has_empty(sizes)
@@ -78,7 +78,7 @@ class Weigher:
 
 
 def weigher(graphs: Iterable[object]) -> Weigher:
-    """By the first of these that is a graph, as a path or in memory, and says its sizes."""
+    """By the first of these that is a graph, as a path or in memory, and has sizes."""
     for graph in graphs:
         model = _loaded(graph)
         if model is None:

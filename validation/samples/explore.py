@@ -21,7 +21,7 @@ from netferry.validation.samples.sizes import Heavy, Sizes, batches_of, explored
 class Made:
     """Samples for ``signature``, as the examples rule it; ``outputs`` are the source's where it was asked already.
 
-    ``data`` says which real rows are among them.
+    ``data`` describes the real rows among them.
     """
 
     signature: Signature
@@ -31,11 +31,11 @@ class Made:
     data: Mapping[str, str] | None = None
 
     def shown(self) -> tuple[Example, ...]:
-        """The first sample as examples: what a target that says no sizes is shown."""
+        """The first sample as examples: what a target that declares no sizes is shown."""
         return _examples(self.signature, self.samples[0])
 
     def unchecked(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """The free axes that none but one size was tried of, on the samples of these labels."""
+        """The free axes that were checked at one size only, on the samples of these labels."""
         seen: dict[str, set[int]] = {symbol: set() for symbol in symbols(self.signature)}
         for sample in self.samples:
             for symbol, size in sizes_of(self.signature, sample.arrays).items():
@@ -55,7 +55,7 @@ def made_for(
     hollow: Callable[[Sizes], bool] = lambda _sizes: False,
     rows: Rows | None = None,
 ) -> Made:
-    """Samples at sizes where ``source`` runs; ``models`` (it and its target) say what inputs may hold.
+    """Samples at sizes where ``source`` runs; ``models`` (it and its target) bound what inputs may hold.
 
     ``rows`` come first, then what is ``given``. ``heavy`` are the sizes that cost too much, ``hollow`` those
     at which the model has nothing left to compute with.
@@ -91,8 +91,8 @@ def _but_shown(
 def _examples(signature: Signature, sample: Sample) -> tuple[Example, ...]:
     """A sample as examples, with the axes that are free."""
     free: dict[str, dict[int, str]] = {}
-    for symbol, places in symbols(signature).items():
-        for name, axis in places:
+    for symbol, axes in symbols(signature).items():
+        for name, axis in axes:
             free.setdefault(name, {})[axis] = symbol
     return tuple(
         Example(spec.name, sample.arrays[spec.name], free.get(spec.name, {})) for spec in signature.inputs
@@ -170,6 +170,6 @@ def _spec(own: TensorSpec, example: Example) -> TensorSpec:
 
 
 def _called(signature: Signature, symbol: str) -> str:
-    """A free axis in words: its symbol, or its place where it has none."""
+    """The name of a free axis: its symbol, or its position where it has none."""
     name, axis = symbols(signature)[symbol][0]
     return f"axis {axis} of {name}" if symbol == f"{name}_dim{axis}" else f"axis {symbol}"

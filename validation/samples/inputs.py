@@ -16,7 +16,7 @@ from netferry.converters.size_bounds import size_of
 from netferry.validation.samples.sizes import Explored, Sizes, symbol_of, untried
 
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 65504.0, 1e-40)
-"""Values that kernels treat apart; each row of a batch gets one, so that the other rows still tell something."""
+"""Values that kernels treat apart; each row of a batch gets one, so that the other rows stay informative."""
 
 NORMAL, GIVEN = "normal", "given"
 Shapes = Sequence[tuple[int, ...]]
@@ -43,7 +43,7 @@ class Whole:
 class Maker:
     """Draws inputs for ``signature``: the same kind at the same sizes with the same seed gives the same arrays.
 
-    ``ranges`` say which whole numbers inputs may hold, beside what the examples show.
+    ``ranges`` are which whole numbers inputs may hold, beside what the examples show.
     """
 
     signature: Signature
@@ -55,17 +55,17 @@ class Maker:
         rng = np.random.default_rng([self.seed, *kind.encode(), *sizes.values()])
         shapes = [_shape(spec, sizes) for spec in self.signature.inputs]
         arrays = {
-            spec.name: _draw(kind, rng, spec, shapes[place], self._whole(place, spec, shapes))
-            for place, spec in enumerate(self.signature.inputs)
+            spec.name: _draw(kind, rng, spec, shapes[position], self._whole(position, spec, shapes))
+            for position, spec in enumerate(self.signature.inputs)
         }
-        for place, array in enumerate(arrays.values()):
-            self._fill_columns(rng, place, array, shapes)
+        for position, array in enumerate(arrays.values()):
+            self._fill_columns(rng, position, array, shapes)
         words = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
         return Sample(f"{kind}, {words}" if words else kind, arrays)
 
-    def _whole(self, place: int, spec: TensorSpec, shapes: Shapes) -> Whole | None:
-        """The whole numbers that an input holds; None for one of fractions. Integers of which nothing is known are 0, 1."""
-        known = [one for one in (self.ranges or {}).get(place, ()) if one.column is None]
+    def _whole(self, position: int, spec: TensorSpec, shapes: Shapes) -> Whole | None:
+        """The whole numbers that an input has; None for one of fractions. Integers of which nothing is known are 0, 1."""
+        known = [one for one in (self.ranges or {}).get(position, ()) if one.column is None]
         if not known and spec.dtype.kind not in "iu":
             return None
         low = max([one.low for one in known] + [1 if _is_length(spec) else 0])
@@ -79,9 +79,9 @@ class Maker:
         arrays = [e.array for e in self.given or () if e.name == spec.name]
         return max((int(a.max()) for a in arrays if a.dtype.kind in "iu" and a.size), default=0)
 
-    def _fill_columns(self, rng: np.random.Generator, place: int, array: Array, shapes: Shapes) -> None:
+    def _fill_columns(self, rng: np.random.Generator, position: int, array: Array, shapes: Shapes) -> None:
         """Places of the last axis that are indices, in an input that is drawn as something else (boxes)."""
-        for one in (self.ranges or {}).get(place, ()):
+        for one in (self.ranges or {}).get(position, ()):
             top = one.top(shapes)
             if one.column is not None and top is not None and array.ndim:
                 array[..., one.column] = rng.integers(one.low, max(top, one.low) + 1, array.shape[:-1])
@@ -98,7 +98,7 @@ def samples(
 ) -> Iterator[Sample]:
     """The given inputs first, then normal ones at the usual sizes, the kinds that find faults, and other sizes.
 
-    ``sizes`` say where the source runs; left out, they are those that would be tried first. ``quick`` takes few.
+    ``sizes`` are those at which the source runs; left out, the first candidates. ``quick`` takes few.
     """
     if given is not None:
         yield Sample(GIVEN, {e.name: e.array for e in given})
@@ -111,8 +111,8 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
     """Each kind at the small sizes in turn; normal at all."""
     yield NORMAL, sizes.usual
     kinds = [kind for kind in KINDS if _says_anything(kind, signature)]
-    for place, kind in enumerate(kinds[:2] if quick else kinds):
-        choice = sizes.small[place % len(sizes.small)]
+    for position, kind in enumerate(kinds[:2] if quick else kinds):
+        choice = sizes.small[position % len(sizes.small)]
         yield kind, choice
         if kind == GRIDDED and not quick:
             yield from ((again, choice) for again in list(GRIDDED_AGAIN)[: _draws(signature, choice) - 1])
@@ -123,7 +123,7 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
 
 
 AGAIN = tuple(f"{NORMAL} again, draw {count}" for count in (2, 3, 4))
-"""Whole numbers say little each: a class that another row's input moves is one in a hundred."""
+"""Whole numbers are little evidence each: a class that another row's input moves is one in a hundred."""
 
 
 def _draws(signature: Signature, sizes: Sizes) -> int:
@@ -144,7 +144,7 @@ def _shape(spec: TensorSpec, sizes: Sizes) -> tuple[int, ...]:
     if spec.dims is None:
         raise UsageError(
             f"the rank of input '{spec.name}' is not known",
-            remedy=f"Say it with --input {spec.name}:1,3,224,224",
+            remedy=f"Give it with --input {spec.name}:1,3,224,224",
         )
     return tuple(
         dim if isinstance(dim, int) else size_of(symbol_of(spec, axis), sizes)
@@ -216,10 +216,10 @@ def _special(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     if not array.ndim:
         return array
     rows = array.reshape(array.shape[0], -1)
-    for place, row in enumerate(rows[: max(len(rows) - 1, 1)]):
+    for position, row in enumerate(rows[: max(len(rows) - 1, 1)]):
         if row.size:
             for offset in range(2):
-                row[rng.integers(row.size)] = SPECIAL[(2 * place + offset) % len(SPECIAL)]
+                row[rng.integers(row.size)] = SPECIAL[(2 * position + offset) % len(SPECIAL)]
     return rows.reshape(shape)
 
 
@@ -231,11 +231,11 @@ def _grid(rng: np.random.Generator, shape: tuple[int, ...], draw: int = 0) -> Ar
     """Values of the grid in any order: in each row every one twice, so that there are ties, and other ones in the next."""
     rows, count, distinct = _rows(shape)
 
-    def row(place: int) -> Array:
-        values = np.roll(GRID, -(draw * rows + place) * distinct)[:distinct]
+    def row(position: int) -> Array:
+        values = np.roll(GRID, -(draw * rows + position) * distinct)[:distinct]
         return rng.permutation(np.resize(np.repeat(values, 2 if count > TIED else 1), count))
 
-    return np.asarray(np.stack([row(place) for place in range(rows)]).reshape(shape))
+    return np.asarray(np.stack([row(position) for position in range(rows)]).reshape(shape))
 
 
 def _rows(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -259,7 +259,7 @@ KINDS: Mapping[str, Draw] = {
     EXTREMES: _normal,
     SPECIAL_VALUES: _special,
 }
-"""Beside normal: what each finds is in its name (steep places, ties and roundings, padding, epsilons ...)."""
+"""Beside normal: what each finds is in its name (steep parts, ties and roundings, padding, epsilons ...)."""
 
 GRIDDED_AGAIN: Mapping[str, Draw] = {
     f"{GRIDDED} again, draw {draw + 1}": partial(_grid, draw=draw) for draw in range(1, len(GRID))

@@ -35,7 +35,7 @@ COST: Mapping[str, float] = {"pytorch": 2.5, "tensorflow": 4.0, "mxnet": 4.0, "o
 """What a float64 run costs beside a float32 pass of the same framework (ONNX: the reference evaluator)."""
 
 SMALL_WEIGHTS, SMALL_INPUT = 1_000_000, 50_000
-"""Weights and elements of an input up to which a model is small, where no graph says what it computes."""
+"""Weights and elements of an input up to which a model is small, where there is no graph to count with."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,23 @@ def _within(
     What is dear takes so much memory that it is run in float64 only where it comes first.
     """
     second, first = COST[judge.source.framework.name] + 1, COST[judge.target.framework.name]
-    kinds = [place for place, sample in enumerate(made) if place and sample.label.partition(",")[0] in SPARE]
+    kinds = [
+        position
+        for position, sample in enumerate(made)
+        if position and sample.label.partition(",")[0] in SPARE
+    ]
     runs = set(range(len(made))).difference(kinds)
-    left = budget - sum(2 * shares[place][0] for place in runs)
+    left = budget - sum(2 * shares[position][0] for position in runs)
     if shares:
         size, dear = shares[0]
         left -= size * (second + first) * (DEAR if dear else 1)
-    for number, place in enumerate(kinds):
-        if number < LEAST_KINDS or 2 * shares[place][0] <= left:
-            runs.add(place)
-            left -= 2 * shares[place][0]
-    for place, (size, dear) in enumerate(shares):
-        if place == 0 or place not in runs:
-            yield Share(place in runs, place in runs, place in runs)
+    for number, position in enumerate(kinds):
+        if number < LEAST_KINDS or 2 * shares[position][0] <= left:
+            runs.add(position)
+            left -= 2 * shares[position][0]
+    for position, (size, dear) in enumerate(shares):
+        if position == 0 or position not in runs:
+            yield Share(position in runs, position in runs, position in runs)
             continue
         both = not dear and size * (second + first) <= left
         one = both or (not dear and size * second <= left)

@@ -10,7 +10,8 @@ from pathlib import Path
 from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Array, Signature
 from netferry.inference.data import open_data
-from netferry.inference.feed import Pixels, feeder
+from netferry.inference.feed import feeder
+from netferry.inference.images import Pixels
 from netferry.validation.samples.inputs import Sample
 
 ROWS = 16
@@ -21,7 +22,7 @@ LOOKED_AT = 256
 
 @dataclass(frozen=True)
 class Rows:
-    """A data set, the columns of each input where names do not say them, and how its images become numbers."""
+    """A data set, the columns of each input where names do not decide, and how its images become numbers."""
 
     data: Path
     columns: Mapping[str, Sequence[str]] | None = None

@@ -23,7 +23,7 @@ Heavy = Callable[[Sizes, Sizes], bool]
 
 BATCHES = (1, 2, 16)
 FEWER_ROWS = (8, 4, 3)
-"""Batches in the place of 16 where it costs too much."""
+"""Batches instead of 16 where it costs too much."""
 
 FACTORS = (1.5, 2.0, 1.25, 1.75)
 """Of the usual size; each axis gets another one."""
@@ -67,15 +67,15 @@ def symbols(signature: Signature) -> dict[str, list[tuple[str, int]]]:
         for axis, dim in enumerate(spec.dims or ()):
             if not isinstance(dim, int):
                 found.setdefault(symbol_of(spec, axis), []).append((spec.name, axis))
-    return {symbol: places for symbol, places in found.items() if not is_composed(symbol, found)}
+    return {symbol: axes for symbol, axes in found.items() if not is_composed(symbol, found)}
 
 
 def sizes_of(signature: Signature, arrays: Mapping[str, Array]) -> dict[str, int]:
     """What each free axis is in these arrays."""
     return {
         symbol: arrays[name].shape[axis]
-        for symbol, places in symbols(signature).items()
-        for name, axis in places[:1]
+        for symbol, axes in symbols(signature).items()
+        for name, axis in axes[:1]
         if name in arrays and axis < arrays[name].ndim
     }
 
@@ -224,7 +224,7 @@ class _Search:
         """Another factor for each axis; then one for all, where sizes are tied to each other; then smaller ones."""
         for factors in (FACTORS, SMALLER):
             count = min(max(len(self.free), 2), len(factors))
-            different = [factors[(place + turn) % count] for place in range(len(self.free))]
+            different = [factors[(position + turn) % count] for position in range(len(self.free))]
             for chosen in (different, [factors[turn]] * len(self.free)):
                 for multiple in MULTIPLES:
                     yield self._scaled(single, chosen, multiple)

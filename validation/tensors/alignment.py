@@ -1,4 +1,4 @@
-"""Two tensors of as many elements held against each other, however they are laid out."""
+"""Two tensors of as many elements compared, however they are laid out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from netferry.validation.tensors.matching import Shape, Trace
 
 @dataclass(frozen=True)
 class Arranged:
-    """Two tensors held against each other: ``how`` the second lies beside the first, and what came out.
+    """Two tensors compared: ``how`` the second lies beside the first, and what came out.
 
     ``b`` is the second one in the arrangement, the shape and the dtype of the first.
     """
@@ -113,7 +113,7 @@ _LARGE = 1 << 19
 
 
 def _ways(a: Array, b: Array, views: tuple[Shape, ...]) -> Iterator[tuple[bool, str, Array]]:
-    """Arrangements worth trying: whether the sizes of the axes fit, in words, and ``b`` in the order of ``a``."""
+    """Arrangements worth trying: whether the sizes of the axes fit, as text, and ``b`` in the order of ``a``."""
     if a.shape == b.shape:
         yield True, "as it is", b
         for view in views:

@@ -18,13 +18,14 @@ from netferry.converters.steps import Step
 from netferry.inference.binding import bind
 from netferry.inference.intermediate import framework_of
 from netferry.validation.comparison.metrics import FAILED, PASSED, Comparison, Tolerance, compare
+from netferry.validation.pair import paired
 from netferry.validation.reports.report import OutputVerdict, Report, versions
 from netferry.validation.samples.inputs import Sample
 from netferry.validation.samples.rows import Rows
 from netferry.validation.tensors.alignment import Arranged, beside
-from netferry.validation.tensors.difference import Bisection, Difference, Equal, Evidence, Place
+from netferry.validation.tensors.difference import Bisection, Difference, Equal, Evidence, Location
 from netferry.validation.tensors.matching import Pairs, Trace, pairs
-from netferry.validation.verify import paired, verify
+from netferry.validation.verify import verify
 
 
 def bisect(
@@ -39,7 +40,7 @@ def bisect(
 ) -> Bisection:
     """Name the first tensor inside ``a`` (the source) that differs in ``b``: what ``verify`` takes.
 
-    Where the outputs are equal nothing differs; where a side does not run, the reason and its last step are told.
+    Where the outputs are equal nothing differs; where a side does not run, the reason and its last step are reported.
     """
     report = _plain_difference(a, b, given, names, seed, tolerance, rows) or verify(
         a, b, given, names=names, seed=seed, tolerance=tolerance, rows=rows
@@ -56,7 +57,7 @@ def bisect(
 
 
 _PLAIN = 32
-"""Errors of so many times the limit need no float64 run to be told from rounding."""
+"""Errors of so many times the limit need no float64 run to tell them from rounding."""
 
 
 def _plain_difference(
@@ -84,7 +85,7 @@ def _plain_difference(
                 outputs = tuple(OutputVerdict(name, one, sample.label) for name, one in plain.items())
                 return Report(*names, outputs, (sample.label,), seed, versions=versions())
     except NetferryError:
-        return None  # what does not run is the verdict's to tell
+        return None  # what does not run is reported by the verdict
     return None
 
 
@@ -142,12 +143,12 @@ class _Search:
         return {name: next(n for n, other in theirs if other is array) for name, array in pairs_of}
 
     def _not_finite(self) -> Iterable[str]:
-        for word, side in (("source", self.a), ("target", self.b)):
+        for title, side in (("source", self.a), ("target", self.b)):
             for step in side.steps:
                 one = next((side.digests[n] for n in step.gives if n in side.digests), None)
                 if one is not None and (one.nans or any(one.infinities)):
                     what = "NaN" if one.nans else "an infinity"
-                    yield f"in the {word} {what} comes first from {step}"
+                    yield f"in the {title} {what} comes first from {step}"
                     break
 
     def _differing_outputs(self, report: Report) -> list[tuple[str, str]]:
@@ -251,12 +252,12 @@ class _Search:
         """
         ours = [x for x in ours if x in self.a.digests]
         theirs = [y for y in theirs if y in self.b.digests]
-        words = {name: self.a.keys(name) for name in ours}
+        keys_of = {name: self.a.keys(name) for name in ours}
         for other in theirs:
             keys, size = self.b.keys(other), self.b.digests[other].size
-            left = [x for x in ours if self.a.digests[x].size == size and words[x] & keys]
+            left = [x for x in ours if self.a.digests[x].size == size and keys_of[x] & keys]
             if left:
-                shared = set().union(*(words[x] for x in left)) & keys
+                shared = set().union(*(keys_of[x] for x in left)) & keys
                 right = [y for y in theirs if self.b.digests[y].size == size and self.b.keys(y) & shared]
                 left, right = self.a.owned(left, shared), self.b.owned(right, shared)
                 return left[max(len(left) // len(right), 1) - 1], right[max(len(right) // len(left), 1) - 1]
@@ -290,7 +291,7 @@ class _Search:
                 return tensor
             tensor = plain[0]
 
-    # ---- what is told ---------------------------------------------------------------------------------
+    # ---- what is reported ---------------------------------------------------------------------------------
 
     def _difference(
         self,
@@ -314,12 +315,12 @@ class _Search:
             Evidence(left, right, x, y, found.b),
         )
 
-    def _place(self, side: Trace, tensor: str, array: Array, known: Pairs, title: str) -> Place:
+    def _place(self, side: Trace, tensor: str, array: Array, known: Pairs, title: str) -> Location:
         step = side.step(tensor) or Step(tensor, "input", (), (tensor,))
         between, _ = side.before([tensor], known)
         steps = dict.fromkeys(str(side.steps[side.maker[name]]) for name in between)
         weights = dict.fromkeys(w for name in between for w in side.steps[side.maker[name]].weights)
-        return Place(
+        return Location(
             title, step.name, step.kind, tensor, np.shape(array), step.line, tuple(weights), tuple(steps)
         )
 

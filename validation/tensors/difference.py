@@ -1,4 +1,4 @@
-"""What ``bisect`` found, as data and in words."""
+"""What ``bisect`` found, as data and as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netferry.validation.reports.report import Report
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A tensor inside a model and the step that gave it; ``path`` are the steps from what is equal to it."""
 
     framework: str
@@ -26,8 +26,8 @@ class Place:
     path: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        said = f"{self.kind} '{self.name}' gives {self.tensor} {list(self.shape)}"
-        return f"{said}: {self.line}" if self.line else said
+        described = f"{self.kind} '{self.name}' gives {self.tensor} {list(self.shape)}"
+        return f"{described}: {self.line}" if self.line else described
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -67,8 +67,8 @@ class Difference:
     ``inputs`` are what both steps read, and equal; ``how`` says what made the two steps correspond.
     """
 
-    source: Place
-    target: Place
+    source: Location
+    target: Location
     comparison: Comparison
     how: str
     arrangement: str
@@ -124,9 +124,9 @@ class Bisection:
                 f"  {one.comparison.reason} (corresponding by {one.how}; {one.arrangement})",
                 *(f"  reads   {e.source} = {e.target} ({e.how})" for e in one.inputs),
             ]
-            for side, place in (("source", one.source), ("target", one.target)):
-                if len(place.path) > 1:
-                    lines.append(f"  in the {side} these steps lie between: {', '.join(place.path)}")
+            for side, location in (("source", one.source), ("target", one.target)):
+                if len(location.path) > 1:
+                    lines.append(f"  in the {side} these steps lie between: {', '.join(location.path)}")
         if any(self.tensors):
             counts = f"{self.tensors[0]} tensors in the source, {self.tensors[1]} in the target"
             lines.append(f"  {counts}; {self.corresponding} of the source's have an equal there")

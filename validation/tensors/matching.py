@@ -114,7 +114,7 @@ _MOST_VIEWS = 4
 
 
 def _roomy(shape: Shape) -> tuple[Shape, ...]:
-    """The shape, if it has a batch, a place and channels."""
+    """The shape, if it has a batch, a spatial axis and channels."""
     return (shape,) if len(shape) > 2 else ()
 
 
@@ -216,11 +216,11 @@ class Trace:
         return found
 
     def step(self, tensor: str) -> Step | None:
-        place = self.maker.get(tensor)
-        return None if place is None else self.steps[place]
+        location = self.maker.get(tensor)
+        return None if location is None else self.steps[location]
 
     def keys(self, tensor: str) -> frozenset[str]:
-        """The words that a tensor may be known by in another framework: its own, its layer's, its weights'."""
+        """The names that a tensor may be known by in another framework: its own, its layer's, its weights'."""
         if tensor not in self._keys:
             step = self.step(tensor)
             self._keys[tensor] = frozenset({_word(tensor)})
@@ -333,6 +333,6 @@ def _ordered(a: Trace, b: Trace, forth: Pairs, back: Pairs, known: Mapping[str, 
 
 
 def _rank(a: Trace, name: str, b: Trace, other: str, last: int) -> tuple[bool, bool, int]:
-    place = b.maker.get(other, -1)
+    location = b.maker.get(other, -1)
     shape = a.digests[name].shape == b.digests[other].shape
-    return not shape, place <= last, abs(place - last)
+    return not shape, location <= last, abs(location - last)

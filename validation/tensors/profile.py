@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from netferry.converters.signature import Example
 from netferry.inference.binding import bind
 from netferry.validation.comparison.metrics import FAILED
+from netferry.validation.pair import paired
 from netferry.validation.reports.report import Report
 from netferry.validation.tensors.alignment import Arranged, beside
 from netferry.validation.tensors.bisect import worst_sample
 from netferry.validation.tensors.matching import Pairs, Trace, pairs
-from netferry.validation.verify import paired
 
 AT_ONCE = 1 << 25
-"""Elements of the source's tensors that are held at a time: the models run again for each such share."""
+"""Elements of the source's tensors that are kept at a time: the models run again for each such share."""
 
 Layers = tuple[tuple[str, float | None], ...]
 """Tensors of the source in order of execution, each with its largest error relative to its own scale; None for one that
@@ -34,7 +34,7 @@ def profile(
 
     ``a`` (the source) and ``b`` (the target) are models in memory. A tensor's counterpart is the one that holds the same
     values, once both were compared element by element. Only where an output differs (by the verdict of ``report``, where
-    it is given) the tensors that lead to it are held against the closest of their layer's.
+    it is given) the tensors that lead to it are compared with the closest of their layer's.
     """
     pair = paired(a, b, given, seed if report is None else report.seed, quick=report is None)
     _, feed = worst_sample(report, pair.made.samples)
@@ -78,9 +78,9 @@ def _differing(
     if report is not None:
         failed = {verdict.name for verdict in report.outputs if verdict.comparison.status == FAILED}
         return {ours: theirs for ours, (name, theirs) in ends.items() if name in failed}
-    held = {ours: theirs for ours, (_, theirs) in ends.items()}
-    x, y = left.read(held), right.read(held.values())
-    return {o: t for o, t in held.items() if not beside(left, right, (o, t), (x[o], y[t])).same}
+    taken = {ours: theirs for ours, (_, theirs) in ends.items()}
+    x, y = left.read(taken), right.read(taken.values())
+    return {o: t for o, t in taken.items() if not beside(left, right, (o, t), (x[o], y[t])).same}
 
 
 def _leading_to(differing: Mapping[str, str], left: Trace, right: Trace, forth: Pairs, back: Pairs) -> Pairs:
@@ -102,14 +102,14 @@ def _leading_to(differing: Mapping[str, str], left: Trace, right: Trace, forth: 
 
 def _shares(names: Sequence[str], left: Trace) -> Iterator[list[str]]:
     share: list[str] = []
-    held = 0
+    taken = 0
     for name in names:
         size = left.digests[name].size
-        if share and held + size > AT_ONCE:
+        if share and taken + size > AT_ONCE:
             yield share
-            share, held = [], 0
+            share, taken = [], 0
         share.append(name)
-        held += size
+        taken += size
     if share:
         yield share
 
@@ -135,8 +135,8 @@ def _errors(
             found.append(beside(left, right, (name, other), (ours[name], theirs[other])))
             if found[-1].same:
                 break
-        told = name in ends or name in astray or (found and found[-1].same)
-        yield name, min(map(_error, found)) if told else None
+        known = name in ends or name in astray or (found and found[-1].same)
+        yield name, min(map(_error, found)) if known else None
 
 
 def _error(found: Arranged) -> float:

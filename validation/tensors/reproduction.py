@@ -19,7 +19,7 @@ from netferry.inference.intermediate import framework_of, piece
 from netferry.inference.session import Session
 from netferry.validation.reports.report import as_json
 from netferry.validation.tensors.alignment import arranged
-from netferry.validation.tensors.difference import Bisection, Place
+from netferry.validation.tensors.difference import Bisection, Location
 
 KIND = "reproduction"
 """What is written here, as the ledger has it."""
@@ -80,13 +80,13 @@ def write(
             ("source", models[0], one.source, one.evidence.source_inputs, one.evidence.source),
             ("target", models[1], one.target, one.evidence.target_inputs, one.evidence.target),
         )
-        for word, model, place, inputs, result in sides:
-            _save_inputs(stage / f"{word}_inputs.npz", inputs)
-            part = _alone(model, place, inputs, result)
+        for side_name, model, location, inputs, result in sides:
+            _save_inputs(stage / f"{side_name}_inputs.npz", inputs)
+            part = _alone(model, location, inputs, result)
             if part is None:
-                notes.append(f"the {word}'s step cannot be had alone as ONNX; it stands at: {place}")
+                notes.append(f"the {side_name}'s step is not available alone as ONNX; it is at: {location}")
             else:
-                onnx.save(part, stage / f"{word}.onnx")
+                onnx.save(part, stage / f"{side_name}.onnx")
         np.save(stage / "source.npy", one.evidence.source)
         np.save(stage / "target.npy", one.evidence.moved)
         _text(stage / "show.py", _SHOW)
@@ -98,10 +98,12 @@ def write(
     )
 
 
-def _alone(model: object, place: Place, inputs: Mapping[str, Array], result: Array) -> onnx.ModelProto | None:
+def _alone(
+    model: object, location: Location, inputs: Mapping[str, Array], result: Array
+) -> onnx.ModelProto | None:
     """The step as ONNX, once it has been seen to give the same result again; else None."""
     try:
-        part = piece(model, place.name, inputs, place.tensor)
+        part = piece(model, location.name, inputs, location.tensor)
         if part is None:
             return None
         if framework_of(part).name != "onnx":

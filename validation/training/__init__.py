@@ -1,1 +1,1 @@
-"""Whether two models learn alike."""
+"""Whether two models train alike."""

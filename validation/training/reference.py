@@ -1,14 +1,13 @@
-"""What a source learns: its course through some batches, in its own precision and in float64."""
+"""The training of a source: its trajectory over some batches, in its own precision and in float64."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,14 @@ from netferry.converters.errors import CannotConvert, NetferryError, UsageError,
 from netferry.converters.signature import BATCH, Array, Example, Signature, TensorSpec
 from netferry.converters.training import SQUARES, Batch, Gradients, Loss, Optimizer, Training
 from netferry.validation.samples.sizes import symbol_of
+from netferry.validation.training.trajectory import (
+    Trajectory,
+    Unlearnable,
+    framework_module,
+    record_trajectory,
+    training_of,
+    under_names_of,
+)
 
 FLOOR = 1e-3
 """The part of the global RMS below which a weight's own gradient counts as none (a bias before BatchNorm)."""
@@ -34,45 +41,23 @@ STEP = 3e-4
 the chaos of training (a maximum that another element takes) to drown what is compared."""
 
 
-class Unlearnable(Exception):  # noqa: N818 - told as a verdict that nothing was proved
-    """There is nothing to be learnt (no float output, no gradient), or a framework cannot train the model."""
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """What one model did: the first pass, what BatchNorm kept of it, and each optimizer's steps."""
-
-    gradients: Gradients
-    statistics: Mapping[str, Array]
-    steps: Mapping[str, Steps] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The losses step by step, the change of each weight over all of them, and the statistics afterwards."""
-
-    losses: tuple[float, ...]
-    changes: Mapping[str, Array]
-    statistics: Mapping[str, Array]
-
-
 @dataclass(frozen=True)
 class Yardstick:
     """What is true (``truth``) and what the source makes of it, once or more often (``plain``).
 
-    ``told`` says where they come from, ``exact`` whether the truth is in float64; ``jumps`` are, for each gradient,
+    ``origin`` says where they come from, ``exact`` whether the truth is in float64; ``jumps`` are, for each gradient,
     how far the truth itself moves when its inputs are jittered: where two maxima tie, a gradient jumps.
     """
 
     truth: Trajectory
     plain: tuple[Trajectory, ...]
-    told: str
+    origin: str
     exact: bool
     jumps: Gradients | None = None
 
 
 class TrainingReference:
-    """What a source learns from some batches, in its own precision and in float64; many targets are held against it.
+    """The training of a source on some batches, in its own precision and in float64; many targets are compared with it.
 
     ``targets`` are what a model's only output should be, batch by batch; left out, they lie a random distance from
     the source's own outputs, so that the first gradient is a random projection of the outputs.
@@ -92,7 +77,7 @@ class TrainingReference:
         self.model, self.given, self.count, self.loss = model, given, steps, loss
         self.framework = frameworks.of(model).name
         self._inputs, self._targets, self._seed = inputs, targets, seed
-        self._turned: dict[int, TrainingReference] = {}
+        self._rotated: dict[int, TrainingReference] = {}
         with training_of(model, len(inputs[0])) as training:
             self.weights, self.statistics = training.weights, training.statistics
             self.trainable, self.fixed, self.notes = training.trainable, training.fixed, training.notes
@@ -100,57 +85,57 @@ class TrainingReference:
             self.batches = _batches(training, inputs, targets, seed)
             first = record_trajectory(training, self.batches, loss, (), 0).gradients
             self.optimizers = _optimizers(self.weights, first) if steps else ()
-            self._again: dict[tuple[str, ...], Yardstick] = {}
+            self._yardsticks: dict[tuple[str, ...], Yardstick] = {}
             self.plain = record_trajectory(training, self.batches, loss, self.optimizers, steps)
         if not all(math.isfinite(v) for one in self.plain.steps.values() for v in one.losses):
             raise Unlearnable("the source's own losses do not stay finite")
 
     def begun_with(self, number: int) -> TrainingReference:
-        """The same lesson, begun with another of its batches."""
-        if number not in self._turned:
+        """The same training, begun with another of its batches."""
+        if number not in self._rotated:
             inputs, targets = (
                 one if one is None else [*one[number:], *one[:number]]
                 for one in (self._inputs, self._targets)
             )
-            self._turned[number] = TrainingReference(
+            self._rotated[number] = TrainingReference(
                 self.model, inputs or (), given=self.given, steps=self.count, loss=self.loss, targets=targets,
                 seed=self._seed,
             )  # fmt: skip
-        return self._turned[number]
+        return self._rotated[number]
 
     @cached_property
     def yardstick(self) -> Yardstick:
         return self._yardstick({})
 
-    def _yardstick(self, held: Mapping[str, Array]) -> Yardstick:
+    def _yardstick(self, frozen: Mapping[str, Array]) -> Yardstick:
         """The source in float64 and as it is; without float64, as it is and as it is after a jitter."""
-        plain = self.plain if not held else self._run(self.model, self.batches, held)
+        plain = self.plain if not frozen else self._run(self.model, self.batches, frozen)
         try:
             batches = [_widened(batch) for batch in self.batches]
-            truth = self._run(_in_float64(self.model), batches, held)
+            truth = self._run(_in_float64(self.model), batches, frozen)
         except (NetferryError, CannotConvert, Unlearnable) as why:
-            told = (
+            origin = (
                 f"none: the source cannot be trained in float64 ({first_line(why)}); the yardstick is how far it moves "
                 "when its weights are jittered by one rounding"
             )
-            return Yardstick(plain, (self._jittered(held),), told, exact=False)
-        told = f"the source itself in float64, in {frameworks.FRAMEWORKS[self.framework].title}"
-        return Yardstick(truth, (plain,), told, exact=True)
+            return Yardstick(plain, (self._jittered(frozen),), origin, exact=False)
+        origin = f"the source itself in float64, in {frameworks.FRAMEWORKS[self.framework].title}"
+        return Yardstick(truth, (plain,), origin, exact=True)
 
-    def _run(self, model: object, batches: Sequence[Batch], held: Mapping[str, Array]) -> Trajectory:
+    def _run(self, model: object, batches: Sequence[Batch], frozen: Mapping[str, Array]) -> Trajectory:
         with training_of(model, len(batches[0].inputs)) as training:
             to = dict(zip(self.weights, training.weights, strict=True))
-            factors = {to[name]: factor for name, factor in held.items()}
+            factors = {to[name]: factor for name, factor in frozen.items()}
             trajectory = record_trajectory(training, batches, self.loss, self.optimizers, self.count, factors)
-            return _told_as(trajectory, training, self)
+            return under_names_of(trajectory, training, self)
 
-    def _jittered(self, held: Mapping[str, Array]) -> Trajectory:
+    def _jittered(self, frozen: Mapping[str, Array]) -> Trajectory:
         """The source once more, every weight moved by one rounding, up or down."""
         rng = np.random.default_rng(1)
         own = training_of(self.model, len(self.batches[0].inputs))
         moved = {name: _rounded(array, rng) for name, array in own.weights.items()}
         try:
-            return self._run(own.holding(moved), self.batches, held)
+            return self._run(own.holding(moved), self.batches, frozen)
         finally:
             own.reset()
 
@@ -171,27 +156,27 @@ class TrainingReference:
                 model = own.holding({name: _rounded(w, rng) for name, w in own.weights.items()})
             with training_of(model, len(inputs)) as training:
                 trajectory = record_trajectory(training, [replace(batch, inputs=inputs)], self.loss, (), 0)
-                found.append(_distance(truth, _told_as(trajectory, training, self).gradients))
+                found.append(_distance(truth, under_names_of(trajectory, training, self).gradients))
         return _largest_of(found)
 
-    def looked_at(self, held: Mapping[str, Array]) -> Yardstick:
+    def with_jitter(self, frozen: Mapping[str, Array]) -> Yardstick:
         """The yardstick for what did not pass at once: a source that came near the truth by luck says too little."""
-        key = (*sorted(held), "jittered")
-        if key not in self._again:
-            known = self.held_still(held)
-            jumps = self._jumps(known.truth.gradients, bool(held)) if known.exact else None
-            plain = (*known.plain, self._jittered(held))
-            self._again[key] = replace(known, plain=plain, jumps=jumps)
-        return self._again[key]
+        key = (*sorted(frozen), "jittered")
+        if key not in self._yardsticks:
+            known = self.with_frozen(frozen)
+            jumps = self._jumps(known.truth.gradients, bool(frozen)) if known.exact else None
+            plain = (*known.plain, self._jittered(frozen))
+            self._yardsticks[key] = replace(known, plain=plain, jumps=jumps)
+        return self._yardsticks[key]
 
-    def held_still(self, held: Mapping[str, Array]) -> Yardstick:
-        """The source's courses, run again where one of its weights must be held still for this target."""
-        if not held:
+    def with_frozen(self, frozen: Mapping[str, Array]) -> Yardstick:
+        """The source's trajectories, run again where one of its weights must be frozen for this target."""
+        if not frozen:
             return self.yardstick
-        key = tuple(sorted(held))
-        if key not in self._again:
-            self._again[key] = self._yardstick(held)
-        return self._again[key]
+        key = tuple(sorted(frozen))
+        if key not in self._yardsticks:
+            self._yardsticks[key] = self._yardstick(frozen)
+        return self._yardsticks[key]
 
     def in_float64(self, target: object, own: Training, batches: Sequence[Batch]) -> Trajectory | None:
         """The first pass of a target in float64, under its own names; None where it has no such form."""
@@ -199,14 +184,9 @@ class TrainingReference:
             wide = _in_float64(target)
             with training_of(wide, len(batches[0].inputs)) as training:
                 trajectory = record_trajectory(training, [_widened(batches[0])], self.loss, (), 0)
-                return _told_as(trajectory, training, own)
+                return under_names_of(trajectory, training, own)
         except (NetferryError, CannotConvert, Unlearnable):
             return None
-
-
-def training_of(model: object, inputs: int) -> Training:
-    training: Training = _room(model).Training(model, inputs)
-    return training
 
 
 def demand_gradients(model: object) -> None:
@@ -216,18 +196,12 @@ def demand_gradients(model: object) -> None:
             "an ONNX model has no gradients",
             expected="two models of PyTorch, Keras or MXNet",
             received=str(model) if isinstance(model, os.PathLike) else "an ONNX model",
-            remedy="Carry it first: netferry convert MODEL.onnx MODEL --to pytorch",
+            remedy="Convert it first: netferry convert MODEL.onnx MODEL --to pytorch",
         )
 
 
-def _room(model: object) -> Any:
-    """The ``training.py`` of a model's framework."""
-    return import_module(f"netferry.converters.{frameworks.of(model).name}.training")
-
-
 def _in_float64(model: object) -> Any:
-    room = import_module(f"netferry.converters.{frameworks.of(model).name}.double")
-    return room.as_float64(model)
+    return framework_module(model, "double").as_float64(model)
 
 
 def batches_for(
@@ -315,77 +289,6 @@ def _optimizers(weights: Mapping[str, Array], first: Gradients) -> tuple[Optimiz
     )
 
 
-def record_trajectory(
-    training: Training,
-    batches: Sequence[Batch],
-    loss: Loss,
-    optimizers: Sequence[Optimizer],
-    steps: int,
-    held: Mapping[str, Array] | None = None,
-) -> Trajectory:
-    """One model through the whole lesson, from the same state each time."""
-    try:
-        return _taught(training, batches, loss, optimizers, steps, held or {})
-    except (NetferryError, Unlearnable, CannotConvert):
-        raise
-    except Exception as error:  # whatever a framework raises for this model
-        told = f"{type(training).__module__.split('.')[-2]} cannot train it ({first_line(error)})"
-        raise Unlearnable(told) from error
-
-
-def _taught(
-    training: Training,
-    batches: Sequence[Batch],
-    loss: Loss,
-    optimizers: Sequence[Optimizer],
-    steps: int,
-    held: Mapping[str, Array],
-) -> Trajectory:
-    gradients = training.gradients(batches[0], loss)
-    first = Trajectory(gradients, training.current()[1])
-    training.reset()
-    done: dict[str, Steps] = {}
-    for optimizer in optimizers:
-        step = training.stepper(optimizer, loss, held)
-        losses = []
-        for number in range(steps):
-            batch = batches[number % len(batches)]
-            losses.append(batch.loss(loss, step(batch)))
-        weights, statistics = training.current()
-        changes = {name: array.astype(np.float64) - training.weights[name] for name, array in weights.items()}
-        done[optimizer.kind] = Steps(tuple(losses), changes, statistics)
-        training.reset()
-    return replace(first, steps=done)
-
-
-class _Named(Protocol):
-    """What has weights and statistics by name."""
-
-    weights: Mapping[str, Array]
-    statistics: Mapping[str, Array]
-
-
-def _told_as(trajectory: Trajectory, training: Training, own: _Named) -> Trajectory:
-    """The course of a widened copy under the names of the model itself: a copy may be called otherwise."""
-    there = (*training.weights, *training.statistics)
-    here = (*own.weights, *own.statistics)
-    if there == here:
-        return trajectory
-    to = dict(zip(there, here, strict=True))
-
-    def named(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {to[name]: value for name, value in values.items()}
-
-    return Trajectory(
-        replace(trajectory.gradients, weights=named(trajectory.gradients.weights)),
-        named(trajectory.statistics),
-        {
-            kind: Steps(steps.losses, named(steps.changes), named(steps.statistics))
-            for kind, steps in trajectory.steps.items()
-        },
-    )
-
-
 def _rounded(array: Array, rng: np.random.Generator) -> Array:
     """Every element moved by one rounding of float32, up or down."""
     factor: Array = (1 + 2 * ROUNDOFF * rng.choice([-1, 1], array.shape)).astype(array.dtype)
@@ -417,8 +320,10 @@ def _largest_of(found: Sequence[Gradients]) -> Gradients:
         return np.max(there, axis=0) if there else None
 
     weights = {name: largest([one.weights[name] for one in found]) for name in found[0].weights}
-    places = range(len(found[0].inputs))
-    return Gradients({}, weights, tuple(largest([one.inputs[place] for one in found]) for place in places))
+    indices = range(len(found[0].inputs))
+    return Gradients(
+        {}, weights, tuple(largest([one.inputs[position] for one in found]) for position in indices)
+    )
 
 
 def widen(array: Any) -> Array:

@@ -1,13 +1,13 @@
-"""The verdict on training, as data and as lines of text, and the limits that it is held to."""
+"""The verdict on training, as data and as lines of text, and its limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from netferry.converters import escaping
-from netferry.validation.comparison.metrics import PASSED
+from netferry.validation.comparison.metrics import PASSED, largest
 
 LIMIT = 50.0
 """The largest ratio to the yardstick that float32 explains: conversions were measured at 25 and less, faults at
@@ -65,7 +65,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class TrainingVerdict:
-    """Whether two models learn alike, and how that was found out; ``whole`` is what concerns no single gradient."""
+    """Whether two models train alike, and how that was found out; ``whole`` is what concerns no single gradient."""
 
     status: str
     reason: str = ""
@@ -82,20 +82,18 @@ class TrainingVerdict:
     @property
     def gradients(self) -> float | None:
         """The worst ratio of a gradient, of a weight or of an input."""
-        return _largest([w.gradient.ratio for w in self.weights] + [x.ratio for x in self.inputs])
+        return largest([w.gradient.ratio for w in self.weights] + [x.ratio for x in self.inputs])
 
     @property
     def training(self) -> float | None:
         """The worst ratio of a weight's change, of a loss curve, or of a statistic."""
         changes = [m.ratio for w in self.weights for m in w.changes.values()]
-        return _largest(
-            changes + [c.measured.ratio for c in self.curves] + [s.ratio for s in self.statistics]
-        )
+        return largest(changes + [c.measured.ratio for c in self.curves] + [s.ratio for s in self.statistics])
 
     @property
     def ratio(self) -> float | None:
         """The worst ratio of all."""
-        return _largest([self.gradients, self.training])
+        return largest([self.gradients, self.training])
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"gradients": self.gradients, "training": self.training, "ratio": self.ratio}
@@ -126,7 +124,3 @@ class TrainingVerdict:
         if len(faults) > SHOWN:
             lines.append(f"  and {len(faults) - SHOWN} more")
         return "\n".join(map(escaping.line, [*lines, *(f"  note: {note}" for note in self.notes)]))
-
-
-def _largest(values: Sequence[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)

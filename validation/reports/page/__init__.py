@@ -20,7 +20,7 @@ from markupsafe import Markup
 from netferry.converters.escaping import html
 from netferry.validation.reports.page.drawing import Sprites
 from netferry.validation.reports.page.extras import Extras, environment
-from netferry.validation.reports.page.grid import Place, grid
+from netferry.validation.reports.page.grid import CellKey, grid
 from netferry.validation.reports.page.journey import journey
 from netferry.validation.reports.page.timings import timings
 from netferry.validation.reports.wording import Document, title_of
@@ -34,14 +34,14 @@ _NOTHING = Extras()
 def report_page(document: Document, extras: Extras = _NOTHING) -> str:
     """The page of one verdict; ``document`` is what ``Report.to_dict()`` gives."""
     sprites = Sprites()
-    shown = journey(document, extras, sprites)
-    title = f"{shown.source} → {shown.target}: {shown.stated}"
-    return _page("report.html", document, sprites, title=title, journey=shown)
+    values = journey(document, extras, sprites)
+    title = f"{values.source} → {values.target}: {values.stated}"
+    return _page("report.html", document, sprites, title=title, journey=values)
 
 
 def matrix_page(
     document: Document,
-    extras: Mapping[Place, Extras] | None = None,
+    extras: Mapping[CellKey, Extras] | None = None,
     titles: Mapping[str, tuple[str, str]] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> str:
@@ -50,24 +50,24 @@ def matrix_page(
     ``extras`` belong to cells by (model, source, target), ``titles`` (title, formula) to models.
     """
     sprites = Sprites()
-    shown = grid(document, extras or {}, titles or {}, sprites)
+    values = grid(document, extras or {}, titles or {}, sprites)
     about = {**document, "versions": versions or document.get("versions") or {}}
-    return _page("matrix.html", about, sprites, title=f"netferry: {shown.headline}", grid=shown)
+    return _page("matrix.html", about, sprites, title=f"netferry: {values.headline}", grid=values)
 
 
 def bench_page(document: Document) -> str:
     """The page of a benchmark; ``document`` is what ``Bench.to_dict()`` gives."""
-    shown = timings(document)
-    return _page("bench.html", document, Sprites(), title=f"netferry: {shown.headline}", bench=shown)
+    values = timings(document)
+    return _page("bench.html", document, Sprites(), title=f"netferry: {values.headline}", bench=values)
 
 
-def _page(template: str, document: Document, sprites: Sprites, **shown: Any) -> str:
+def _page(template: str, document: Document, sprites: Sprites, **values: Any) -> str:
     style, script = (_part(name) for name in ("page.css", "page.js"))
     return (
         _templates()
         .get_template(template)
         .render(
-            **shown,
+            **values,
             style=Markup(style),
             script=Markup(script),
             policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}",

@@ -1,6 +1,6 @@
 """The charts of the page: curves, a histogram against the yardstick, bars, a profile along the layers.
 
-Each is drawn 320 units wide, the width of a phone, so that its words are never smaller than they are meant.
+Each is drawn 320 units wide, the width of a phone, so that its text is never smaller than it is meant.
 Colours come from the page's style sheet by class: a framework's name, or what a value means.
 """
 
@@ -38,7 +38,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to places."""
+    """From values to positions."""
 
     low: float
     high: float
@@ -116,20 +116,20 @@ def _line(one: Series, x: Scale, y: Scale) -> Markup:
 
 def _horizontal(y: Scale, right: float) -> list[Markup]:
     """The values along the axis, each with its line across."""
-    places = [(tick, y(tick)) for tick in y.ticks()]
-    lines = "".join(f"M38 {at:.1f}H{right:.1f}" for _, at in places)
-    words = (
-        tag("text", brief(tick), x=33, y=at + 3.5, class_="tick", text_anchor="end") for tick, at in places
+    positions = [(tick, y(tick)) for tick in y.ticks()]
+    lines = "".join(f"M38 {at:.1f}H{right:.1f}" for _, at in positions)
+    labels = (
+        tag("text", brief(tick), x=33, y=at + 3.5, class_="tick", text_anchor="end") for tick, at in positions
     )
-    return [tag("path", d=lines, class_="grid"), *words]
+    return [tag("path", d=lines, class_="grid"), *labels]
 
 
 def _steps(x: Scale, steps: int, unit: str, base: float, marks: Sequence[str]) -> list[Markup]:
     """The ends of the axis, and its middle where there is room."""
     shown = sorted({1, (steps + 1) // 2, steps})
-    words = marks or [str(n) for n in range(1, steps + 1)]
+    labels = marks or [str(n) for n in range(1, steps + 1)]
     parts = [
-        tag("text", words[n - 1], x=x(n), y=base + 15, class_="tick", text_anchor="middle") for n in shown
+        tag("text", labels[n - 1], x=x(n), y=base + 15, class_="tick", text_anchor="middle") for n in shown
     ]
     return [
         *parts,
@@ -140,15 +140,15 @@ def _steps(x: Scale, steps: int, unit: str, base: float, marks: Sequence[str]) -
 def _end_labels(ends: Sequence[tuple[str, str, float]], x: float, top: float, bottom: float) -> list[Markup]:
     """Labels at least a line apart, each as near to its own line as that allows."""
     ordered = sorted(ends, key=lambda end: end[2])
-    places: list[float] = []
+    positions: list[float] = []
     for _, _, y in ordered:
-        places.append(max(y, places[-1] + 12 if places else top))
-    for index in range(len(places) - 1, -1, -1):
-        limit = bottom if index == len(places) - 1 else places[index + 1] - 12
-        places[index] = min(places[index], limit)
+        positions.append(max(y, positions[-1] + 12 if positions else top))
+    for index in range(len(positions) - 1, -1, -1):
+        limit = bottom if index == len(positions) - 1 else positions[index + 1] - 12
+        positions[index] = min(positions[index], limit)
     return [
-        tag("text", label, x=x, y=place + 3.5, class_=f"name {kind}")
-        for (label, kind, _), place in zip(ordered, places, strict=True)
+        tag("text", label, x=x, y=position + 3.5, class_=f"name {kind}")
+        for (label, kind, _), position in zip(ordered, positions, strict=True)
     ]
 
 
@@ -162,17 +162,19 @@ def histogram(counts: Sequence[int], label: str) -> Markup:
     x = Scale(0, len(counts), 8, WIDTH - 8)
     y = Scale(0, max(counts, default=1) or 1, 128, 22)
     parts = [tag("path", d=f"M8 128H{WIDTH - 8:.0f}", class_="axis")]
-    for place, n in enumerate(counts):
+    for position, n in enumerate(counts):
         if n:
             top = min(y(n), 126.5)
-            kind = "fails" if edges[place] >= FAILS else "beyond" if edges[place] >= LIMIT else "within"
+            kind = "fails" if edges[position] >= FAILS else "beyond" if edges[position] >= LIMIT else "within"
             parts.append(
                 tag("rect", tag("title", f"{count(n, 'value')}, {n / total:.2%}"), class_=f"bar {kind}",
-                    x=x(place) + 1, y=top, width=x(1) - x(0) - 2, height=128 - top)
+                    x=x(position) + 1, y=top, width=x(1) - x(0) - 2, height=128 - top)
             )  # fmt: skip
-    for place, edge in enumerate(edges):
+    for position, edge in enumerate(edges):
         if edge in (0.0625, 0.25, 1, 4, 16, 64, 256):
-            parts.append(tag("text", _fraction(edge), x=x(place), y=142, class_="tick", text_anchor="middle"))
+            parts.append(
+                tag("text", _fraction(edge), x=x(position), y=142, class_="tick", text_anchor="middle")
+            )
     for edge, word in ((LIMIT, "limit 8"), (FAILS, "fails 32")):
         if edge in edges:
             parts += _marker(x(edges.index(edge)), 8, 128, word)
@@ -203,15 +205,15 @@ def _marker(x: float, top: float, bottom: float, word: str) -> list[Markup]:
 
 
 def bars(rows: Sequence[tuple[str, float, str]], unit: str, label: str) -> Markup:
-    """Horizontal bars from zero: (label, value, class); each carries its own number."""
+    """Horizontal bars from zero: (label, value, class); each shows its number."""
     high = max((value for _, value, _ in rows), default=1.0) or 1.0
-    words = [f"{number(value, 2)} {unit}" for _, value, _ in rows]
+    labels = [f"{number(value, 2)} {unit}" for _, value, _ in rows]
     left = min(150.0, 8 + max((text_width(name, 10) for name, _, _ in rows), default=0.0))
-    right = WIDTH - 8 - max((text_width(word, 10) for word in words), default=0.0)
+    right = WIDTH - 8 - max((text_width(word, 10) for word in labels), default=0.0)
     x = Scale(0, high, left, right)
     parts = []
-    for place, ((name, value, kind), word) in enumerate(zip(rows, words, strict=True)):
-        top = 18 * place
+    for position, ((name, value, kind), word) in enumerate(zip(rows, labels, strict=True)):
+        top = 18 * position
         shown = shortened(name, left - 4, 10)
         parts.append(tag("text", shown, x=left - 6, y=top + 12.5, class_="tick", text_anchor="end"))
         width = max(1.5, x(value) - left)
@@ -225,7 +227,7 @@ def bars(rows: Sequence[tuple[str, float, str]], unit: str, label: str) -> Marku
 def profile(
     rows: Sequence[tuple[str, float]], label: str, limit: float | None = None, noun: str = "tensor"
 ) -> Markup:
-    """The error of each tensor in order of execution, on a logarithmic axis; the worst three carry their names."""
+    """The error of each tensor in order of execution, on a logarithmic axis; the worst three are named."""
     finite = [value for _, value in rows if math.isfinite(value) and value > 0]
     if not finite:
         return picture(WIDTH, 40, label, tag("text", f"no error in any {noun}", x=8, y=24, class_="tick"))
@@ -265,14 +267,14 @@ def _worst_named(
 ) -> list[Markup]:
     parts: list[Markup] = []
     taken: list[float] = []
-    for place in sorted(range(len(rows)), key=lambda n: -_capped(rows[n][1], *ends))[:3]:
-        name, value = rows[place]
+    for position in sorted(range(len(rows)), key=lambda n: -_capped(rows[n][1], *ends))[:3]:
+        name, value = rows[position]
         at_y = y(_capped(value, *ends)) - 5
         if any(abs(at_y - other) < 11 for other in taken):
             continue
         taken.append(at_y)
         shown = shortened(name, 150, 9.5)
         width = text_width(shown, 9.5)
-        at_x = min(max(x(place), 44 + width / 2), WIDTH - 4 - width / 2)
+        at_x = min(max(x(position), 44 + width / 2), WIDTH - 4 - width / 2)
         parts.append(tag("text", shown, x=at_x, y=at_y, class_="name", text_anchor="middle"))
     return parts

@@ -13,7 +13,7 @@ from netferry.validation.reports.page.graphs import Graph, Node
 from netferry.validation.reports.page.svg import picture, shortened, tag, text_width
 
 MOST_BOXES = 30
-"""More nodes than this are drawn in groups: by layer where their names have layers, else by place."""
+"""More nodes than this are drawn in groups: by layer where their names have layers, else by position."""
 
 WIDTH, BOX_HEIGHT, GAP, ROW = 320.0, 22.0, 10.0, 34.0
 SIZE, SMALL = 10.5, 9.0
@@ -41,11 +41,11 @@ class Drawing:
 
     body: Markup
     height: float
-    told: str
+    caption: str
 
 
 class Sprites:
-    """The drawings of a page, each held once however often it is shown."""
+    """The drawings of a page, each kept once however often it is shown."""
 
     def __init__(self) -> None:
         self._names: dict[Markup, str] = {}
@@ -68,11 +68,11 @@ def draw(graph: Graph, most: int = MOST_BOXES) -> Drawing:
     rows = _rows(boxes)
     _place(rows)
     count = len(graph.nodes)
-    told = f"{count:,} operation{'' if count == 1 else 's'}"
+    caption = f"{count:,} operation{'' if count == 1 else 's'}"
     if len(groups) < count:
-        told += f", drawn as {len(groups)} groups of neighbours"
+        caption += f", drawn as {len(groups)} groups of neighbours"
     height = ROW * len(rows) - (ROW - BOX_HEIGHT) + 2
-    return Drawing(_body(rows), height, told)
+    return Drawing(_body(rows), height, caption)
 
 
 def _grouped(nodes: Sequence[Node], most: int) -> list[list[Node]]:
@@ -165,7 +165,7 @@ def _bent(rows: list[list[_Box]], box: _Box, other: _Box) -> _Box:
 
 
 def _place(rows: list[list[_Box]]) -> None:
-    """Widths by label, order by the mean place of neighbours, then each as near to that mean as room allows."""
+    """Widths by label, order by the mean position of neighbours, then each as near to that mean as room allows."""
     for row in rows:
         real = [box for box in row if box.label]
         room = (WIDTH - 2 - GAP * (len(row) - 1) - 4 * (len(row) - len(real))) / max(1, len(real))
@@ -183,14 +183,14 @@ def _place(rows: list[list[_Box]]) -> None:
 
 
 def _wanted(box: _Box, downward: bool) -> float:
-    """The mean place of the neighbours on one side; boxes count before bends, so that a chain stands straight."""
+    """The mean position of the neighbours on one side; boxes count before bends, so that a chain stands straight."""
     near = (box.above if downward else box.below) or box.above or box.below
     chosen = [other for other in near if other.label] or near
     return sum(other.x for other in chosen) / len(chosen) if chosen else WIDTH / 2
 
 
 def _centre(rows: list[list[_Box]]) -> None:
-    """Sweeps may have carried everything to one side."""
+    """Sweeps may have moved everything to one side."""
     boxes = [box for row in rows for box in row]
     left = min(box.x - box.width / 2 for box in boxes)
     right = max(box.x + box.width / 2 for box in boxes)
@@ -248,13 +248,13 @@ def _shape(box: _Box) -> Markup:
     room = box.width - 14
     op = shortened(box.label, room, SIZE)
     rest = room - text_width(op, SIZE) - 6
-    words: list[str] = [op]
+    texts: list[str] = [op]
     if box.detail and rest >= min(text_width(box.detail, SMALL), 4 * SMALL):
-        words.append(tag("tspan", shortened(box.detail, rest, SMALL), class_="detail", dx=6))
+        texts.append(tag("tspan", shortened(box.detail, rest, SMALL), class_="detail", dx=6))
     return tag(
         "g",
         tag("title", f"{box.label} {box.detail}".strip()),
         tag("rect", x=left, y=top, width=box.width, height=BOX_HEIGHT, rx=4),
-        tag("text", *words, x=box.x, y=top + 15, text_anchor="middle"),
+        tag("text", *texts, x=box.x, y=top + 15, text_anchor="middle"),
         class_=f"box {box.kind}",
     )

@@ -36,7 +36,7 @@ class Latency:
 class Extras:
     """All of it is optional: what is not there is left out of the page.
 
-    ``graphs`` are the source's and the arrival's; ``layers`` are tensors in order of execution, each with its
+    ``graphs`` are the source's and the result's; ``layers`` are tensors in order of execution, each with its
     error in ``layers_unit``, for which ``layers_limit`` is the limit, or None where the target has no such tensor.
     """
 
@@ -50,7 +50,7 @@ class Extras:
 
 
 def file_facts(paths: Iterable[Path]) -> tuple[FileFact, ...]:
-    """The regular files among ``paths``, and those within the folders among them; names are told within them."""
+    """The regular files among ``paths``, and those within the folders among them; names are relative to them."""
     facts = []
     for path in paths:
         inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -68,7 +68,7 @@ def _is_weight(value: ir.Value) -> bool:
 def of_source(text: str, title: str, weights: Iterable[str] = ()) -> Graph | None:
     """The graph of a module that ``ImportedModel.source`` holds; None where it has no function that netferry writes.
 
-    ``weights`` are the names of its parameters: a layer with some is drawn as one that has learnt.
+    ``weights`` are the names of its parameters: a layer with some is drawn as one with weights.
     """
     module = ast.parse(text)
     functions = {node.name: node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)}
@@ -220,16 +220,16 @@ class _Reader:
         place = _path(call.func)
         if place in self.layers:
             name = ".".join(place)
-            return self._node(self.layers[place], name, given + self._learnt(name))
+            return self._node(self.layers[place], name, given + self._weight_of(name))
         if isinstance(call.func, ast.Call):
             name = _keyword(call.func, "name")
             wraps = [_last(part.func) for part in call.func.args if isinstance(part, ast.Call)]
             op = " ".join([_last(call.func.func), *wraps])
-            return self._node(op, name or target, given + self._learnt(name))
+            return self._node(op, name or target, given + self._weight_of(name))
         receiver = self._value(call.func.value) if isinstance(call.func, ast.Attribute) else _Value()
         return self._node(_last(call.func), _keyword(call, "name") or target, receiver + given)
 
-    def _learnt(self, name: str) -> _Value:
+    def _weight_of(self, name: str) -> _Value:
         starts = tuple(f"{name}{mark}" for mark in "./_") if name else ()
         return _Value(weighted=any(weight.startswith(starts) for weight in self.weights))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from netferry.validation.comparison.metrics import PASSED
+from netferry.validation.comparison.metrics import PASSED, largest
 from netferry.validation.reports import wording
 from netferry.validation.reports.page import charts
 from netferry.validation.reports.page.charts import Series
@@ -16,7 +16,7 @@ from netferry.validation.reports.page.extras import Extras
 from netferry.validation.reports.page.journey import Figure, Journey, journey
 from netferry.validation.reports.wording import Document, title_of
 
-Place = tuple[str, str, str]
+CellKey = tuple[str, str, str]
 """Model, source, target."""
 
 RATIO_STEPS = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -26,13 +26,13 @@ SCALE_STEPS = (0.0, 1e-7, 5e-7, 2e-6, 1e-5)
 
 @dataclass(frozen=True)
 class Square:
-    """A cell of the heat map: its place in the page, its verdict, its shade, and what it says."""
+    """A cell of the heat map: its anchor in the page, its verdict, its shade, and its caption."""
 
     anchor: str
     status: str
     shade: str
     value: str
-    told: str
+    caption: str
 
     @property
     def mark(self) -> str:
@@ -69,7 +69,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Section:
-    """One model: how it learnt in each framework, how it went on after it arrived, its journeys."""
+    """One model: its training in each framework and after the conversion, its journeys."""
 
     name: str
     anchor: str
@@ -77,7 +77,7 @@ class Section:
     formula: str
     status: str
     figures: tuple[Figure, ...]
-    learnt: tuple[tuple[str, ...], ...]
+    training: tuple[tuple[str, ...], ...]
     metric: str
     stops: tuple[Stop, ...]
     opened: str
@@ -96,7 +96,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Grid:
-    """All of it, with the verdict in words and the figures that stand under it."""
+    """All of it, with the verdict in sentences and the figures that stand under it."""
 
     status: str
     headline: str
@@ -109,7 +109,7 @@ class Grid:
 
 def grid(
     document: Document,
-    extras: Mapping[Place, Extras],
+    extras: Mapping[CellKey, Extras],
     titles: Mapping[str, tuple[str, str]],
     sprites: Sprites,
 ) -> Grid:
@@ -135,7 +135,7 @@ def grid(
     )
 
 
-def _place(cell: Document) -> Place:
+def _key(cell: Document) -> CellKey:
     return str(cell["model"]), str(cell["source"]), str(cell["target"])
 
 
@@ -151,17 +151,15 @@ def _anchors(names: Sequence[str]) -> list[str]:
 def _stats(cells: Sequence[Document]) -> Iterator[tuple[str, str]]:
     passed = sum(cell["status"] == PASSED for cell in cells)
     yield f"{passed} / {len(cells)}", "journeys passed"
-    worst = wording.largest(wording.worst_ratio(wording.report_of(cell)) for cell in cells)
+    worst = largest(wording.worst_ratio(wording.report_of(cell)) for cell in cells)
     if worst is not None:
         yield f"{wording.number(worst)} ×", "largest error, in yardsticks (limit 8)"
-    relative = wording.largest(wording.measure(cell.get("max_rel")) for cell in cells)
+    relative = largest(wording.measure(cell.get("max_rel")) for cell in cells)
     if relative is not None:
         yield wording.number(relative), "largest error, of the output’s scale"
-    spread = wording.largest(
-        _spread(cells, source, model) for model, source, _ in dict.fromkeys(map(_place, cells))
-    )
+    spread = largest(_spread(cells, source, model) for model, source, _ in dict.fromkeys(map(_key, cells)))
     if spread is not None:
-        yield f"{wording.number(spread * 100)} %", "widest gap between training curves after arrival"
+        yield f"{wording.number(spread * 100)} %", "widest gap between training curves after conversion"
 
 
 def _spread(cells: Sequence[Document], source: str, model: str) -> float | None:
@@ -179,20 +177,20 @@ def _numbers(values: Any) -> tuple[float, ...]:
     return tuple(value for item in values or () if (value := wording.measure(item)) is not None)
 
 
-def _squares(cells: Sequence[Document], anchors: Mapping[str, str]) -> dict[Place, Square]:
-    ratios = {_place(cell): wording.worst_ratio(wording.report_of(cell)) for cell in cells}
+def _squares(cells: Sequence[Document], anchors: Mapping[str, str]) -> dict[CellKey, Square]:
+    ratios = {_key(cell): wording.worst_ratio(wording.report_of(cell)) for cell in cells}
     in_yardsticks = any(ratio is not None for ratio in ratios.values())
     made = {}
     for cell in cells:
-        model, source, target = place = _place(cell)
-        value = ratios[place] if in_yardsticks else wording.measure(cell.get("max_rel"))
+        model, source, target = key = _key(cell)
+        value = ratios[key] if in_yardsticks else wording.measure(cell.get("max_rel"))
         shade = cell["status"] if cell["status"] != PASSED else _shade(cell, value, in_yardsticks)
-        made[place] = Square(
+        made[key] = Square(
             anchor=f"{anchors[model]}/{source}/{target}",
             status=cell["status"],
             shade=shade,
             value=wording.brief(value),
-            told=_told(cell, value, in_yardsticks),
+            caption=_caption(cell, value, in_yardsticks),
         )
     return made
 
@@ -205,17 +203,19 @@ def _shade(cell: Document, value: float | None, in_yardsticks: bool) -> str:
     return "shade-none" if value is None else f"shade-{max(1, sum(value > step for step in steps))}"
 
 
-def _told(cell: Document, value: float | None, in_yardsticks: bool) -> str:
+def _caption(cell: Document, value: float | None, in_yardsticks: bool) -> str:
     unit = "yardsticks" if in_yardsticks else "of the output’s scale"
     error = "" if value is None else f", error {wording.number(value)} {unit}"
     reason = f": {cell['reason']}" if cell.get("reason") else ""
-    model, source, target = _place(cell)
+    model, source, target = _key(cell)
     return (
         f"{model}, {title_of(source)} to {title_of(target)}: {wording.STATED[cell['status']]}{error}{reason}"
     )
 
 
-def _heat(cells: Sequence[Document], anchors: Mapping[str, str], squares: Mapping[Place, Square]) -> HeatMap:
+def _heat(
+    cells: Sequence[Document], anchors: Mapping[str, str], squares: Mapping[CellKey, Square]
+) -> HeatMap:
     sources = tuple(dict.fromkeys(str(cell["source"]) for cell in cells))
     targets = tuple(dict.fromkeys(str(cell["target"]) for cell in cells))
     rows = tuple(
@@ -235,14 +235,14 @@ def _section(
     name: str,
     cells: Sequence[Document],
     anchor: str,
-    squares: Mapping[Place, Square],
-    extras: Mapping[Place, Extras],
+    squares: Mapping[CellKey, Square],
+    extras: Mapping[CellKey, Extras],
     titles: Mapping[str, tuple[str, str]],
     sprites: Sprites,
 ) -> Section:
     title, formula = titles.get(name, (name, ""))
     stops = tuple(
-        _stop(cell, squares[_place(cell)], extras.get(_place(cell), Extras()), sprites) for cell in cells
+        _stop(cell, squares[_key(cell)], extras.get(_key(cell), Extras()), sprites) for cell in cells
     )
     worst = max(
         cells, key=lambda cell: (cell["status"] != PASSED, wording.measure(cell.get("max_rel")) or 0.0)
@@ -254,10 +254,10 @@ def _section(
         formula=formula,
         status=wording.worst_status(cells),
         figures=tuple(_figures(cells)),
-        learnt=tuple(_learnt(cells)),
+        training=tuple(_training(cells)),
         metric=next((str(cell["metric_name"]) for cell in cells if cell.get("metric_name")), "metric"),
         stops=stops,
-        opened=squares[_place(worst)].anchor,
+        opened=squares[_key(worst)].anchor,
     )
 
 
@@ -270,14 +270,14 @@ def _stop(cell: Document, square: Square, extras: Extras, sprites: Sprites) -> S
         "max_rel": cell.get("max_rel"),
         "samples": ("",) if cell["status"] == PASSED else (),
     }
-    shown = wording.report_of(cell) or alone
+    document_of = wording.report_of(cell) or alone
     judged = {
-        **shown,
+        **document_of,
         "status": cell["status"],
         "source": f"The {source} model",
-        "target": f"its arrival in {target}",
+        "target": f"the result in {target}",
     }
-    judged["reason"] = cell.get("reason") or shown.get("reason")
+    judged["reason"] = cell.get("reason") or document_of.get("reason")
     made = journey(judged, extras, sprites)
     facts = ((("route", str(cell["route"])),) if cell.get("route") else ()) + made.facts
     if not wording.report_of(cell):
@@ -300,7 +300,7 @@ def _by_source(cells: Sequence[Document]) -> dict[str, list[Document]]:
     return found
 
 
-def _learnt(cells: Sequence[Document]) -> Iterator[tuple[str, ...]]:
+def _training(cells: Sequence[Document]) -> Iterator[tuple[str, ...]]:
     """Framework, metric on held-out rows, seconds of training."""
     for source, group in _by_source(cells).items():
         first = group[0]
@@ -326,13 +326,13 @@ def _figures(cells: Sequence[Document]) -> Iterator[Figure]:
     trained = [one for one in trained if one.values]
     if trained:
         label = "Loss while training: " + _ends(trained)
-        told = "One point for each pass over the data, in each framework’s own training loop."
-        yield Figure("Loss while it was trained", charts.curves(trained, label), told)
+        caption = "One point for each pass over the data, in each framework’s own training loop."
+        yield Figure("Loss while it was trained", charts.curves(trained, label), caption)
     if further:
-        label = "Loss of the training after arrival, by source: " + _ends(
+        label = "Loss of the training after conversion, by source: " + _ends(
             [one for one in further if one.label]
         )
-        picture = charts.curves(further, label, unit="step after arrival")
+        picture = charts.curves(further, label, unit="step after conversion")
         yield Figure("Loss as training goes on elsewhere", picture, _continued(cells, groups))
     rows = list(_latencies(cells))
     if rows:
@@ -351,11 +351,11 @@ def _ends(series: Sequence[Series]) -> str:
 
 def _continued(cells: Sequence[Document], groups: Mapping[str, Sequence[Document]]) -> str:
     spreads = [_spread(cells, source, str(cells[0]["model"])) for source in groups]
-    widest = wording.largest(spreads)
-    told = "A line for each target, in the colour of the framework it came from."
+    widest = largest(spreads)
+    caption = "A line for each target, in the colour of the framework it came from."
     if widest is None:
-        return told
-    return f"{told} From the same source, no two lie more than {wording.number(widest * 100)} % apart at any step."
+        return caption
+    return f"{caption} From the same source, no two lie more than {wording.number(widest * 100)} % apart at any step."
 
 
 def _latencies(cells: Sequence[Document]) -> Iterator[tuple[str, float, str]]:

@@ -19,11 +19,11 @@ from netferry.validation.reports.wording import Document
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart under its title; ``told`` says in words what is to be seen."""
+    """A chart under its title; ``caption`` says what it shows."""
 
     title: str
     picture: Markup
-    told: str = ""
+    caption: str = ""
     kind: str = ""
 
 
@@ -173,22 +173,22 @@ def _figures(document: Document, outputs: Sequence[Document], extras: Extras) ->
         yield from _training(training)
     if extras.latencies:
         rows = [(one.label, one.milliseconds, one.framework) for one in extras.latencies]
-        told = "One row at a time, the median of repeated runs."
+        caption = "One row at a time, the median of repeated runs."
         label = "; ".join(f"{name}: {wording.number(value)} milliseconds" for name, value, _ in rows)
-        yield Figure("Latency", charts.bars(rows, "ms", label), told)
+        yield Figure("Latency", charts.bars(rows, "ms", label), caption)
 
 
 def _errors(output: Document, counts: Sequence[int], *, alone: bool) -> Figure:
     total, clear = sum(counts), charts.within_limit(counts)
     name = "" if alone else f" of {output['name']}"
     ratio = wording.measure(output.get("ratio"))
-    told = (
+    caption = (
         f"{wording.count(total, 'value')}; the yardstick is the error that float32 costs the source itself."
     )
     if ratio is not None:
-        told += f" The verdict’s own ratio, the worst over all slices, is {wording.number(ratio)}."
+        caption += f" The verdict’s own ratio, the worst over all slices, is {wording.number(ratio)}."
     label = f"Errors{name}: {clear / total:.1%} of {total:,} values err by less than 8 yardsticks"
-    return Figure(f"Errors{name} against the yardstick", charts.histogram(counts, label), told)
+    return Figure(f"Errors{name} against the yardstick", charts.histogram(counts, label), caption)
 
 
 def _layers_of(document: Document) -> Extras:
@@ -208,12 +208,12 @@ def _layers(extras: Extras) -> Figure:
     rows = [(name, error) for name, error in extras.layers if error is not None]
     name, worst = max(rows, key=lambda row: row[1])
     if worst == 0:
-        told = "Every tensor is the same to the last bit."
+        caption = "Every tensor is the same to the last bit."
     else:
-        told = f"The largest, {wording.number(worst)} {extras.layers_unit}, is in {name}."
-    label = f"The error of {wording.count(len(rows), 'tensor')} in order of execution. {told}"
+        caption = f"The largest, {wording.number(worst)} {extras.layers_unit}, is in {name}."
+    label = f"The error of {wording.count(len(rows), 'tensor')} in order of execution. {caption}"
     picture = charts.profile(rows, label, extras.layers_limit)
-    return Figure("Error from layer to layer", picture, " ".join([told, *_alone(extras.layers)]))
+    return Figure("Error from layer to layer", picture, " ".join([caption, *_alone(extras.layers)]))
 
 
 MOST_NAMED = 3
@@ -245,27 +245,27 @@ def _training(training: Document) -> Iterator[Figure]:
         )
         label = f"Loss over {len(series[0].values)} steps of {optimiser}: {ends}"
         ratio = wording.measure((curve.get("measured") or {}).get("ratio"))
-        told = "Both sides start from the same state and see the same batches."
-        told += "" if ratio is None else f" The curves are {wording.number(ratio)} yardsticks apart."
-        yield Figure(f"Training goes on with {optimiser}", charts.curves(series, label, unit="step"), told)
+        caption = "Both sides start from the same state and see the same batches."
+        caption += "" if ratio is None else f" The curves are {wording.number(ratio)} yardsticks apart."
+        yield Figure(f"Training goes on with {optimiser}", charts.curves(series, label, unit="step"), caption)
     rows = [
         (str(weight["name"]), ratio)
         for weight in training.get("weights") or ()
         if (ratio := wording.measure((weight.get("gradient") or {}).get("ratio"))) is not None
     ]
     if rows:
-        told = f"In yardsticks, one point for each of {wording.count(len(rows), 'weight')}."
+        caption = f"In yardsticks, one point for each of {wording.count(len(rows), 'weight')}."
         label = f"The error of each weight’s gradient, at most {wording.number(max(r for _, r in rows))} yardsticks"
-        yield Figure("The gradient of each weight", charts.profile(rows, label, noun="weight"), told)
+        yield Figure("The gradient of each weight", charts.profile(rows, label, noun="weight"), caption)
 
 
 def _graphs(graphs: Sequence[Graph], sprites: Sprites) -> Iterator[Figure]:
     for title, graph in zip(("before", "after"), graphs, strict=False):
         drawing = draw(graph)
-        told = f"{drawing.told}. Those that hold weights are filled."
+        caption = f"{drawing.caption}. Those that hold weights are filled."
         yield Figure(
             f"The graph {title}: {graph.title}" if len(graphs) > 1 else f"The graph: {graph.title}",
-            sprites.show(drawing, f"{graph.title}: {drawing.told}"),
-            told,
+            sprites.show(drawing, f"{graph.title}: {drawing.caption}"),
+            caption,
             "graph",
         )

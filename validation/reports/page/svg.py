@@ -14,11 +14,11 @@ Attribute = str | float | None
 
 def tag(name: str, *children: str, **attributes: Attribute) -> Markup:
     """``tag("text", "a < b", x=1, font_size=9)``: a trailing underscore is dropped, others become hyphens."""
-    words = "".join(
+    written = "".join(
         f' {_name(key)}="{escape(_number(value))}"' for key, value in attributes.items() if value is not None
     )
     inside = Markup("").join(map(html, children))
-    return Markup(f"<{name}{words}>{inside}</{name}>" if inside else f"<{name}{words}/>")
+    return Markup(f"<{name}{written}>{inside}</{name}>" if inside else f"<{name}{written}/>")
 
 
 def picture(width: float, height: float, label: str, *children: str, class_: str = "chart") -> Markup:

@@ -100,7 +100,7 @@ def _threads(times: Sequence[Document], batch: int) -> Figure:
 
 def _memory(starts: Sequence[Document]) -> Figure:
     title = "Seconds to the first result"
-    told = "; ".join(
+    caption = "; ".join(
         f"{one['model']}: {number(one['memory_mb'], 3)} MB {'at the most' if one['fresh'] else 'more'} ({one['device']})"
         for one in starts
     )
@@ -108,7 +108,7 @@ def _memory(starts: Sequence[Document]) -> Figure:
     return Figure(
         title,
         bars(shown, "s", title),
-        f"Each file in a process of its own, from its beginning. Memory: {told}.",
+        f"Each file in a process of its own, from its beginning. Memory: {caption}.",
     )
 
 

@@ -72,7 +72,7 @@
   // One stop for the tabulator key in the heat map; arrows move within it.
   const squares = [...document.querySelectorAll(".heat .square[href]")];
   const readout = document.getElementById("readout");
-  const tell = (square) => { readout.textContent = square.dataset.told; };
+  const tell = (square) => { readout.textContent = square.dataset.caption; };
   const step = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
   squares.forEach((square, place) => {
     square.tabIndex = place ? -1 : 0;

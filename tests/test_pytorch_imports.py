@@ -74,7 +74,7 @@ def _on_meta(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     return model.to("meta")(*(x.to("meta") for x in inputs))
 
 
-def _exported(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+def exported(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     return torch.export.export(model, inputs).module()(*inputs)
 
 
@@ -85,7 +85,7 @@ WAYS: dict[str, Callable[[nn.Module, tuple[torch.Tensor, ...]], Any]] = {
     "restored": _restored,
     "half": _half,
     "on meta": _on_meta,
-    "exported": _exported,
+    "exported": exported,
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from netferry import converters
-from netferry.api import Inputs, PathLike, given_examples, opened
+from netferry.arguments import Inputs, PathLike, given_examples, opened
 from netferry.converters import source
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.graph.inference.cost import cost
@@ -47,15 +47,15 @@ def bench(
         raise UsageError("no model is given")
     given = given_examples(inputs, None)
     names = _names(models)
-    held = {name: opened(model, _own(model, weights), unsafe) for name, model in names.items()}
-    first = runnable(next(iter(held.values())), given, device)
-    feeds = _feeds(first, next(iter(held.values())), given, batches)
+    live = {name: opened(model, _own(model, weights), unsafe) for name, model in names.items()}
+    first = runnable(next(iter(live.values())), given, device)
+    feeds = _feeds(first, next(iter(live.values())), given, batches)
     show = list(next(iter(feeds.values())).values())
     made: dict[str, Runnable] = {}
     starts: list[Start] = []
     for name, model in names.items():
         try:
-            made[name], start = measure.started(name, _maker(held[name], given, device), show)
+            made[name], start = measure.started(name, _maker(live[name], given, device), show)
         except NetferryError as error:
             raise error.at(name) from error
         if isinstance(model, str | os.PathLike):
@@ -64,9 +64,9 @@ def bench(
             start = Start(**fresh)
         starts.append(start)
     timings = measure.latencies(made, feeds, runs, tell=tell)
-    timings += _threaded(held, made, feeds, threads, runs, device, tell)
+    timings += _threaded(live, made, feeds, threads, runs, device, tell)
     machine = Machine(choose(device))
-    roofs = _roofs(held, given, first.signature, feeds, machine)
+    roofs = _roofs(live, given, first.signature, feeds, machine)
     return Bench(
         tuple(timings), tuple(starts), tuple(roofs), machine.gflops, machine.gbytes_per_s(), versions()
     )
@@ -136,7 +136,7 @@ def _repeated(array: Array, batch: int) -> Array:
 
 
 def _threaded(
-    held: Mapping[str, object],
+    live: Mapping[str, object],
     made: Mapping[str, Runnable],
     feeds: Mapping[int, Mapping[str, Array]],
     threads: Sequence[int],
@@ -148,23 +148,23 @@ def _threaded(
     timings: list[Timing] = []
     sessions = [name for name, model in made.items() if isinstance(model, Session)]
     for count in threads if sessions else ():
-        limited = {name: Session(held[name], device, threads=count) for name in sessions}
+        limited = {name: Session(live[name], device, threads=count) for name in sessions}
         timings += measure.latencies(limited, feeds, runs, count, tell)
     return timings
 
 
 def _roofs(
-    held: Mapping[str, object],
+    live: Mapping[str, object],
     given: Sequence[Example] | None,
     signature: Signature,
     feeds: Mapping[int, Mapping[str, Array]],
     machine: Machine,
 ) -> list[Roof]:
-    """The first model whose graph can be had speaks for all: they are held to be the same model."""
-    for name, model in held.items():
+    """The first model whose graph is available stands for all: they are taken to be the same model."""
+    for name, model in live.items():
         try:
-            live = source.open_source(model) if isinstance(model, os.PathLike) else model
-            planned = plan(converters.export_model(live, given=given).model)
+            opened_model = source.open_source(model) if isinstance(model, os.PathLike) else model
+            planned = plan(converters.export_model(opened_model, given=given).model)
         except RefusedError:
             continue
         found = []
@@ -173,7 +173,7 @@ def _roofs(
             needed = cost(planned, sizes)
             speed = machine.gflops, machine.gbytes_per_s(needed.bytes)
             one = measure.roof(name, batch, needed.flops, needed.bytes, needed.unknown, *speed)
-            found += [replace(one, model=other) for other in held]
+            found += [replace(one, model=other) for other in live]
         return found
     return []
 

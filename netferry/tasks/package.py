@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from netferry.api import Inputs, PathLike, convert
+from netferry.api import convert
+from netferry.arguments import Inputs, PathLike
 from netferry.converters import escaping
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
@@ -38,7 +39,7 @@ class Package:
     files: tuple[Path, ...]
     report: Report | None
     unbatched: str | None = None
-    """Why Triton is told not to batch requests, where their sizes would let it."""
+    """Why Triton is configured not to batch requests, where their sizes would let it."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -64,16 +65,16 @@ def package(
     unsafe: bool = False,
     force: bool = False,
 ) -> Package:
-    """Carry ``model`` to ONNX, check it, and write what serves it under ``name``.
+    """Convert ``model`` to ONNX, check it, and write what serves it under ``name``.
 
     ``triton``: the folder of a model repository, which gets ``name/config.pbtxt`` and ``name/1/model.onnx``.
     ``kserve``: a folder for a sample request of the Open Inference Protocol, the answer that is due and the model's
     metadata. ``card``: a Markdown file, a model card with the table of the verdict. Nothing is written where the
-    model in ONNX differs from its source, and nothing is replaced that an earlier ``package`` has not written, unless
-    ``force`` is said.
+    model in ONNX differs from its source, and nothing is replaced that an earlier ``package`` has not written, except
+    with ``force``.
     """
     if triton is kserve is card is None:
-        raise UsageError("nothing is asked for", remedy="Say --triton DIR, --kserve DIR or --card FILE")
+        raise UsageError("nothing is asked for", remedy="Use --triton DIR, --kserve DIR or --card FILE")
     replacing = Overwriting(force, (model, weights))
     if triton is not None:
         demand(Path(triton) / name, REPOSITORY, replacing)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from netferry.api import PathLike, opened
+from netferry.arguments import PathLike, opened
 from netferry.converters import source
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import Example
 from netferry.inference import cluster, stream as local
-from netferry.inference.feed import Pixels
+from netferry.inference.images import Pixels
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.stream import FAIL, Job, Outcome, Progress
 from netferry.validation.reports.certificate import Subject, identity
@@ -45,8 +45,8 @@ def stream(
     """Run ``model`` over the rows of ``data`` and write the results, in order, to ``output``.
 
     ``data`` is a Parquet, Arrow, CSV, .npz or .npy file, or a folder of images or .npy files; ``output`` ends in
-    .parquet, .arrow, .csv or .npz. Columns of an input's name go to it; ``columns`` says otherwise; those to ``keep``
-    go along to the results (``file``, the names, for a folder). ``pixels`` tells how images become numbers; ``inputs``
+    .parquet, .arrow, .csv or .npz. Columns of an input's name go to it; ``columns`` names others; those to ``keep``
+    go along to the results (``file``, the names, for a folder). ``pixels`` is how images become numbers; ``inputs``
     are examples for a model that does not know its own inputs. Rows that cannot be given to the model end the run
     (``on_error="fail"``) or are left out and reported ("skip"). An interrupted run goes on where it stopped when it is
     called again. ``output`` is replaced where an earlier run has written it and nobody has changed it since; anything else
@@ -56,17 +56,17 @@ def stream(
     if engine not in ENGINES:
         raise UsageError("no such engine", expected=" or ".join(ENGINES), received=engine)
     if workers is not None and engine == "local":
-        raise UsageError("only an engine with workers takes their number", remedy="Say --engine ray")
+        raise UsageError("only an engine with workers takes their number", remedy="Use --engine ray")
     replacing = Overwriting(
         force, tuple(one for one in (model, weights, data) if isinstance(one, str | os.PathLike))
     )
     local.demand_output(Path(output), Path(data), replacing)
-    held = opened(model, weights, unsafe)
-    named = identity(Subject(model, held, weights), Path.cwd())
+    live = opened(model, weights, unsafe)
+    named = identity(Subject(model, live, weights), Path.cwd())
     if isinstance(model, str | os.PathLike):
         open_model: Callable[[], Runnable] = partial(_open, _absolute(model), inputs, weights, unsafe, device)
     else:
-        open_model = partial(runnable, held, inputs, device, spinning=False)
+        open_model = partial(runnable, live, inputs, device, spinning=False)
     job = Job(
         open_model,
         source.title(model),

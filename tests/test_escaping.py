@@ -27,7 +27,7 @@ from netferry.converters.errors import RefusedError, Unsupported, UnsupportedErr
 from netferry.converters.signature import Signature, TensorSpec
 from netferry.converters.trust.paths import is_plain
 from netferry.converters.trust.permit import Permit, UnsafeWarning
-from netferry.tasks.packaging import _card
+from netferry.tasks.package import _card
 from netferry.validation.comparison.metrics import PASSED, Comparison
 from netferry.validation.reports import junit, markdown
 from netferry.validation.reports.page import report_page

@@ -1,0 +1,82 @@
+"""What the functions of ``netferry.api`` are given: models, inputs, rows of data, a seed, a tolerance."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netferry.converters import source
+from netferry.converters.errors import UsageError
+from netferry.converters.signature import Example, examples
+
+if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.inference.images import Pixels
+    from netferry.validation.comparison.metrics import Tolerance
+    from netferry.validation.samples.rows import Rows
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.inference.images import Pixels
+    from netferry.validation.comparison.metrics import Tolerance
+    from netferry.validation.samples.rows import Rows
+
+
+PathLike = str | os.PathLike[str]
+
+
+Inputs = Mapping[str, Any] | Sequence[Any] | Sequence[Example]
+
+
+Dynamic = Mapping[str, Mapping[int, str]]
+
+
+def drawn(seed: int | None) -> int:
+    """The seed as it is given, else a new one."""
+    return secrets.randbelow(1 << 31) if seed is None else seed
+
+
+def given_examples(inputs: Inputs | None, dynamic: Dynamic | None) -> tuple[Example, ...] | None:
+    if inputs is None:
+        if dynamic is not None:
+            raise UsageError("dynamic needs inputs", remedy="Give example arrays for the inputs it names")
+        return None
+    if not isinstance(inputs, Mapping) and inputs and all(isinstance(item, Example) for item in inputs):
+        return tuple(inputs)
+    return examples(inputs, dynamic)
+
+
+Data = PathLike | None
+
+
+Columns = Mapping[str, Sequence[str]] | None
+
+
+def rows_of(data: Data, columns: Columns, pixels: Pixels | None) -> Rows | None:
+    """Rows of a data set to compare on."""
+    if data is None:
+        if columns or pixels is not None:
+            raise UsageError("columns and pixels are for data", remedy="Give data=, or leave them out")
+        return None
+    from netferry.validation.samples.rows import Rows
+
+    return Rows(Path(data), columns, pixels)
+
+
+def tolerance_of(rtol: float | None, atol: float | None) -> Tolerance | None:
+    if (rtol is None) != (atol is None):
+        raise UsageError("rtol and atol go together", expected="both or neither")
+    if rtol is None or atol is None:
+        return None
+    from netferry.validation.comparison.metrics import Tolerance
+
+    return Tolerance(rtol, atol)
+
+
+def opened(model: object, weights: PathLike | None, unsafe: bool) -> object:
+    """What can be run: a model in memory, or the path of an ONNX file, which onnxruntime opens itself."""
+    if isinstance(model, str | os.PathLike) and source.is_onnx_file(model):
+        return source.looked_at(model, unsafe=unsafe)
+    return source.open_source(model, weights, unsafe=unsafe)

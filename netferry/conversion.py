@@ -1,0 +1,176 @@
+"""The steps of a conversion: its target, the export, and a result that is checked before it is put in place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netferry import converters
+from netferry.converters import artifact, frameworks, source
+from netferry.converters.disk import ledger, staging
+from netferry.converters.disk.ledger import Overwriting
+from netferry.converters.errors import NetferryError, UsageError
+from netferry.converters.exported import ExportedModel
+from netferry.converters.onnx import stream
+from netferry.converters.signature import Example, Signature, completed
+from netferry.results import Conversion
+
+if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.validation.reports.report import Report
+    from netferry.validation.verify import Progress
+
+
+MODEL, CERTIFICATE = "model", "certificate"
+"""What is written here, as the ledger has it."""
+
+
+@dataclass
+class Stages:
+    """Reports how far a conversion is: its stages, and of the last one its samples."""
+
+    progress: Progress | None
+    writes: bool
+    imports: bool
+    verifies: bool
+    _at: int = -1
+
+    @cached_property
+    def names(self) -> list[str]:
+        wanted = {"importing": self.imports, "writing": self.writes, "verifying": self.verifies}
+        return [
+            one
+            for one in ("reading", "exporting", "importing", "writing", "verifying")
+            if wanted.get(one, True)
+        ]
+
+    def begin(self, name: str) -> None:
+        if self.progress is not None and name in self.names:
+            self._at = self.names.index(name)
+            left = self.names[self._at + 1 :]
+            self.progress(self._at, len(self.names), f"{name}; then {', '.join(left)}" if left else name)
+
+    def samples(self, done: int, total: int, label: str) -> None:
+        """The samples of the verification, which is the last stage: so many more steps."""
+        if self.progress is not None and done < total:
+            before = len(self.names) - 1
+            self.progress(before + done, before + total, f"verifying {done + 1} of {total}: {label}")
+
+    def end(self) -> None:
+        if self.progress is not None:
+            self.progress(len(self.names), len(self.names), "done")
+
+
+def exported(
+    live: object, given: tuple[Example, ...] | None, opset: int | None, fuse: bool
+) -> tuple[ExportedModel, tuple[Example, ...] | None]:
+    """The model as ONNX, and the examples: made ones too, where the model knows its inputs and only some are given."""
+    try:
+        return converters.export_model(live, given=given, opset=opset, fuse=fuse), given
+    except UsageError:
+        if given is None:
+            raise
+        try:
+            own: Signature = frameworks.of(live).signature(live)
+        except NetferryError:
+            own = Signature(())
+        if len(given) >= len(own.inputs):
+            raise
+    whole = completed(given, own.inputs)
+    return converters.export_model(live, given=whole, opset=opset, fuse=fuse), whole
+
+
+def target_of(
+    to: str | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool, device: str
+) -> str:
+    """The framework to convert to, once the call is known to make sense."""
+    if to is None and destination is None:
+        raise UsageError("neither a framework nor a destination is given", remedy='Use to="pytorch"')
+    if to is not None and to not in frameworks.FRAMEWORKS and Path(to).suffix:
+        raise UsageError("no such framework", received=to, remedy=f'Give a path as destination="{to}"')
+    name = frameworks.named(to).name if to is not None else artifact.arrives_in(destination or Path())
+    if name == "onnx" and write_source:
+        raise UsageError("an ONNX model has no source", remedy="Leave --source out, or use another --to")
+    if name != "onnx" and opset is not None:
+        raise UsageError("only an ONNX model has an opset", remedy="Leave --opset out")
+    if device != "cpu":
+        if name != "onnx":
+            raise UsageError(
+                "only an ONNX model is checked on another device", expected="cpu", received=device
+            )
+        from netferry.inference.devices import choose
+
+        choose(device)  # what is missing is reported before any work
+    if name != "onnx" and fuse:
+        raise UsageError(
+            "only an ONNX model is fused", remedy="Leave --fuse out: other results can be trained"
+        )
+    return name
+
+
+def without_fixed_axes(given: Sequence[Example] | None, export: ExportedModel) -> Sequence[Example] | None:
+    """The examples without the batch axes that the model's own code fixes, which the export's notes name."""
+    if given is None:
+        return None
+    kept: Signature = frameworks.named("onnx").signature(export.model)
+    free = {
+        spec.name: {axis for axis, dim in enumerate(spec.dims or ()) if not isinstance(dim, int)}
+        for spec in kept.inputs
+    }
+    return tuple(
+        replace(one, free={axis: symbol for axis, symbol in one.free.items() if axis in free[one.name]})
+        if one.name in free and not one.asked
+        else one
+        for one in given
+    )
+
+
+def deliver(
+    done: Conversion,
+    destination: Path,
+    check: Callable[[Callable[[], object]], Report | None],
+    keep: bool,
+    write_source: bool,
+    replacing: Overwriting,
+) -> Conversion:
+    """Write beside the destination, check what was written, and only then put it in place."""
+    stale = ledger.written(destination, MODEL) if done.to == "onnx" else {}
+    with staging.staged(destination, MODEL, replacing) as stage:
+        converters.write(done.imported or done.export, stage)
+        if write_source and done.imported is not None:
+            done.imported.write_source(stage.with_name(f"{_stem(destination)}.py"))
+        report = check(lambda: _written(stage))
+        if report is not None and report.failed and not keep:
+            shutil.rmtree(stage.parent)
+            stage.parent.mkdir()
+        names = sorted(file.relative_to(stage.parent) for file in stage.parent.rglob("*") if file.is_file())
+    files = tuple(destination.parent / name for name in names)
+    if files:
+        stream.remove_apart(
+            destination, {name: one for name, one in stale.items() if destination.parent / name not in files}
+        )
+    return replace(done, report=report, files=files)
+
+
+def companions(destination: Path | None, target: str, write_source: bool) -> list[str]:
+    """The names of the files that are known to come beside a destination."""
+    if destination is None:
+        return []
+    names = [f"{_stem(destination)}{ending}" for ending in (".py", ".safetensors") if write_source]
+    symbol = target == "mxnet" and destination.name.endswith("-symbol.json")
+    return [*names, destination.name.replace("-symbol.json", "-0000.params")] if symbol else names
+
+
+def _stem(destination: Path) -> str:
+    return destination.name.removesuffix("-symbol.json").partition(".")[0]
+
+
+def _written(stage: Path) -> object:
+    """What was written, opened as a person would open it."""
+    module = stage / "model.py" if stage.is_dir() else stage
+    if module.suffix == ".py" and module.is_file():
+        return source.open_module(module)
+    return stage if source.is_onnx_file(stage) else source.open_source(stage)

@@ -1,0 +1,131 @@
+"""What a conversion and an inspection give."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netferry.converters import frameworks
+from netferry.converters.errors import Unsupported
+from netferry.converters.exported import ExportedModel
+from netferry.converters.imported import ImportedModel
+from netferry.converters.signature import Signature
+
+if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.validation.reports.report import Report
+
+
+def _renamed(old: str, new: str) -> Any:
+    """A property under its former name."""
+
+    def value(self: Any) -> Any:
+        warnings.warn(f"'{old}' is called '{new}'", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
+
+    return property(value)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion gives: the model, the verdict (None where none was asked for), the files written.
+
+    ``export`` is the model on its way, as ONNX; ``imported`` is what it has become in another framework.
+    """
+
+    export: ExportedModel = field(repr=False)
+    source: str
+    to: str
+    report: Report | None = None
+    files: tuple[Path, ...] = ()
+    imported: ImportedModel | None = field(default=None, repr=False)
+
+    arrival = _renamed("arrival", "imported")
+    road = _renamed("road", "route")
+
+    @cached_property
+    def model(self) -> Any:
+        """The live model: an ``nn.Module``, a Keras model, a gluon block, or an ``onnx.ModelProto``."""
+        if self.imported is None:
+            return frameworks.named("onnx").live.proto(self.export.model)
+        return self.imported.model
+
+    @property
+    def route(self) -> str:
+        return self.export.route
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.export.notes + (() if self.imported is None else self.imported.notes)
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The source's weights -> the parameters that they have become."""
+        return {} if self.imported is None else self.imported.names
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "to": self.to,
+            "route": self.route,
+            "road": self.route,  # its former name
+            "form": None if self.imported is None else self.imported.form,
+            "files": [str(file) for file in self.files],
+            "names": dict(self.names),
+            "notes": list(self.notes),
+            "status": None if self.report is None else self.report.status,
+            "report": None if self.report is None else self.report.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a framework can take of a model: the form that it would have, or the nodes that are not supported."""
+
+    form: str = ""
+    problems: tuple[Unsupported, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "carried": not self.problems,
+            "form": self.form,
+            "problems": [asdict(problem) for problem in self.problems],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model is: where it comes from, what goes in and out, and what it is made of."""
+
+    title: str
+    framework: str
+    signature: Signature
+    operators: Mapping[str, int]
+    parameters: int
+    bytes: int
+    opset: int
+    route: str
+    notes: tuple[str, ...] = ()
+    targets: Mapping[str, Prospect] = field(default_factory=dict)
+
+    road = _renamed("road", "route")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.title,
+            "framework": self.framework,
+            **self.signature.to_json(),
+            "operators": dict(self.operators),
+            "parameters": self.parameters,
+            "bytes": self.bytes,
+            "opset": self.opset,
+            "route": self.route,
+            "road": self.route,  # its former name
+            "notes": list(self.notes),
+            "targets": {name: prospect.to_dict() for name, prospect in self.targets.items()},
+        }
