@@ -1,1 +1,3 @@
 """What is known of each value before a model runs, and what finding out may cost."""
+
+from netferry.converters.graph.inference import control_flow  # noqa: F401 - its rules for If, Loop and Scan

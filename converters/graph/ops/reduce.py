@@ -41,7 +41,7 @@ def _reduce(word: str, before: Step = _same, after: Step = _same, *, exact: bool
     """
 
     def row(
-        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int, noop_with_empty_axes: int
     ) -> Any:
         places = all_along(ints(axes or (), "axes"), data.ndim)
         if not places and not noop_with_empty_axes:
@@ -87,7 +87,7 @@ def _extreme(word: str) -> Row:
     row = _reduce(word)
 
     def of_any(
-        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int, noop_with_empty_axes: int
     ) -> Any:
         """Booleans are compared as numbers: False is less than True."""
         x = xp.astype(data, np.dtype(np.uint8)) if data.dtype == BOOL else data
@@ -103,12 +103,12 @@ OPS.row("ReduceMin")(_extreme("min"))
 
 
 @op
-def CumSum(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
+def CumSum(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int, reverse: int) -> Any:
     return _cumulate(xp, xp.cumulative_sum, x, axis, exclusive, reverse, 0)
 
 
 @op
-def CumProd(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
+def CumProd(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int, reverse: int) -> Any:
     return _cumulate(xp, xp.cumulative_prod, x, axis, exclusive, reverse, 1)
 
 
@@ -138,10 +138,10 @@ def Gemm(
     b: Symbol,
     c: Symbol | None = None,
     *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    transA: int = 0,  # noqa: N803
-    transB: int = 0,  # noqa: N803
+    alpha: float,
+    beta: float,
+    transA: int,  # noqa: N803
+    transB: int,  # noqa: N803
 ) -> Any:
     left = xp.permute_dims(a, (1, 0)) if transA else a
     right = xp.permute_dims(b, (1, 0)) if transB else b
@@ -173,12 +173,12 @@ def Einsum(xp: Any, *inputs: Symbol, equation: str) -> Any:
 
 
 @op
-def Softmax(xp: Any, x: Symbol, *, axis: int = -1) -> Any:
+def Softmax(xp: Any, x: Symbol, *, axis: int) -> Any:
     return xp.softmax(x, along(axis, x.ndim))
 
 
 @op
-def LogSoftmax(xp: Any, x: Symbol, *, axis: int = -1) -> Any:
+def LogSoftmax(xp: Any, x: Symbol, *, axis: int) -> Any:
     return xp.log_softmax(x, along(axis, x.ndim))
 
 
@@ -189,8 +189,8 @@ def SoftmaxCrossEntropyLoss(
     labels: Symbol,
     weights: Symbol | None = None,
     *,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
+    ignore_index: int | None,
+    reduction: str,
 ) -> Any:
     logs = xp.log_softmax(scores, 1)
     loss = NegativeLogLikelihoodLoss(
@@ -206,8 +206,8 @@ def NegativeLogLikelihoodLoss(
     target: Symbol,
     weight: Symbol | None = None,
     *,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
+    ignore_index: int | None,
+    reduction: str,
 ) -> Any:
     """``-weight[target] * x[target]``, ``x``: (batch, classes, *space), ``target``: (batch, *space).
 

@@ -110,9 +110,9 @@ def GridSample(
     x: Symbol,
     grid: Symbol,
     *,
-    align_corners: int = 0,
-    mode: str = "linear",
-    padding_mode: str = "zeros",
+    align_corners: int,
+    mode: str,
+    padding_mode: str,
 ) -> Any:
     """``x``: (batch, channels, *space), ``grid``: (batch, *out, dims) in [-1, 1], the last axis of ``x`` first."""
     choice(mode, ("nearest", "linear", "cubic"), "mode")
@@ -174,12 +174,12 @@ def RoiAlign(
     rois: Symbol,
     batch_indices: Symbol,
     *,
-    coordinate_transformation_mode: str = "half_pixel",
-    mode: str = "avg",
-    output_height: int = 1,
-    output_width: int = 1,
-    sampling_ratio: int = 0,
-    spatial_scale: float = 1.0,
+    coordinate_transformation_mode: str,
+    mode: str,
+    output_height: int,
+    output_width: int,
+    sampling_ratio: int,
+    spatial_scale: float,
 ) -> Any:
     """The mean or the maximum, over each bin of each region, of samples between the elements around.
 

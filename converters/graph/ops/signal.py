@@ -31,8 +31,8 @@ def DFT(
     dft_length: Sizes | None = None,
     axis: Sizes | None = None,
     *,
-    inverse: int = 0,
-    onesided: int = 0,
+    inverse: int,
+    onesided: int,
 ) -> Any:
     """Complex numbers are a last axis of 2; one of 1 holds real numbers."""
     place = along(-2 if axis is None else ints(axis, "axis")[0], x.ndim)
@@ -50,7 +50,7 @@ def STFT(
     window: Symbol | None = None,
     frame_length: Sizes | None = None,
     *,
-    onesided: int = 1,
+    onesided: int,
 ) -> Any:
     """The transform of each frame, ``signal``: (batch, length, 1 or 2)."""
     length = signal.shape[1]
@@ -75,17 +75,17 @@ def _cosine_window(xp: Any, size: Sizes, periodic: int, output: int, *terms: flo
 
 
 @op
-def HannWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
+def HannWindow(xp: Any, size: Sizes, *, output_datatype: int, periodic: int) -> Any:
     return _cosine_window(xp, size, periodic, output_datatype, 0.5, -0.5)
 
 
 @op
-def HammingWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
+def HammingWindow(xp: Any, size: Sizes, *, output_datatype: int, periodic: int) -> Any:
     return _cosine_window(xp, size, periodic, output_datatype, 25 / 46, -21 / 46)
 
 
 @op
-def BlackmanWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
+def BlackmanWindow(xp: Any, size: Sizes, *, output_datatype: int, periodic: int) -> Any:
     return _cosine_window(xp, size, periodic, output_datatype, 0.42, -0.5, 0.08)
 
 
@@ -98,7 +98,7 @@ def MelWeightMatrix(
     lower_edge_hertz: Symbol,
     upper_edge_hertz: Symbol,
     *,
-    output_datatype: int = 1,
+    output_datatype: int,
 ) -> Any:
     """Triangles on the mel scale; all its inputs must be constants."""
     inputs = num_mel_bins, dft_length, sample_rate, lower_edge_hertz, upper_edge_hertz
