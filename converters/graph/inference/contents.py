@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.graph.inference.shapes import Dims
+from netferry.converters.graph.inference.dims import Dims
 from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.ir.sizes import TooLong, known as all_known, product
 from netferry.converters.graph.numpy.fold import fold

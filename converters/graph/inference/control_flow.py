@@ -16,8 +16,8 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.graph.inference.contents import of_weight
+from netferry.converters.graph.inference.dims import Dims, ints
 from netferry.converters.graph.inference.evaluate import CONTROL, Evaluator, GivenUp, declared_dtype
-from netferry.converters.graph.inference.shapes import Dims, ints
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size

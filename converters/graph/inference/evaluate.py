@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper, shape_inference
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.graph.inference import contents
-from netferry.converters.graph.inference.shapes import SHAPES, Dims
+from netferry.converters.graph.inference.dims import SHAPES, Dims
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.ir.facts import Fact, Home
