@@ -262,7 +262,7 @@ def _target(
         raise UsageError("neither a framework nor a destination is given", remedy='Say to="pytorch"')
     if to is not None and to not in frameworks.FRAMEWORKS and Path(to).suffix:
         raise UsageError("no such framework", received=to, remedy=f'A path is said with destination="{to}"')
-    name = frameworks.named(to).name if to is not None else artifact.arrives_in(destination or Path())
+    name = frameworks.named(to).name if to is not None else artifact.framework_of(destination or Path())
     if name == "onnx" and write_source:
         raise UsageError("an ONNX model has no source", remedy="Leave --source out, or say another --to")
     if name != "onnx" and opset is not None:

@@ -38,7 +38,7 @@ MOVES = frozenset(
 UNFOLDED = frozenset(
     "Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike RegexFullMatch".split()
 )
-"""Operators that draw numbers, or whose work cannot be told from what they are given: they run when the model does."""
+"""Operators that draw numbers, or whose work does not follow from what they are given: they run when the model does."""
 
 
 # ---- dtypes and arrays ----------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ def _check_axes(value: ir.Value, axes: int) -> None:
 
 
 GivenUp = tuple[bool, ...] | None
-"""Of a value that a loop carries, which of its sizes no turn keeps; None where not even the rank is kept."""
+"""Of a state of a loop, which of its sizes no turn keeps; None where not even the rank is kept."""
 
 CONTROL: Table[str, Any] = Table("control")
 """Operators with subgraphs: ``row(evaluator, node)`` settles their outputs."""

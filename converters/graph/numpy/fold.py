@@ -20,8 +20,9 @@ from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size, largest, smallest
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.numpy.namespace import STRUCTURAL, WORDS, made
+from netferry.converters.graph.numpy.namespace import STRUCTURAL, WORDS
 from netferry.converters.graph.numpy.rows import ROWS, taken
+from netferry.converters.graph.numpy.work import made
 from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.schema.constants import SIZES
 from netferry.converters.signature import Array
@@ -256,7 +257,7 @@ class _Node:
 def fold(
     operator: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any], outputs: int = 1
 ) -> tuple[Array, ...] | None:
-    """The outputs of a node whose inputs are constants; None where numpy has no row for it or cannot decide.
+    """The outputs of a node whose inputs are constants; None where numpy does not support it or cannot decide.
 
     Arrays of dtype object hold int64 of which some are a ``Size``, as inputs and as outputs.
     """

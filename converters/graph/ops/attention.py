@@ -156,14 +156,14 @@ def RotaryEmbedding(
     num_heads: int | None,
     rotary_embedding_dim: int,
 ) -> Any:
-    """The first ``rotary_embedding_dim`` features of each head turned, in pairs, by the angle of its place."""
+    """The first ``rotary_embedding_dim`` features of each head rotated, in pairs, by the angle of its position."""
     size = x.shape[3] if x.ndim == 4 else x.shape[2] // (num_heads or 1)
     width = rotary_embedding_dim or size
     parts = split_heads(xp, x, num_heads)
-    turned = parts if width == size else xp.slice(parts, {3: (0, width, 1)})
+    rotated = parts if width == size else xp.slice(parts, {3: (0, width, 1)})
     step, half = (2, 1) if interleaved else (1, width // 2)
-    first = xp.slice(turned, {3: (0, width if interleaved else half, step)})
-    second = xp.slice(turned, {3: (half, width, step)})
+    first = xp.slice(rotated, {3: (0, width if interleaved else half, step)})
+    second = xp.slice(rotated, {3: (half, width, step)})
     cos, sin = (
         xp.expand_dims(cache if position_ids is None else xp.take(cache, position_ids, 0), (1,))
         for cache in (cos_cache, sin_cache)

@@ -25,10 +25,10 @@ WORDS: Mapping[str, str] = {
     "Equal": "equal", "Greater": "greater", "GreaterOrEqual": "greater_equal", "Less": "less",
     "LessOrEqual": "less_equal", "Where": "where", "Det": "det", "NonZero": "nonzero",
 }  # fmt: skip
-"""Operators that are a word: the same operands in the same order, no attributes."""
+"""Operators that are one function of the namespace: the same operands in the same order, no attributes."""
 
 FOLDS: Mapping[str, str] = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
-"""Operators of any number of inputs that are a word of two."""
+"""Operators of any number of inputs that are a function of two."""
 
 
 def _word(word: str) -> Row:

@@ -185,8 +185,8 @@ def projected_lstm(
         h = g.Gemm(g.Mul(g.Sigmoid(o), g.Tanh(c)), weights["p"], transB=1)
         return (h, c), (h,)
 
-    arriving = g.Add(g.MatMul(x, weights["w"]), weights["b"])
-    (last_h, last_c), (sequence,) = g.scan(step, [initial_h, initial_c], [arriving], reverse=reverse)
+    inputs = g.Add(g.MatMul(x, weights["w"]), weights["b"])
+    (last_h, last_c), (sequence,) = g.scan(step, [initial_h, initial_c], [inputs], reverse=reverse)
     return sequence, last_h, last_c
 
 
