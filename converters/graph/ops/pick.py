@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.ops.table import INT64, Sizes, along, as_dtype, choice, ints, op, others
+from netferry.converters.graph.ops.table import (
+    INT64,
+    OPS,
+    Row,
+    Sizes,
+    along,
+    as_dtype,
+    choice,
+    ints,
+    op,
+    others,
+)
 
 REDUCTIONS = ("none", "add", "mul", "max", "min")
 """What a scatter does where several updates meet."""
@@ -74,21 +85,18 @@ def Unique(xp: Any, x: Symbol, *, axis: int | None, sorted: int) -> Any:  # noqa
     return tuple(xp.unique(x, None if axis is None else along(axis, x.ndim), bool(sorted)))
 
 
-def _arg(xp: Any, word: Any, x: Symbol, axis: int, keepdims: int, last: int) -> Any:
-    axis = along(axis, x.ndim)
-    if not last:
-        return word(x, axis, bool(keepdims))
-    return xp.subtract(x.shape[axis] - 1, word(xp.flip(x, (axis,)), axis, bool(keepdims)))
+def _arg(word: str) -> Row:
+    def row(xp: Any, data: Symbol, *, axis: int, keepdims: int, select_last_index: int) -> Any:
+        axis, find = along(axis, data.ndim), getattr(xp, word)
+        if not select_last_index:
+            return find(data, axis, bool(keepdims))
+        return xp.subtract(data.shape[axis] - 1, find(xp.flip(data, (axis,)), axis, bool(keepdims)))
+
+    return row
 
 
-@op
-def ArgMax(xp: Any, x: Symbol, *, axis: int, keepdims: int, select_last_index: int) -> Any:
-    return _arg(xp, xp.argmax, x, axis, keepdims, select_last_index)
-
-
-@op
-def ArgMin(xp: Any, x: Symbol, *, axis: int, keepdims: int, select_last_index: int) -> Any:
-    return _arg(xp, xp.argmin, x, axis, keepdims, select_last_index)
+OPS.row("ArgMax")(_arg("argmax"))
+OPS.row("ArgMin")(_arg("argmin"))
 
 
 @op
