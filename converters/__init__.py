@@ -1,6 +1,6 @@
-"""The road of a conversion: a model of any framework becomes ONNX, and ONNX a model of any framework.
+"""A conversion: a model of any framework is exported to ONNX, and ONNX imported into any framework.
 
-This page is the road; each step stands in the room that it names.
+Each step stands in the module that it names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # numpy and onnx wait until something is carried
+if TYPE_CHECKING:  # numpy and onnx wait until something is converted
     import onnx_ir as ir
 
     from netferry.converters.exported import ExportedModel
@@ -24,7 +24,7 @@ __all__ = ["export_model", "import_model", "write"]
 def export_model(
     model: object, *, given: Sequence[Example] | None = None, opset: int | None = None, fuse: bool = False
 ) -> ExportedModel:
-    """Carry a model in memory to ONNX.
+    """Export a model in memory to ONNX.
 
     ``given`` are example inputs, needed where a model does not know its own sizes (PyTorch, some MXNet
     symbols); ``opset`` asks for another opset than the one netferry writes; ``fuse`` folds BatchNormalization
@@ -50,9 +50,9 @@ def export_model(
 
 
 def import_model(model: ir.Model, to: str, *, name: str = "model") -> ImportedModel:
-    """Carry ONNX to the framework ``to``: normalised, walked, written as a program of that framework.
+    """Import ONNX into the framework ``to``: normalised, then written node by node as a program of that framework.
 
-    The framework itself is imported when the arrival's ``model`` is asked for. Raises ``UnsupportedError``
+    The framework itself is imported when the result's ``model`` is asked for. Raises ``UnsupportedError``
     with every node that the framework cannot take.
     """
     from netferry.converters import frameworks
@@ -67,7 +67,7 @@ def import_model(model: ir.Model, to: str, *, name: str = "model") -> ImportedMo
 
 
 def write(result: ExportedModel | ImportedModel, path: str | os.PathLike[str]) -> None:
-    """Write what was carried to ``path``, in the format that its name asks for.
+    """Write a result to ``path``, in the format that its name asks for.
 
     Raises ``WriteError`` for whatever a framework's own writer raises where there is no room or no right.
     """

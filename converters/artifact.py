@@ -1,4 +1,4 @@
-"""What a file is, told by its content and not by its name, before any framework loads it."""
+"""What a file is, by its content and not by its name, before any framework loads it."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _GIVE_A_FACTORY = (
 )
 
 
-def arrives_in(destination: Path) -> str:
+def framework_of(destination: Path) -> str:
     """The framework that a destination is meant for, by its name."""
     for ending, framework in DESTINATIONS.items():
         if destination.name.endswith(ending):
             return framework
     raise UsageError(
-        "the destination does not say which framework is meant",
+        "the name of the destination does not show which framework is meant",
         where=str(destination),
         expected=f"a name that ends in {', '.join(DESTINATIONS)}",
-        remedy="Or say it with --to pytorch, tensorflow, mxnet or onnx",
+        remedy="Or use --to pytorch, tensorflow, mxnet or onnx",
     )
 
 
@@ -80,7 +80,7 @@ def demand(path: str | os.PathLike[str]) -> Path:
 
 
 def look(path: str | os.PathLike[str]) -> Artifact:
-    """Say what stands at ``path``; refuse what is not a model, with the way out where there is one."""
+    """What stands at ``path``; what is not a model is refused, with what to do where something can be done."""
     path = demand(path)
     if path.is_dir():
         return _look_at_folder(path)

@@ -1,6 +1,6 @@
 """The one error family: a sentence that says where, what was expected, what was received, what to do.
 
-Each class carries the exit code that the command line ends with (see ``docs/cli.md``).
+Each class has the exit code that the command line ends with (see ``docs/cli.md``).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class WriteError(NetferryError):
 
 @dataclass(frozen=True)
 class Unsupported:
-    """One node that cannot be carried: its name, its operator, why, and the nearest way out."""
+    """One node that cannot be converted: its name, its operator, why, and the nearest remedy."""
 
     node: str
     operator: str
@@ -110,14 +110,14 @@ class Unsupported:
 
 
 class UnsupportedError(NetferryError):
-    """Operators that netferry cannot carry, all of them at once."""
+    """Operators that netferry does not support, all of them at once."""
 
     exit_code = 3
 
     def __init__(self, problems: Iterable[Unsupported], *, where: str | None = None) -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        super().__init__(f"{count} node{'s' if count != 1 else ''} cannot be carried", where=where)
+        super().__init__(f"{count} node{'s' if count != 1 else ''} cannot be converted", where=where)
 
     def _sentence(self) -> str:
         told = [line(str(problem)) for problem in self.problems[:_MOST_TOLD]]
@@ -135,7 +135,7 @@ _MOST_TOLD = 100
 
 
 class CannotConvert(Exception):  # noqa: N818 - raised by a row, caught by the walk that knows the node
-    """A row met an attribute or a form that it does not carry; the walk adds the node's name."""
+    """A row met an attribute or a form that it does not support; the interpreter adds the node's name."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason)

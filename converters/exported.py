@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model as ONNX, with what a person should be told about how it got there.
+    """A model as ONNX, with what a person should know of how it was made.
 
-    ``road`` names the exporter (``direct``, ``torchscript``, ``dynamo``, ``tf2onnx``, ``as it is``);
+    ``route`` names the exporter (``direct``, ``torchscript``, ``dynamo``, ``tf2onnx``, ``as it is``);
     ``notes`` are sentences for the report: a fallback that was taken, a size that is fixed;
     ``weights`` maps an initializer to the source's weights that it was made of, where they differ.
     """

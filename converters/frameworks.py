@@ -1,8 +1,8 @@
 """The frameworks, as a table. A framework's folder is imported only when it is used.
 
-Each folder has the same rooms: ``safety`` looks into its native formats without loading them, ``files`` reads and writes them, ``live`` recognises,
-describes and runs a model in memory, ``intermediate`` shows the tensors inside it while it runs, ``to_onnx`` carries
-it to ONNX and ``from_onnx`` from there.
+Each folder has the same modules: ``safety`` looks into its native formats without loading them, ``files`` reads and writes
+them, ``live`` recognises, describes and runs a model in memory, ``intermediate`` shows the tensors inside it while it runs,
+``to_onnx`` exports to ONNX and ``from_onnx`` imports from there.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ class Framework:
 
     @property
     def files(self) -> ModuleType:
-        return self._room("files")
+        return self._module("files")
 
     @property
     def safety(self) -> ModuleType:
-        return self._room("safety")
+        return self._module("safety")
 
     @property
     def live(self) -> ModuleType:
-        return self._room("live")
+        return self._module("live")
 
     @property
     def to_onnx(self) -> ModuleType:
-        return self._room("to_onnx")
+        return self._module("to_onnx")
 
     @property
     def from_onnx(self) -> ModuleType:
-        return self._room("from_onnx")
+        return self._module("from_onnx")
 
     def signature(self, model: object, given: Sequence[Example] | None = None) -> Signature:
         """What a model in memory takes and gives; ``given`` are inputs that show it."""
-        found: Signature = self._room("signature").signature(model, given)
+        found: Signature = self._module("signature").signature(model, given)
         return found
 
     @property
     def intermediate(self) -> ModuleType:
-        return self._room("intermediate")
+        return self._module("intermediate")
 
     @property
     def installed(self) -> bool:
@@ -80,8 +80,8 @@ class Framework:
         if not self.installed:
             raise MissingError(f"{self.title} is not installed", remedy=self.remedy)
 
-    def _room(self, room: str) -> ModuleType:
-        return import_module(f"netferry.converters.{self.name}.{room}")
+    def _module(self, name: str) -> ModuleType:
+        return import_module(f"netferry.converters.{self.name}.{name}")
 
 
 FRAMEWORKS: Mapping[str, Framework] = {

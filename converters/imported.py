@@ -1,4 +1,4 @@
-"""What an importer hands on: a model that has arrived in its new framework."""
+"""What an importer hands on: a model as a program of its new framework."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Example:
     """An input shown by an array, with the axes that are free: ``{axis: symbol}``.
 
     ``asked`` tells a freedom that the caller asked for (it must hold) from the default one
-    (a batch axis that turns out to be fixed is told, not refused).
+    (a batch axis that turns out to be fixed is noted, not refused).
     """
 
     name: str

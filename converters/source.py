@@ -24,7 +24,7 @@ def open_source(
 ) -> object:
     """Give the model in memory that ``source`` names; ``weights`` are loaded into what a factory built.
 
-    A file is looked at before a framework loads it; what ``unsafe`` lets through is told in an ``UnsafeWarning``.
+    A file is looked at before a framework loads it; what ``unsafe`` lets through is reported in an ``UnsafeWarning``.
     """
     if not isinstance(source, str | os.PathLike):
         if weights is not None:

@@ -24,7 +24,8 @@ import numpy as np
 
 from netferry.converters import escaping
 from netferry.converters.disk.ledger import Overwriting
-from netferry.converters.disk.staging import dissolve, held, staged
+from netferry.converters.disk.stages import dissolve, locked
+from netferry.converters.disk.staging import staged
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
 from netferry.inference.data import require
@@ -92,7 +93,7 @@ class Parts:
 
     def held(self) -> AbstractContextManager[Path]:
         """The folder, for this process alone: two runs never write one output."""
-        return held(self.folder)
+        return locked(self.folder)
 
     def open(self, job: Mapping[str, Any]) -> list[Part]:
         """What an earlier run of the same job has left as it was, in order."""

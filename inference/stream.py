@@ -16,7 +16,8 @@ import numpy as np
 
 from netferry.converters.disk.digests import of_file
 from netferry.converters.disk.ledger import Overwriting
-from netferry.converters.disk.staging import demand, demand_own
+from netferry.converters.disk.stages import demand_own
+from netferry.converters.disk.staging import demand
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.converters.signature import Array, Signature
 from netferry.inference.data import BLOCK, Block, DataSet, open_data, require

@@ -91,7 +91,7 @@ def target_of(
         raise UsageError("neither a framework nor a destination is given", remedy='Use to="pytorch"')
     if to is not None and to not in frameworks.FRAMEWORKS and Path(to).suffix:
         raise UsageError("no such framework", received=to, remedy=f'Give a path as destination="{to}"')
-    name = frameworks.named(to).name if to is not None else artifact.arrives_in(destination or Path())
+    name = frameworks.named(to).name if to is not None else artifact.framework_of(destination or Path())
     if name == "onnx" and write_source:
         raise UsageError("an ONNX model has no source", remedy="Leave --source out, or use another --to")
     if name != "onnx" and opset is not None:

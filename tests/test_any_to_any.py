@@ -182,7 +182,7 @@ def test_a_folder_with_other_files_is_never_replaced(net: nn.Module, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"destination": "net"}, "does not say which framework"),
+        ({"destination": "net"}, "does not show which framework"),
         ({}, "neither a framework nor a destination"),
         ({"to": "onnx", "write_source": True}, "no source"),
         ({"to": "pytorch", "opset": 20}, "only an ONNX model has an opset"),

@@ -191,9 +191,9 @@ def test_what_a_killed_parent_has_left_is_removed_by_the_next(
 CUT_OFF = """
 import os, sys
 from pathlib import Path
-from netferry.converters.disk import staging
+from netferry.converters.disk import commit, staging
 from netferry.converters.disk.ledger import Overwriting
-staging._put_in_place = lambda *_: os._exit(9)
+commit.put_in_place = lambda *_: os._exit(9)
 with staging.staged(Path(sys.argv[1]), replacing=Overwriting(force=True)) as stage:
     stage.write_bytes(Path(sys.argv[2]).read_bytes())
 """

@@ -765,7 +765,7 @@ def test_what_a_row_does_not_carry_is_refused_by_name(op: str, attrs: dict[str, 
     model = built(DATA, Node("here", op, attrs, inputs=((0, 0),)))
     with pytest.raises(UnsupportedError) as caught:
         to_onnx(model, example(2, 3, 4, 4))
-    assert f"net-symbol.json: 1 node cannot be carried\n  node 'here' ({op})" in str(caught.value)
+    assert f"net-symbol.json: 1 node cannot be converted\n  node 'here' ({op})" in str(caught.value)
     assert said in str(caught.value)
 
 

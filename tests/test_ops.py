@@ -27,6 +27,7 @@ from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.ops.elementwise import FOLDS, WORDS as OPERATOR_WORDS
 from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.graph.registry import Table
+from netferry.converters.graph.schema.attributes import OBJECTS, REQUIRED, defaults
 from netferry.converters.graph.schema.constants import SIZES
 from netferry.converters.signature import Signature
 
@@ -44,7 +45,7 @@ def schema_attributes(schema: Any) -> dict[str, Any]:
 
 def _default(attribute: Any) -> Any:
     if attribute.required:
-        return inspect.Parameter.empty
+        return REQUIRED
     if attribute.default_value.type == AttributeProto.UNDEFINED:
         return None
     value = helper.get_attribute_value(attribute.default_value)
@@ -65,9 +66,12 @@ def test_a_row_has_the_signature_of_its_schema(operator: str) -> None:
         operator = "ReduceSum"  # made by one function, which is looked at once
     _, *parameters = inspect.signature(OPS[operator]).parameters.values()
     inputs = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    attributes = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    expected = schema_attributes(schema)
-    assert attributes.keys() == expected.keys()
+    own = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert [name for name, default in own.items() if default is not inspect.Parameter.empty] == []
+    named = set(own) - set(OBJECTS)
+    within = set(schema.attributes) & set().union(*(OBJECTS[name][1] for name in own if name in OBJECTS))
+    assert named | within == set(schema.attributes)
+    expected, attributes = schema_attributes(schema), defaults(operator) or {}
     assert [name for name in expected if not _same(attributes[name], expected[name])] == []
     kinds = [p.kind is inspect.Parameter.VAR_POSITIONAL for p in inputs]
     assert kinds == [i.option == defs.OpSchema.FormalParameterOption.Variadic for i in schema.inputs]
@@ -99,13 +103,20 @@ def test_every_live_operator_has_a_row_or_is_left_to_the_targets() -> None:
 def test_the_table_speaks_only_words_of_the_namespace() -> None:
     source = Path(namespace.__file__).read_text(encoding="utf-8")
     known = set(re.findall(r"[a-z]\w*", source))
-    folder = Path(inspect.getfile(OPS["Conv"])).parent
+    folder = Path(inspect.getfile(inspect.unwrap(OPS["Conv"]))).parent
     spoken = {
         word for file in folder.glob("*.py") for word in re.findall(r"xp\.(\w+)", file.read_text("utf-8"))
     }
     assert spoken <= known
     assert set(OPERATOR_WORDS.values()) | set(FOLDS.values()) <= known
-    assert spoken - set(WORDS) <= {"rows", "node", "wanted", "symbol", "let"}  # numpy has every one of them
+    assert spoken - set(WORDS) <= {
+        "rows",
+        "node",
+        "wanted",
+        "symbol",
+        "let",
+        "operator",
+    }  # numpy has every one of them
 
 
 def test_only_the_table_knows_numpys_rows_by_name() -> None:

@@ -19,7 +19,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import netferry
-from netferry.converters.disk import folders, ledger, staging
+from netferry.converters.disk import commit, folders, ledger, stages, staging
 from netferry.converters.errors import NetferryError, RefusedError, WriteError
 
 FORK = multiprocessing.get_context("fork")
@@ -160,7 +160,7 @@ PLANTED: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("plant", PLANTED)
 def test_reading_beside_a_planted_stage_touches_nothing(plant: str, place: Path) -> None:
-    PLANTED[plant](place.parent / staging._stage_name("m.onnx"))
+    PLANTED[plant](place.parent / stages.stage_name("m.onnx"))
     before = everything(place.parent.parent)
     try:
         netferry.inspect(place)
@@ -173,7 +173,7 @@ def test_reading_beside_a_planted_stage_touches_nothing(plant: str, place: Path)
 @pytest.mark.parametrize("plant", PLANTED)
 def test_writing_beside_a_planted_stage_is_refused_early_and_touches_nothing(plant: str, place: Path) -> None:
     target = place.with_name("out.onnx")
-    PLANTED[plant](place.parent / staging._stage_name("out.onnx"))
+    PLANTED[plant](place.parent / stages.stage_name("out.onnx"))
     before = everything(place.parent.parent)
     with pytest.raises(
         WriteError, match=r"\.netferry-\w+, where this would be staged, is not netferry's own"
@@ -184,7 +184,7 @@ def test_writing_beside_a_planted_stage_is_refused_early_and_touches_nothing(pla
 
 @pytest.mark.parametrize("plant", ["a_link", "in_the_new_form", "with_links_in_it"])
 def test_the_command_line_says_so_in_a_sentence(plant: str, place: Path) -> None:
-    PLANTED[plant](place.parent / staging._stage_name("proof.json"))
+    PLANTED[plant](place.parent / stages.stage_name("proof.json"))
     before = everything(place.parent.parent)
     command = [
         sys.executable,
@@ -205,7 +205,7 @@ def test_the_command_line_says_so_in_a_sentence(plant: str, place: Path) -> None
 @pytest.mark.parametrize("name", ["other.onnx", "results", "page.html"])
 def test_a_planted_stage_of_another_name_is_left_alone_and_disturbs_nobody(name: str, place: Path) -> None:
     for plant in (in_the_new_form, of_strangers_files):
-        in_the_way = place.parent / staging._stage_name(f"{plant.__name__}{name}")
+        in_the_way = place.parent / stages.stage_name(f"{plant.__name__}{name}")
         plant(in_the_way)
     before = everything(place.parent)
     netferry.convert(place, destination=place.with_name("out.onnx"), verify=False)
@@ -226,7 +226,7 @@ def killed(folder: Path) -> Path:
             stage.with_name("m.txt").write_text(text)
 
     def child() -> None:
-        staging._put_in_place = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        commit.put_in_place = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
         write("new")
 
     write("old")
@@ -326,7 +326,7 @@ def plain_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "supports_dir_fd", set())
     if request.param == "Windows":
         monkeypatch.delattr(os, "geteuid")
-        monkeypatch.setattr(staging, "fcntl", None)
+        monkeypatch.setattr(stages, "fcntl", None)
         monkeypatch.setattr(ledger, "fcntl", None)
     return str(request.param)
 
@@ -334,7 +334,7 @@ def plain_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("plain_system")
 @pytest.mark.parametrize("plant", ["a_link", "in_the_new_form", "in_the_old_form", "with_links_in_it"])
 def test_without_handles_a_planted_stage_is_refused_too(plant: str, place: Path) -> None:
-    PLANTED[plant](place.parent / staging._stage_name("out.onnx"))
+    PLANTED[plant](place.parent / stages.stage_name("out.onnx"))
     before = everything(place.parent.parent)
     with pytest.raises(WriteError, match=r"not netferry's own|another process"):
         netferry.convert(place, destination=place.with_name("out.onnx"), verify=False)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from netferry.converters.disk import folders, ledger, staging
+from netferry.converters.disk import commit, folders, ledger, staging
 from netferry.converters.errors import RefusedError, WriteError
 
 FORK = multiprocessing.get_context("fork")
@@ -167,7 +167,7 @@ def killed_in_place(folder: Path, save: Save = two_files) -> Path:
     """The stage of a save that was killed when it was committed and nothing was in its place yet."""
 
     def killed() -> None:
-        staging._put_in_place = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        commit.put_in_place = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         save(folder, "new")
 
     child = FORK.Process(target=killed)
@@ -267,7 +267,7 @@ def test_a_reader_without_the_right_to_finish_a_save_refuses(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(staging, "_put_in_place", refuse)
+    monkeypatch.setattr(commit, "put_in_place", refuse)
     with pytest.raises(RefusedError, match="cut off"):
         staging._settle(tmp_path / "out.onnx")
 

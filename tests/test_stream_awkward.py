@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from netferry.converters.disk.staging import held
+from netferry.converters.disk.stages import locked
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, WriteError
 from netferry.inference import stream as room
 from netferry.tasks.stream import stream
@@ -303,7 +303,7 @@ def test_results_may_go_into_the_folder_of_the_data_and_be_resumed(
 
 def test_two_runs_never_write_one_output(linear: Path, tmp_path: Path) -> None:
     data = parquet(tmp_path, x=lists(X))
-    with held(tmp_path / "o.parquet.parts"):
+    with locked(tmp_path / "o.parquet.parts"):
         (tmp_path / "o.parquet.parts" / "job.json").write_text("another's")
         with pytest.raises(WriteError, match="another process is writing this"):
             stream(linear, data, tmp_path / "o.parquet")

@@ -1,4 +1,4 @@
-"""A table of rows: from a key (a layer class, an operator's name) to the function that carries it."""
+"""A table of rows: from a key (a layer class, an operator's name) to the function that converts it."""
 
 from __future__ import annotations
 

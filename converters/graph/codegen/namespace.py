@@ -1,17 +1,17 @@
-"""The array namespace: the words in which ``ops.py`` is written.
+"""The array namespace: the functions in which ``ops`` is written.
 
 Names and meanings are those of the Python array API standard where it has them (``permute_dims``,
-``expand_dims``, ``take_along_axis``), NumPy's where it has not. Each target speaks the same words:
-numpy computes at once, PyTorch and Keras write Python, MXNet writes symbol nodes. A word that a target lacks is
-refused by name, so a namespace overrides what it has and nothing else.
+``expand_dims``, ``take_along_axis``), NumPy's where it has not. Each target has the same functions:
+numpy computes at once, PyTorch and Keras write Python, MXNet writes symbol nodes. A function that a target lacks
+is refused by name, so a namespace overrides what it has and nothing else.
 
-Conventions, for every word:
+Conventions, for every function:
 
 - ``x`` is a symbol (in numpy, an array); numbers may stand for a tensor of the other operand's dtype.
 - ``axis`` is an int and ``axes`` a tuple of ints, counted from 0, never negative. ``sizes`` are tuples of
   int or ``Size``; -1 stands for what is left over, as in NumPy.
 - ``dtype`` is a ``numpy.dtype`` (bfloat16 and the small floats are those of ``ml_dtypes``).
-- Both operands of a binary word have one dtype, the result has it too; integers stay integers.
+- Both operands of a binary function have one dtype, the result has it too; integers stay integers.
 - Integer overflow wraps, shifts are logical for unsigned, ``round`` is half to even.
 """
 
@@ -46,7 +46,7 @@ BINARY = tuple(
 )
 """Two operands, broadcast as NumPy does. ``divide`` is for floats, ``trunc_divide`` for integers (ONNX's Div: toward
 zero); ``remainder`` has the divisor's sign (Python's %), ``fmod`` the dividend's (C's). ``maximum`` and
-``minimum`` give NaN where either side is. The six comparisons and the three logical words give bool."""
+``minimum`` give NaN where either side is. The six comparisons and the three logical functions give bool."""
 
 REDUCTIONS = tuple("sum mean prod max min".split())
 """``sum(x, axes, keepdims)``: over the given axes (a tuple, never empty), in the dtype of ``x``."""
@@ -55,7 +55,7 @@ Sizes = Sequence[Any]
 
 
 class Namespace:
-    """What a target must be able to say; every word is refused until it is overridden."""
+    """What a target must be able to write; every function is refused until it is overridden."""
 
     framework: str = ""
     """The folder's name: ``pytorch``, ``tensorflow``, ``mxnet``; ``numpy`` for the constant folder."""
@@ -64,10 +64,10 @@ class Namespace:
     """The target's name in a sentence."""
 
     rows: Table[str, Any]
-    """The target's own rows, asked before ``ops.py``: ``rows.get("Conv")(xp, x, w, b, *, strides=...)``."""
+    """The target's own rows, asked before those of ``ops``: ``rows.get("Conv")(xp, x, w, b, strides=[2, 2])``."""
 
     node: ir.Node
-    """The node that is being carried."""
+    """The node that is being converted."""
 
     def __getattr__(self, word: str) -> Any:
         if word.startswith("_"):
@@ -78,10 +78,10 @@ class Namespace:
 
         return refuse
 
-    # ---- what the walk calls ----------------------------------------------------------------
+    # ---- what the interpreter calls ----------------------------------------------------------------
 
     def wanted(self, output: int) -> bool:
-        """Whether anything reads this output of the node that is being carried."""
+        """Whether anything reads this output of the node that is being converted."""
         outputs = self.node.outputs
         return output < len(outputs) and bool(outputs[output].name)
 
@@ -95,12 +95,12 @@ class Namespace:
             made = NotImplemented if row is None else row(self, *inputs, **attributes)
             if made is not NotImplemented:
                 return made
-        raise CannotConvert(f"netferry has no row for {name}", "Replace the operator in the source model")
+        raise CannotConvert(f"netferry does not support {name}", "Replace the operator in the source model")
 
     def symbol(self, fact: Fact) -> Any:
         """A constant: its content is known, its expression is made when it is first needed.
 
-        Without content, something that stands for an output of a node that cannot be carried: no program is
+        Without content, something that stands for an output of a node that cannot be converted: no program is
         made of it, but the nodes behind it are still looked at.
         """
         raise NotImplementedError
@@ -171,4 +171,4 @@ class Namespace:
     # ---- where the value decides (refused by targets that hold no control flow) ----------------
     #
     # choose(condition, then, otherwise)             two functions of no argument, each gives a tuple of symbols
-    # body(graph, *inputs) -> tuple                  the walk of a subgraph, in place
+    # body(graph, *inputs) -> tuple                  the subgraph, written in place

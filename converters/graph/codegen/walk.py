@@ -1,7 +1,7 @@
 """The interpreter: it knows no operator by name.
 
 Nodes come in their order; each is handed to the row of its operator, the target's own first, then the
-shared one. What no row carries is collected, with the node's name, until every problem is known.
+shared one. What no row supports is collected, with the node's name, until every problem is known.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Walk:
         self.problems: list[Unsupported] = []
 
     def run(self, take: Callable[[ir.Value], Any]) -> tuple[Any, ...]:
-        """The outputs of the whole graph; every input and node that cannot be carried is told at once.
+        """The outputs of the whole graph; every input and node that cannot be converted is reported at once.
 
         ``take`` makes the symbol of an input.
         """
@@ -59,7 +59,7 @@ class Walk:
         self.xp.node = node
         facts = [self.plan.fact(value) for value in node.outputs]
         try:
-            results = self._carried(node)
+            results = self._converted(node)
             results = results if isinstance(results, tuple | list) else (results,)
             bound = self.xp.bind(node.outputs, results[: len(node.outputs)], facts)
         except CannotConvert as cannot:
@@ -71,14 +71,14 @@ class Walk:
         self.problems.append(Unsupported(name or "", operator, cannot.reason, cannot.remedy))
 
     def _stand_in(self, value: ir.Value) -> Any:
-        """What the nodes behind something that cannot be carried get, so that they are looked at too."""
+        """What the nodes behind something that cannot be converted get, so that they are looked at too."""
         return self.xp.symbol(replace(self.plan.fact(value), content=None))
 
-    def _carried(self, node: ir.Node) -> Any:
+    def _converted(self, node: ir.Node) -> Any:
         """What a node's operator makes; one of another domain means something else under the same name."""
         if node.domain not in ("", "netferry"):
             raise CannotConvert(
-                f"netferry has no row for {node.domain}.{node.op_type}",
+                f"netferry does not support {node.domain}.{node.op_type}",
                 "Replace the operator in the source model",
             )
         return self.xp.operator(node.op_type, *self._operands(node), **attributes(node, self))

@@ -1,4 +1,4 @@
-"""The pen for targets whose models are Python: it writes the body of a function, statement by statement.
+"""The source writer for targets whose models are Python: it writes the body of a function, statement by statement.
 
 An operator's row builds an expression tree; binding it to the node's output writes one line. Expressions
 are Python's own ``ast``, printed by ``ast.unparse``: every identifier is made here and every literal
@@ -284,7 +284,7 @@ _WORK = (ast.Call, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.BoolO
 
 
 REFUSED = ast.Name("refused", ast.Load())
-"""Stands for an output of a node that cannot be carried, so that the walk can go on and find all others."""
+"""Stands for an output of a node that cannot be converted, so that the interpreter can go on and find all others."""
 
 
 def literal(value: Any) -> ast.expr:

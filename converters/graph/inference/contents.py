@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.errors import RefusedError
-from netferry.converters.graph.inference.shapes import Dims
+from netferry.converters.graph.inference.dims import Dims
 from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.ir.sizes import TooLong, known as all_known, product
 from netferry.converters.graph.numpy.fold import fold
@@ -38,7 +38,7 @@ MOVES = frozenset(
 UNFOLDED = frozenset(
     "Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike RegexFullMatch".split()
 )
-"""Operators that draw numbers, or whose work cannot be told from what they are given: they run when the model does."""
+"""Operators that draw numbers, or whose work does not follow from what they are given: they run when the model does."""
 
 
 # ---- dtypes and arrays ----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Facts of If, Loop and Scan: what their subgraphs' values are, and what comes out.
 
 A size that belongs to the inside of a subgraph cannot be read outside: there the output gets a free size of its own.
-What a loop carries has only what every turn keeps; the body is evaluated again until nothing more is given up. What
+The states of a loop have only what every turn keeps; the body is evaluated again until nothing more is given up. What
 was given up once stays so: the number of evaluations grows with the depth of the nesting, not with its power.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 import onnx_ir as ir
 
 from netferry.converters.graph.inference.contents import of_weight
+from netferry.converters.graph.inference.dims import Dims, ints
 from netferry.converters.graph.inference.evaluate import CONTROL, Evaluator, GivenUp, declared_dtype
-from netferry.converters.graph.inference.shapes import Dims, ints
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size
@@ -78,16 +78,18 @@ def _inline(evaluator: Evaluator, node: ir.Node, branch: ir.Graph) -> None:
 @CONTROL.row("Loop")
 def _loop(evaluator: Evaluator, node: ir.Node) -> None:
     body = node.attributes["body"].as_graph()
-    trips, _, *carried = node.inputs
+    trips, _, *states_in = node.inputs
     evaluator.facts[body.inputs[0]] = Fact(_INT64, ())
     evaluator.facts[body.inputs[1]] = Fact(_BOOL, ())
     outside = evaluator.mark()
     inner = body.inputs[2:]
-    states = _steady(evaluator, body, inner, [_given(value) for value in carried], body.outputs[1:])
+    states = _steady(evaluator, body, inner, [_given(value) for value in states_in], body.outputs[1:])
     for value, state in zip(node.outputs, states, strict=False):
         evaluator.settle(value, state.dtype, _outer(evaluator, state.dims, outside))
-    for value, (carry, result) in zip(node.outputs, zip(inner, body.outputs[1:], strict=False), strict=False):
-        _keep_type(value, result if result.type is not None else carry)
+    for value, (state_in, result) in zip(
+        node.outputs, zip(inner, body.outputs[1:], strict=False), strict=False
+    ):
+        _keep_type(value, result if result.type is not None else state_in)
     count = None if trips is None or len(body.outputs) == 0 else ints(evaluator.facts[trips])
     steady = _always(evaluator, node, body)
     turns = count[0] if count and steady else None
@@ -148,7 +150,7 @@ def _steady(
     initial: Sequence[ir.Value],
     results: Sequence[ir.Value],
 ) -> list[Fact]:
-    """What is true of the carried values in every turn; the body is left evaluated under it."""
+    """What is true of the states in every turn; the body is left evaluated under it."""
     starts = [Fact(evaluator.facts[value].dtype, evaluator.facts[value].dims) for value in initial]
     given_up = evaluator.given_up.setdefault(body, [_kept_all(start.dims) for start in starts])
     for value, start in zip(inner, initial, strict=True):
@@ -180,7 +182,7 @@ def _steady(
 
 
 _PATIENCE = 6
-"""After so many evaluations of a body all sizes that its loop carries are given up, then their ranks."""
+"""After so many evaluations of a body all sizes of its states are given up, then their ranks."""
 
 
 def _kept_all(dims: Dims) -> GivenUp:
@@ -234,6 +236,6 @@ def _given(value: ir.Value | None) -> ir.Value:
 
 
 def _keep_type(value: ir.Value, like: ir.Value) -> None:
-    """Sequences and optionals carry their type on the value, since their fact says none."""
+    """The type of sequences and optionals stands on the value, since their fact says none."""
     if declared_dtype(value) is None and like.type is not None:
         value.type = like.type

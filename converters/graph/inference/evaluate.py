@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper, shape_inference
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.graph.inference import contents
-from netferry.converters.graph.inference.shapes import SHAPES, Dims
+from netferry.converters.graph.inference.dims import SHAPES, Dims
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.ir.facts import Fact, Home
@@ -216,7 +216,7 @@ def _check_axes(value: ir.Value, axes: int) -> None:
 
 
 GivenUp = tuple[bool, ...] | None
-"""Of a value that a loop carries, which of its sizes no turn keeps; None where not even the rank is kept."""
+"""Of a state of a loop, which of its sizes no turn keeps; None where not even the rank is kept."""
 
 CONTROL: Table[str, Any] = Table("control")
 """Operators with subgraphs: ``row(evaluator, node)`` settles their outputs."""

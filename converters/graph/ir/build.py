@@ -1,28 +1,29 @@
-"""The pen with which every exporter writes ONNX.
+"""The graph builder with which every exporter writes ONNX.
 
 ``g = GraphBuilder("name")``; ``x = g.input(...)``; ``y = g.Gemm(x, w, b, transB=1)``; an ONNX
 operator is called by its own name, inputs positional, attributes by keyword. Every tensor knows its
 dtype and sizes (ONNX's own inference runs node by node), constants know their content, and a
-transposition is carried along until it must be written (``layout.py``).
+transposition stays pending until it must be written (``layout.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-from onnx import defs, helper, numpy_helper, shape_inference
+from onnx import helper
 
-from netferry.converters.errors import CannotConvert
-from netferry.converters.graph.ir import layout
+from netferry.converters.graph.ir import layout, tensor
 from netferry.converters.graph.ir.arrays import same
+from netferry.converters.graph.ir.tensor import Tensor, typed
 from netferry.converters.signature import Array, Dim, TensorSpec
 from netferry.version import VERSION
+
+__all__ = ["BFLOAT16_OPSET", "OPSET", "Body", "GraphBuilder", "Tensor", "free", "unique"]
 
 OPSET = 21
 """The opset that exporters write: the first that has Gelu, LayerNormalization and a GroupNormalization
@@ -30,44 +31,6 @@ with one scale per channel."""
 
 BFLOAT16_OPSET = 22
 """The first whose convolutions and pools take bfloat16."""
-
-_SHAPE_CONTENT_LIMIT = 64
-"""Integer constants up to this many elements are shown to shape inference (shapes, axes, pads)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tensor:
-    """A value on its way through an exporter.
-
-    ``dims`` are the sizes as the reader sees them; ``perm``, where set, is the transposition that
-    still lies between ``value`` and the reader; ``array`` is the content of a constant.
-    """
-
-    value: ir.Value
-    dtype: np.dtype[Any]
-    dims: tuple[Dim, ...] | None
-    array: Array | None = None
-    perm: layout.Perm | None = None
-
-    @property
-    def rank(self) -> int:
-        if self.dims is None:
-            raise CannotConvert(
-                "the rank of its input is not known", "Say the input's sizes with --input name:1,3,224,224"
-            )
-        return len(self.dims)
-
-    @property
-    def name(self) -> str:
-        return self.value.name or ""
-
-    def size(self, axis: int) -> int:
-        """The size of one axis, which must be known."""
-        dim = self.dims[axis] if self.dims is not None else None
-        if not isinstance(dim, int):
-            raise CannotConvert(f"the size of axis {axis} of its input is not known")
-        return dim
-
 
 Body = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]
 """One step of a scan: (states, elements) -> (next states, what it yields)."""
@@ -131,7 +94,7 @@ class GraphBuilder:
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """``body`` at each place of the first axis of ``sequences``, from the last on where ``reverse``.
 
-        ``body(states, elements)`` writes one step with this same pen and gives the next states, of the same
+        ``body(states, elements)`` writes one step with this same builder and gives the next states, of the same
         dtypes and sizes, and what the step yields. It may read tensors from outside of it. Returns the last
         states and, stacked along a first axis in the order of ``sequences``, what the steps yielded.
         """
@@ -150,7 +113,7 @@ class GraphBuilder:
         self._graph.append(node)
         sizes[count:] = [(_sizes(given[count])[0], *_sizes(x)) for x in results[count:]]
         outputs = tuple(
-            _typed(value, x.dtype, dims) for value, x, dims in zip(node.outputs, results, sizes, strict=True)
+            typed(value, x.dtype, dims) for value, x, dims in zip(node.outputs, results, sizes, strict=True)
         )
         return outputs[:count], outputs[count:]
 
@@ -215,7 +178,7 @@ class GraphBuilder:
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Nodes written inside carry ``name``, the source's own name of the layer."""
+        """Nodes written inside have the name ``name``, the source's own name of the layer."""
         outer, self._scope = self._scope, name
         try:
             yield
@@ -268,11 +231,11 @@ class GraphBuilder:
 
     def _bound(self, dtype: np.dtype[Any], dims: tuple[Dim, ...] | None) -> Tensor:
         """A value that a body is given."""
-        return _typed(ir.Value(name=self._fresh(f"{self._scope}/body_input")), dtype, dims)
+        return typed(ir.Value(name=self._fresh(f"{self._scope}/body_input")), dtype, dims)
 
     @contextmanager
     def _inside(self, graph: ir.Graph) -> Iterator[None]:
-        """Nodes go into the body ``graph``; what is settled there cannot be read outside of it."""
+        """Nodes go into the body ``graph``; what is written there cannot be read outside of it."""
         outer, settled = self._graph, self._settled
         self._graph, self._settled = graph, dict(settled)
         try:
@@ -368,9 +331,9 @@ class GraphBuilder:
     ) -> tuple[Tensor, ...]:
         """Write a node and infer what it gives."""
         node = self._named(op_type, operands, attributes, outputs, aside=aside)
-        inferred = self._infer(node, operands, attributes)
+        types = tensor.inferred(node, operands, attributes, self.opset)
         self._graph.append(node)
-        return tuple(self._tensor(value, inferred.get(value.name or "")) for value in node.outputs)
+        return tuple(tensor.of_type(value, types.get(value.name or "")) for value in node.outputs)
 
     def _named(
         self,
@@ -394,64 +357,10 @@ class GraphBuilder:
             value.name = self._fresh(f"{node.name}_output")
         return node
 
-    def _infer(
-        self, node: ir.Node, operands: Sequence[Tensor | None], attributes: dict[str, Any]
-    ) -> dict[str, onnx.TypeProto]:
-        proto = helper.make_node(
-            node.op_type,
-            ["" if x is None else x.name for x in operands],
-            [str(value.name) for value in node.outputs],
-            **attributes,
-        )
-        types: dict[str, onnx.TypeProto] = {}
-        content: dict[str, onnx.TensorProto] = {}
-        for x in operands:
-            if x is None:
-                continue
-            types[x.name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(x.dtype), x.dims)
-            if x.array is not None and x.array.dtype == np.int64 and x.array.size <= _SHAPE_CONTENT_LIMIT:
-                content[x.name] = numpy_helper.from_array(x.array, x.name)
-        try:
-            return dict(
-                shape_inference.infer_node_outputs(
-                    defs.get_schema(node.op_type, self.opset),
-                    proto,
-                    types,
-                    content,
-                    opset_imports=[helper.make_opsetid("", self.opset)],
-                    ir_version=helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)]),
-                )
-            )
-        except (shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-            sizes = ", ".join(
-                f"{x.name} {x.dtype.name}[{', '.join(map(str, x.dims or ['?']))}]" for x in operands if x
-            )
-            reason = str(error).strip().rsplit("] ", 1)[-1].splitlines()[0]
-            raise CannotConvert(f"its inputs do not fit ONNX's {node.op_type} ({sizes}): {reason}") from error
-
-    def _tensor(self, value: ir.Value, inferred: onnx.TypeProto | None) -> Tensor:
-        if inferred is None or not inferred.tensor_type.elem_type:
-            raise CannotConvert(f"the dtype of '{value.name}' is not known")
-        tensor = inferred.tensor_type
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        dims: tuple[Dim, ...] | None = None
-        if tensor.HasField("shape"):
-            dims = tuple(
-                dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None)
-                for dim in tensor.shape.dim
-            )
-        return _typed(value, dtype, dims)
-
 
 def _sizes(x: Tensor) -> tuple[Dim, ...]:
     """The sizes of a tensor whose rank must be known."""
     return x.dims if x.dims is not None else (None,) * x.rank
-
-
-def _typed(value: ir.Value, dtype: np.dtype[Any], dims: tuple[Dim, ...] | None) -> Tensor:
-    value.type = ir.TensorType(ir.DataType.from_numpy(dtype))
-    value.shape = None if dims is None else ir.Shape(dims)
-    return Tensor(value, dtype, dims)
 
 
 def unique(wish: str, taken: set[str]) -> str:

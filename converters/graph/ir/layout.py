@@ -2,7 +2,7 @@
 
 A transposition is not emitted where it is asked for. It travels with the tensor as a pending
 permutation (see ``build.py``), passes through the operators listed here, and meets its inverse in
-the next spatial layer: a channels-last CNN arrives with one transpose at its input.
+the next spatial layer: a channels-last CNN is written with one transpose at its input.
 """
 
 from __future__ import annotations

@@ -20,23 +20,23 @@ from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size, largest, smallest
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.numpy.namespace import STRUCTURAL, WORDS, made
+from netferry.converters.graph.numpy.namespace import STRUCTURAL, WORDS
 from netferry.converters.graph.numpy.rows import ROWS, taken
-from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.numpy.work import made
 from netferry.converters.graph.schema.constants import SIZES
 from netferry.converters.signature import Array
 
 
 class NumpyNamespace(Namespace):
-    """Every word computes; a symbol always has its content."""
+    """Every function computes; a symbol always has its content."""
 
     framework = "numpy"
     title = "numpy"
     rows = ROWS
 
     def __getattr__(self, word: str) -> Any:
-        """The function of a word, on symbols."""
-        return partial(self._say, word) if word in WORDS else Namespace.__getattr__(self, word)
+        """A function of the namespace, on symbols."""
+        return partial(self._call, word) if word in WORDS else Namespace.__getattr__(self, word)
 
     def given(self, content: Any, dtype: np.dtype[Any] | None = None) -> Any:
         """An array as a symbol; sequences stay lists of symbols, None stays None."""
@@ -61,7 +61,7 @@ class NumpyNamespace(Namespace):
     def choose(self, condition: Symbol, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         return then() if taken(condition).reshape(-1)[0] else otherwise()
 
-    def _say(self, word: str, *args: Any) -> Any:
+    def _call(self, word: str, *args: Any) -> Any:
         like = next((x for x in _flat(args) if isinstance(x, Symbol)), None)
         if any(isinstance(x, Size) or (isinstance(x, Symbol) and _of_sizes(x)) for x in _flat(args)):
             function: Callable[..., Any] = _SIZE_WORDS.get(word, _undecided)
@@ -101,7 +101,7 @@ def _plain(value: Any, wide: Callable[[Array], Array] | None) -> Any:
 
 
 def _computed(word: str, args: tuple[Any, ...], like: Symbol | None) -> Any:
-    """A word on plain arrays, small dtypes in a wider one; a number has the dtype of the other operand."""
+    """A function on plain arrays, small dtypes in a wider one; a number has the dtype of the other operand."""
     dtype = None if like is None else like.dtype
     wide = None if word in STRUCTURAL else _widened
     plain = _plain(args, wide)
@@ -256,13 +256,10 @@ class _Node:
 def fold(
     operator: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any], outputs: int = 1
 ) -> tuple[Array, ...] | None:
-    """The outputs of a node whose inputs are constants; None where numpy has no row for it or cannot decide.
+    """The outputs of a node whose inputs are constants; None where numpy does not support it or cannot decide.
 
     Arrays of dtype object hold int64 of which some are a ``Size``, as inputs and as outputs.
     """
-    row = ROWS.get(operator) or OPS.get(operator)
-    if row is None:
-        return None
     xp = NumpyNamespace()
     xp.node = _Node(outputs)  # type: ignore[assignment]
     places = SIZES.get(operator, ())
@@ -271,7 +268,7 @@ def fold(
         for place, x in enumerate(inputs)
     ]
     try:
-        results = row(xp, *operands, **attributes)
+        results = xp.operator(operator, *operands, **attributes)
     except (CannotConvert, ValueError, TypeError, IndexError, AttributeError, ArithmeticError):
         return None
     results = results if isinstance(results, tuple) else (results,)

@@ -12,7 +12,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.numpy.namespace import cast
 from netferry.converters.graph.ops.table import along, dtype_of
-from netferry.converters.graph.registry import Table
+from netferry.converters.graph.schema.attributes import Operators
 from netferry.converters.signature import Array
 
 Row = Callable[..., Any]
@@ -25,7 +25,7 @@ def taken(x: Any) -> Array:
     return x.fact.content  # type: ignore[no-any-return]
 
 
-ROWS: Table[str, Row] = Table("numpy's own rows")
+ROWS = Operators("numpy's own rows")
 
 
 def _row(function: Row) -> Row:
@@ -36,14 +36,14 @@ def _row(function: Row) -> Row:
 
 
 @_row
-def Cast(xp: Any, x: Any, *, to: int, saturate: int = 1, round_mode: str = "up") -> Any:
+def Cast(xp: Any, x: Any, *, to: int, saturate: int, round_mode: str) -> Any:
     if x.content is None:
         return xp.astype(x, dtype_of(to))
     return xp.given(cast(x.content, dtype_of(to), saturate=bool(saturate), round_mode=round_mode))
 
 
 @_row
-def CastLike(xp: Any, x: Any, target: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
+def CastLike(xp: Any, x: Any, target: Any, *, saturate: int, round_mode: str) -> Any:
     return xp.given(cast(taken(x), target.dtype, saturate=bool(saturate), round_mode=round_mode))
 
 
@@ -90,10 +90,10 @@ def Scan(
     *inputs: Any,
     body: Any,
     num_scan_inputs: int,
-    scan_input_axes: Sequence[int] | None = None,
-    scan_input_directions: Sequence[int] | None = None,
-    scan_output_axes: Sequence[int] | None = None,
-    scan_output_directions: Sequence[int] | None = None,
+    scan_input_axes: Sequence[int] | None,
+    scan_input_directions: Sequence[int] | None,
+    scan_output_axes: Sequence[int] | None,
+    scan_output_directions: Sequence[int] | None,
 ) -> Any:
     """The body over the slices of its last inputs; its outputs beyond states are stacked."""
     if None in inputs:
@@ -131,7 +131,7 @@ def SequenceConstruct(xp: Any, *inputs: Any) -> Any:
 
 
 @_row
-def SequenceEmpty(xp: Any, *, dtype: int = 1) -> Any:
+def SequenceEmpty(xp: Any, *, dtype: int | None) -> Any:
     return ([],)
 
 
@@ -169,7 +169,7 @@ def SequenceMap(xp: Any, sequence: Any, *more: Any, body: Any) -> Any:
 
 
 @_row
-def SplitToSequence(xp: Any, x: Any, split: Any = None, *, axis: int = 0, keepdims: int = 1) -> Any:
+def SplitToSequence(xp: Any, x: Any, split: Any = None, *, axis: int, keepdims: int) -> Any:
     axis = along(axis, x.ndim)
     size = x.shape[axis]
     if split is None:
@@ -183,14 +183,14 @@ def SplitToSequence(xp: Any, x: Any, split: Any = None, *, axis: int = 0, keepdi
 
 
 @_row
-def ConcatFromSequence(xp: Any, sequence: Any, *, axis: int, new_axis: int = 0) -> Any:
+def ConcatFromSequence(xp: Any, sequence: Any, *, axis: int, new_axis: int) -> Any:
     return (
         _stacked(xp, sequence, axis) if new_axis else xp.concat(list(sequence), along(axis, sequence[0].ndim))
     )
 
 
 @_row
-def Optional(xp: Any, x: Any = None, *, type: Any = None) -> Any:  # noqa: A002
+def Optional(xp: Any, x: Any = None, *, type: Any) -> Any:  # noqa: A002
     return (x,)
 
 
@@ -224,13 +224,13 @@ def StringConcat(xp: Any, x: Any, y: Any) -> Any:
 
 
 @_row
-def RegexFullMatch(xp: Any, x: Any, *, pattern: str | None = None) -> Any:
+def RegexFullMatch(xp: Any, x: Any, *, pattern: str | None) -> Any:
     found = _texts(lambda text: re.fullmatch(pattern or "", text) is not None, x)
     return xp.given(found.astype(bool))
 
 
 @_row
-def StringSplit(xp: Any, x: Any, *, delimiter: str | None = None, maxsplit: int | None = None) -> Any:
+def StringSplit(xp: Any, x: Any, *, delimiter: str | None, maxsplit: int | None) -> Any:
     limit = -1 if maxsplit is None else maxsplit
     parts = [text.split(delimiter or None, limit) for text in taken(x).reshape(-1)]
     width = max(map(len, parts), default=0)
@@ -248,10 +248,10 @@ def StringNormalizer(
     xp: Any,
     x: Any,
     *,
-    case_change_action: str = "NONE",
-    is_case_sensitive: int = 0,
-    locale: str | None = None,
-    stopwords: Sequence[str] | None = None,
+    case_change_action: str,
+    is_case_sensitive: int,
+    locale: str | None,
+    stopwords: Sequence[str] | None,
 ) -> Any:
     """Words without the stop words, all in one case; one empty word where none is left."""
     change, fold = _CASES[case_change_action], str if is_case_sensitive else str.lower

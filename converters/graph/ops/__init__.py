@@ -1,4 +1,4 @@
-"""THE table: one function per ONNX operator, over an array namespace; every target speaks it.
+"""THE table: one function per ONNX operator, over an array namespace that every target has.
 
 ``OPS["HardSigmoid"](xp, x, alpha=0.2, beta=0.5)``. Newest opset alone; see ``table.py`` for how rows read.
 """

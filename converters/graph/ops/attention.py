@@ -42,15 +42,15 @@ def Attention(
     past_value: Symbol | None = None,
     nonpad_kv_seqlen: Symbol | None = None,
     *,
-    is_causal: int = 0,
-    kv_num_heads: int | None = None,
-    left_window_size: int = -1,
-    q_num_heads: int | None = None,
-    qk_matmul_output_mode: int = 0,
-    right_window_size: int = -1,
-    scale: float | None = None,
-    softcap: float = 0.0,
-    softmax_precision: int | None = None,
+    is_causal: int,
+    kv_num_heads: int | None,
+    left_window_size: int,
+    q_num_heads: int | None,
+    qk_matmul_output_mode: int,
+    right_window_size: int,
+    scale: float | None,
+    softcap: float,
+    softmax_precision: int | None,
 ) -> Any:
     """softmax(q k^T * scale + mask) v, for grouped heads too; a query that may see no key gives zeros.
 
@@ -152,18 +152,18 @@ def RotaryEmbedding(
     sin_cache: Symbol,
     position_ids: Symbol | None = None,
     *,
-    interleaved: int = 0,
-    num_heads: int | None = None,
-    rotary_embedding_dim: int = 0,
+    interleaved: int,
+    num_heads: int | None,
+    rotary_embedding_dim: int,
 ) -> Any:
-    """The first ``rotary_embedding_dim`` features of each head turned, in pairs, by the angle of its place."""
+    """The first ``rotary_embedding_dim`` features of each head rotated, in pairs, by the angle of its position."""
     size = x.shape[3] if x.ndim == 4 else x.shape[2] // (num_heads or 1)
     width = rotary_embedding_dim or size
     parts = split_heads(xp, x, num_heads)
-    turned = parts if width == size else xp.slice(parts, {3: (0, width, 1)})
+    rotated = parts if width == size else xp.slice(parts, {3: (0, width, 1)})
     step, half = (2, 1) if interleaved else (1, width // 2)
-    first = xp.slice(turned, {3: (0, width if interleaved else half, step)})
-    second = xp.slice(turned, {3: (half, width, step)})
+    first = xp.slice(rotated, {3: (0, width if interleaved else half, step)})
+    second = xp.slice(rotated, {3: (half, width, step)})
     cos, sin = (
         xp.expand_dims(cache if position_ids is None else xp.take(cache, position_ids, 0), (1,))
         for cache in (cos_cache, sin_cache)
@@ -192,9 +192,9 @@ def LinearAttention(
     *,
     kv_num_heads: int,
     q_num_heads: int,
-    chunk_size: int = 64,
-    scale: float = 0.0,
-    update_rule: str = "gated_delta",
+    chunk_size: int,
+    scale: float,
+    update_rule: str,
 ) -> Any:
     """The recurrence S = decay S + beta k (v - S^T k), y = scale S^T q, step by step.
 
@@ -246,7 +246,7 @@ def CausalConvWithState(
     bias: Symbol | None = None,
     past_state: Symbol | None = None,
     *,
-    activation: str = "none",
+    activation: str,
 ) -> Any:
     """Each channel with its own kernel over what has come so far; returns the last steps as the next state.
 
@@ -268,7 +268,7 @@ def CausalConvWithState(
         y = y + xp.expand_dims(_single(xp, bias), (1,))
     y = as_dtype(xp, y, x.dtype)
     if choice(activation, ("none", "silu", "swish"), "activation") != "none":
-        y = as_dtype(xp, Swish(xp, _single(xp, y)), x.dtype)
+        y = as_dtype(xp, Swish(xp, _single(xp, y), alpha=1.0), x.dtype)
     return y, xp.slice(padded, {2: (length, length + span - 1, 1)})
 
 

@@ -25,10 +25,10 @@ WORDS: Mapping[str, str] = {
     "Equal": "equal", "Greater": "greater", "GreaterOrEqual": "greater_equal", "Less": "less",
     "LessOrEqual": "less_equal", "Where": "where", "Det": "det", "NonZero": "nonzero",
 }  # fmt: skip
-"""Operators that are a word: the same operands in the same order, no attributes."""
+"""Operators that are one function of the namespace: the same operands in the same order, no attributes."""
 
 FOLDS: Mapping[str, str] = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
-"""Operators of any number of inputs that are a word of two."""
+"""Operators of any number of inputs that are a function of two."""
 
 
 def _word(word: str) -> Row:
@@ -70,7 +70,7 @@ def Div(xp: Any, a: Symbol, b: Symbol) -> Any:
 
 
 @op
-def Mod(xp: Any, a: Symbol, b: Symbol, *, fmod: int = 0) -> Any:
+def Mod(xp: Any, a: Symbol, b: Symbol, *, fmod: int) -> Any:
     return xp.fmod(a, b) if fmod else xp.remainder(a, b)
 
 
@@ -89,7 +89,7 @@ def BitShift(xp: Any, x: Symbol, y: Symbol, *, direction: str) -> Any:
 
 
 @op
-def IsInf(xp: Any, x: Symbol, *, detect_negative: int = 1, detect_positive: int = 1) -> Any:
+def IsInf(xp: Any, x: Symbol, *, detect_negative: int, detect_positive: int) -> Any:
     if detect_negative and detect_positive:
         return xp.isinf(x)
     if detect_positive:
@@ -109,7 +109,7 @@ def Dropout(
     ratio: Symbol | None = None,
     training: Symbol | None = None,
     *,
-    seed: int | None = None,
+    seed: int | None,
 ) -> Any:
     """What it is when a model is used: nothing. A target whose models train has a layer for it."""
     trains = training is not None and (training.content is None or bool(training.content))
@@ -122,12 +122,12 @@ def Dropout(
 
 
 @op
-def Cast(xp: Any, x: Symbol, *, to: int, saturate: int = 1, round_mode: str = "up") -> Any:
+def Cast(xp: Any, x: Symbol, *, to: int, saturate: int, round_mode: str) -> Any:
     return _cast(xp, x, dtype_of(to), saturate, round_mode)
 
 
 @op
-def CastLike(xp: Any, x: Symbol, target: Symbol, *, saturate: int = 1, round_mode: str = "up") -> Any:
+def CastLike(xp: Any, x: Symbol, target: Symbol, *, saturate: int, round_mode: str) -> Any:
     return _cast(xp, x, target.dtype, saturate, round_mode)
 
 
@@ -160,7 +160,7 @@ def Relu(xp: Any, x: Symbol) -> Any:
 
 
 @op
-def LeakyRelu(xp: Any, x: Symbol, *, alpha: float = 0.01) -> Any:
+def LeakyRelu(xp: Any, x: Symbol, *, alpha: float) -> Any:
     return xp.where(x < 0, alpha * x, x)
 
 
@@ -170,29 +170,27 @@ def PRelu(xp: Any, x: Symbol, slope: Symbol) -> Any:
 
 
 @op
-def ThresholdedRelu(xp: Any, x: Symbol, *, alpha: float = 1.0) -> Any:
+def ThresholdedRelu(xp: Any, x: Symbol, *, alpha: float) -> Any:
     return xp.where(x > alpha, x, 0)
 
 
 @op
-def Elu(xp: Any, x: Symbol, *, alpha: float = 1.0) -> Any:
+def Elu(xp: Any, x: Symbol, *, alpha: float) -> Any:
     return xp.where(x < 0, alpha * xp.expm1(xp.minimum(x, 0)), x)
 
 
 @op
-def Celu(xp: Any, x: Symbol, *, alpha: float = 1.0) -> Any:
+def Celu(xp: Any, x: Symbol, *, alpha: float) -> Any:
     return xp.where(x < 0, alpha * xp.expm1(xp.minimum(x, 0) / alpha), x)
 
 
 @op
-def Selu(
-    xp: Any, x: Symbol, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875
-) -> Any:
+def Selu(xp: Any, x: Symbol, *, alpha: float, gamma: float) -> Any:
     return gamma * xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
 
 
 @op
-def HardSigmoid(xp: Any, x: Symbol, *, alpha: float = 0.2, beta: float = 0.5) -> Any:
+def HardSigmoid(xp: Any, x: Symbol, *, alpha: float, beta: float) -> Any:
     return xp.minimum(xp.maximum(alpha * x + beta, 0), 1)
 
 
@@ -217,24 +215,24 @@ def Mish(xp: Any, x: Symbol) -> Any:
 
 
 @op
-def Swish(xp: Any, x: Symbol, *, alpha: float = 1.0) -> Any:
+def Swish(xp: Any, x: Symbol, *, alpha: float) -> Any:
     return x * xp.sigmoid(x if alpha == 1 else alpha * x)
 
 
 @op
-def SwiGLU(xp: Any, a: Symbol, b: Symbol, *, alpha: float = 1.0) -> Any:
+def SwiGLU(xp: Any, a: Symbol, b: Symbol, *, alpha: float) -> Any:
     return Swish(xp, a, alpha=alpha) * b
 
 
 @op
-def Gelu(xp: Any, x: Symbol, *, approximate: str = "none") -> Any:
+def Gelu(xp: Any, x: Symbol, *, approximate: str) -> Any:
     if choice(approximate, ("none", "tanh"), "approximate") == "none":
         return 0.5 * x * (xp.erf(x * math.sqrt(0.5)) + 1)
     return 0.5 * x * (xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) + 1)
 
 
 @op
-def Shrink(xp: Any, x: Symbol, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
+def Shrink(xp: Any, x: Symbol, *, bias: float, lambd: float) -> Any:
     if not is_float(x.dtype):
         raise CannotConvert(f"it shrinks {x.dtype.name}", "Cast its input to float")
     return xp.where(x < -lambd, x + bias, xp.where(x > lambd, x - bias, 0))

@@ -15,7 +15,7 @@ from netferry.converters.signature import Array
 
 
 @op
-def AffineGrid(xp: Any, theta: Symbol, size: Sizes, *, align_corners: int = 0) -> Any:
+def AffineGrid(xp: Any, theta: Symbol, size: Sizes, *, align_corners: int) -> Any:
     """Where each place of the output looks, in [-1, 1]: ``theta`` times its own coordinates, x first.
 
     ``theta``: (batch, d, d + 1); the result: (batch, *space, d).
@@ -43,9 +43,9 @@ def Col2Im(
     image_shape: Sizes,
     block_shape: Sizes,
     *,
-    dilations: Any = None,
-    pads: Any = None,
-    strides: Any = None,
+    dilations: Any,
+    pads: Any,
+    strides: Any,
 ) -> Any:
     """The blocks of an image, (batch, channels * block, places), added up where they overlap."""
     block, image = ints(block_shape, "block sizes"), ints(image_shape, "image sizes")

@@ -25,9 +25,9 @@ def LayerNormalization(
     scale: Symbol,
     b: Symbol | None = None,
     *,
-    axis: int = -1,
-    epsilon: float = 1e-5,
-    stash_type: int = 1,
+    axis: int,
+    epsilon: float,
+    stash_type: int,
 ) -> Any:
     axes = tuple(range(along(axis, x.ndim), x.ndim))
     wide = as_dtype(xp, x, dtype_of(stash_type))
@@ -37,9 +37,7 @@ def LayerNormalization(
 
 
 @op
-def RMSNormalization(
-    xp: Any, x: Symbol, scale: Symbol, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
-) -> Any:
+def RMSNormalization(xp: Any, x: Symbol, scale: Symbol, *, axis: int, epsilon: float, stash_type: int) -> Any:
     axes = tuple(range(along(axis, x.ndim), x.ndim))
     wide = as_dtype(xp, x, dtype_of(stash_type))
     y = wide * xp.rsqrt(xp.mean(xp.square(wide), axes, True) + epsilon)
@@ -47,7 +45,7 @@ def RMSNormalization(
 
 
 @op
-def InstanceNormalization(xp: Any, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float = 1e-5) -> Any:
+def InstanceNormalization(xp: Any, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float) -> Any:
     y, *_ = _standardised(xp, x, tuple(range(2, x.ndim)), epsilon)
     return y * per_channel(xp, scale, x.ndim) + per_channel(xp, b, x.ndim)
 
@@ -60,8 +58,8 @@ def GroupNormalization(
     bias: Symbol,
     *,
     num_groups: int,
-    epsilon: float = 1e-5,
-    stash_type: int = 1,
+    epsilon: float,
+    stash_type: int,
 ) -> Any:
     """``scale`` and ``bias`` are per channel."""
     batch, channels, *space = x.shape
@@ -81,9 +79,9 @@ def BatchNormalization(
     mean: Symbol,
     var: Symbol,
     *,
-    epsilon: float = 1e-5,
-    momentum: float = 0.9,
-    training_mode: int = 0,
+    epsilon: float,
+    momentum: float,
+    training_mode: int,
 ) -> Any:
     """In training mode the batch's own (biased) statistics, and the running ones moved toward them."""
     running: tuple[Any, ...] = ()
@@ -101,7 +99,7 @@ def BatchNormalization(
 
 
 @op
-def MeanVarianceNormalization(xp: Any, x: Symbol, *, axes: Sequence[int] = (0, 2, 3)) -> Any:
+def MeanVarianceNormalization(xp: Any, x: Symbol, *, axes: Sequence[int]) -> Any:
     """(x - mean) / (standard deviation + 1e-9), as the schema's function body has it."""
     places = tuple(along(axis, x.ndim) for axis in axes)
     mean = xp.mean(x, places, True)
@@ -110,7 +108,7 @@ def MeanVarianceNormalization(xp: Any, x: Symbol, *, axes: Sequence[int] = (0, 2
 
 
 @op
-def LpNormalization(xp: Any, x: Symbol, *, axis: int = -1, p: int = 2) -> Any:
+def LpNormalization(xp: Any, x: Symbol, *, axis: int, p: int) -> Any:
     """A vector of zeros stays one."""
     axes = (along(axis, x.ndim),)
     if choice(p, (1, 2), "p") == 1:
@@ -121,9 +119,7 @@ def LpNormalization(xp: Any, x: Symbol, *, axis: int = -1, p: int = 2) -> Any:
 
 
 @op
-def LRN(
-    xp: Any, x: Symbol, *, size: int, alpha: float = 0.0001, beta: float = 0.75, bias: float = 1.0
-) -> Any:
+def LRN(xp: Any, x: Symbol, *, size: int, alpha: float, beta: float, bias: float) -> Any:
     """x / (bias + alpha / size * the squares of ``size`` channels around) ** beta."""
     before = (size - 1) // 2
     pairs = tuple((before, size - 1 - before) if axis == 1 else (0, 0) for axis in range(x.ndim))
@@ -144,5 +140,5 @@ def GlobalMaxPool(xp: Any, x: Symbol) -> Any:
 
 
 @op
-def GlobalLpPool(xp: Any, x: Symbol, *, p: int = 2) -> Any:
+def GlobalLpPool(xp: Any, x: Symbol, *, p: int) -> Any:
     return xp.sum(xp.abs(x) ** p, tuple(range(2, x.ndim)), True) ** (1 / p)

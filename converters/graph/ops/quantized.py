@@ -66,11 +66,11 @@ def QuantizeLinear(
     y_scale: Symbol,
     y_zero_point: Symbol | None = None,
     *,
-    axis: int = 1,
-    block_size: int = 0,
-    output_dtype: int = 0,
-    precision: int = 0,
-    saturate: int = 1,
+    axis: int,
+    block_size: int,
+    output_dtype: int,
+    precision: int,
+    saturate: int,
 ) -> Any:
     dtype = (
         y_zero_point.dtype if y_zero_point is not None else dtype_of(output_dtype) if output_dtype else _UINT8
@@ -93,9 +93,9 @@ def DequantizeLinear(
     x_scale: Symbol,
     x_zero_point: Symbol | None = None,
     *,
-    axis: int = 1,
-    block_size: int = 0,
-    output_dtype: int = 0,
+    axis: int,
+    block_size: int,
+    output_dtype: int,
 ) -> Any:
     """(x - zero) * scale, in float32 and then in the scale's dtype."""
     y = as_dtype(xp, x, FLOAT32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,101 +25,60 @@ from netferry.converters.graph.ops.table import (
 
 # ---- reductions ----------------------------------------------------------------------------------------------
 
-Step = Callable[[Any, Any], Any]
 
+def _reduce(word: str, before: str = "", after: str = "", *, exact: bool = True) -> Row:
+    """A reduction with a function of the namespace before and after it.
 
-def _same(xp: Any, x: Any) -> Any:
-    return x
-
-
-def _reduce(word: str, before: Step = _same, after: Step = _same, *, exact: bool = True) -> Row:
-    """A reduction with a step before and after it.
-
-    One over no axes does the steps alone. ``exact`` false: what the steps give is not an integer, so that
-    integers are computed in float64 and cut toward zero, as ONNX's reference does.
+    One over no axes does these alone. ``exact`` false: what they give is not an integer, so that integers are
+    computed in float64 and cut toward zero, as ONNX's reference does. Booleans, of which ONNX takes the largest and
+    the least, are compared as numbers: False is less than True.
     """
 
     def row(
-        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int, noop_with_empty_axes: int
     ) -> Any:
         places = all_along(ints(axes or (), "axes"), data.ndim)
         if not places and not noop_with_empty_axes:
             places = tuple(range(data.ndim))
         x = data if exact or is_float(data.dtype) else xp.astype(data, FLOAT64)
-        x = before(xp, x)
+        x = xp.astype(data, np.dtype(np.uint8)) if data.dtype == BOOL else x
+        x = getattr(xp, before)(x) if before else x
         x = getattr(xp, word)(x, places, bool(keepdims)) if places else x
-        return as_dtype(xp, after(xp, x), data.dtype)
+        return as_dtype(xp, getattr(xp, after)(x) if after else x, data.dtype)
 
     return row
 
 
-def _absolute(xp: Any, x: Any) -> Any:
-    return xp.abs(x)
+def _cumulate(word: str, neutral: int) -> Row:
+    """An exclusive one is that of the input moved on by one position, the neutral element first."""
 
+    def row(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int, reverse: int) -> Any:
+        (along_axis,) = all_along(ints(axis, "axis"), x.ndim)
+        y = xp.flip(x, (along_axis,)) if reverse else x
+        if exclusive:
+            pairs = tuple((1, -1) if i == along_axis else (0, 0) for i in range(x.ndim))
+            y = xp.pad(y, pairs, "constant", neutral)
+        y = getattr(xp, word)(y, along_axis)
+        return xp.flip(y, (along_axis,)) if reverse else y
 
-def _square(xp: Any, x: Any) -> Any:
-    return xp.square(x)
-
-
-def _root(xp: Any, x: Any) -> Any:
-    return xp.sqrt(x)
-
-
-def _log(xp: Any, x: Any) -> Any:
-    return xp.log(x)
+    return row
 
 
 for _operator, _row in {
     "ReduceSum": _reduce("sum"),
     "ReduceMean": _reduce("mean", exact=False),
     "ReduceProd": _reduce("prod"),
-    "ReduceL1": _reduce("sum", _absolute),
-    "ReduceL2": _reduce("sum", _square, _root, exact=False),
-    "ReduceSumSquare": _reduce("sum", _square),
-    "ReduceLogSum": _reduce("sum", _same, _log, exact=False),
+    "ReduceMax": _reduce("max"),
+    "ReduceMin": _reduce("min"),
+    "ReduceL1": _reduce("sum", "abs"),
+    "ReduceL2": _reduce("sum", "square", "sqrt", exact=False),
+    "ReduceSumSquare": _reduce("sum", "square"),
+    "ReduceLogSum": _reduce("sum", after="log", exact=False),
     "ReduceLogSumExp": _reduce("logsumexp", exact=False),
+    "CumSum": _cumulate("cumulative_sum", 0),
+    "CumProd": _cumulate("cumulative_prod", 1),
 }.items():
     OPS.row(_operator)(_row)
-
-
-def _extreme(word: str) -> Row:
-    row = _reduce(word)
-
-    def of_any(
-        xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
-    ) -> Any:
-        """Booleans are compared as numbers: False is less than True."""
-        x = xp.astype(data, np.dtype(np.uint8)) if data.dtype == BOOL else data
-        return as_dtype(
-            xp, row(xp, x, axes, keepdims=keepdims, noop_with_empty_axes=noop_with_empty_axes), data.dtype
-        )
-
-    return of_any
-
-
-OPS.row("ReduceMax")(_extreme("max"))
-OPS.row("ReduceMin")(_extreme("min"))
-
-
-@op
-def CumSum(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
-    return _cumulate(xp, xp.cumulative_sum, x, axis, exclusive, reverse, 0)
-
-
-@op
-def CumProd(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
-    return _cumulate(xp, xp.cumulative_prod, x, axis, exclusive, reverse, 1)
-
-
-def _cumulate(xp: Any, word: Any, x: Symbol, axes: Sizes, exclusive: int, reverse: int, neutral: int) -> Any:
-    """An exclusive one is that of the input moved on by one place, the neutral element first."""
-    (axis,) = all_along(ints(axes, "axis"), x.ndim)
-    y = xp.flip(x, (axis,)) if reverse else x
-    if exclusive:
-        pairs = tuple((1, -1) if place == axis else (0, 0) for place in range(x.ndim))
-        y = xp.pad(y, pairs, "constant", neutral)
-    y = word(y, axis)
-    return xp.flip(y, (axis,)) if reverse else y
 
 
 # ---- products of matrices ----------------------------------------------------------------------------------------
@@ -138,10 +96,10 @@ def Gemm(
     b: Symbol,
     c: Symbol | None = None,
     *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    transA: int = 0,  # noqa: N803
-    transB: int = 0,  # noqa: N803
+    alpha: float,
+    beta: float,
+    transA: int,  # noqa: N803
+    transB: int,  # noqa: N803
 ) -> Any:
     left = xp.permute_dims(a, (1, 0)) if transA else a
     right = xp.permute_dims(b, (1, 0)) if transB else b
@@ -173,12 +131,12 @@ def Einsum(xp: Any, *inputs: Symbol, equation: str) -> Any:
 
 
 @op
-def Softmax(xp: Any, x: Symbol, *, axis: int = -1) -> Any:
+def Softmax(xp: Any, x: Symbol, *, axis: int) -> Any:
     return xp.softmax(x, along(axis, x.ndim))
 
 
 @op
-def LogSoftmax(xp: Any, x: Symbol, *, axis: int = -1) -> Any:
+def LogSoftmax(xp: Any, x: Symbol, *, axis: int) -> Any:
     return xp.log_softmax(x, along(axis, x.ndim))
 
 
@@ -189,8 +147,8 @@ def SoftmaxCrossEntropyLoss(
     labels: Symbol,
     weights: Symbol | None = None,
     *,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
+    ignore_index: int | None,
+    reduction: str,
 ) -> Any:
     logs = xp.log_softmax(scores, 1)
     loss = NegativeLogLikelihoodLoss(
@@ -206,8 +164,8 @@ def NegativeLogLikelihoodLoss(
     target: Symbol,
     weight: Symbol | None = None,
     *,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
+    ignore_index: int | None,
+    reduction: str,
 ) -> Any:
     """``-weight[target] * x[target]``, ``x``: (batch, classes, *space), ``target``: (batch, *space).
 

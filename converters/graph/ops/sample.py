@@ -59,7 +59,7 @@ def _tap(xp: Any, place: Any, weight: Any, size: int, padding: str, corners: boo
 
 
 def _cubic(xp: Any, t: Any, a: float = -0.75) -> list[Any]:
-    """The weights of the four places around; R. Keys, 1981."""
+    """The weights of the four nearest elements; R. Keys, 1981."""
 
     def near(d: Any) -> Any:
         return ((a + 2) * d - (a + 3)) * d * d + 1
@@ -110,9 +110,9 @@ def GridSample(
     x: Symbol,
     grid: Symbol,
     *,
-    align_corners: int = 0,
-    mode: str = "linear",
-    padding_mode: str = "zeros",
+    align_corners: int,
+    mode: str,
+    padding_mode: str,
 ) -> Any:
     """``x``: (batch, channels, *space), ``grid``: (batch, *out, dims) in [-1, 1], the last axis of ``x`` first."""
     choice(mode, ("nearest", "linear", "cubic"), "mode")
@@ -174,14 +174,14 @@ def RoiAlign(
     rois: Symbol,
     batch_indices: Symbol,
     *,
-    coordinate_transformation_mode: str = "half_pixel",
-    mode: str = "avg",
-    output_height: int = 1,
-    output_width: int = 1,
-    sampling_ratio: int = 0,
-    spatial_scale: float = 1.0,
+    coordinate_transformation_mode: str,
+    mode: str,
+    output_height: int,
+    output_width: int,
+    sampling_ratio: int,
+    spatial_scale: float,
 ) -> Any:
-    """The mean or the maximum, over each bin of each region, of samples between the elements around.
+    """The mean or the maximum, over each bin of each region, of samples between neighbouring elements.
 
     A mean is separable: one matrix for each of the two axes. ``rois``: (rois, 4), x before y.
     """
@@ -265,7 +265,7 @@ def DeformConv(
     """
     space, out = ints(x.shape[2:], "image sizes"), ints(offset.shape[2:], "output sizes")
     if len(space) != 2:
-        raise CannotConvert(f"it convolves over {len(space)} axes", "Two are carried")
+        raise CannotConvert(f"it convolves over {len(space)} axes, two are supported")
     batch, channels, count = x.shape[0], x.size(1), product(windows.kernel)
     base = _kernel_places(windows, out)
     moved = xp.reshape(offset, (-1, count, 2, *out)) + xp.asarray(base, x.dtype)

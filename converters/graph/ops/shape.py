@@ -33,7 +33,7 @@ _FAR = 2**31 - 1
 
 
 @op
-def Reshape(xp: Any, data: Symbol, shape: Sizes, *, allowzero: int = 0) -> Any:
+def Reshape(xp: Any, data: Symbol, shape: Sizes, *, allowzero: int) -> Any:
     if allowzero:
         return xp.reshape(data, shape)
     return xp.reshape(data, tuple(_copied(data, place, size) for place, size in enumerate(shape)))
@@ -52,7 +52,7 @@ def _copied(data: Symbol, place: int, size: Any) -> Any:
 
 
 @op
-def Flatten(xp: Any, x: Symbol, *, axis: int = 1) -> Any:
+def Flatten(xp: Any, x: Symbol, *, axis: int) -> Any:
     axis = axis + x.ndim if axis < 0 else axis
     rows, columns = product(x.shape[:axis]), product(x.shape[axis:])
     if isinstance(rows, Size) and not isinstance(columns, Size) and columns:
@@ -78,12 +78,12 @@ def Unsqueeze(xp: Any, data: Symbol, axes: Sizes) -> Any:
 
 
 @op
-def Transpose(xp: Any, data: Symbol, *, perm: Sequence[int] | None = None) -> Any:
+def Transpose(xp: Any, data: Symbol, *, perm: Sequence[int] | None) -> Any:
     return xp.permute_dims(data, tuple(range(data.ndim))[::-1] if perm is None else tuple(perm))
 
 
 @op
-def DepthToSpace(xp: Any, x: Symbol, *, blocksize: int, mode: str = "DCR") -> Any:
+def DepthToSpace(xp: Any, x: Symbol, *, blocksize: int, mode: str) -> Any:
     batch, channels, height, width = x.shape
     depth = channels // blocksize**2
     if choice(mode, ("DCR", "CRD"), "mode") == "DCR":
@@ -95,7 +95,7 @@ def DepthToSpace(xp: Any, x: Symbol, *, blocksize: int, mode: str = "DCR") -> An
 
 
 @op
-def SpaceToDepth(xp: Any, x: Symbol, *, blocksize: int, mode: str = "DCR") -> Any:
+def SpaceToDepth(xp: Any, x: Symbol, *, blocksize: int, mode: str) -> Any:
     batch, channels, height, width = x.shape
     sizes = (batch, channels, height // blocksize, blocksize, width // blocksize, blocksize)
     perm = (0, 3, 5, 1, 2, 4) if choice(mode, ("DCR", "CRD"), "mode") == "DCR" else (0, 1, 3, 5, 2, 4)
@@ -166,9 +166,7 @@ def _bounds(size: Any, start: Any, stop: Any, step: int) -> tuple[Any, Any, int]
 
 
 @op
-def Split(
-    xp: Any, x: Symbol, split: Sizes | None = None, *, axis: int = 0, num_outputs: int | None = None
-) -> Any:
+def Split(xp: Any, x: Symbol, split: Sizes | None = None, *, axis: int, num_outputs: int | None) -> Any:
     axis = along(axis, x.ndim)
     if split is None:
         count = num_outputs or len(xp.node.outputs)
@@ -185,7 +183,7 @@ def Pad(
     value: Symbol | None = None,
     axes: Sizes | None = None,
     *,
-    mode: str = "constant",
+    mode: str,
 ) -> Any:
     choice(mode, ("constant", "reflect", "edge", "wrap"), "mode")
     places = range(data.ndim) if axes is None else all_along(ints(axes, "axes"), data.ndim)
@@ -204,7 +202,7 @@ def number(x: Symbol) -> Any:
 
 
 @op
-def CenterCropPad(xp: Any, x: Symbol, shape: Sizes, *, axes: Sequence[int] | None = None) -> Any:
+def CenterCropPad(xp: Any, x: Symbol, shape: Sizes, *, axes: Sequence[int] | None) -> Any:
     """The odd element is cut and added behind; a size that is not known is cut, then padded, by what is missing."""
     places = all_along(range(x.ndim) if axes is None else axes, x.ndim)
     pairs: list[Any] = [(0, 0)] * x.ndim
@@ -222,7 +220,7 @@ def CenterCropPad(xp: Any, x: Symbol, shape: Sizes, *, axes: Sequence[int] | Non
 
 
 @op
-def Shape(xp: Any, data: Symbol, *, start: int = 0, end: int | None = None) -> Any:
+def Shape(xp: Any, data: Symbol, *, start: int, end: int | None) -> Any:
     sizes = data.shape[start:end]
     if known(sizes):
         return xp.asarray(np.array(sizes, np.int64), INT64)
@@ -236,7 +234,7 @@ def size_of(xp: Any, data: Symbol) -> Any:
 
 
 @op
-def ConstantOfShape(xp: Any, sizes: Sizes, *, value: Array | None = None) -> Any:
+def ConstantOfShape(xp: Any, sizes: Sizes, *, value: Array | None) -> Any:
     return (
         xp.full(sizes, 0.0, FLOAT32)
         if value is None
@@ -245,7 +243,7 @@ def ConstantOfShape(xp: Any, sizes: Sizes, *, value: Array | None = None) -> Any
 
 
 @op
-def EyeLike(xp: Any, x: Symbol, *, dtype: int | None = None, k: int = 0) -> Any:
+def EyeLike(xp: Any, x: Symbol, *, dtype: int | None, k: int) -> Any:
     rows, columns = x.shape
     return xp.eye(rows, columns, k, x.dtype if dtype is None else dtype_of(dtype))
 
@@ -254,14 +252,14 @@ def EyeLike(xp: Any, x: Symbol, *, dtype: int | None = None, k: int = 0) -> Any:
 def Constant(
     xp: Any,
     *,
-    value: Array | None = None,
-    value_float: float | None = None,
-    value_floats: Sequence[float] | None = None,
-    value_int: int | None = None,
-    value_ints: Sequence[int] | None = None,
-    value_string: str | None = None,
-    value_strings: Sequence[str] | None = None,
-    sparse_value: Any = None,
+    value: Array | None,
+    value_float: float | None,
+    value_floats: Sequence[float] | None,
+    value_int: int | None,
+    value_ints: Sequence[int] | None,
+    value_string: str | None,
+    value_strings: Sequence[str] | None,
+    sparse_value: Any,
 ) -> Any:
     if sparse_value is not None:
         raise CannotConvert("its value is a sparse tensor", "Store it as a dense tensor")
@@ -272,12 +270,12 @@ def Constant(
 
 
 @op
-def Range(xp: Any, start: Symbol, limit: Symbol, delta: Symbol, *, stash_type: int = 1) -> Any:
+def Range(xp: Any, start: Symbol, limit: Symbol, delta: Symbol, *, stash_type: int) -> Any:
     return xp.arange(number(start), number(limit), number(delta), start.dtype)
 
 
 @op
-def OneHot(xp: Any, indices: Symbol, depth: Sizes, values: Symbol, *, axis: int = -1) -> Any:
+def OneHot(xp: Any, indices: Symbol, depth: Sizes, values: Symbol, *, axis: int) -> Any:
     """Negative indices count from the end; those that are out of range are nowhere."""
     rank = indices.ndim + 1
     axis = along(axis, rank)

@@ -13,6 +13,8 @@ from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import (
     FLOAT32,
     INT64,
+    OPS,
+    Row,
     Sizes,
     along,
     as_dtype,
@@ -31,8 +33,8 @@ def DFT(
     dft_length: Sizes | None = None,
     axis: Sizes | None = None,
     *,
-    inverse: int = 0,
-    onesided: int = 0,
+    inverse: int,
+    onesided: int,
 ) -> Any:
     """Complex numbers are a last axis of 2; one of 1 holds real numbers."""
     place = along(-2 if axis is None else ints(axis, "axis")[0], x.ndim)
@@ -50,7 +52,7 @@ def STFT(
     window: Symbol | None = None,
     frame_length: Sizes | None = None,
     *,
-    onesided: int = 1,
+    onesided: int,
 ) -> Any:
     """The transform of each frame, ``signal``: (batch, length, 1 or 2)."""
     length = signal.shape[1]
@@ -63,30 +65,24 @@ def STFT(
     return xp.dft(frames, 2, frame, False, bool(onesided))
 
 
-def _cosine_window(xp: Any, size: Sizes, periodic: int, output: int, *terms: float) -> Any:
+def _cosine_window(*terms: float) -> Row:
     """The sum of a_k cos(2 pi k n / N), N the size, or one less where the window is not periodic."""
-    span = size[0] if periodic else size[0] - 1
-    turn = xp.arange(0, size[0], 1, FLOAT32)
-    angle = (
-        turn * (2 * math.pi) / span if isinstance(span, Size) else turn * (2 * math.pi / span if span else 0)
-    )
-    waves = (a * xp.cos(angle * k if k > 1 else angle) for k, a in enumerate(terms[1:], 1))
-    return as_dtype(xp, sum(waves, start=terms[0]), dtype_of(output))
+
+    def row(xp: Any, size: Sizes, *, output_datatype: int, periodic: int) -> Any:
+        span = size[0] if periodic else size[0] - 1
+        n = xp.arange(0, size[0], 1, FLOAT32)
+        angle = (
+            n * (2 * math.pi) / span if isinstance(span, Size) else n * (2 * math.pi / span if span else 0)
+        )
+        waves = (a * xp.cos(angle * k if k > 1 else angle) for k, a in enumerate(terms[1:], 1))
+        return as_dtype(xp, sum(waves, start=terms[0]), dtype_of(output_datatype))
+
+    return row
 
 
-@op
-def HannWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
-    return _cosine_window(xp, size, periodic, output_datatype, 0.5, -0.5)
-
-
-@op
-def HammingWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
-    return _cosine_window(xp, size, periodic, output_datatype, 25 / 46, -21 / 46)
-
-
-@op
-def BlackmanWindow(xp: Any, size: Sizes, *, output_datatype: int = 1, periodic: int = 1) -> Any:
-    return _cosine_window(xp, size, periodic, output_datatype, 0.42, -0.5, 0.08)
+OPS.row("HannWindow")(_cosine_window(0.5, -0.5))
+OPS.row("HammingWindow")(_cosine_window(25 / 46, -21 / 46))
+OPS.row("BlackmanWindow")(_cosine_window(0.42, -0.5, 0.08))
 
 
 @op
@@ -98,7 +94,7 @@ def MelWeightMatrix(
     lower_edge_hertz: Symbol,
     upper_edge_hertz: Symbol,
     *,
-    output_datatype: int = 1,
+    output_datatype: int,
 ) -> Any:
     """Triangles on the mel scale; all its inputs must be constants."""
     inputs = num_mel_bins, dft_length, sample_rate, lower_edge_hertz, upper_edge_hertz

@@ -71,7 +71,7 @@ def _places(xp: Any, x: Symbol, axes: Sequence[Window], met: list[Any], column_m
 
 @op
 def AveragePool(xp: Any, x: Symbol, *, windows: Windows, count_include_pad: int) -> Any:
-    """What a window reaches beyond the padding never counts; the padding itself where it is told to."""
+    """What a window reaches beyond the padding never counts; the padding itself where ``count_include_pad`` is set."""
     axes = windows.over(x.shape[2:])
     total = reduce(xp.add, _slices(xp, _padded(xp, x, axes, 0), axes))
     return total / _counts(xp, x, axes, bool(count_include_pad))
@@ -131,7 +131,7 @@ def ConvTranspose(
     output_padding: Sequence[int] | None,
     output_shape: Sequence[int] | None,
 ) -> Any:
-    """A convolution of the input with zeros between its elements, by the kernel turned round.
+    """A convolution of the input with zeros between its elements, by the flipped kernel.
 
     ``w``: (channels, out / group, *kernel).
     """
@@ -144,10 +144,10 @@ def ConvTranspose(
         size, reach = (x.shape[2 + i] - 1) * stride + 1, (k - 1) * dilation
         before, after = reach - sides[i][0], reach - sides[i][1] + extra[i]
         axes.append(Window(size, k, 1, dilation, before, after, size + before + after - reach))
-    turned = xp.flip(w, tuple(range(2, 2 + rank)))
+    flipped = xp.flip(w, tuple(range(2, 2 + rank)))
     inputs, outputs = w.shape[0] // group, w.shape[1]
     grouped = xp.permute_dims(
-        xp.reshape(turned, (group, inputs, outputs, *kernel)), (0, 2, 1, *range(3, 3 + rank))
+        xp.reshape(flipped, (group, inputs, outputs, *kernel)), (0, 2, 1, *range(3, 3 + rank))
     )
     columns = xp.stack(_slices(xp, _padded(xp, spread, axes, 0), axes), 2)
     out = tuple(a.out for a in axes)

@@ -1,4 +1,4 @@
-"""The table itself, and what its rows say to each other.
+"""The table itself, and what its rows share.
 
 A row has the operator's own signature: inputs positional, attributes keyword-only under the schema's names, of which it
 names those that it uses; their defaults are the schema's (``schema/attributes.py``). ``xp`` is the namespace; inputs are

@@ -26,9 +26,9 @@ def TfIdfVectorizer(
     mode: str,
     ngram_counts: Sequence[int],
     ngram_indexes: Sequence[int],
-    pool_int64s: Sequence[int] | None = None,
-    pool_strings: Sequence[str] | None = None,
-    weights: Sequence[float] | None = None,
+    pool_int64s: Sequence[int] | None,
+    pool_strings: Sequence[str] | None,
+    weights: Sequence[float] | None,
 ) -> Any:
     """``x``: (length) or (batch, length); the result has a column for each n-gram, float32."""
     choice(mode, ("TF", "IDF", "TFIDF"), "mode")

@@ -251,6 +251,10 @@ class Editor:
             roots.add(self.evaluator.homes[name].value)
 
 
+Rule = Callable[[Editor, ir.Node], None]
+"""One pattern at the node that it ends in: it rewrites the graph, or leaves it as it is."""
+
+
 def _subgraphs(node: ir.Node) -> list[ir.Graph]:
     return [
         attribute.value for attribute in node.attributes.values() if attribute.type == ir.AttributeType.GRAPH

@@ -25,13 +25,13 @@ LAYERS = frozenset(
     Constant
     """.split()
 )
-"""Operators that the targets carry as layers of their own, or that never reach them."""
+"""Operators that the targets have as layers of their own, or that never reach them."""
 
 Expand = Callable[[ir.Node, Mapping[ir.Value, Fact]], "list[ir.Node] | None"]
 
 
 @cache
-def carried() -> frozenset[str]:
+def supported() -> frozenset[str]:
     """Every operator that needs no expansion."""
     from netferry.converters.graph.ops import OPS
 

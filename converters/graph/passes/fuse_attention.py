@@ -11,7 +11,7 @@ import onnx_ir as ir
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.passes import rearrange
 from netferry.converters.graph.passes.edit import Editor
-from netferry.converters.graph.passes.fuse_products import factors
+from netferry.converters.graph.passes.factors import factors
 from netferry.converters.graph.registry import Table
 
 ATTENTION: Table[str, Callable[[Editor, ir.Node], None]] = Table("attention")

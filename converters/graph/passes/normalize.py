@@ -1,4 +1,11 @@
-"""From any ONNX model to a plan: one opset, no functions, facts for every value, patterns fused."""
+"""From any ONNX model to a plan, in five steps.
+
+1. Weights are initializers alone, and calls of local functions what they call.
+2. Every operator is of one opset (``versions``), every node has a name.
+3. Every value has its fact (``inference``); operators that nobody knows are expanded meanwhile (``expand``).
+4. Patterns that stand for one operator are that operator (``fuse``).
+5. What nothing reads is gone.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +33,7 @@ def plan(
 ) -> Plan:
     """The model as the walk takes it; the one that is given is left as it is.
 
-    ``known`` are the operators that somebody carries; others are expanded where ONNX defines them by others.
+    ``known`` are the operators that somebody supports; others are expanded where ONNX defines them by others.
     Weights are not copied: contents share the memory of the model's tensors. What is done is counted in the ``Budget``
     that is in force, or in one of its own.
     """
@@ -34,9 +41,9 @@ def plan(
     with budget.counted(budget.in_force() or Budget.of(model)):
         graph, evaluator = _evaluated(model, known)
         editor = Editor(graph, evaluator)
-        if fuse:
+        if fuse:  # 4
             fusion.fuse(editor)
-        editor.sweep()
+        editor.sweep()  # 5
         editor.hush()
     return Plan(graph, evaluator.facts, evaluator.homes, evaluator.read)
 
@@ -51,10 +58,10 @@ def evaluated(
 
 
 def _evaluated(model: ir.Model, known: Collection[str] | None) -> tuple[ir.Graph, Evaluator]:
-    model = versions.raised(_with_weights(_without_functions(model)))
+    model = versions.raised(_with_weights(_without_functions(model)))  # 1, 2
     _name_nodes(model.graph)
-    evaluator = Evaluator(expand.expander(expand.carried() if known is None else known))
-    evaluator.graph(model.graph)
+    evaluator = Evaluator(expand.expander(expand.supported() if known is None else known))
+    evaluator.graph(model.graph)  # 3
     return model.graph, evaluator
 
 

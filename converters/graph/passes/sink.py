@@ -18,14 +18,14 @@ LAST_AXIS = frozenset(("Linear", "LayerNormalization", "RMSNormalization"))
 def sink(edit: Editor) -> None:
     """Move a rearrangement behind an operator that does not care, where another one follows.
 
-    x -> Reshape (B * T, C) -> Linear -> Relu -> Reshape    becomes    x -> Linear -> Relu -> Reshape -> Reshape
-    x -> Transpose -> Gather one place                      becomes    x -> Gather -> Transpose of what is left
+    1. x -> Reshape (B * T, C) -> Linear -> Relu -> Reshape    becomes    x -> Linear -> Relu -> Reshape -> Reshape
+    2. x -> Transpose -> Gather one place                      becomes    x -> Gather -> Transpose of what is left
     """
     ends: dict[ir.Value, bool] = {}
     for node in edit.nodes():
-        if _does_not_care(node):
+        if _does_not_care(node):  # 1
             edit.attempt(_pass, node, ends)
-        elif node.op_type == "Gather" and not node.domain:
+        elif node.op_type == "Gather" and not node.domain:  # 2
             edit.attempt(_take_first, node)
 
 

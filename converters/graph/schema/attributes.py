@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, update_wrapper
 from typing import Any, cast
 
 import numpy as np
@@ -17,13 +17,12 @@ from onnx import defs, helper
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.registry import Function, Table
 from netferry.converters.graph.schema.opset import schema_of
-from netferry.converters.graph.schema.windows import Windows
+from netferry.converters.graph.schema.recurrent import RECURRENCE, Recurrence
+from netferry.converters.graph.schema.windows import WINDOWS, Windows
 
 OBJECTS: Mapping[str, tuple[Callable[[str, Sequence[Any], Mapping[str, Any]], Any], frozenset[str]]] = {
-    "windows": (
-        Windows.of,
-        frozenset("auto_pad ceil_mode dilations kernel_shape pads strides".split()),
-    ),
+    "windows": (Windows.of, WINDOWS),
+    "recurrence": (Recurrence.of, RECURRENCE),
 }
 """Attributes that belong together: the parameter of a row that takes them as one object, how that is made, their names."""
 
@@ -48,64 +47,75 @@ class _Bound:
     def __init__(self, operator: str, function: Callable[..., Any]) -> None:
         self._operator = operator
         self._function = function
+        update_wrapper(self, function)
 
     def __call__(self, xp: Any, *inputs: Any, **given: Any) -> Any:
-        if self._all or not self._known:
-            return self._function(xp, *inputs, **given)
-        for name, value in given.items():
-            if name not in self._used:
-                self._demand_default(name, value)
-        taken = {
-            name: given[name] if name in given else self._default(name, inputs, given) for name in self._named
-        }
-        return self._function(xp, *inputs, **taken)
+        return self._function(xp, *inputs, **self._arguments(inputs, given))
+
+    def _arguments(self, inputs: Sequence[Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the row gets: all attributes if it takes them all, else the ones it names, complete."""
+        named = self._named
+        if named is None:
+            return given
+        passed = {name: value for name, value in given.items() if name in named and value is not None}
+        for name in given.keys() - passed.keys():
+            self._demand_default(name, given[name])
+        taken = {**named, **passed}
+        for name in self._objects - passed.keys():
+            taken[name] = OBJECTS[name][0](self._operator, inputs, given)
+        missing = [name for name, value in taken.items() if value is REQUIRED]
+        if missing:
+            raise CannotConvert(f"its attribute {missing[0]} is missing")
+        return taken
 
     @cached_property
-    def _known(self) -> Mapping[str, Any] | None:
-        return defaults(self._operator)
+    def _known(self) -> Mapping[str, Any]:
+        """The attributes that a node may have; of an operator of our own, those that its row names."""
+        known = defaults(self._operator)
+        return {**dict.fromkeys(self._within), **self._own} if known is None else known
 
     @cached_property
     def _parameters(self) -> list[inspect.Parameter]:
         return list(inspect.signature(self._function).parameters.values())
 
     @cached_property
-    def _all(self) -> bool:
-        """Whether it takes them all, as a row that hands them on does."""
-        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._parameters)
+    def _own(self) -> Mapping[str, Any]:
+        """The row's keyword-only parameters, with defaults of its own where it has any."""
+        return {
+            p.name: REQUIRED if p.default is p.empty else p.default
+            for p in self._parameters
+            if p.kind is p.KEYWORD_ONLY
+        }
 
     @cached_property
-    def _named(self) -> list[str]:
-        return [parameter.name for parameter in self._parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    def _named(self) -> Mapping[str, Any] | None:
+        """The row's keyword-only parameters and their defaults, the schema's first; None if it takes all attributes."""
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._parameters):
+            return None
+        return {name: self._known.get(name, default) for name, default in self._own.items()}
 
     @cached_property
-    def _own(self) -> dict[str, Any]:
-        """Parameters that are no attributes, for those who call the row themselves."""
-        return {p.name: p.default for p in self._parameters if p.default is not p.empty}
+    def _objects(self) -> frozenset[str]:
+        return frozenset(OBJECTS.keys() & self._own.keys())
 
     @cached_property
-    def _used(self) -> frozenset[str]:
-        within = (OBJECTS[name][1] for name in self._named if name in OBJECTS)
-        return frozenset(self._named).union(*within)
-
-    def _default(self, name: str, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
-        if name in OBJECTS:
-            return OBJECTS[name][0](self._operator, inputs, given)
-        assert self._known is not None
-        if name not in self._known:
-            return self._own[name]
-        if self._known[name] is REQUIRED:
-            raise CannotConvert(f"the attribute {name} is missing")
-        return self._known[name]
+    def _within(self) -> frozenset[str]:
+        """The attributes that are part of an object."""
+        return frozenset[str]().union(*(OBJECTS[name][1] for name in self._objects))
 
     def _demand_default(self, name: str, value: Any) -> None:
-        assert self._known is not None
         if name not in self._known:
-            raise CannotConvert(f"ONNX's {self._operator} has no attribute {name}")
+            raise CannotConvert(f"{self._operator} has no attribute {name}")
         default = self._known[name]
-        if isinstance(value, float) and isinstance(default, float):
-            value, default = np.float32(value), np.float32(default)
-        if value != default:
-            raise CannotConvert(f"{name}={value!r}: netferry knows no other than {default!r} here")
+        if name not in self._within and value is not None and not _equal(value, default):
+            raise CannotConvert(f"{name}={value!r}: netferry supports only {default!r} here")
+
+
+def _equal(value: Any, default: Any) -> bool:
+    """Whether an attribute is at its default; floats are compared as ONNX stores them, in float32."""
+    if isinstance(default, float):
+        return bool(np.float32(value) == np.float32(default))
+    return list(value) == default if isinstance(default, list) else bool(value == default)
 
 
 REQUIRED = object()

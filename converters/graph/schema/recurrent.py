@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor
 from netferry.converters.signature import Array
 
@@ -22,6 +23,91 @@ GATES: Mapping[str, Mapping[str, str]] = {
     "tensorflow": {"LSTM": "ifco", "GRU": "zrh", "RNN": "i"},
 }
 """The order in which each framework stacks the gates in its weights."""
+
+DEFAULT_ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
+    "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",),
+}  # fmt: skip
+"""Those of one direction."""
+
+_ACTIVATIONS: Mapping[str, str] = {
+    name.lower(): name
+    for name in """
+    Affine Elu HardSigmoid LeakyRelu Relu ScaledTanh Sigmoid Softplus Softsign Tanh ThresholdedRelu
+    """.split()
+}
+
+RECURRENCE = frozenset(
+    """
+    activation_alpha activation_beta activations cell clip direction hidden_size input_forget linear_before_reset
+    """.split()
+)
+"""The attributes that are one object: ONNX's for LSTM, GRU and RNN, ``layout`` aside, and which of these it is."""
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What a recurrent layer does between its matrices, checked; its hidden size is that of its weights.
+
+    ``activations`` are of all directions, under ONNX's names; ``alpha`` and ``beta`` hold, in their order, the
+    parameters of those that have any.
+    """
+
+    cell: str
+    direction: str
+    activations: tuple[str, ...]
+    alpha: tuple[float, ...]
+    beta: tuple[float, ...]
+    clip: float | None
+    input_forget: bool
+    linear_before_reset: bool
+
+    @classmethod
+    def of(cls, operator: str, _inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Recurrence:
+        """From a node's attributes; the default activations where it lists none."""
+        cell = attributes.get("cell", operator)
+        direction = attributes.get("direction") or "forward"
+        for name, value, allowed in (("cell", cell, ONNX_GATES), ("direction", direction, _BACKWARDS)):
+            if value not in allowed:
+                raise CannotConvert(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+        usual = DEFAULT_ACTIVATIONS[cell] * len(_BACKWARDS[direction])
+        names = tuple(attributes.get("activations") or usual)
+        if len(names) != len(usual):
+            raise CannotConvert(f"it lists {len(names)} activations, expected {len(usual)}")
+        unknown = [name for name in names if name.lower() not in _ACTIVATIONS]
+        if unknown:
+            raise CannotConvert(
+                f"activation {unknown[0]!r}, expected one of {', '.join(_ACTIVATIONS.values())}"
+            )
+        return cls(
+            cell,
+            direction,
+            tuple(_ACTIVATIONS[name.lower()] for name in names),
+            tuple(attributes.get("activation_alpha") or ()),
+            tuple(attributes.get("activation_beta") or ()),
+            attributes.get("clip"),
+            bool(attributes.get("input_forget")),
+            bool(attributes.get("linear_before_reset")),
+        )
+
+    @property
+    def backwards(self) -> tuple[bool, ...]:
+        """For each direction, whether it begins at the end."""
+        return _BACKWARDS[self.direction]
+
+    @property
+    def usual(self) -> bool:
+        """Whether its activations are the default ones."""
+        return self.activations == DEFAULT_ACTIVATIONS[self.cell] * len(self.backwards)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has nothing that only ONNX has: a clip, coupled gates, activations with parameters."""
+        return self.clip is None and not (self.input_forget or self.alpha or self.beta)
+
+
+_BACKWARDS: Mapping[str, tuple[bool, ...]] = {
+    "forward": (False,), "reverse": (True,), "bidirectional": (False, True),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,8 +185,8 @@ def projected_lstm(
         h = g.Gemm(g.Mul(g.Sigmoid(o), g.Tanh(c)), weights["p"], transB=1)
         return (h, c), (h,)
 
-    arriving = g.Add(g.MatMul(x, weights["w"]), weights["b"])
-    (last_h, last_c), (sequence,) = g.scan(step, [initial_h, initial_c], [arriving], reverse=reverse)
+    inputs = g.Add(g.MatMul(x, weights["w"]), weights["b"])
+    (last_h, last_c), (sequence,) = g.scan(step, [initial_h, initial_c], [inputs], reverse=reverse)
     return sequence, last_h, last_c
 
 

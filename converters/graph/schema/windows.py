@@ -16,8 +16,17 @@ from netferry.converters.graph.schema.padding import Pairs
 
 AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
-_KERNEL_INPUT: Mapping[str, int] = {"QLinearConv": 3}
-"""Which input is the weight whose last sizes are the kernel's; of all others it is the second."""
+WINDOWS = frozenset("auto_pad ceil_mode dilations kernel_shape pads strides".split())
+"""The attributes that are one object."""
+
+_WEIGHT: Mapping[str, int] = {
+    "Conv": 1,
+    "ConvInteger": 1,
+    "ConvTranspose": 1,
+    "DeformConv": 1,
+    "QLinearConv": 3,
+}
+"""Which input is the weight, whose last sizes are the kernel's; pools have none."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,12 @@ class Windows:
     @classmethod
     def of(cls, operator: str, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Windows:
         """From a node's inputs and attributes; the kernel's sizes are the weight's where no attribute says them."""
-        kernel = attributes.get("kernel_shape") or _kernel_of(inputs[_KERNEL_INPUT.get(operator, 1)])
+        kernel = _kernel(operator, inputs, attributes.get("kernel_shape"))
         rank = len(kernel)
+        if rank != inputs[0].ndim - 2:
+            raise CannotConvert(
+                f"its kernel has {rank} axes, its input {inputs[0].ndim - 2} besides batch and channels"
+            )
         auto_pad = attributes.get("auto_pad") or "NOTSET"
         if auto_pad not in AUTO_PAD:
             raise CannotConvert(f"auto_pad is {auto_pad!r}, expected one of {', '.join(AUTO_PAD)}")
@@ -119,10 +132,19 @@ class Windows:
         return [padding.halves(self.auto_pad, total) for total in totals]
 
 
-def _kernel_of(weight: Any) -> tuple[int, ...]:
-    sizes = tuple(weight.shape[2:])
+def _kernel(operator: str, inputs: Sequence[Any], listed: Sequence[int] | None) -> tuple[int, ...]:
+    """The kernel's sizes: the attribute's, the weight's where there is none, and refused where they differ."""
+    if operator not in _WEIGHT:
+        if not listed:
+            raise CannotConvert("its attribute kernel_shape is missing")
+        return tuple(listed)
+    sizes = tuple(inputs[_WEIGHT[operator]].shape[2:])
     if not known(sizes):
-        raise CannotConvert("its kernel sizes are known only when the model runs")
+        if not listed:
+            raise CannotConvert("its kernel sizes are known only when the model runs")
+        return tuple(listed)
+    if listed and tuple(listed) != sizes:
+        raise CannotConvert(f"kernel_shape is {list(listed)}, but its weight has a kernel of {list(sizes)}")
     return tuple(int(size) for size in sizes)
 
 
@@ -132,4 +154,6 @@ def _numbers(attributes: Mapping[str, Any], name: str, count: int, default: int)
         return (default,) * count
     if len(numbers) != count:
         raise CannotConvert(f"{name} holds {len(numbers)} numbers, expected {count}")
+    if default and min(numbers) < 1:
+        raise CannotConvert(f"{name} is {list(numbers)}, expected positive numbers")
     return tuple(numbers)
