@@ -35,10 +35,16 @@ from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.imported import ImportedModel
 from netferry.converters.pytorch.dtypes import NARROW, TORCH_DTYPES
 from netferry.converters.pytorch.from_onnx import (
+    activations,
+    attention,
     control_flow,
     convolution,
     dynamic,
-    layers,
+    embedding,
+    image,
+    linear,
+    normalization,
+    pooling,
     random,
     recurrent,
 )

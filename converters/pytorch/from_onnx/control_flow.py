@@ -162,8 +162,8 @@ def _stacked(xp: Xp, name: str, one: Symbol, axis: int = 0) -> Symbol:
 
 @row("Scan")
 def Scan(
-    xp: Xp, *inputs: Symbol, body: Body, num_scan_inputs: int, scan_input_axes: Any = None, scan_input_directions: Any = None,
-    scan_output_axes: Any = None, scan_output_directions: Any = None,
+    xp: Xp, *inputs: Symbol, body: Body, num_scan_inputs: int, scan_input_axes: Any, scan_input_directions: Any,
+    scan_output_axes: Any, scan_output_directions: Any,
 ) -> Any:  # fmt: skip
     """A loop over the places of an axis."""
     count = len(inputs) - num_scan_inputs
@@ -213,7 +213,7 @@ def _at(xp: Xp, x: Symbol, axis: int, turn: str, backward: bool) -> Symbol:
 
 
 @row("SequenceEmpty")
-def SequenceEmpty(xp: Xp, *, dtype: int = 1) -> Symbol:
+def SequenceEmpty(xp: Xp, *, dtype: int) -> Symbol:
     return sequence(xp, ast.List([], ast.Load()))
 
 
@@ -251,9 +251,7 @@ def SequenceLength(xp: Xp, items: Symbol) -> Symbol:
 
 
 @row("SplitToSequence")
-def SplitToSequence(
-    xp: Xp, x: Symbol, split: Symbol | None = None, *, axis: int = 0, keepdims: int = 1
-) -> Symbol:
+def SplitToSequence(xp: Xp, x: Symbol, split: Symbol | None = None, *, axis: int, keepdims: int) -> Symbol:
     if split is None:
         parts = xp.method(x, "split", 1, axis) if keepdims else xp.method(x, "unbind", axis)
         return sequence(xp, ast.List([ast.Starred(parts.expr, ast.Load())], ast.Load()))
@@ -266,7 +264,7 @@ def SplitToSequence(
 
 
 @row("ConcatFromSequence")
-def ConcatFromSequence(xp: Xp, items: Symbol, *, axis: int, new_axis: int = 0) -> Symbol:
+def ConcatFromSequence(xp: Xp, items: Symbol, *, axis: int, new_axis: int) -> Symbol:
     dtype = xp.plan.fact(xp.node.outputs[0]).dtype
     return xp.call("torch.stack" if new_axis else "torch.cat", items, axis, dtype=dtype)
 
@@ -295,7 +293,7 @@ def SequenceMap(xp: Xp, items: Symbol, *others: Symbol, body: Body) -> Any:
 
 
 @row("Optional")
-def Optional(xp: Xp, x: Symbol | None = None, *, type: Any = None) -> Symbol:
+def Optional(xp: Xp, x: Symbol | None = None, *, type: Any) -> Symbol:
     return sequence(xp, ast.Constant(None) if x is None else x.expr)
 
 

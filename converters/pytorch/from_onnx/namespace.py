@@ -15,7 +15,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.namespace import ELEMENTWISE
 from netferry.converters.graph.ir.sizes import Size, known, product
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.registry import Table
+from netferry.converters.graph.schema.attributes import Operators
 from netferry.converters.pytorch.dtypes import (
     BOOL,
     FLOAT32,
@@ -36,9 +36,8 @@ from netferry.converters.pytorch.from_onnx.writer import (
     plain,
 )
 
-Row = Callable[..., Any]
-LAYERS: Table[str, Row] = Table("ONNX to PyTorch")
-"""The target's own rows; ``native_layers.py`` and its neighbours fill it."""
+LAYERS = Operators("ONNX to PyTorch")
+"""The target's own rows, filled by the files beside this one; what they decline, the shared rows write."""
 _SIGNED_WORDS: Mapping[str, str] = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "pow": "**", "matmul": "@",
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "left_shift": "<<",
