@@ -18,15 +18,24 @@ from netferry.converters.graph.ir.build import BFLOAT16_OPSET, OPSET, GraphBuild
 from netferry.converters.pytorch.fast_path import zeros_at_padding
 from netferry.converters.pytorch.live import called, examples_of, module_of, numpy_dtype, run
 from netferry.converters.pytorch.to_onnx import (
+    activations,
     convolution,
+    creation,
+    elementwise,
+    embedding,
     fallback,
+    image,
+    indexing,
+    linear,
+    normalization,
+    pooling,
     recurrent,
     reduction,
     shape,
 )
-from netferry.converters.pytorch.to_onnx.elementwise import FUNCTIONS, Row
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.layers import MODULES
+from netferry.converters.pytorch.to_onnx.table import FUNCTIONS, Row
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.to_onnx.tracer.names import by_place
 from netferry.converters.pytorch.to_onnx.tracer.patching import restored
