@@ -19,7 +19,8 @@ from torch import nn
 from netferry.converters import origin
 from netferry.converters.errors import CannotConvert, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
-from netferry.converters.pytorch.snapshot import Snapshot, own_random_numbers
+from netferry.converters.pytorch.random_state import own_random_numbers
+from netferry.converters.pytorch.snapshot import Snapshot
 from netferry.converters.signature import (
     BATCH,
     BATCH_SHOWN,
