@@ -96,8 +96,8 @@ class Snapshot:
         self._dicts: list[tuple[Any, Pairs]] = []
         self._undo: list[Callable[[], None]] = []
         self._in_code = self._looks = False
-        self._waiting: dict[int, _Place] = {}
-        self._found: list[_Place] = []
+        self._waiting: dict[int, _Holder] = {}
+        self._found: list[_Holder] = []
         self._settings = [(set_, get, get()) for get, set_ in SETTINGS]
         with warnings.catch_warnings(), torch._C.DisableTorchFunction():
             warnings.simplefilter("ignore")  # copies of iterators, gradients of what is no leaf
@@ -123,7 +123,7 @@ class Snapshot:
         self._walk([model, *random_generators()])
         self._in_code = True
         for enter, item in known:
-            self._walk([held for held in enter(self, item) if not isinstance(held, _DEFINED)])
+            self._walk([contents for contents in enter(self, item) if not isinstance(contents, _DEFINED)])
         self._looks = True
         while self._waiting:
             enter, item = self._waiting.popitem()[1]
@@ -146,9 +146,9 @@ class Snapshot:
             handler = handlers.get(kind)
             if handler is None:
                 handler = handlers[kind] = self._handler(kind)
-            held = handler(item)
-            if not self._in_code or _few(held):
-                waiting.extend(held)
+            contents = handler(item)
+            if not self._in_code or _few(contents):
+                waiting.extend(contents)
 
     def _handler(self, kind: type) -> Callable[[Any], Iterable[Any]]:
         """What is done with the items of a type: it keeps their state and gives what they hold."""
@@ -188,18 +188,18 @@ class Snapshot:
         kind: Any = type(item)
         if isinstance(item, nn.Module):
             self._undo.append(partial(restore_class_of, item, kind))
-        held: list[Any] = [kind]
+        contents: list[Any] = [kind]
         for slot in slots_of(kind):
             value = slot_value(slot, item)
-            held.append(value)
+            contents.append(value)
             self._undo.append(partial(restore_slot, slot, item, value))
         attributes = getattr(item, "__dict__", None)
-        return (*held, *self._pairs(attributes)) if type(attributes) is dict else held
+        return (*contents, *self._pairs(attributes)) if type(attributes) is dict else contents
 
     def _dict(self, item: Any) -> Iterable[Any]:
-        held = self._pairs(item)
+        contents = self._pairs(item)
         attributes = getattr(item, "__dict__", None)
-        return (*held, attributes) if attributes else held
+        return (*contents, attributes) if attributes else contents
 
     def _pairs(self, item: Any) -> Iterable[Any]:
         pairs = [*dict_methods(item).items(item)]
@@ -208,7 +208,7 @@ class Snapshot:
         else:
             self._dicts.append((item, pairs))
         for name, value in pairs:
-            if isinstance(value, _ITERATORS):  # what cannot be turned back is run on in a copy
+            if isinstance(value, _ITERATORS):  # what cannot be rewound is run on in a copy
                 dict_methods(item).__setitem__(item, name, copy.copy(value))
         return [value for _, value in pairs]
 
@@ -286,12 +286,12 @@ class Snapshot:
 
     def _kept_by(self, function: Any) -> Iterable[Any]:
         """What a function keeps from call to call: its defaults and its attributes."""
-        held = [*(function.__defaults__ or ()), function.__kwdefaults__]
+        contents = [*(function.__defaults__ or ()), function.__kwdefaults__]
         if vars(function) or function.__name__ in function.__code__.co_names:
-            held.append(vars(function))
-        if any(type(one) not in _ATOMS for one in held):
+            contents.append(vars(function))
+        if any(type(one) not in _ATOMS for one in contents):
             self._note(Snapshot._kept_by, function)
-        return held
+        return contents
 
     def _python_module(self, item: Any) -> Iterable[Any]:
         self._enter(object.__getattribute__(item, "__dict__"))
@@ -352,20 +352,20 @@ class Snapshot:
 
 
 _Enter: TypeAlias = Callable[[Snapshot, Any], Iterable[Any]]
-_Place: TypeAlias = tuple[_Enter, Any]
+_Holder: TypeAlias = tuple[_Enter, Any]
 
-_KNOWN: dict[Any, Sequence[_Place]] = {}
+_KNOWN: dict[Any, Sequence[_Holder]] = {}
 """Where code that was last looked at holds its state."""
 
 
 def _code_of(model: Any) -> Any:
-    """What says which code a model runs: the classes of its modules, and how much is imported."""
+    """What tells which code a model runs: the classes of its modules, and how much is imported."""
     parts = model.modules() if isinstance(model, nn.Module) else (model,)
     return frozenset(map(type, parts)), len(sys.modules)
 
 
 def code_names(model: Any) -> list[dict[str, Any]]:
-    """The names of the Python modules that a model's code stands in, once a snapshot was made."""
+    """The names of the Python modules that hold a model's code, once a snapshot was made."""
     return [names for enter, names in _KNOWN.get(_code_of(model), ()) if enter is Snapshot._names]
 
 
@@ -385,9 +385,9 @@ def _closed(_: Any) -> Iterable[Any]:
     return ()
 
 
-def _few(held: Iterable[Any]) -> bool:
+def _few(contents: Iterable[Any]) -> bool:
     """Whether a container in code is entered: a long one holds data, and is itself put back as it was."""
-    return not isinstance(held, list) or len(held) <= 10_000
+    return not isinstance(contents, list) or len(contents) <= 10_000
 
 
 def _is(a: Any, b: Any) -> bool:

@@ -48,7 +48,7 @@ _PLAIN = frozenset("is_causal q_num_heads kv_num_heads scale softmax_precision".
 
 
 def _set(attributes: Mapping[str, Any]) -> set[str]:
-    """The attributes that say something: a window of -1 is none, a softcap or an output mode of 0 is none."""
+    """The attributes that are not neutral: a window of -1 is none, a softcap or an output mode of 0 is none."""
     neutral = {"softcap": 0.0, "qk_matmul_output_mode": 0, "left_window_size": -1, "right_window_size": -1}
     return {name for name, value in attributes.items() if neutral.get(name) != value or name not in neutral}
 

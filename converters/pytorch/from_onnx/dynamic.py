@@ -1,6 +1,6 @@
 """Operators whose axes, scales or lengths are known only when the model runs: the program decides there.
 
-What is known before is written by the shared rows; the rest is a call of a function of ``prelude.py``.
+What is known before is written by the shared rows; the rest is a call of a runtime helper.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REDUCTIONS = {
     "ReduceSum": ("", "sum", ""),
     "ReduceSumSquare": ("square", "sum", ""),
 }
-"""A step before, the reduction in PyTorch's words, a step after."""
+"""A step before, PyTorch's reduction, a step after."""
 _FRACTIONAL = ("ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean")
 
 

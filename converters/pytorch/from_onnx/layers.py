@@ -33,7 +33,7 @@ _LAST_WORDS = frozenset(
 
 
 def module_path(xp: Xp, *weights: Symbol | None) -> list[str] | None:
-    """Where a layer stands: the path of a weight's name, or that of its node.
+    """The module path of a layer: the path of a weight's name, or that of its node.
 
     None where the weight belongs to a module of another kind (``self_attn.in_proj_weight``), which owns it itself.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,6 @@ class TorchNamespace(IndexingNamespace):
             made = self._reduce("prod", made, (axis,), keepdims, kind)
         return self.astype(made, x.dtype)
 
-    def max(self, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
-        return self._most("amax", x, axes, keepdims)
-
-    def min(self, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
-        return self._most("amin", x, axes, keepdims)
-
     def _most(self, name: str, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
         dims = reduced(x, axes, keepdims)
         if (
@@ -72,38 +67,35 @@ class TorchNamespace(IndexingNamespace):
         made = self._reduce(name, self.ordered(x), axes, keepdims)
         return self._known(self.unordered(made, x.dtype), dims)
 
+    max = partialmethod(_most, "amax")
+    min = partialmethod(_most, "amin")
+
     def _reduce(self, name: str, x: Symbol, axes: Sequence[int], keepdims: bool, kind: Any = None) -> Symbol:
         where = axes[0] if len(axes) == 1 else tuple(axes)
         function = ast.Attribute(x.expr, name, ast.Load())
         made = self.call_expr(function, where, keepdim=True if keepdims else None, dtype=kind)
         return self.made(made, x, dims=reduced(x, axes, keepdims))
 
-    def argmax(self, x: Symbol, axis: int, keepdims: bool) -> Symbol:
-        return self._place_of("argmax", x, axis, keepdims)
-
-    def argmin(self, x: Symbol, axis: int, keepdims: bool) -> Symbol:
-        return self._place_of("argmin", x, axis, keepdims)
-
-    def _place_of(self, name: str, x: Symbol, axis: int, keepdims: bool) -> Symbol:
-        told = self.astype(x, INT32) if x.dtype == BOOL else self.ordered(x)
-        return self._known(self.astype(self._as(self._reduce(name, told, (axis,), keepdims), INT64), INT64),
+    def _index_of(self, name: str, x: Symbol, axis: int, keepdims: bool) -> Symbol:
+        comparable = self.astype(x, INT32) if x.dtype == BOOL else self.ordered(x)
+        return self._known(self.astype(self._as(self._reduce(name, comparable, (axis,), keepdims), INT64), INT64),
                            reduced(x, (axis,), keepdims))  # fmt: skip
+
+    argmax = partialmethod(_index_of, "argmax")
+    argmin = partialmethod(_index_of, "argmin")
 
     def _as(self, x: Symbol, dtype: Any) -> Symbol:
         """The same expression, known to have another dtype than its operand."""
         return self.made(x.expr, dtype=dtype, dims=x.fact.dims)
-
-    def cumulative_sum(self, x: Symbol, axis: int) -> Symbol:
-        return self._running("cumsum", x, axis)
-
-    def cumulative_prod(self, x: Symbol, axis: int) -> Symbol:
-        return self._running("cumprod", x, axis)
 
     def _running(self, name: str, x: Symbol, axis: int) -> Symbol:
         wide = self.widened(x)
         function = ast.Attribute(wide.expr, name, ast.Load())
         made = self.call_expr(function, axis, dtype=wide.dtype if wide.dtype.kind in "iu" else None)
         return self.astype(self.made(made, wide, dims=x.fact.dims), x.dtype)
+
+    cumulative_sum = partialmethod(_running, "cumsum")
+    cumulative_prod = partialmethod(_running, "cumprod")
 
     def logsumexp(self, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
         return self._reduce("logsumexp", x, axes, keepdims)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partialmethod
 from typing import Any
 
 from netferry.converters.graph.codegen.namespace import ELEMENTWISE
@@ -21,17 +22,20 @@ from netferry.converters.pytorch.from_onnx.writer import (
     dtype_of,
 )
 
-_SIGNED_WORDS: Mapping[str, str] = {
+_SIGNED: Mapping[str, str] = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "pow": "**",
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "left_shift": "<<",
     "logical_and": "&", "logical_or": "|", "logical_xor": "^",
 }  # fmt: skip
-"""Words whose bits come out alike in a wider signed type."""
+"""Functions whose bits come out alike in a wider signed type."""
 _COMPARISONS: Mapping[str, str] = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
 
 
 class ElementwiseNamespace(PytorchWriter):
     """One and two operands."""
+
+    def _elementwise(self, function: str, x: Symbol) -> Symbol:
+        return self.astype(self.call(function, self.widened(x), dims=x.fact.dims), x.dtype)
 
     def equal(self, x: Any, y: Any) -> Symbol:
         return self._known(self.binary("==", *self.pair(x, y)), broadcast(x, y))
@@ -64,12 +68,6 @@ class ElementwiseNamespace(PytorchWriter):
     def isnan(self, x: Symbol) -> Symbol:
         return self.call("torch.isnan", x, dtype=BOOL, dims=x.fact.dims)
 
-    def floor_divide(self, x: Any, y: Any) -> Symbol:
-        return self._divide("floor", x, y)
-
-    def trunc_divide(self, x: Any, y: Any) -> Symbol:
-        return self._divide("trunc", x, y)
-
     def _divide(self, rounding: str, x: Any, y: Any) -> Symbol:
         dtype = dtype_of(x, y)
         if dtype == UINT64:
@@ -77,6 +75,9 @@ class ElementwiseNamespace(PytorchWriter):
         a, b = self._two(x, y, self.widened)
         made = self.call("torch.div", a, b, rounding_mode=rounding, dtype=WIDER.get(dtype, dtype))
         return self._known(self.astype(made, dtype), broadcast(x, y))
+
+    floor_divide = partialmethod(_divide, "floor")
+    trunc_divide = partialmethod(_divide, "trunc")
 
     def remainder(self, x: Any, y: Any) -> Symbol:
         if dtype_of(x, y) == UINT64:
@@ -97,12 +98,6 @@ class ElementwiseNamespace(PytorchWriter):
             return self.helper("unsigned_shift", *self.pair(x, y), dtype=UINT64, dims=broadcast(x, y))
         return self._binary(">>", x, y)
 
-    def maximum(self, x: Any, y: Any) -> Symbol:
-        return self._extreme("torch.maximum", "min", x, y)
-
-    def minimum(self, x: Any, y: Any) -> Symbol:
-        return self._extreme("torch.minimum", "max", x, y)
-
     def _extreme(self, function: str, bound: str, x: Any, y: Any) -> Symbol:
         dtype, dims = dtype_of(x, y), broadcast(x, y)
         a, b = self._two(x, y, self.ordered)
@@ -111,6 +106,9 @@ class ElementwiseNamespace(PytorchWriter):
         if isinstance(b, Symbol):
             return self._known(self.unordered(self.call(function, a, b), dtype), dims)
         return self.method(a, "clamp", **{bound: b}, dims=dims)
+
+    maximum = partialmethod(_extreme, "torch.maximum", "min")
+    minimum = partialmethod(_extreme, "torch.minimum", "max")
 
     def where(self, condition: Symbol, x: Any, y: Any) -> Symbol:
         dtype = dtype_of(x, y)
@@ -121,27 +119,13 @@ class ElementwiseNamespace(PytorchWriter):
         return self.call("torch.where", condition, x, y, dtype=dtype, dims=dims)
 
 
-def _elementwise(function: str) -> Callable[[ElementwiseNamespace, Symbol], Symbol]:
-    def word(self: ElementwiseNamespace, x: Symbol) -> Symbol:
-        made = self.call(function, self.widened(x), dims=x.fact.dims)
-        return self.astype(made, x.dtype)
-
-    return word
-
-
-def _signed(sign: str) -> Callable[[ElementwiseNamespace, Any, Any], Symbol]:
-    return lambda self, x, y: self._binary(sign, x, y)
-
-
-def _comparing(sign: str) -> Callable[[ElementwiseNamespace, Any, Any], Symbol]:
-    return lambda self, x, y: self._compare(sign, x, y)
-
-
-for _word in ELEMENTWISE:
-    if _word not in vars(ElementwiseNamespace):
-        setattr(ElementwiseNamespace, _word, _elementwise(f"torch.{_word}"))
-for _word, _sign in _SIGNED_WORDS.items():
-    if _word not in vars(ElementwiseNamespace):
-        setattr(ElementwiseNamespace, _word, _signed(_sign))
-for _word, _sign in _COMPARISONS.items():
-    setattr(ElementwiseNamespace, _word, _comparing(_sign))
+for _name in ELEMENTWISE:
+    if _name not in vars(ElementwiseNamespace):
+        setattr(
+            ElementwiseNamespace, _name, partialmethod(ElementwiseNamespace._elementwise, f"torch.{_name}")
+        )
+for _name, _sign in _SIGNED.items():
+    if _name not in vars(ElementwiseNamespace):
+        setattr(ElementwiseNamespace, _name, partialmethod(ElementwiseNamespace._binary, _sign))
+for _name, _sign in _COMPARISONS.items():
+    setattr(ElementwiseNamespace, _name, partialmethod(ElementwiseNamespace._compare, _sign))

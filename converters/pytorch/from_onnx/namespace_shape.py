@@ -100,7 +100,7 @@ class ShapeNamespace(ElementwiseNamespace):
         return self.method(x, "roll", shift, axis, dims=x.fact.dims)
 
     def slice(self, x: Symbol, places: Mapping[int, tuple[Any, Any, int]]) -> Symbol:
-        """A negative step is a flip first: place i counted from the other end is -(i + 1)."""
+        """A negative step is a flip first: index i counted from the other end is -(i + 1)."""
         turned = [axis for axis, (_, _, step) in places.items() if step < 0]
         if turned:
             x = self.flip(x, turned)

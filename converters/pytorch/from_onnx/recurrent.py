@@ -99,7 +99,7 @@ def Recurrent(
     )
     stack.calls.append(call)
     if _goes_on(xp, call):
-        return _put_off(xp, stack)
+        return _deferred(xp, stack)
     return _written(xp, stack)
 
 
@@ -151,7 +151,7 @@ def _read(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 
 
-def _put_off(xp: Xp, stack: Stack) -> list[Symbol]:
+def _deferred(xp: Xp, stack: Stack) -> list[Symbol]:
     """Names for what the last of the layers will write."""
     call, values = stack.calls[-1], xp.node.outputs
     names = [ast.Name(xp.fresh(value.name or "state"), ast.Load()) for value in values]
@@ -288,7 +288,7 @@ _ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
 
 
 def _steps(xp: Xp, call: Call) -> Any:
-    """A loop over the steps, from ``prelude.py``."""
+    """A loop over the steps, by a runtime helper."""
     functions = _functions(call)
     options: dict[str, Any] = {
         "clip": None if call.clip is None else as_float32(call.clip),

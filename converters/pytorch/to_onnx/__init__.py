@@ -42,10 +42,10 @@ from netferry.converters.signature import Example, TensorSpec
 
 
 def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel:
-    """Carry a module, a scripted module or an exported program to ONNX; it is afterwards as it was before.
+    """Export a module, a scripted module or an exported program to ONNX; it is afterwards as it was before.
 
     Raises UsageError where inputs are needed and ``given`` is None, or where an axis that the caller asked to
-    be free is fixed by the model's code; UnsupportedError where no road is left.
+    be free is fixed by the model's code; UnsupportedError where no route is left.
     """
     model = called(model, given)
     given = examples_of(model, given)
@@ -55,7 +55,7 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel
 
 
 def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:
-    """By netferry's own road, else by PyTorch's exporters."""
+    """By netferry's own route, else by PyTorch's exporters."""
     if isinstance(model, torch.jit.ScriptModule):
         return fallback.export(model, given, ("torchscript",), "TorchScript cannot be traced by netferry")
     routes: tuple[str, ...] = ("torchscript", "dynamo")
@@ -66,7 +66,7 @@ def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:
         return _direct(module_of(model), given)
     except Untraceable as problem:
         if problem.routes:
-            run(model, [example.array for example in given])  # inputs that do not fit are told as such
+            run(model, [example.array for example in given])  # inputs that do not fit are reported as such
         reason, routes = problem.reason, tuple(route for route in problem.routes if route in routes)
     except UnsupportedError as problem:
         problems, reason = problem.problems, "; ".join(_short(found) for found in problem.problems)
@@ -82,7 +82,7 @@ def _short(problem: Unsupported) -> str:
 
 
 def _with_remedy(problems: Sequence[Unsupported], failure: str) -> list[Unsupported]:
-    """The problems, the last of them with what became of the other roads."""
+    """The problems, the last of them with what became of the other routes."""
     if not problems:
         return []
     *others, last = problems

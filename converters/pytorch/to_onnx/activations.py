@@ -25,7 +25,7 @@ def elu(
     e: Emitter, input: Tensor, alpha: float = 1.0, inplace: bool | float = False, input_scale: float = 1
 ) -> Tensor:
     if input_scale != 1 or (not isinstance(inplace, bool) and inplace != 1):
-        raise CannotConvert("an ELU with scales has no counterpart in ONNX")
+        raise CannotConvert("an ELU with scales, which ONNX does not have")
     return e.g.Elu(input, alpha=float(alpha))
 
 

@@ -12,7 +12,7 @@ from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.layers import MODULES
 from netferry.converters.pytorch.to_onnx.table import FUNCTIONS, Row
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Value, leaves_of, map_structure
-from netferry.converters.pytorch.to_onnx.tracer.names import by_place
+from netferry.converters.pytorch.to_onnx.tracer.names import by_position
 
 
 def row_of(call: Call) -> Row | None:
@@ -20,11 +20,11 @@ def row_of(call: Call) -> Row | None:
 
 
 def missing_row(call: Call) -> Unsupported:
-    return Unsupported(_scope(call), _operator(call), "netferry has no row for this function")
+    return Unsupported(_scope(call), _operator(call), "netferry does not support this function")
 
 
 def write_call(e: Emitter, call: Call, known: dict[Value, Tensor]) -> Unsupported | None:
-    """Write one call; what cannot be carried is returned, so that all of it is told at once."""
+    """Write one call; what is not supported is returned, so that all of it is reported at once."""
     row, results = row_of(call), leaves_of(call.result, Value)
     arguments = leaves_of((call.args, call.kwargs), Value)
     if any(value.data is None and value not in known for value in arguments):
@@ -38,7 +38,7 @@ def write_call(e: Emitter, call: Call, known: dict[Value, Tensor]) -> Unsupporte
     first = () if call.module is None else (call.module,)
     assert row is not None
     if call.module is None:
-        given, kwargs = by_place(call.target, row, given, kwargs)
+        given, kwargs = by_position(call.target, row, given, kwargs)
     try:
         _fits(row, e, *first, *given, **kwargs)
         with e.g.scope(_scope(call)):
@@ -68,11 +68,11 @@ def _fits(row: Row, *args: Any, **kwargs: Any) -> None:
 def _checked(e: Emitter, tensor: Tensor, value: Value) -> Tensor:
     """The tensor with the sizes that PyTorch gives; a row that wrote something else is not believed."""
     dims = e.dims(value.dims)
-    clash = len(tensor.dims or dims) != len(dims) or any(
+    differs = len(tensor.dims or dims) != len(dims) or any(
         isinstance(a, int) and isinstance(b, int) and a != b
         for a, b in zip(tensor.dims or dims, dims, strict=True)
     )
-    if clash or tensor.dtype != numpy_dtype(value.dtype):
+    if differs or tensor.dtype != numpy_dtype(value.dtype):
         raise CannotConvert(
             f"netferry writes {tensor.dtype}{list(tensor.dims or [])} where PyTorch gives "
             f"{numpy_dtype(value.dtype)}{list(dims)}"

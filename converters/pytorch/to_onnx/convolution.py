@@ -115,7 +115,7 @@ for _axes in (1, 2, 3):
 def unfold(
     e: Emitter, input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Tensor:
-    """(batch, channels, h, w) -> (batch, channels * places of the kernel, windows): a slice for each place."""
+    """(batch, channels, h, w) -> (batch, channels * kernel elements, windows): a slice for each element of the kernel."""
     if input.rank != 4:
         raise CannotConvert("unfolding what has no batch", "Give it a batch of one")
     (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (

@@ -35,14 +35,12 @@ for _operator, _names in UNARY.items():
     row(*_names.split())(partial(_unary, _operator))
 
 
-@row("isnan")
-def isnan(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.IsNaN(input)
+def _as_it_is(operator: str, e: Emitter, input: Tensor) -> Tensor:
+    return e.g.op(operator, input)
 
 
-@row("isinf")
-def isinf(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.IsInf(input)
+row("isnan")(partial(_as_it_is, "IsNaN"))
+row("isinf")(partial(_as_it_is, "IsInf"))
 
 
 @row("logical_not")
@@ -79,14 +77,12 @@ def square(e: Emitter, input: Tensor) -> Tensor:
     return e.g.Mul(input, input)
 
 
-@row("log2")
-def log2(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.Div(e.g.Log(e.cast(input, e.dtype)), e.tensor(math.log(2), e.dtype))
+def _log(base: float, e: Emitter, input: Tensor) -> Tensor:
+    return e.g.Div(e.g.Log(e.cast(input, e.dtype)), e.tensor(math.log(base), e.dtype))
 
 
-@row("log10")
-def log10(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.Div(e.g.Log(e.cast(input, e.dtype)), e.tensor(math.log(10), e.dtype))
+row("log2")(partial(_log, 2))
+row("log10")(partial(_log, 10))
 
 
 @row("log1p")

@@ -22,7 +22,7 @@ from netferry.converters.signature import Example
 
 @dataclass(frozen=True)
 class FreestTrace:
-    """A trace, the bounds within which it is what the model is, and what is told of them."""
+    """A trace, the bounds within which it is what the model is, and the notes on them."""
 
     trace: Trace
     given: Sequence[Example]
@@ -35,7 +35,10 @@ def freest_trace(module: nn.Module, given: Sequence[Example]) -> FreestTrace:
     notes: dict[str, None] = {}
     while True:
         traced, bounds, tried = _widest(module, given)
-        notes |= {f"what the code asks makes no difference, as tried: {found}": None for found in tried}
+        notes |= {
+            f"a condition of the code makes no difference at the sizes checked: {found}": None
+            for found in tried
+        }
         needs = [found for found in traced.narrowings if not found.fixes and found.bound is None]
         notes |= {f"the model needs that {found}": None for found in needs}
         fixed = {s: found for found in traced.narrowings for s in found.fixes}
@@ -43,33 +46,38 @@ def freest_trace(module: nn.Module, given: Sequence[Example]) -> FreestTrace:
         fixed |= {
             str(s): found for found in bounds if broken(found.bound, own) for s in found.bound.free_symbols
         }
-        held = [example for example in given if fixed.keys() & set(example.free.values())]
-        if not held:
+        affected = [example for example in given if fixed.keys() & set(example.free.values())]
+        if not affected:
             notes |= {
                 f"right where {found}; beyond, the model's code goes another way": None for found in bounds
             }
             return FreestTrace(traced, given, bounds, tuple(notes))
-        for example in held:
+        for example in affected:
             symbol = next(symbol for symbol in example.free.values() if symbol in fixed)
-            if example.asked and "range(" in str(fixed[symbol].line):
-                raise UsageError(
-                    f"the model's code does not leave the size '{symbol}' free: it is a loop in Python over it",
-                    where=type(module).__name__,
-                    received=fixed[symbol].line,
-                    remedy=f"Leave '{symbol}' out of dynamic, or write the loop as an operator or a recurrent layer",
-                )
             if example.asked:
-                raise UsageError(
-                    f"the model's code does not leave the size '{symbol}' free",
-                    where=origin.named(module),
-                    expected=f"code that treats every '{symbol}' alike",
-                    received=f"code for which {fixed[symbol]}",
-                    remedy=f"Leave '{symbol}' out of dynamic, or change that line",
-                )
+                raise _not_free(module, symbol, fixed[symbol])
         notes |= {
             f"'{symbol}' is fixed at the example's size: {found}": None for symbol, found in fixed.items()
         }
         given = [_with_fixed(example, fixed) for example in given]
+
+
+def _not_free(module: nn.Module, symbol: str, found: Narrowing) -> UsageError:
+    """The error for a size that was asked to be free and that the model's code fixes."""
+    if "range(" in str(found.line):
+        return UsageError(
+            f"the model's code does not leave the size '{symbol}' free: it is a loop in Python over it",
+            where=type(module).__name__,
+            received=found.line,
+            remedy=f"Leave '{symbol}' out of dynamic, or write the loop as an operator or a recurrent layer",
+        )
+    return UsageError(
+        f"the model's code does not leave the size '{symbol}' free",
+        where=origin.named(module),
+        expected=f"code that treats every '{symbol}' alike",
+        received=f"code for which {found}",
+        remedy=f"Leave '{symbol}' out of dynamic, or change that line",
+    )
 
 
 def _widest(

@@ -76,7 +76,7 @@ def grid_sample(
     padding_mode: str = "zeros",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """The grid's places go from -1 to 1 in both; PyTorch's bicubic and ONNX's cubic have the same -0.75."""
+    """The grid's coordinates go from -1 to 1 in both; PyTorch's bicubic and ONNX's cubic have the same -0.75."""
     return e.g.GridSample(
         input, grid, mode=_SAMPLING[mode], padding_mode=padding_mode, align_corners=int(bool(align_corners))
     )
@@ -89,7 +89,7 @@ def pixel_shuffle(e: Emitter, input: Tensor, upscale_factor: int) -> Tensor:
 
 @row("pixel_unshuffle")
 def pixel_unshuffle(e: Emitter, input: Tensor, downscale_factor: int) -> Tensor:
-    """(..., c, h r, w r) -> (..., c r r, h, w): the blocks' places vary slowest behind the channels."""
+    """(..., c, h r, w r) -> (..., c r r, h, w): the positions in a block vary slowest behind the channels."""
     *front, c, _, _ = e.sizes_of(input)
     r, n = downscale_factor, len(front)
     split = e.reshape(input, [*front, c, e.out.dims[-2], r, e.out.dims[-1], r])

@@ -21,12 +21,14 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 @row("select")
 def select(e: Emitter, input: Tensor, dim: int, index: Operand) -> Tensor:
-    """One place of one axis, which goes; the other axes keep a pending transposition."""
+    """One index of one axis, which goes; the other axes keep a pending transposition."""
     base, axis, _ = e.along(input, dim)
     picked = e.g.Gather(base, e.tensor(index, INT64), axis=axis)
     if input.perm is None:
         return picked
-    return e.g.transpose(picked, [place - (place > axis) for place in input.perm if place != axis])
+    return e.g.transpose(
+        picked, [position - (position > axis) for position in input.perm if position != axis]
+    )
 
 
 @row("narrow")
@@ -60,7 +62,7 @@ _REDUCTIONS = {
     "amax": "max",
     "amin": "min",
 }
-"""How what meets at one place is put together: PyTorch's words and ONNX's."""
+"""How updates of one element are combined: PyTorch's reductions and ONNX's."""
 
 
 @row("scatter", "scatter_reduce")
@@ -74,7 +76,7 @@ def scatter(
     *,
     include_self: bool = True,
 ) -> Tensor:
-    """ONNX wants as many updates as places: more of them in ``src`` are cut off."""
+    """ONNX wants as many updates as indices: more of them in ``src`` are cut off."""
     if reduce not in _REDUCTIONS or not include_self:
         raise CannotConvert(
             f"a scatter that reduces by '{reduce}'" + ("" if include_self else " without what is there")
@@ -94,9 +96,9 @@ def scatter_add(e: Emitter, input: Tensor, dim: int, index: Tensor, src: Tensor)
 
 
 def _along_axis(e: Emitter, input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The same places of one axis for every place of the others."""
+    """The same indices along one axis for every position of the others."""
     axis = dim % input.rank
-    others = [place for place in range(input.rank) if place != axis]
+    others = [position for position in range(input.rank) if position != axis]
     spread = e.g.Unsqueeze(index, e.g.ints(*others)) if others else index
     sizes = e.sizes_of(input)
     return e.expand(spread, [*sizes[:axis], e.size_of(index, 0), *sizes[axis + 1 :]])
@@ -150,15 +152,15 @@ class _Index:
         consumed = sum(item is not None and item is not Ellipsis for item in items)
         if not any(item is Ellipsis for item in items):
             items.append(Ellipsis)
-        found, axis, place = cls(), 0, 0
+        found, axis, position = cls(), 0, 0
         for item in items:
             if item is None:
-                found.new.append(place)
-                place += 1
+                found.new.append(position)
+                position += 1
             elif item is Ellipsis:
-                axis, place = axis + rank - consumed, place + rank - consumed
+                axis, position = axis + rank - consumed, position + rank - consumed
             else:
-                place += found._one(e, axis, item)
+                position += found._one(e, axis, item)
                 axis += 1
         return found
 
@@ -185,7 +187,7 @@ def _is_whole(item: slice) -> bool:
 
 @row("getitem")
 def getitem(e: Emitter, input: Tensor, index: Any) -> Tensor:
-    """Slices first, then lists of places, then single places from the last axis on, then new axes."""
+    """Slices first, then lists of indices, then single indices from the last axis on, then new axes."""
     parts = _Index.of(e, index, input.rank)
     x = _sliced(e, input, parts.slices)
     axes = sorted(parts.lists)
@@ -200,10 +202,10 @@ def getitem(e: Emitter, input: Tensor, index: Any) -> Tensor:
 
 
 def _gather_together(e: Emitter, x: Tensor, parts: _Index) -> Tensor:
-    """``x[i, j]``: lists of places on the leading axes, taken pairwise."""
+    """``x[i, j]``: lists of indices on the leading axes, taken pairwise."""
     axes = sorted(parts.lists)
     if axes != list(range(len(axes))) or parts.picks:
-        raise CannotConvert("lists of places on several axes that are not the first")
+        raise CannotConvert("lists of indices on several axes that are not the first")
     shape = list(e.out.dims[: max(index.rank for index in parts.lists.values())])
     lists = [e.expand(e.cast(parts.lists[axis], INT64), shape) for axis in axes]
     together = e.g.Concat(*(e.g.Unsqueeze(index, e.g.ints(-1)) for index in lists), axis=-1)
@@ -221,12 +223,12 @@ def _sliced(e: Emitter, x: Tensor, slices: Sequence[_Slice]) -> Tensor:
     if not cuts:
         return x
     base, wrap = e.beneath(x)
-    places = [cut.axis if x.perm is None else x.perm[cut.axis] for cut in cuts]
+    axes = [cut.axis if x.perm is None else x.perm[cut.axis] for cut in cuts]
     starts = _bounds(e, [0 if cut.start is None else cut.start for cut in cuts])
     ends = _bounds(e, [_TO_THE_END if cut.stop is None else cut.stop for cut in cuts])
     steps = [1 if cut.step is None else cut.step for cut in cuts]
     given = None if all(step == 1 for step in steps) else e.g.ints(*steps)
-    return wrap(e.g.Slice(base, starts, ends, e.g.ints(*places), given))
+    return wrap(e.g.Slice(base, starts, ends, e.g.ints(*axes), given))
 
 
 def _bounds(e: Emitter, bounds: Sequence[Any]) -> Tensor:
@@ -241,23 +243,23 @@ def _bounds(e: Emitter, bounds: Sequence[Any]) -> Tensor:
 
 @row("setitem")
 def setitem(e: Emitter, input: Tensor, index: Any, value: Operand) -> Tensor:
-    """The tensor with new content at the index; what the index covers is found by indexing the places."""
+    """The tensor with new content at the index; what the index covers is found by indexing the elements' numbers."""
     update = e.tensor(value, input.dtype)
     if isinstance(index, Tensor) and index.dtype == np.bool_:
         return _where_true(e, input, index, update)
     if (isinstance(index, slice) and _is_whole(index)) or index is Ellipsis:
         return e.expand(update, e.sizes_of(input))
     sizes = e.sizes_of(input)
-    places = _places(e, sizes)
-    if places.array is not None and not leaves_of(index, Tensor | sympy.Expr):
-        places = e.g.constant(places.array[index])
-        region = e.expand(update, e.sizes_of(places))
+    numbers = _element_numbers(e, sizes)
+    if numbers.array is not None and not leaves_of(index, Tensor | sympy.Expr):
+        numbers = e.g.constant(numbers.array[index])
+        region = e.expand(update, e.sizes_of(numbers))
     else:
-        places = getitem(e, places, index)
-        region = e.g.Expand(update, e.g.Shape(places))
+        numbers = getitem(e, numbers, index)
+        region = e.g.Expand(update, e.g.Shape(numbers))
     flat = e.g.ScatterElements(
         e.g.Reshape(input, e.g.ints(-1)),
-        e.g.Reshape(places, e.g.ints(-1)),
+        e.g.Reshape(numbers, e.g.ints(-1)),
         e.g.Reshape(region, e.g.ints(-1)),
         axis=0,
     )
@@ -272,7 +274,7 @@ def _where_true(e: Emitter, input: Tensor, mask: Tensor, value: Tensor) -> Tenso
     return e.g.Where(mask, value, input)
 
 
-def _places(e: Emitter, sizes: Sequence[Size]) -> Tensor:
+def _element_numbers(e: Emitter, sizes: Sequence[Size]) -> Tensor:
     """The number of each element of a tensor of these sizes, in their order."""
     if all(isinstance(size, int) for size in sizes):
         return e.g.constant(np.arange(np.prod(sizes, dtype=np.int64)).reshape(sizes))

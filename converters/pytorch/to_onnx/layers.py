@@ -168,19 +168,21 @@ def _conv(function: Any, e: Emitter, m: Any, input: Tensor) -> Any:
 
 def _conv_transpose(function: Any, e: Emitter, m: Any, input: Tensor, output_size: Any = None) -> Any:
     if output_size is not None:
-        raise CannotConvert("a transposed convolution that is told its output size", "Set output_padding")
+        raise CannotConvert("a transposed convolution with an output size of its own", "Set output_padding")
     weights = e.weight(m, "weight"), e.weight(m, "bias")
     return FUNCTIONS[function](
         e, input, *weights, m.stride, m.padding, m.output_padding, m.groups, m.dilation
     )
 
 
-row(nn.Conv1d)(partial(_conv, F.conv1d))
-row(nn.Conv2d)(partial(_conv, F.conv2d))
-row(nn.Conv3d)(partial(_conv, F.conv3d))
-row(nn.ConvTranspose1d)(partial(_conv_transpose, F.conv_transpose1d))
-row(nn.ConvTranspose2d)(partial(_conv_transpose, F.conv_transpose2d))
-row(nn.ConvTranspose3d)(partial(_conv_transpose, F.conv_transpose3d))
+for _kind, _function in {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}.items():
+    row(_kind)(partial(_conv, _function))
+for _kind, _function in {
+    nn.ConvTranspose1d: F.conv_transpose1d,
+    nn.ConvTranspose2d: F.conv_transpose2d,
+    nn.ConvTranspose3d: F.conv_transpose3d,
+}.items():
+    row(_kind)(partial(_conv_transpose, _function))
 
 
 def _statistics(e: Emitter, m: Any) -> dict[str, Any]:

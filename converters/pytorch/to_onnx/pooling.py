@@ -123,7 +123,7 @@ def _avg_pool(
 def adaptive_pool(
     operator: str, axes: int, e: Emitter, input: Tensor, output_size: Any, return_indices: bool = False
 ) -> Tensor:
-    """To one place per axis: the global pool; to places that divide the size: windows side by side; else by matrices."""
+    """To one element per axis: the global pool; to sizes that divide the input's: windows side by side; else by matrices."""
     if return_indices:
         raise CannotConvert("a pool that returns where its maxima stood")
     have = e.sizes_of(input)[-axes:]
@@ -158,7 +158,7 @@ def _averaged(e: Emitter, x: Tensor, have: Sequence[Size], want: Sequence[Size])
 
 
 def _bins(e: Emitter, n: Size, o: Size, dtype: np.dtype[Any]) -> Tensor:
-    """(n, o): how much of each place goes into each window."""
+    """(n, o): how much of each element goes into each window."""
     size, count = (e.cast(e.scalar_size(one), np.dtype(np.int64)) for one in (n, o))
     zero, one = e.tensor(0, np.dtype(np.int64)), e.tensor(1, np.dtype(np.int64))
     place = e.g.Unsqueeze(e.g.Range(zero, size, one), e.g.ints(1))

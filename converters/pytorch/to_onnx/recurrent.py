@@ -1,4 +1,4 @@
-"""The tables, continued: recurrent layers and the functions behind them, each layer as one ONNX node."""
+"""The tables of functions and layers: recurrent layers and the functions behind them, each layer as one ONNX node."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _running(e: Emitter, longest: Any, lengths: Tensor) -> Tensor:
 def unpack(
     e: Emitter, data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: float, total_length: Any
 ) -> tuple[Tensor, Tensor]:
-    """What stands behind each sequence's end becomes ``padding_value``."""
+    """What is behind each sequence's end becomes ``padding_value``."""
     lengths, longest = e.packed[batch_sizes.name], e.size_of(data, 0)
     if padding_value or data.name not in e.clean:
         behind = e.g.ints(*range(2, data.rank)) if data.rank > 2 else None

@@ -60,7 +60,7 @@ row("all")(partial(_truth, "ReduceMin"))
 def _extreme(
     operator: str, e: Emitter, input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None
 ) -> Any:
-    """``max(x)``, ``max(x, y)``, or values and places of ``max(x, dim)``."""
+    """``max(x)``, ``max(x, y)``, or values and indices of ``max(x, dim)``."""
     second = dim if isinstance(dim, Tensor) else other
     if second is not None:
         return arithmetic(operator, e, input, second)
@@ -74,14 +74,16 @@ row("max")(partial(_extreme, "Max"))
 row("min")(partial(_extreme, "Min"))
 
 
-def _place(operator: str, e: Emitter, input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def _index_of_extreme(
+    operator: str, e: Emitter, input: Tensor, dim: int | None = None, keepdim: bool = False
+) -> Tensor:
     if dim is None:
         input, dim = e.g.Reshape(input, e.g.ints(-1)), 0
     return e.g.op(operator, input, axis=dim, keepdims=int(keepdim))
 
 
-row("argmax")(partial(_place, "ArgMax"))
-row("argmin")(partial(_place, "ArgMin"))
+row("argmax")(partial(_index_of_extreme, "ArgMax"))
+row("argmin")(partial(_index_of_extreme, "ArgMin"))
 
 _NORMS = {1: "ReduceL1", 2: "ReduceL2", "fro": "ReduceL2", None: "ReduceL2"}
 

@@ -150,7 +150,7 @@ def triu(e: Emitter, input: Tensor, diagonal: int = 0) -> Tensor:
 
 @row("cat", "concat", "concatenate")
 def cat(e: Emitter, tensors: Sequence[Tensor], dim: int = 0, **named: Any) -> Tensor:
-    """Concat; a pending transposition that all parts share is carried on. Empty vectors count for nothing."""
+    """Concat; a pending transposition that all parts share stays pending. Empty vectors count for nothing."""
     parts = [e.cast(x, e.dtype) for x in tensors if x.dims != (0,) or len(e.out.dims) == 1]
     axis = named.get("axis", dim) % parts[0].rank
     if len({x.perm for x in parts}) > 1 or any(x.array is not None for x in parts):
@@ -186,7 +186,7 @@ PAD_MODES = {
     "replicate": "edge",
     "circular": "wrap",
 }
-"""PyTorch's words for how to pad, and ONNX's."""
+"""PyTorch's modes of padding, and ONNX's."""
 
 
 @row("pad", "constant_pad_nd")

@@ -26,7 +26,7 @@ INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 
 def row(*functions: Any) -> Callable[[RowT], RowT]:
-    """Register for torch functions: by name in each of their places, or one as it is."""
+    """Register for torch functions: by name in each of PyTorch's namespaces, or one as it is."""
     keys: dict[Any, None] = {}
     for function in functions:
         keys |= dict.fromkeys(everywhere(function) if isinstance(function, str) else (function,))

@@ -19,8 +19,8 @@ from netferry.converters.pytorch.live import torch_dtype
 from netferry.converters.pytorch.to_onnx.tracer import decompositions_attention, decompositions_indexing  # noqa: F401 - they fill the table
 from netferry.converters.pytorch.to_onnx.tracer.cache import Memo
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, leaves_of, map_structure
-from netferry.converters.pytorch.to_onnx.tracer.decompositions import COMPOSITIONS
-from netferry.converters.pytorch.to_onnx.tracer.names import by_place, torch_function, writes
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import DECOMPOSITIONS
+from netferry.converters.pytorch.to_onnx.tracer.names import by_position, torch_function, writes
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules import SHAPES
 from netferry.converters.pytorch.to_onnx.tracer.sizes import users_line
 from netferry.converters.pytorch.to_onnx.tracer.tensors import TracedTensors, storage_of
@@ -43,7 +43,7 @@ _LOOKS_AT_VALUES = frozenset(
     Tensor.numpy,
     Tensor.__array__,
 }
-"""Functions that carry a tensor's content into Python."""
+"""Functions that bring a tensor's content into Python."""
 
 _GIVE_MEMORY = Tensor.data.__set__  # type: ignore[attr-defined]
 """What ``x.data = y`` calls."""
@@ -97,10 +97,10 @@ class Recorder(TracedTensors, TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         func, kwargs = torch_function(func), dict(kwargs or {})
-        if func in COMPOSITIONS:
-            args, kwargs = by_place(func, COMPOSITIONS[func], args, kwargs)
+        if func in DECOMPOSITIONS:
+            args, kwargs = by_position(func, DECOMPOSITIONS[func], args, kwargs)
             with self.sizes.kernels(), self:
-                return COMPOSITIONS[func](*args, **kwargs)
+                return DECOMPOSITIONS[func](*args, **kwargs)
         tensors = leaves_of((args, kwargs), Tensor)
         traced = [tensor for tensor in tensors if self._is_traced(tensor)]
         if getattr(func, "__name__", "").removesuffix("_") in _DRAWS:

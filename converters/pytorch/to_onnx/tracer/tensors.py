@@ -140,7 +140,7 @@ class TracedTensors:
     # ---- what is written in place, and views of it ---------------------------------------------
 
     def _write(self, tensor: Tensor) -> None:
-        """``tensor`` was written in place: what shares its memory no longer holds what its value says."""
+        """``tensor`` was written in place: what shares its memory no longer holds its value."""
         if id(tensor) in self._weight_names:
             raise Stateful(f"the code writes into '{self._weight_names[id(tensor)]}'", users_line())
         fake = self._seen(tensor)
