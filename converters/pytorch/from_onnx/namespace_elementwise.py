@@ -72,7 +72,7 @@ class ElementwiseNamespace(PytorchWriter):
         dtype = dtype_of(x, y)
         if dtype == UINT64:
             return self.helper("unsigned_divide", *self.pair(x, y), dtype=dtype, dims=broadcast(x, y))
-        a, b = self._two(x, y, self.widened)
+        a, b = self._tensor_first(x, y)
         made = self.call("torch.div", a, b, rounding_mode=rounding, dtype=WIDER.get(dtype, dtype))
         return self._known(self.astype(made, dtype), broadcast(x, y))
 
@@ -89,7 +89,7 @@ class ElementwiseNamespace(PytorchWriter):
         dtype = dtype_of(x, y)
         if dtype == UINT64:
             return self.remainder(x, y)
-        a, b = self._two(x, y, self.widened)
+        a, b = self._tensor_first(x, y)
         made = self.call("torch.fmod", a, b, dtype=WIDER.get(dtype, dtype))
         return self._known(self.astype(made, dtype), broadcast(x, y))
 
@@ -97,6 +97,11 @@ class ElementwiseNamespace(PytorchWriter):
         if dtype_of(x, y) == UINT64:
             return self.helper("unsigned_shift", *self.pair(x, y), dtype=UINT64, dims=broadcast(x, y))
         return self._binary(">>", x, y)
+
+    def _tensor_first(self, x: Any, y: Any) -> tuple[Symbol, Any]:
+        """Two operands of a function of ``torch`` that takes no number in front."""
+        a, b = self._two(x, y, self.widened)
+        return (a, b) if isinstance(a, Symbol) else (self.tensor(a, b.dtype), b)
 
     def _extreme(self, function: str, bound: str, x: Any, y: Any) -> Symbol:
         dtype, dims = dtype_of(x, y), broadcast(x, y)

@@ -78,8 +78,8 @@ def resized_places(y, size, out, scale, window, mode):
     if mode == "tf_crop_and_resize":
         start, stop = window
         return (y * (stop - start) / span + start if span else y * 0 + (start + stop) / 2) * (size - 1)
-    if mode == "pytorch_half_pixel" and scale * size == 1:
-        return y * 0 - 0.5
+    if mode == "pytorch_half_pixel" and out == 1:
+        return y * 0
     offset = size / 2 * (1 - out / (scale * size)) if mode == "half_pixel_symmetric" else 0
     return (y + 0.5) / scale - 0.5 + offset
 
