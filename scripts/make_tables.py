@@ -26,13 +26,13 @@ def rows() -> Mapping[str, list[str]]:
     import netferry.converters.pytorch.to_onnx
     import netferry.converters.tensorflow.to_onnx  # noqa: F401 - fills the tables
     from netferry.converters.mxnet.to_onnx import emitter as mxnet
-    from netferry.converters.pytorch.to_onnx import elementwise, layers as modules
+    from netferry.converters.pytorch.to_onnx import layers as modules, table
     from netferry.converters.tensorflow.to_onnx import emitter as pen
 
     layers = [key for key in pen.ROWS if ".layers." in key.__module__]
     return {
         "PyTorch layers": _names(modules.MODULES),
-        "PyTorch functions": _names(elementwise.FUNCTIONS),
+        "PyTorch functions": _names(table.FUNCTIONS),
         "Keras layers": _names(layers),
         "Keras operations": _names(key for key in pen.ROWS if key not in layers),
         "Keras activations": _names(pen.ACTIVATIONS),

@@ -1,1 +1,1 @@
-"""PyTorch: models in memory, native files, and the road to ONNX."""
+"""PyTorch: models in memory, native files, and the export to ONNX."""

@@ -15,7 +15,7 @@ from netferry.converters.signature import Example, Range
 
 
 def ranges(model: Any, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:
-    """By the place of the input.
+    """By the position of the input.
 
     An index is known as an input's by its memory, or, where it was cast, by its values.
     """

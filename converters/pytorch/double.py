@@ -199,7 +199,7 @@ KINDS = table(
     COMPOUND="""_native_multi_head_attention _scaled_dot_product_flash_attention_for_cpu _thnn_fused_gru_cell
         _thnn_fused_lstm_cell _transformer_encoder_layer_fwd""",
 )
-"""ATen operators by how they round; what is not named rounds where its result is not held by the format."""
+"""ATen operators by how they round; what is not named rounds where the format does not represent its result."""
 
 
 class _Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -36,7 +36,7 @@ WRITTEN = "a folder (model.py and model.safetensors), a .py file, or a .pt2 expo
 
 
 def write(imported: ImportedModel, path: Path) -> None:
-    """Write a model that has arrived.
+    """Write an imported model.
 
     No suffix: a folder with ``model.py`` and ``model.safetensors``; ``.py``: that module, its weights beside it;
     ``.pt2``: an exported program. All of them run where netferry is not installed.
@@ -141,7 +141,7 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
 
 
 def load_weights(model: nn.Module, path: Path, looked: Looked | None = None) -> None:
-    """Load a ``.safetensors`` file or a saved state dict into ``model``; every weight must have its place."""
+    """Load a ``.safetensors`` file or a saved state dict into ``model``; every weight must fit one of its tensors."""
     looked = looked or safety.look_at_weights(path, Permit())
     state = _safetensors(looked.content) if path.suffix == ".safetensors" else _state_dict(looked)
     state = _with_ties(model, _without_wrapper_names(state, model.state_dict()))

@@ -146,7 +146,7 @@ class _Recorder:
 
     @contextmanager
     def inside_modules(self) -> Iterator[None]:
-        """Know at each call in which submodule it stands."""
+        """Know at each call which submodule makes it."""
         hooks = []
         for path, part in self.module.named_modules():
             if path and not isinstance(part, torch.jit.ScriptModule):
@@ -220,7 +220,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-# ---- where a call stands in the source ------------------------------------------------------------
+# ---- the source line of a call ------------------------------------------------------------
 
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 

@@ -45,7 +45,7 @@ def conv_transpose(
 def max_pool(
     x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int], dilations: Sequence[int]
 ) -> tuple[Array, Array]:
-    """The largest of each window, and its place in the padded image; ``pads`` hold what ceil_mode adds already."""
+    """The largest of each window, and its index in the padded image; ``pads`` hold what ceil_mode adds already."""
     padded = _padded(torch.tensor(x), pads, -float("inf"))
     largest = _MAX[x.ndim - 3]
     y, places = largest(padded, list(kernel), list(strides), 0, list(dilations), return_indices=True)
@@ -53,7 +53,7 @@ def max_pool(
 
 
 def grid_sample(x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool) -> Array:
-    """x: (batch, channels, *space), grid: (batch, *places, rank)."""
+    """x: (batch, channels, *space), grid: (batch, *out, rank)."""
     kind = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
     return F.grid_sample(torch.tensor(x), torch.tensor(grid), kind, padding_mode, align_corners).numpy()
 

@@ -19,7 +19,8 @@ from torch import nn
 from netferry.converters import origin
 from netferry.converters.errors import CannotConvert, RefusedError, UsageError, first_line
 from netferry.converters.pytorch import fast_path
-from netferry.converters.pytorch.snapshot import Snapshot, own_random_numbers
+from netferry.converters.pytorch.random_state import own_random_numbers
+from netferry.converters.pytorch.snapshot import Snapshot
 from netferry.converters.signature import (
     BATCH,
     BATCH_SHOWN,
@@ -53,7 +54,7 @@ BYTES: Mapping[torch.dtype, np.dtype[Any]] = {
     torch.float8_e5m2fnuz: np.dtype(ml_dtypes.float8_e5m2fnuz),
     torch.float8_e8m0fnu: np.dtype(ml_dtypes.float8_e8m0fnu),
 }
-"""Types that models which arrived may take and give; PyTorch and numpy agree on their bits alone."""
+"""Types that imported models may take and give; PyTorch and numpy agree on their bits alone."""
 NARROW: Mapping[np.dtype[Any], torch.dtype] = {
     np.dtype(ml_dtypes.int4): torch.int8,
     np.dtype(ml_dtypes.uint4): torch.uint8,
@@ -93,12 +94,12 @@ def run_otherwise(model: Any, arrays: Sequence[Array]) -> dict[str, Array] | Non
     module = module_of(model)
     if not fast_path.has_one(module):
         return None
-    with _held("fast path", fast_path.off):
+    with _shared_change("fast path", fast_path.off):
         return run(model, arrays)
 
 
 def outputs_of(module: nn.Module, result: Any) -> dict[str, torch.Tensor]:
-    """The tensors in what a forward returned; a model that has arrived knows the names that they had."""
+    """The tensors in what a forward returned; an imported model knows the names that they had."""
     names = getattr(module, "output_names", None)
     tensors = result if isinstance(result, tuple) else (result,)
     named = isinstance(names, tuple) and len(names) == len(tensors) == len(set(names))
@@ -110,7 +111,7 @@ def outputs_of(module: nn.Module, result: Any) -> dict[str, torch.Tensor]:
 def named_outputs(result: Any) -> dict[str, torch.Tensor]:
     """The tensors in what a forward returned, each under its name.
 
-    A tensor is ``output``, the places of a tuple are ``output_0``, ``output_1`` ..., a mapping's are
+    A tensor is ``output``, the elements of a tuple are ``output_0``, ``output_1`` ..., a mapping's are
     its keys and a dataclass' its fields; deeper ones are joined with ``_``. What is None is left out.
     """
     named: dict[str, torch.Tensor] = {}
@@ -134,7 +135,7 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
                 collect(getattr(item, entry.name), (*path, entry.name))
         else:
             raise RefusedError(
-                f"the model's output {'_'.join(path) or 'output'} cannot be carried",
+                f"the model's output {'_'.join(path) or 'output'} is of a type that netferry does not export",
                 expected="a tensor, or tensors in tuples, lists, mappings and dataclasses",
                 received=type(item).__qualname__,
             )
@@ -144,13 +145,13 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
 
 
 def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example]:
-    """``given``, or the inputs that an exported program brings along; else the caller must say."""
+    """``given``, or the inputs that an exported program brings along; else the caller must give them."""
     if given is not None:
-        return _in_their_places(model, given)
+        return _in_parameter_order(model, given)
     if isinstance(model, torch.export.ExportedProgram) and model.example_inputs is not None:
         return _program_examples(model)
     if isinstance(getattr(model, "input_specs", None), Mapping):
-        return _arrived_examples(model)
+        return _imported_examples(model)
     names = parameter_names(module_of(model))
     shown = ", ".join(f'"{name}": array' for name in names) or '"x": array'
     raise UsageError(
@@ -160,14 +161,14 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
     )
 
 
-def _in_their_places(model: Any, given: Sequence[Example]) -> Sequence[Example]:
+def _in_parameter_order(model: Any, given: Sequence[Example]) -> Sequence[Example]:
     """The inputs in the order of ``forward`` where all have names of its parameters, else as they come."""
     own = getattr(type(model), "netferry_inputs", None) or _parameters(model)
     return given if own is None else aligned(given, list(own))
 
 
 def called(model: Any, given: Sequence[Example] | None) -> Any:
-    """The module as it takes these inputs by position, whatever their places in its ``forward``.
+    """The module as it takes these inputs by position, whatever their positions in its ``forward``.
 
     It is the same module under another class: it shares its weights, hooks and modes, and their names.
     """
@@ -191,7 +192,7 @@ def called(model: Any, given: Sequence[Example] | None) -> Any:
 
 
 def _parameters(model: Any) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters of ``forward`` that have a name of their own; None where it does not say."""
+    """The parameters of ``forward`` that have a name of their own; None where it declares none."""
     try:
         own = inspect.signature(model.forward).parameters
     except (AttributeError, TypeError, ValueError):
@@ -249,14 +250,14 @@ def inference(module: nn.Module) -> Iterator[None]:
 
         return undo
 
-    with _held(id(module), evaluate), own_random_numbers(), torch.no_grad():
+    with _shared_change(id(module), evaluate), own_random_numbers(), torch.no_grad():
         yield
 
 
 @contextmanager
 def layer_by_layer(module: nn.Module) -> Iterator[None]:
     """The same, without the fast path of PyTorch's transformer layers, which nothing can look into."""
-    with _held("fast path", fast_path.off), inference(module):
+    with _shared_change("fast path", fast_path.off), inference(module):
         yield
 
 
@@ -266,22 +267,22 @@ def _set_modes(modes: Sequence[tuple[nn.Module, bool]]) -> None:
 
 
 _LOCK = threading.Lock()
-_HELD: dict[object, tuple[int, Callable[[], None]]] = {}
+_CHANGES: dict[object, tuple[int, Callable[[], None]]] = {}
 
 
 @contextmanager
-def _held(key: object, change: Callable[[], Callable[[], None]]) -> Iterator[None]:
+def _shared_change(key: object, change: Callable[[], Callable[[], None]]) -> Iterator[None]:
     """A change that holds while anyone is inside: the first makes it, the last takes it back."""
     with _LOCK:
-        count, undo = _HELD.get(key) or (0, change())
-        _HELD[key] = count + 1, undo
+        count, undo = _CHANGES.get(key) or (0, change())
+        _CHANGES[key] = count + 1, undo
     try:
         yield
     finally:
         with _LOCK:
-            count, undo = _HELD.pop(key)
+            count, undo = _CHANGES.pop(key)
             if count > 1:
-                _HELD[key] = count - 1, undo
+                _CHANGES[key] = count - 1, undo
             else:
                 undo()
 
@@ -321,7 +322,7 @@ def shared(array: Array) -> torch.Tensor:
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     if dtype not in DTYPES:
-        raise CannotConvert(f"{dtype} has no counterpart in ONNX")
+        raise CannotConvert(f"ONNX has no dtype {dtype}")
     return DTYPES[dtype]
 
 
@@ -331,12 +332,12 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     return _TORCH[dtype]
 
 
-def _arrived_examples(model: Any) -> tuple[Example, ...]:
-    """Inputs that a model which has arrived runs on; it says what it takes: ``{"x": ("float32", ("batch", 3))}``."""
+def _imported_examples(model: Any) -> tuple[Example, ...]:
+    """Inputs that an imported model runs on; it declares what it takes: ``{"x": ("float32", ("batch", 3))}``."""
 
     def of(size: int, rows: int) -> tuple[Example, ...]:
         specs = model.input_specs.items()
-        return tuple(_arrived_example(name, dtype, dims, size, rows) for name, (dtype, dims) in specs)
+        return tuple(_imported_example(name, dtype, dims, size, rows) for name, (dtype, dims) in specs)
 
     for size, rows in product(LADDER, (BATCH_SHOWN, 1)):
         try:
@@ -347,7 +348,7 @@ def _arrived_examples(model: Any) -> tuple[Example, ...]:
     return of(SIZE_SHOWN, BATCH_SHOWN)
 
 
-def _arrived_example(name: str, dtype: str, dims: Sequence[Dim], size: int, rows: int) -> Example:
+def _imported_example(name: str, dtype: str, dims: Sequence[Dim], size: int, rows: int) -> Example:
     rng = np.random.default_rng(0)
     shape = [d if isinstance(d, int) else rows if axis == 0 else size for axis, d in enumerate(dims)]
     array: Any = rng.integers(0, 2, shape) if np.dtype(dtype).kind in "biu" else rng.standard_normal(shape)

@@ -11,16 +11,14 @@ import array
 import copy
 import functools
 import itertools
-import random
 import site
 import sys
 import threading
 import types
 import warnings
 import weakref
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from functools import partial
@@ -31,7 +29,27 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-Pairs: TypeAlias = Sequence[tuple[Any, Any]]
+from netferry.converters.pytorch.random_state import GENERATORS, SETTINGS, equal_states, random_generators
+from netferry.converters.pytorch.restoring import (
+    NOTHING,
+    Pairs,
+    TensorState,
+    added_to,
+    cell_content,
+    dict_methods,
+    forget,
+    holds_tensors,
+    is_done_once,
+    restore_array,
+    restore_cell,
+    restore_class_of,
+    restore_dict,
+    restore_slot,
+    restore_variable,
+    slot_value,
+    slots_of,
+    variable_value,
+)
 
 _ATOMS = frozenset(
     {int, float, complex, bool, str, bytes, type(None), range, slice, type(...), types.CodeType}
@@ -52,9 +70,15 @@ _OPEN = frozenset("_thread _weakrefset argparse collections functools queue type
 """Modules of the standard library whose objects are entered all the same."""
 
 _INSTALLED = tuple(site.getsitepackages()) if hasattr(site, "getsitepackages") else ()
+_CONTAINERS: Mapping[type, tuple[Callable[[Any], Iterable[Any]], Callable[[Any, list[Any]], Any]]] = {
+    list: (list.__iter__, lambda item, before: list.__setitem__(item, slice(None), before)),
+    set: (set.__iter__, lambda item, before: (set.clear(item), set.update(item, before))),
+    deque: (deque.__iter__, lambda item, before: (deque.clear(item), deque.extend(item, before))),
+}
+"""How a container is read and filled again, whatever its own class makes of that."""
+
 _ITERATORS = (itertools.count, itertools.cycle)
 _LRU_CACHE: Any = type(functools.lru_cache(lambda: None))
-_NOTHING: Any = object()
 
 
 class Snapshot:
@@ -72,9 +96,9 @@ class Snapshot:
         self._dicts: list[tuple[Any, Pairs]] = []
         self._undo: list[Callable[[], None]] = []
         self._in_code = self._looks = False
-        self._waiting: dict[int, _Place] = {}
-        self._found: list[_Place] = []
-        self._settings = [(set_, get, get()) for get, set_ in _SETTINGS]
+        self._waiting: dict[int, _Holder] = {}
+        self._found: list[_Holder] = []
+        self._settings = [(set_, get, get()) for get, set_ in SETTINGS]
         with warnings.catch_warnings(), torch._C.DisableTorchFunction():
             warnings.simplefilter("ignore")  # copies of iterators, gradients of what is no leaf
             self._walk_all(model)
@@ -84,7 +108,7 @@ class Snapshot:
         with warnings.catch_warnings(), torch._C.DisableTorchFunction(), torch.no_grad():
             warnings.simplefilter("ignore")
             for now, before in self._dicts:
-                _restore_dict(now, before)
+                restore_dict(now, before)
             for undo in self._undo:
                 undo()
         for set_, get, before in self._settings:
@@ -96,10 +120,10 @@ class Snapshot:
         key = _code_of(model)
         known = _KNOWN.get(key, ())
         self._seen.update((id(item), item) for _, item in known)
-        self._walk([model, *_random_generators()])
+        self._walk([model, *random_generators()])
         self._in_code = True
         for enter, item in known:
-            self._walk([held for held in enter(self, item) if not isinstance(held, _DEFINED)])
+            self._walk([contents for contents in enter(self, item) if not isinstance(contents, _DEFINED)])
         self._looks = True
         while self._waiting:
             enter, item = self._waiting.popitem()[1]
@@ -122,9 +146,9 @@ class Snapshot:
             handler = handlers.get(kind)
             if handler is None:
                 handler = handlers[kind] = self._handler(kind)
-            held = handler(item)
-            if not self._in_code or _few(held):
-                waiting.extend(held)
+            contents = handler(item)
+            if not self._in_code or _few(contents):
+                waiting.extend(contents)
 
     def _handler(self, kind: type) -> Callable[[Any], Iterable[Any]]:
         """What is done with the items of a type: it keeps their state and gives what they hold."""
@@ -134,10 +158,10 @@ class Snapshot:
             (Tensor, self._tensor),
             (dict, self._dict),
             (tuple, tuple.__iter__),
-            (list, self._list),
-            (set, self._set),
+            (list, partial(self._container, list)),
+            (set, partial(self._container, set)),
             (frozenset, frozenset.__iter__),
-            (deque, self._deque),
+            (deque, partial(self._container, deque)),
             ((np.ndarray, bytearray, array.array), self._array),
             (types.FunctionType, self._function),
             (types.MethodType, lambda method: (method.__func__, method.__self__)),
@@ -152,7 +176,7 @@ class Snapshot:
             (weakref.ref, lambda one: (one(),)),
             (type, self._class),
             (types.ModuleType, self._python_module),
-            (tuple(_GENERATORS), self._random_generator),
+            (tuple(GENERATORS), self._random_generator),
         )
         row = next((row for base, row in rows if issubclass(kind, base)), None)
         if row is not None:
@@ -163,58 +187,39 @@ class Snapshot:
         """An instance: its attributes, its class, its slots."""
         kind: Any = type(item)
         if isinstance(item, nn.Module):
-            self._undo.append(partial(_restore_class_of, item, kind))
-        held: list[Any] = [kind]
-        for slot in _slots(kind):
-            value = _of_slot(slot, item)
-            held.append(value)
-            self._undo.append(partial(_restore_slot, slot, item, value))
+            self._undo.append(partial(restore_class_of, item, kind))
+        contents: list[Any] = [kind]
+        for slot in slots_of(kind):
+            value = slot_value(slot, item)
+            contents.append(value)
+            self._undo.append(partial(restore_slot, slot, item, value))
         attributes = getattr(item, "__dict__", None)
-        return (*held, *self._pairs(attributes)) if type(attributes) is dict else held
+        return (*contents, *self._pairs(attributes)) if type(attributes) is dict else contents
 
     def _dict(self, item: Any) -> Iterable[Any]:
-        held = self._pairs(item)
+        contents = self._pairs(item)
         attributes = getattr(item, "__dict__", None)
-        return (*held, attributes) if attributes else held
+        return (*contents, attributes) if attributes else contents
 
     def _pairs(self, item: Any) -> Iterable[Any]:
-        pairs = [*_methods(item).items(item)]
+        pairs = [*dict_methods(item).items(item)]
         if self._in_code:
             self._undo.append(partial(self._restore_in_code, item, pairs))
         else:
             self._dicts.append((item, pairs))
         for name, value in pairs:
-            if isinstance(value, _ITERATORS):  # what cannot be turned back is run on in a copy
-                _methods(item).__setitem__(item, name, copy.copy(value))
+            if isinstance(value, _ITERATORS):  # what cannot be rewound is run on in a copy
+                dict_methods(item).__setitem__(item, name, copy.copy(value))
         return [value for _, value in pairs]
 
     def _restore_in_code(self, now: Any, before: Pairs) -> None:
-        if self._alone or _holds_tensors(_added(now, before)):
-            _restore_dict(now, before)
+        if self._alone or holds_tensors(added_to(now, before)):
+            restore_dict(now, before)
 
-    def _list(self, item: Any) -> Iterable[Any]:
-        before = list.__getitem__(item, slice(None))
-        self._put_back(list.__iter__, item, before, lambda: list.__setitem__(item, slice(None), before))
-        return before
-
-    def _set(self, item: Any) -> Iterable[Any]:
-        before = list(set.__iter__(item))
-
-        def put_back() -> None:
-            set.clear(item)
-            set.update(item, before)
-
-        self._put_back(set.__iter__, item, before, put_back)
-        return before
-
-    def _deque(self, item: Any) -> Iterable[Any]:
-        before = list(deque.__iter__(item))
-
-        def put_back() -> None:
-            deque.clear(item)
-            deque.extend(item, before)
-
-        self._put_back(deque.__iter__, item, before, put_back)
+    def _container(self, kind: type, item: Any) -> Iterable[Any]:
+        of, refill = _CONTAINERS[kind]
+        before = list(of(item))
+        self._put_back(of, item, before, lambda: refill(item, before))
         return before
 
     def _put_back(
@@ -227,7 +232,7 @@ class Snapshot:
             if len(now) == len(before) and all(map(_is, now, before)):
                 return
             known = set(map(id, before))
-            if not in_code or self._alone or _holds_tensors([new for new in now if id(new) not in known]):
+            if not in_code or self._alone or holds_tensors([new for new in now if id(new) not in known]):
                 put_back()
 
         self._undo.append(undo)
@@ -236,36 +241,36 @@ class Snapshot:
         if self._in_code:
             return ()
         before = copy.copy(item)
-        self._undo.append(partial(_restore_array, item, before))
+        self._undo.append(partial(restore_array, item, before))
         return ()
 
     def _tensor(self, item: Any) -> Iterable[Any]:
         if self._in_code:
             return ()
-        self._undo.append(_TensorState(item).restore)
+        self._undo.append(TensorState(item).restore)
         return vars(item), item.grad if item.is_leaf else None
 
     def _cell(self, item: Any) -> Iterable[Any]:
-        before = _content(item)
+        before = cell_content(item)
         if not isinstance(before, _DEFINED):
-            self._undo.append(partial(_restore_cell, item, before))
+            self._undo.append(partial(restore_cell, item, before))
             self._note(Snapshot._cell, item)
         return (before,)
 
     def _lru_cache(self, item: Any) -> Iterable[Any]:
-        self._undo.append(partial(_forget, item, item.cache_info()))
+        self._undo.append(partial(forget, item, item.cache_info()))
         self._note(Snapshot._lru_cache, item)
         return (item.__wrapped__,)
 
     def _context_variable(self, item: Any) -> Iterable[Any]:
-        before = _value_of(item)
-        self._undo.append(partial(_restore_variable, item, before))
+        before = variable_value(item)
+        self._undo.append(partial(restore_variable, item, before))
         return (before,)
 
     def _random_generator(self, item: Any) -> Iterable[Any]:
-        get, set_ = next(row for kind, row in _GENERATORS.items() if isinstance(item, kind))
+        get, set_ = next(row for kind, row in GENERATORS.items() if isinstance(item, kind))
         before = get(item)
-        self._undo.append(lambda: None if _equal(get(item), before) else set_(item, before))
+        self._undo.append(lambda: None if equal_states(get(item), before) else set_(item, before))
         return ()
 
     # ---- code: entered last, for what the model holds itself is its own -------------------------
@@ -281,12 +286,12 @@ class Snapshot:
 
     def _kept_by(self, function: Any) -> Iterable[Any]:
         """What a function keeps from call to call: its defaults and its attributes."""
-        held = [*(function.__defaults__ or ()), function.__kwdefaults__]
+        contents = [*(function.__defaults__ or ()), function.__kwdefaults__]
         if vars(function) or function.__name__ in function.__code__.co_names:
-            held.append(vars(function))
-        if any(type(one) not in _ATOMS for one in held):
+            contents.append(vars(function))
+        if any(type(one) not in _ATOMS for one in contents):
             self._note(Snapshot._kept_by, function)
-        return held
+        return contents
 
     def _python_module(self, item: Any) -> Iterable[Any]:
         self._enter(object.__getattribute__(item, "__dict__"))
@@ -326,14 +331,14 @@ class Snapshot:
         changed = {
             name: value
             for name, value in list(now.items())
-            if before.get(name, _NOTHING) is not value
+            if before.get(name, NOTHING) is not value
             and not name.startswith("__")
             and not isinstance(value, _DEFINED)
         }
         gone = {name: value for name, value in before.items() if name not in now and name[:2] != "__"}
-        if not (changed or gone) or not (self._alone or _holds_tensors(changed.values())):
+        if not (changed or gone) or not (self._alone or holds_tensors(changed.values())):
             return
-        if not gone and all(_is_done_once(before.get(name, _NOTHING), new) for name, new in changed.items()):
+        if not gone and all(is_done_once(before.get(name, NOTHING), new) for name, new in changed.items()):
             return
         set_, delete = (
             (partial(type.__setattr__, owner), partial(type.__delattr__, owner))
@@ -347,20 +352,20 @@ class Snapshot:
 
 
 _Enter: TypeAlias = Callable[[Snapshot, Any], Iterable[Any]]
-_Place: TypeAlias = tuple[_Enter, Any]
+_Holder: TypeAlias = tuple[_Enter, Any]
 
-_KNOWN: dict[Any, Sequence[_Place]] = {}
+_KNOWN: dict[Any, Sequence[_Holder]] = {}
 """Where code that was last looked at holds its state."""
 
 
 def _code_of(model: Any) -> Any:
-    """What says which code a model runs: the classes of its modules, and how much is imported."""
+    """What tells which code a model runs: the classes of its modules, and how much is imported."""
     parts = model.modules() if isinstance(model, nn.Module) else (model,)
     return frozenset(map(type, parts)), len(sys.modules)
 
 
 def code_names(model: Any) -> list[dict[str, Any]]:
-    """The names of the Python modules that a model's code stands in, once a snapshot was made."""
+    """The names of the Python modules that hold a model's code, once a snapshot was made."""
     return [names for enter, names in _KNOWN.get(_code_of(model), ()) if enter is Snapshot._names]
 
 
@@ -380,254 +385,10 @@ def _closed(_: Any) -> Iterable[Any]:
     return ()
 
 
-def _few(held: Iterable[Any]) -> bool:
+def _few(contents: Iterable[Any]) -> bool:
     """Whether a container in code is entered: a long one holds data, and is itself put back as it was."""
-    return not isinstance(held, list) or len(held) <= 10_000
+    return not isinstance(contents, list) or len(contents) <= 10_000
 
 
 def _is(a: Any, b: Any) -> bool:
     return a is b
-
-
-def _is_done_once(before: Any, now: Any) -> bool:
-    empty = before is None or before is False or before is _NOTHING
-    return (empty and not isinstance(now, Tensor | np.ndarray | int | float | dict | list | set)) or (
-        before is False and now is True
-    )
-
-
-def _holds_tensors(values: Iterable[Any], depth: int = 3) -> bool:
-    """Whether tensors or symbolic sizes stand among the values or a little below."""
-    for value in values:
-        if isinstance(value, Tensor | torch.SymInt | torch.SymFloat | torch.SymBool):
-            return True
-        if depth and _holds_tensors(_inside(value), depth - 1):
-            return True
-    return False
-
-
-def _inside(value: Any) -> list[Any]:
-    if type(value) in (dict, OrderedDict):
-        return list(value.values())
-    if isinstance(value, list | tuple | set | deque):
-        return list(value)
-    attributes = None if isinstance(value, type) else getattr(value, "__dict__", None)
-    return list(attributes.values()) if type(attributes) is dict else []
-
-
-# ---- dicts ----------------------------------------------------------------------------------------
-
-
-def _methods(item: Any) -> type[dict[Any, Any]]:
-    """Whose methods read and write a dict as it is, whatever its own class makes of them."""
-    return OrderedDict if isinstance(item, OrderedDict) else dict
-
-
-def _restore_dict(now: Any, before: Pairs) -> None:
-    methods = _methods(now)
-    pairs = [*methods.items(now)]
-    if len(pairs) == len(before) and all(
-        a is c and b is d for (a, b), (c, d) in zip(pairs, before, strict=True)
-    ):
-        return
-    kept = dict(before)
-    for name in [name for name, _ in pairs if name not in kept]:
-        methods.__delitem__(now, name)
-    for name, value in before:
-        if dict.get(now, name, _NOTHING) is not value:
-            methods.__setitem__(now, name, value)
-    if [*methods.keys(now)] != [*kept]:  # an order that says what was used last
-        methods.clear(now)
-        methods.update(now, before)
-
-
-def _added(now: Any, before: Pairs) -> list[Any]:
-    known = {id(value) for _, value in before}
-    return [value for value in list(dict.values(now)) if id(value) not in known]
-
-
-# ---- tensors --------------------------------------------------------------------------------------
-
-_UNLIKE = (RuntimeError, NotImplementedError, TypeError)
-"""What kinds of tensors raise that cannot be copied or compared."""
-
-
-class _TensorState:
-    """A tensor's memory, its content where it is no weight, and how gradients treat it."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._kind = tensor, type(tensor)
-        self._memory = tensor.detach()
-        self._content = None
-        self._wanted, self._leaf = tensor.requires_grad, tensor.is_leaf
-        self._gradient = tensor.grad if self._leaf else None
-        if not isinstance(tensor, nn.Parameter) and not tensor.is_meta:
-            with suppress(*_UNLIKE):
-                self._content = tensor.detach().clone()
-
-    def restore(self) -> None:
-        tensor = self._tensor
-        if type(tensor) is not self._kind:
-            tensor.__class__ = self._kind  # type: ignore[assignment]
-        with suppress(*_UNLIKE):
-            if not _one_memory(tensor, self._memory):
-                tensor.data = self._memory
-            if self._content is not None and not _equal_tensors(tensor, self._content):
-                tensor.data.copy_(self._content)
-        if self._leaf and not tensor.is_leaf:
-            tensor.detach_()
-        if self._leaf and tensor.requires_grad != self._wanted:
-            tensor.requires_grad_(self._wanted)
-        if self._leaf and tensor.grad is not self._gradient:
-            tensor.grad = self._gradient
-
-
-def _one_memory(a: Tensor, b: Tensor) -> bool:
-    alike = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and a.layout == b.layout
-    if not alike or a.layout is not torch.strided:
-        return alike
-    return a.data_ptr() == b.data_ptr() and a.stride() == b.stride()
-
-
-def _equal_tensors(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-# ---- other things that hold something -------------------------------------------------------------
-
-
-def _restore_class_of(item: Any, kind: type) -> None:
-    if type(item) is not kind:
-        object.__setattr__(item, "__class__", kind)
-
-
-@functools.lru_cache(256)
-def _slots(kind: Hashable) -> list[Any]:
-    """The descriptors of a class' slots."""
-    return [
-        member
-        for base in kind.__mro__  # type: ignore[attr-defined]
-        if "__slots__" in vars(base)
-        for member in vars(base).values()
-        if isinstance(member, types.MemberDescriptorType)
-    ]
-
-
-def _of_slot(slot: Any, item: Any) -> Any:
-    try:
-        return slot.__get__(item)
-    except AttributeError:
-        return _NOTHING
-
-
-def _restore_slot(slot: Any, item: Any, before: Any) -> None:
-    if _of_slot(slot, item) is before:
-        return
-    with suppress(AttributeError, TypeError):
-        slot.__delete__(item) if before is _NOTHING else slot.__set__(item, before)
-
-
-def _restore_array(item: Any, before: Any) -> None:
-    if isinstance(item, np.ndarray):
-        if item.shape == before.shape and item.tobytes() != before.tobytes():
-            item[...] = before
-    elif item != before:
-        item[:] = before
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _NOTHING
-
-
-def _restore_cell(cell: Any, before: Any) -> None:
-    if _content(cell) is before:
-        return
-    if before is _NOTHING:
-        del cell.cell_contents
-    else:
-        cell.cell_contents = before
-
-
-def _forget(cache: Any, before: Any) -> None:
-    """Empty a cache that something came into: nothing can take that out alone."""
-    if cache.cache_info()[1:] != before[1:]:
-        cache.cache_clear()
-
-
-def _value_of(variable: ContextVar[Any]) -> Any:
-    try:
-        return variable.get()
-    except LookupError:
-        return _NOTHING
-
-
-def _restore_variable(variable: ContextVar[Any], before: Any) -> None:
-    if before is not _NOTHING and _value_of(variable) is not before:
-        variable.set(before)
-
-
-# ---- random numbers and settings ------------------------------------------------------------------
-
-_GENERATORS: Mapping[type, tuple[Callable[[Any], Any], Callable[[Any, Any], None]]] = {
-    random.SystemRandom: (lambda _: None, lambda _, __: None),
-    random.Random: (random.Random.getstate, random.Random.setstate),
-    np.random.Generator: (lambda g: g.bit_generator.state, lambda g, s: setattr(g.bit_generator, "state", s)),
-    np.random.RandomState: (lambda g: g.get_state(legacy=False), lambda g, s: g.set_state(s)),
-    torch.Generator: (lambda g: g.get_state(), lambda g, s: g.set_state(s)),
-}
-"""How the state of a random generator is read and set."""
-
-
-def _random_generators() -> list[Any]:
-    """Those that belong to everyone."""
-    devices = torch.cuda.default_generators if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    own = (random._inst, np.random.mtrand._rand, torch.default_generator)  # type: ignore[attr-defined]
-    return [*own, *devices]
-
-
-@contextmanager
-def own_random_numbers() -> Iterator[None]:
-    """Numbers that are drawn inside continue where the last ones inside ended, so that no two runs draw the same."""
-    generators = [
-        (one, *next(row for kind, row in _GENERATORS.items() if isinstance(one, kind)))
-        for one in _random_generators()
-    ]
-    before = [get(one) for one, get, _ in generators]
-    for one, _, set_ in generators:
-        if id(one) in _DRAWN:
-            set_(one, _DRAWN[id(one)])
-    try:
-        yield
-    finally:
-        for (one, get, set_), state in zip(generators, before, strict=True):
-            if not _equal(get(one), state):
-                _DRAWN[id(one)] = get(one)
-                set_(one, state)
-
-
-_DRAWN: dict[int, Any] = {}
-"""States of everyone's generators, as the last run has left them."""
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """Whether two states of a generator are one."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(value, b[name]) for name, value in a.items())
-    if isinstance(a, np.ndarray):
-        return np.array_equal(a, b)
-    return torch.equal(a, b) if isinstance(a, Tensor) else bool(a == b)
-
-
-_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
-    (torch.get_num_threads, torch.set_num_threads),
-    (torch.get_default_dtype, torch.set_default_dtype),
-    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-    (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
-    (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
-    (torch.is_grad_enabled, torch._C._set_grad_enabled),
-)
-"""Settings of PyTorch's that code can change and forget."""

@@ -1,6 +1,6 @@
 """Operators in which values decide: branches and loops become Python's own, sequences its lists.
 
-A branch or a body is written where it stands, by the walk of its graph.
+A branch or a body is written in place, by the walk of its graph.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def Loop(xp: Xp, limit: Symbol | None, cond: Symbol | None, *initial: Symbol, bo
         results = body(*_inputs(xp, body, turn, None if always else going, states, initial))
         kept, rows = results[1 : 1 + len(states)], results[1 + len(states) :]
         _append(xp, lists, rows)
-        carried = [] if always else [results[0].expr]
-        assign(xp, [*([] if always else [going]), *states], [*carried, *(result.expr for result in kept)])
+        goes_on = [] if always else [results[0].expr]
+        assign(xp, [*([] if always else [going]), *states], [*goes_on, *(result.expr for result in kept)])
         if limit is None:
             xp.write(ast.AugAssign(ast.Name(turn, ast.Store()), ast.Add(), ast.Constant(1)))
     if limit is None:
@@ -110,9 +110,9 @@ def _always(xp: Xp, cond: Symbol | None, body: Body) -> bool:
     """Whether no condition ever ends the loop."""
     begins = cond is None or (cond.content is not None and bool(cond.content.all()))
     after = body.graph.outputs[0]
-    told = xp.plan.fact(after).content
+    known_after = xp.plan.fact(after).content
     passed_on = after is body.graph.inputs[1]
-    return begins and (passed_on or (told is not None and bool(np.asarray(told, object).all())))
+    return begins and (passed_on or (known_after is not None and bool(np.asarray(known_after, object).all())))
 
 
 def _inputs(
@@ -120,12 +120,12 @@ def _inputs(
 ) -> list[Symbol]:
     """What a body gets: the turn's number, whether it goes on, and the states; their sizes are read inside."""
     counted = xp.make("torch.tensor", ast.Name(turn, ast.Load()), dtype=INT64, dims=())
-    told = (
+    going_on = (
         xp.make("torch.tensor", True, dtype=BOOL, dims=())
         if going is None
         else Symbol(xp, Fact(BOOL), ast.Name(going, ast.Load()))
     )
-    given = [xp.let(counted, body.graph.inputs[0].name or "iteration"), told]
+    given = [xp.let(counted, body.graph.inputs[0].name or "iteration"), going_on]
     for value, name, first in zip(body.graph.inputs[2:], states, initial, strict=True):
         fact = xp.plan.fact(value)
         given.append(
@@ -162,10 +162,10 @@ def _stacked(xp: Xp, name: str, one: Symbol, axis: int = 0) -> Symbol:
 
 @row("Scan")
 def Scan(
-    xp: Xp, *inputs: Symbol, body: Body, num_scan_inputs: int, scan_input_axes: Any = None, scan_input_directions: Any = None,
-    scan_output_axes: Any = None, scan_output_directions: Any = None,
+    xp: Xp, *inputs: Symbol, body: Body, num_scan_inputs: int, scan_input_axes: Any, scan_input_directions: Any,
+    scan_output_axes: Any, scan_output_directions: Any,
 ) -> Any:  # fmt: skip
-    """A loop over the places of an axis."""
+    """A loop over the positions along an axis."""
     count = len(inputs) - num_scan_inputs
     initial, scanned = inputs[:count], inputs[count:]
     values, outputs = body.graph.inputs, body.graph.outputs
@@ -213,7 +213,7 @@ def _at(xp: Xp, x: Symbol, axis: int, turn: str, backward: bool) -> Symbol:
 
 
 @row("SequenceEmpty")
-def SequenceEmpty(xp: Xp, *, dtype: int = 1) -> Symbol:
+def SequenceEmpty(xp: Xp, *, dtype: int) -> Symbol:
     return sequence(xp, ast.List([], ast.Load()))
 
 
@@ -251,9 +251,7 @@ def SequenceLength(xp: Xp, items: Symbol) -> Symbol:
 
 
 @row("SplitToSequence")
-def SplitToSequence(
-    xp: Xp, x: Symbol, split: Symbol | None = None, *, axis: int = 0, keepdims: int = 1
-) -> Symbol:
+def SplitToSequence(xp: Xp, x: Symbol, split: Symbol | None = None, *, axis: int, keepdims: int) -> Symbol:
     if split is None:
         parts = xp.method(x, "split", 1, axis) if keepdims else xp.method(x, "unbind", axis)
         return sequence(xp, ast.List([ast.Starred(parts.expr, ast.Load())], ast.Load()))
@@ -266,7 +264,7 @@ def SplitToSequence(
 
 
 @row("ConcatFromSequence")
-def ConcatFromSequence(xp: Xp, items: Symbol, *, axis: int, new_axis: int = 0) -> Symbol:
+def ConcatFromSequence(xp: Xp, items: Symbol, *, axis: int, new_axis: int) -> Symbol:
     dtype = xp.plan.fact(xp.node.outputs[0]).dtype
     return xp.call("torch.stack" if new_axis else "torch.cat", items, axis, dtype=dtype)
 
@@ -295,14 +293,14 @@ def SequenceMap(xp: Xp, items: Symbol, *others: Symbol, body: Body) -> Any:
 
 
 @row("Optional")
-def Optional(xp: Xp, x: Symbol | None = None, *, type: Any = None) -> Symbol:
+def Optional(xp: Xp, x: Symbol | None = None, *, type: Any) -> Symbol:
     return sequence(xp, ast.Constant(None) if x is None else x.expr)
 
 
 @row("OptionalHasElement")
 def OptionalHasElement(xp: Xp, x: Symbol | None = None) -> Symbol:
-    told: Any = False if x is None else ast.Compare(x.expr, [ast.IsNot()], [ast.Constant(None)])
-    return xp.make("torch.tensor", told, dtype=BOOL, dims=())
+    found: Any = False if x is None else ast.Compare(x.expr, [ast.IsNot()], [ast.Constant(None)])
+    return xp.make("torch.tensor", found, dtype=BOOL, dims=())
 
 
 @row("OptionalGetElement")

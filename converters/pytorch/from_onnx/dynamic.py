@@ -1,6 +1,6 @@
 """Operators whose axes, scales or lengths are known only when the model runs: the program decides there.
 
-What is known before is written by the shared rows; the rest is a call of a function of ``prelude.py``.
+What is known before is written by the shared rows; the rest is a call of a runtime helper.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.pytorch.dtypes import FLOAT64, INT64
-from netferry.converters.pytorch.from_onnx.convolution import interpolated
-from netferry.converters.pytorch.from_onnx.layers import Xp, composed, row
+from netferry.converters.pytorch.from_onnx.layers import Sizes, Xp, row
 from netferry.converters.pytorch.from_onnx.writer import is_number, plain
-
-Sizes = tuple[Any, ...]
 
 REDUCTIONS = {
     "ReduceL1": ("abs", "sum", ""),
@@ -31,7 +27,7 @@ REDUCTIONS = {
     "ReduceSum": ("", "sum", ""),
     "ReduceSumSquare": ("square", "sum", ""),
 }
-"""A step before, the reduction in PyTorch's words, a step after."""
+"""A step before, PyTorch's reduction, a step after."""
 _FRACTIONAL = ("ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean")
 
 
@@ -39,12 +35,10 @@ def _reduction(operator: str) -> Callable[..., Any]:
     before, word, after = REDUCTIONS[operator]
 
     def reduce(
-        xp: Xp, x: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+        xp: Xp, x: Symbol, axes: Sizes | None = None, *, keepdims: int, noop_with_empty_axes: int
     ) -> Any:
         if axes is None or known(axes):
-            return composed(
-                xp, operator, x, axes, keepdims=keepdims, noop_with_empty_axes=noop_with_empty_axes
-            )
+            return NotImplemented
         y = xp.ordered(x) if word in ("amax", "amin") else xp.widened(x)
         if operator in _FRACTIONAL and x.dtype.kind in "iu":
             y = xp.astype(x, FLOAT64)
@@ -61,9 +55,9 @@ for _operator in REDUCTIONS:
 
 
 def _cumulation(operator: str, word: str) -> Callable[..., Any]:
-    def cumulate(xp: Xp, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
+    def cumulate(xp: Xp, x: Symbol, axis: Sizes, *, exclusive: int, reverse: int) -> Any:
         if known(axis):
-            return composed(xp, operator, x, axis, exclusive=exclusive, reverse=reverse)
+            return NotImplemented
         y = xp.widened(x)
         options = {"exclusive": True if exclusive else None, "reverse": True if reverse else None}
         return xp.astype(xp.helper("cumulate", y, word, axis[0], **options, dtype=y.dtype), x.dtype)
@@ -76,7 +70,7 @@ row("CumProd")(_cumulation("CumProd", "cumprod"))
 
 
 @row("Trilu")
-def Trilu(xp: Xp, x: Symbol, k: Sizes | None = None, *, upper: int = 1) -> Any:
+def Trilu(xp: Xp, x: Symbol, k: Sizes | None = None, *, upper: int) -> Any:
     diagonal = 0 if k is None else k[0]
     return xp.triu(x, diagonal) if upper else xp.tril(x, diagonal)
 
@@ -84,10 +78,10 @@ def Trilu(xp: Xp, x: Symbol, k: Sizes | None = None, *, upper: int = 1) -> Any:
 @row("Squeeze")
 def Squeeze(xp: Xp, data: Symbol, axes: Sizes | None = None) -> Any:
     if axes is None and data.fact.dims is not None and known(data.fact.dims):
-        return composed(xp, "Squeeze", data, None)
+        return NotImplemented
     if axes is None or not known(axes):
         return xp.method(data, "squeeze", *([] if axes is None else [tuple(axes)]))
-    return composed(xp, "Squeeze", data, axes)
+    return NotImplemented
 
 
 @row("Unsqueeze")
@@ -96,7 +90,7 @@ def Unsqueeze(xp: Xp, data: Symbol, axes: Sizes) -> Any:
         return xp.helper("unsqueeze", data, tuple(axes))
     if data.fact.dims is None and len(axes) == 1:
         return xp.method(data, "unsqueeze", axes[0])
-    return composed(xp, "Unsqueeze", data, axes)
+    return NotImplemented
 
 
 @row("Slice")
@@ -104,7 +98,7 @@ def Slice(
     xp: Xp, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None
 ) -> Any:
     if known(axes or ()) and known(steps or ()):
-        return composed(xp, "Slice", data, starts, ends, axes, steps)
+        return NotImplemented
     where = tuple(range(len(starts))) if axes is None else tuple(axes)
     strides = (1,) * len(starts) if steps is None else tuple(steps)
     return xp.helper("slice_axes", data, tuple(starts), tuple(ends), where, strides)
@@ -118,19 +112,12 @@ def Pad(
     value: Symbol | None = None,
     axes: Sizes | None = None,
     *,
-    mode: str = "constant",
+    mode: str,
 ) -> Any:
     if known(axes or ()):
-        return composed(xp, "Pad", data, pads, value, axes, mode=mode)
+        return NotImplemented
     number: Any = 0 if value is None else plain(value, data.dtype) if is_number(value, data) else value
     return xp.helper("pad_axes", data, tuple(pads), tuple(axes or ()), mode, number)
-
-
-@row("AffineGrid")
-def AffineGrid(xp: Xp, theta: Symbol, size: Sizes, *, align_corners: int = 0) -> Any:
-    if theta.dtype.itemsize < 4:
-        return composed(xp, "AffineGrid", theta, size, align_corners=align_corners)
-    return xp.call("F.affine_grid", theta, list(size), align_corners=bool(align_corners))
 
 
 @row("DFT")
@@ -140,84 +127,18 @@ def DFT(
     dft_length: Sizes | None = None,
     axis: Sizes | None = None,
     *,
-    inverse: int = 0,
-    onesided: int = 0,
+    inverse: int,
+    onesided: int,
 ) -> Any:
     if axis is None or known(axis):
-        return composed(xp, "DFT", x, dft_length, axis, inverse=inverse, onesided=onesided)
+        return NotImplemented
     return xp.dft(x, axis[0], None if dft_length is None else dft_length[0], bool(inverse), bool(onesided))  # type: ignore[arg-type]
 
 
-@row("Resize")
-def Resize(
-    xp: Xp, x: Symbol, roi: Symbol | None = None, scales: Symbol | None = None, sizes: Sizes | None = None, *,
-    antialias: int = 0, axes: Any = None, coordinate_transformation_mode: str = "half_pixel",
-    cubic_coeff_a: float = -0.75, exclude_outside: int = 0, extrapolation_value: float = 0.0,
-    keep_aspect_ratio_policy: str = "stretch", mode: str = "nearest", nearest_mode: str = "round_prefer_floor",
-) -> Any:  # fmt: skip
-    """``F.interpolate`` where it means the same; matrices where sizes are known; else arithmetic on them."""
-    attributes = {
-        "antialias": antialias, "axes": axes, "coordinate_transformation_mode": coordinate_transformation_mode,
-        "cubic_coeff_a": cubic_coeff_a, "exclude_outside": exclude_outside, "extrapolation_value": extrapolation_value,
-        "keep_aspect_ratio_policy": keep_aspect_ratio_policy, "mode": mode, "nearest_mode": nearest_mode,
-    }  # fmt: skip
-    native = interpolated(xp, x, scales, sizes, attributes)
-    if native is not None:
-        return native
-    try:
-        return composed(xp, "Resize", x, roi, scales, sizes, **attributes)
-    except CannotConvert:
-        return _resized(xp, x, roi, scales, sizes, attributes)
-
-
-def _resized(
-    xp: Xp,
-    x: Symbol,
-    roi: Symbol | None,
-    scales: Symbol | None,
-    sizes: Sizes | None,
-    attributes: dict[str, Any],
-) -> Any:
-    """Every axis in turn, by ``prelude.resize``."""
-    allowed = {
-        "mode": ("nearest", "linear", "cubic"),
-        "nearest_mode": ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
-        "keep_aspect_ratio_policy": ("stretch", "not_larger", "not_smaller"),
-        "coordinate_transformation_mode": ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
-                                           "asymmetric", "tf_crop_and_resize"),
-    }  # fmt: skip
-    for name, values in allowed.items():
-        if attributes[name] not in values:
-            raise CannotConvert(f"{name} is {attributes[name]!r}, expected one of {', '.join(values)}")
-    if x.dtype.kind not in "f":
-        raise CannotConvert("it resizes integers to a size that is known only when the model runs")
-    options = {name: value for name, value in attributes.items() if value != _DEFAULTS.get(name)}
-    if "antialias" in options or "exclude_outside" in options:
-        options |= {name: True for name in ("antialias", "exclude_outside") if name in options}
-    if "axes" in options:
-        options["axes"] = tuple(options["axes"])
-    if roi is not None and attributes["coordinate_transformation_mode"] == "tf_crop_and_resize":
-        options["roi"] = _numbers(xp, roi)
-    options["scales"] = None if scales is None or scales.fact.dims == (0,) else _numbers(xp, scales)
-    options["sizes"] = None if sizes is None else tuple(sizes)
-    return xp.helper("resize", x, **options)
-
-
-def _numbers(xp: Xp, x: Symbol) -> Any:
-    return x.content.tolist() if x.content is not None else xp.method(x, "tolist").expr
-
-
-_DEFAULTS = {
-    "antialias": 0, "axes": None, "coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75,
-    "exclude_outside": 0, "extrapolation_value": 0.0, "keep_aspect_ratio_policy": "stretch", "mode": "nearest",
-    "nearest_mode": "round_prefer_floor",
-}  # fmt: skip
-
-
 @row("Shape")
-def Shape(xp: Xp, x: Symbol, *, start: int = 0, end: int | None = None) -> Any:
+def Shape(xp: Xp, x: Symbol, *, start: int, end: int | None) -> Any:
     if x.fact.dims is not None:
-        return composed(xp, "Shape", x, start=start, end=end)
+        return NotImplemented
     shape = ast.Attribute(x.expr, "shape", ast.Load())
     if start or end is not None:
         shape = ast.Subscript(shape, xp.to_expr(slice(start or None, end)), ast.Load())  # type: ignore[assignment]
@@ -225,8 +146,8 @@ def Shape(xp: Xp, x: Symbol, *, start: int = 0, end: int | None = None) -> Any:
 
 
 @row("Reshape")
-def Reshape(xp: Xp, data: Symbol, shape: Sizes, *, allowzero: int = 0) -> Any:
+def Reshape(xp: Xp, data: Symbol, shape: Sizes, *, allowzero: int) -> Any:
     if data.fact.dims is not None:
-        return composed(xp, "Reshape", data, shape, allowzero=allowzero)
+        return NotImplemented
     certain = allowzero or all(not isinstance(size, Size) and size != 0 for size in shape)
     return xp.reshape(data, tuple(shape)) if certain else xp.helper("reshape", data, tuple(shape))

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
-from netferry.converters.pytorch.from_onnx.layers import Xp, fixed, layer, place, row, short
+from netferry.converters.pytorch.from_onnx.layers import Xp, all_constant, as_float32, layer, module_path, row
 from netferry.converters.pytorch.from_onnx.state import Weight, parts
 
 DEFAULTS: Mapping[str, tuple[str, ...]] = {
@@ -62,7 +62,7 @@ class Call:
             return None
         if self.cell == "GRU" and not self.before_reset:
             return None
-        return self.cell if fixed(self.w, self.r, self.b) and self.w.dtype == self.x.dtype else None
+        return self.cell if all_constant(self.w, self.r, self.b) and self.w.dtype == self.x.dtype else None
 
     @property
     def relu(self) -> bool:
@@ -99,7 +99,7 @@ def Recurrent(
     )
     stack.calls.append(call)
     if _goes_on(xp, call):
-        return _put_off(xp, stack)
+        return _deferred(xp, stack)
     return _written(xp, stack)
 
 
@@ -151,7 +151,7 @@ def _read(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 
 
-def _put_off(xp: Xp, stack: Stack) -> list[Symbol]:
+def _deferred(xp: Xp, stack: Stack) -> list[Symbol]:
     """Names for what the last of the layers will write."""
     call, values = stack.calls[-1], xp.node.outputs
     names = [ast.Name(xp.fresh(value.name or "state"), ast.Load()) for value in values]
@@ -202,7 +202,7 @@ def _written(xp: Xp, stack: Stack) -> Any:
 def _module_path(xp: Xp, w: Symbol) -> list[str] | None:
     """``encoder.lstm.weight_ih_l0`` belongs to a module ``encoder.lstm``."""
     path = parts(w.fact.name)
-    return path[:-1] if len(path) > 1 and path[-1].startswith("weight_ih") else place(xp, w)
+    return path[:-1] if len(path) > 1 and path[-1].startswith("weight_ih") else module_path(xp, w)
 
 
 def _assign(xp: Xp, names: Sequence[str], call: ast.expr) -> None:
@@ -288,10 +288,10 @@ _ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
 
 
 def _steps(xp: Xp, call: Call) -> Any:
-    """A loop over the steps, from ``prelude.py``."""
+    """A loop over the steps, by a runtime helper."""
     functions = _functions(call)
     options: dict[str, Any] = {
-        "clip": None if call.clip is None else short(call.clip),
+        "clip": None if call.clip is None else as_float32(call.clip),
         "direction": call.direction if call.direction != "forward" else None,
     }
     if call.cell == "LSTM":
@@ -329,6 +329,6 @@ def _functions(call: Call) -> ast.expr:
             source.pop(0) if source else default
             for source, default in zip((alpha, beta), defaults, strict=False)
         )
-        texts.append(text.format(*(short(number) for number in given)) if defaults else text)
+        texts.append(text.format(*(as_float32(number) for number in given)) if defaults else text)
     rows = (", ".join(texts[i : i + each]) for i in range(0, len(texts), each))
     return ast.parse(f"({', '.join(f'({line},)' for line in rows)},)", mode="eval").body

@@ -1,7 +1,7 @@
-"""What an arriving module holds: layers, parameters and buffers, under the names that they had in the source.
+"""What an imported module holds: layers, parameters and buffers, under the names that they had in the source.
 
 A weight called ``layer1.0.conv1.weight`` belongs to a layer ``layer1.0.conv1``, which stands in nested
-``nn.ModuleDict``, so that the state dict of what arrives has the source's own keys.
+``nn.ModuleDict``, so that the state dict of the imported module has the source's own keys.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FORBIDDEN = frozenset(
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor of a layer or of the module: its content as it is held, and the source's name for it."""
+    """A tensor of a layer or of the module: its content as it is stored, and the source's name for it."""
 
     array: Array
     name: str = ""
@@ -90,7 +90,7 @@ class State:
     # ---- what rows ask -------------------------------------------------------------------------
 
     def tensor(self, fact: Fact, wish: str) -> ast.expr:
-        """The expression of a constant; one that a layer holds already is read from there.
+        """The expression of a constant; one that a layer owns already is read from there.
 
         ``wish`` is the name that a constant gets which has none in the source.
         """
@@ -115,10 +115,10 @@ class State:
         None where a weight stands elsewhere already: then the operator is written as a function of it.
         """
         text = ast.unparse(call)
-        held = [self._held(weight) for weight in weights.values()]
-        if any(path is not None for path in held):
-            path = held[0][:-1] if held[0] else ()
-            same_layer = all(p == (*path, key) for p, key in zip(held, weights, strict=True))
+        stored = [self._stored_at(weight) for weight in weights.values()]
+        if any(path is not None for path in stored):
+            path = stored[0][:-1] if stored[0] else ()
+            same_layer = all(p == (*path, key) for p, key in zip(stored, weights, strict=True))
             return self.expr(path) if same_layer and self._layers.get((path, text)) else None
         *parents, last = wish
         container, path = self._container(parents)
@@ -154,7 +154,7 @@ class State:
 
     @property
     def base(self) -> str:
-        """The class of the whole module: a layer called ``0`` needs one that has places for such."""
+        """The class of the whole module: a layer called ``0`` needs one that allows such keys."""
         plain = all(_attribute(key) for key in self.root.children)
         return "nn.Module" if plain else "nn.ModuleDict"
 
@@ -187,7 +187,7 @@ class State:
             if isinstance(child, Container):
                 yield from self._tensor_lines(child, (*path, key))
 
-    def _held(self, weight: Weight) -> Path | None:
+    def _stored_at(self, weight: Weight) -> Path | None:
         for path, known in self._known.get(weight.name, ()) if weight.name else ():
             if same(known.array, weight.array) or same(known.array, weight.array.T):
                 return path
@@ -218,10 +218,10 @@ class State:
 
 def parts(name: str) -> list[str]:
     """The path in a source's name: ``a.b.weight`` and ``a/b/kernel`` have three parts; never an empty one."""
-    words = (
-        re.sub(r"\W+", "_", word, flags=re.ASCII) for word in re.split(r"[./]", re.sub(r":\d+$", "", name))
+    names = (
+        re.sub(r"\W+", "_", part, flags=re.ASCII) for part in re.split(r"[./]", re.sub(r":\d+$", "", name))
     )
-    return [word.replace("__", "_") for word in words if word.strip("_")]
+    return [part.replace("__", "_") for part in names if part.strip("_")]
 
 
 def _legal(key: str) -> str:

@@ -1,4 +1,4 @@
-"""How a PyTorch program is written: what the pen needs of the target, and how operands are brought together.
+"""How a PyTorch program is written: what the source writer needs of the target, and how operands are brought together.
 
 PyTorch counts badly in uint16, uint32 and uint64: such values are cast to a signed type that holds the
 same numbers (or, for 64 bits, the same bits) and back.
@@ -38,7 +38,7 @@ RESERVED = ("_", "y", "F", "Model", "Path", "annotations", "float", "len", "load
             "torch", "tuple", "zip")  # fmt: skip
 
 MISSING = "missing_value"
-"""Stands for a value that no node could make; a program that reads it is not handed on."""
+"""Stands for a value that no node could make; a program that reads it is refused."""
 
 
 class PytorchWriter(SourceWriter):
@@ -53,7 +53,7 @@ class PytorchWriter(SourceWriter):
         self.helpers: dict[str, None] = {}
         self.device: ast.expr | None = None
 
-    # ---- what the pen asks -----------------------------------------------------------------------
+    # ---- what the writer asks -----------------------------------------------------------------------
 
     def dtype_expr(self, dtype: np.dtype[Any]) -> ast.expr:
         if dtype not in TORCH_DTYPES:
@@ -85,7 +85,7 @@ class PytorchWriter(SourceWriter):
         if fact.content is not None:
             return expr_of(self.make("torch.tensor", fact.content.tolist(), dtype=fact.dtype))
         if fact.fill is None or fact.dims is None:
-            return ast.Name(MISSING, ast.Load())  # made by a node that cannot be carried: the walk will tell
+            return ast.Name(MISSING, ast.Load())  # made by a node that is not supported: the walk reports it
         return expr_of(self.full(fact.dims, fact.fill, fact.dtype))
 
     def make(self, function: str, *args: Any, dtype: Any, dims: Any = None) -> Symbol:
@@ -100,7 +100,7 @@ class PytorchWriter(SourceWriter):
         return self.made(made, dtype=kind, dims=x.fact.dims)
 
     def helper(self, name: str, *args: Any, dtype: Any = None, dims: Any = None, **kwargs: Any) -> Symbol:
-        """A call of a function of ``prelude.py``, which the program then brings along."""
+        """A call of a runtime helper, which the program then brings along."""
         self.helpers[name] = None
         return self.call(name, *args, dtype=dtype, dims=dims, **kwargs)
 
@@ -125,13 +125,13 @@ class PytorchWriter(SourceWriter):
         return x if wide is None else self.astype(x, wide)
 
     def ordered(self, x: Any) -> Any:
-        """``x`` in a type in which PyTorch compares; 64 unsigned bits keep their order when the top one turns."""
+        """``x`` in a type in which PyTorch compares; 64 unsigned bits keep their order when the top one is flipped."""
         if not isinstance(x, Symbol) or x.dtype != UINT64:
             return self.widened(x)
         return self.binary("^", self.astype(x, INT64), SIGN_BIT)
 
     def unordered(self, x: Symbol, dtype: np.dtype[Any]) -> Symbol:
-        """What ``ordered`` turned, turned back."""
+        """The inverse of ``ordered``."""
         return self.astype(self.binary("^", x, SIGN_BIT) if dtype == UINT64 else x, dtype)
 
     def _as_bits(self, x: Symbol) -> Symbol:
@@ -141,7 +141,7 @@ class PytorchWriter(SourceWriter):
     def _two(self, x: Any, y: Any, turn: Callable[[Any], Any]) -> tuple[Any, Any]:
         x, y = self.pair(x, y)
         dtype = next(side.dtype for side in (x, y) if isinstance(side, Symbol))
-        if dtype in WIDER:  # numbers as tensors too: they need the same turn
+        if dtype in WIDER:  # numbers as tensors too: they need the same conversion
             x, y = self.tensor(x, dtype), self.tensor(y, dtype)
         return turn(x), turn(y)
 

@@ -1,4 +1,4 @@
-"""Whether the tensors of an exported program fit the operators whose kernels take their word for it.
+"""Whether the tensors of an exported program fit the operators whose kernels trust them.
 
 What a file says of the sizes inside it is a claim. Where such an operator occurs, the program is run once without numbers: its weights with the
 sizes that they have, its inputs with those that it asks for. Everything between is PyTorch's own inference.
@@ -17,8 +17,8 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from netferry.converters.errors import RefusedError, first_line
 
 
-class _Disagree(Exception):  # noqa: N818 - told as a refusal
-    """Two tensors that do not fit, in words."""
+class _Disagree(Exception):  # noqa: N818 - reported as a refusal
+    """Two tensors that do not fit, as a sentence."""
 
 
 def check(program: ExportedProgram, where: str) -> None:
@@ -54,7 +54,7 @@ def _name(target: object) -> str:
 
 def _values(program: ExportedProgram, more: int) -> list[Any]:
     """What stands for the inputs of the graph: no numbers, the sizes of the weights that were read, and free sizes as in
-    the example, each ``more`` and its place larger."""
+    the example, each ``more`` and its position larger."""
     nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
     held = {**program.constants, **program.state_dict}
     names = {
@@ -89,7 +89,7 @@ class _Sizes(torch.fx.Interpreter):
         if isinstance(target, torch._ops.HigherOrderOperator) and rule is None:
             inner = [each for each in args if isinstance(each, torch.fx.GraphModule)]
             if any(_name(node.target) in _RULES for module in inner for node in module.graph.nodes):
-                raise _Disagree(f"{target}: sizes inside a branch or a loop cannot be told")
+                raise _Disagree(f"{target}: sizes inside a branch or a loop are not known")
         return super().call_function(target, args, kwargs)
 
 
@@ -110,10 +110,10 @@ def _normalized(given: Any, *tensors: Any, **_: Any) -> None:
                 raise _Disagree(f"dtypes: {given.dtype} and {each.dtype}")
 
 
-def _attention(query: Any, key: Any, value: Any, *more: Any, **words: Any) -> None:
+def _attention(query: Any, key: Any, value: Any, *more: Any, **named: Any) -> None:
     """Query (..., queries, width), key and value (..., keys, width), a mask that spreads over (..., queries, keys)."""
-    mask = words.get("attn_mask", more[0] if more and isinstance(more[0], torch.Tensor) else None)
-    grouped = words.get("enable_gqa", False)
+    mask = named.get("attn_mask", more[0] if more and isinstance(more[0], torch.Tensor) else None)
+    grouped = named.get("enable_gqa", False)
     for axis in range(query.dim()):
         if not grouped or axis != query.dim() - 3:
             _demand_same(

@@ -88,7 +88,7 @@ _pad_packed_sequence _scaled_dot_product_attention_math _transformer_encoder_lay
 group_norm gru gru_cell instance_norm layer_norm lstm lstm_cell native_group_norm native_layer_norm pad_sequence
 rms_norm rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell scaled_dot_product_attention to_padded_tensor
 """,
-    "the same numbers in another order or shape; sizes and strides are held against the storage": """
+    "the same numbers in another order or shape; sizes and strides are checked against the storage": """
 _chunk_cat _to_copy _unsafe_view alias alias_copy as_strided as_strided_copy atleast_1d atleast_2d atleast_3d
 block_diag broadcast_tensors broadcast_to cat chunk clone column_stack concat concatenate copy copy_ cpu detach
 detach_ detach_copy diag diag_embed diagflat diagonal diagonal_copy dsplit dstack expand expand_as expand_copy flatten
@@ -99,7 +99,7 @@ tensor_split tile to transpose transpose_ transpose_copy tril tril_ triu triu_ t
 unfold_copy unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze unsqueeze_ unsqueeze_copy view view_as
 view_as_complex view_as_complex_copy view_as_real view_as_real_copy view_copy vsplit vstack
 """,
-    "by indices, each of which is held against its axis": """
+    "by indices, each of which is checked against its axis": """
 _unique _unique2 _unsafe_index _unsafe_masked_index argwhere as_strided_scatter bincount bucketize diagonal_scatter
 embedding embedding_bag fill_diagonal_ gather index index_add index_add_ index_copy index_copy_ index_fill index_fill_
 index_put index_put_ index_reduce index_reduce_ index_select isin masked_scatter masked_scatter_ masked_select nonzero

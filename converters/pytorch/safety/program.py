@@ -231,9 +231,9 @@ def _is_arguments(text: str) -> bool:
     found = _container(text)
     if found is None or found["type"] != "builtins.tuple" or len(found["children_spec"]) != 2:
         return False
-    by_place, by_name = found["children_spec"]
+    by_position, by_name = found["children_spec"]
     names = _document(by_name["context"]) if by_name["type"] == "builtins.dict" else None
-    return by_place["type"] == "builtins.tuple" and isinstance(names, list) and all(map(_is_name, names))
+    return by_position["type"] == "builtins.tuple" and isinstance(names, list) and all(map(_is_name, names))
 
 
 def _container(text: str) -> Any:

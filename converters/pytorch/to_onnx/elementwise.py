@@ -1,40 +1,18 @@
-"""The table of torch functions: arithmetic and activations; further files fill the rest of it.
-
-A row takes what the function takes: tensors as Tensor, symbolic sizes as sympy expressions, the rest as it was.
-"""
+"""The table of torch functions: arithmetic, element by element."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.registry import Table
 from netferry.converters.pytorch.live import numpy_dtype, torch_dtype
 from netferry.converters.pytorch.to_onnx.emitter import Emitter, Operand
-from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
-
-Row = Callable[..., Any]
-RowT = TypeVar("RowT", bound=Row)
-
-FUNCTIONS: Table[Any, Row] = Table("torch functions")
-
-INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
-
-
-def row(*functions: Any) -> Callable[[RowT], RowT]:
-    """Register for torch functions: by name in each of their places, or one as it is."""
-    keys: dict[Any, None] = {}
-    for function in functions:
-        keys |= dict.fromkeys(everywhere(function) if isinstance(function, str) else (function,))
-    return FUNCTIONS.row(*keys)
-
+from netferry.converters.pytorch.to_onnx.table import BOOL, Row, row
 
 # ---- one tensor, element by element ---------------------------------------------------------------
 
@@ -57,14 +35,12 @@ for _operator, _names in UNARY.items():
     row(*_names.split())(partial(_unary, _operator))
 
 
-@row("isnan")
-def isnan(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.IsNaN(input)
+def _as_it_is(operator: str, e: Emitter, input: Tensor) -> Tensor:
+    return e.g.op(operator, input)
 
 
-@row("isinf")
-def isinf(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.IsInf(input)
+row("isnan")(partial(_as_it_is, "IsNaN"))
+row("isinf")(partial(_as_it_is, "IsInf"))
 
 
 @row("logical_not")
@@ -101,14 +77,12 @@ def square(e: Emitter, input: Tensor) -> Tensor:
     return e.g.Mul(input, input)
 
 
-@row("log2")
-def log2(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.Div(e.g.Log(e.cast(input, e.dtype)), e.tensor(math.log(2), e.dtype))
+def _log(base: float, e: Emitter, input: Tensor) -> Tensor:
+    return e.g.Div(e.g.Log(e.cast(input, e.dtype)), e.tensor(math.log(base), e.dtype))
 
 
-@row("log10")
-def log10(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.Div(e.g.Log(e.cast(input, e.dtype)), e.tensor(math.log(10), e.dtype))
+row("log2")(partial(_log, 2))
+row("log10")(partial(_log, 10))
 
 
 @row("log1p")
@@ -131,97 +105,6 @@ def erfc(e: Emitter, input: Tensor) -> Tensor:
     return e.g.Sub(e.tensor(1, e.dtype), e.g.Erf(input))
 
 
-# ---- activations ----------------------------------------------------------------------------------
-
-
-@row("leaky_relu")
-def leaky_relu(e: Emitter, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    return e.g.LeakyRelu(input, alpha=float(negative_slope))
-
-
-@row("elu")
-def elu(
-    e: Emitter, input: Tensor, alpha: float = 1.0, inplace: bool | float = False, input_scale: float = 1
-) -> Tensor:
-    if input_scale != 1 or (not isinstance(inplace, bool) and inplace != 1):
-        raise CannotConvert("an ELU with scales has no counterpart in ONNX")
-    return e.g.Elu(input, alpha=float(alpha))
-
-
-@row("celu")
-def celu(e: Emitter, input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """max(0, x) + min(0, alpha (exp(x / alpha) - 1)); onnxruntime has Celu in float32 only."""
-    if input.dtype == np.float32:
-        return e.g.Celu(input, alpha=float(alpha))
-    scale = e.tensor(alpha, input.dtype)
-    return e.g.Mul(e.g.Elu(e.g.Div(input, scale), alpha=1.0), scale)
-
-
-@row("gelu")
-def gelu(e: Emitter, input: Tensor, approximate: str = "none") -> Tensor:
-    return e.g.Gelu(input, approximate=None if approximate == "none" else approximate)
-
-
-@row("silu")
-def silu(e: Emitter, input: Tensor, inplace: bool = False) -> Tensor:
-    return e.g.Mul(input, e.g.Sigmoid(input))
-
-
-@row("softplus")
-def softplus(e: Emitter, input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
-    """log(1 + exp(beta x)) / beta; above the threshold x itself, which float32 cannot tell from it at 20."""
-    scale = e.tensor(beta, input.dtype)
-    scaled = input if beta == 1 else e.g.Mul(input, scale)
-    smooth = e.g.Softplus(scaled)
-    smooth = smooth if beta == 1 else e.g.Div(smooth, scale)
-    if threshold >= 20 and input.dtype != np.float64:
-        return smooth
-    return e.g.Where(e.g.Greater(scaled, e.tensor(threshold, input.dtype)), input, smooth)
-
-
-@row("logsigmoid", torch._C._nn.log_sigmoid)
-def logsigmoid(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.Neg(e.g.Softplus(e.g.Neg(input)))
-
-
-@row("tanhshrink")
-def tanhshrink(e: Emitter, input: Tensor) -> Tensor:
-    return e.g.Sub(input, e.g.Tanh(input))
-
-
-@row("hardshrink")
-def hardshrink(e: Emitter, input: Tensor, lambd: float = 0.5) -> Tensor:
-    return e.g.Shrink(input, lambd=float(lambd), bias=0.0)
-
-
-@row("softshrink")
-def softshrink(e: Emitter, input: Tensor, lambd: float = 0.5) -> Tensor:
-    return e.g.Shrink(input, lambd=float(lambd), bias=float(lambd))
-
-
-@row("threshold")
-def threshold(e: Emitter, input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    above = e.g.Greater(input, e.tensor(threshold, input.dtype))
-    return e.g.Where(above, input, e.tensor(value, input.dtype))
-
-
-@row("hardsigmoid")
-def hardsigmoid(e: Emitter, input: Tensor, inplace: bool = False) -> Tensor:
-    return e.g.HardSigmoid(input, alpha=1 / 6, beta=0.5)
-
-
-@row("hardtanh")
-def hardtanh(
-    e: Emitter, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-) -> Tensor:
-    return clamp(e, input, min_val, max_val)
-
-
-@row("relu6")
-def relu6(e: Emitter, input: Tensor, inplace: bool = False) -> Tensor:
-    return clamp(e, input, 0, 6)
-
-
 @row("clamp", "clip")
 def clamp(e: Emitter, input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     x = e.cast(input, e.dtype)
@@ -240,34 +123,6 @@ def clamp_min(e: Emitter, input: Tensor, min: Operand) -> Tensor:
 @row("clamp_max")
 def clamp_max(e: Emitter, input: Tensor, max: Operand) -> Tensor:
     return clamp(e, input, None, max)
-
-
-@row("prelu")
-def prelu(e: Emitter, input: Tensor, weight: Tensor) -> Tensor:
-    """One slope, or one per channel: (channels, 1, ...) for ONNX, which broadcasts from behind."""
-    if input.rank > 2 and weight.size(0) > 1:
-        shape = [weight.size(0)] + [1] * (input.rank - 2)
-        if weight.array is None:
-            weight = e.g.Reshape(weight, e.g.ints(*shape))
-        else:
-            weight = e.g.constant(weight.array.reshape(shape), name=weight.name)
-    return e.g.PRelu(input, weight)
-
-
-def _softmax(operator: str, e: Emitter, input: Tensor, dim: int | None = None, *_: Any, **__: Any) -> Tensor:
-    """Without ``dim`` PyTorch takes axis 0 of ranks 0, 1 and 3, else axis 1."""
-    axis = (0 if input.rank in (0, 1, 3) else 1) if dim is None else dim
-    base, axis, wrap = e.along(e.cast(input, e.dtype), axis)
-    return wrap(e.g.op(operator, base, axis=axis))
-
-
-row("softmax")(partial(_softmax, "Softmax"))
-row("log_softmax")(partial(_softmax, "LogSoftmax"))
-
-
-@row("softmin")
-def softmin(e: Emitter, input: Tensor, dim: int | None = None, *_: Any, **__: Any) -> Tensor:
-    return _softmax("Softmax", e, e.g.Neg(e.cast(input, e.dtype)), dim)
 
 
 # ---- two tensors ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a row is given to write with: the pen, what PyTorch gives for the call, and sizes as tensors."""
+"""What a row is given to write with: the graph builder, what PyTorch gives for the call, and sizes as tensors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Emitter:
         self._tensors: dict[Any, Tensor] = {}
         self._kept: list[torch.Tensor] = []  # what ids were taken of
         self._cast_from: dict[str, Tensor] = {}
-        self._turned: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+        self._transposed: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
         self._sizes: dict[sympy.Expr, Tensor] = {}
         self._expressions: dict[str, sympy.Expr] = {}
 
@@ -117,7 +117,7 @@ class Emitter:
     def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         """Reorder axes. A weight is reordered once; one that is tied to another use stays as it is."""
         if x.array is None:
-            weight, before = self._turned.get(x.name, (x, layout.identity(x.rank)))
+            weight, before = self._transposed.get(x.name, (x, layout.identity(x.rank)))
             whole = layout.compose(before, tuple(axes))
             return (
                 weight if x is not weight and whole == layout.identity(x.rank) else self.g.transpose(x, axes)
@@ -127,7 +127,7 @@ class Emitter:
             tied = self._is_tied(x)
             y = self.g.Transpose(x, perm=axes) if tied else self.g.transpose(x, axes)
             if tied:
-                self._turned[y.name] = x, tuple(axes)
+                self._transposed[y.name] = x, tuple(axes)
             self._tensors[key] = y
         return self._tensors[key]
 
@@ -251,7 +251,7 @@ class Emitter:
     def reshape(self, x: Tensor, sizes: Sequence[Size]) -> Tensor:
         """Reshape; an axis that stays is copied, one unknown is inferred, further ones are computed.
 
-        A pending transposition among leading axes that stay is carried on.
+        A pending transposition among leading axes that stay goes on to the result.
         """
         wanted = self.dims(sizes)
         if x.dims == wanted:

@@ -1,4 +1,4 @@
-"""PyTorch's own exporters, for what netferry's trace and tables do not carry."""
+"""PyTorch's own exporters, for what netferry's trace and tables do not support."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _TITLES = {"torchscript": "TorchScript", "dynamo": "dynamo"}
 
 
 class Failed(Exception):  # noqa: N818 - a finding; the exporter makes the error of it
-    """No road was left, and why each failed."""
+    """No route was left, and why each failed."""
 
 
 def export(model: Any, given: Sequence[Example], routes: Sequence[str], reason: str) -> ExportedModel:
-    """Export by the first of ``roads`` that works; ``reason`` says why netferry's own road did not."""
+    """Export by the first of ``routes`` that works; ``reason`` is why netferry's own route did not."""
     failures = []
     for route in routes:
         try:

@@ -17,9 +17,17 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.registry import Table
-from netferry.converters.pytorch.to_onnx import convolution, elementwise, reduction
-from netferry.converters.pytorch.to_onnx.elementwise import FUNCTIONS, Row, RowT
+from netferry.converters.pytorch.to_onnx import (
+    activations,
+    convolution,
+    embedding,
+    image,
+    linear,
+    normalization,
+    shape,
+)
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
+from netferry.converters.pytorch.to_onnx.table import FUNCTIONS, Row, RowT
 
 MODULES: Table[type[nn.Module], Row] = Table("PyTorch layers")
 
@@ -100,7 +108,7 @@ def identity(e: Emitter, module: nn.Module, input: Tensor) -> Tensor:
 
 @row(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
 def upsample(e: Emitter, m: nn.Upsample, input: Tensor) -> Tensor:
-    return convolution.interpolate(
+    return image.interpolate(
         e, input, m.size, m.scale_factor, m.mode, m.align_corners, m.recompute_scale_factor
     )
 
@@ -114,7 +122,7 @@ def softmax2d(e: Emitter, m: nn.Softmax2d, input: Tensor) -> Any:
 def prelu(e: Emitter, m: nn.PReLU, input: Tensor) -> Tensor:
     weight = e.weight(m, "weight")
     assert weight is not None
-    return elementwise.prelu(e, input, weight)
+    return activations.prelu(e, input, weight)
 
 
 _PADS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -133,7 +141,7 @@ _PADS: dict[str, tuple[type[nn.Module], ...]] = {
 
 
 def _pad(mode: str, e: Emitter, m: Any, input: Tensor) -> Tensor:
-    return convolution.pad(e, input, m.padding, mode, getattr(m, "value", None))
+    return shape.pad(e, input, m.padding, mode, getattr(m, "value", None))
 
 
 for _mode, _kinds in _PADS.items():
@@ -143,36 +151,38 @@ for _mode, _kinds in _PADS.items():
 
 
 @row(nn.Linear)
-def linear(e: Emitter, m: nn.Linear, input: Tensor) -> Tensor:
+def linear_layer(e: Emitter, m: nn.Linear, input: Tensor) -> Tensor:
     weight = e.weight(m, "weight")
     assert weight is not None
-    return reduction.linear(e, input, weight, e.weight(m, "bias"))
+    return linear.linear(e, input, weight, e.weight(m, "bias"))
 
 
 def _conv(function: Any, e: Emitter, m: Any, input: Tensor) -> Any:
     """A padding that is not of zeros is written as a Pad of its own."""
     padding = m.padding
     if m.padding_mode != "zeros":
-        input, padding = convolution.pad(e, input, m._reversed_padding_repeated_twice, m.padding_mode), 0
+        input, padding = shape.pad(e, input, m._reversed_padding_repeated_twice, m.padding_mode), 0
     weights = e.weight(m, "weight"), e.weight(m, "bias")
     return FUNCTIONS[function](e, input, *weights, m.stride, padding, m.dilation, m.groups)
 
 
 def _conv_transpose(function: Any, e: Emitter, m: Any, input: Tensor, output_size: Any = None) -> Any:
     if output_size is not None:
-        raise CannotConvert("a transposed convolution that is told its output size", "Set output_padding")
+        raise CannotConvert("a transposed convolution with an output size of its own", "Set output_padding")
     weights = e.weight(m, "weight"), e.weight(m, "bias")
     return FUNCTIONS[function](
         e, input, *weights, m.stride, m.padding, m.output_padding, m.groups, m.dilation
     )
 
 
-row(nn.Conv1d)(partial(_conv, F.conv1d))
-row(nn.Conv2d)(partial(_conv, F.conv2d))
-row(nn.Conv3d)(partial(_conv, F.conv3d))
-row(nn.ConvTranspose1d)(partial(_conv_transpose, F.conv_transpose1d))
-row(nn.ConvTranspose2d)(partial(_conv_transpose, F.conv_transpose2d))
-row(nn.ConvTranspose3d)(partial(_conv_transpose, F.conv_transpose3d))
+for _kind, _function in {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}.items():
+    row(_kind)(partial(_conv, _function))
+for _kind, _function in {
+    nn.ConvTranspose1d: F.conv_transpose1d,
+    nn.ConvTranspose2d: F.conv_transpose2d,
+    nn.ConvTranspose3d: F.conv_transpose3d,
+}.items():
+    row(_kind)(partial(_conv_transpose, _function))
 
 
 def _statistics(e: Emitter, m: Any) -> dict[str, Any]:
@@ -182,7 +192,7 @@ def _statistics(e: Emitter, m: Any) -> dict[str, Any]:
 @row(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def batch_norm(e: Emitter, m: Any, input: Tensor) -> Tensor:
     fixed = {"training": m.running_mean is None, "momentum": m.momentum, "eps": m.eps}
-    return reduction.batch_norm(e, input, **_statistics(e, m), **fixed)
+    return normalization.batch_norm(e, input, **_statistics(e, m), **fixed)
 
 
 @row(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -190,28 +200,30 @@ def instance_norm(e: Emitter, m: Any, input: Tensor) -> Tensor:
     spatial_rank = {nn.InstanceNorm1d: 1, nn.InstanceNorm2d: 2, nn.InstanceNorm3d: 3}
     axes = next(n for kind, n in spatial_rank.items() if isinstance(m, kind))
     given = {**_statistics(e, m), "use_input_stats": not m.track_running_stats, "momentum": m.momentum}
-    return convolution.batched(e, input, axes, lambda x: reduction.instance_norm(e, x, **given, eps=m.eps))
+    return convolution.batched(
+        e, input, axes, lambda x: normalization.instance_norm(e, x, **given, eps=m.eps)
+    )
 
 
 @row(nn.LayerNorm)
 def layer_norm(e: Emitter, m: nn.LayerNorm, input: Tensor) -> Tensor:
-    return reduction.layer_norm(
+    return normalization.layer_norm(
         e, input, m.normalized_shape, e.weight(m, "weight"), e.weight(m, "bias"), m.eps
     )
 
 
 @row(nn.RMSNorm)
 def rms_norm(e: Emitter, m: nn.RMSNorm, input: Tensor) -> Tensor:
-    return reduction.rms_norm(e, input, m.normalized_shape, e.weight(m, "weight"), m.eps)
+    return normalization.rms_norm(e, input, m.normalized_shape, e.weight(m, "weight"), m.eps)
 
 
 @row(nn.GroupNorm)
 def group_norm(e: Emitter, m: nn.GroupNorm, input: Tensor) -> Tensor:
-    return reduction.group_norm(e, input, m.num_groups, e.weight(m, "weight"), e.weight(m, "bias"), m.eps)
+    return normalization.group_norm(e, input, m.num_groups, e.weight(m, "weight"), e.weight(m, "bias"), m.eps)
 
 
 @row(nn.Embedding)
-def embedding(e: Emitter, m: nn.Embedding, input: Tensor) -> Tensor:
+def embedding_layer(e: Emitter, m: nn.Embedding, input: Tensor) -> Tensor:
     weight = e.weight(m, "weight")
     assert weight is not None
-    return reduction.embedding(e, input, weight, m.padding_idx, m.max_norm)
+    return embedding.embedding(e, input, weight, m.padding_idx, m.max_norm)

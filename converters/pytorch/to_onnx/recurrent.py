@@ -1,4 +1,4 @@
-"""The tables, continued: recurrent layers and the functions behind them, each layer as one ONNX node."""
+"""The tables of functions and layers: recurrent layers and the functions behind them, each layer as one ONNX node."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import recurrent
-from netferry.converters.pytorch.to_onnx import (
-    convolution,
-    elementwise,
-    layers,
-    shape,
-)
+from netferry.converters.pytorch.to_onnx import indexing, layers, shape
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
+from netferry.converters.pytorch.to_onnx.table import INT64, row
 
 Weights = Sequence[Tensor | None]
 """weight_ih, weight_hh, bias_ih, bias_hh and weight_hr (the projection) of one direction of one layer."""
@@ -74,26 +70,26 @@ def _run_packed(e: Emitter, stack: _Stack, input: Any, states: list[Tensor | Non
         raise CannotConvert("packed sequences that the model's own code makes", "Use pack_padded_sequence")
     if input.sorted_indices is not None:
         states = [
-            None if state is None else shape.index_select(e, state, 1, input.sorted_indices)
+            None if state is None else indexing.index_select(e, state, 1, input.sorted_indices)
             for state in states
         ]
     stack = replace(stack, lengths=e.cast(lengths, np.dtype(np.int32)))
     output, *finals = _run(e, stack, input.data, states)
     e.clean.add(output.name)
     if input.unsorted_indices is not None:
-        finals = [shape.index_select(e, state, 1, input.unsorted_indices) for state in finals]
+        finals = [indexing.index_select(e, state, 1, input.unsorted_indices) for state in finals]
     return [input._replace(data=output), *finals]
 
 
-@elementwise.row(torch._pack_padded_sequence)
+@row(torch._pack_padded_sequence)
 def pack(e: Emitter, input: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
     """Cut to the longest sequence, time first; how many sequences there are at each time."""
     longest = e.outs[0].dims[0]
-    e.define(longest, e.g.ReduceMax(e.cast(lengths, elementwise.INT64), keepdims=1))
+    e.define(longest, e.g.ReduceMax(e.cast(lengths, INT64), keepdims=1))
     x = e.g.transpose(input, layout.batch_second(input.rank)) if batch_first else input
     x = e.g.Slice(x, e.g.ints(0), e.size(longest), e.g.ints(0))
     running = _running(e, longest, lengths)
-    batch_sizes = e.g.ReduceSum(e.cast(running, elementwise.INT64), e.g.ints(1), keepdims=0)
+    batch_sizes = e.g.ReduceSum(e.cast(running, INT64), e.g.ints(1), keepdims=0)
     e.packed[batch_sizes.name] = lengths
     return x, batch_sizes
 
@@ -104,11 +100,11 @@ def _running(e: Emitter, longest: Any, lengths: Tensor) -> Tensor:
     return e.g.Less(e.g.Unsqueeze(places, e.g.ints(1)), e.g.Unsqueeze(lengths, e.g.ints(0)))
 
 
-@elementwise.row(torch._pad_packed_sequence)
+@row(torch._pad_packed_sequence)
 def unpack(
     e: Emitter, data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: float, total_length: Any
 ) -> tuple[Tensor, Tensor]:
-    """What stands behind each sequence's end becomes ``padding_value``."""
+    """What is behind each sequence's end becomes ``padding_value``."""
     lengths, longest = e.packed[batch_sizes.name], e.size_of(data, 0)
     if padding_value or data.name not in e.clean:
         behind = e.g.ints(*range(2, data.rank)) if data.rank > 2 else None
@@ -117,7 +113,7 @@ def unpack(
         data = e.g.Where(running, data, e.tensor(padding_value, data.dtype))
     if total_length != longest:
         pads = [*[0] * (2 * data.rank - 1), total_length - longest]
-        data = convolution.pad(e, data, pads, "constant", padding_value)
+        data = shape.pad(e, data, pads, "constant", padding_value)
     return (e.g.transpose(data, layout.batch_second(data.rank)) if batch_first else data), lengths
 
 
@@ -149,7 +145,7 @@ for _name, _cell, _relu in (
     ("rnn_tanh", "RNN", False),
     ("rnn_relu", "RNN", True),
 ):
-    elementwise.row(getattr(torch, _name))(partial(_function, _cell, _relu))
+    row(getattr(torch, _name))(partial(_function, _cell, _relu))
 
 
 def _run(e: Emitter, stack: _Stack, input: Tensor, states: list[Tensor | None]) -> list[Tensor]:
@@ -174,7 +170,7 @@ def _part(e: Emitter, stack: _Stack, state: Tensor | None, place: int) -> Tensor
     """The part of a state (layers * directions, batch, hidden) that belongs to one layer."""
     if state is None or len(stack.weights) == 1:
         return state
-    return shape.narrow(e, state, 0, place * stack.directions, stack.directions)
+    return indexing.narrow(e, state, 0, place * stack.directions, stack.directions)
 
 
 def _one_layer(
@@ -211,7 +207,7 @@ def _projected(
         assert w is not None and r is not None and p is not None
         given = {"w": e.transpose(w, (1, 0)), "r": r, "p": p, "b": _summed(e, w, bw, br)}
         h, c = (
-            e.full(0, [batch, size], x.dtype) if state is None else shape.select(e, state, 0, place)
+            e.full(0, [batch, size], x.dtype) if state is None else indexing.select(e, state, 0, place)
             for state, size in zip([*initial, None][:2], p.dims or (), strict=True)
         )
         found.append(recurrent.projected_lstm(e.g, x, given, h, c, reverse=bool(place)))

@@ -1,4 +1,4 @@
-"""The table of torch functions, continued: products, reductions and normalisation."""
+"""The table of torch functions, what reduces along axes, counts along them, or sorts."""
 
 from __future__ import annotations
 
@@ -9,47 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.pytorch.to_onnx.elementwise import BOOL, arithmetic, reversed_, row, rsqrt
+from netferry.converters.pytorch.to_onnx.elementwise import arithmetic
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
-
-# ---- products -------------------------------------------------------------------------------------
-
-
-@row("matmul", "bmm", "mm", "mv", "dot")
-def matmul(e: Emitter, input: Tensor, other: Tensor) -> Tensor:
-    return e.g.MatMul(e.cast(input, e.dtype), e.cast(other, e.dtype))
-
-
-row("rmatmul")(reversed_(matmul))
-
-
-@row("linear")
-def linear(e: Emitter, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b; a matrix goes through Gemm with the weight as it is."""
-    if weight.rank == 2 and input.rank == 2 and input.dtype.kind == "f":
-        return e.g.Gemm(input, weight, bias, transB=1)
-    base, wrap = e.beneath(input, trailing=1)
-    product = e.g.MatMul(base, e.transpose(weight, (1, 0)) if weight.rank == 2 else weight)
-    return wrap(product if bias is None else e.g.Add(product, bias))
-
-
-@row(torch.einsum)
-def einsum(e: Emitter, equation: str, *operands: Any) -> Tensor:
-    tensors = operands[0] if isinstance(operands[0], list | tuple) else operands
-    return e.g.Einsum(*(e.cast(x, e.dtype) for x in tensors), equation=equation.replace(" ", ""))
-
-
-@row("outer", "ger")
-def outer(e: Emitter, input: Tensor, vec2: Tensor) -> Tensor:
-    column = e.g.Unsqueeze(e.cast(input, e.dtype), e.g.ints(1))
-    return e.g.Mul(column, e.cast(vec2, e.dtype))
-
-
-# ---- reductions -----------------------------------------------------------------------------------
+from netferry.converters.pytorch.to_onnx.table import BOOL, row
 
 
 def _axes(dim: Any) -> list[int]:
@@ -96,7 +60,7 @@ row("all")(partial(_truth, "ReduceMin"))
 def _extreme(
     operator: str, e: Emitter, input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None
 ) -> Any:
-    """``max(x)``, ``max(x, y)``, or values and places of ``max(x, dim)``."""
+    """``max(x)``, ``max(x, y)``, or values and indices of ``max(x, dim)``."""
     second = dim if isinstance(dim, Tensor) else other
     if second is not None:
         return arithmetic(operator, e, input, second)
@@ -110,14 +74,16 @@ row("max")(partial(_extreme, "Max"))
 row("min")(partial(_extreme, "Min"))
 
 
-def _place(operator: str, e: Emitter, input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def _index_of_extreme(
+    operator: str, e: Emitter, input: Tensor, dim: int | None = None, keepdim: bool = False
+) -> Tensor:
     if dim is None:
         input, dim = e.g.Reshape(input, e.g.ints(-1)), 0
     return e.g.op(operator, input, axis=dim, keepdims=int(keepdim))
 
 
-row("argmax")(partial(_place, "ArgMax"))
-row("argmin")(partial(_place, "ArgMin"))
+row("argmax")(partial(_index_of_extreme, "ArgMax"))
+row("argmin")(partial(_index_of_extreme, "ArgMin"))
 
 _NORMS = {1: "ReduceL1", 2: "ReduceL2", "fro": "ReduceL2", None: "ReduceL2"}
 
@@ -173,130 +139,3 @@ def argsort(
     e: Emitter, input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
 ) -> Tensor:
     return topk(e, input, e.size_of(input, dim), dim, largest=descending)[1]
-
-
-# ---- normalisation, with weights as arguments -------------------------------------------------------
-
-
-def _or_constant(e: Emitter, weight: Tensor | None, value: float, size: int, dtype: np.dtype[Any]) -> Tensor:
-    return e.g.constant(np.full(size, value, dtype)) if weight is None else weight
-
-
-@row(F.layer_norm, torch.layer_norm)
-def layer_norm(
-    e: Emitter,
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enable: bool = False,
-) -> Tensor:
-    count = len(normalized_shape)
-    base, wrap = e.beneath(input, trailing=count)
-    if weight is None:
-        weight = e.g.constant(np.ones(tuple(normalized_shape), input.dtype))
-    return wrap(e.g.LayerNormalization(base, weight, bias, axis=-count, epsilon=float(eps)))
-
-
-@row(F.rms_norm, torch.rms_norm)
-def rms_norm(
-    e: Emitter,
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    eps: float | None = None,
-) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight; the operator of this name came to ONNX only with opset 23."""
-    base, wrap = e.beneath(input, trailing=len(normalized_shape))
-    eps = float(np.finfo(input.dtype).eps) if eps is None else eps
-    mean = e.g.ReduceMean(e.g.Mul(base, base), e.g.ints(*range(-len(normalized_shape), 0)), keepdims=1)
-    y = e.g.Mul(base, rsqrt(e, e.g.Add(mean, e.tensor(eps, input.dtype))))
-    return wrap(y if weight is None else e.g.Mul(y, weight))
-
-
-@row(F.batch_norm)
-def batch_norm(
-    e: Emitter,
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float | None = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """ONNX's momentum is the share that the old statistics keep, PyTorch's that of the new ones."""
-    if training or running_mean is None or running_var is None:
-        raise CannotConvert("it normalises by its batch's own statistics in inference too")
-    channels = running_mean.size(0)
-    return e.g.BatchNormalization(
-        input,
-        _or_constant(e, weight, 1, channels, input.dtype),
-        _or_constant(e, bias, 0, channels, input.dtype),
-        running_mean,
-        running_var,
-        epsilon=float(eps),
-        momentum=None if momentum is None else 1 - momentum,
-    )
-
-
-@row(F.group_norm, torch.group_norm)
-def group_norm(
-    e: Emitter,
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enabled: bool = False,
-) -> Tensor:
-    channels = input.size(1)
-    return e.g.GroupNormalization(
-        input,
-        _or_constant(e, weight, 1, channels, input.dtype),
-        _or_constant(e, bias, 0, channels, input.dtype),
-        num_groups=num_groups,
-        epsilon=float(eps),
-    )
-
-
-@row(F.instance_norm)
-def instance_norm(
-    e: Emitter,
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if not use_input_stats:
-        return batch_norm(e, input, running_mean, running_var, weight, bias, False, momentum, eps)
-    channels = input.size(1)
-    return e.g.InstanceNormalization(
-        input,
-        _or_constant(e, weight, 1, channels, input.dtype),
-        _or_constant(e, bias, 0, channels, input.dtype),
-        epsilon=float(eps),
-    )
-
-
-@row(F.embedding)
-def embedding(
-    e: Emitter,
-    input: Tensor,
-    weight: Tensor,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    *_: Any,
-    **__: Any,
-) -> Tensor:
-    if max_norm is not None:
-        raise CannotConvert("an embedding with max_norm rewrites its weights as it runs")
-    base = e.beneath(input)[0]
-    gathered = e.g.Gather(weight, base, axis=0)
-    return gathered if base is input else e.g.transpose(gathered, (*(input.perm or ()), input.rank))

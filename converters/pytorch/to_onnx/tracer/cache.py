@@ -1,4 +1,4 @@
-"""What calls give, remembered for the length of one trace: the sizes of layers that are alike are found once."""
+"""What calls give, cached for the length of one trace: the sizes of layers that are alike are found once."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Memo:
         """What the call has in common with those that give the same; None where that cannot be said."""
         try:
             layer = None if module is None else self._layer(module)
-            around = torch.get_default_dtype(), torch.is_autocast_enabled("cpu")
-            return target, layer, around, self._part(args), self._part(kwargs)
+            settings = torch.get_default_dtype(), torch.is_autocast_enabled("cpu")
+            return target, layer, settings, self._part(args), self._part(kwargs)
         except _Unlike:
             return None
 

@@ -1,4 +1,4 @@
-"""Functions that are said in terms of others before they are recorded, in PyTorch's own words.
+"""Functions that are decomposed into others before they are recorded.
 
 Each takes what the function takes and runs under the trace, so that its sizes stay symbolic.
 """
@@ -6,7 +6,8 @@ Each takes what the function takes and runs under the trace, so that its sizes s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -19,17 +20,17 @@ from netferry.converters.pytorch.to_onnx.tracer.untraceable import Random
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
-COMPOSITIONS: dict[Any, Callable[..., Any]] = {}
-"""The torch function, in each of its places, and what it is made of."""
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
+"""The torch function, in each of PyTorch's namespaces, and what it is made of."""
 
 
-def composed(*functions: Any) -> Callable[[Body], Body]:
-    """Register for torch functions: by name in each of their places, or one as it is."""
+def decomposed(*functions: Any) -> Callable[[Body], Body]:
+    """Register for torch functions: by name in each of PyTorch's namespaces, or one as it is."""
 
     def register(body: Body) -> Body:
         for function in functions:
             for place in everywhere(function) if isinstance(function, str) else (function,):
-                COMPOSITIONS[place] = _in_place(body) if writes(place) else body
+                DECOMPOSITIONS[place] = _in_place(body) if writes(place) else body
         return body
 
     return register
@@ -43,7 +44,7 @@ def _in_place(body: Callable[..., Any]) -> Callable[..., Any]:
     return write
 
 
-@composed(
+@decomposed(
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -61,7 +62,7 @@ def dropout(
     return input
 
 
-@composed("iter")
+@decomposed("iter")
 def _iterate(input: Tensor) -> Iterator[Tensor]:
     return iter(input.unbind(0))
 
@@ -82,8 +83,11 @@ def _axes(input: Tensor, dim: Any) -> tuple[int, ...]:
     return (dim,) if isinstance(dim, int) else tuple(dim)
 
 
-def _spread(input: Tensor, dim: Any, unbiased: Any, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
-    """Variance and mean. ``var(True)`` and ``var(dim, True)`` both say unbiased; correction defaults to 1."""
+def _spread(
+    pick: Callable[[Tensor, Tensor], Any], input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+    correction: Any = None,
+) -> Any:  # fmt: skip
+    """What is picked of variance and mean. ``var(True)`` and ``var(dim, True)`` both say unbiased; correction defaults to 1."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     if correction is None:
@@ -92,49 +96,32 @@ def _spread(input: Tensor, dim: Any, unbiased: Any, correction: Any, keepdim: bo
     if not keepdim:
         axes = tuple(axis % input.dim() for axis in _axes(input, dim))
         variance, mean = _without(variance, axes), _without(mean, axes)
-    return variance, mean
+    return pick(variance, mean)
 
 
 def _without(input: Tensor, axes: tuple[int, ...]) -> Tensor:
     return input.squeeze(axes) if axes else input
 
 
-@composed("var")
-def _var(
-    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
-    return _spread(input, dim, unbiased, correction, keepdim)[0]
+_SPREADS: Mapping[str, Callable[[Tensor, Tensor], Any]] = {
+    "var": lambda variance, _: variance,
+    "std": lambda variance, _: variance.sqrt(),
+    "var_mean": lambda variance, mean: (variance, mean),
+    "std_mean": lambda variance, mean: (variance.sqrt(), mean),
+}
+"""What each function gives of the variance and the mean."""
+
+for _name, _pick in _SPREADS.items():
+    decomposed(_name)(partial(_spread, _pick))
 
 
-@composed("std")
-def _std(
-    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
-    return _spread(input, dim, unbiased, correction, keepdim)[0].sqrt()
-
-
-@composed("var_mean")
-def _var_mean(
-    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
-) -> tuple[Tensor, Tensor]:
-    return _spread(input, dim, unbiased, correction, keepdim)
-
-
-@composed("std_mean")
-def _std_mean(
-    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
-) -> tuple[Tensor, Tensor]:
-    variance, mean = _spread(input, dim, unbiased, correction, keepdim)
-    return variance.sqrt(), mean
-
-
-@composed("normalize")
+@decomposed("normalize")
 def _normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
     length: Tensor = input.norm(p, dim, keepdim=True)
     return input / length.clamp_min(eps)
 
 
-@composed(torch._weight_norm)
+@decomposed(torch._weight_norm)
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """g v / |v|, the norm taken over all axes but ``dim``; -1 stands for none."""
     axes = [axis for axis in range(v.dim()) if axis != dim]
@@ -142,32 +129,32 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / length)
 
 
-@composed("cosine_similarity")
+@decomposed("cosine_similarity")
 def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     first, second = (_normalize(x, 2, dim, eps) for x in (x1, x2))
     return (first * second).sum(dim)
 
 
-@composed("glu")
+@decomposed("glu")
 def _glu(input: Tensor, dim: int = -1) -> Tensor:
     value, gate = input.chunk(2, dim)
     return value * gate.sigmoid()
 
 
-@composed("bilinear")
+@decomposed("bilinear")
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     product = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
     return product if bias is None else product + bias
 
 
-@composed("baddbmm", "addmm", "addmv", "addbmm")
+@decomposed("baddbmm", "addmm", "addmv", "addbmm")
 def _add_product(input: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     product = left @ right
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 
-@composed("lstm_cell")
+@decomposed("lstm_cell")
 def _lstm_cell(
     input: Tensor,
     hx: Sequence[Tensor],
@@ -182,7 +169,7 @@ def _lstm_cell(
     return o.sigmoid() * c.tanh(), c
 
 
-@composed("gru_cell")
+@decomposed("gru_cell")
 def _gru_cell(
     input: Tensor,
     hx: Tensor,
@@ -198,40 +185,44 @@ def _gru_cell(
     return (hx - new) * update + new
 
 
-@composed("rnn_tanh_cell")
-def _rnn_tanh_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, *biases: Tensor | None) -> Tensor:
+def _rnn_cell(
+    activation: Callable[[Tensor], Tensor],
+    input: Tensor,
+    hx: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    *biases: Tensor | None,
+) -> Tensor:
     b_ih, b_hh = biases or (None, None)
-    return (F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh)).tanh()
+    return activation(F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh))
 
 
-@composed("rnn_relu_cell")
-def _rnn_relu_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, *biases: Tensor | None) -> Tensor:
-    b_ih, b_hh = biases or (None, None)
-    return (F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh)).relu()
+decomposed("rnn_tanh_cell")(partial(_rnn_cell, torch.tanh))
+decomposed("rnn_relu_cell")(partial(_rnn_cell, torch.relu))
 
 
-@composed("addcmul")
+@decomposed("addcmul")
 def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     return input + (tensor1 * tensor2 if value == 1 else tensor1 * tensor2 * value)
 
 
-@composed("addcdiv")
+@decomposed("addcdiv")
 def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     return input + (tensor1 / tensor2 if value == 1 else tensor1 / tensor2 * value)
 
 
-@composed("lerp")
+@decomposed("lerp")
 def _lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     step: Tensor = weight * (end - input)
     return input + step
 
 
-@composed("unbind")
+@decomposed("unbind")
 def _unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple(input.select(dim, place) for place in range(input.size(dim)))
 
 
-@composed("repeat_interleave")
+@decomposed("repeat_interleave")
 def _repeat_interleave(
     input: Tensor, repeats: Any, dim: int | None = None, *, output_size: Any = None
 ) -> Tensor:
@@ -245,7 +236,7 @@ def _repeat_interleave(
     return input.unsqueeze(dim + 1).expand(*sizes).flatten(dim, dim + 1)
 
 
-@composed("roll")
+@decomposed("roll")
 def _roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None or dims == ():
         return _roll(input.flatten(), shifts, 0).view(input.shape)
@@ -256,7 +247,7 @@ def _roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     return input
 
 
-@composed("meshgrid")
+@decomposed("meshgrid")
 def _meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     flat = list(tensors[0]) if isinstance(tensors[0], list | tuple) else list(tensors)
     order = [1, 0, *range(2, len(flat))] if indexing == "xy" and len(flat) > 1 else list(range(len(flat)))
@@ -269,7 +260,7 @@ def _meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     return tuple(grid for _, grid in sorted(grids, key=lambda pair: pair[0]))
 
 
-@composed(torch.batch_norm)
+@decomposed(torch.batch_norm)
 def _batch_norm(
     input: Tensor,
     weight: Tensor | None,
@@ -285,7 +276,7 @@ def _batch_norm(
     return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-@composed(torch.embedding)
+@decomposed(torch.embedding)
 def _embedding(weight: Tensor, indices: Tensor, *rest: Any) -> Tensor:
     """``torch.embedding`` takes the table first."""
     return F.embedding(indices, weight)

@@ -1,18 +1,19 @@
-"""The functions that are said in terms of others, continued: attention."""
+"""Functions that are decomposed into others: attention."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from netferry.converters.pytorch.to_onnx.tracer.decompositions import composed, dropout
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import decomposed, dropout
 
 
-@composed("scaled_dot_product_attention")
+@decomposed("scaled_dot_product_attention")
 def _attention(
     query: Tensor,
     key: Tensor,
@@ -42,16 +43,18 @@ def _attention(
 
 
 def _projections(
-    query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Tensor | None
+    query: Tensor, key: Tensor, value: Tensor, weight: Any, bias: Tensor | None
 ) -> Sequence[Tensor]:
-    """The three input projections of one packed weight; of self-attention they are one product."""
-    if query is key and key is value:
+    """The three input projections, of three weights or a packed one; of self-attention that is one product."""
+    packed = isinstance(weight, Tensor)
+    if packed and query is key and key is value:
         return F.linear(query, weight, bias).chunk(3, -1)
+    weights = weight.chunk(3) if packed else weight
     biases = (None,) * 3 if bias is None else bias.chunk(3)
-    return [F.linear(*parts) for parts in zip((query, key, value), weight.chunk(3), biases, strict=True)]
+    return [F.linear(*parts) for parts in zip((query, key, value), weights, biases, strict=True)]
 
 
-@composed("multi_head_attention_forward")
+@decomposed("multi_head_attention_forward")
 def _multi_head_attention(
     query: Tensor,
     key: Tensor,
@@ -79,21 +82,16 @@ def _multi_head_attention(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention over (time, batch, features). ``is_causal`` only hints at what ``attn_mask`` says."""
+    """Attention over (time, batch, features). ``is_causal`` is only a hint at what ``attn_mask`` is."""
     if static_k is not None or static_v is not None:
         raise NotImplementedError("attention with static keys or values")
     batched = query.dim() == 3
     if not batched:
         query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-    if use_separate_proj_weight:
-        biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
-        weights = (q_proj_weight, k_proj_weight, v_proj_weight)
-        parts = zip((query, key, value), weights, biases, strict=True)
-        q, k, v = (F.linear(x, weight, bias) for x, weight, bias in parts)  # type: ignore[arg-type]
-    else:
-        assert in_proj_weight is not None
-        q, k, v = _projections(query, key, value, in_proj_weight, in_proj_bias)
+    separate = (q_proj_weight, k_proj_weight, v_proj_weight)
+    weight = separate if use_separate_proj_weight else in_proj_weight
+    q, k, v = _projections(query, key, value, weight, in_proj_bias)
     if bias_k is not None and bias_v is not None:
         k = torch.cat([k, bias_k.expand(-1, k.size(1), -1)])
         v = torch.cat([v, bias_v.expand(-1, v.size(1), -1)])

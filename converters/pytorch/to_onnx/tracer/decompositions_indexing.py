@@ -1,4 +1,4 @@
-"""The functions that are said in terms of others, continued: places, grids, bags and differences."""
+"""Functions that are decomposed into others: indexing, grids, bags and differences."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from netferry.converters.pytorch.to_onnx.tracer.decompositions import composed
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import decomposed
 
 
-@composed("diff")
+@decomposed("diff")
 def _diff(
     input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
 ) -> Tensor:
@@ -26,9 +26,9 @@ def _diff(
     return x
 
 
-@composed("affine_grid")
+@decomposed("affine_grid")
 def _affine_grid(theta: Tensor, size: Sequence[Any], align_corners: bool | None = None) -> Tensor:
-    """Places (x, y[, z], 1) of every element, -1 and 1 at the ends, through theta (batch, axes, axes + 1)."""
+    """Coordinates (x, y[, z], 1) of every element, -1 and 1 at the ends, through theta (batch, axes, axes + 1)."""
     axes = list(size[2:])
     lines = [_line(theta, count, bool(align_corners)) for count in axes]
     planes = [line.expand(axes) for line in _crossed(lines)][::-1]
@@ -52,7 +52,7 @@ def _crossed(lines: Sequence[Tensor]) -> list[Tensor]:
     return [line.view(shape) for line, shape in zip(lines, shapes, strict=True)]
 
 
-@composed(F.embedding_bag)
+@decomposed(F.embedding_bag)
 def _embedding_bag(
     input: Tensor,
     weight: Tensor,
@@ -66,7 +66,7 @@ def _embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
-    """Rows of a table, gathered into bags: (bags, words), or (words,) with the places where bags begin."""
+    """Rows of a table, gathered into bags: (bags, words), or (words,) with the indices at which bags begin."""
     if max_norm is not None:
         raise NotImplementedError("an embedding bag with max_norm")
     rows = F.embedding(input, weight)
@@ -99,24 +99,24 @@ def _bagged(rows: Tensor, counted: Tensor, mode: str, partly: bool) -> Tensor:
     return total if mode == "sum" else total / counted.sum(1, keepdim=True).clamp_min(1)
 
 
-@composed("hstack")
+@decomposed("hstack")
 def _hstack(tensors: Sequence[Tensor]) -> Tensor:
     parts = [x.unsqueeze(0) if x.dim() == 0 else x for x in tensors]
     return torch.cat(parts, 0 if parts[0].dim() == 1 else 1)
 
 
-@composed("vstack", "row_stack")
+@decomposed("vstack", "row_stack")
 def _vstack(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([x.unsqueeze(0) if x.dim() == 1 else x for x in tensors], 0)
 
 
-@composed("atleast_1d")
+@decomposed("atleast_1d")
 def _atleast_1d(*tensors: Tensor) -> Any:
     found = tuple(x.unsqueeze(0) if x.dim() == 0 else x for x in tensors)
     return found[0] if len(found) == 1 else found
 
 
-@composed("take_along_dim")
+@decomposed("take_along_dim")
 def _take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     if dim is None:
         return input.flatten().gather(0, indices.flatten())
@@ -128,7 +128,7 @@ def _take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> T
     return input.expand(wide).gather(dim, indices.expand(wide))
 
 
-@composed("diagonal", "diag")
+@decomposed("diagonal", "diag")
 def _diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The diagonal of two axes of known sizes, as the last axis; of a vector, the matrix that has it."""
     if input.dim() == 1:
@@ -143,13 +143,13 @@ def _diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> T
     return x.flatten(-2)[..., places]
 
 
-@composed("cdist")
+@decomposed("cdist")
 def _cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> Tensor:
     apart: Tensor = (x1.unsqueeze(-2) - x2.unsqueeze(-3)).norm(p, -1)
     return apart
 
 
-@composed("pairwise_distance")
+@decomposed("pairwise_distance")
 def _pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
@@ -157,7 +157,7 @@ def _pairwise_distance(
     return apart
 
 
-@composed("tensordot")
+@decomposed("tensordot")
 def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
     """Axes ``dims`` of both are summed over: as many at the end of a and the beginning of b, or two lists."""
     if isinstance(dims, int):
@@ -173,7 +173,7 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
     return torch.einsum(f"{''.join(names[: a.dim()])},{''.join(second)}->{''.join(kept)}", a, b)
 
 
-@composed(Tensor.unfold)
+@decomposed(Tensor.unfold)
 def _unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows along an axis, each as a new last axis; their number follows the axis' size."""
     count = (input.size(dimension) - size) // step + 1

@@ -62,9 +62,9 @@ def _with_answers(function: Any, **names: Any) -> Any:
     """The function as it stands, with its imports made by ``_import``; ``names`` are globals that it sees."""
     function = getattr(function, "__wrapped__", function)
     imports = {**vars(builtins), "__import__": _import}
-    around = {**function.__globals__, "__builtins__": imports, **names}
+    namespace = {**function.__globals__, "__builtins__": imports, **names}
     same = FunctionType(
-        function.__code__, around, function.__name__, function.__defaults__, function.__closure__
+        function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__
     )
     same.__kwdefaults__ = function.__kwdefaults__
     return same

@@ -1,4 +1,4 @@
-"""One name for one function: PyTorch has most of them in several places."""
+"""One name for one function: PyTorch has most of them in several namespaces."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def _of_overload(overload: torch._ops.OpOverload[Any, Any]) -> Any:
     return next(iter(everywhere(name)), overload) if "::" not in name else overload
 
 
-def by_place(
+def by_position(
     function: Any, row: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments as ``row`` takes them: what PyTorch knows under a name that the row has not goes to its place."""
+    """The arguments as ``row`` takes them: what PyTorch knows under a name that the row has not is given by position."""
     taken = _names_of(row)
     strange = [] if taken is None else [name for name in kwargs if name not in taken]
     if not strange:

@@ -1,4 +1,4 @@
-"""What is changed round a trace and taken back behind it: stand-ins in PyTorch and Python, the user's own module."""
+"""What is changed during a trace and restored afterwards: stand-ins in PyTorch and Python, the user's own module."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from netferry.converters.pytorch.to_onnx.tracer.untraceable import Stateful
 
 
 class Recorder(Protocol):
-    """What is told of every call of a module."""
+    """What sees every call of a module."""
 
     def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any: ...
 

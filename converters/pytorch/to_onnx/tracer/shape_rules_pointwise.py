@@ -1,4 +1,4 @@
-"""Sizes, continued: of what works element by element, and of layers that give what they are given.
+"""Sizes of what works element by element, and of layers that give what they are given.
 
 PyTorch's own rules for these are written in Python and ask for its compilers; most calls of most models are such.
 They are left to decide wherever dtypes are promoted.
@@ -84,7 +84,7 @@ def _written(input: Tensor) -> Tensor:
 
 
 def _same(m: Any, input: Tensor) -> Tensor:
-    """A layer that gives what it is given, of floats; in place where it is told to be."""
+    """A layer that gives what it is given, of floats; in place where it is set to be."""
     if not input.dtype.is_floating_point:
         result: Tensor = m.forward(input)
         return result

@@ -53,7 +53,7 @@ class Sizes(PlainShapeEnv):
     """Symbols of one or more; every decision on them that the model's own code takes is kept.
 
     PyTorch's kernels compare sizes too, to pick strides and fast ways: inside ``kernels()`` only equalities are
-    learned (broadcasting found two sizes equal), so that such a comparison never hides one of the user's.
+    kept (broadcasting found two sizes equal), so that such a comparison never hides one of the user's.
     """
 
     def __init__(self) -> None:
@@ -201,7 +201,7 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def line_of(frame: FrameType, number: int) -> str | None:
-    """A source line in words, or None where it is PyTorch's or ours."""
+    """A source line as text, or None where it is PyTorch's or ours."""
     path = frame.f_code.co_filename
     if path.startswith(_NOT_THE_USERS):
         return None
@@ -209,7 +209,7 @@ def line_of(frame: FrameType, number: int) -> str | None:
 
 
 class _Axis(Source):
-    """Where a symbol comes from, as ShapeEnv wants to be told."""
+    """Where a symbol comes from, as ShapeEnv asks for it."""
 
     def __init__(self, axis: str) -> None:
         object.__setattr__(self, "axis", axis)
@@ -220,7 +220,7 @@ class _Axis(Source):
 
 
 def _is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
-    """Whether the answer says that two sizes are equal; a number asked for as such is one too."""
+    """Whether the answer means that two sizes are equal; a number asked for as such is one too."""
     if not isinstance(answer, BooleanAtom):
         return True
     return bool(answer) if isinstance(expr, sympy.Eq) else isinstance(expr, sympy.Ne) and not answer
@@ -302,7 +302,7 @@ def _is_a_need(equality: sympy.Eq) -> bool:
 
 
 def _is_demanded(frame: FrameType | None) -> bool:
-    """Whether the user's line says what the model needs, not what it does: an ``assert``, an ``if`` that raises."""
+    """Whether the user's line states what the model needs, not what it does: an ``assert``, an ``if`` that raises."""
     if frame is None:
         return False
     lines = linecache.getlines(frame.f_code.co_filename)[frame.f_lineno - 1 :]
@@ -324,7 +324,7 @@ _RELATIONS: Mapping[type[sympy.Basic], str] = {
 
 
 def _words(condition: Any) -> str:
-    """A relation in words, the size first: ``batch is above 1``."""
+    """A relation as a sentence, the size first: ``batch is above 1``."""
     if type(condition) not in _RELATIONS:
         return str(condition)
     if condition.lhs.is_number:
@@ -336,7 +336,7 @@ _FAR = 1 << 20
 
 
 def simplest(condition: Any) -> Any:
-    """A bound on one size as a plain one (``n <= 64``), where there is one place at which it turns."""
+    """A bound on one size as a plain one (``n <= 64``), where it changes at one size only."""
     symbols = condition.free_symbols
     plain = any(side.is_Symbol for side in condition.args) and any(side.is_number for side in condition.args)
     if plain or len(symbols) != 1 or isinstance(condition, sympy.Eq):

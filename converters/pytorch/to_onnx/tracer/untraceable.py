@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Untraceable(Exception):  # noqa: N818 - a finding
-    """The module cannot be traced, and why; ``roads`` are the exporters that may still carry it."""
+    """The module cannot be traced, and why; ``routes`` are the exporters that may still export it."""
 
     routes: tuple[str, ...] = ("torchscript", "dynamo")
 
@@ -38,6 +38,6 @@ class Random(Untraceable):
 
 
 class Complex(Untraceable):
-    """What goes in or comes out is complex: no exporter has a word for it."""
+    """What goes in or comes out is complex: no exporter supports it."""
 
     routes = ()

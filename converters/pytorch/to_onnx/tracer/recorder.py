@@ -1,0 +1,254 @@
+"""What sees every call of a trace: of torch functions, and of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
+
+from netferry.converters import size_bounds
+from netferry.converters.errors import UsageError
+from netferry.converters.pytorch.live import torch_dtype
+from netferry.converters.pytorch.to_onnx.tracer import decompositions_attention, decompositions_indexing  # noqa: F401 - they fill the table
+from netferry.converters.pytorch.to_onnx.tracer.cache import Memo
+from netferry.converters.pytorch.to_onnx.tracer.calls import Call, leaves_of, map_structure
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import DECOMPOSITIONS
+from netferry.converters.pytorch.to_onnx.tracer.names import by_position, torch_function, writes
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules import SHAPES
+from netferry.converters.pytorch.to_onnx.tracer.sizes import users_line
+from netferry.converters.pytorch.to_onnx.tracer.tensors import TracedTensors, storage_of
+from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
+    DataDependent,
+    Random,
+    Stateful,
+)
+from netferry.converters.signature import Example
+
+_LOOKS_AT_VALUES = frozenset(
+    getattr(Tensor, name)
+    for name in "__bool__ __int__ __float__ __complex__ __index__ __contains__ item tolist is_nonzero".split()
+) | {
+    torch.is_nonzero,
+    torch.equal,
+    torch.allclose,
+    Tensor.equal,
+    Tensor.allclose,
+    Tensor.numpy,
+    Tensor.__array__,
+}
+"""Functions that bring a tensor's content into Python."""
+
+_GIVE_MEMORY = Tensor.data.__set__  # type: ignore[attr-defined]
+"""What ``x.data = y`` calls."""
+
+_DRAWS = frozenset(
+    """
+    bernoulli cauchy exponential geometric gumbel_softmax log_normal multinomial normal poisson rand rand_like
+    randint randint_like randn randn_like random randperm rrelu_with_noise uniform
+    """.split()
+)
+"""Names of functions that draw random numbers."""
+
+
+class Recorder(TracedTensors, TorchFunctionMode):
+    """Sees every torch function that the model's code calls, and every call of a module."""
+
+    def __init__(self, root: nn.Module, leaves: Container[type[nn.Module]]) -> None:
+        super().__init__(root)
+        self._memo = Memo(self.sizes, self._fake, self._seen)
+        self._leaves = leaves
+        self._module_names = {id(part): name for name, part in root.named_modules()}
+
+    def inputs(self, given: Sequence[Example], device: torch.device, at: Mapping[str, int]) -> list[Tensor]:
+        """A fake tensor per example; free axes of one name have one symbol, and one named ``a + b`` has no own."""
+        names = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
+        plain = [name for name in names if not size_bounds.is_composed(name, names)]
+        free = {name: self.sizes.free(name, at.get(name, names[name])) for name in plain}
+        shown = {name: names[name] for name in plain}
+        fakes = []
+        for example in given:
+            shape: list[Any] = list(example.array.shape)
+            for axis, name in example.free.items():
+                if size_bounds.size_of(name, shown) != shape[axis]:
+                    raise UsageError(
+                        f"the examples give the size '{name}' two values",
+                        where=f"input '{example.name}', axis {axis}",
+                        expected=size_bounds.size_of(name, shown),
+                        received=shape[axis],
+                    )
+                shape[axis] = size_bounds.size_of(name, free)
+            dtype = torch_dtype(example.array.dtype)
+            with self._fake:
+                fake = torch.empty(shape, dtype=dtype, device=device)
+            self._know(fake)
+            fakes.append(fake)
+        return fakes
+
+    # ---- functions ----------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        func, kwargs = torch_function(func), dict(kwargs or {})
+        if func in DECOMPOSITIONS:
+            args, kwargs = by_position(func, DECOMPOSITIONS[func], args, kwargs)
+            with self.sizes.kernels(), self:
+                return DECOMPOSITIONS[func](*args, **kwargs)
+        tensors = leaves_of((args, kwargs), Tensor)
+        traced = [tensor for tensor in tensors if self._is_traced(tensor)]
+        if getattr(func, "__name__", "").removesuffix("_") in _DRAWS:
+            raise Random(f"'{func.__name__}' draws random numbers", users_line())
+        if traced and func in _LOOKS_AT_VALUES:
+            known = [self._known(tensor) for tensor in tensors]
+            if all(tensor is not None for tensor in known):
+                return func(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
+            raise DataDependent("the code looks at a tensor's values", users_line())
+        if func is _GIVE_MEMORY:
+            raise Stateful(f"the code gives {self._called(args[0])} other memory", users_line())
+        if func is Tensor.__setitem__ and traced and self._is_there(*args):
+            return None
+        with self.sizes.kernels():
+            if not traced and not leaves_of((args, kwargs), torch.SymInt):
+                return self._constant(func, tensors, args, kwargs)
+            return self._record(func, SHAPES.get(func, func), args, kwargs)
+
+    def _constant(self, func: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        """Call with what is known now; what comes of it is a constant of the model."""
+        name = getattr(func, "__name__", "a function")
+        if writes(func) and tensors and storage_of(tensors[0]) not in self._made:
+            raise Stateful(f"'{name}' writes into a tensor that outlives the call", users_line())
+        before = torch.random.get_rng_state()
+        result = func(*args, **kwargs)
+        if not torch.equal(before, torch.random.get_rng_state()):
+            torch.random.set_rng_state(before)
+            raise Random(f"'{name}' draws random numbers", users_line())
+        inputs = set(map(storage_of, tensors))
+        self._made.update(
+            (storage_of(t), t) for t in leaves_of(result, Tensor) if storage_of(t) not in inputs
+        )
+        return result
+
+    def _record(
+        self,
+        target: Any,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        module: nn.Module | None = None,
+    ) -> Any:
+        """Call over fake tensors and write it down; whatever it wrote into is a new value from now on."""
+        given, given_kwargs = map_structure(self._argument, (args, kwargs))
+        tensors = leaves_of((args, kwargs), Tensor)
+        key = self._memo.key(target, args, kwargs, module)
+        result, written = self._found(key, tensors) or self._made_by(function, args, kwargs, tensors, key)
+        outputs = leaves_of(result, Tensor)
+        if not outputs and not written:
+            return result
+        for tensor in written:
+            self._write(tensor)
+        if target is Tensor.__getitem__:
+            self._cut_from[id(result)] = (self._seen(args[0]), args[1])
+        if module is None and not written:
+            self._compute(target, args, kwargs, outputs)
+        recorded = map_structure(self._result, result if outputs else self._seen(written[0]))
+        self.calls.append(Call(target, self._paths[-1], given, given_kwargs, recorded, module))
+        for tensor in written:
+            self._write_through(self._seen(tensor))
+        if not written and isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
+            self._note_view(result, self._seen(args[0]), target, given, given_kwargs)
+        return self._as_called(result, written)
+
+    def _found(self, key: Hashable | None, tensors: list[Tensor]) -> tuple[Any, list[Tensor]] | None:
+        """What a call like this one has given before, as new tensors."""
+        given = [self._seen(tensor) for tensor in tensors]
+        found = None if key is None else self._memo.recall(key, given)
+        if found is None:
+            return None
+        result, views = found
+        for place, tensor in views.items():
+            self._memories[place] = self._memories[id(tensor)]
+        return result, []
+
+    def _made_by(
+        self,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        tensors: list[Tensor],
+        key: Hashable | None,
+    ) -> tuple[Any, list[Tensor]]:
+        """What the call gives over fake tensors, and which of those it was given it wrote into."""
+        given = [self._seen(tensor) for tensor in tensors]
+        versions = [fake._version for fake in given]
+        try:
+            result = self._over_fakes(function, map_structure(self._stood_in, (args, kwargs)))
+        except DataDependentOutputException:
+            result = self._over_fakes(function, map_structure(self._as_number, (args, kwargs)))
+        written = [
+            t for t, fake, version in zip(tensors, given, versions, strict=True) if fake._version != version
+        ]
+        storages = {storage_of(fake): fake for fake in given}
+        for made in leaves_of(result, Tensor):
+            base = storages.get(storage_of(made))
+            if base is not None and id(made) not in self._values:
+                self._memories[id(made)] = self._memories[id(base)]
+        if key is not None and not written:
+            self._memo.keep(key, result, given)
+        return result, written
+
+    def _over_fakes(self, function: Callable[..., Any], given: tuple[Any, Any]) -> Any:
+        args, kwargs = given
+        with self._fake, enable_python_dispatcher():  # else compositions in C++ ask for sizes as numbers
+            return function(*args, **kwargs)
+
+    # ---- modules ------------------------------------------------------------------------------
+
+    def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """A call of a module: recorded where it is kept whole, else entered."""
+        key = self._leaf(module)
+        with self._inside(module):
+            if key is None:
+                return enter(module, *args, **kwargs)
+            with self.sizes.kernels(), torch._C.DisableTorchFunction():
+                return self._record(key, _forward_of(module, key, self._stood_in), args, kwargs, module)
+
+    def _leaf(self, module: nn.Module) -> type[nn.Module] | None:
+        """The class under which a module is kept whole: its own, or one whose ``forward`` it has."""
+        hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
+        if hooked:
+            return None
+        kinds = (kind for kind in type(module).__mro__ if kind in self._leaves)
+        own = getattr(type(module), "forward", None)
+        return next((kind for kind in kinds if getattr(kind, "forward", None) is own), None)
+
+    @contextmanager
+    def _inside(self, module: nn.Module) -> Iterator[None]:
+        self._paths.append(self._module_names.get(id(module), type(module).__name__))
+        try:
+            yield
+        finally:
+            self._paths.pop()
+
+
+def _forward_of(
+    module: nn.Module, key: type[nn.Module], stood_in: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    """The layer's own forward over stand-ins of its weights, or our rule for its sizes."""
+    if key in SHAPES:
+        return lambda *args, **kwargs: SHAPES[key](module, *args, **kwargs)
+
+    twin = object.__new__(key)  # the user's module is not touched: another thread may be running it
+    twin.__dict__.update(module.__dict__)
+    twin.__dict__["_parameters"] = map_structure(stood_in, module._parameters)
+    twin.__dict__["_buffers"] = map_structure(stood_in, module._buffers)
+    if parametrize.is_parametrized(module):
+        parts: Any = module.parametrizations
+        twin.__dict__.update({name: stood_in(getattr(module, name)) for name in parts})
+    return twin.forward
