@@ -11,8 +11,8 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
-from netferry.converters.mxnet.from_onnx.layers import NATIVE
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
+from netferry.converters.mxnet.from_onnx.table import NATIVE
 from netferry.converters.signature import Array
 
 _ACTIVATIONS: Mapping[str, Mapping[tuple[str, ...], str]] = {
