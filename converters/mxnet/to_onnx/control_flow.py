@@ -14,6 +14,7 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.files import parse_symbol
 from netferry.converters.mxnet.symbol import VERSION, Attrs, Symbol
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
+from netferry.converters.mxnet.to_onnx.sizes import stacked
 
 _MOST_STEPS, _WEIGHT = 1024, 2
 
@@ -52,7 +53,5 @@ def foreach(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
         made = g.inline(body, [bound[place] for place in sorted(bound)])
         rows.append(made[:given])
         states = made[given:]
-    joined = [
-        g.Concat(*(g.Unsqueeze(x, g.ints(0)) for x in column), axis=0) for column in zip(*rows, strict=True)
-    ]
+    joined = [stacked(g, column, 0) for column in zip(*rows, strict=True)]
     return [*joined, *states]

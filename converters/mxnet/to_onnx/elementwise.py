@@ -10,7 +10,13 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast, dtype_named
+from netferry.converters.mxnet.to_onnx.emitter import (
+    FLOAT32,
+    ROWS,
+    Emitter,
+    cast,
+    dtype_named,
+)
 
 # ---- one tensor, element by element ----------------------------------------------------------------
 
@@ -107,20 +113,6 @@ def _register_unary() -> None:
 
 
 _register_unary()
-
-
-@ROWS.row("hard_sigmoid")
-def hard_sigmoid(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.HardSigmoid(x, alpha=a.number("alpha", 0.2), beta=a.number("beta", 0.5))
-
-
-@ROWS.row("smooth_l1")
-def smooth_l1(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """(s x)^2 / 2 where |x| < 1 / s^2, else |x| - 1 / (2 s^2)."""
-    square = a.number("scalar", 1.0) ** 2
-    size = g.Abs(x)
-    near = g.Mul(g.Mul(x, x), g.scalar(square / 2, x))
-    return g.Where(g.Less(size, g.scalar(1 / square, x)), near, g.Sub(size, g.scalar(0.5 / square, x)))
 
 
 @ROWS.row("_contrib_quadratic")
@@ -250,3 +242,30 @@ def where(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tens
     if condition.rank == 1 and x.rank > 1:
         truth = g.Unsqueeze(truth, g.ints(*range(1, x.rank)))
     return g.Where(truth, x, y)
+
+
+# ---- the same element -------------------------------------------------------------------------------
+
+
+@ROWS.row("_copy", "_identity_with_attr_like_rhs", "IdentityAttachKLSparseReg")
+def copy(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
+    return x
+
+
+@ROWS.row("_contrib_gradientmultiplier", "cast_storage")
+def as_it_is_in_inference(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    a.ignore("scalar", "stype")
+    return x
+
+
+@ROWS.row("amp_multicast")
+def amp_multicast(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+    """All inputs, halves and singles, in the wider or the narrower of the two."""
+    if not {x.dtype for x in inputs} <= {FLOAT32, _FLOAT16}:
+        raise CannotConvert("inputs other than float16 and float32")
+    choose = min if a.flag("cast_narrow", False) else max
+    dtype = choose((x.dtype for x in inputs), key=lambda dtype: dtype.itemsize, default=FLOAT32)
+    return [cast(g, x, dtype) for x in inputs]
+
+
+_FLOAT16 = np.dtype(np.float16)

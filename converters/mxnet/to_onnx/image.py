@@ -11,7 +11,8 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cut, few, shape_tensor, size_of
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, few
+from netferry.converters.mxnet.to_onnx.sizes import cut, flipped, shape_tensor, size_of
 from netferry.converters.signature import Array
 
 # ---- size --------------------------------------------------------------------------------------------
@@ -86,28 +87,6 @@ def bilinear_resize(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None)
         for axis, size in zip((2, 3), sizes, strict=True):
             x = cut(g, x, [axis], [0], [1]) if size == 1 else x  # MXNet takes the first, ONNX the middle
     return g.Resize(x, None, None, target, mode="linear", axes=[2, 3], coordinate_transformation_mode=corners)
-
-
-@ROWS.row("_contrib_AdaptiveAvgPooling2D")
-def adaptive_average_pool(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """Means over windows from floor(i size / count) to ceil((i + 1) size / count): two matrix products."""
-    counts = list(a.integers("output_size", ())) or [1]
-    counts = counts * 2 if len(counts) == 1 else counts
-    if counts == [1, 1]:
-        return g.GlobalAveragePool(x)
-    heights, widths = (_windows(x.size(axis + 2), count) for axis, count in enumerate(counts))
-    rows = g.MatMul(g.constant(heights, x.dtype), x)
-    return g.MatMul(rows, g.constant(widths.T, x.dtype))
-
-
-def _windows(size: int, count: int) -> Array:
-    """(count, size): the share of each place in the mean of each window."""
-    few(size * count)
-    shares = np.zeros((count, size))
-    for window in range(count):
-        begin, end = window * size // count, -(-(window + 1) * size // count)
-        shares[window, begin:end] = 1 / (end - begin)
-    return shares
 
 
 @ROWS.row("Crop")
@@ -275,7 +254,7 @@ def normalize(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 
 def _flipped(axis: int) -> Callable[..., Tensor]:
-    return lambda g, _, x: cut(g, x, [x.rank + axis], [None], [None], [-1])
+    return lambda g, _, x: flipped(g, x, [x.rank + axis])
 
 
 ROWS.row("_image_flip_left_right")(_flipped(-2))

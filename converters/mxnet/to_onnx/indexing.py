@@ -1,4 +1,4 @@
-"""Rows that write into a tensor, or turn places into numbers and back."""
+"""Rows that pick from a tensor or write into it, or turn positions into numbers and back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
     Emitter,
     cast,
-    cut,
+    dtype_named,
     few,
+)
+from netferry.converters.mxnet.to_onnx.sizes import (
+    cut,
+    flattened,
     places_along,
     positive,
+    shape_of,
     shape_tensor,
     size_of,
 )
@@ -79,9 +84,7 @@ def slice_assign_scalar(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     value = g.scalar(a.number("scalar", 0.0), x)
 
     def filled(window: Tensor) -> Tensor:
-        return g.Expand(
-            value, shape_tensor(g, window, [size_of(window, axis) for axis in range(window.rank)])
-        )
+        return g.Expand(value, shape_of(g, window))
 
     return _assigned(g, x, _windows(a, x), filled)
 
@@ -120,7 +123,7 @@ def unravel_index(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 def index_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(*sizes of x, axes): each place as its own numbers."""
     axes = [positive(axis, x.rank) for axis in a.maybe_integers("axes") or range(x.rank)]
-    shape = shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)])
+    shape = shape_of(g, x)
     found = []
     for axis in axes:
         along = g.Unsqueeze(places_along(g, x, axis), g.ints(*(i for i in range(x.rank) if i != axis)))
@@ -131,3 +134,110 @@ def index_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 @ROWS.row("size_array")
 def size_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Reshape(g.Size(x), g.ints(1))
+
+
+# ---- picking ----------------------------------------------------------------------------------------
+
+
+@ROWS.row("Embedding", "_contrib_SparseEmbedding")
+def embedding(g: Emitter, a: Attrs, indices: Tensor, weight: Tensor) -> Tensor:
+    """An index outside of the table takes its first or last row, as in MXNet."""
+    last = g.constant(weight.size(0) - 1, np.int64)
+    return g.Gather(weight, g.Clip(cast(g, indices, np.int64), g.constant(0, np.int64), last), axis=0)
+
+
+def _index(g: Emitter, indices: Tensor, x: Tensor, axis: int, mode: str) -> Tensor:
+    """Indices as integers inside of the axis, as MXNet brings them there: clipped or wrapped round."""
+    indices = cast(g, indices, np.int64)
+    if mode == "raise":
+        return indices
+    count = size_of(x, axis)
+    size = g.constant(count, np.int64) if isinstance(count, int) else g.Squeeze(shape_tensor(g, x, [count]))
+    if mode == "wrap":
+        return g.Mod(indices, size)
+    last = g.constant(count - 1, np.int64) if isinstance(count, int) else g.Sub(size, g.constant(1, np.int64))
+    return g.Clip(indices, g.constant(0, np.int64), last)
+
+
+@ROWS.row("take")
+def take(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
+    axis, mode = positive(a.integer("axis", 0), x.rank), a.word("mode", "clip", among="clip wrap raise")
+    return g.Gather(x, _index(g, indices, x, axis, mode), axis=axis)
+
+
+@ROWS.row("pick")
+def pick(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
+    """One element along an axis for each place of the others."""
+    axis, keep = positive(a.integer("axis", -1), x.rank), a.flag("keepdims", False)
+    index = _index(g, indices, x, axis, a.word("mode", "clip", among="clip wrap"))
+    if indices.rank < x.rank:
+        index = g.Unsqueeze(index, g.ints(axis))
+    found = g.GatherElements(x, index, axis=axis)
+    return found if keep else g.Squeeze(found, g.ints(axis))
+
+
+@ROWS.row("batch_take")
+def batch_take(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
+    index = g.Unsqueeze(_index(g, indices, x, 1, "clip"), g.ints(1))
+    return g.Squeeze(g.GatherElements(x, index, axis=1), g.ints(1))
+
+
+@ROWS.row("gather_nd")
+def gather_nd(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
+    """indices: (axes, ...); ONNX has the axes last."""
+    order = (*range(1, indices.rank), 0)
+    return g.GatherND(x, g.transpose(cast(g, indices, np.int64), order))
+
+
+@ROWS.row("one_hot")
+def one_hot(g: Emitter, a: Attrs, indices: Tensor) -> Tensor:
+    """Where index and place agree; an index outside of the depth is off everywhere."""
+    dtype = dtype_named(a.word("dtype", "float32"))
+    places = g.constant(np.arange(few(a.integer("depth"))), np.int64)
+    hit = g.Equal(g.Unsqueeze(cast(g, indices, np.int64), g.ints(-1)), places)
+    on, off = (
+        g.constant(a.number(name, default), dtype)
+        for name, default in (("on_value", 1.0), ("off_value", 0.0))
+    )
+    return g.Where(hit, on, off)
+
+
+def _ordered(
+    g: Emitter, x: Tensor, axis: int | None, count: int | None, ascending: bool
+) -> tuple[Tensor, ...]:
+    """The first ``count`` (None: all) values along an axis in order, and where they stood."""
+    x, axis = flattened(g, x, axis)
+    k = g.ints(count) if count else shape_tensor(g, x, [size_of(x, axis)])
+    return g.ops("TopK", x, k, outputs=2, axis=axis, largest=not ascending, sorted=1)
+
+
+def _like(g: Emitter, number: float, x: Tensor) -> Tensor:
+    return g.Expand(g.scalar(number, x), shape_of(g, x))
+
+
+@ROWS.row("topk")
+def topk(g: Emitter, a: Attrs, x: Tensor) -> Tensor | list[Tensor]:
+    kind = a.word("ret_typ", "indices", among="indices value both mask")
+    axis, count = a.maybe_integer("axis", -1), a.integer("k", 1)
+    if count < 0:
+        raise CannotConvert(f"k={count}")
+    values, places = _ordered(g, x, axis, count, a.flag("is_ascend", False))
+    if kind == "mask":
+        if axis is None:
+            raise CannotConvert("a mask over all axes at once", "Name the axis")
+        a.ignore("dtype")
+        zero, one = (_like(g, number, each) for number, each in ((0, x), (1, values)))
+        return g.ScatterElements(zero, places, one, axis=positive(axis, x.rank))
+    places = cast(g, places, dtype_named(a.word("dtype", "float32")))
+    return [values, places] if kind == "both" else values if kind == "value" else places
+
+
+@ROWS.row("sort")
+def sort(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return _ordered(g, x, a.maybe_integer("axis", -1), None, a.flag("is_ascend", True))[0]
+
+
+@ROWS.row("argsort")
+def argsort(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    places = _ordered(g, x, a.maybe_integer("axis", -1), None, a.flag("is_ascend", True))[1]
+    return cast(g, places, dtype_named(a.word("dtype", "float32")))

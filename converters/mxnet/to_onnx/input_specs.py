@@ -13,7 +13,8 @@ from netferry.converters.mxnet.inputs import Guess
 from netferry.converters.mxnet.symbol import Attrs, Node
 from netferry.converters.mxnet.to_onnx import recurrent
 from netferry.converters.mxnet.to_onnx.elementwise import POINTWISE
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, swapped
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32
+from netferry.converters.mxnet.to_onnx.sizes import swapped
 from netferry.converters.signature import BATCH, Array, Dim, Example, TensorSpec, aligned
 
 _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}

@@ -9,15 +9,13 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import (
-    ROWS,
-    Emitter,
-    few,
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few
+from netferry.converters.mxnet.to_onnx.sizes import (
+    matrix_transposed,
     moved,
     positive,
     reshape,
     size_of,
-    swapped,
 )
 from netferry.converters.signature import Array
 
@@ -57,7 +55,7 @@ def spread_on_diagonal(g: Emitter, x: Tensor, offset: int) -> Tensor:
     return g.Pad(square, g.ints(*free, below, above, *free, above, below), zero)
 
 
-@ROWS.row("diag")
+@ROWS.row("diag", "_np_diag")
 def diag(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Of a vector the matrix, of a matrix the vector."""
     offset, axes = a.integer("k", 0), (a.integer("axis1", 0), a.integer("axis2", 1))
@@ -132,7 +130,7 @@ def log_determinant(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
 
 
 def _turned(g: Emitter, x: Tensor, wanted: bool) -> Tensor:
-    return g.transpose(x, swapped(x.rank, -1, -2)) if wanted else x
+    return matrix_transposed(g, x) if wanted else x
 
 
 def _scaled(g: Emitter, x: Tensor, factor: float) -> Tensor:
@@ -191,3 +189,28 @@ def khatri_rao(g: Emitter, a: Attrs, *matrices: Tensor) -> Tensor:
         every = g.Mul(g.Unsqueeze(product, g.ints(1)), g.Unsqueeze(matrix, g.ints(0)))
         product = g.Reshape(every, g.ints(-1, every.size(2)))
     return product
+
+
+# ---- numpy's diagonals ------------------------------------------------------------------------------
+
+
+@ROWS.row("_np_diagonal")
+def diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return on_diagonal(g, x, a.integer("offset", 0), a.integer("axis1", 0), a.integer("axis2", 1))
+
+
+@ROWS.row("_np_trace")
+def trace(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return g.ReduceSum(diagonal(g, a, x), g.ints(-1), keepdims=0)
+
+
+@ROWS.row("_np_diagflat")
+def diagflat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return spread_on_diagonal(g, reshape(g, x, [-1]), a.integer("k", 0))
+
+
+@ROWS.row("_npi_tril")
+def tril(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    if x.rank == 1:
+        x = g.Expand(x, g.ints(x.size(0), x.size(0)))
+    return g.Trilu(x, g.constant(a.integer("k", 0), np.int64), upper=0)

@@ -1,4 +1,4 @@
-"""MXNet's RNN operator: several layers and directions in one node, its weights in one vector."""
+"""MXNet's RNN operator: several layers and directions in one node, its weights in one vector. And sequences by their lengths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.recurrent import GATES, Direction, Names, layer, projected_lstm
 from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, known, shape_tensor, size_of
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast, known
+from netferry.converters.mxnet.to_onnx.sizes import (
+    flipped,
+    places_along,
+    shape_tensor,
+    size_of,
+)
 from netferry.converters.signature import Array
 
 _ACTIVATIONS = {"rnn_relu": ["Relu"], "rnn_tanh": ["Tanh"]}
@@ -238,3 +244,47 @@ def input_size(
     rest = sum(part.size for part in parts(cell, 0, hidden, layers, directions, projected))
     size, over = divmod(total - rest, len(GATES["mxnet"][cell]) * hidden * directions)
     return size if size > 0 and not over else None
+
+
+# ---- sequences --------------------------------------------------------------------------------------
+
+
+def _time(a: Attrs) -> int:
+    axis = a.integer("axis", 0)
+    if axis not in (0, 1):
+        raise CannotConvert(f"axis={axis}: time is the first or the second axis")
+    return axis
+
+
+@ROWS.row("SequenceMask")
+def sequence_mask(g: Emitter, a: Attrs, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """x: (time, batch, ...) or (batch, time, ...); what lies behind a sequence's length takes ``value``."""
+    axis, value = _time(a), a.number("value", 0.0)
+    if not a.flag("use_sequence_length", False) or lengths is None:
+        return x
+    places = g.Unsqueeze(places_along(g, x, axis), g.ints(1 - axis))
+    inside = g.Less(places, g.Unsqueeze(cast(g, lengths, np.int64), g.ints(axis)))
+    if x.rank > 2:
+        inside = g.Unsqueeze(inside, g.ints(*range(2, x.rank)))
+    return g.Where(inside, x, g.scalar(value, x))
+
+
+def _reversed(g: Emitter, x: Tensor, lengths: Tensor, axis: int) -> Tensor:
+    return g.ReverseSequence(x, cast(g, lengths, np.int64), time_axis=axis, batch_axis=1 - axis)
+
+
+@ROWS.row("SequenceReverse")
+def sequence_reverse(g: Emitter, a: Attrs, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    axis = _time(a)
+    if a.flag("use_sequence_length", False) and lengths is not None:
+        return _reversed(g, x, lengths, axis)
+    return flipped(g, x, [axis])
+
+
+@ROWS.row("SequenceLast")
+def sequence_last(g: Emitter, a: Attrs, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """The last element of each sequence: the first of the reversed one."""
+    axis, place = _time(a), -1
+    if a.flag("use_sequence_length", False) and lengths is not None:
+        x, place = _reversed(g, x, lengths, axis), 0
+    return g.Gather(x, g.constant(place, np.int64), axis=axis)

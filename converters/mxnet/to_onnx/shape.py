@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import (
-    ROWS,
-    Emitter,
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few
+from netferry.converters.mxnet.to_onnx.sizes import (
     Size,
-    cast,
     cut,
-    dtype_named,
-    few,
-    places_along,
+    flattened,
+    flipped,
     positive,
     reshape,
     reshape_sizes,
+    shape_of,
     shape_tensor,
     size_of,
+    stacked,
     swapped,
 )
 
@@ -82,7 +78,7 @@ def reshape_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 def reshape_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
     if any(a.maybe_integer(name) is not None for name in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end")):
         raise CannotConvert("only a part of the axes is reshaped")
-    return g.Reshape(x, shape_tensor(g, like, [size_of(like, axis) for axis in range(like.rank)]))
+    return g.Reshape(x, shape_of(g, like))
 
 
 @ROWS.row("broadcast_to")
@@ -120,9 +116,7 @@ def tile(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 def repeat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Each element in a row: a new axis behind is tiled and merged."""
     count, axis = a.integer("repeats"), a.maybe_integer("axis")
-    if axis is None:
-        x, axis = reshape(g, x, [-1]), 0
-    axis = positive(axis, x.rank)
+    x, axis = flattened(g, x, axis)
     tiled = g.Tile(
         g.Unsqueeze(x, g.ints(axis + 1)), g.ints(*[1] * (axis + 1), count, *[1] * (x.rank - axis - 1))
     )
@@ -137,10 +131,10 @@ def concat(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     return g.Concat(*inputs, axis=positive(a.integer("dim", 1), inputs[0].rank))
 
 
-@ROWS.row("stack")
+@ROWS.row("stack", "_npi_stack")
 def stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     axis = positive(a.integer("axis", 0), inputs[0].rank + 1)
-    return g.Concat(*(g.Unsqueeze(x, g.ints(axis)) for x in inputs), axis=axis)
+    return stacked(g, inputs, axis)
 
 
 def sections(g: Emitter, x: Tensor, axis: int, count: int) -> list[Tensor]:
@@ -199,7 +193,7 @@ def slice_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
 @ROWS.row("reverse")
 def reverse(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axes = [positive(axis, x.rank) for axis in a.integers("axis")]
-    return cut(g, x, axes, [None] * len(axes), [None] * len(axes), [-1] * len(axes))
+    return flipped(g, x, axes)
 
 
 @ROWS.row("Pad")
@@ -209,66 +203,3 @@ def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     widths = a.integers("pad_width")
     value = g.scalar(a.number("constant_value", 0.0), x)
     return g.Pad(x, g.ints(*widths[::2], *widths[1::2]), value if mode == "constant" else None, mode=mode)
-
-
-# ---- constants -------------------------------------------------------------------------------------
-
-
-def _filled(g: Emitter, a: Attrs, value: float) -> Tensor:
-    """A size of 0 is one that MXNet infers: it stands as 1, to be broadcast (see ``to_onnx``)."""
-    shape = [size or 1 for size in a.integers("shape", ())]
-    few(math.prod(shape))
-    return g.constant(np.full(shape, value, dtype_named(a.word("dtype", "float32"))))
-
-
-@ROWS.row("_zeros", "_zeros_without_dtype")
-def zeros(g: Emitter, a: Attrs) -> Tensor:
-    return _filled(g, a, 0.0)
-
-
-@ROWS.row("_ones")
-def ones(g: Emitter, a: Attrs) -> Tensor:
-    return _filled(g, a, 1.0)
-
-
-@ROWS.row("_full")
-def full(g: Emitter, a: Attrs) -> Tensor:
-    return _filled(g, a, a.number("value"))
-
-
-def _filled_like(value: float) -> Callable[..., Tensor]:
-    def row(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-        return g.Expand(g.scalar(value, x), shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
-
-    return row
-
-
-ROWS.row("zeros_like")(_filled_like(0.0))
-ROWS.row("ones_like")(_filled_like(1.0))
-
-
-@ROWS.row("_arange")
-def arange(g: Emitter, a: Attrs) -> Tensor:
-    start, stop, step = a.number("start"), a.maybe_number("stop"), a.number("step", 1.0)
-    if a.flag("infer_range", False):
-        raise CannotConvert("a range whose end is inferred")
-    start, stop = (0.0, start) if stop is None else (start, stop)
-    repeat = a.integer("repeat", 1)
-    few((stop - start) / step * repeat)
-    values = np.repeat(np.arange(start, stop, step), repeat)
-    return g.constant(values, dtype_named(a.word("dtype", "float32")))
-
-
-@ROWS.row("_contrib_arange_like")
-def arange_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """start, start + step, ... as many as an axis has places."""
-    axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
-    if axis is None or a.integer("repeat", 1) != 1:
-        raise CannotConvert("a range over all axes, or one that repeats", "Name the axis")
-    places = cast(g, places_along(g, x, positive(axis, x.rank)), x.dtype)
-    return g.Add(g.Mul(places, g.scalar(step, x)), g.scalar(start, x))
-
-
-@ROWS.row("shape_array")
-def shape_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.Shape(x)

@@ -1,0 +1,93 @@
+"""Rows of activations, softmax among them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import (
+    ROWS,
+    Emitter,
+    cast,
+    dtype_named,
+)
+from netferry.converters.mxnet.to_onnx.sizes import (
+    per_channel,
+    places_along,
+    positive,
+)
+
+_ACTIVATIONS = {
+    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus", "softsign": "Softsign",
+}  # fmt: skip
+
+
+@ROWS.row("Activation")
+def activation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return g.op(_ACTIVATIONS[a.word("act_type", among=" ".join(_ACTIVATIONS))], x)
+
+
+@ROWS.row("LeakyReLU")
+def leaky_relu(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+    kind = a.word("act_type", "leaky", among="leaky elu selu gelu prelu rrelu")
+    if kind == "leaky":
+        return g.LeakyRelu(x, alpha=a.number("slope", 0.25))
+    if kind == "elu":
+        return g.Elu(x, alpha=a.number("slope", 0.25))
+    if kind == "rrelu":  # outside of training the random slope is its mean
+        return g.LeakyRelu(x, alpha=(a.number("lower_bound", 0.125) + a.number("upper_bound", 0.334)) / 2)
+    if kind == "prelu":
+        if gamma is None:
+            raise CannotConvert("a prelu without its slopes")
+        return g.PRelu(x, per_channel(g, gamma, x.rank))
+    return g.Selu(x) if kind == "selu" else g.Gelu(x)
+
+
+@ROWS.row("hard_sigmoid")
+def hard_sigmoid(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return g.HardSigmoid(x, alpha=a.number("alpha", 0.2), beta=a.number("beta", 0.5))
+
+
+@ROWS.row("SoftmaxActivation")
+def softmax_activation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    """Over the last axis, whatever its name says, or over the channels."""
+    return g.Softmax(x, axis=1 if a.word("mode", "instance", among="instance channel") == "channel" else -1)
+
+
+# ---- softmax ----------------------------------------------------------------------------------------
+
+
+def _softmax(g: Emitter, a: Attrs, x: Tensor, name: str, length: Tensor | None = None) -> Tensor:
+    """Over an axis, or over its first ``length`` places: the others are 0."""
+    axis, temperature = positive(a.integer("axis", -1), x.rank), a.maybe_number("temperature")
+    if temperature is not None and temperature != 1:
+        x = g.Div(x, g.scalar(temperature, x))
+    if a.flag("use_length", False):
+        if length is None:
+            raise CannotConvert("use_length without lengths")
+        form = [axis_ for axis_ in range(x.rank) if axis_ != axis]
+        places = g.Unsqueeze(places_along(g, x, axis), g.ints(*form))
+        inside = g.Less(places, g.Unsqueeze(cast(g, length, np.int64), g.ints(axis)))
+        bounded = g.op(name, g.Where(inside, x, g.scalar(-np.inf, x)), axis=axis)
+        y = g.Where(inside, bounded, g.scalar(0, x))
+    else:
+        y = g.op(name, x, axis=axis)
+    dtype = a.maybe_word("dtype")
+    return y if dtype is None else cast(g, y, dtype_named(dtype))
+
+
+@ROWS.row("softmax")
+def softmax(g: Emitter, a: Attrs, x: Tensor, length: Tensor | None = None) -> Tensor:
+    return _softmax(g, a, x, "Softmax", length)
+
+
+@ROWS.row("log_softmax")
+def log_softmax(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return _softmax(g, a, x, "LogSoftmax")
+
+
+@ROWS.row("softmin")
+def softmin(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return _softmax(g, a, g.Neg(x), "Softmax")
