@@ -76,8 +76,10 @@ def conv_transpose(
     cuts = tuple(e - add for e, add in zip(end, extra, strict=True))
     if any(cut < 0 for cut in (*begin, *cuts)) or not known(made):
         raise CannotConvert("a transposed convolution whose output is longer than what it computes")
-    places = {axis + 2: (s, n - e, 1) for axis, (s, e, n) in enumerate(zip(begin, cuts, made, strict=True))}
-    return xp.slice(y, places)
+    positions = {
+        axis + 2: (s, n - e, 1) for axis, (s, e, n) in enumerate(zip(begin, cuts, made, strict=True))
+    }
+    return xp.slice(y, positions)
 
 
 def _cut_off(

@@ -21,7 +21,7 @@ from netferry.converters.signature import Array
 def max_pool(xp: MxnetNamespace, x: Symbol, *, windows: Windows, storage_order: int) -> Any:
     """``storage_order`` is how positions are counted, which MXNet does not give."""
     if xp.wanted(1):
-        raise CannotConvert("the places of the maxima as an output")
+        raise CannotConvert("the positions of the maxima as an output")
     if x.dtype.itemsize == 1 and x.dtype.kind in "iu":
         return xp.astype(_max_pool(xp, xp.astype(x, np.dtype("f4")), windows), x.dtype)
     demand_floats(xp, x)
@@ -75,10 +75,10 @@ def _counts(layer: LayerWindows, include_pad: bool) -> Array:
     counts: Array = np.ones((1, 1), np.float64)
     for axis, w in enumerate(layer.onnx.over(layer.sizes)):
         low, high = (-w.before, w.size + w.after) if include_pad else (0, w.size)
-        places = layer.outputs()[axis]
-        budget.make(counts.size * places + places * w.kernel)
+        positions = layer.outputs()[axis]
+        budget.make(counts.size * positions + positions * w.kernel)
         steps = np.arange(w.kernel) * w.dilation
-        starts = np.arange(places) * w.stride - w.before
+        starts = np.arange(positions) * w.stride - w.before
         inside = ((starts[:, None] + steps >= low) & (starts[:, None] + steps < high)).sum(1)
         counts = counts[..., None] * inside
     return counts

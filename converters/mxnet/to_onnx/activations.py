@@ -6,7 +6,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
     Emitter,
@@ -15,7 +15,7 @@ from netferry.converters.mxnet.to_onnx.emitter import (
 )
 from netferry.converters.mxnet.to_onnx.sizes import (
     per_channel,
-    places_along,
+    positions_along,
     positive,
 )
 
@@ -26,12 +26,12 @@ _ACTIVATIONS = {
 
 @ROWS.row("Activation")
 def activation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.op(_ACTIVATIONS[a.word("act_type", among=" ".join(_ACTIVATIONS))], x)
+    return g.op(_ACTIVATIONS[a.string("act_type", among=" ".join(_ACTIVATIONS))], x)
 
 
 @ROWS.row("LeakyReLU")
 def leaky_relu(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor | None = None) -> Tensor:
-    kind = a.word("act_type", "leaky", among="leaky elu selu gelu prelu rrelu")
+    kind = a.string("act_type", "leaky", among="leaky elu selu gelu prelu rrelu")
     if kind == "leaky":
         return g.LeakyRelu(x, alpha=a.number("slope", 0.25))
     if kind == "elu":
@@ -53,14 +53,14 @@ def hard_sigmoid(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 @ROWS.row("SoftmaxActivation")
 def softmax_activation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Over the last axis, whatever its name says, or over the channels."""
-    return g.Softmax(x, axis=1 if a.word("mode", "instance", among="instance channel") == "channel" else -1)
+    return g.Softmax(x, axis=1 if a.string("mode", "instance", among="instance channel") == "channel" else -1)
 
 
 # ---- softmax ----------------------------------------------------------------------------------------
 
 
 def _softmax(g: Emitter, a: Attrs, x: Tensor, name: str, length: Tensor | None = None) -> Tensor:
-    """Over an axis, or over its first ``length`` places: the others are 0."""
+    """Over an axis, or over its first ``length`` positions: the others are 0."""
     axis, temperature = positive(a.integer("axis", -1), x.rank), a.maybe_number("temperature")
     if temperature is not None and temperature != 1:
         x = g.Div(x, g.scalar(temperature, x))
@@ -68,13 +68,13 @@ def _softmax(g: Emitter, a: Attrs, x: Tensor, name: str, length: Tensor | None =
         if length is None:
             raise CannotConvert("use_length without lengths")
         form = [axis_ for axis_ in range(x.rank) if axis_ != axis]
-        places = g.Unsqueeze(places_along(g, x, axis), g.ints(*form))
-        inside = g.Less(places, g.Unsqueeze(cast(g, length, np.int64), g.ints(axis)))
+        positions = g.Unsqueeze(positions_along(g, x, axis), g.ints(*form))
+        inside = g.Less(positions, g.Unsqueeze(cast(g, length, np.int64), g.ints(axis)))
         bounded = g.op(name, g.Where(inside, x, g.scalar(-np.inf, x)), axis=axis)
         y = g.Where(inside, bounded, g.scalar(0, x))
     else:
         y = g.op(name, x, axis=axis)
-    dtype = a.maybe_word("dtype")
+    dtype = a.maybe_string("dtype")
     return y if dtype is None else cast(g, y, dtype_named(dtype))
 
 

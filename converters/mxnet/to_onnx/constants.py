@@ -10,17 +10,17 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, Row, cast, dtype_named, few
 from netferry.converters.mxnet.to_onnx.sizes import (
-    places_along,
+    positions_along,
     positive,
     shape_of,
 )
 
 
 def _made(g: Emitter, a: Attrs, array: Any, default: str = "float32") -> Tensor:
-    return g.constant(array, dtype_named(a.word("dtype", default)))
+    return g.constant(array, dtype_named(a.string("dtype", default)))
 
 
 def _filled(value: float | None, *, inferred: bool = False) -> Row:
@@ -63,12 +63,12 @@ def arange(g: Emitter, a: Attrs) -> Tensor:
 
 @ROWS.row("_contrib_arange_like")
 def arange_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """start, start + step, ... as many as an axis has places."""
+    """start, start + step, ... as many as an axis has positions."""
     axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
     if axis is None or a.integer("repeat", 1) != 1:
         raise CannotConvert("a range over all axes, or one that repeats", "Name the axis")
-    places = cast(g, places_along(g, x, positive(axis, x.rank)), x.dtype)
-    return g.Add(g.Mul(places, g.scalar(step, x)), g.scalar(start, x))
+    positions = cast(g, positions_along(g, x, positive(axis, x.rank)), x.dtype)
+    return g.Add(g.Mul(positions, g.scalar(step, x)), g.scalar(start, x))
 
 
 @ROWS.row("shape_array")
@@ -78,8 +78,8 @@ def shape_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("_npi_full_like")
 def full_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    word = a.maybe_word("dtype")
-    value = g.constant(a.number("fill_value"), x.dtype if word is None else dtype_named(word))
+    dtype = a.maybe_string("dtype")
+    value = g.constant(a.number("fill_value"), x.dtype if dtype is None else dtype_named(dtype))
     return g.Expand(value, shape_of(g, x))
 
 

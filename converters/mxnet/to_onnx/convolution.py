@@ -5,14 +5,14 @@ from __future__ import annotations
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
 
 _CHANNELS_FIRST = "None NCW NCHW NCDHW"
 
 
 def demand_channels_first(a: Attrs) -> None:
-    a.word("layout", "None", among=_CHANNELS_FIRST)
+    a.string("layout", "None", among=_CHANNELS_FIRST)
 
 
 def per_axis(a: Attrs, name: str, default: int, count: int) -> list[int]:
@@ -42,7 +42,7 @@ def deconvolution(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor 
     """x: (batch, channels, *space); weight: (channels, filters / groups, *kernel)."""
     demand_channels_first(a)
     if any(a.integers("target_shape", ())):
-        raise CannotConvert("target_shape is not carried", "Say pad and adj instead")
+        raise CannotConvert("target_shape is not supported", "Give pad and adj instead")
     kernel = list(a.integers("kernel"))
     adj = per_axis(a, "adj", 0, len(kernel))
     return g.ConvTranspose(

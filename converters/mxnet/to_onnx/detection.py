@@ -12,9 +12,9 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast
-from netferry.converters.mxnet.to_onnx.sizes import cut, places_along, shape_tensor, size_of
+from netferry.converters.mxnet.to_onnx.sizes import cut, positions_along, shape_tensor, size_of
 
 # ---- boxes -------------------------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ def _corners(g: Emitter, boxes: Tensor, form: str) -> list[Tensor]:
 
 
 def _form(a: Attrs, name: str, default: str = "corner") -> str:
-    return a.word(name, default, among="corner center")
+    return a.string(name, default, among="corner center")
 
 
 @ROWS.row("_contrib_box_iou")
@@ -106,15 +106,15 @@ class Ranked:
 def survivors(g: Emitter, boxes: Ranked, threshold: float) -> Tensor:
     """(batch, boxes), bools: what greedy suppression keeps.
 
-    ONNX ranks by score: here the score is the rank, and 0 what takes no part. A box that is turned inside out
-    has no extent in MXNet; ONNX would turn it back.
+    ONNX ranks by score: here the score is the rank, and 0 what takes no part. A box whose corners are exchanged
+    has no extent in MXNet; ONNX would exchange them back.
     """
     if not 0 <= threshold <= 1:
         raise CannotConvert(f"an overlap of {threshold:g}", "ONNX takes one from 0 to 1")
     left, top, right, bottom = boxes.sides
     corners = g.Concat(left, top, g.Max(left, right), g.Max(top, bottom), axis=-1)
     valid = boxes.valid
-    rank = cast(g, places_along(g, valid, 1), FLOAT32)
+    rank = cast(g, positions_along(g, valid, 1), FLOAT32)
     count = shape_tensor(g, valid, [size_of(valid, 1)])
     falling = g.Sub(cast(g, count, FLOAT32), rank)
     scores = g.Unsqueeze(g.Where(valid, falling, g.constant(0, FLOAT32)), g.ints(1))
@@ -131,15 +131,15 @@ def survivors(g: Emitter, boxes: Ranked, threshold: float) -> Tensor:
         g.constant([threshold], FLOAT32),
         g.constant([0], FLOAT32),
     )
-    places = g.Gather(chosen, g.ints(0, 2), axis=1)
+    positions = g.Gather(chosen, g.ints(0, 2), axis=1)
     nothing = g.Expand(g.constant(False), g.Shape(valid))
-    taken = g.Expand(g.constant(True), g.Shape(places, start=0, end=1))
-    return g.ScatterND(nothing, places, taken)
+    taken = g.Expand(g.constant(True), g.Shape(positions, start=0, end=1))
+    return g.ScatterND(nothing, positions, taken)
 
 
-def gathered(g: Emitter, x: Tensor, places: Tensor) -> Tensor:
-    """Rows of x: (batch, boxes, width), by places: (batch, chosen)."""
-    index = g.Unsqueeze(places, g.ints(2))
+def gathered(g: Emitter, x: Tensor, positions: Tensor) -> Tensor:
+    """Rows of x: (batch, boxes, width), by positions: (batch, chosen)."""
+    index = g.Unsqueeze(positions, g.ints(2))
     return g.GatherND(x, index, batch_dims=1)
 
 
@@ -151,9 +151,9 @@ def largest_first(g: Emitter, keys: Tensor, count: Tensor) -> tuple[Tensor, ...]
 def _packed(g: Emitter, kept: Tensor, x: Tensor) -> Tensor:
     """Rows of x that are kept, in order, at the front; rows of -1 behind."""
     count = shape_tensor(g, kept, [size_of(kept, 1)])
-    places = largest_first(g, cast(g, kept, FLOAT32), count)[1]
-    moved = gathered(g, x, places)
-    still = g.GatherElements(kept, places, axis=1)
+    positions = largest_first(g, cast(g, kept, FLOAT32), count)[1]
+    moved = gathered(g, x, positions)
+    still = g.GatherElements(kept, positions, axis=1)
     return g.Where(g.Unsqueeze(still, g.ints(2)), moved, g.scalar(-1, x))
 
 
@@ -170,7 +170,7 @@ def box_nms(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
         return x
     boxes, valid = _valid_by_score(g, flat, score, least, (column, background))
     if topk > 0:
-        valid = g.And(valid, g.Less(places_along(g, valid, 1), g.constant(topk, np.int64)))
+        valid = g.And(valid, g.Less(positions_along(g, valid, 1), g.constant(topk, np.int64)))
     classes = None
     if column >= 0 and not force:
         classes = g.Squeeze(cast(g, columns(g, boxes, column)[0], np.int64), g.ints(2))
@@ -194,8 +194,8 @@ def _valid_by_score(
         valid = g.And(valid, g.Not(g.Equal(columns(g, x, column)[0], g.scalar(none, x))))
     lowest = g.scalar(-np.inf, x)
     keys = g.Squeeze(g.Where(valid, scores, lowest), g.ints(2))
-    places = largest_first(g, keys, shape_tensor(g, keys, [size_of(keys, 1)]))[1]
-    return gathered(g, x, places), g.GatherElements(g.Squeeze(valid, g.ints(2)), places, axis=1)
+    positions = largest_first(g, keys, shape_tensor(g, keys, [size_of(keys, 1)]))[1]
+    return gathered(g, x, positions), g.GatherElements(g.Squeeze(valid, g.ints(2)), positions, axis=1)
 
 
 def _in_form(g: Emitter, y: Tensor, start: int, have: str, want: str) -> Tensor:
@@ -204,17 +204,17 @@ def _in_form(g: Emitter, y: Tensor, start: int, have: str, want: str) -> Tensor:
         return y
     box = cut(g, y, [2], [start], [start + 4])
     if want == "corner":
-        turned = g.Concat(*_corners(g, box, "center"), axis=-1)
+        converted = g.Concat(*_corners(g, box, "center"), axis=-1)
     else:
         left, top, right, bottom = columns(g, box, 0, 1, 2, 3)
         half = g.scalar(0.5, y)
         centre = [g.Mul(g.Add(left, right), half), g.Mul(g.Add(top, bottom), half)]
-        turned = g.Concat(*centre, g.Sub(right, left), g.Sub(bottom, top), axis=-1)
+        converted = g.Concat(*centre, g.Sub(right, left), g.Sub(bottom, top), axis=-1)
     first = columns(g, box, 0)[0]
-    box = g.Where(g.Less(first, g.scalar(0, y)), box, turned)
-    around = [cut(g, y, [2], [0], [start])] if start else []
+    box = g.Where(g.Less(first, g.scalar(0, y)), box, converted)
+    before = [cut(g, y, [2], [0], [start])] if start else []
     behind = [cut(g, y, [2], [start + 4], [None])] if start + 4 < y.size(2) else []
-    return g.Concat(*around, box, *behind, axis=-1)
+    return g.Concat(*before, box, *behind, axis=-1)
 
 
 @ROWS.row("_contrib_MultiBoxDetection")
@@ -240,11 +240,11 @@ def multi_box_detection(
     whole = shape_tensor(g, score, [size_of(score, 1)])
     if not 0 < overlap <= 1:
         return _packed(g, valid, rows)
-    places = largest_first(g, g.Where(valid, score, g.scalar(-1, score)), whole)[1]
-    ranked, counted = gathered(g, rows, places), g.GatherElements(valid, places, axis=1)
+    positions = largest_first(g, g.Where(valid, score, g.scalar(-1, score)), whole)[1]
+    ranked, counted = gathered(g, rows, positions), g.GatherElements(valid, positions, axis=1)
     meeting = counted
     if topk > 0:  # MXNet ranks so many, and leaves the others where they stand, without a class
-        inside = g.Less(places_along(g, score, 1), g.constant(topk, np.int64))
+        inside = g.Less(positions_along(g, score, 1), g.constant(topk, np.int64))
         ranked = g.Where(g.Unsqueeze(inside, g.ints(0, 2)), ranked, _packed(g, valid, rows))
         meeting = g.And(counted, inside)
     rows, valid = ranked, counted

@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     FLOAT32,
     ROWS,
@@ -129,7 +129,7 @@ def clip(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("Cast", "amp_cast")
 def to_dtype(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return cast(g, x, dtype_named(a.word("dtype")))
+    return cast(g, x, dtype_named(a.string("dtype")))
 
 
 # ---- two tensors, element by element ---------------------------------------------------------------

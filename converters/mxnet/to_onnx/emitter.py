@@ -18,7 +18,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor
 from netferry.converters.graph.registry import Table
-from netferry.converters.mxnet.files import DTYPES
+from netferry.converters.mxnet.array_format import DTYPES
 from netferry.converters.mxnet.symbol import Symbol
 
 Row = Callable[..., "Tensor | Sequence[Tensor]"]
@@ -36,7 +36,7 @@ class Emitter(GraphBuilder):
 
     ``parts``: of a packed parameter vector, the names it was put together from, by the vector's name.
     ``made_of``: of an initializer, the source's weights that it was made of, where they differ.
-    ``demands``: weights that fix how large a picture is, whose size the graph was not told: (the node, how
+    ``demands``: weights that fix how large an image is, whose size the caller did not give: (the node, how
     many numbers it takes).
     ``inline``: writes a graph inside of the graph once, its variables bound in order.
     """
@@ -49,7 +49,7 @@ class Emitter(GraphBuilder):
         self.inline: Callable[[Symbol, Sequence[Tensor | None]], list[Tensor]]
 
     @property
-    def place(self) -> str:
+    def node_name(self) -> str:
         """The name of the node that is being written."""
         return self._scope
 
@@ -57,10 +57,10 @@ class Emitter(GraphBuilder):
 # ---- dtypes --------------------------------------------------------------------------------------
 
 
-def dtype_named(word: str) -> np.dtype[Any]:
-    if word not in _BY_NAME:
-        raise CannotConvert(f"dtype {word!r} is not one netferry knows", f"Known: {', '.join(_BY_NAME)}")
-    return _BY_NAME[word]
+def dtype_named(name: str) -> np.dtype[Any]:
+    if name not in _BY_NAME:
+        raise CannotConvert(f"dtype {name!r} is not one netferry knows", f"Known: {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]
 
 
 def cast(g: GraphBuilder, x: Tensor, dtype: Any) -> Tensor:
@@ -83,7 +83,7 @@ def known(x: Tensor, what: str) -> Any:
     """The content of a tensor that must be a constant."""
     if x.array is None:
         raise CannotConvert(
-            f"its {what} is computed while the model runs", "Only constants can be carried here"
+            f"its {what} is computed while the model runs", "Only constants are supported here"
         )
     return x.array
 

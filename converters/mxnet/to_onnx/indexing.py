@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
     Emitter,
@@ -20,7 +20,7 @@ from netferry.converters.mxnet.to_onnx.emitter import (
 from netferry.converters.mxnet.to_onnx.sizes import (
     cut,
     flattened,
-    places_along,
+    positions_along,
     positive,
     shape_of,
     shape_tensor,
@@ -50,7 +50,7 @@ Window = tuple[int, int | None, int | None]
 
 
 def _assigned(g: Emitter, x: Tensor, windows: Sequence[Window], inside: Callable[[Tensor], Tensor]) -> Tensor:
-    """x with ``inside(window)`` in the place of the window: cut out, replaced, joined, axis by axis."""
+    """x with ``inside(window)`` in the position of the window: cut out, replaced, joined, axis by axis."""
     if not windows:
         return inside(x)
     (axis, begin, end), *others = windows
@@ -94,7 +94,7 @@ def boolean_mask(g: Emitter, a: Attrs, x: Tensor, index: Tensor) -> Tensor:
     return g.Compress(x, cast(g, index, np.bool_), axis=positive(a.integer("axis", 0), x.rank))
 
 
-# ---- places as numbers -------------------------------------------------------------------------------
+# ---- positions as numbers -------------------------------------------------------------------------------
 
 
 def _strides(shape: Sequence[int]) -> list[int]:
@@ -103,14 +103,14 @@ def _strides(shape: Sequence[int]) -> list[int]:
 
 @ROWS.row("_ravel_multi_index")
 def ravel_multi_index(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """x: (axes, ...) places in a tensor of ``shape``, as one number each."""
+    """x: (axes, ...) positions in a tensor of ``shape``, as one number each."""
     strides = np.reshape(_strides(a.integers("shape")), (-1, *[1] * (x.rank - 1)))
     return g.ReduceSum(g.Mul(x, g.constant(strides, x.dtype)), g.ints(0), keepdims=0)
 
 
 @ROWS.row("_unravel_index")
 def unravel_index(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """(axes, ...): numbers as places in a tensor of ``shape``."""
+    """(axes, ...): numbers as positions in a tensor of ``shape``."""
     shape = a.integers("shape")
     form = (-1, *[1] * x.rank)
     strides = g.constant(np.reshape(_strides(shape), form), np.int64)
@@ -121,12 +121,12 @@ def unravel_index(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("_contrib_index_array")
 def index_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """(*sizes of x, axes): each place as its own numbers."""
+    """(*sizes of x, axes): each position as its own numbers."""
     axes = [positive(axis, x.rank) for axis in a.maybe_integers("axes") or range(x.rank)]
     shape = shape_of(g, x)
     found = []
     for axis in axes:
-        along = g.Unsqueeze(places_along(g, x, axis), g.ints(*(i for i in range(x.rank) if i != axis)))
+        along = g.Unsqueeze(positions_along(g, x, axis), g.ints(*(i for i in range(x.rank) if i != axis)))
         found.append(g.Unsqueeze(g.Expand(along, shape), g.ints(-1)))
     return g.Concat(*found, axis=-1)
 
@@ -161,15 +161,15 @@ def _index(g: Emitter, indices: Tensor, x: Tensor, axis: int, mode: str) -> Tens
 
 @ROWS.row("take")
 def take(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
-    axis, mode = positive(a.integer("axis", 0), x.rank), a.word("mode", "clip", among="clip wrap raise")
+    axis, mode = positive(a.integer("axis", 0), x.rank), a.string("mode", "clip", among="clip wrap raise")
     return g.Gather(x, _index(g, indices, x, axis, mode), axis=axis)
 
 
 @ROWS.row("pick")
 def pick(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
-    """One element along an axis for each place of the others."""
+    """One element along an axis for each position of the others."""
     axis, keep = positive(a.integer("axis", -1), x.rank), a.flag("keepdims", False)
-    index = _index(g, indices, x, axis, a.word("mode", "clip", among="clip wrap"))
+    index = _index(g, indices, x, axis, a.string("mode", "clip", among="clip wrap"))
     if indices.rank < x.rank:
         index = g.Unsqueeze(index, g.ints(axis))
     found = g.GatherElements(x, index, axis=axis)
@@ -191,10 +191,10 @@ def gather_nd(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
 
 @ROWS.row("one_hot")
 def one_hot(g: Emitter, a: Attrs, indices: Tensor) -> Tensor:
-    """Where index and place agree; an index outside of the depth is off everywhere."""
-    dtype = dtype_named(a.word("dtype", "float32"))
-    places = g.constant(np.arange(few(a.integer("depth"))), np.int64)
-    hit = g.Equal(g.Unsqueeze(cast(g, indices, np.int64), g.ints(-1)), places)
+    """Where index and position agree; an index outside of the depth is off everywhere."""
+    dtype = dtype_named(a.string("dtype", "float32"))
+    positions = g.constant(np.arange(few(a.integer("depth"))), np.int64)
+    hit = g.Equal(g.Unsqueeze(cast(g, indices, np.int64), g.ints(-1)), positions)
     on, off = (
         g.constant(a.number(name, default), dtype)
         for name, default in (("on_value", 1.0), ("off_value", 0.0))
@@ -217,19 +217,19 @@ def _like(g: Emitter, number: float, x: Tensor) -> Tensor:
 
 @ROWS.row("topk")
 def topk(g: Emitter, a: Attrs, x: Tensor) -> Tensor | list[Tensor]:
-    kind = a.word("ret_typ", "indices", among="indices value both mask")
+    kind = a.string("ret_typ", "indices", among="indices value both mask")
     axis, count = a.maybe_integer("axis", -1), a.integer("k", 1)
     if count < 0:
         raise CannotConvert(f"k={count}")
-    values, places = _ordered(g, x, axis, count, a.flag("is_ascend", False))
+    values, positions = _ordered(g, x, axis, count, a.flag("is_ascend", False))
     if kind == "mask":
         if axis is None:
             raise CannotConvert("a mask over all axes at once", "Name the axis")
         a.ignore("dtype")
         zero, one = (_like(g, number, each) for number, each in ((0, x), (1, values)))
-        return g.ScatterElements(zero, places, one, axis=positive(axis, x.rank))
-    places = cast(g, places, dtype_named(a.word("dtype", "float32")))
-    return [values, places] if kind == "both" else values if kind == "value" else places
+        return g.ScatterElements(zero, positions, one, axis=positive(axis, x.rank))
+    positions = cast(g, positions, dtype_named(a.string("dtype", "float32")))
+    return [values, positions] if kind == "both" else values if kind == "value" else positions
 
 
 @ROWS.row("sort")
@@ -239,5 +239,5 @@ def sort(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("argsort")
 def argsort(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    places = _ordered(g, x, a.maybe_integer("axis", -1), None, a.flag("is_ascend", True))[1]
-    return cast(g, places, dtype_named(a.word("dtype", "float32")))
+    positions = _ordered(g, x, a.maybe_integer("axis", -1), None, a.flag("is_ascend", True))[1]
+    return cast(g, positions, dtype_named(a.string("dtype", "float32")))

@@ -8,7 +8,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
     Emitter,
@@ -29,7 +29,7 @@ def fully_connected(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tenso
     if a.flag("no_bias", False):
         bias = None
     if flatten and x.rank > 2 and not isinstance(size_of(x, *range(1, x.rank)), int):
-        g.demands.append((g.place, weight.size(1)))
+        g.demands.append((g.node_name, weight.size(1)))
     if flatten or x.rank == 2:
         return g.Gemm(x if x.rank == 2 else g.Flatten(x, axis=1), weight, bias, transB=1)
     y = g.MatMul(x, g.transpose(weight, (1, 0)))
@@ -108,7 +108,7 @@ def _contracted(g: Emitter, x: Tensor, y: Tensor, mine: Sequence[int], theirs: S
 @ROWS.row("_npi_einsum")
 def einsum(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     a.ignore("optimize")
-    return g.Einsum(*inputs, equation=a.word("subscripts"))
+    return g.Einsum(*inputs, equation=a.string("subscripts"))
 
 
 @ROWS.row("_npi_polyval")

@@ -8,7 +8,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few
 from netferry.converters.mxnet.to_onnx.sizes import (
     matrix_transposed,
@@ -99,10 +99,10 @@ def make_triangle(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     if len(rows) != count:
         raise CannotConvert(f"{count} elements, which make no triangle")
     few(size * size)
-    places = np.full((size, size), count)
-    places[rows, columns] = np.arange(count)
+    positions = np.full((size, size), count)
+    positions[rows, columns] = np.arange(count)
     padded = g.Pad(x, g.ints(*[0] * (2 * x.rank - 1), 1), g.scalar(0, x))
-    return g.Gather(padded, g.constant(places, np.int64), axis=-1)
+    return g.Gather(padded, g.constant(positions, np.int64), axis=-1)
 
 
 @ROWS.row("_linalg_sumlogdiag")
@@ -129,7 +129,7 @@ def log_determinant(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
 # ---- products ----------------------------------------------------------------------------------------
 
 
-def _turned(g: Emitter, x: Tensor, wanted: bool) -> Tensor:
+def _transposed(g: Emitter, x: Tensor, wanted: bool) -> Tensor:
     return matrix_transposed(g, x) if wanted else x
 
 
@@ -145,8 +145,8 @@ def _product(g: Emitter, a: Attrs, x: Tensor, y: Tensor, more: Tensor | None) ->
         return g.transpose(z, moved(z.rank, axis, z.rank - 2))
 
     y = g.MatMul(
-        _turned(g, matrix(x), a.flag("transpose_a", False)),
-        _turned(g, matrix(y), a.flag("transpose_b", False)),
+        _transposed(g, matrix(x), a.flag("transpose_a", False)),
+        _transposed(g, matrix(y), a.flag("transpose_b", False)),
     )
     y = _scaled(g, y, a.number("alpha", 1.0))
     if more is not None:
@@ -167,7 +167,7 @@ def gemm2(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 @ROWS.row("_linalg_syrk")
 def syrk(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """alpha x x^T, or alpha x^T x."""
-    other, own = _turned(g, x, True), x
+    other, own = _transposed(g, x, True), x
     product = g.MatMul(other, own) if a.flag("transpose", False) else g.MatMul(own, other)
     return _scaled(g, product, a.number("alpha", 1.0))
 
@@ -176,7 +176,7 @@ def syrk(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 def triangular_product(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     """alpha op(triangle of x) y, or with x on the right."""
     triangle = g.Trilu(x, g.constant(0, np.int64), upper=not a.flag("lower", True))
-    triangle = _turned(g, triangle, a.flag("transpose", False))
+    triangle = _transposed(g, triangle, a.flag("transpose", False))
     pair = (y, triangle) if a.flag("rightside", False) else (triangle, y)
     return _scaled(g, g.MatMul(*pair), a.number("alpha", 1.0))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
     Emitter,
@@ -28,7 +28,7 @@ def softmax_output(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None)
     several, keep = a.flag("multi_output", False), a.flag("preserve_shape", False)
     if x.rank == 4 and not several and not keep:
         raise CannotConvert(
-            "a softmax that MXNet's builds take over other axes each", "Say multi_output or preserve_shape"
+            "a softmax that MXNet's builds take over other axes each", "Set multi_output or preserve_shape"
         )
     if several or keep or x.rank == 2:
         return g.Softmax(x, axis=1 if several else -1)
@@ -52,7 +52,7 @@ def as_it_is(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None) -> Te
 
 @ROWS.row("Dropout")
 def dropout(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    a.word("mode", "training", among="training")
+    a.string("mode", "training", among="training")
     return x
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, known, sized_like
 from netferry.converters.mxnet.to_onnx.sizes import (
     moved,
@@ -73,7 +73,7 @@ def instance_norm(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) 
 @ROWS.row("L2Normalization")
 def l2_normalization(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x / sqrt(sum(x^2) + eps) over all but the batch, over the channels, or over space."""
-    mode = a.word("mode", "instance", among="instance channel spatial")
+    mode = a.string("mode", "instance", among="instance channel spatial")
     over = {"instance": range(1, x.rank), "channel": range(1, 2), "spatial": range(2, x.rank)}[mode]
     energy = g.ReduceSumSquare(x, g.ints(*over), keepdims=1)
     return g.Div(x, g.Sqrt(g.Add(energy, g.scalar(a.number("eps", 1e-10), x))))

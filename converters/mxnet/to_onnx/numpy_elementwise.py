@@ -13,7 +13,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.elementwise import COMPOSED, FAMILIES, PLAIN, RELATIONS, Binary, Unary
 from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast
 
@@ -134,7 +134,7 @@ def _copysign(g: Emitter, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _arctan2(g: Emitter, y: Tensor, x: Tensor) -> Tensor:
-    """The angle of (x, y): that of the half plane x > 0, turned by half a circle where x < 0."""
+    """The angle of (x, y): that of the half plane x > 0, rotated by half a circle where x < 0."""
     zero, half = g.scalar(0, x), g.scalar(math.pi, x)
     plain = g.Atan(g.Div(y, x))
     still = g.Where(g.And(g.Equal(x, zero), g.Equal(y, zero)), zero, plain)

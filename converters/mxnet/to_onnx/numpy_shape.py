@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, Row
 from netferry.converters.mxnet.to_onnx.reduction import named_axes
 from netferry.converters.mxnet.to_onnx.shape import sections
@@ -48,12 +48,14 @@ def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     if named is not None:
         return g.Squeeze(x, g.ints(*(positive(axis, x.rank) for axis in named)))
     if x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotConvert("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
+        raise CannotConvert(
+            "its axes of size 1 are not known among sizes that are not known", "Name the axes"
+        )
     return g.Squeeze(x, g.ints(*(axis for axis, dim in enumerate(x.dims) if dim == 1)))
 
 
 def _in_c_order(a: Attrs) -> None:
-    if a.word("order", "C") != "C":
+    if a.string("order", "C") != "C":
         raise CannotConvert("order other than C")
 
 
@@ -180,13 +182,13 @@ def column_stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
 
 
 def _split(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
-    """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
+    """Into equal sections, or at positions (of which MXNet writes the first, 0, too)."""
     a.ignore("axis", "squeeze_axis")
-    count, places = a.integer("sections", 0), a.integers("indices", ())
+    count, positions = a.integer("sections", 0), a.integers("indices", ())
     if count:
         return sections(g, x, axis, count)
-    ends = [*places[1:], None]
-    return [cut(g, x, [axis], [at], [end]) for at, end in zip(places, ends, strict=True)]
+    ends = [*positions[1:], None]
+    return [cut(g, x, [axis], [at], [end]) for at, end in zip(positions, ends, strict=True)]
 
 
 @ROWS.row("_npi_hsplit")
@@ -201,14 +203,14 @@ def dsplit(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
 
 @ROWS.row("_npi_delete")
 def delete(g: Emitter, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
-    """Without one place, or a slice of places, of an axis."""
+    """Without one position, or a slice of positions, of an axis."""
     if others:
-        raise CannotConvert("places that are computed")
+        raise CannotConvert("positions that are computed")
     axis = a.maybe_integer("axis")
     x, axis = flattened(g, x, axis)
-    place = a.maybe_integer("int_ind")
+    position = a.maybe_integer("int_ind")
     bounds = [a.maybe_integer(name) for name in ("start", "stop", "step")]
-    gone = range(x.size(axis))[slice(*bounds)] if place is None else [place % x.size(axis)]
+    gone = range(x.size(axis))[slice(*bounds)] if position is None else [position % x.size(axis)]
     kept = [index for index in range(x.size(axis)) if index not in gone]
     return g.Gather(x, g.ints(*kept), axis=axis)
 
@@ -219,8 +221,8 @@ _PAD_MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect"}
 @ROWS.row("_npi_pad")
 def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """pad_width: (before, after) of each axis."""
-    mode = _PAD_MODES[a.word("mode", "constant", among=" ".join(_PAD_MODES))]
-    if a.word("reflect_type", "even") != "even":
+    mode = _PAD_MODES[a.string("mode", "constant", among=" ".join(_PAD_MODES))]
+    if a.string("reflect_type", "even") != "even":
         raise CannotConvert("reflect_type other than even")
     widths = a.pairs("pad_width")
     value = g.scalar(a.number("constant_value", 0.0), x) if mode == "constant" else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.convolution import demand_channels_first, per_axis
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few
 from netferry.converters.signature import Array
@@ -23,7 +23,7 @@ def pooling(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     demand_channels_first(a)
     if x.dtype.kind != "f":
         raise CannotConvert(f"pooling over {x.dtype.name}")
-    kind = a.word("pool_type", "max", among="max avg sum lp")
+    kind = a.string("pool_type", "max", among="max avg sum lp")
     order = a.maybe_integer("p_value")
     whole = a.flag("count_include_pad", True)
     if a.flag("global_pool", False):
@@ -60,7 +60,7 @@ def _global_pool(g: Emitter, x: Tensor, kind: str, order: int | None) -> Tensor:
 @ROWS.row("Pooling_v1")
 def pooling_v1(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """The retired pooling: its pad is of zeros, for maxima too, and its means are over the whole kernel."""
-    kind = a.word("pool_type", "max", among="max avg sum")
+    kind = a.string("pool_type", "max", among="max avg sum")
     if a.flag("global_pool", False):
         a.ignore("kernel", "stride", "pad", "pooling_convention")
         return _global_pool(g, x, kind, None)
@@ -68,7 +68,7 @@ def pooling_v1(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     pad, strides = per_axis(a, "pad", 0, len(kernel)), per_axis(a, "stride", 1, len(kernel))
     if any(pad):
         x = g.Pad(x, g.ints(0, 0, *pad, 0, 0, *pad), g.scalar(_zero(x), x))
-    if a.word("pooling_convention", "valid", among="valid full") == "full":
+    if a.string("pooling_convention", "valid", among="valid full") == "full":
         beyond = [_overhang(x.size(i + 2), kernel[i], strides[i]) for i in range(len(kernel))]
         fill = -math.inf if kind == "max" else _zero(x)
         if any(beyond):
@@ -108,7 +108,7 @@ class _Windows:
         self.begin = per_axis(a, "pad", 0, count)
         self.end = list(self.begin)
         self.empty = [0] * count
-        self.convention = a.word("pooling_convention", "valid", among="valid full same")
+        self.convention = a.string("pooling_convention", "valid", among="valid full same")
         self.sizes: list[int] = []
         self.counts: list[int] = []
         self.ceil = False
@@ -140,7 +140,7 @@ class _Windows:
     def unsized(self) -> CannotConvert:
         return CannotConvert(
             f"the '{self.convention}' pooling convention over an axis whose size is not known",
-            "Say the input's sizes with --input name:1,3,224,224",
+            "Give the input's sizes with --input name:1,3,224,224",
         )
 
     @property
@@ -161,8 +161,8 @@ class _Windows:
         """The input and the pads for it; written out where a window lies wholly in the padding."""
         if all(pad < kernel for pad, kernel in zip(self.pads, self.kernel * 2, strict=True)):
             return x, self.pads
-        around = [0, 0, *self.begin, 0, 0, *self.end]
-        return g.Pad(x, g.ints(*around), g.scalar(value, x)), [0] * len(self.pads)
+        pads = [0, 0, *self.begin, 0, 0, *self.end]
+        return g.Pad(x, g.ints(*pads), g.scalar(value, x)), [0] * len(self.pads)
 
     def shares(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         """By how much the mean over the whole window understates MXNet's: (1, 1, *windows)."""
@@ -190,7 +190,7 @@ def adaptive_average_pool(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 
 def _shares(size: int, count: int) -> Array:
-    """(count, size): the share of each place in the mean of each window."""
+    """(count, size): the share of each position in the mean of each window."""
     few(size * count)
     shares = np.zeros((count, size))
     for window in range(count):

@@ -9,10 +9,10 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.detection import Ranked, columns, gathered, largest_first, survivors
 from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast, few
-from netferry.converters.mxnet.to_onnx.sizes import cut, places_along, shape_tensor, size_of
+from netferry.converters.mxnet.to_onnx.sizes import cut, positions_along, shape_tensor, size_of
 
 # ---- anchors ----------------------------------------------------------------------------------------
 
@@ -55,10 +55,10 @@ def _base_anchors(stride: int, ratios: Sequence[float], scales: Sequence[float])
 
 @ROWS.row("_contrib_Proposal", "_contrib_MultiProposal")
 def proposal(g: Emitter, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor) -> list[Tensor]:
-    """(batch * chosen, 5): the image's place and a corner box; and, (batch * chosen, 1), its score.
+    """(batch * chosen, 5): the image's position and a corner box; and, (batch * chosen, 1), its score.
 
     scores: (batch, 2 * anchors, height, width); shifts: (batch, 4 * anchors, height, width); image: (batch,
-    3), height, width and scale of the picture. Where too few boxes are left they come again from the first.
+    3), height, width and scale of the image. Where too few boxes are left they come again from the first.
     """
     stride = a.integer("feature_stride", 16)
     base = _base_anchors(
@@ -82,8 +82,8 @@ def proposal(g: Emitter, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor
     score = g.Reshape(g.transpose(cut(g, scores, [1], [kinds], [None]), (0, 2, 3, 1)), g.ints(0, total, 1))
     sides, score = _large_enough(g, a, boxes, score, image, (height, width, kinds), stride)
     rows = g.Concat(*sides, score, axis=2)
-    ranked, places = largest_first(g, g.Squeeze(score, g.ints(2)), g.ints(considered))
-    rows = gathered(g, rows, places)
+    ranked, positions = largest_first(g, g.Squeeze(score, g.ints(2)), g.ints(considered))
+    rows = gathered(g, rows, positions)
     one = g.scalar(1, rows)
     left, top, right, bottom = columns(g, rows, 0, 1, 2, 3)
     everything = g.Expand(g.constant(True), g.Shape(ranked))
@@ -94,7 +94,7 @@ def proposal(g: Emitter, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor
 
 
 def _clipped_proposals(g: Emitter, a: Attrs, moves: Tensor, anchors: object, image: Tensor) -> list[Tensor]:
-    """The anchors moved, inside of the picture: four sides (batch, boxes, 1)."""
+    """The anchors moved, inside of the image: four sides (batch, boxes, 1)."""
     array = np.asarray(anchors)
     one, half, zero = g.scalar(1, moves), g.scalar(0.5, moves), g.scalar(0, moves)
     d = columns(g, moves, 0, 1, 2, 3)
@@ -124,7 +124,7 @@ def _large_enough(
     form: tuple[int, int, int],
     stride: int,
 ) -> tuple[list[Tensor], Tensor]:
-    """Boxes below the least size grow by it and score -1; so do those of cells outside of the picture."""
+    """Boxes below the least size grow by it and score -1; so do those of cells outside of the image."""
     height, width, kinds = form
     one, minus = g.scalar(1, score), g.scalar(-1, score)
     cell = np.indices((height, width, kinds))[:2].reshape(2, 1, -1, 1)
@@ -150,7 +150,7 @@ def _filled_up(g: Emitter, a: Attrs, rows: Tensor, kept: Tensor, most: int, want
     number = g.Min(number, g.constant(most, np.int64))
     cyclic = g.Mod(g.constant(np.arange(few(wanted))[None], np.int64), number)
     chosen = gathered(g, rows, g.GatherElements(order, cyclic, axis=1))
-    image = g.Unsqueeze(cast(g, places_along(g, rows, 0), rows.dtype), g.ints(1, 2))
+    image = g.Unsqueeze(cast(g, positions_along(g, rows, 0), rows.dtype), g.ints(1, 2))
     image = g.Add(g.Mul(cut(g, chosen, [2], [4], [5]), g.scalar(0, rows)), image)
     boxes = g.Reshape(g.Concat(image, cut(g, chosen, [2], [0], [4]), axis=2), g.ints(-1, 5))
     scores = g.Reshape(cut(g, chosen, [2], [4], [5]), g.ints(-1, 1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.elementwise import FAMILIES, Binary
 from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, Row, cast, dtype_named, few
 from netferry.converters.mxnet.to_onnx.numpy_elementwise import as_float
@@ -67,7 +67,7 @@ def norm(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axes = _reduction_axes(a, x.rank)
     if order not in (1, 2) or (order == 1 and len(axes) == 2 and x.rank > 1):
         raise CannotConvert(f"ord={order} over {len(axes)} axes")
-    if a.maybe_word("out_dtype") not in (None, x.dtype.name):
+    if a.maybe_string("out_dtype") not in (None, x.dtype.name):
         raise CannotConvert("out_dtype")
     return _reduced(g, f"ReduceL{order}", x, axes, a.flag("keepdims", False))
 
@@ -126,9 +126,9 @@ def named_axes(a: Attrs, rank: int) -> list[int]:
 
 def _as_dtype(g: Emitter, a: Attrs, x: Tensor, *, counts: bool) -> Tensor:
     """What a sum or a mean adds up in: ``dtype``, else int64 for a sum of bools, float32 for a mean."""
-    word = a.maybe_word("dtype")
-    if word is not None:
-        return cast(g, x, dtype_named(word))
+    dtype = a.maybe_string("dtype")
+    if dtype is not None:
+        return cast(g, x, dtype_named(dtype))
     if counts:
         return cast(g, x, np.int64) if x.dtype.kind == "b" else x
     return as_float(g, x)
@@ -199,7 +199,7 @@ def deviation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("_npi_average")
 def average(g: Emitter, a: Attrs, x: Tensor, weights: Tensor | None = None) -> Tensor | list[Tensor]:
-    """With weights of the size of x, or one for each place of the one axis."""
+    """With weights of the size of x, or one for each position of the one axis."""
     axes = named_axes(a, x.rank)
     if a.flag("returned", False):
         raise CannotConvert("returned: the sum of the weights too")
@@ -213,9 +213,9 @@ def average(g: Emitter, a: Attrs, x: Tensor, weights: Tensor | None = None) -> T
 
 @ROWS.row("_np_cumsum")
 def cumsum(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    axis, word = a.maybe_integer("axis"), a.maybe_word("dtype")
-    if word is not None:
-        x = cast(g, x, dtype_named(word))
+    axis, dtype = a.maybe_integer("axis"), a.maybe_string("dtype")
+    if dtype is not None:
+        x = cast(g, x, dtype_named(dtype))
     x, axis = flattened(g, x, axis)
     return g.CumSum(x, g.constant(axis, np.int64))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few
 from netferry.converters.mxnet.to_onnx.sizes import (
     Size,
@@ -53,7 +53,9 @@ def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     if named:
         axes = [positive(axis, x.rank) for axis in named]
     elif x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotConvert("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
+        raise CannotConvert(
+            "its axes of size 1 are not known among sizes that are not known", "Name the axes"
+        )
     else:
         axes = [axis for axis, dim in enumerate(x.dims) if dim == 1]
     return g.Squeeze(x, g.ints(*axes[len(axes) == x.rank :])) if axes else x
@@ -159,14 +161,14 @@ def slice_channel(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
 
 @ROWS.row("_split_v2")
 def split_v2(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
-    """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
+    """Into equal sections, or at positions (of which MXNet writes the first, 0, too)."""
     count, axis = a.integer("sections", 0), positive(a.integer("axis", 1), x.rank)
-    places = a.integers("indices")
+    positions = a.integers("indices")
     if count:
         return _squeezed(g, a, sections(g, x, axis, count), axis)
-    ends = [*places[1:], None]
+    ends = [*positions[1:], None]
     return _squeezed(
-        g, a, [cut(g, x, [axis], [at], [end]) for at, end in zip(places, ends, strict=True)], axis
+        g, a, [cut(g, x, [axis], [at], [end]) for at, end in zip(positions, ends, strict=True)], axis
     )
 
 
@@ -199,7 +201,7 @@ def reverse(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 @ROWS.row("Pad")
 def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """pad_width: (before, after) of each axis in turn."""
-    mode = a.word("mode", "constant", among="constant edge reflect")
+    mode = a.string("mode", "constant", among="constant edge reflect")
     widths = a.integers("pad_width")
     value = g.scalar(a.number("constant_value", 0.0), x)
     return g.Pad(x, g.ints(*widths[::2], *widths[1::2]), value if mode == "constant" else None, mode=mode)

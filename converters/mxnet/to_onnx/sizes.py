@@ -71,8 +71,8 @@ def shape_of(g: GraphBuilder, x: Tensor) -> Tensor:
     return shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)])
 
 
-def places_along(g: GraphBuilder, x: Tensor, axis: int) -> Tensor:
-    """0, 1, 2 ... as int64, as many as an axis has places."""
+def positions_along(g: GraphBuilder, x: Tensor, axis: int) -> Tensor:
+    """0, 1, 2 ... as int64, as many as an axis has positions."""
     count = size_of(x, axis)
     if isinstance(count, int):
         return g.constant(np.arange(few(count)), np.int64)
@@ -89,8 +89,8 @@ def reshape(g: GraphBuilder, x: Tensor, sizes: Sequence[int | Size]) -> Tensor:
     if x.dims is not None and tuple(sizes) == tuple(size_of(x, axis) for axis in range(x.rank)):
         return x
     sizes = _without_inference(x, sizes)
-    static = [0 if size == Size((place,)) else size for place, size in enumerate(sizes)]
-    unknown = [place for place, size in enumerate(static) if isinstance(size, Size)]
+    static = [0 if size == Size((position,)) else size for position, size in enumerate(sizes)]
+    unknown = [position for position, size in enumerate(static) if isinstance(size, Size)]
     if len(unknown) == 1 and -1 not in static:
         static[unknown[0]] = -1
         unknown = []
