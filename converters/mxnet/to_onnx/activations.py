@@ -12,6 +12,7 @@ from netferry.converters.mxnet.to_onnx.emitter import (
     Emitter,
     cast,
     dtype_named,
+    rows,
 )
 from netferry.converters.mxnet.to_onnx.sizes import (
     per_channel,
@@ -22,11 +23,6 @@ from netferry.converters.mxnet.to_onnx.sizes import (
 _ACTIVATIONS = {
     "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus", "softsign": "Softsign",
 }  # fmt: skip
-
-
-@ROWS.row("Activation")
-def activation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.op(_ACTIVATIONS[a.string("act_type", among=" ".join(_ACTIVATIONS))], x)
 
 
 @ROWS.row("LeakyReLU")
@@ -43,17 +39,6 @@ def leaky_relu(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor | None = None) -> 
             raise CannotConvert("a prelu without its slopes")
         return g.PRelu(x, per_channel(g, gamma, x.rank))
     return g.Selu(x) if kind == "selu" else g.Gelu(x)
-
-
-@ROWS.row("hard_sigmoid")
-def hard_sigmoid(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.HardSigmoid(x, alpha=a.number("alpha", 0.2), beta=a.number("beta", 0.5))
-
-
-@ROWS.row("SoftmaxActivation")
-def softmax_activation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """Over the last axis, whatever its name says, or over the channels."""
-    return g.Softmax(x, axis=1 if a.string("mode", "instance", among="instance channel") == "channel" else -1)
 
 
 # ---- softmax ----------------------------------------------------------------------------------------
@@ -78,16 +63,20 @@ def _softmax(g: Emitter, a: Attrs, x: Tensor, name: str, length: Tensor | None =
     return y if dtype is None else cast(g, y, dtype_named(dtype))
 
 
-@ROWS.row("softmax")
-def softmax(g: Emitter, a: Attrs, x: Tensor, length: Tensor | None = None) -> Tensor:
-    return _softmax(g, a, x, "Softmax", length)
-
-
-@ROWS.row("log_softmax")
-def log_softmax(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return _softmax(g, a, x, "LogSoftmax")
-
-
-@ROWS.row("softmin")
-def softmin(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return _softmax(g, a, g.Neg(x), "Softmax")
+rows(
+    {
+        "Activation": lambda g, a, x: g.op(
+            _ACTIVATIONS[a.string("act_type", among=" ".join(_ACTIVATIONS))], x
+        ),
+        "hard_sigmoid": lambda g, a, x: g.HardSigmoid(
+            x, alpha=a.number("alpha", 0.2), beta=a.number("beta", 0.5)
+        ),
+        # Over the last axis, whatever its name says, or over the channels.
+        "SoftmaxActivation": lambda g, a, x: g.Softmax(
+            x, axis=1 if a.string("mode", "instance", among="instance channel") == "channel" else -1
+        ),
+        "softmax": lambda g, a, x, length=None: _softmax(g, a, x, "Softmax", length),
+        "log_softmax": lambda g, a, x: _softmax(g, a, x, "LogSoftmax"),
+        "softmin": lambda g, a, x: _softmax(g, a, g.Neg(x), "Softmax"),
+    }
+)

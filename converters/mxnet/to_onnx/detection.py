@@ -81,10 +81,23 @@ def box_decode(g: Emitter, a: Attrs, x: Tensor, anchors: Tensor) -> Tensor:
     )
     if clip > 0:
         dw, dh = (g.Min(each, g.scalar(clip, x)) for each in (dw, dh))
-    half = g.scalar(0.5, x)
-    x0, y0 = g.Add(g.Mul(dx, width), centre[0]), g.Add(g.Mul(dy, height), centre[1])
-    w, h = (g.Mul(g.Mul(g.Exp(d), size), half) for d, size in ((dw, width), (dh, height)))
-    return g.Concat(g.Sub(x0, w), g.Sub(y0, h), g.Add(x0, w), g.Add(y0, h), axis=-1)
+    return _moved(g, (dx, dy, dw, dh), centre, (width, height))
+
+
+def _moved(g: Emitter, moves: Sequence[Tensor], centre: Sequence[Tensor], extent: Sequence[Tensor]) -> Tensor:
+    """Corner boxes, (..., 4): centres moved by parts of their extents, which are scaled by an exponential."""
+    half = g.scalar(0.5, moves[0])
+    x, y = (g.Add(g.Mul(move, size), at) for move, size, at in zip(moves[:2], extent, centre, strict=True))
+    w, h = (g.Mul(g.Mul(g.Exp(d), size), half) for d, size in zip(moves[2:], extent, strict=True))
+    return g.Concat(g.Sub(x, w), g.Sub(y, h), g.Add(x, w), g.Add(y, h), axis=-1)
+
+
+def _centre_form(g: Emitter, boxes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """(x, y) and (width, height) of corner boxes."""
+    half = g.scalar(0.5, boxes)
+    left, top, right, bottom = columns(g, boxes, 0, 1, 2, 3)
+    extent = [g.Sub(right, left), g.Sub(bottom, top)]
+    return [g.Mul(g.Add(left, right), half), g.Mul(g.Add(top, bottom), half)], extent
 
 
 # ---- suppression -------------------------------------------------------------------------------------
@@ -206,10 +219,8 @@ def _in_form(g: Emitter, y: Tensor, start: int, have: str, want: str) -> Tensor:
     if want == "corner":
         converted = g.Concat(*_corners(g, box, "center"), axis=-1)
     else:
-        left, top, right, bottom = columns(g, box, 0, 1, 2, 3)
-        half = g.scalar(0.5, y)
-        centre = [g.Mul(g.Add(left, right), half), g.Mul(g.Add(top, bottom), half)]
-        converted = g.Concat(*centre, g.Sub(right, left), g.Sub(bottom, top), axis=-1)
+        centre, extent = _centre_form(g, box)
+        converted = g.Concat(*centre, *extent, axis=-1)
     first = columns(g, box, 0)[0]
     box = g.Where(g.Less(first, g.scalar(0, y)), box, converted)
     before = [cut(g, y, [2], [0], [start])] if start else []
@@ -264,13 +275,9 @@ def multi_box_detection(
 def _decoded(g: Emitter, a: Attrs, shifts: Tensor, anchors: Tensor) -> Tensor:
     """(batch, boxes, 4): anchors moved and scaled as predicted."""
     variances = a.numbers("variances", (0.1, 0.1, 0.2, 0.2))
-    half = g.scalar(0.5, shifts)
-    left, top, right, bottom = columns(g, anchors, 0, 1, 2, 3)
-    width, height = g.Sub(right, left), g.Sub(bottom, top)
-    x, y = g.Mul(g.Add(left, right), half), g.Mul(g.Add(top, bottom), half)
+    centre, extent = _centre_form(g, anchors)
     moves = columns(g, g.Reshape(shifts, g.ints(0, -1, 4)), 0, 1, 2, 3)
-    dx, dy, dw, dh = (g.Mul(d, g.scalar(v, d)) for d, v in zip(moves, variances, strict=True))
-    x, y = g.Add(g.Mul(dx, width), x), g.Add(g.Mul(dy, height), y)
-    w, h = (g.Mul(g.Mul(g.Exp(d), size), half) for d, size in ((dw, width), (dh, height)))
-    boxes = g.Concat(g.Sub(x, w), g.Sub(y, h), g.Add(x, w), g.Add(y, h), axis=-1)
+    boxes = _moved(
+        g, [g.Mul(d, g.scalar(v, d)) for d, v in zip(moves, variances, strict=True)], centre, extent
+    )
     return g.Clip(boxes, g.scalar(0, boxes), g.scalar(1, boxes)) if a.flag("clip", True) else boxes

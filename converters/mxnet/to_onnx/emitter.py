@@ -6,7 +6,7 @@ attributes from ``a``, and returns one tensor, or as many as the operator has ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,12 @@ class Emitter(GraphBuilder):
     def node_name(self) -> str:
         """The name of the node that is being written."""
         return self._scope
+
+
+def rows(table: Mapping[str, Row]) -> None:
+    """Register rows of one expression each, under the operators' names."""
+    for names, row in table.items():
+        ROWS.row(*names.split())(row)
 
 
 # ---- dtypes --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, few
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, few, rows
 from netferry.converters.mxnet.to_onnx.sizes import cut, flipped, shape_tensor, size_of
 from netferry.converters.signature import Array
 
@@ -104,16 +104,6 @@ def crop(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
     return cut(g, x, [2, 3], begins, [begin + size for begin, size in zip(begins, targets, strict=True)])
 
 
-@ROWS.row("depth_to_space")
-def depth_to_space(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.DepthToSpace(x, blocksize=a.integer("block_size"))
-
-
-@ROWS.row("space_to_depth")
-def space_to_depth(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.SpaceToDepth(x, blocksize=a.integer("block_size"))
-
-
 # ---- sampling at positions ------------------------------------------------------------------------------
 
 
@@ -149,11 +139,6 @@ def grid_generator(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     halves = np.reshape([(width - 1) / 2, (height - 1) / 2], (1, 2, 1, 1))
     moved = g.Div(g.Add(x, g.constant(own, x.dtype)), g.constant(halves, x.dtype))
     return g.Sub(moved, g.scalar(1, x))
-
-
-@ROWS.row("BilinearSampler")
-def bilinear_sampler(g: Emitter, a: Attrs, x: Tensor, grid: Tensor) -> Tensor:
-    return _sampled(g, x, grid)
 
 
 @ROWS.row("SpatialTransformer")
@@ -309,3 +294,12 @@ def correlation(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     if size == first == 1:
         return joined
     return g.AveragePool(joined, kernel_shape=[size, size], strides=[first, first])
+
+
+rows(
+    {
+        "depth_to_space": lambda g, a, x: g.DepthToSpace(x, blocksize=a.integer("block_size")),
+        "space_to_depth": lambda g, a, x: g.SpaceToDepth(x, blocksize=a.integer("block_size")),
+        "BilinearSampler": lambda g, _, x, grid: _sampled(g, x, grid),
+    }
+)

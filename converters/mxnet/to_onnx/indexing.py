@@ -16,6 +16,7 @@ from netferry.converters.mxnet.to_onnx.emitter import (
     cast,
     dtype_named,
     few,
+    rows,
 )
 from netferry.converters.mxnet.to_onnx.sizes import (
     cut,
@@ -38,11 +39,6 @@ def scatter_nd(g: Emitter, a: Attrs, x: Tensor, indices: Tensor) -> Tensor:
     empty = g.Expand(g.scalar(0, x), g.ints(*shape))
     order = (*range(1, indices.rank), 0)
     return g.ScatterND(empty, g.transpose(cast(g, indices, np.int64), order), x)
-
-
-@ROWS.row("_contrib_index_copy")
-def index_copy(g: Emitter, a: Attrs, x: Tensor, rows: Tensor, y: Tensor) -> Tensor:
-    return g.ScatterND(x, g.Unsqueeze(cast(g, rows, np.int64), g.ints(1)), y)
 
 
 Window = tuple[int, int | None, int | None]
@@ -74,11 +70,6 @@ def _windows(a: Attrs, x: Tensor) -> list[Window]:
     return found
 
 
-@ROWS.row("_slice_assign")
-def slice_assign(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
-    return _assigned(g, x, _windows(a, x), lambda _: y)
-
-
 @ROWS.row("_slice_assign_scalar")
 def slice_assign_scalar(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     value = g.scalar(a.number("scalar", 0.0), x)
@@ -87,11 +78,6 @@ def slice_assign_scalar(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
         return g.Expand(value, shape_of(g, window))
 
     return _assigned(g, x, _windows(a, x), filled)
-
-
-@ROWS.row("_contrib_boolean_mask")
-def boolean_mask(g: Emitter, a: Attrs, x: Tensor, index: Tensor) -> Tensor:
-    return g.Compress(x, cast(g, index, np.bool_), axis=positive(a.integer("axis", 0), x.rank))
 
 
 # ---- positions as numbers -------------------------------------------------------------------------------
@@ -129,11 +115,6 @@ def index_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
         along = g.Unsqueeze(positions_along(g, x, axis), g.ints(*(i for i in range(x.rank) if i != axis)))
         found.append(g.Unsqueeze(g.Expand(along, shape), g.ints(-1)))
     return g.Concat(*found, axis=-1)
-
-
-@ROWS.row("size_array")
-def size_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.Reshape(g.Size(x), g.ints(1))
 
 
 # ---- picking ----------------------------------------------------------------------------------------
@@ -232,12 +213,24 @@ def topk(g: Emitter, a: Attrs, x: Tensor) -> Tensor | list[Tensor]:
     return [values, positions] if kind == "both" else values if kind == "value" else positions
 
 
-@ROWS.row("sort")
-def sort(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return _ordered(g, x, a.maybe_integer("axis", -1), None, a.flag("is_ascend", True))[0]
-
-
 @ROWS.row("argsort")
 def argsort(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     positions = _ordered(g, x, a.maybe_integer("axis", -1), None, a.flag("is_ascend", True))[1]
     return cast(g, positions, dtype_named(a.string("dtype", "float32")))
+
+
+rows(
+    {
+        "_contrib_index_copy": lambda g, _, x, rows, y: g.ScatterND(
+            x, g.Unsqueeze(cast(g, rows, np.int64), g.ints(1)), y
+        ),
+        "_slice_assign": lambda g, a, x, y: _assigned(g, x, _windows(a, x), lambda _: y),
+        "_contrib_boolean_mask": lambda g, a, x, index: g.Compress(
+            x, cast(g, index, np.bool_), axis=positive(a.integer("axis", 0), x.rank)
+        ),
+        "size_array": lambda g, _, x: g.Reshape(g.Size(x), g.ints(1)),
+        "sort": lambda g, a, x: _ordered(g, x, a.maybe_integer("axis", -1), None, a.flag("is_ascend", True))[
+            0
+        ],
+    }
+)

@@ -9,7 +9,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few, rows
 from netferry.converters.mxnet.to_onnx.sizes import (
     matrix_transposed,
     moved,
@@ -62,16 +62,6 @@ def diag(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return spread_on_diagonal(g, x, offset) if x.rank == 1 else on_diagonal(g, x, offset, *axes)
 
 
-@ROWS.row("_linalg_extractdiag")
-def extract_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return on_diagonal(g, x, a.integer("offset", 0), -2, -1)
-
-
-@ROWS.row("_linalg_makediag")
-def make_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return spread_on_diagonal(g, x, a.integer("offset", 0))
-
-
 def _triangle(a: Attrs, size: int) -> tuple[Array, Array]:
     """Rows and columns of a triangle: the lower one row by row, the upper one column by column.
 
@@ -82,11 +72,6 @@ def _triangle(a: Attrs, size: int) -> tuple[Array, Array]:
     few(size * size)
     rows, columns = np.tril_indices(size, -abs(offset))
     return (rows, columns) if lower else (columns, rows)
-
-
-@ROWS.row("_linalg_extracttrian")
-def extract_triangle(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return picked(g, x, *_triangle(a, x.size(-1)))
 
 
 @ROWS.row("_linalg_maketrian")
@@ -103,11 +88,6 @@ def make_triangle(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     positions[rows, columns] = np.arange(count)
     padded = g.Pad(x, g.ints(*[0] * (2 * x.rank - 1), 1), g.scalar(0, x))
     return g.Gather(padded, g.constant(positions, np.int64), axis=-1)
-
-
-@ROWS.row("_linalg_sumlogdiag")
-def sum_log_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return _one_more(g, g.ReduceSum(g.Log(on_diagonal(g, x, 0, -2, -1)), g.ints(-1), keepdims=0))
 
 
 def _one_more(g: Emitter, x: Tensor) -> Tensor:
@@ -154,16 +134,6 @@ def _product(g: Emitter, a: Attrs, x: Tensor, y: Tensor, more: Tensor | None) ->
     return g.transpose(y, moved(y.rank, y.rank - 2, axis))
 
 
-@ROWS.row("_linalg_gemm")
-def gemm(g: Emitter, a: Attrs, x: Tensor, y: Tensor, more: Tensor) -> Tensor:
-    return _product(g, a, x, y, more)
-
-
-@ROWS.row("_linalg_gemm2")
-def gemm2(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
-    return _product(g, a, x, y, None)
-
-
 @ROWS.row("_linalg_syrk")
 def syrk(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """alpha x x^T, or alpha x^T x."""
@@ -199,18 +169,24 @@ def diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return on_diagonal(g, x, a.integer("offset", 0), a.integer("axis1", 0), a.integer("axis2", 1))
 
 
-@ROWS.row("_np_trace")
-def trace(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.ReduceSum(diagonal(g, a, x), g.ints(-1), keepdims=0)
-
-
-@ROWS.row("_np_diagflat")
-def diagflat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return spread_on_diagonal(g, reshape(g, x, [-1]), a.integer("k", 0))
-
-
 @ROWS.row("_npi_tril")
 def tril(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     if x.rank == 1:
         x = g.Expand(x, g.ints(x.size(0), x.size(0)))
     return g.Trilu(x, g.constant(a.integer("k", 0), np.int64), upper=0)
+
+
+rows(
+    {
+        "_linalg_extractdiag": lambda g, a, x: on_diagonal(g, x, a.integer("offset", 0), -2, -1),
+        "_linalg_makediag": lambda g, a, x: spread_on_diagonal(g, x, a.integer("offset", 0)),
+        "_linalg_extracttrian": lambda g, a, x: picked(g, x, *_triangle(a, x.size(-1))),
+        "_linalg_sumlogdiag": lambda g, _, x: _one_more(
+            g, g.ReduceSum(g.Log(on_diagonal(g, x, 0, -2, -1)), g.ints(-1), keepdims=0)
+        ),
+        "_linalg_gemm": lambda g, a, x, y, more: _product(g, a, x, y, more),
+        "_linalg_gemm2": lambda g, a, x, y: _product(g, a, x, y, None),
+        "_np_trace": lambda g, a, x: g.ReduceSum(diagonal(g, a, x), g.ints(-1), keepdims=0),
+        "_np_diagflat": lambda g, a, x: spread_on_diagonal(g, reshape(g, x, [-1]), a.integer("k", 0)),
+    }
+)

@@ -11,6 +11,7 @@ from netferry.converters.mxnet.to_onnx.emitter import (
     ROWS,
     Emitter,
     cast,
+    rows,
 )
 from netferry.converters.mxnet.to_onnx.sizes import (
     reshape,
@@ -39,17 +40,6 @@ def softmax_output(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None)
     return g.Reshape(flat, shape_tensor(g, x, sizes))
 
 
-@ROWS.row("LogisticRegressionOutput")
-def logistic_output(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
-    return g.Sigmoid(x)
-
-
-@ROWS.row("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", "MakeLoss", "make_loss", "BlockGrad")
-def as_it_is(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
-    """What only training sees."""
-    return x
-
-
 @ROWS.row("Dropout")
 def dropout(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     a.string("mode", "training", among="training")
@@ -71,3 +61,13 @@ def smooth_l1(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     size = g.Abs(x)
     near = g.Mul(g.Mul(x, x), g.scalar(square / 2, x))
     return g.Where(g.Less(size, g.scalar(1 / square, x)), near, g.Sub(size, g.scalar(0.5 / square, x)))
+
+
+rows(
+    {
+        "LogisticRegressionOutput": lambda g, _, x, _label=None: g.Sigmoid(x),
+        # What only training sees.
+        "LinearRegressionOutput MAERegressionOutput SVMOutput": lambda _g, _, x, _label=None: x,
+        "MakeLoss make_loss BlockGrad": lambda _g, _, x, _label=None: x,
+    }
+)

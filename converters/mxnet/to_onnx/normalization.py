@@ -7,7 +7,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, known, sized_like
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, known, rows, sized_like
 from netferry.converters.mxnet.to_onnx.sizes import (
     moved,
     positive,
@@ -36,11 +36,6 @@ def batch_norm(
     return g.transpose(y, moved(x.rank, 1, axis))
 
 
-@ROWS.row("_contrib_BatchNormWithReLU")
-def batch_norm_with_relu(g: Emitter, a: Attrs, x: Tensor, *statistics: Tensor) -> Tensor:
-    return g.Relu(batch_norm(g, a, x, *statistics))
-
-
 @ROWS.row("LayerNorm")
 def layer_norm(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """Over one axis; ONNX normalises the last."""
@@ -63,11 +58,6 @@ def group_norm(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> 
 
     y = g.GroupNormalization(x, spread(gamma), spread(beta), num_groups=groups, epsilon=a.number("eps", 1e-5))
     return sized_like(y, x)
-
-
-@ROWS.row("InstanceNorm")
-def instance_norm(g: Emitter, a: Attrs, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    return g.InstanceNormalization(x, gamma, beta, epsilon=a.number("eps", 1e-3))
 
 
 @ROWS.row("L2Normalization")
@@ -94,3 +84,13 @@ def lrn(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
         beta=beta,
         bias=a.number("knorm", 2.0),
     )
+
+
+rows(
+    {
+        "_contrib_BatchNormWithReLU": lambda g, a, x, *statistics: g.Relu(batch_norm(g, a, x, *statistics)),
+        "InstanceNorm": lambda g, a, x, gamma, beta: g.InstanceNormalization(
+            x, gamma, beta, epsilon=a.number("eps", 1e-3)
+        ),
+    }
+)

@@ -7,15 +7,25 @@ floats, and count 0 as a size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.elementwise import COMPOSED, FAMILIES, PLAIN, RELATIONS, Binary, Unary
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast
+from netferry.converters.mxnet.to_onnx.elementwise import (
+    FAMILIES,
+    RELATIONS,
+    UNARY,
+    Binary,
+    Unary,
+    named,
+    of_one,
+    of_two,
+)
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, Row, cast, rows
 
 # ---- one tensor ------------------------------------------------------------------------------------
 
@@ -50,38 +60,23 @@ TESTS: Mapping[str, Unary] = {
 """What is true of one tensor, as bools."""
 
 
-def _register_unary() -> None:
-    def math_row(name: str, function: Unary) -> Callable[..., Tensor]:
-        def checked(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-            if x.dtype.kind != "f" and name not in _KEEPS_INTEGERS:
-                raise CannotConvert(f"{name} of {x.dtype.name}", "Cast it to float32 first")
-            return function(g, x)
+def _of_floats(name: str, function: Unary) -> Row:
+    def row(g: Emitter, _: Attrs, x: Tensor) -> Tensor:
+        if x.dtype.kind != "f" and name not in _KEEPS_INTEGERS:
+            raise CannotConvert(f"{name} of {x.dtype.name}", "Cast it to float32 first")
+        return function(g, x)
 
-        return checked
-
-    def row(function: Unary) -> Callable[..., Tensor]:
-        return lambda g, _, x: function(g, x)
-
-    for name, older in _UNARY.items():
-        onnx_name = PLAIN.get(older)
-        function = COMPOSED[older] if onnx_name is None else _named(onnx_name)
-        ROWS.row(f"_npi_{name}")(math_row(name, function))
-    for name, function in TESTS.items():
-        ROWS.row(f"_npi_{name}")(row(function))
-    ROWS.row("_npx_relu")(row(_named("Relu")))
-    ROWS.row("_npx_sigmoid")(row(_named("Sigmoid")))
+    return row
 
 
-def _named(name: str) -> Unary:
-    return lambda g, x: g.op(name, x)
-
-
-_register_unary()
-
-
-@ROWS.row("_npi_bitwise_not")
-def bitwise_not(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.Not(x) if x.dtype.kind == "b" else g.BitwiseNot(x)
+rows(
+    {
+        **{f"_npi_{name}": _of_floats(name, UNARY[older]) for name, older in _UNARY.items()},
+        **{f"_npi_{name}": of_one(function) for name, function in TESTS.items()},
+        "_npx_relu": of_one(named("Relu")),
+        "_npx_sigmoid": of_one(named("Sigmoid")),
+    }
+)
 
 
 @ROWS.row("_npi_around")
@@ -177,44 +172,39 @@ def _with_number(g: Emitter, a: Attrs, x: Tensor, name: str) -> tuple[Tensor, Te
     return x, g.scalar(int(value) if x.dtype.kind in "iu" else value, x)
 
 
-def _register_binary() -> None:
-    def of_two(function: Binary) -> Callable[..., Tensor]:
-        return lambda g, _, x, y: function(g, *alike(g, x, y))
-
-    def with_number(function: Binary, name: str) -> Callable[..., Tensor]:
-        return lambda g, a, x: function(g, *_with_number(g, a, x, name))
-
-    def number_first(function: Binary, name: str) -> Callable[..., Tensor]:
-        return lambda g, a, x: function(g, *reversed(_with_number(g, a, x, name)))
-
-    for name, function in BINARY.items():
-        ROWS.row(f"_npi_{name}")(of_two(function))
-        if name != "hypot":
-            ROWS.row(f"_npi_{name}_scalar")(with_number(function, name))
-    for name, plain in _REVERSED.items():
-        ROWS.row(f"_npi_{name}_scalar")(number_first(BINARY[plain], plain))
+def _alike_operands(g: Emitter, _: Attrs, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return alike(g, x, y)
 
 
-_register_binary()
+rows({f"_npi_{name}": of_two(function, _alike_operands) for name, function in BINARY.items()})
+rows(
+    {
+        f"_npi_{name}_scalar": of_two(function, partial(_with_number, name=name))
+        for name, function in BINARY.items()
+        if name != "hypot"
+    }
+)
+rows(
+    {
+        f"_npi_{name}_scalar": of_two(BINARY[plain], partial(_with_number, name=plain), reverse=True)
+        for name, plain in _REVERSED.items()
+    }
+)
 
 
-@ROWS.row("_npi_where")
-def where(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return g.Where(cast(g, condition, np.bool_), *alike(g, x, y))
-
-
-@ROWS.row("_npi_where_lscalar")
-def where_else_tensor(g: Emitter, a: Attrs, condition: Tensor, x: Tensor) -> Tensor:
-    """The number where the condition holds."""
-    return g.Where(cast(g, condition, np.bool_), g.scalar(a.number("scalar"), x), x)
-
-
-@ROWS.row("_npi_where_rscalar")
-def where_else_number(g: Emitter, a: Attrs, condition: Tensor, x: Tensor) -> Tensor:
-    return g.Where(cast(g, condition, np.bool_), x, g.scalar(a.number("scalar"), x))
-
-
-@ROWS.row("_npi_where_scalar2")
-def where_numbers(g: Emitter, a: Attrs, condition: Tensor) -> Tensor:
-    x, y = (g.constant(a.number(name), FLOAT32) for name in "xy")
-    return g.Where(cast(g, condition, np.bool_), x, y)
+rows(
+    {
+        "_npi_bitwise_not": lambda g, _, x: g.Not(x) if x.dtype.kind == "b" else g.BitwiseNot(x),
+        "_npi_where": lambda g, _, condition, x, y: g.Where(cast(g, condition, np.bool_), *alike(g, x, y)),
+        # The number where the condition holds.
+        "_npi_where_lscalar": lambda g, a, condition, x: g.Where(
+            cast(g, condition, np.bool_), g.scalar(a.number("scalar"), x), x
+        ),
+        "_npi_where_rscalar": lambda g, a, condition, x: g.Where(
+            cast(g, condition, np.bool_), x, g.scalar(a.number("scalar"), x)
+        ),
+        "_npi_where_scalar2": lambda g, a, condition: g.Where(
+            cast(g, condition, np.bool_), *(g.constant(a.number(name), FLOAT32) for name in "xy")
+        ),
+    }
+)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, Row
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, Row, rows
 from netferry.converters.mxnet.to_onnx.reduction import named_axes
 from netferry.converters.mxnet.to_onnx.shape import sections
 from netferry.converters.mxnet.to_onnx.sizes import (
@@ -74,17 +74,6 @@ def reshape_by_codes(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     if a.flag("reverse", False):
         raise CannotConvert("a shape that is read from the right")
     return reshape(g, x, reshape_sizes(x, a.integers("newshape"), NUMPY_CODES))
-
-
-@ROWS.row("_npi_broadcast_to")
-def broadcast_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """-2 (in MXNet 1.9, else -1) keeps an axis."""
-    return g.Expand(x, g.ints(*(1 if size < 0 else size for size in a.integers("shape"))))
-
-
-@ROWS.row("_np_copy")
-def copy(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return x
 
 
 _NEW_AXES: Mapping[int, Sequence[tuple[int, ...]]] = {
@@ -176,11 +165,6 @@ ROWS.row("_npi_hstack")(_joined(1, 1))
 ROWS.row("_npi_dstack")(_joined(3, 2))
 
 
-@ROWS.row("_npi_column_stack")
-def column_stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
-    return g.Concat(*(g.Unsqueeze(x, g.ints(1)) if x.rank == 1 else x for x in inputs), axis=1)
-
-
 def _split(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
     """Into equal sections, or at positions (of which MXNet writes the first, 0, too)."""
     a.ignore("axis", "squeeze_axis")
@@ -189,16 +173,6 @@ def _split(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
         return sections(g, x, axis, count)
     ends = [*positions[1:], None]
     return [cut(g, x, [axis], [at], [end]) for at, end in zip(positions, ends, strict=True)]
-
-
-@ROWS.row("_npi_hsplit")
-def hsplit(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
-    return _split(g, a, x, 0 if x.rank == 1 else 1)
-
-
-@ROWS.row("_npi_dsplit")
-def dsplit(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
-    return _split(g, a, x, positive(a.integer("axis", 2), x.rank))
 
 
 @ROWS.row("_npi_delete")
@@ -227,3 +201,19 @@ def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     widths = a.pairs("pad_width")
     value = g.scalar(a.number("constant_value", 0.0), x) if mode == "constant" else None
     return g.Pad(x, g.ints(*(w[0] for w in widths), *(w[1] for w in widths)), value, mode=mode)
+
+
+rows(
+    {
+        # -2 (in MXNet 1.9, else -1) keeps an axis.
+        "_npi_broadcast_to": lambda g, a, x: g.Expand(
+            x, g.ints(*(1 if size < 0 else size for size in a.integers("shape")))
+        ),
+        "_np_copy": lambda _g, _, x: x,
+        "_npi_column_stack": lambda g, _, *inputs: g.Concat(
+            *(g.Unsqueeze(x, g.ints(1)) if x.rank == 1 else x for x in inputs), axis=1
+        ),
+        "_npi_hsplit": lambda g, a, x: _split(g, a, x, 0 if x.rank == 1 else 1),
+        "_npi_dsplit": lambda g, a, x: _split(g, a, x, positive(a.integer("axis", 2), x.rank)),
+    }
+)

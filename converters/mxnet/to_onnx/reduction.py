@@ -10,7 +10,16 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.elementwise import FAMILIES, Binary
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, Row, cast, dtype_named, few
+from netferry.converters.mxnet.to_onnx.emitter import (
+    FLOAT32,
+    ROWS,
+    Emitter,
+    Row,
+    cast,
+    dtype_named,
+    few,
+    rows,
+)
 from netferry.converters.mxnet.to_onnx.numpy_elementwise import as_float
 from netferry.converters.mxnet.to_onnx.sizes import (
     cut,
@@ -111,11 +120,6 @@ for _name, _onnx_name in {"argmax": "ArgMax", "argmin": "ArgMin"}.items():
     ROWS.row(f"_npi_{_name}")(_numpy_arg(_onnx_name))
 
 
-@ROWS.row("argmax_channel")
-def argmax_channel(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return cast(g, g.ArgMax(x, axis=1, keepdims=0), FLOAT32)
-
-
 # ---- numpy's reductions -----------------------------------------------------------------------------
 
 
@@ -192,11 +196,6 @@ def variance(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Mul(mean, g.scalar(count / (count - ddof), x))
 
 
-@ROWS.row("_npi_std")
-def deviation(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.Sqrt(variance(g, a, x))
-
-
 @ROWS.row("_npi_average")
 def average(g: Emitter, a: Attrs, x: Tensor, weights: Tensor | None = None) -> Tensor | list[Tensor]:
     """With weights of the size of x, or one for each position of the one axis."""
@@ -226,3 +225,11 @@ def diff(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     for _ in range(few(a.integer("n", 1))):
         x = g.Sub(cut(g, x, [axis], [1], [None]), cut(g, x, [axis], [0], [-1]))
     return x
+
+
+rows(
+    {
+        "argmax_channel": lambda g, _, x: cast(g, g.ArgMax(x, axis=1, keepdims=0), FLOAT32),
+        "_npi_std": lambda g, a, x: g.Sqrt(variance(g, a, x)),
+    }
+)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few, rows
 from netferry.converters.mxnet.to_onnx.sizes import (
     Size,
     cut,
@@ -41,11 +41,6 @@ def swap_axis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.transpose(x, swapped(x.rank, first, second))
 
 
-@ROWS.row("expand_dims")
-def expand_dims(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.Unsqueeze(x, g.ints(positive(a.integer("axis"), x.rank + 1)))
-
-
 @ROWS.row("squeeze")
 def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Named axes, or all of size 1; where none would be left MXNet keeps one."""
@@ -59,12 +54,6 @@ def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     else:
         axes = [axis for axis, dim in enumerate(x.dims) if dim == 1]
     return g.Squeeze(x, g.ints(*axes[len(axes) == x.rank :])) if axes else x
-
-
-@ROWS.row("Flatten")
-def flatten(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """(batch, ...) -> (batch, all the rest)."""
-    return x if x.rank == 2 else g.Flatten(x, axis=1)
 
 
 @ROWS.row("Reshape")
@@ -81,12 +70,6 @@ def reshape_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
     if any(a.maybe_integer(name) is not None for name in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end")):
         raise CannotConvert("only a part of the axes is reshaped")
     return g.Reshape(x, shape_of(g, like))
-
-
-@ROWS.row("broadcast_to")
-def broadcast_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """0 keeps an axis; so does 1 in ONNX."""
-    return g.Expand(x, g.ints(*(size or 1 for size in a.integers("shape"))))
 
 
 @ROWS.row("broadcast_axis")
@@ -126,11 +109,6 @@ def repeat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 
 # ---- joining and cutting ---------------------------------------------------------------------------
-
-
-@ROWS.row("Concat")
-def concat(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
-    return g.Concat(*inputs, axis=positive(a.integer("dim", 1), inputs[0].rank))
 
 
 @ROWS.row("stack", "_npi_stack")
@@ -205,3 +183,15 @@ def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     widths = a.integers("pad_width")
     value = g.scalar(a.number("constant_value", 0.0), x)
     return g.Pad(x, g.ints(*widths[::2], *widths[1::2]), value if mode == "constant" else None, mode=mode)
+
+
+rows(
+    {
+        "expand_dims": lambda g, a, x: g.Unsqueeze(x, g.ints(positive(a.integer("axis"), x.rank + 1))),
+        # (batch, ...) -> (batch, all the rest).
+        "Flatten": lambda g, _, x: x if x.rank == 2 else g.Flatten(x, axis=1),
+        # 0 keeps an axis; so does 1 in ONNX.
+        "broadcast_to": lambda g, a, x: g.Expand(x, g.ints(*(size or 1 for size in a.integers("shape")))),
+        "Concat": lambda g, a, *inputs: g.Concat(*inputs, axis=positive(a.integer("dim", 1), inputs[0].rank)),
+    }
+)
