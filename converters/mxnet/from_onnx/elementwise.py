@@ -102,15 +102,6 @@ class Elementwise(SymbolWriter):
         self._check_kind(name, kinds, x)
         return self.apply(op, x, gives=BOOL if name in TRUTHS else x.dtype, dims=x.fact.dims)
 
-    def ceil(self, x: Symbol) -> Symbol:
-        return self._whole("ceil", x)
-
-    def floor(self, x: Symbol) -> Symbol:
-        return self._whole("floor", x)
-
-    def round(self, x: Symbol) -> Symbol:
-        return self._whole("round", x)
-
     def _whole(self, name: str, x: Symbol) -> Symbol:
         """Whole numbers are whole already; ``_npi_around`` knows no half floats."""
         if x.dtype == np.float16:
@@ -188,7 +179,7 @@ class Elementwise(SymbolWriter):
     def floor_divide(self, a: Any, b: Any) -> Symbol:
         one, other = self._pair(a, b)
         if one.dtype.kind == "f":
-            return self.floor(self.divide(one, other))
+            return self._whole("floor", self.divide(one, other))
         return self.binary("trunc_divide", self.subtract(one, self.remainder(one, other)), other)
 
     def remainder(self, a: Any, b: Any) -> Symbol:
@@ -294,7 +285,7 @@ def _add_functions() -> None:
         return function
 
     for how, names in (
-        ("unary", [*ELEMENTWISE, *TRUTHS]), ("binary", BINARY), ("compare", COMPARISONS), ("logical", LOGICAL),
+        ("_whole", ("ceil", "floor", "round")), ("unary", [*ELEMENTWISE, *TRUTHS]), ("binary", BINARY), ("compare", COMPARISONS), ("logical", LOGICAL),
     ):  # fmt: skip
         for name in names:
             if name not in vars(Elementwise):

@@ -9,7 +9,7 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, Row, rows
 from netferry.converters.mxnet.to_onnx.reduction import named_axes
-from netferry.converters.mxnet.to_onnx.shape import sections
+from netferry.converters.mxnet.to_onnx.shape import axes_of_one, parted
 from netferry.converters.mxnet.to_onnx.sizes import (
     NUMPY_CODES,
     cut,
@@ -24,12 +24,6 @@ from netferry.converters.mxnet.to_onnx.sizes import (
 )
 
 # ---- axes and sizes ----------------------------------------------------------------------------------
-
-
-@ROWS.row("_np_transpose")
-def transpose(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    axes = a.maybe_integers("axes") or tuple(reversed(range(x.rank)))
-    return g.transpose(x, [positive(axis, x.rank) for axis in axes])
 
 
 @ROWS.row("_np_moveaxis")
@@ -47,11 +41,7 @@ def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     named = a.maybe_integers("axis")
     if named is not None:
         return g.Squeeze(x, g.ints(*(positive(axis, x.rank) for axis in named)))
-    if x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotConvert(
-            "its axes of size 1 are not known among sizes that are not known", "Name the axes"
-        )
-    return g.Squeeze(x, g.ints(*(axis for axis, dim in enumerate(x.dims) if dim == 1)))
+    return g.Squeeze(x, g.ints(*axes_of_one(x)))
 
 
 def _in_c_order(a: Attrs) -> None:
@@ -166,13 +156,8 @@ ROWS.row("_npi_dstack")(_joined(3, 2))
 
 
 def _split(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
-    """Into equal sections, or at positions (of which MXNet writes the first, 0, too)."""
     a.ignore("axis", "squeeze_axis")
-    count, positions = a.integer("sections", 0), a.integers("indices", ())
-    if count:
-        return sections(g, x, axis, count)
-    ends = [*positions[1:], None]
-    return [cut(g, x, [axis], [at], [end]) for at, end in zip(positions, ends, strict=True)]
+    return parted(g, a, x, axis)
 
 
 @ROWS.row("_npi_delete")

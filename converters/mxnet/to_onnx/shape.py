@@ -26,9 +26,9 @@ from netferry.converters.mxnet.to_onnx.sizes import (
 # ---- axes ------------------------------------------------------------------------------------------
 
 
-@ROWS.row("transpose")
+@ROWS.row("transpose", "_np_transpose")
 def transpose(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    axes = a.integers("axes", ()) or tuple(reversed(range(x.rank)))
+    axes = a.maybe_integers("axes") or tuple(reversed(range(x.rank)))
     order = [positive(axis, x.rank) for axis in axes]
     if sorted(order) != list(range(x.rank)):
         raise CannotConvert(f"axes={axes} is no order of the {x.rank} axes of its input")
@@ -41,18 +41,20 @@ def swap_axis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.transpose(x, swapped(x.rank, first, second))
 
 
+def axes_of_one(x: Tensor) -> list[int]:
+    """The axes of size 1 of an input whose sizes are all known."""
+    if x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
+        raise CannotConvert(
+            "which of its axes have size 1 is known only when the model runs", "Name the axes"
+        )
+    return [axis for axis, dim in enumerate(x.dims) if dim == 1]
+
+
 @ROWS.row("squeeze")
 def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Named axes, or all of size 1; where none would be left MXNet keeps one."""
     named = a.maybe_integers("axis")
-    if named:
-        axes = [positive(axis, x.rank) for axis in named]
-    elif x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotConvert(
-            "its axes of size 1 are not known among sizes that are not known", "Name the axes"
-        )
-    else:
-        axes = [axis for axis, dim in enumerate(x.dims) if dim == 1]
+    axes = [positive(axis, x.rank) for axis in named] if named else axes_of_one(x)
     return g.Squeeze(x, g.ints(*axes[len(axes) == x.rank :])) if axes else x
 
 
@@ -137,17 +139,19 @@ def slice_channel(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
     return _squeezed(g, a, sections(g, x, axis, a.integer("num_outputs")), axis)
 
 
+def parted(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
+    """Into equal sections, or at indices (of which MXNet writes the first, 0, too)."""
+    count, begins = a.integer("sections", 0), a.integers("indices", ())
+    if count:
+        return sections(g, x, axis, count)
+    ends = [*begins[1:], None]
+    return [cut(g, x, [axis], [begin], [end]) for begin, end in zip(begins, ends, strict=True)]
+
+
 @ROWS.row("_split_v2")
 def split_v2(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
-    """Into equal sections, or at positions (of which MXNet writes the first, 0, too)."""
-    count, axis = a.integer("sections", 0), positive(a.integer("axis", 1), x.rank)
-    positions = a.integers("indices")
-    if count:
-        return _squeezed(g, a, sections(g, x, axis, count), axis)
-    ends = [*positions[1:], None]
-    return _squeezed(
-        g, a, [cut(g, x, [axis], [at], [end]) for at, end in zip(positions, ends, strict=True)], axis
-    )
+    axis = positive(a.integer("axis", 1), x.rank)
+    return _squeezed(g, a, parted(g, a, x, axis), axis)
 
 
 @ROWS.row("slice")
