@@ -26,6 +26,12 @@ from netferry.converters.mxnet.to_onnx.sizes import (
 # ---- axes and sizes ----------------------------------------------------------------------------------
 
 
+@ROWS.row("_np_transpose")
+def transpose(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    axes = a.maybe_integers("axes") or tuple(reversed(range(x.rank)))
+    return g.transpose(x, [positive(axis, x.rank) for axis in axes])
+
+
 @ROWS.row("_np_moveaxis")
 def moveaxis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     sources = [positive(axis, x.rank) for axis in a.integers("source")]

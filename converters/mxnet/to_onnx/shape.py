@@ -26,9 +26,9 @@ from netferry.converters.mxnet.to_onnx.sizes import (
 # ---- axes ------------------------------------------------------------------------------------------
 
 
-@ROWS.row("transpose", "_np_transpose")
+@ROWS.row("transpose")
 def transpose(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    axes = a.maybe_integers("axes") or tuple(reversed(range(x.rank)))
+    axes = a.integers("axes", ()) or tuple(reversed(range(x.rank)))
     order = [positive(axis, x.rank) for axis in axes]
     if sorted(order) != list(range(x.rank)):
         raise CannotConvert(f"axes={axes} is no order of the {x.rank} axes of its input")
