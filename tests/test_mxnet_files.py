@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 import netferry
 from netferry.converters import artifact, frameworks
 from netferry.converters.errors import RefusedError
-from netferry.converters.mxnet import files
+from netferry.converters.mxnet import array_format, files
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot
 
@@ -70,7 +70,7 @@ def test_what_mxnet_writes_is_read_bit_for_bit(oracle: Oracle, tmp_path: Path) -
     assert list(plain) == ["conv_weight", "bias", "moving_mean", "odd name, ünïcode"]
 
 
-@pytest.mark.parametrize("dtype", files.DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", array_format.DTYPES, ids=str)
 def test_every_dtype_goes_out_and_comes_back(
     dtype: np.dtype[np.generic], oracle: Oracle, tmp_path: Path
 ) -> None:
@@ -82,8 +82,8 @@ def test_every_dtype_goes_out_and_comes_back(
 
 
 def test_the_code_of_bfloat16_is_twelve() -> None:
-    assert len(files.DTYPES) == 13
-    assert files.DTYPES[12] == np.dtype(ml_dtypes.bfloat16)
+    assert len(array_format.DTYPES) == 13
+    assert array_format.DTYPES[12] == np.dtype(ml_dtypes.bfloat16)
 
 
 @pytest.mark.parametrize("dims", [(), (0,), (3, 0, 2)])

@@ -18,8 +18,9 @@ from mxnet_oracle import Oracle
 from netferry import converters
 from netferry.converters import artifact, frameworks
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
-from netferry.converters.mxnet import files, symbol
-from netferry.converters.mxnet.symbol import Attrs, Node, Symbol
+from netferry.converters.mxnet import attributes, files, symbol
+from netferry.converters.mxnet.symbol import (Node, Symbol)
+from netferry.converters.mxnet.attributes import (Attrs)
 from netferry.converters.mxnet.to_onnx import to_onnx
 from netferry.converters.mxnet.to_onnx.emitter import ROWS
 from netferry.converters.signature import Array, Example, examples
@@ -397,7 +398,7 @@ def defaults_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]
     inner: Callable[..., Any] = Attrs._value
 
     def watched(self: Attrs, name: str, kind: str, read: Callable[[str], Any], default: Any) -> Any:
-        if default is not symbol._REQUIRED:
+        if default is not attributes._REQUIRED:
             seen.append((self._node.op, name, default))
         return inner(self, name, kind, read, default)
 

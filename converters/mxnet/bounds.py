@@ -16,22 +16,22 @@ _BOXES = frozenset("ROIPooling _contrib_ROIAlign".split())
 
 
 def ranges(model: Any, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:
-    """By the place of the input."""
+    """By the position of the input."""
     source = symbol_model(model, given)
     graph = source.graph
     taken = inputs.variables(source).inputs
     found: dict[int, list[Range]] = {}
 
-    def origin(place: int) -> int | None:
-        while place not in taken:
-            node = graph.nodes[place]
+    def origin(position: int) -> int | None:
+        while position not in taken:
+            node = graph.nodes[position]
             if node.op not in _PASSING:
                 return None
-            place = node.inputs[0][0]
-        return taken.index(place)
+            position = node.inputs[0][0]
+        return taken.index(position)
 
-    for place in graph.order:
-        node = graph.nodes[place]
+    for position in graph.order:
+        node = graph.nodes[position]
         for reads, one in _rows(node, [origin(entry[0]) for entry in node.inputs]):
             at = None if reads >= len(node.inputs) else origin(node.inputs[reads][0])
             if at is not None:

@@ -30,8 +30,8 @@ def as_float64(model: Any, change: Change | None = None) -> SymbolModel:
     params = {name: _widened(name, array, change) for name, array in source.params.items()}
 
     def constant(value: float) -> float:
-        held = as_float32(value)
-        return held if change is None else float(change("", np.asarray(held)))
+        number = as_float32(value)
+        return number if change is None else float(change("", np.asarray(number)))
 
     return replace(source, graph=_widened_graph(source, constant), params=params)
 
@@ -48,13 +48,12 @@ def size(model: Any) -> int:
 
 def constants(model: Any) -> set[float]:
     """The numbers with a fraction that nodes have as attributes."""
-    words = (word for node in _symbol(model).graph.nodes for word in node.attrs.values())
-    found = (_float(word) for word in words)
+    found = (_float(text) for node in _symbol(model).graph.nodes for text in node.attrs.values())
     return {value for value in found if value is not None}
 
 
 def narrowest(model: Any) -> str:
-    """The shortest float dtype among the parameters."""
+    """The narrowest float dtype among the parameters."""
     kinds = {array.dtype.name for array in _symbol(model).params.values()}
     return next((kind for kind in ("float16", "float32", "float64") if kind in kinds), "float32")
 
@@ -78,12 +77,12 @@ def _widened(name: str, array: Array, change: Change | None) -> Array:
 def _widened_graph(source: SymbolModel, constant: Callable[[float], float]) -> Any:
     """The graph with ``dtype`` of its nodes, and of its variables, in float64."""
 
-    def wide(words: Mapping[str, str]) -> dict[str, str]:
-        fitting = {key: NARROW.get(word, word) if key in _DTYPE_KEYS else word for key, word in words.items()}
-        return {key: "1" if key == "__dtype__" and word == "0" else word for key, word in fitting.items()}
+    def wide(texts: Mapping[str, str]) -> dict[str, str]:
+        fitting = {key: NARROW.get(text, text) if key in _DTYPE_KEYS else text for key, text in texts.items()}
+        return {key: "1" if key == "__dtype__" and text == "0" else text for key, text in fitting.items()}
 
-    def exact(words: Mapping[str, str]) -> dict[str, str]:
-        return {key: _held(word, constant) for key, word in words.items()}
+    def exact(texts: Mapping[str, str]) -> dict[str, str]:
+        return {key: _computed(text, constant) for key, text in texts.items()}
 
     nodes = tuple(replace(n, attrs=exact(wide(n.attrs)), hidden=wide(n.hidden)) for n in source.graph.nodes)
     return replace(source.graph, nodes=nodes)
@@ -92,15 +91,15 @@ def _widened_graph(source: SymbolModel, constant: Callable[[float], float]) -> A
 _DTYPE_KEYS = ("dtype", "out_type")
 
 
-def _held(word: str, constant: Callable[[float], float]) -> str:
-    """A number with a fraction as the node computes with it; any other word as it is."""
-    value = _float(word) if "." in word or "e" in word.lower() else None
-    return word if value is None else repr(constant(value))
+def _computed(text: str, constant: Callable[[float], float]) -> str:
+    """A number with a fraction as the node computes with it; any other text as it is."""
+    value = _float(text) if "." in text or "e" in text.lower() else None
+    return text if value is None else repr(constant(value))
 
 
-def _float(word: str) -> float | None:
+def _float(text: str) -> float | None:
     try:
-        value = float(word)
+        value = float(text)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -123,4 +122,4 @@ KINDS = table(
         LayerNorm Pooling RNN _contrib_AdaptiveAvgPooling2D _contrib_BilinearResize2D _linalg_gemm _linalg_gemm2
         batch_dot cumsum dot mean moments norm prod sum""",
 )
-"""MXNet's operators by how they round; what is not named rounds where its result is not held by the format."""
+"""MXNet's operators by how they round; what is not named rounds where its result does not fit the format."""

@@ -11,7 +11,7 @@ from netferry.converters.signature import Array
 
 @dataclass(frozen=True)
 class ImportedSymbol(ImportedModel):
-    """An arrival that is a symbol: ``graph`` and ``weights`` are what stands in MXNet's two files.
+    """An imported model that is a symbol: ``graph`` and ``weights`` are what stands in MXNet's two files.
 
     ``states`` are the weights that MXNet keeps as auxiliary states (BatchNorm's statistics), ``constants``
     those that no training changes.

@@ -1,4 +1,4 @@
-"""A symbol's variables told apart: weights, labels that inference drops, and the inputs of the model."""
+"""A symbol's variables by kind: weights, labels that inference drops, and the inputs of the model."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Variables:
 
 
 def variables(model: SymbolModel) -> Variables:
-    """Tell a symbol's variables apart; refuse it where parameters are missing, naming all of them."""
+    """Sort a symbol's variables by kind; refuse it where parameters are missing, naming all of them."""
     graph = model.graph
     kinds: dict[str, list[int]] = {"input": [], "weight": [], "label": [], "missing": []}
-    for place in graph.variables:
-        node = graph.nodes[place]
-        roles = _roles(model, place)
+    for position in graph.variables:
+        node = graph.nodes[position]
+        roles = _roles(model, position)
         if node.name in model.params:
             kind = "weight"
         elif node.name in model.called:
@@ -43,16 +43,16 @@ def variables(model: SymbolModel) -> Variables:
             kind = "missing"
         else:
             kind = "input"
-        kinds[kind].append(place)
+        kinds[kind].append(position)
     if kinds["missing"]:
         raise RefusedError(
             "parameters are missing",
             where=model.label,
-            received=", ".join(graph.nodes[place].name for place in kinds["missing"]),
+            received=", ".join(graph.nodes[position].name for position in kinds["missing"]),
             remedy="Name the params file that belongs to this symbol with --weights",
         )
     if model.called:
-        kinds["input"].sort(key=lambda place: _rank(graph.nodes[place].name, model.called))
+        kinds["input"].sort(key=lambda position: _rank(graph.nodes[position].name, model.called))
     return Variables(tuple(kinds["input"]), tuple(kinds["weight"]), tuple(kinds["label"]))
 
 
@@ -60,10 +60,10 @@ def _rank(name: str, called: Sequence[str]) -> int:
     return called.index(name) if name in called else len(called)
 
 
-def _roles(model: SymbolModel, place: int) -> set[str]:
+def _roles(model: SymbolModel, position: int) -> set[str]:
     """What a variable is to its readers; a parameter vector is put together from reshaped parts."""
-    roles, waiting = set[str](), [place]
-    seen = {place}
+    roles, waiting = set[str](), [position]
+    seen = {position}
     while waiting:
         for reader, slot in model.graph.consumers.get(waiting.pop(), ()):
             node = model.graph.nodes[reader]

@@ -29,12 +29,12 @@ def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
     """Run in inference mode and hand each node to ``take`` as soon as it has run."""
     mx = live.import_mxnet()
     source = symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model, len(arrays))
-    told = _told_apart(source)
+    named = _with_unique_names(source)
     with mx.util.np_shape(source.graph.numpy):
-        symbol = mx.sym.load_json(symbol_text(told.graph))
-        steps = _Steps(told, symbol)
+        symbol = mx.sym.load_json(symbol_text(named.graph))
+        steps = _Steps(named, symbol)
         with _unfused():
-            executor = live.bound(mx, told, symbol, arrays)
+            executor = live.bound(mx, named, symbol, arrays)
         failures: list[BaseException] = []
 
         def show(name: bytes, handle: int) -> None:
@@ -57,7 +57,7 @@ def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
             raise failures[0]
         names = live.output_names(mx, source)
     heads = [steps.names[head] for head in source.graph.heads]
-    fed = [source.graph.nodes[place].name for place in inputs.variables(source).inputs]
+    fed = [source.graph.nodes[position].name for position in inputs.variables(source).inputs]
     return Ends(tuple(fed), dict(zip(names, heads, strict=True)))
 
 
@@ -68,9 +68,9 @@ def rounded(wide: SymbolModel, arrays: Sequence[Array], rounding: Rounding) -> d
     with mx.util.np_shape(wide.graph.numpy):
         symbol = mx.sym.load_json(symbol_text(wide.graph))
         titles = {
-            name: operators[wide.graph.nodes[place].name]
-            for (place, _), name in _entries(wide.graph, symbol).items()
-            if wide.graph.nodes[place].name in operators
+            name: operators[wide.graph.nodes[position].name]
+            for (position, _), name in _entries(wide.graph, symbol).items()
+            if wide.graph.nodes[position].name in operators
         }
         with _unfused():
             executor = live.bound(
@@ -100,38 +100,38 @@ def weights(model: object) -> Iterator[tuple[str, Array]]:
 def piece(model: object, name: str, reads: Mapping[str, Array], gives: str) -> SymbolModel:
     """The nodes that compute the tensor ``gives`` from ``reads``, which become the symbol's inputs, with their weights."""
     mx = live.import_mxnet()
-    source = _told_apart(symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model))
+    source = _with_unique_names(symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model))
     steps = _Steps(source, mx.sym.load_json(symbol_text(source.graph)))
-    places = {tensor: entry for entry, tensor in steps.names.items()}
+    positions = {tensor: entry for entry, tensor in steps.names.items()}
     nodes = [Node(tensor, "null") for tensor in reads]
-    moved = {places[tensor]: (place, 0) for place, tensor in enumerate(reads)}
+    moved = {positions[tensor]: (position, 0) for position, tensor in enumerate(reads)}
     kept: dict[int, int] = {}
 
     def keep(entry: Entry) -> Entry:
         if entry in moved:
             return moved[entry]
-        place, output = entry
-        if place not in kept:
-            node = source.graph.nodes[place]
+        position, output = entry
+        if position not in kept:
+            node = source.graph.nodes[position]
             inside = replace(node, inputs=tuple(keep(before) for before in node.inputs))
-            kept[place] = len(nodes)
+            kept[position] = len(nodes)
             nodes.append(inside)
-        return kept[place], output
+        return kept[position], output
 
-    head = keep(places[gives])
+    head = keep(positions[gives])
     graph = Symbol(tuple(nodes), (head,), source.graph.version, source.graph.numpy)
     own = {node.name for node in nodes if node.is_variable}
     params = {title: array for title, array in source.params.items() if title in own}
     return replace(source, graph=graph, params=params, notes=())
 
 
-def _told_apart(source: SymbolModel) -> SymbolModel:
+def _with_unique_names(source: SymbolModel) -> SymbolModel:
     """The model with names that are each had by one node: a block that runs twice gives both of its nodes the same."""
     nodes, seen = list(source.graph.nodes), set[str]()
     taken = {node.name for node in nodes}
-    for place, node in enumerate(nodes):
+    for position, node in enumerate(nodes):
         if node.name in seen:
-            nodes[place] = replace(node, name=unique(node.name, taken))
+            nodes[position] = replace(node, name=unique(node.name, taken))
         seen.add(node.name)
     return replace(source, graph=replace(source.graph, nodes=tuple(nodes)))
 
@@ -139,28 +139,28 @@ def _told_apart(source: SymbolModel) -> SymbolModel:
 class _Steps:
     """A symbol's nodes as steps, one for each output that is read, under the names that MXNet gives them.
 
-    An output that nobody reads (the last state of an RNN) is not computed: what stands in its place is chance.
+    An output that nobody reads (the last state of an RNN) is not computed: what stands in its position is chance.
     """
 
     def __init__(self, source: SymbolModel, symbol: Any) -> None:
         self._graph = source.graph
         self.names = _entries(self._graph, symbol)
-        fed = {self._graph.nodes[place].name for place in inputs.variables(source).inputs}
-        self._read = {entry for place in self._graph.order for entry in self._graph.nodes[place].inputs}
+        fed = {self._graph.nodes[position].name for position in inputs.variables(source).inputs}
+        self._read = {entry for position in self._graph.order for entry in self._graph.nodes[position].inputs}
         self._read.update(self._graph.heads)
         self._dynamic: set[int] = set()
         self._weights: dict[int, tuple[str, ...]] = {}
         self.by_tensor: dict[str, Step] = {}
-        for place in self._graph.order:
-            self._look(place, fed)
+        for position in self._graph.order:
+            self._look(position, fed)
 
-    def _look(self, place: int, fed: set[str]) -> None:
-        node = self._graph.nodes[place]
+    def _look(self, position: int, fed: set[str]) -> None:
+        node = self._graph.nodes[position]
         if node.is_variable:
             if node.name in fed:
-                self._dynamic.add(place)
+                self._dynamic.add(position)
             else:
-                self._weights[place] = (node.name,)
+                self._weights[position] = (node.name,)
             return
         sources = [source for source, _ in node.inputs]
         weights = tuple(
@@ -168,12 +168,12 @@ class _Steps:
         )
         reads = tuple(dict.fromkeys(self.names[entry] for entry in node.inputs if entry[0] in self._dynamic))
         if not reads:
-            self._weights[place] = weights
+            self._weights[position] = weights
             return
-        self._dynamic.add(place)
+        self._dynamic.add(position)
         written = f"{node.op}({', '.join(f'{key}={value}' for key, value in node.attrs.items())})"
         for entry, name in self.names.items():
-            if entry[0] == place and entry in self._read:
+            if entry[0] == position and entry in self._read:
                 self.by_tensor[name] = Step(node.name, node.op, reads, (name,), weights, written)
 
 
@@ -181,12 +181,12 @@ def _entries(graph: Symbol, symbol: Any) -> Mapping[tuple[int, int], str]:
     """The name of each output of each node; MXNet lists them node by node, in its own order."""
     inside = symbol.get_internals()
     names: dict[tuple[int, int], str] = {}
-    places = {graph.nodes[place].name: place for place in graph.order}
+    positions = {graph.nodes[position].name: position for position in graph.order}
     counts: dict[int, int] = {}
     for index, name in enumerate(inside.list_outputs()):
-        place = places[inside[index].name]
-        names[place, counts.get(place, 0)] = name
-        counts[place] = counts.get(place, 0) + 1
+        position = positions[inside[index].name]
+        names[position, counts.get(position, 0)] = name
+        counts[position] = counts.get(position, 0) + 1
     return names
 
 

@@ -74,7 +74,7 @@ def _stub_distutils() -> None:
     sys.modules |= {"distutils": package, "distutils.version": version}
 
 
-# ---- the room's face -----------------------------------------------------------------------------
+# ---- the interface ---------------------------------------------------------------------------------
 
 
 def accepts(model: object) -> bool:
@@ -197,11 +197,11 @@ def _run_block(mx: Any, block: Any, arrays: Sequence[Array]) -> list[Array]:
 
 def output_names(mx: Any, source: SymbolModel) -> list[str]:
     """MXNet's own names; one that an input or an earlier output has gets a number."""
-    taken = {source.graph.nodes[place].name for place in inputs.variables(source).inputs}
+    taken = {source.graph.nodes[position].name for position in inputs.variables(source).inputs}
     names: list[str] = []
     own = mx.sym.load_json(symbol_text(source.graph)).list_outputs()
-    for (place, _), wish in zip(source.graph.heads, own, strict=True):
-        wish = source.graph.nodes[place].hidden.get(OUTPUT, wish)
+    for (position, _), wish in zip(source.graph.heads, own, strict=True):
+        wish = source.graph.nodes[position].hidden.get(OUTPUT, wish)
         name, count = wish, 0
         while name in taken:
             count += 1
@@ -223,7 +223,7 @@ def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:
 def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array]) -> Any:
     """The symbol as an executor on the CPU; labels, which inference does not read, are zeros."""
     kinds = inputs.variables(source)
-    names = [source.graph.nodes[place].name for place in kinds.inputs]
+    names = [source.graph.nodes[position].name for position in kinds.inputs]
     if len(names) != len(arrays):
         raise UsageError(
             "the model takes another number of inputs",

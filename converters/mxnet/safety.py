@@ -11,11 +11,11 @@ from netferry.converters.trust.permit import Looked, Permit
 
 def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None = None) -> Looked:
     """Look into a symbol; the params file that is read with it is opened here, and read where it is by our own reader."""
-    held = snapshot.mapped(artifact.path)
-    document = texts.document(held.read(), str(artifact.path))
+    content = snapshot.mapped(artifact.path)
+    document = texts.document(content.read(), str(artifact.path))
     given = [weights] if weights is not None else artifact.companions[-1:]
     params = [Looked(content=snapshot.mapped(path)) for path in given]
-    return Looked(permit or Permit(), held, document, weights=next(iter(params), None))
+    return Looked(permit or Permit(), content, document, weights=next(iter(params), None))
 
 
 def look_at_weights(path: Path, permit: Permit) -> Looked:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, TypeVar
+from typing import Any
 
-from netferry.converters.errors import CannotConvert, RefusedError
+from netferry.converters.errors import RefusedError
 
 Entry = tuple[int, int]
-"""One output of one node: (node's place, output's place)."""
+"""One output of one node: (node's position, output's position)."""
 
 VERSION = 10901
-"""The generation that is written, and whose defaults the rows carry: MXNet 1.9.1."""
+"""The generation that is written, and whose defaults the rows have: MXNet 1.9.1."""
 
 OLDEST = 800
 """Symbols without a version are MXNet 0.8's or older."""
@@ -118,28 +118,6 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
 }
 """What MXNet calls the outputs of an operator, where it is not output, or output0, output1 ..."""
 
-HARMLESS: Mapping[str, frozenset[str]] = {
-    op: frozenset(names.split())
-    for op, names in {
-        "*": "workspace cudnn_tune cudnn_off is_int sparse_grad ctx num_args forward_stype"
-             " min_calib_range max_calib_range",
-        "BatchNorm": "use_global_stats output_mean_var",
-        "_contrib_SyncBatchNorm": "use_global_stats output_mean_var key ndev",
-        "_contrib_BatchNormWithReLU": "use_global_stats output_mean_var",
-        "LayerNorm": "output_mean_var", "GroupNorm": "output_mean_var",
-        "Dropout": "p axes", "RNN": "p",
-        "Convolution": "num_filter", "Deconvolution": "num_filter", "FullyConnected": "num_hidden",
-        "Embedding": "input_dim output_dim dtype", "_contrib_SparseEmbedding": "input_dim output_dim dtype",
-        "IdentityAttachKLSparseReg": "sparseness_target penalty momentum",
-        "LeakyReLU": "slope lower_bound upper_bound",
-        "SoftmaxOutput": "grad_scale ignore_label use_ignore normalization out_grad smooth_alpha",
-        "SVMOutput": "margin regularization_coefficient use_linear",
-        "LinearRegressionOutput": "grad_scale", "LogisticRegressionOutput": "grad_scale",
-        "MAERegressionOutput": "grad_scale", "MakeLoss": "grad_scale valid_thresh normalization",
-        "amp_multicast": "num_outputs", "_foreach": "num_outputs",
-    }.items()
-}  # fmt: skip
-"""Attributes that change memory, speed or training, never the result of inference."""
 
 _HIDDEN = frozenset(["ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope"])
 _TRAINING_ONLY = re.compile(r"_(lr_mult|wd_mult)$")
@@ -182,35 +160,37 @@ class Symbol:
     @cached_property
     def order(self) -> tuple[int, ...]:
         """The nodes that the heads need, each after its inputs; file order where that is free."""
-        needed, stack = set[int](), [place for place, _ in self.heads]
+        needed, stack = set[int](), [position for position, _ in self.heads]
         while stack:
-            place = stack.pop()
-            if place not in needed:
-                needed.add(place)
-                stack.extend(source for source, _ in self.nodes[place].inputs)
-        sources = {place: [source for source, _ in self.nodes[place].inputs] for place in sorted(needed)}
-        if all(source < place for place, before in sources.items() for source in before):
+            position = stack.pop()
+            if position not in needed:
+                needed.add(position)
+                stack.extend(source for source, _ in self.nodes[position].inputs)
+        sources = {
+            position: [source for source, _ in self.nodes[position].inputs] for position in sorted(needed)
+        }
+        if all(source < position for position, before in sources.items() for source in before):
             return tuple(sources)
         sorter = TopologicalSorter(sources)
         try:
             return tuple(sorter.static_order())
         except CycleError as error:
-            names = " -> ".join(f"'{self.nodes[place].name}'" for place in error.args[1])
+            names = " -> ".join(f"'{self.nodes[position].name}'" for position in error.args[1])
             raise RefusedError("the symbol's nodes form a cycle", received=names) from error
 
     @cached_property
     def variables(self) -> tuple[int, ...]:
         """Places of the variables that the heads need, in MXNet's order of arguments."""
-        return tuple(sorted(place for place in self.order if self.nodes[place].is_variable))
+        return tuple(sorted(position for position in self.order if self.nodes[position].is_variable))
 
     @cached_property
     def consumers(self) -> Mapping[int, tuple[Entry, ...]]:
-        """Who reads a node: (the reader's place, which of its inputs)."""
+        """Who reads a node: (the reader's position, which of its inputs)."""
         found: dict[int, list[Entry]] = {}
-        for place in self.order:
-            for slot, (source, _) in enumerate(self.nodes[place].inputs):
-                found.setdefault(source, []).append((place, slot))
-        return {place: tuple(readers) for place, readers in found.items()}
+        for position in self.order:
+            for slot, (source, _) in enumerate(self.nodes[position].inputs):
+                found.setdefault(source, []).append((position, slot))
+        return {position: tuple(readers) for position, readers in found.items()}
 
 
 def output_name(node: Node, index: int, count: int) -> str:
@@ -221,8 +201,8 @@ def output_name(node: Node, index: int, count: int) -> str:
         return node.name
     numbered = count > 1 or node.op == "SliceChannel" or node.attrs.get("ret_typ") == "value"
     names = OUTPUTS.get(node.op) or ([f"output{i}" for i in range(count)] if numbered else ["output"])
-    word = names[index]
-    return f"{node.name}_{word}" if node.name else word
+    own = names[index]
+    return f"{node.name}_{own}" if node.name else own
 
 
 def input_name(node: Node, slot: int) -> str:
@@ -261,13 +241,13 @@ def _with_todays_attributes(node: Node) -> Node:
 def _with_statistics(symbol: Symbol) -> Symbol:
     """Before 0.9 a BatchNorm did not list its moving mean and variance."""
     nodes = list(symbol.nodes)
-    for place, node in enumerate(symbol.nodes):
+    for position, node in enumerate(symbol.nodes):
         wanted = INPUTS.get(node.op, ())
         absent = wanted[len(node.inputs) :] if STATISTICS.intersection(wanted) else ()
         first = len(nodes)
         nodes += [Node(f"{node.name}_{name}" if node.name else name, "null") for name in absent]
         added = tuple((first + i, 0) for i in range(len(absent)))
-        nodes[place] = replace(node, inputs=node.inputs + added)
+        nodes[position] = replace(node, inputs=node.inputs + added)
     return replace(symbol, nodes=tuple(nodes))
 
 
@@ -279,136 +259,3 @@ def _with_whole_argmax(node: Node) -> Node:
 
 
 # ---- attributes ----------------------------------------------------------------------------------
-
-Value = TypeVar("Value")
-_REQUIRED: Any = object()
-_NONE = frozenset({"None", "none", ""})
-_MOST_NUMBERS, _SHOWN = 4096, 200
-_TRUE = frozenset({"True", "true", "1"})
-_FALSE = frozenset({"False", "false", "0"})
-
-
-def _integer(text: str) -> int:
-    return int(text.strip().rstrip("Ll"))
-
-
-def _flag(text: str) -> bool:
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    raise ValueError(text)
-
-
-def _items(text: str) -> Iterator[str]:
-    text = text.strip()
-    inner = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
-    yield from (item.strip() for item in inner.split(",") if item.strip())
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(map(_integer, _items(text)))
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(map(float, _items(text)))
-
-
-def _pairs(text: str) -> tuple[tuple[int, ...], ...]:
-    return tuple(_integers(pair) for pair in re.findall(r"[(\[]([^()\[\]]*)[)\]]", text.strip()[1:-1]))
-
-
-def _bounds(text: str) -> tuple[int | None, ...]:
-    return tuple(None if item in _NONE else _integer(item) for item in _items(text))
-
-
-class Attrs:
-    """The attributes of a node, read by type; one left out takes the default that the row gives."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._read: set[str] = set()
-
-    def integer(self, name: str, default: int = _REQUIRED) -> int:
-        return self._value(name, "an integer", _integer, default)
-
-    def number(self, name: str, default: float = _REQUIRED) -> float:
-        return self._value(name, "a number", float, default)
-
-    def flag(self, name: str, default: bool = _REQUIRED) -> bool:
-        return self._value(name, "True or False", _flag, default)
-
-    def word(self, name: str, default: str = _REQUIRED, *, among: str = "") -> str:
-        """A word; ``among`` are the words that the row carries."""
-        word = self._value(name, "a word", str, default)
-        if among and word not in among.split():
-            raise CannotConvert(f"{name}={word!r} is not carried", f"Carried: {', '.join(among.split())}")
-        return word
-
-    def integers(self, name: str, default: tuple[int, ...] = _REQUIRED) -> tuple[int, ...]:
-        return self._value(name, "a tuple of integers", _integers, default)
-
-    def numbers(self, name: str, default: tuple[float, ...] = _REQUIRED) -> tuple[float, ...]:
-        return self._value(name, "a tuple of numbers", _numbers, default)
-
-    def pairs(self, name: str) -> tuple[tuple[int, ...], ...]:
-        return self._value(name, "a tuple of pairs of integers", _pairs, _REQUIRED)
-
-    def maybe_integer(self, name: str, default: int | None = None) -> int | None:
-        return self._maybe(name, "an integer or None", _integer, default)
-
-    def maybe_number(self, name: str) -> float | None:
-        return self._maybe(name, "a number or None", float)
-
-    def maybe_word(self, name: str) -> str | None:
-        return self._maybe(name, "a word or None", str)
-
-    def maybe_integers(self, name: str) -> tuple[int, ...] | None:
-        return self._maybe(name, "a tuple of integers or None", _integers)
-
-    def bounds(self, name: str, default: tuple[int | None, ...] = _REQUIRED) -> tuple[int | None, ...]:
-        """A tuple in which None stands for an end of the axis."""
-        return self._value(name, "a tuple of integers or None", _bounds, default)
-
-    def subgraph(self, index: int) -> Any:
-        """A graph inside of the node, as it stands in the file."""
-        if index >= len(self._node.subgraphs):
-            raise CannotConvert(f"it has no graph {index} inside")
-        return self._node.subgraphs[index]
-
-    def ignore(self, *names: str) -> None:
-        """These mean nothing in the form that the row met."""
-        self._read.update(names)
-
-    def unread(self) -> list[str]:
-        """Attributes that no reader asked for and that could mean something."""
-        harmless = HARMLESS["*"] | HARMLESS.get(self._node.op, frozenset())
-        return sorted(set(self._node.attrs) - self._read - harmless)
-
-    def _maybe(
-        self, name: str, kind: str, read: Callable[[str], Value], default: Value | None = None
-    ) -> Value | None:
-        return self._value(name, kind, lambda text: None if text in _NONE else read(text), default)
-
-    def _value(self, name: str, kind: str, read: Callable[[str], Value], default: Value) -> Value:
-        self._read.add(name)
-        text = self._node.attrs.get(name)
-        if text is None:
-            if default is _REQUIRED:
-                raise RefusedError(f"attribute '{name}' is missing", where=self._node.label(), expected=kind)
-            return default
-        if text.count(",") > _MOST_NUMBERS:
-            raise RefusedError(
-                f"attribute '{name}' holds far more numbers than a tensor has axes",
-                where=self._node.label(),
-                expected=f"at most {_MOST_NUMBERS:,}",
-                received=f"{text.count(',') + 1:,}",
-            )
-        try:
-            return read(text)
-        except ValueError as error:
-            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-            raise RefusedError(
-                f"attribute '{name}' does not hold together",
-                where=self._node.label(),
-                expected=kind,
-                received=repr(shown),
-            ) from error

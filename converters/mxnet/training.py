@@ -50,8 +50,8 @@ class Training:
         self.symbol = mx.sym.load_json(symbol_text(self.source.graph))
         known = kinds_of.variables(self.source)
         nodes = self.source.graph.nodes
-        self._inputs = [nodes[place].name for place in known.inputs]
-        self._labels = {nodes[place].name for place in known.labels}
+        self._inputs = [nodes[position].name for position in known.inputs]
+        self._labels = {nodes[position].name for position in known.labels}
         self._names = output_names(mx, self.source)
         self._states = set(self.symbol.list_auxiliary_states())
         self._arrays = {name: _lifted(mx, array) for name, array in self.source.params.items()}
@@ -107,9 +107,9 @@ class Training:
             _, outputs = self._backward(batch, loss)
             named = self._named(outputs)
             native.epsilon = optimizer.epsilon_hat(native.num_update + 1)
-            for place, name in enumerate(alive):
+            for position, name in enumerate(alive):
                 slope = self._slopes[name]
-                update(place, slope * factors[name] if name in factors else slope, self._arrays[name])
+                update(position, slope * factors[name] if name in factors else slope, self._arrays[name])
             return named
 
         return step
@@ -183,7 +183,7 @@ def _demand_free_loss(model: SymbolModel) -> None:
             "its output layer has a gradient of its own, whatever the loss",
             where=model.label,
             received=", ".join(found),
-            remedy="Put softmax (or nothing) in its place to compare gradients",
+            remedy="Put softmax (or nothing) in its position to compare gradients",
         )
 
 
@@ -198,15 +198,15 @@ def _without_dropout(graph: Symbol) -> Symbol:
 def _constants(graph: Symbol) -> set[str]:
     """Variables whose every reader stops the gradient."""
     return {
-        graph.nodes[place].name
-        for place in graph.variables
-        if (readers := graph.consumers.get(place, ()))
+        graph.nodes[position].name
+        for position in graph.variables
+        if (readers := graph.consumers.get(position, ()))
         and all(graph.nodes[reader].op == "BlockGrad" for reader, _ in readers)
     }
 
 
 def _without_gradient(model: Any) -> set[str]:
-    """The parameters of a live block that were told to have none."""
+    """The parameters of a live block that are set to have none."""
     if not hasattr(model, "collect_params"):
         return set()
     return {name for name, parameter in model.collect_params().items() if parameter.grad_req == "null"}

@@ -43,7 +43,7 @@ def as_float64(model: Any, change: Change | None = None) -> Evaluator:
         CannotConvert: the graph cannot be brought to the newest opset, or has operators of another domain.
     """
     wide = onnx.ModelProto()
-    wide.CopyFrom(_risen(model))
+    wide.CopyFrom(_raised(model))
     _widen_graph(wide.graph, change)
     try:
         return Evaluator(wide)
@@ -87,15 +87,15 @@ def constants(model: Any) -> set[float]:
 
 
 def narrowest(model: Any) -> str:
-    """The shortest float dtype that the graph computes in."""
+    """The narrowest float dtype that the graph computes in."""
     loaded = _loaded(model)
     kinds = {tensor.data_type for tensor in loaded.graph.initializer}
     kinds |= {v.type.tensor_type.elem_type for v in (*loaded.graph.input, *loaded.graph.output)}
     for node in _nodes(loaded.graph):
         kinds |= {a.i for a in node.attribute if a.name in ("to", "dtype")}
         kinds |= {a.t.data_type for a in node.attribute if a.type == onnx.AttributeProto.TENSOR}
-    shortest = (TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.FLOAT)
-    found = next((kind for kind in shortest if kind in kinds), None)
+    narrowest_first = (TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.FLOAT)
+    found = next((kind for kind in narrowest_first if kind in kinds), None)
     if found is None:
         return "float64" if TensorProto.DOUBLE in kinds else "float32"
     return str(helper.tensor_dtype_to_np_dtype(found).name)
@@ -129,7 +129,7 @@ def _loaded(model: Any) -> onnx.ModelProto:
     return proto(model)
 
 
-def _risen(model: Any) -> onnx.ModelProto:
+def _raised(model: Any) -> onnx.ModelProto:
     loaded = inline_local_functions(_loaded(model))
     try:
         return ir.to_proto(versions.raised(ir.from_proto(loaded)))
@@ -148,10 +148,10 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 def _kept(graph: onnx.GraphProto) -> set[str]:
     """The tensors that stay in float32."""
     return {
-        node.input[place]
+        node.input[index]
         for node in _nodes(graph)
-        for place in KEPT.get(node.op_type, ())
-        if place < len(node.input)
+        for index in KEPT.get(node.op_type, ())
+        if index < len(node.input)
     }
 
 

@@ -42,14 +42,14 @@ def read(
         raise RefusedError(f"ONNX's checker refuses it ({first_line(error)})", where=where) from error
     rules.check_types(model, where)
     for graph in safety.graphs(model):
-        _tell_apart(graph)
+        _name_uniquely(graph)
     large = [tensor for tensor in model.graph.initializer if _is_large(tensor, looked.files, where)]
     mapped = {
         id(tensor) for tensor in large
     }  # by identity: an inner graph may have a weight of the same name
     for tensor in external:
         if id(tensor) not in mapped:
-            _take_in(tensor, looked.files, where)
+            _read_into(tensor, looked.files, where)
     return _mapped(model, large, looked.files, where) if large else model
 
 
@@ -61,21 +61,21 @@ def opened(artifact: Artifact, permit: Permit) -> Opened:
 
 
 def external_files(content: bytes, folder: Path, where: str) -> dict[str, Path]:
-    """The files in which the model that ``content`` holds keeps weights, wherever in it, by their place in ``folder``."""
+    """The files in which the model that ``content`` holds keeps weights, wherever in it, by their path in ``folder``."""
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's family
         raise RefusedError("not an ONNX model", where=where) from error
-    places = {
+    locations = {
         entry.value
         for tensor in safety.tensors(model)
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    return {place: folder / place for place in sorted(places)}
+    return {location: folder / location for location in sorted(locations)}
 
 
-def _tell_apart(graph: onnx.GraphProto) -> None:
+def _name_uniquely(graph: onnx.GraphProto) -> None:
     """Nodes that share a name get one of their own each: ONNX allows it, onnxruntime does not."""
     names = [node.name for node in graph.node if node.name]
     taken, seen = set(names), set[str]()
@@ -91,15 +91,17 @@ _LARGE = 1 << 20
 
 
 def _is_large(tensor: TensorProto, files: Files, where: str) -> bool:
-    return tensor.data_location == TensorProto.EXTERNAL and safety.place_of(tensor, files, where)[2] >= _LARGE
+    return (
+        tensor.data_location == TensorProto.EXTERNAL and safety.location_of(tensor, files, where)[2] >= _LARGE
+    )
 
 
 def _mapped(model: onnx.ModelProto, large: Sequence[TensorProto], files: Files, where: str) -> ir.Model:
     """The model with its large weights as parts of the files that they lie in."""
     made = ir.from_proto(model)
     for tensor in large:
-        held, offset, size = safety.place_of(tensor, files, where)
-        made.graph.initializers[tensor.name].const_value = stream.Held(held, tensor, offset, size)
+        file, offset, size = safety.location_of(tensor, files, where)
+        made.graph.initializers[tensor.name].const_value = stream.MappedTensor(file, tensor, offset, size)
     return made
 
 
@@ -115,10 +117,10 @@ def _without_content(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _take_in(tensor: TensorProto, files: Files, where: str) -> None:
+def _read_into(tensor: TensorProto, files: Files, where: str) -> None:
     """Read the bytes of a tensor that lie in another file."""
-    held, offset, size = safety.place_of(tensor, files, where)
-    tensor.raw_data = bytes(held.view()[offset : offset + size])
+    file, offset, size = safety.location_of(tensor, files, where)
+    tensor.raw_data = bytes(file.view()[offset : offset + size])
     del tensor.external_data[:]
     tensor.ClearField("data_location")
 

@@ -95,7 +95,7 @@ class Graph:
             else:
                 self.constants.update((name, node) for name in node.output if name)
         self._dynamic = dynamic
-        self.last_read = {name: place for place, node in enumerate(self.nodes) for name in self.reads(node)}
+        self.last_read = {name: index for index, node in enumerate(self.nodes) for name in self.reads(node)}
 
     @classmethod
     def of(cls, model: Model) -> Graph:
@@ -141,8 +141,8 @@ class Graph:
         """Bytes of each tensor whose size ONNX can infer from the inputs'."""
         bare = onnx.ModelProto()
         bare.CopyFrom(self._head())
-        held = sum(len(tensor.raw_data) for tensor in self.weights.values())
-        if held > _INLINE_LIMIT:
+        stored = sum(len(tensor.raw_data) for tensor in self.weights.values())
+        if stored > _INLINE_LIMIT:
             return {}
         small = [t for t in self.weights.values() if np.prod(t.dims) <= 64]
         large = [t for t in self.weights.values() if np.prod(t.dims) > 64]

@@ -37,14 +37,14 @@ def proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
         return with_free_sizes(model)
     made = with_free_sizes(ir.to_proto(model))
     weights = {name: value.const_value for name, value in model.graph.initializers.items()}
-    apart = {name: weight for name, weight in weights.items() if isinstance(weight, ir.ExternalTensor)}
+    external = {name: weight for name, weight in weights.items() if isinstance(weight, ir.ExternalTensor)}
     if sum(weight.nbytes for weight in weights.values() if weight is not None) > _FITS:
         return made
     for tensor in made.graph.initializer:
-        if tensor.name in apart:
+        if tensor.name in external:
             tensor.ClearField("data_location")
             del tensor.external_data[:]
-            tensor.raw_data = apart[tensor.name].tobytes()
+            tensor.raw_data = external[tensor.name].tobytes()
     return made
 
 
@@ -72,14 +72,14 @@ WITHOUT_MAPS = "Export the classifier without ZipMap (skl2onnx: options={'zipmap
 
 
 def demand_no_maps(model: onnx.ModelProto) -> None:
-    """Refuse inputs and outputs that are maps, which classifiers of ONNX-ML have, and of which netferry carries none."""
+    """Refuse inputs and outputs that are maps, which classifiers of ONNX-ML have, and of which netferry supports none."""
     for value in (*model.graph.input, *model.graph.output):
         if _is_map(value.type):
             raise RefusedError(f"'{value.name}' holds maps", expected="a tensor", remedy=WITHOUT_MAPS)
 
 
 def _is_map(kind: onnx.TypeProto) -> bool:
-    word = kind.WhichOneof("value")
-    return word == "map_type" or (
-        word in ("sequence_type", "optional_type") and _is_map(getattr(kind, word).elem_type)
+    form = kind.WhichOneof("value")
+    return form == "map_type" or (
+        form in ("sequence_type", "optional_type") and _is_map(getattr(kind, form).elem_type)
     )

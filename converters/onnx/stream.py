@@ -27,12 +27,12 @@ from netferry.converters.trust import wire
 from netferry.converters.trust.snapshot import Snapshot
 
 _CONTENT = 2
-"""Protobuf's wire type of a field that says its length."""
+"""Protobuf's wire type of a field with its length."""
 
 _GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 _WEIGHT = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
 _BYTES = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
-_PLACE = onnx.TensorProto.DATA_LOCATION_FIELD_NUMBER
+_LOCATION = onnx.TensorProto.DATA_LOCATION_FIELD_NUMBER
 _EXTERNAL = onnx.TensorProto.EXTERNAL_DATA_FIELD_NUMBER
 
 
@@ -40,42 +40,42 @@ _MAPPED_FROM = 32 << 20
 """Bytes of a file from which its weights stay in it until they are asked for."""
 
 _LARGE = 4096
-"""Bytes of a weight that is worth a place of its own; such places start at multiples of it (a page of memory)."""
+"""Bytes of a weight that is worth pages of its own; it starts at multiples of it (a page of memory)."""
 
 
-def load(held: Snapshot, name: str) -> onnx.ModelProto:
+def load(file: Snapshot, name: str) -> onnx.ModelProto:
     """The message in the file ``name``; large weights of a large file are left where they are, as external data in it.
 
     Raises DecodeError or RefusedError where it is no such message.
     """
-    if held.size < _MAPPED_FROM:
-        return onnx.ModelProto.FromString(held.read())  # type: ignore[no-any-return]
+    if file.size < _MAPPED_FROM:
+        return onnx.ModelProto.FromString(file.read())  # type: ignore[no-any-return]
     parts = [
-        _written(_GRAPH, _without_bytes(field.content, held, name))
+        _written(_GRAPH, _without_bytes(field.content, file, name))
         if field.number == _GRAPH and field.content is not None
         else field.raw
-        for field in wire.fields(held.view(), held.where)
+        for field in wire.fields(file.view(), file.where)
     ]
     return onnx.ModelProto.FromString(b"".join(parts))  # type: ignore[no-any-return]
 
 
-def _without_bytes(graph: memoryview, held: Snapshot, name: str) -> bytes:
-    """A graph's message whose large weights say where in the file they lie."""
+def _without_bytes(graph: memoryview, file: Snapshot, name: str) -> bytes:
+    """A graph's message whose large weights are references to where they lie in the file."""
     return b"".join(
-        _written(_WEIGHT, _pointing(field.content, held, name))
+        _written(_WEIGHT, _pointing(field.content, file, name))
         if field.number == _WEIGHT and field.content is not None and len(field.content) >= _LARGE
         else field.raw
-        for field in wire.fields(graph, held.where)
+        for field in wire.fields(graph, file.where)
     )
 
 
-def _pointing(weight: Any, held: Snapshot, name: str) -> Any:
-    fields = list(wire.fields(weight, held.where))
+def _pointing(weight: Any, file: Snapshot, name: str) -> Any:
+    fields = list(wire.fields(weight, file.where))
     contents = [field.content for field in fields if field.number == _BYTES and field.content is not None]
-    if len(contents) != 1 or any(field.number in (_PLACE, _EXTERNAL) for field in fields):
+    if len(contents) != 1 or any(field.number in (_LOCATION, _EXTERNAL) for field in fields):
         return weight
     tensor = onnx.TensorProto.FromString(b"".join(field.raw for field in fields if field.number != _BYTES))
-    _point(tensor, name, _address(contents[0]) - _address(held.view()), len(contents[0]))
+    _point(tensor, name, _address(contents[0]) - _address(file.view()), len(contents[0]))
     return tensor.SerializeToString()
 
 
@@ -89,20 +89,20 @@ def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) ->
         tensor.external_data.add(key=key, value=str(value))
 
 
-class Held(ir.ExternalTensor):  # type: ignore[misc]
+class MappedTensor(ir.ExternalTensor):  # type: ignore[misc]
     """A weight in a file that is open already; nobody opens it by its name again."""
 
-    __slots__ = ("_held", "_part")
+    __slots__ = ("_file", "_part")
 
-    def __init__(self, held: Snapshot, head: onnx.TensorProto, offset: int, size: int) -> None:
-        """``size`` bytes of ``held`` from ``offset`` on, which ``head`` gives a name, a dtype and sizes."""
+    def __init__(self, file: Snapshot, head: onnx.TensorProto, offset: int, size: int) -> None:
+        """``size`` bytes of ``file`` from ``offset`` on, which ``head`` gives a name, a dtype and sizes."""
         location = next(entry.value for entry in head.external_data if entry.key == "location")
         kind, shape = ir.DataType(head.data_type), ir.Shape(head.dims)
         super().__init__(location, offset, size, kind, shape=shape, name=head.name)
-        self._held, self._part = held, slice(offset, offset + size)
+        self._file, self._part = file, slice(offset, offset + size)
 
     def _load(self) -> None:
-        content = self._held.view()[self._part]
+        content = self._file.view()[self._part]
         if self.dtype.bitwidth < 8:
             packed = onnx.TensorProto(
                 data_type=self.dtype.value, dims=self.shape.numpy(), raw_data=bytes(content)
@@ -114,11 +114,11 @@ class Held(ir.ExternalTensor):  # type: ignore[misc]
 
     def tobytes(self) -> bytes:
         """A copy of the bytes."""
-        return bytes(self._held.view()[self._part])
+        return bytes(self._file.view()[self._part])
 
     def tofile(self, file: Any) -> None:
         """Append the bytes to a file."""
-        self._held.write_to(file, self._part.start, self._part.stop - self._part.start)
+        self._file.write_to(file, self._part.start, self._part.stop - self._part.start)
 
     def release(self) -> None:
         """Forget the array; the map is other weights' too."""
@@ -128,12 +128,12 @@ class Held(ir.ExternalTensor):  # type: ignore[misc]
 def save_apart(model: ir.Model, path: Path) -> None:
     """Write ``path`` without its large weights, which go to a file beside it, each from the start of a page.
 
-    That file is called after the digest of what ``path`` says. Whoever reads while a save goes on so meets the weights
+    That file is named after the digest of what ``path`` holds. Whoever reads while a save goes on so meets the weights
     that belong to the graph, or none: never another graph's.
     """
     with _without_weights(model.graph) as weights:
         message = ir.to_proto(model)
-    end, places = 0, []
+    end, offsets = 0, []
     for name, tensor in weights.items():
         head = message.graph.initializer.add()
         if _is_whole(tensor) or tensor.nbytes < _LARGE:
@@ -143,12 +143,12 @@ def save_apart(model: ir.Model, path: Path) -> None:
         head.name, head.data_type = name, tensor.dtype.value
         head.dims.extend(tensor.shape.numpy())
         end += -end % _LARGE
-        places.append((head, tensor, end))
+        offsets.append((head, tensor, end))
         end += tensor.nbytes
     digest = hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()[:8]
     location = f"{path.name}.{digest}.data"
     with path.with_name(location).open("wb") as file:
-        for head, tensor, offset in places:
+        for head, tensor, offset in offsets:
             file.write(bytes(offset - file.tell()))
             _point(head, location, offset, tensor.nbytes)
             _write(tensor, file)
@@ -206,13 +206,13 @@ def _write(tensor: Any, file: BinaryIO) -> None:
 @contextmanager
 def _without_weights(graph: ir.Graph) -> Iterator[Mapping[str, Any]]:
     """The graph without its weights while they are handed out."""
-    held = dict(graph.initializers)
-    for name in held:
+    weights = dict(graph.initializers)
+    for name in weights:
         del graph.initializers[name]
     try:
-        yield {name: value.const_value for name, value in held.items() if value.const_value is not None}
+        yield {name: value.const_value for name, value in weights.items() if value.const_value is not None}
     finally:
-        graph.initializers.update(held)
+        graph.initializers.update(weights)
 
 
 def _is_whole(tensor: Any) -> bool:

@@ -12,9 +12,20 @@ from netferry.converters.graph.codegen.walk import Walk
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.imported import ImportedModel
 from netferry.converters.mxnet import symbol
-from netferry.converters.mxnet.from_onnx import layers, pooling, recurrent, source as native_source
-from netferry.converters.mxnet.from_onnx.layers import NATIVE
+from netferry.converters.mxnet.from_onnx import (
+    activations,
+    convolution,
+    embedding,
+    image,
+    linear,
+    normalization,
+    pooling,
+    random,
+    recurrent,
+    source as native_source,
+)
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
+from netferry.converters.mxnet.from_onnx.table import NATIVE
 from netferry.converters.mxnet.imported import ImportedSymbol
 from netferry.converters.signature import Array, Signature
 

@@ -1,7 +1,7 @@
-"""Words of one and two operands, each element from the elements at its own place.
+"""Functions of one and two operands, each element from the elements at its own position.
 
 Most are MXNet's classic operators. Where those give floats for truth values, or nothing at all, the
-numpy-like ones (``_npi_equal``) stand in their place: both kinds live in one symbol.
+numpy-like ones (``_npi_equal``) stand in for them: both kinds live in one symbol.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.sizes import broadcast
-from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT64, MxnetRecorder, check_dtype, exact
+from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT64, SymbolWriter, check_dtype, exact
 
 Number = int | float | bool
 
@@ -35,7 +35,7 @@ ELEMENTWISE: Mapping[str, tuple[str, str]] = {
     "square": ("square", FLOATS), "tan": ("tan", FLOATS), "tanh": ("tanh", FLOATS),
     "bitwise_invert": ("_npi_bitwise_not", "iu"),
 }  # fmt: skip
-"""Word -> (operator, kinds of dtype that it computes rightly)."""
+"""Function -> (operator, kinds of dtype that it computes rightly)."""
 
 TRUTHS: Mapping[str, tuple[str, str]] = {
     "isnan": ("_npi_isnan", FLOATS), "isinf": ("_npi_isinf", FLOATS), "logical_not": ("_npi_logical_not", _ANY),
@@ -56,22 +56,22 @@ SCALARS: Mapping[str, tuple[str, str]] = {
     "pow": ("_power_scalar", "_rpower_scalar"), "maximum": ("_maximum_scalar", "_maximum_scalar"),
     "minimum": ("_minimum_scalar", "_minimum_scalar"),
 }  # fmt: skip
-"""Word -> operators for a number on the right and on the left."""
+"""Function -> operators for a number on the right and on the left."""
 
 COMPARISONS: Mapping[str, tuple[str, str]] = {
     "equal": ("_npi_equal", "_npi_equal"), "not_equal": ("_npi_not_equal", "_npi_not_equal"),
     "less": ("_npi_less", "_npi_greater"), "less_equal": ("_npi_less_equal", "_npi_greater_equal"),
     "greater": ("_npi_greater", "_npi_less"), "greater_equal": ("_npi_greater_equal", "_npi_less_equal"),
 }  # fmt: skip
-"""Word -> the operator, and the one that means the same with its sides exchanged."""
+"""Function -> the operator, and the one that means the same with its sides exchanged."""
 
 LOGICAL: Mapping[str, str] = {
     "logical_and": "_npi_bitwise_and", "logical_or": "_npi_bitwise_or", "logical_xor": "_npi_bitwise_xor",
 }  # fmt: skip
 
 
-class Elementwise(MxnetRecorder):
-    """The words that know no axis."""
+class Elementwise(SymbolWriter):
+    """The functions that know no axis."""
 
     # ---- dtype -----------------------------------------------------------------------------------
 
@@ -95,27 +95,18 @@ class Elementwise(MxnetRecorder):
 
     # ---- elementwise -----------------------------------------------------------------------------
 
-    def unary(self, word: str, x: Any) -> Symbol:
-        table = ELEMENTWISE if word in ELEMENTWISE else TRUTHS
-        op, kinds = table[word]
+    def unary(self, name: str, x: Any) -> Symbol:
+        table = ELEMENTWISE if name in ELEMENTWISE else TRUTHS
+        op, kinds = table[name]
         x = self._tensor(x)
-        self._check_kind(word, kinds, x)
-        return self.apply(op, x, gives=BOOL if word in TRUTHS else x.dtype, dims=x.fact.dims)
+        self._check_kind(name, kinds, x)
+        return self.apply(op, x, gives=BOOL if name in TRUTHS else x.dtype, dims=x.fact.dims)
 
-    def ceil(self, x: Symbol) -> Symbol:
-        return self._whole("ceil", x)
-
-    def floor(self, x: Symbol) -> Symbol:
-        return self._whole("floor", x)
-
-    def round(self, x: Symbol) -> Symbol:
-        return self._whole("round", x)
-
-    def _whole(self, word: str, x: Symbol) -> Symbol:
+    def _whole(self, name: str, x: Symbol) -> Symbol:
         """Whole numbers are whole already; ``_npi_around`` knows no half floats."""
         if x.dtype == np.float16:
-            return self.astype(self.unary(word, self.astype(x, FLOAT32)), x.dtype)
-        return x if x.dtype.kind in "iub" else self.unary(word, x)
+            return self.astype(self.unary(name, self.astype(x, FLOAT32)), x.dtype)
+        return x if x.dtype.kind in "iub" else self.unary(name, x)
 
     def erf(self, x: Symbol) -> Symbol:
         if x.dtype == np.float64:
@@ -125,16 +116,16 @@ class Elementwise(MxnetRecorder):
     def square(self, x: Symbol) -> Symbol:
         return self.unary("square", x) if x.dtype.kind == "f" else self.multiply(x, x)
 
-    def binary(self, word: str, a: Any, b: Any) -> Symbol:
+    def binary(self, name: str, a: Any, b: Any) -> Symbol:
         """A number, or a constant without axes, becomes an attribute of the operator."""
-        op, kinds = BINARY[word]
+        op, kinds = BINARY[name]
         left, right = self._scalar(a), self._scalar(b)
-        if word in SCALARS and (left is None) != (right is None):
+        if name in SCALARS and (left is None) != (right is None):
             x, number = (a, right) if right is not None else (b, left)
-            self._check_kind(word, kinds, x)
-            return self._with_scalar(SCALARS[word][right is None], x, number)
+            self._check_kind(name, kinds, x)
+            return self._with_scalar(SCALARS[name][right is None], x, number)
         one, other = self._pair(a, b)
-        self._check_kind(word, kinds, one)
+        self._check_kind(name, kinds, one)
         return self.apply(op, one, other, dims=broadcast(one.fact.dims, other.fact.dims))
 
     def _with_scalar(self, op: str, x: Symbol, number: Any, gives: Any = None) -> Symbol:
@@ -145,29 +136,29 @@ class Elementwise(MxnetRecorder):
             op, x, gives=gives, dims=x.fact.dims, scalar=number_text(number, x.dtype), is_int=whole
         )
 
-    def compare(self, word: str, a: Any, b: Any) -> Symbol:
+    def compare(self, name: str, a: Any, b: Any) -> Symbol:
         """``_npi_less`` gives bool where ``broadcast_lesser`` gives floats."""
         left, right = self._scalar(a), self._scalar(b)
         if (left is None) != (right is None):
             x, number = (a, right) if right is not None else (b, left)
             if x.dtype != BOOL:
-                op = COMPARISONS[word][right is None]
+                op = COMPARISONS[name][right is None]
                 return self._with_scalar(f"{op}_scalar", x, number, gives=BOOL)
         one, other = self._pair(a, b)
         return self.apply(
-            COMPARISONS[word][0], one, other, gives=BOOL, dims=broadcast(one.fact.dims, other.fact.dims)
+            COMPARISONS[name][0], one, other, gives=BOOL, dims=broadcast(one.fact.dims, other.fact.dims)
         )
 
-    def logical(self, word: str, a: Any, b: Any) -> Symbol:
+    def logical(self, name: str, a: Any, b: Any) -> Symbol:
         one, other = self._pair(a, b)
         if one.dtype != BOOL or other.dtype != BOOL:
-            raise CannotConvert(f"'{word}' of {one.dtype.name}")
+            raise CannotConvert(f"'{name}' of {one.dtype.name}")
         dims = broadcast(one.fact.dims, other.fact.dims)
         if one.fact.dims == other.fact.dims is not None:
-            return self.apply(LOGICAL[word], one, other, dims=dims)
+            return self.apply(LOGICAL[name], one, other, dims=dims)
         # bool is not broadcast there
         return self.astype(
-            self.apply(LOGICAL[word], *(self.astype(x, UINT8) for x in (one, other)), dims=dims), BOOL
+            self.apply(LOGICAL[name], *(self.astype(x, UINT8) for x in (one, other)), dims=dims), BOOL
         )
 
     def abs(self, x: Symbol) -> Symbol:
@@ -188,7 +179,7 @@ class Elementwise(MxnetRecorder):
     def floor_divide(self, a: Any, b: Any) -> Symbol:
         one, other = self._pair(a, b)
         if one.dtype.kind == "f":
-            return self.floor(self.divide(one, other))
+            return self._whole("floor", self.divide(one, other))
         return self.binary("trunc_divide", self.subtract(one, self.remainder(one, other)), other)
 
     def remainder(self, a: Any, b: Any) -> Symbol:
@@ -253,26 +244,26 @@ class Elementwise(MxnetRecorder):
         """A free size as a number of the program."""
 
         def named(name: str) -> Symbol:
-            x, axis = self.place_of(Size.named(name))
+            x, axis = self.source_of(Size.named(name))
             sizes = self.shape(x)
             return self.apply("slice_axis", sizes, dims=(), axis=0, begin=axis, end=axis + 1)
 
-        def call(word: str, a: Symbol, b: Symbol) -> Symbol:
-            if word not in _SIZE_WORDS:
-                raise CannotConvert(f"'{word}' of sizes that are known only when the model runs")
-            made: Symbol = getattr(self, _SIZE_WORDS[word])(a, b)
+        def call(name: str, a: Symbol, b: Symbol) -> Symbol:
+            if name not in _SIZE_FUNCTIONS:
+                raise CannotConvert(f"'{name}' of sizes that are known only when the model runs")
+            made: Symbol = getattr(self, _SIZE_FUNCTIONS[name])(a, b)
             return made
 
         return self.astype(
             size.build(named, call, lambda number: self.constant(np.asarray(number, INT64))), dtype
         )
 
-    def _check_kind(self, word: str, kinds: str, x: Symbol) -> None:
+    def _check_kind(self, name: str, kinds: str, x: Symbol) -> None:
         if x.dtype.kind not in kinds:
-            raise CannotConvert(f"MXNet has no '{word}' for {x.dtype.name}")
+            raise CannotConvert(f"MXNet has no '{name}' for {x.dtype.name}")
 
 
-_SIZE_WORDS: Mapping[str, str] = {
+_SIZE_FUNCTIONS: Mapping[str, str] = {
     "+": "add",
     "-": "subtract",
     "*": "multiply",
@@ -283,25 +274,25 @@ _SIZE_WORDS: Mapping[str, str] = {
 }
 
 
-def _add_words() -> None:
-    """The words that are rows of the tables above."""
+def _add_functions() -> None:
+    """The functions that are rows of the tables above."""
 
-    def method(how: str, word: str) -> Callable[..., Symbol]:
-        def say(self: Elementwise, *operands: Any) -> Symbol:
-            return getattr(self, how)(word, *operands)  # type: ignore[no-any-return]
+    def method(how: str, name: str) -> Callable[..., Symbol]:
+        def function(self: Elementwise, *operands: Any) -> Symbol:
+            return getattr(self, how)(name, *operands)  # type: ignore[no-any-return]
 
-        say.__name__ = word
-        return say
+        function.__name__ = name
+        return function
 
-    for how, words in (
-        ("unary", [*ELEMENTWISE, *TRUTHS]), ("binary", BINARY), ("compare", COMPARISONS), ("logical", LOGICAL),
+    for how, names in (
+        ("_whole", ("ceil", "floor", "round")), ("unary", [*ELEMENTWISE, *TRUTHS]), ("binary", BINARY), ("compare", COMPARISONS), ("logical", LOGICAL),
     ):  # fmt: skip
-        for word in words:
-            if word not in vars(Elementwise):
-                setattr(Elementwise, word, method(how, word))
+        for name in names:
+            if name not in vars(Elementwise):
+                setattr(Elementwise, name, method(how, name))
 
 
-_add_words()
+_add_functions()
 
 
 def number_text(number: Any, dtype: np.dtype[Any]) -> str:

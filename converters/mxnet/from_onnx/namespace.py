@@ -1,6 +1,6 @@
-"""The words of ``graph/namespace.py`` in MXNet 1.9.1's operators.
+"""The namespace in MXNet 1.9.1's operators.
 
-``native_elementwise.py`` has those that know no axis, ``native_places.py`` those that move elements; here stand
+``elementwise.py`` has the functions that know no axis, ``shape.py`` those that move elements; here are
 those that pick, reduce and multiply.
 """
 
@@ -16,15 +16,15 @@ from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.elementwise import FLOATS, SIGNED, UINT8
-from netferry.converters.mxnet.from_onnx.shape import Places
+from netferry.converters.mxnet.from_onnx.shape import Shapes
 from netferry.converters.mxnet.from_onnx.sizes import multiplied, reduced
 from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT32, INT64
 
 _MULTIPLIED = (FLOAT32, np.dtype("f8"))
 
 
-class MxnetNamespace(Places):
-    """MXNet's words."""
+class MxnetNamespace(Shapes):
+    """The namespace that writes a symbol."""
 
     framework = "mxnet"
     title = "MXNet"
@@ -35,8 +35,8 @@ class MxnetNamespace(Places):
         """Mode ``wrap`` counts negative indices from the end; the default would clip them."""
         number = self._scalar(indices)
         if number is not None and x.ndim:
-            place = int(number)
-            cut = self.slice(x, {axis: (place, place + 1 if place != -1 else None, 1)})
+            position = int(number)
+            cut = self.slice(x, {axis: (position, position + 1 if position != -1 else None, 1)})
             return self.squeeze(cut, (axis,))
         indices = self._tensor(indices, INT64)
         have, wanted = x.shape, indices.shape
@@ -58,25 +58,25 @@ class MxnetNamespace(Places):
         return self.apply("gather_nd", self._tensor(x), self._grid(x, indices, axis), dims=indices.shape)
 
     def _grid(self, x: Symbol, indices: Symbol, axis: int) -> Symbol:
-        """Places as ``gather_nd`` wants them, (rank, *sizes): each index with the place where it stands."""
+        """Places as ``gather_nd`` wants them, (rank, *sizes): each index with the position where it stands."""
         indices = self._tensor(indices)
         sizes = indices.shape
-        places = []
+        positions = []
         for i in range(len(sizes)):
             if i == axis:
-                places.append(self.modulo_size(self.astype(indices, INT64), x.shape[i]))
+                positions.append(self.modulo_size(self.astype(indices, INT64), x.shape[i]))
                 continue
             count = self.arange(0, sizes[i], 1, INT64)
             spread = self.reshape(count, tuple(size if i == j else 1 for j, size in enumerate(sizes)))
-            places.append(self.broadcast_to(spread, sizes))
-        return self.stack(places, 0)
+            positions.append(self.broadcast_to(spread, sizes))
+        return self.stack(positions, 0)
 
     def gather_nd(self, x: Symbol, indices: Symbol, batch_dims: int) -> Symbol:
         """MXNet wants the coordinates first: (depth, *sizes)."""
-        places = self._coordinates(x, indices, batch_dims)
+        positions = self._coordinates(x, indices, batch_dims)
         depth = batch_dims + indices.size(indices.ndim - 1)
         dims = (*indices.shape[:-1], *x.shape[depth:])
-        return self.apply("gather_nd", self._tensor(x), places, dims=dims)
+        return self.apply("gather_nd", self._tensor(x), positions, dims=dims)
 
     def _coordinates(self, x: Symbol, indices: Symbol, batch_dims: int) -> Symbol:
         indices = self.astype(self._tensor(indices), INT64)
@@ -99,18 +99,18 @@ class MxnetNamespace(Places):
     ) -> Symbol:
         return self._scatter(x, self._grid(x, indices, axis), updates, reduction)
 
-    def _scatter(self, x: Symbol, places: Symbol, updates: Symbol, reduction: str) -> Symbol:
+    def _scatter(self, x: Symbol, positions: Symbol, updates: Symbol, reduction: str) -> Symbol:
         if reduction != "none":
             raise CannotConvert(f"MXNet has no scatter with reduction '{reduction}'")
         if not known(x.shape):
             raise CannotConvert("a scatter into sizes that are known only when the model runs")
         if x.dtype == BOOL:
-            back = self._scatter(self.astype(x, UINT8), places, self.astype(updates, UINT8), reduction)
+            back = self._scatter(self.astype(x, UINT8), positions, self.astype(updates, UINT8), reduction)
             return self.astype(back, BOOL)
         old = self._tensor(x)
         marks = self.full(updates.shape, 1, x.dtype)
-        hit = self.apply("scatter_nd", marks, places, dims=x.shape, shape=x.shape)
-        new = self.apply("scatter_nd", self._tensor(updates), places, dims=x.shape, shape=x.shape)
+        hit = self.apply("scatter_nd", marks, positions, dims=x.shape, shape=x.shape)
+        new = self.apply("scatter_nd", self._tensor(updates), positions, dims=x.shape, shape=x.shape)
         return self.where(self.greater(hit, 0), new, old)
 
     def topk(self, x: Symbol, k: Any, axis: int, largest: bool) -> tuple[Symbol, Symbol]:
@@ -121,15 +121,15 @@ class MxnetNamespace(Places):
         dims = (*x.shape[:axis], k, *x.shape[axis + 1 :])
         if x.dtype == BOOL:
             raise CannotConvert("MXNet has no 'topk' for bool")
-        place = self.node_of(
+        position = self.node_of(
             "topk", self._tensor(x), axis=axis, k=k, ret_typ="both", is_ascend=not largest, dtype=INT64
         )
-        values, indices = self.entry(place, 0, x.dtype, dims), self.entry(place, 1, INT64, dims)
+        values, indices = self.entry(position, 0, x.dtype, dims), self.entry(position, 1, INT64, dims)
         asked = self.node.op_type != "TopK" or self.wanted(1)
         return values, self._stable(x, values, axis) if asked else indices
 
     def _stable(self, x: Symbol, values: Symbol, axis: int) -> Symbol:
-        """Where the values stand, the first place first among equals: MXNet's sorting does not keep their order.
+        """Where the values stand, the first position first among equals: MXNet's sorting does not keep their order.
 
         The n-th of equal values stands where the n-th equal element is.
         """

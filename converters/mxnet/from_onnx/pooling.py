@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,36 +10,18 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.mxnet.from_onnx.layers import COMPUTED, NATIVE, Row, demand_floats
+from netferry.converters.graph.schema.windows import Windows
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
-from netferry.converters.mxnet.from_onnx.padding import Windows
+from netferry.converters.mxnet.from_onnx.padding import LayerWindows, kernel_attributes, unsized
+from netferry.converters.mxnet.from_onnx.table import COMPUTED, NATIVE, demand_floats
 from netferry.converters.signature import Array
 
 
 @NATIVE.row("MaxPool")
-def max_pool(
-    xp: MxnetNamespace,
-    x: Symbol,
-    *,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    kernel_shape: Sequence[int],
-    pads: Sequence[int] | None = None,
-    storage_order: int = 0,
-    strides: Sequence[int] | None = None,
-) -> Any:
+def max_pool(xp: MxnetNamespace, x: Symbol, *, windows: Windows, storage_order: int) -> Any:
+    """``storage_order`` is how positions are counted, which MXNet does not give."""
     if xp.wanted(1):
-        raise CannotConvert("the places of the maxima as an output")
-    windows = Windows(
-        x,
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
+        raise CannotConvert("the positions of the maxima as an output")
     if x.dtype.itemsize == 1 and x.dtype.kind in "iu":
         return xp.astype(_max_pool(xp, xp.astype(x, np.dtype("f4")), windows), x.dtype)
     demand_floats(xp, x)
@@ -48,131 +29,87 @@ def max_pool(
 
 
 def _max_pool(xp: MxnetNamespace, x: Symbol, windows: Windows) -> Symbol:
-    if not windows.even:
-        x = windows.pad(xp, x, float(np.finfo(x.dtype).min))
-    return _pool(xp, x, windows, "max", pad=windows.even)
+    layer = LayerWindows.over(x, windows)
+    if not layer.even:
+        x = layer.pad(xp, x, float(np.finfo(x.dtype).min))
+    return _pool(xp, x, layer, "max", pad=layer.even)
 
 
-def _pool(xp: MxnetNamespace, x: Symbol, windows: Windows, kind: str, *, pad: bool, **attrs: Any) -> Symbol:
-    if any(dilation != 1 for dilation in windows.dilations):
+def _pool(
+    xp: MxnetNamespace, x: Symbol, layer: LayerWindows, kind: str, *, pad: bool, **attrs: Any
+) -> Symbol:
+    kernel = layer.onnx.kernel
+    if any(dilation != 1 for dilation in layer.onnx.dilations):
         raise CannotConvert("MXNet's pooling has no dilation")
-    pads = list(windows.begin) if pad else [0] * len(windows.begin)
-    if any(p >= k for p, k in zip(pads, windows.kernel, strict=True)):
+    pads = layer.begin if pad else (0,) * len(kernel)
+    if any(p >= k for p, k in zip(pads, kernel, strict=True)):
         raise CannotConvert("a window that may lie wholly in the padding")
     return xp.apply(
         "Pooling",
         x,
-        dims=(*x.shape[:2], *windows.outputs()),
-        **windows.attributes(dilate=False, pad=pad),
+        dims=(*x.shape[:2], *layer.outputs()),
+        **kernel_attributes(layer.onnx, pads, dilate=False),
         pool_type=kind,
-        pooling_convention="full" if windows.full else None,
+        pooling_convention="full" if layer.full else None,
         **attrs,
     )
 
 
 @NATIVE.row("AveragePool")
-def average_pool(
-    xp: MxnetNamespace,
-    x: Symbol,
-    *,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    count_include_pad: int = 0,
-    dilations: Sequence[int] | None = None,
-    kernel_shape: Sequence[int],
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
+def average_pool(xp: MxnetNamespace, x: Symbol, *, windows: Windows, count_include_pad: int) -> Any:
     """Where MXNet's count of the elements of a window differs from ONNX's: the sum by ONNX's count."""
     demand_floats(xp, x)
-    windows = Windows(
-        x,
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
-    if windows.full and (count_include_pad or windows.padded):
-        raise CannotConvert(
-            "ceil_mode over an axis whose size is not known", "Give the source model fixed sizes"
-        )
-    if windows.even and tuple(windows.end) == windows.asked_end:
-        return _pool(xp, x, windows, "avg", pad=True, count_include_pad=bool(count_include_pad))
-    if not known(windows.sizes):
-        raise CannotConvert(
-            "uneven pads over an axis whose size is not known", "Give the source model fixed sizes"
-        )
-    total = _pool(xp, windows.pad(xp, x, 0.0), windows, "sum", pad=False)
-    return xp.multiply(total, xp.constant((1 / _counts(windows, bool(count_include_pad))).astype(x.dtype)))
+    layer = LayerWindows.over(x, windows)
+    if layer.full and (count_include_pad or layer.padded):
+        raise unsized("ceil_mode")
+    if layer.even and layer.end == layer.asked_end:
+        return _pool(xp, x, layer, "avg", pad=True, count_include_pad=bool(count_include_pad))
+    if not known(layer.sizes):
+        raise unsized("uneven pads")
+    total = _pool(xp, layer.pad(xp, x, 0.0), layer, "sum", pad=False)
+    return xp.multiply(total, xp.constant((1 / _counts(layer, bool(count_include_pad))).astype(x.dtype)))
 
 
-def _counts(windows: Windows, include_pad: bool) -> Array:
+def _counts(layer: LayerWindows, include_pad: bool) -> Array:
     """How many elements ONNX counts in each window: (1, 1, *windows)."""
     counts: Array = np.ones((1, 1), np.float64)
-    for axis, places in enumerate(windows.outputs()):
-        begin, size = windows.begin[axis], windows.sizes[axis]
-        low, high = (-begin, size + windows.asked_end[axis]) if include_pad else (0, size)
-        budget.make(counts.size * places + places * windows.kernel[axis])
-        steps = np.arange(windows.kernel[axis]) * windows.dilations[axis]
-        starts = np.arange(places) * windows.strides[axis] - begin
+    for axis, w in enumerate(layer.onnx.over(layer.sizes)):
+        low, high = (-w.before, w.size + w.after) if include_pad else (0, w.size)
+        positions = layer.outputs()[axis]
+        budget.make(counts.size * positions + positions * w.kernel)
+        steps = np.arange(w.kernel) * w.dilation
+        starts = np.arange(positions) * w.stride - w.before
         inside = ((starts[:, None] + steps >= low) & (starts[:, None] + steps < high)).sum(1)
         counts = counts[..., None] * inside
     return counts
 
 
 @NATIVE.row("LpPool")
-def lp_pool(
-    xp: MxnetNamespace,
-    x: Symbol,
-    *,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    kernel_shape: Sequence[int],
-    p: int = 2,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
+def lp_pool(xp: MxnetNamespace, x: Symbol, *, windows: Windows, p: int) -> Any:
     demand_floats(xp, x)
     if p not in (1, 2):
         raise CannotConvert(f"MXNet's Lp pooling has no p={p}")
-    windows = Windows(
-        x,
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
-    if windows.full:
-        raise CannotConvert(
-            "ceil_mode over an axis whose size is not known", "Give the source model fixed sizes"
-        )
+    layer = LayerWindows.over(x, windows)
+    if layer.full:
+        raise unsized("ceil_mode")
     x = xp.abs(x)
-    if not windows.even:
-        x = windows.pad(xp, x, 0.0)
-    return _pool(xp, x, windows, "lp", pad=windows.even, p_value=p)
+    if not layer.even:
+        x = layer.pad(xp, x, 0.0)
+    return _pool(xp, x, layer, "lp", pad=layer.even, p_value=p)
 
 
-def _global_pool(kind: str) -> Row:
-    def row(xp: MxnetNamespace, x: Symbol, *, p: int | None = None) -> Symbol:
-        if x.dtype not in COMPUTED or not 3 <= x.ndim <= 5:
-            raise CannotConvert(f"MXNet has no global pooling over {x.ndim} axes of {x.dtype.name}")
-        count = x.ndim - 2
-        return xp.apply(
-            "Pooling",
-            x,
-            dims=(*x.shape[:2], *[1] * count),
-            kernel=(1,) * count,
-            pool_type=kind,
-            global_pool=True,
-        )
-
-    return row
+@NATIVE.row("GlobalMaxPool")
+def global_max_pool(xp: MxnetNamespace, x: Symbol) -> Symbol:
+    return _global_pool(xp, x, "max")
 
 
-NATIVE.row("GlobalMaxPool")(_global_pool("max"))
-NATIVE.row("GlobalAveragePool")(_global_pool("avg"))
+@NATIVE.row("GlobalAveragePool")
+def global_average_pool(xp: MxnetNamespace, x: Symbol) -> Symbol:
+    return _global_pool(xp, x, "avg")
+
+
+def _global_pool(xp: MxnetNamespace, x: Symbol, kind: str) -> Symbol:
+    if x.dtype not in COMPUTED or not 3 <= x.ndim <= 5:
+        raise CannotConvert(f"MXNet has no global pooling over {x.ndim} axes of {x.dtype.name}")
+    dims = (*x.shape[:2], *[1] * (x.ndim - 2))
+    return xp.apply("Pooling", x, dims=dims, kernel=(1,) * (x.ndim - 2), pool_type=kind, global_pool=True)

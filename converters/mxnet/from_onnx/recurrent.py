@@ -11,8 +11,8 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
-from netferry.converters.mxnet.from_onnx.layers import NATIVE
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
+from netferry.converters.mxnet.from_onnx.table import NATIVE
 from netferry.converters.signature import Array
 
 _ACTIVATIONS: Mapping[str, Mapping[tuple[str, ...], str]] = {
@@ -118,7 +118,7 @@ class _Layer:
         if self.cell == "LSTM":
             states.append(self._state(initial_c, ways, batch, x.dtype))
         asked = xp.wanted(1) or xp.wanted(2)
-        place = xp.node_of(
+        position = xp.node_of(
             "RNN",
             x,
             packed,
@@ -131,7 +131,7 @@ class _Layer:
         )
         last = (len(ways), batch, self.hidden)
         shapes = [(time, batch, len(ways) * self.hidden), last, last][: 1 + len(states) * asked]
-        return tuple(xp.entry(place, i, x.dtype, dims) for i, dims in enumerate(shapes))
+        return tuple(xp.entry(position, i, x.dtype, dims) for i, dims in enumerate(shapes))
 
     def _state(self, state: Symbol | None, ways: tuple[int, ...], batch: Any, dtype: np.dtype[Any]) -> Symbol:
         """A state that is given, or zeros whose batch MXNet finds by itself (0 in a shape)."""

@@ -1,4 +1,4 @@
-"""Words that move elements: reshapes, slices, pads."""
+"""Functions of the namespace that move elements: reshapes, slices, pads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT64, Dim
 from netferry.converters.signature import Array
 
 
-class Places(Elementwise):
+class Shapes(Elementwise):
     """Making tensors, and where their elements stand."""
 
     # ---- making ----------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ class Places(Elementwise):
                 value=float(value),
                 dtype=dtype,
             )
-        else:  # an attribute cannot say it
+        else:  # no attribute holds it
             made = self.constant(np.full((1,) * len(fixed), value, dtype))
         return self.broadcast_to(made, dims)
 
@@ -46,7 +46,7 @@ class Places(Elementwise):
         """Numbers; a stop that is a free size is counted along a value that has it."""
         start, stop, step = (_number(bound) for bound in (start, stop, step))
         if isinstance(start, int) and isinstance(stop, Size) and step == 1:
-            like, axis = self.place_of(stop - start)
+            like, axis = self.source_of(stop - start)
             like = (
                 like if like.dtype.itemsize >= 4 else self.astype(like, FLOAT32)
             )  # it counts in its own dtype
@@ -82,7 +82,7 @@ class Places(Elementwise):
     def shape(self, x: Symbol) -> Symbol:
         return self.apply("shape_array", x, gives=INT64, dims=(x.ndim,))
 
-    # ---- sizes and places --------------------------------------------------------------------------
+    # ---- sizes and positions --------------------------------------------------------------------------
 
     def reshape(self, x: Symbol, sizes: Sequence[Any]) -> Symbol:
         """Known sizes as they are; free ones by MXNet's codes: 0 copies a size, -1 is what is left over."""
@@ -95,11 +95,13 @@ class Places(Elementwise):
         return self.apply("Reshape", x, dims=dims, shape=codes)
 
     def _reshape_like(self, x: Symbol, dims: Dims | None) -> Symbol:
-        """Leading sizes from a value that begins with them: what reshape's codes cannot say."""
+        """Leading sizes from a value that begins with them: what reshape's codes do not express."""
         if dims is None or x.fact.dims is None:
             raise CannotConvert("a reshape to sizes that are known only when the model runs")
         free = [size for size in dims if isinstance(size, Size)]
-        like = next((place for size in free for place in [self._places.get(size)] if place), None)
+        like = next(
+            (position for size in free for position in [self._size_sources.get(size)] if position), None
+        )
         if like is not None and len(free) == 2:
             source, axis = like
             start = dims.index(free[0])
@@ -112,7 +114,7 @@ class Places(Elementwise):
                     lhs_begin=0, lhs_end=1, rhs_begin=axis, rhs_end=axis + 2,
                 )  # fmt: skip
         raise CannotConvert(
-            f"MXNet's reshape cannot say {shown(x.fact.dims)} to {shown(dims)}",
+            f"MXNet's reshape has no codes for {shown(x.fact.dims)} to {shown(dims)}",
             "Give the source model fixed sizes",
         )
 
@@ -127,10 +129,10 @@ class Places(Elementwise):
         for axis, (old, new) in enumerate(zip(have, dims, strict=True)):
             if isinstance(new, Size) and old != new:
                 if isinstance(old, Size):
-                    raise CannotConvert(f"it cannot be told whether {old} is {new}")
-                like, place = self.place_of(new)
+                    raise CannotConvert(f"it is not known whether {old} is {new}")
+                like, position = self.source_of(new)
                 have = (*have[:axis], new, *have[axis + 1 :])
-                x = self.apply("broadcast_like", x, like, dims=have, lhs_axes=(axis,), rhs_axes=(place,))
+                x = self.apply("broadcast_like", x, like, dims=have, lhs_axes=(axis,), rhs_axes=(position,))
         if have == dims:
             return x
         shape = tuple(0 if old == new else new for old, new in zip(have, dims, strict=True))
@@ -190,8 +192,8 @@ class Places(Elementwise):
 
     def _with_dims(self, x: Symbol, dims: Dims) -> Symbol:
         """The same entry, seen with other sizes."""
-        place, output = x.expr
-        return self.entry(place, output, x.dtype, dims)
+        position, output = x.expr
+        return self.entry(position, output, x.dtype, dims)
 
     def unstack(self, x: Symbol, axis: int) -> tuple[Symbol, ...]:
         return tuple(self.squeeze(part, (axis,)) for part in self.split(x, (1,) * x.size(axis), axis))
@@ -206,8 +208,8 @@ class Places(Elementwise):
             for n in lengths
         ]
         if len(set(lengths)) == 1 and x.dtype != BOOL:
-            place = self.node_of("SliceChannel", x, num_outputs=len(lengths), axis=axis)
-            return tuple(self.entry(place, i, x.dtype, dims) for i, dims in enumerate(shapes))
+            position = self.node_of("SliceChannel", x, num_outputs=len(lengths), axis=axis)
+            return tuple(self.entry(position, i, x.dtype, dims) for i, dims in enumerate(shapes))
         parts, at = [], 0
         for length, dims in zip(lengths, shapes, strict=True):
             parts.append(self.apply("slice_axis", x, dims=dims, axis=axis, begin=at, end=at + length))
@@ -242,13 +244,13 @@ class Places(Elementwise):
         last, first = self.split(x, (size - shift, shift), axis)
         return self.concat([first, last], axis)
 
-    def slice(self, x: Symbol, places: Mapping[int, tuple[Any, Any, Any]]) -> Symbol:
-        """Python's meaning. Bounds on an axis of free size count from whichever end says them."""
+    def slice(self, x: Symbol, positions: Mapping[int, tuple[Any, Any, Any]]) -> Symbol:
+        """Python's meaning. Bounds on an axis of free size count from whichever end they are given."""
         dims = list(x.shape)
         begin: list[Any] = [None] * len(dims)
         end: list[Any] = [None] * len(dims)
         step: list[Any] = [None] * len(dims)
-        for axis, bounds in places.items():
+        for axis, bounds in positions.items():
             cut = Cut.of(dims[axis], *bounds)
             if cut.like is not None:
                 x = self._cut_like(x, axis, cut.like)
@@ -260,9 +262,9 @@ class Places(Elementwise):
 
     def _cut_like(self, x: Symbol, axis: int, size: Size) -> Symbol:
         """The first ``size`` elements of an axis: as many as another value has."""
-        like, place = self.place_of(size)
-        if place != axis:
-            order = [place if i == axis else axis if i == place else i for i in range(like.ndim)]
+        like, position = self.source_of(size)
+        if position != axis:
+            order = [position if i == axis else axis if i == position else i for i in range(like.ndim)]
             if max(order) >= like.ndim or axis >= like.ndim:
                 raise CannotConvert(f"no value has the size {size} on axis {axis}")
             like = self.permute_dims(like, order)

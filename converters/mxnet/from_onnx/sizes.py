@@ -21,7 +21,7 @@ def broadcast(one: Dims | None, other: Dims | None) -> Dims | None:
 
 
 def _broadcast_size(a: Any, b: Any) -> Any:
-    """One of two sizes that fit; None where it cannot be told which."""
+    """One of two sizes that fit; None where it is not known which."""
     if a == b or b == 1:
         return a
     if a == 1:
@@ -85,7 +85,7 @@ def codes_for(have: Dims | None, dims: Dims | None, sizes: Dims) -> tuple[int, .
 
 
 class Cut:
-    """One axis of a slice in MXNet's words."""
+    """One axis of a slice as MXNet has it."""
 
     def __init__(self, begin: Any, end: Any, step: Any, size: Any, like: Size | None = None) -> None:
         self.begin, self.end, self.step, self.size, self.like = begin, end, step, size, like
@@ -100,14 +100,14 @@ class Cut:
         return cls._free(size, start, stop, step)
 
     @classmethod
-    def _known(cls, size: int, places: range, step: int) -> Cut:
-        if not len(places):
+    def _known(cls, size: int, positions: range, step: int) -> Cut:
+        if not len(positions):
             raise CannotConvert("MXNet has no empty tensors")
-        if places == range(size):
+        if positions == range(size):
             return cls(None, None, None, size)
         if step > 0:
-            return cls(places.start, places[-1] + 1, step if step != 1 else None, len(places))
-        return cls(places.start, None if places[-1] == 0 else places[-1] - 1, step, len(places))
+            return cls(positions.start, positions[-1] + 1, step if step != 1 else None, len(positions))
+        return cls(positions.start, None if positions[-1] == 0 else positions[-1] - 1, step, len(positions))
 
     @classmethod
     def _free(cls, size: Any, start: Any, stop: Any, step: int) -> Cut:

@@ -63,7 +63,7 @@ _TABLES = {"_contrib_": "mx.sym.contrib.", "_linalg_": "mx.sym.linalg."}
 def module(graph: Symbol, signature: Signature, constants: Sequence[str], title: str) -> str:
     """The text of the module."""
     lines = _Lines(graph)
-    body = [lines.node(place) for place in range(len(graph.nodes))]
+    body = [lines.node(position) for position in range(len(graph.nodes))]
     heads = ", ".join(lines.entry(head) for head in graph.heads)
     last = f"return mx.sym.Group([{heads}])" if len(graph.heads) > 1 else f"return {heads}"
     names = [spec.name for spec in signature.inputs]
@@ -94,28 +94,30 @@ class _Lines:
         self.graph = graph
         self._taken = {"mx", "np", "Path", "numpy_like", "symbol", "load", "INPUTS", "CONSTANTS"}
         self._names = [unique(identifier(node.name or node.op), self._taken) for node in graph.nodes]
-        self._several = {place for node in graph.nodes for place, output in node.inputs if output} | {
-            place
-            for place, node in enumerate(graph.nodes)
+        self._several = {position for node in graph.nodes for position, output in node.inputs if output} | {
+            position
+            for position, node in enumerate(graph.nodes)
             if node.op in ("SliceChannel", "topk") or "state_outputs" in node.attrs
         }
 
     def entry(self, entry: Entry) -> str:
-        place, output = entry
-        return f"{self._names[place]}[{output}]" if place in self._several else self._names[place]
+        position, output = entry
+        return f"{self._names[position]}[{output}]" if position in self._several else self._names[position]
 
-    def node(self, place: int) -> str:
-        node = self.graph.nodes[place]
+    def node(self, position: int) -> str:
+        node = self.graph.nodes[position]
         if node.is_variable:
-            return f"{self._names[place]} = mx.sym.var({_arguments([repr(node.name)], _hidden(node))})"
+            return f"{self._names[position]} = mx.sym.var({_arguments([repr(node.name)], _hidden(node))})"
         operands = [self.entry(entry) for entry in node.inputs]
         attributes = {key: _literal(text) for key, text in node.attrs.items() if key != "num_args"}
         if node.hidden:
             attributes["attr"] = repr(dict(node.hidden))
         attributes["name"] = repr(node.name)
         if node.op.startswith("_np"):
-            return f"{self._names[place]} = numpy_like({_arguments([repr(node.op), *operands], attributes)})"
-        return f"{self._names[place]} = {_function(node.op)}({_arguments(operands, attributes)})"
+            return (
+                f"{self._names[position]} = numpy_like({_arguments([repr(node.op), *operands], attributes)})"
+            )
+        return f"{self._names[position]} = {_function(node.op)}({_arguments(operands, attributes)})"
 
 
 def _function(op: str) -> str:

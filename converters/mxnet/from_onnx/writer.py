@@ -1,6 +1,6 @@
-"""The pen for MXNet: operators become nodes of a symbol graph, weights become its parameters.
+"""The writer for MXNet: operators become nodes of a symbol graph, weights become its parameters.
 
-mxnet is not imported. A value is an entry of the graph: (the node's place, the output's place). MXNet
+mxnet is not imported. A value is an entry of the graph: (the node's position, the output's position). MXNet
 without its numpy switch has no tensor without axes: a 0-d value stands as one of sizes (1,) until it
 leaves the model.
 """
@@ -36,11 +36,11 @@ _SMALL = 2**31
 _NOWHERE = ""
 """The name of the variable that stands for a value of a refused node."""
 _EXACT = 2**53
-"""Attributes travel as doubles."""
+"""Attributes are read as doubles."""
 
 
-class MxnetRecorder(Namespace):
-    """A namespace that writes nodes; ``namespace.py`` says what the words are called in MXNet."""
+class SymbolWriter(Namespace):
+    """A namespace that writes nodes; ``namespace.py`` has the functions."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -51,7 +51,7 @@ class MxnetRecorder(Namespace):
         self.names: dict[str, str] = {}
         self.taken: set[str] = set()
         self._kept: dict[str, tuple[Array, Symbol]] = {}
-        self._places: dict[Any, tuple[Symbol, int]] = {}
+        self._size_sources: dict[Any, tuple[Symbol, int]] = {}
         self._homes: dict[ir.Value, list[tuple[str, Home]]] = {}
         for name, home in plan.homes.items():
             self._homes.setdefault(home.value, []).append((name, home))
@@ -63,23 +63,23 @@ class MxnetRecorder(Namespace):
     ) -> Symbol:
         """The output of a new node, of sizes ``dims``, and of the dtype of its first input unless ``gives`` says
         another; attributes that are None are left out."""
-        place = self.node_of(op, *inputs, **attrs)
-        return self.entry(place, output, gives or inputs[0].dtype, dims)
+        position = self.node_of(op, *inputs, **attrs)
+        return self.entry(position, output, gives or inputs[0].dtype, dims)
 
     def node_of(self, op: str, *inputs: Symbol, **attrs: Any) -> int:
-        """The place of a new node, for operators of several outputs."""
+        """The position of a new node, for operators of several outputs."""
         texts = {key: text_of(value) for key, value in attrs.items() if value is not None}
         entries = tuple(x.expr for x in inputs)
         name = self._fresh(f"{self.wish}_{op.strip('_').lower()}")
         self.nodes.append(Node(name, op, texts, {}, entries))
         return len(self.nodes) - 1
 
-    def entry(self, place: int, output: int, dtype: Any, dims: Dims | None) -> Symbol:
+    def entry(self, position: int, output: int, dtype: Any, dims: Dims | None) -> Symbol:
         """One output of a node as a symbol."""
-        return Symbol(self, Fact(check_dtype(np.dtype(dtype)), check_dims(dims)), (place, output))
+        return Symbol(self, Fact(check_dtype(np.dtype(dtype)), check_dims(dims)), (position, output))
 
     def variable(self, name: str, dtype: np.dtype[Any], dims: Dims) -> Symbol:
-        """A variable of the graph: an input, or a parameter. It tells its sizes, where they are known, and its dtype."""
+        """A variable of the graph: an input, or a parameter. It declares its sizes, where they are known, and its dtype."""
         sizes = tuple(0 if isinstance(size, Size) else size for size in dims or (1,))
         hidden = {"__shape__": text_of(sizes), "__dtype__": str(_FILE_CODES[dtype])}
         self.nodes.append(Node(name, "null", {}, hidden))
@@ -117,7 +117,7 @@ class MxnetRecorder(Namespace):
     # ---- weights and constants ------------------------------------------------------------------------
 
     def symbol(self, fact: Fact) -> Symbol:
-        """A constant; or, for a value that a node could not be carried to, a place that stands for it."""
+        """A constant; or, for a value of a node that was not converted, a variable that stands for it."""
         if fact.content is not None or fact.fill is not None:
             return Symbol(self, fact)
         self.nodes.append(Node(_NOWHERE, "null"))
@@ -215,8 +215,8 @@ class MxnetRecorder(Namespace):
     def bind(self, values: Sequence[ir.Value], results: Sequence[Any], facts: Sequence[Fact]) -> list[Any]:
         """Outputs get what is known of them; the node that makes the first one gets the source's name."""
         bound: list[Any] = []
-        for place, (value, fact) in enumerate(zip(values, facts, strict=True)):
-            result = results[place] if place < len(results) else None
+        for position, (value, fact) in enumerate(zip(values, facts, strict=True)):
+            result = results[position] if position < len(results) else None
             if not isinstance(result, Symbol) or result.fact.content is not None:
                 bound.append(result)
                 continue
@@ -224,7 +224,7 @@ class MxnetRecorder(Namespace):
             check_dims(known.dims)
             made = Symbol(self, known, result._expr)
             if result._expr is not None:
-                if place == 0:
+                if position == 0:
                     self._rename(result._expr, self.wish)
                 self.remember(made)
             self._note_homes(value, made)
@@ -233,36 +233,36 @@ class MxnetRecorder(Namespace):
 
     def _rename(self, entry: Entry, name: str) -> None:
         """Give the last node of a row the source's own name."""
-        place, _ = entry
-        node = self.nodes[place]
+        position, _ = entry
+        node = self.nodes[position]
         if (
-            place == len(self.nodes) - 1
+            position == len(self.nodes) - 1
             and not node.is_variable
             and node.name.startswith(f"{name}_")
             and name not in self.taken
         ):
             self.taken.add(name)
-            self.nodes[place] = replace(node, name=name)
+            self.nodes[position] = replace(node, name=name)
 
     def remember(self, x: Symbol) -> None:
         """Free sizes of this value can be taken from it."""
         for axis, size in enumerate(x.fact.dims or ()):
             if isinstance(size, Size):
-                self._places.setdefault(size, (x, axis))
+                self._size_sources.setdefault(size, (x, axis))
 
     def _note_homes(self, value: ir.Value, x: Symbol) -> None:
         for name, home in self._homes.get(value, ()):
             if home.kind == "dim" and x._expr is not None:
-                self._places.setdefault(Size.named(name), (x, home.index))
+                self._size_sources.setdefault(Size.named(name), (x, home.index))
 
-    def place_of(self, size: Size) -> tuple[Symbol, int]:
+    def source_of(self, size: Size) -> tuple[Symbol, int]:
         """A value and its axis that has this size; refused where no value has it."""
-        if size not in self._places:
+        if size not in self._size_sources:
             raise CannotConvert(
                 f"the size {size} is known only when the model runs, and no axis of a value has it",
                 "Give the source model fixed sizes",
             )
-        return self._places[size]
+        return self._size_sources[size]
 
     # ---- the graph -----------------------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class MxnetRecorder(Namespace):
         """The graph whose outputs are ``results``; each stands under its own name."""
         heads: list[Entry] = []
         for result, name in zip(results, names, strict=True):
-            heads.append(self._head(result, name, {place for place, _ in heads}))
+            heads.append(self._head(result, name, {position for position, _ in heads}))
         graph = pruned(graphs.Symbol(tuple(self.nodes), tuple(heads)))
         if any(node.name == _NOWHERE for node in graph.nodes):
             raise CannotConvert("it needs a value that no node makes")
@@ -278,16 +278,16 @@ class MxnetRecorder(Namespace):
 
     def _head(self, x: Symbol, name: str, heads: set[int]) -> Entry:
         """A node of one output that only this output of the model has, named so that MXNet calls it ``name``."""
-        place, _ = x.expr
-        node = self.nodes[place]
+        position, _ = x.expr
+        node = self.nodes[position]
         if x.fact.dims == ():
-            place = self._leaf("_np_reshape", x, name, newshape="()")
-        elif node.is_variable or node.op in _SEVERAL or place in heads:
-            place = self._leaf("_copy", x, name)
-        node = self.nodes[place]
+            position = self._leaf("_np_reshape", x, name, newshape="()")
+        elif node.is_variable or node.op in _SEVERAL or position in heads:
+            position = self._leaf("_copy", x, name)
+        node = self.nodes[position]
         if graphs.output_name(node, 0, 1) != name:
-            self.nodes[place] = replace(node, hidden={**node.hidden, OUTPUT: name})
-        return place, 0
+            self.nodes[position] = replace(node, hidden={**node.hidden, OUTPUT: name})
+        return position, 0
 
     def _leaf(self, op: str, x: Symbol, name: str, **attrs: str) -> int:
         self.nodes.append(Node(self._fresh(name.removesuffix("_output")), op, attrs, {}, (x.expr,)))
@@ -303,13 +303,13 @@ _FILE_CODES: Mapping[np.dtype[Any], int] = {
 
 def pruned(graph: graphs.Symbol) -> graphs.Symbol:
     """The graph without the nodes that no output needs."""
-    place_of = {old: new for new, old in enumerate(graph.order)}
+    position_of = {old: new for new, old in enumerate(graph.order)}
 
     def moved(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-        return tuple((place_of[place], index) for place, index in entries)
+        return tuple((position_of[position], index) for position, index in entries)
 
     nodes = tuple(
-        replace(graph.nodes[place], inputs=moved(graph.nodes[place].inputs)) for place in graph.order
+        replace(graph.nodes[position], inputs=moved(graph.nodes[position].inputs)) for position in graph.order
     )
     return graphs.Symbol(nodes, moved(graph.heads))
 

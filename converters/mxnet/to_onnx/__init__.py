@@ -1,6 +1,6 @@
 """MXNet to ONNX: the symbol is walked node by node; each operator is a row of a table.
 
-mxnet is not imported on the road from files to ONNX.
+mxnet is not imported on the way from files to ONNX.
 """
 
 from __future__ import annotations
@@ -14,21 +14,29 @@ from netferry.converters.errors import CannotConvert, RefusedError, Unsupported,
 from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet import inputs
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.files import SymbolModel
 from netferry.converters.mxnet.live import symbol_model
-from netferry.converters.mxnet.symbol import Attrs, Node, Symbol, output_name
+from netferry.converters.mxnet.symbol import Node, Symbol, output_name
 from netferry.converters.mxnet.to_onnx import (
+    activations,
     attention,
+    constants,
     control_flow,
+    convolution,
     detection,
     elementwise,
     image,
     indexing,
     input_specs,
-    layers,
+    linear,
     linear_algebra,
+    losses,
+    normalization,
     numpy_elementwise,
     numpy_shape,
+    pooling,
+    proposals,
     recurrent,
     reduction,
     shape,
@@ -44,21 +52,23 @@ _TAKES_FILLERS = elementwise.POINTWISE | set(
 
 
 def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedModel:
-    """Carry a symbol with its parameters, a gluon block or a Module to ONNX.
+    """Export a symbol with its parameters, a gluon block or a Module to ONNX.
 
     ``given`` are bound by name to the inputs where all names are theirs, else by position, and name them; without
-    them names and sizes come from the symbol, where it tells them.
+    them names and sizes come from the symbol, where it declares them.
     """
     source = symbol_model(model, given)
     _require_rows(source)
     kinds = inputs.variables(source)
     given = (
-        None if given is None else aligned(given, [source.graph.nodes[place].name for place in kinds.inputs])
+        None
+        if given is None
+        else aligned(given, [source.graph.nodes[position].name for position in kinds.inputs])
     )
     specs, notes = input_specs.specs(source, kinds.inputs, given)
     notes = source.notes + notes
     if given is None:
-        return _walk(source, kinds, specs, notes, told=False)
+        return _walk(source, kinds, specs, notes, sizes_given=False)
     try:
         return _walk(source, kinds, specs, notes)
     except UnsupportedError:
@@ -66,7 +76,7 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedMo
         if fixed is None:
             raise
         try:
-            return _walk(source, kinds, fixed, (*notes, *_told(given, fixed)))
+            return _walk(source, kinds, fixed, (*notes, *_notes(given, fixed)))
         except UnsupportedError:
             pass
         raise
@@ -75,19 +85,19 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedMo
 def _require_rows(model: SymbolModel) -> None:
     graph = model.graph
     unknown = [
-        Unsupported(node.name, node.op, "no such operator is carried yet")
-        for node in (graph.nodes[place] for place in graph.order)
+        Unsupported(node.name, node.op, "netferry does not support this operator")
+        for node in (graph.nodes[position] for position in graph.order)
         if not node.is_variable and node.op not in ROWS
     ]
     if unknown:
         raise UnsupportedError(unknown, where=model.label)
-    for place, _ in graph.heads:
-        if graph.nodes[place].name in model.params:
+    for position, _ in graph.heads:
+        if graph.nodes[position].name in model.params:
             raise RefusedError(
                 "an output of the symbol is one of its parameters, which nothing computes",
                 where=model.label,
                 expected="the output of an operator",
-                received=graph.nodes[place].name,
+                received=graph.nodes[position].name,
             )
 
 
@@ -97,7 +107,7 @@ def _fixed(given: Sequence[Example]) -> tuple[TensorSpec, ...] | None:
     return None if specs == tuple(example.spec for example in given) else specs
 
 
-def _told(given: Sequence[Example], fixed: Sequence[TensorSpec]) -> list[str]:
+def _notes(given: Sequence[Example], fixed: Sequence[TensorSpec]) -> list[str]:
     return [
         f"input '{example.name}' has fixed sizes {list(spec.dims or ())}: the model needs them"
         for example, spec in zip(given, fixed, strict=True)
@@ -111,21 +121,21 @@ def _walk(
     specs: Sequence[TensorSpec],
     notes: tuple[str, ...],
     *,
-    told: bool = True,
+    sizes_given: bool = True,
 ) -> ExportedModel:
-    """``told``: a person said the inputs' sizes; if not, a weight that needs one size of them asks for it."""
+    """``sizes_given``: the caller gave the inputs' sizes; if not, a weight that needs one size of them asks for it."""
     graph = model.graph
     g = Emitter("mxnet")
     values: dict[int, Sequence[Tensor | None]] = {
-        place: [g.input(spec)] for place, spec in zip(kinds.inputs, specs, strict=True)
+        position: [g.input(spec)] for position, spec in zip(kinds.inputs, specs, strict=True)
     }
-    for place in kinds.weights:
-        name = graph.nodes[place].name
-        values[place] = [g.constant(model.params[name], name=name)]
-    values |= {place: [None] for place in kinds.labels}
+    for position in kinds.weights:
+        name = graph.nodes[position].name
+        values[position] = [g.constant(model.params[name], name=name)]
+    values |= {position: [None] for position in kinds.labels}
     g.inline = lambda body, operands: _inlined(g, model, body, operands)
     unsized = _walk_nodes(g, model, graph, values)
-    if g.demands and not told:
+    if g.demands and not sizes_given:
         raise _asked(model, specs, *g.demands[0])
     _write_heads(g, model, values, unsized)
     return ExportedModel(g.finish(), notes=notes, weights=dict(g.made_of))
@@ -134,17 +144,17 @@ def _walk(
 def _walk_nodes(
     g: Emitter, model: SymbolModel, graph: Symbol, values: dict[int, Sequence[Tensor | None]]
 ) -> set[int]:
-    """Write every node after its inputs; returns the places of fillers whose size is still open."""
+    """Write every node after its inputs; returns the positions of fillers whose size is still open."""
     unsized: set[int] = set()
-    for place in graph.order:
-        node = graph.nodes[place]
+    for position in graph.order:
+        node = graph.nodes[position]
         if node.is_variable:
             continue
         with g.scope(node.name or node.op):
             try:
                 operands = _operands(graph, values, node)
-                _watch_fillers(graph, node, place, unsized, operands)
-                values[place] = _row(g, node, operands)
+                _watch_fillers(graph, node, position, unsized, operands)
+                values[position] = _row(g, node, operands)
             except CannotConvert as problem:
                 raise _refused(model, node, problem) from problem
             except RefusedError as error:
@@ -156,22 +166,22 @@ def _inlined(g: Emitter, model: SymbolModel, body: Symbol, operands: Sequence[Te
     """Write the body of a loop once: its variables in order are ``operands``."""
     _require_rows(replace(model, graph=body))
     values: dict[int, Sequence[Tensor | None]] = {
-        place: [x] for place, x in zip(body.variables, operands, strict=True)
+        position: [x] for position, x in zip(body.variables, operands, strict=True)
     }
     unsized = _walk_nodes(g, model, body, values)
-    heads = [values[place][index] for place, index in body.heads if place not in unsized]
+    heads = [values[position][index] for position, index in body.heads if position not in unsized]
     found = [x for x in heads if x is not None]
     if len(found) < len(body.heads):
-        raise CannotConvert("a result of its body is not carried")
+        raise CannotConvert("a result of its body is not converted")
     return found
 
 
 def _asked(model: SymbolModel, specs: Sequence[TensorSpec], node: str, count: int) -> UsageError:
     return UsageError(
-        f"the sizes of {', '.join(spec.name for spec in specs)} cannot be told from the symbol",
+        f"the sizes of {', '.join(spec.name for spec in specs)} are not in the symbol",
         where=model.label,
         expected=f"the one size that gives node '{node}' its {count} numbers",
-        remedy=f"Say it: --input {specs[0].name}:1,3,224,224",
+        remedy=f"Give it with --input {specs[0].name}:1,3,224,224",
     )
 
 
@@ -187,7 +197,7 @@ def _operands(
     for source, index in node.inputs:
         outputs = values[source]
         if index >= len(outputs):
-            raise CannotConvert(f"output {index} of {graph.nodes[source].label()} is not carried")
+            raise CannotConvert(f"output {index} of {graph.nodes[source].label()} is not converted")
         operands.append(outputs[index])
     return operands
 
@@ -208,13 +218,13 @@ def _row(g: Emitter, node: Node, operands: Sequence[Tensor | None]) -> Sequence[
 
 
 def _watch_fillers(
-    graph: Symbol, node: Node, place: int, unsized: set[int], operands: Sequence[Tensor | None]
+    graph: Symbol, node: Node, position: int, unsized: set[int], operands: Sequence[Tensor | None]
 ) -> None:
     """A filler whose size MXNet infers stands with size 1 until something of known size meets it."""
     sources = [source for source, _ in node.inputs]
     if node.op in _FILLERS:
         if 0 in Attrs(node).integers("shape", ()):
-            unsized.add(place)
+            unsized.add(position)
     elif unsized.intersection(sources):
         if node.op not in _TAKES_FILLERS:
             raise CannotConvert("a constant whose size MXNet infers comes to it")
@@ -222,18 +232,18 @@ def _watch_fillers(
             source in unsized or x is None or x.array is not None
             for source, x in zip(sources, operands, strict=True)
         ):
-            unsized.add(place)
+            unsized.add(position)
 
 
 def _write_heads(
     g: Emitter, model: SymbolModel, values: Mapping[int, Sequence[Tensor | None]], unsized: set[int]
 ) -> None:
-    for place, index in model.graph.heads:
-        node = model.graph.nodes[place]
-        results = values[place]
+    for position, index in model.graph.heads:
+        node = model.graph.nodes[position]
+        results = values[position]
         value = results[index] if index < len(results) else None
-        if value is None or place in unsized:
-            reason = f"its output {index} is an output of the model, and is not carried"
+        if value is None or position in unsized:
+            reason = f"its output {index} is an output of the model, and is not converted"
             raise _refused(model, node, CannotConvert(reason))
         try:
             g.output(value, output_name(node, index, len(results)))

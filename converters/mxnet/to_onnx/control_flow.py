@@ -11,9 +11,11 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.files import parse_symbol
-from netferry.converters.mxnet.symbol import VERSION, Attrs, Symbol
+from netferry.converters.mxnet.symbol import VERSION, Symbol
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
+from netferry.converters.mxnet.to_onnx.sizes import stacked
 
 _MOST_STEPS, _WEIGHT = 1024, 2
 
@@ -26,16 +28,16 @@ def _body(raw: Any) -> Symbol:
 
 @ROWS.row("_foreach")
 def foreach(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
-    """The body at each place of the first axis of some inputs; what it gives, stacked, then its last states.
+    """The body at each position of the first axis of some inputs; what it gives, stacked, then its last states.
 
     inputs: those, the first states, and what the body reads besides; ``*_locs`` say which of the body's
     variables they are.
     """
     body = _body(a.subgraph(0))
-    places = [a.integers(f"in_{kind}_locs") for kind in ("data", "state")]
-    along, states = (list(each) for each in (inputs[: len(places[0])], inputs[len(places[0]) :]))
-    others = states[len(places[1]) :]
-    states = states[: len(places[1])]
+    positions = [a.integers(f"in_{kind}_locs") for kind in ("data", "state")]
+    along, states = (list(each) for each in (inputs[: len(positions[0])], inputs[len(positions[0]) :]))
+    others = states[len(positions[1]) :]
+    states = states[: len(positions[1])]
     bound: dict[int, Tensor] = dict(zip(a.integers("remain_locs"), others, strict=True))
     steps, given = along[0].size(0), a.integer("num_out_data")
     if not 0 < steps <= _MOST_STEPS:
@@ -48,11 +50,9 @@ def foreach(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
         )
     for step in range(steps):
         here = [g.Gather(x, g.constant(step, np.int64), axis=0) for x in along]
-        bound |= dict(zip(places[0], here, strict=True)) | dict(zip(places[1], states, strict=True))
-        made = g.inline(body, [bound[place] for place in sorted(bound)])
+        bound |= dict(zip(positions[0], here, strict=True)) | dict(zip(positions[1], states, strict=True))
+        made = g.inline(body, [bound[position] for position in sorted(bound)])
         rows.append(made[:given])
         states = made[given:]
-    joined = [
-        g.Concat(*(g.Unsqueeze(x, g.ints(0)) for x in column), axis=0) for column in zip(*rows, strict=True)
-    ]
+    joined = [stacked(g, column, 0) for column in zip(*rows, strict=True)]
     return [*joined, *states]

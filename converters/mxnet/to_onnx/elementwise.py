@@ -9,8 +9,16 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast, dtype_named
+from netferry.converters.mxnet.attributes import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import (
+    FLOAT32,
+    ROWS,
+    Emitter,
+    Row,
+    cast,
+    dtype_named,
+    rows,
+)
 
 # ---- one tensor, element by element ----------------------------------------------------------------
 
@@ -26,8 +34,8 @@ PLAIN: Mapping[str, str] = {
 Unary = Callable[[Emitter, Tensor], Tensor]
 
 
-def _named(name: str) -> Unary:
-    return lambda g, x: g.op(name, x)
+def named(name: str) -> Callable[..., Tensor]:
+    return lambda g, *inputs: g.op(name, *inputs)
 
 
 def _scaled(name: str, factor: float) -> Unary:
@@ -96,31 +104,14 @@ COMPOSED: Mapping[str, Unary] = {
 }
 
 
-def _register_unary() -> None:
-    def row(function: Unary) -> Callable[..., Tensor]:
-        return lambda g, _, x: function(g, x)
-
-    for name, onnx_name in PLAIN.items():
-        ROWS.row(name)(row(_named(onnx_name)))
-    for name, function in COMPOSED.items():
-        ROWS.row(name)(row(function))
+UNARY: Mapping[str, Unary] = {**{name: named(onnx_name) for name, onnx_name in PLAIN.items()}, **COMPOSED}
 
 
-_register_unary()
+def of_one(function: Unary) -> Row:
+    return lambda g, _, x: function(g, x)
 
 
-@ROWS.row("hard_sigmoid")
-def hard_sigmoid(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.HardSigmoid(x, alpha=a.number("alpha", 0.2), beta=a.number("beta", 0.5))
-
-
-@ROWS.row("smooth_l1")
-def smooth_l1(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """(s x)^2 / 2 where |x| < 1 / s^2, else |x| - 1 / (2 s^2)."""
-    square = a.number("scalar", 1.0) ** 2
-    size = g.Abs(x)
-    near = g.Mul(g.Mul(x, x), g.scalar(square / 2, x))
-    return g.Where(g.Less(size, g.scalar(1 / square, x)), near, g.Sub(size, g.scalar(0.5 / square, x)))
+rows({name: of_one(function) for name, function in UNARY.items()})
 
 
 @ROWS.row("_contrib_quadratic")
@@ -128,16 +119,6 @@ def quadratic(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """(a x + b) x + c."""
     first, second, third = (g.scalar(a.number(name, 0.0), x) for name in "abc")
     return g.Add(g.Mul(g.Add(g.Mul(x, first), second), x), third)
-
-
-@ROWS.row("clip")
-def clip(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.Clip(x, g.scalar(a.number("a_min"), x), g.scalar(a.number("a_max"), x))
-
-
-@ROWS.row("Cast", "amp_cast")
-def to_dtype(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return cast(g, x, dtype_named(a.word("dtype")))
 
 
 # ---- two tensors, element by element ---------------------------------------------------------------
@@ -205,40 +186,37 @@ FAMILIES: Mapping[str, tuple[Binary, str]] = {
 """What is computed, and MXNet's names for it: of two tensors, and with a number (``_r``: number first)."""
 
 
-def _number(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+def _as_given(_g: Emitter, _a: Attrs, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return x, y
+
+
+def _with_number(g: Emitter, a: Attrs, x: Tensor) -> tuple[Tensor, Tensor]:
     value = a.number("scalar", 1.0)
     if x.dtype.kind in "iu" and not value.is_integer():
         raise CannotConvert(f"the number {value} meets {x.dtype.name}", "Cast the tensor to float32 first")
-    return g.scalar(int(value) if x.dtype.kind in "iu" else value, x)
+    return x, g.scalar(int(value) if x.dtype.kind in "iu" else value, x)
 
 
-def _register_binary() -> None:
-    def of_two(function: Binary) -> Callable[..., Tensor]:
-        return lambda g, _, x, y: function(g, x, y)
-
-    def with_number(function: Binary) -> Callable[..., Tensor]:
-        return lambda g, a, x: function(g, x, _number(g, a, x))
-
-    def number_first(function: Binary) -> Callable[..., Tensor]:
-        return lambda g, a, x: function(g, _number(g, a, x), x)
-
-    for function, names in FAMILIES.values():
-        for name in names.split():
-            scalar, first = name.endswith("_scalar"), name.startswith("_r")
-            maker = of_two if not scalar else number_first if first else with_number
-            ROWS.row(name)(maker(function))
+def of_two(function: Binary, operands: Callable[..., tuple[Tensor, Tensor]], *, reverse: bool = False) -> Row:
+    """A row of two operands, which ``operands`` makes of a node's attributes and inputs."""
+    return lambda g, a, *inputs: function(g, *operands(g, a, *inputs)[:: -1 if reverse else 1])
 
 
-_register_binary()
-
-
-@ROWS.row("add_n")
-def add_n(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
-    return g.Add(*inputs) if len(inputs) == 2 else g.Sum(*inputs)
+rows(
+    {
+        name: of_two(
+            function,
+            _with_number if name.endswith("_scalar") else _as_given,
+            reverse=name.startswith("_r"),
+        )
+        for function, names in FAMILIES.values()
+        for name in names.split()
+    }
+)
 
 
 POINTWISE = frozenset(
-    [*PLAIN, *COMPOSED, *(name for _, names in FAMILIES.values() for name in names.split())]
+    [*UNARY, *(name for _, names in FAMILIES.values() for name in names.split())]
 ) | {"hard_sigmoid", "smooth_l1", "clip", "Cast", "amp_cast", "add_n"}  # fmt: skip
 """Operators whose result has the sizes of their inputs, broadcast."""
 
@@ -250,3 +228,35 @@ def where(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tens
     if condition.rank == 1 and x.rank > 1:
         truth = g.Unsqueeze(truth, g.ints(*range(1, x.rank)))
     return g.Where(truth, x, y)
+
+
+# ---- the same element -------------------------------------------------------------------------------
+
+
+@ROWS.row("_contrib_gradientmultiplier", "cast_storage")
+def as_it_is_in_inference(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    a.ignore("scalar", "stype")
+    return x
+
+
+@ROWS.row("amp_multicast")
+def amp_multicast(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+    """All inputs, halves and singles, in the wider or the narrower of the two."""
+    if not {x.dtype for x in inputs} <= {FLOAT32, _FLOAT16}:
+        raise CannotConvert("inputs other than float16 and float32")
+    choose = min if a.flag("cast_narrow", False) else max
+    dtype = choose((x.dtype for x in inputs), key=lambda dtype: dtype.itemsize, default=FLOAT32)
+    return [cast(g, x, dtype) for x in inputs]
+
+
+_FLOAT16 = np.dtype(np.float16)
+
+
+rows(
+    {
+        "clip": lambda g, a, x: g.Clip(x, g.scalar(a.number("a_min"), x), g.scalar(a.number("a_max"), x)),
+        "Cast amp_cast": lambda g, a, x: cast(g, x, dtype_named(a.string("dtype"))),
+        "add_n": lambda g, _, *inputs: g.Add(*inputs) if len(inputs) == 2 else g.Sum(*inputs),
+        "_copy _identity_with_attr_like_rhs IdentityAttachKLSparseReg": lambda _g, _, x, _like=None: x,
+    }
+)

@@ -10,8 +10,9 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
-from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cut, few, shape_tensor, size_of
+from netferry.converters.mxnet.attributes import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, few, rows
+from netferry.converters.mxnet.to_onnx.sizes import cut, flipped, shape_tensor, size_of
 from netferry.converters.signature import Array
 
 # ---- size --------------------------------------------------------------------------------------------
@@ -34,8 +35,8 @@ def up_sampling(g: Emitter, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
     By pixel, several inputs are all brought to the size of the first, and joined or added.
     """
     scale = a.integer("scale")
-    kind = a.word("sample_type", among="nearest bilinear")
-    mode = a.word("multi_input_mode", "concat", among="concat sum")
+    kind = a.string("sample_type", among="nearest bilinear")
+    mode = a.string("multi_input_mode", "concat", among="concat sum")
     a.ignore("num_filter")
     if kind == "nearest":
         if not others:
@@ -66,7 +67,7 @@ def _factor(first: Tensor, other: Tensor, scale: int) -> int:
 
 @ROWS.row("_contrib_BilinearResize2D")
 def bilinear_resize(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
-    mode = a.word("mode", "size", among="size like")
+    mode = a.string("mode", "size", among="size like")
     scales = a.maybe_number("scale_height"), a.maybe_number("scale_width")
     sizes = a.integer("height", 1), a.integer("width", 1)
     if like is not None:
@@ -88,28 +89,6 @@ def bilinear_resize(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None)
     return g.Resize(x, None, None, target, mode="linear", axes=[2, 3], coordinate_transformation_mode=corners)
 
 
-@ROWS.row("_contrib_AdaptiveAvgPooling2D")
-def adaptive_average_pool(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """Means over windows from floor(i size / count) to ceil((i + 1) size / count): two matrix products."""
-    counts = list(a.integers("output_size", ())) or [1]
-    counts = counts * 2 if len(counts) == 1 else counts
-    if counts == [1, 1]:
-        return g.GlobalAveragePool(x)
-    heights, widths = (_windows(x.size(axis + 2), count) for axis, count in enumerate(counts))
-    rows = g.MatMul(g.constant(heights, x.dtype), x)
-    return g.MatMul(rows, g.constant(widths.T, x.dtype))
-
-
-def _windows(size: int, count: int) -> Array:
-    """(count, size): the share of each place in the mean of each window."""
-    few(size * count)
-    shares = np.zeros((count, size))
-    for window in range(count):
-        begin, end = window * size // count, -(-(window + 1) * size // count)
-        shares[window, begin:end] = 1 / (end - begin)
-    return shares
-
-
 @ROWS.row("Crop")
 def crop(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
     """To the height and width of ``like``, or to ``h_w``; from ``offset``, or from the middle."""
@@ -125,43 +104,33 @@ def crop(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
     return cut(g, x, [2, 3], begins, [begin + size for begin, size in zip(begins, targets, strict=True)])
 
 
-@ROWS.row("depth_to_space")
-def depth_to_space(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.DepthToSpace(x, blocksize=a.integer("block_size"))
-
-
-@ROWS.row("space_to_depth")
-def space_to_depth(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.SpaceToDepth(x, blocksize=a.integer("block_size"))
-
-
-# ---- sampling at places ------------------------------------------------------------------------------
+# ---- sampling at positions ------------------------------------------------------------------------------
 
 
 def _affine_grid(g: Emitter, loc: Tensor, height: int, width: int) -> Tensor:
     """(batch, 2, height, width): where each pixel comes from, x before y, from -1 to 1.
 
-    loc: (batch, 6), the matrix that a place (x, y, 1) is multiplied with.
+    loc: (batch, 6), the matrix that a position (x, y, 1) is multiplied with.
     """
     few(height * width * 3)
     if height < 2 or width < 2:
         raise CannotConvert(f"a grid of {height} by {width}, which MXNet divides by zero for")
     across, down = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
-    places = np.stack([across, down, np.ones_like(across)]).reshape(3, -1)
-    moved = g.MatMul(g.Reshape(loc, g.ints(-1, 2, 3)), g.constant(places, loc.dtype))
+    positions = np.stack([across, down, np.ones_like(across)]).reshape(3, -1)
+    moved = g.MatMul(g.Reshape(loc, g.ints(-1, 2, 3)), g.constant(positions, loc.dtype))
     return g.Reshape(moved, g.ints(0, 2, height, width))
 
 
 def _sampled(g: Emitter, x: Tensor, grid: Tensor) -> Tensor:
-    """x at the places of a grid (batch, 2, height, width), zero outside."""
-    places = g.transpose(grid, (0, 2, 3, 1))
-    return g.GridSample(x, places, mode="linear", padding_mode="zeros", align_corners=1)
+    """x at the positions of a grid (batch, 2, height, width), zero outside."""
+    positions = g.transpose(grid, (0, 2, 3, 1))
+    return g.GridSample(x, positions, mode="linear", padding_mode="zeros", align_corners=1)
 
 
 @ROWS.row("GridGenerator")
 def grid_generator(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Of an affine matrix, or of how far each pixel moves."""
-    if a.word("transform_type", among="affine warp") == "affine":
+    if a.string("transform_type", among="affine warp") == "affine":
         return _affine_grid(g, x, *a.integers("target_shape"))
     a.ignore("target_shape")
     height, width = x.size(2), x.size(3)
@@ -172,15 +141,10 @@ def grid_generator(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.Sub(moved, g.scalar(1, x))
 
 
-@ROWS.row("BilinearSampler")
-def bilinear_sampler(g: Emitter, a: Attrs, x: Tensor, grid: Tensor) -> Tensor:
-    return _sampled(g, x, grid)
-
-
 @ROWS.row("SpatialTransformer")
 def spatial_transformer(g: Emitter, a: Attrs, x: Tensor, loc: Tensor) -> Tensor:
-    a.word("transform_type", among="affine")
-    a.word("sampler_type", among="bilinear")
+    a.string("transform_type", among="affine")
+    a.string("sampler_type", among="bilinear")
     height, width = a.integers("target_shape", (0, 0))
     return _sampled(g, x, _affine_grid(g, loc, height or x.size(2), width or x.size(3)))
 
@@ -189,7 +153,7 @@ def spatial_transformer(g: Emitter, a: Attrs, x: Tensor, loc: Tensor) -> Tensor:
 
 
 class _Patches:
-    """The windows of ``im2col``: a kernel for each of their places, which holds a one and zeros."""
+    """The windows of ``im2col``: a kernel for each of their positions, which holds a one and zeros."""
 
     def __init__(self, a: Attrs) -> None:
         self.kernel = a.integers("kernel")
@@ -202,11 +166,11 @@ class _Patches:
         return {"kernel_shape": list(self.kernel), "strides": self.strides, "dilations": self.dilations}
 
     def weights(self, channels: int) -> Array:
-        """(channels * places, 1, *kernel)."""
-        places = int(np.prod(self.kernel))
-        few(channels * places * places)
+        """(channels * positions, 1, *kernel)."""
+        positions = int(np.prod(self.kernel))
+        few(channels * positions * positions)
         return np.tile(
-            np.eye(places).reshape(places, 1, *self.kernel), (channels, *[1] * (1 + len(self.kernel)))
+            np.eye(positions).reshape(positions, 1, *self.kernel), (channels, *[1] * (1 + len(self.kernel)))
         )
 
     def counts(self, sizes: Sequence[int]) -> list[int]:
@@ -221,7 +185,7 @@ class _Patches:
 
 @ROWS.row("im2col")
 def im2col(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """(batch, channels * places of the kernel, windows)."""
+    """(batch, channels * positions of the kernel, windows)."""
     patches = _Patches(a)
     kernels = g.constant(patches.weights(x.size(1)), x.dtype)
     pads = padding.symmetric(patches.pad)
@@ -231,7 +195,7 @@ def im2col(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("col2im")
 def col2im(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """The windows back in their places, added up where they overlap; x as ``im2col`` makes it."""
+    """The windows back in their positions, added up where they overlap; x as ``im2col`` makes it."""
     patches, sizes = _Patches(a), a.integers("output_size")
     channels = x.size(1) // int(np.prod(patches.kernel))
     counts = patches.counts(sizes)
@@ -252,7 +216,7 @@ def col2im(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     )
 
 
-# ---- how a picture becomes an input ------------------------------------------------------------------
+# ---- how an image becomes an input ------------------------------------------------------------------
 
 
 @ROWS.row("_image_to_tensor")
@@ -275,7 +239,7 @@ def normalize(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 
 def _flipped(axis: int) -> Callable[..., Tensor]:
-    return lambda g, _, x: cut(g, x, [x.rank + axis], [None], [None], [-1])
+    return lambda g, _, x: flipped(g, x, [x.rank + axis])
 
 
 ROWS.row("_image_flip_left_right")(_flipped(-2))
@@ -290,14 +254,14 @@ def crop_window(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return cut(g, x, [x.rank - 3, x.rank - 2], [top, left], ends)
 
 
-# ---- two pictures ------------------------------------------------------------------------------------
+# ---- two images ------------------------------------------------------------------------------------
 
 _MOST_SHIFTS = 1024
 
 
 @ROWS.row("Correlation")
 def correlation(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
-    """Of each place, how much its window in x looks like those in y around it: (batch, shifts, rows, columns).
+    """Of each position, how much its window in x looks like those in y around it: (batch, shifts, rows, columns).
 
     A shift is a product (or a distance) of x and of y moved, its mean over channels and kernel.
     """
@@ -309,8 +273,8 @@ def correlation(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     steps = range(-(reach // second), reach // second + 1)
     if len(steps) ** 2 > _MOST_SHIFTS:
         raise CannotConvert(f"{len(steps) ** 2} shifts")
-    around = g.ints(0, 0, pad, pad, 0, 0, pad, pad)
-    x, y = g.Pad(x, around, g.scalar(0, x)), g.Pad(y, around, g.scalar(0, y))
+    pads = g.ints(0, 0, pad, pad, 0, 0, pad, pad)
+    x, y = g.Pad(x, pads, g.scalar(0, x)), g.Pad(y, pads, g.scalar(0, y))
     border = reach + size // 2
     height, width = x.size(2), x.size(3)
     counts = [-(-(extent - 2 * border) // first) for extent in (height, width)]
@@ -330,3 +294,12 @@ def correlation(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     if size == first == 1:
         return joined
     return g.AveragePool(joined, kernel_shape=[size, size], strides=[first, first])
+
+
+rows(
+    {
+        "depth_to_space": lambda g, a, x: g.DepthToSpace(x, blocksize=a.integer("block_size")),
+        "space_to_depth": lambda g, a, x: g.SpaceToDepth(x, blocksize=a.integer("block_size")),
+        "BilinearSampler": lambda g, _, x, grid: _sampled(g, x, grid),
+    }
+)

@@ -1,4 +1,4 @@
-"""Sizes and dtypes of a symbol's inputs, where it tells them: from its variables, or from the operators that read them."""
+"""Sizes and dtypes of a symbol's inputs, where it declares them: in its variables, or from the operators that read them."""
 
 from __future__ import annotations
 
@@ -8,48 +8,51 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import UsageError
-from netferry.converters.mxnet.files import DTYPES, SymbolModel
+from netferry.converters.mxnet.array_format import DTYPES
+from netferry.converters.mxnet.attributes import Attrs
+from netferry.converters.mxnet.files import SymbolModel
 from netferry.converters.mxnet.inputs import Guess
-from netferry.converters.mxnet.symbol import Attrs, Node
+from netferry.converters.mxnet.symbol import Node
 from netferry.converters.mxnet.to_onnx import recurrent
 from netferry.converters.mxnet.to_onnx.elementwise import POINTWISE
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, swapped
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32
+from netferry.converters.mxnet.to_onnx.sizes import swapped
 from netferry.converters.signature import BATCH, Array, Dim, Example, TensorSpec, aligned
 
 _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
 def specs(
-    model: SymbolModel, places: Sequence[int], given: Sequence[Example] | None
+    model: SymbolModel, positions: Sequence[int], given: Sequence[Example] | None
 ) -> tuple[tuple[TensorSpec, ...], tuple[str, ...]]:
-    """The inputs as the caller showed them, or as the graph tells them; and what to say about that."""
-    names = [model.graph.nodes[place].name for place in places]
+    """The inputs as the caller showed them, or as the graph declares them; and notes about that."""
+    names = [model.graph.nodes[position].name for position in positions]
     if given is None:
-        return _inferred(model, places)
+        return _inferred(model, positions)
     shown = [example.name for example in given]
-    if len(given) != len(places):
+    if len(given) != len(positions):
         raise UsageError(
             "the model takes another number of inputs",
             where=model.label,
-            expected=f"{len(places)} ({', '.join(names)})",
+            expected=f"{len(positions)} ({', '.join(names)})",
             received=f"{len(given)} ({', '.join(shown)})",
         )
     given = aligned(given, names)
     return tuple(example.spec for example in given), ()
 
 
-def _inferred(model: SymbolModel, places: Sequence[int]) -> tuple[tuple[TensorSpec, ...], tuple[str, ...]]:
-    found = [_Form(model, place) for place in places]
+def _inferred(model: SymbolModel, positions: Sequence[int]) -> tuple[tuple[TensorSpec, ...], tuple[str, ...]]:
+    found = [_Form(model, position) for position in positions]
     unknown = [form.name for form in found if form.dims is None]
     if unknown:
         raise UsageError(
-            f"the sizes of {', '.join(unknown)} cannot be told from the symbol",
+            f"the sizes of {', '.join(unknown)} are not in the symbol",
             where=model.label,
-            remedy=" ".join(f"Say them: --input {name}:1,3,224,224" for name in unknown[:1]),
+            remedy=" ".join(f"Give them with --input {name}:1,3,224,224" for name in unknown[:1]),
         )
     specs = tuple(TensorSpec(form.name, form.dtype, form.dims) for form in found)
     notes = tuple(
-        f"input {spec} was told from its first reader; --input says another form"
+        f"input {spec} is read from its first reader; give another form with --input"
         for spec, form in zip(specs, found, strict=True)
         if form.guessed
     )
@@ -57,10 +60,10 @@ def _inferred(model: SymbolModel, places: Sequence[int]) -> tuple[tuple[TensorSp
 
 
 class _Form:
-    """What a variable's own attributes and its readers say about its sizes."""
+    """The sizes of a variable, from its own attributes or its readers."""
 
-    def __init__(self, model: SymbolModel, place: int) -> None:
-        node = model.graph.nodes[place]
+    def __init__(self, model: SymbolModel, position: int) -> None:
+        node = model.graph.nodes[position]
         self.name = node.name
         self.dtype = FLOAT32
         self.dims: tuple[Dim, ...] | None = None
@@ -68,7 +71,7 @@ class _Form:
         if declared := Attrs(Node(node.name, node.op, node.hidden)).integers("__shape__", ()):
             self.dims = tuple(size or (f"{node.name}_{i}" if i else BATCH) for i, size in enumerate(declared))
             self.dtype = _declared_dtype(node)
-        elif guess := _from_readers(model, place):
+        elif guess := _from_readers(model, position):
             self.dims, self.dtype = guess
             self.guessed = self.dims[0] != BATCH or len(self.dims) < 3 or self.dtype != FLOAT32
 
@@ -78,8 +81,8 @@ def _declared_dtype(node: Node) -> np.dtype[Any]:
     return DTYPES[code] if 0 <= code < len(DTYPES) else FLOAT32
 
 
-def _from_readers(model: SymbolModel, place: int) -> Guess | None:
-    for reader, slot in model.graph.consumers.get(place, ()):
+def _from_readers(model: SymbolModel, position: int) -> Guess | None:
+    for reader, slot in model.graph.consumers.get(position, ()):
         guess = _from_reader(model, reader, slot)
         if guess is not None:
             return guess
@@ -127,8 +130,8 @@ _KEEPING = frozenset(
 
 def _weight(model: SymbolModel, node: Node) -> Array | None:
     """The weight that a node reads, where it is a parameter."""
-    places = [source for source, _ in node.inputs[1:2]]
-    return next((model.params.get(model.graph.nodes[place].name) for place in places), None)
+    positions = [source for source, _ in node.inputs[1:2]]
+    return next((model.params.get(model.graph.nodes[position].name) for position in positions), None)
 
 
 def _convolution(model: SymbolModel, node: Node) -> Guess | None:
@@ -162,7 +165,7 @@ def _rnn(model: SymbolModel, node: Node) -> Guess | None:
     source = model.graph.nodes[node.inputs[1][0]]
     total = _count(model, source)
     attrs = Attrs(node)
-    cell = recurrent.CELLS.get(attrs.word("mode"))
+    cell = recurrent.CELLS.get(attrs.string("mode"))
     if total is None or cell is None:
         return None
     directions = 2 if attrs.flag("bidirectional", False) else 1
@@ -190,4 +193,4 @@ _READERS: Mapping[str, Callable[[SymbolModel, Node], Guess | None]] = {
     "Embedding": _embedding,
     "RNN": _rnn,
 }
-"""Operators that tell the sizes of their first input."""
+"""Operators from which the sizes of their first input follow."""

@@ -8,16 +8,14 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import (
-    ROWS,
-    Emitter,
-    few,
+from netferry.converters.mxnet.attributes import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few, rows
+from netferry.converters.mxnet.to_onnx.sizes import (
+    matrix_transposed,
     moved,
     positive,
     reshape,
     size_of,
-    swapped,
 )
 from netferry.converters.signature import Array
 
@@ -57,21 +55,11 @@ def spread_on_diagonal(g: Emitter, x: Tensor, offset: int) -> Tensor:
     return g.Pad(square, g.ints(*free, below, above, *free, above, below), zero)
 
 
-@ROWS.row("diag")
+@ROWS.row("diag", "_np_diag")
 def diag(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Of a vector the matrix, of a matrix the vector."""
     offset, axes = a.integer("k", 0), (a.integer("axis1", 0), a.integer("axis2", 1))
     return spread_on_diagonal(g, x, offset) if x.rank == 1 else on_diagonal(g, x, offset, *axes)
-
-
-@ROWS.row("_linalg_extractdiag")
-def extract_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return on_diagonal(g, x, a.integer("offset", 0), -2, -1)
-
-
-@ROWS.row("_linalg_makediag")
-def make_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return spread_on_diagonal(g, x, a.integer("offset", 0))
 
 
 def _triangle(a: Attrs, size: int) -> tuple[Array, Array]:
@@ -86,11 +74,6 @@ def _triangle(a: Attrs, size: int) -> tuple[Array, Array]:
     return (rows, columns) if lower else (columns, rows)
 
 
-@ROWS.row("_linalg_extracttrian")
-def extract_triangle(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return picked(g, x, *_triangle(a, x.size(-1)))
-
-
 @ROWS.row("_linalg_maketrian")
 def make_triangle(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (..., n (n + 1) / 2); the matrix is as large as its offset needs."""
@@ -101,15 +84,10 @@ def make_triangle(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     if len(rows) != count:
         raise CannotConvert(f"{count} elements, which make no triangle")
     few(size * size)
-    places = np.full((size, size), count)
-    places[rows, columns] = np.arange(count)
+    positions = np.full((size, size), count)
+    positions[rows, columns] = np.arange(count)
     padded = g.Pad(x, g.ints(*[0] * (2 * x.rank - 1), 1), g.scalar(0, x))
-    return g.Gather(padded, g.constant(places, np.int64), axis=-1)
-
-
-@ROWS.row("_linalg_sumlogdiag")
-def sum_log_diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return _one_more(g, g.ReduceSum(g.Log(on_diagonal(g, x, 0, -2, -1)), g.ints(-1), keepdims=0))
+    return g.Gather(padded, g.constant(positions, np.int64), axis=-1)
 
 
 def _one_more(g: Emitter, x: Tensor) -> Tensor:
@@ -131,8 +109,8 @@ def log_determinant(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
 # ---- products ----------------------------------------------------------------------------------------
 
 
-def _turned(g: Emitter, x: Tensor, wanted: bool) -> Tensor:
-    return g.transpose(x, swapped(x.rank, -1, -2)) if wanted else x
+def _transposed(g: Emitter, x: Tensor, wanted: bool) -> Tensor:
+    return matrix_transposed(g, x) if wanted else x
 
 
 def _scaled(g: Emitter, x: Tensor, factor: float) -> Tensor:
@@ -147,8 +125,8 @@ def _product(g: Emitter, a: Attrs, x: Tensor, y: Tensor, more: Tensor | None) ->
         return g.transpose(z, moved(z.rank, axis, z.rank - 2))
 
     y = g.MatMul(
-        _turned(g, matrix(x), a.flag("transpose_a", False)),
-        _turned(g, matrix(y), a.flag("transpose_b", False)),
+        _transposed(g, matrix(x), a.flag("transpose_a", False)),
+        _transposed(g, matrix(y), a.flag("transpose_b", False)),
     )
     y = _scaled(g, y, a.number("alpha", 1.0))
     if more is not None:
@@ -156,20 +134,10 @@ def _product(g: Emitter, a: Attrs, x: Tensor, y: Tensor, more: Tensor | None) ->
     return g.transpose(y, moved(y.rank, y.rank - 2, axis))
 
 
-@ROWS.row("_linalg_gemm")
-def gemm(g: Emitter, a: Attrs, x: Tensor, y: Tensor, more: Tensor) -> Tensor:
-    return _product(g, a, x, y, more)
-
-
-@ROWS.row("_linalg_gemm2")
-def gemm2(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
-    return _product(g, a, x, y, None)
-
-
 @ROWS.row("_linalg_syrk")
 def syrk(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """alpha x x^T, or alpha x^T x."""
-    other, own = _turned(g, x, True), x
+    other, own = _transposed(g, x, True), x
     product = g.MatMul(other, own) if a.flag("transpose", False) else g.MatMul(own, other)
     return _scaled(g, product, a.number("alpha", 1.0))
 
@@ -178,7 +146,7 @@ def syrk(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 def triangular_product(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     """alpha op(triangle of x) y, or with x on the right."""
     triangle = g.Trilu(x, g.constant(0, np.int64), upper=not a.flag("lower", True))
-    triangle = _turned(g, triangle, a.flag("transpose", False))
+    triangle = _transposed(g, triangle, a.flag("transpose", False))
     pair = (y, triangle) if a.flag("rightside", False) else (triangle, y)
     return _scaled(g, g.MatMul(*pair), a.number("alpha", 1.0))
 
@@ -191,3 +159,34 @@ def khatri_rao(g: Emitter, a: Attrs, *matrices: Tensor) -> Tensor:
         every = g.Mul(g.Unsqueeze(product, g.ints(1)), g.Unsqueeze(matrix, g.ints(0)))
         product = g.Reshape(every, g.ints(-1, every.size(2)))
     return product
+
+
+# ---- numpy's diagonals ------------------------------------------------------------------------------
+
+
+@ROWS.row("_np_diagonal")
+def diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return on_diagonal(g, x, a.integer("offset", 0), a.integer("axis1", 0), a.integer("axis2", 1))
+
+
+@ROWS.row("_npi_tril")
+def tril(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    if x.rank == 1:
+        x = g.Expand(x, g.ints(x.size(0), x.size(0)))
+    return g.Trilu(x, g.constant(a.integer("k", 0), np.int64), upper=0)
+
+
+rows(
+    {
+        "_linalg_extractdiag": lambda g, a, x: on_diagonal(g, x, a.integer("offset", 0), -2, -1),
+        "_linalg_makediag": lambda g, a, x: spread_on_diagonal(g, x, a.integer("offset", 0)),
+        "_linalg_extracttrian": lambda g, a, x: picked(g, x, *_triangle(a, x.size(-1))),
+        "_linalg_sumlogdiag": lambda g, _, x: _one_more(
+            g, g.ReduceSum(g.Log(on_diagonal(g, x, 0, -2, -1)), g.ints(-1), keepdims=0)
+        ),
+        "_linalg_gemm": lambda g, a, x, y, more: _product(g, a, x, y, more),
+        "_linalg_gemm2": lambda g, a, x, y: _product(g, a, x, y, None),
+        "_np_trace": lambda g, a, x: g.ReduceSum(diagonal(g, a, x), g.ints(-1), keepdims=0),
+        "_np_diagflat": lambda g, a, x: spread_on_diagonal(g, reshape(g, x, [-1]), a.integer("k", 0)),
+    }
+)

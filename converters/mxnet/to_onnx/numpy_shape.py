@@ -1,31 +1,27 @@
-"""Rows of MXNet's numpy interface that move, join, cut and make: see ``numpy_names``."""
+"""Rows of MXNet's numpy interface that move, join and cut: see ``numpy_elementwise``."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import (
-    ROWS,
-    Emitter,
-    Size,
+from netferry.converters.mxnet.attributes import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, Row, rows
+from netferry.converters.mxnet.to_onnx.reduction import named_axes
+from netferry.converters.mxnet.to_onnx.shape import axes_of_one, parted
+from netferry.converters.mxnet.to_onnx.sizes import (
+    NUMPY_CODES,
     cut,
-    dtype_named,
-    few,
+    flattened,
+    flipped,
     positive,
     reshape,
-    shape_tensor,
+    reshape_sizes,
+    shape_of,
     size_of,
+    swapped,
 )
-from netferry.converters.mxnet.to_onnx.linear_algebra import on_diagonal, spread_on_diagonal
-from netferry.converters.mxnet.to_onnx.numpy_elementwise import named_axes
-from netferry.converters.mxnet.to_onnx.shape import sections
 
 # ---- axes and sizes ----------------------------------------------------------------------------------
 
@@ -51,13 +47,11 @@ def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     named = a.maybe_integers("axis")
     if named is not None:
         return g.Squeeze(x, g.ints(*(positive(axis, x.rank) for axis in named)))
-    if x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotConvert("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
-    return g.Squeeze(x, g.ints(*(axis for axis, dim in enumerate(x.dims) if dim == 1)))
+    return g.Squeeze(x, g.ints(*axes_of_one(x)))
 
 
 def _in_c_order(a: Attrs) -> None:
-    if a.word("order", "C") != "C":
+    if a.string("order", "C") != "C":
         raise CannotConvert("order other than C")
 
 
@@ -75,46 +69,7 @@ def reshape_by_codes(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     _in_c_order(a)
     if a.flag("reverse", False):
         raise CannotConvert("a shape that is read from the right")
-    sizes: list[int | Size] = []
-    codes, at = list(a.integers("newshape")), 0
-    while codes:
-        code = codes.pop(0)
-        used = {-4: x.rank - at, -5: 2}.get(code, 1)
-        if code < -1 and at + used > x.rank:
-            raise CannotConvert(f"code {code} of newshape meets no axis of its input")
-        if code in (-2, -4):
-            sizes += [size_of(x, axis) for axis in range(at, at + used)]
-        elif code == -5:
-            sizes.append(size_of(x, at, at + 1))
-        elif code == -6:
-            sizes += _halves(x, at, codes)
-            del codes[:2]
-        elif code == -3 and x.size(at) != 1:
-            raise CannotConvert("code -3 of newshape meets an axis that is not 1")
-        elif code < -6:
-            raise CannotConvert(f"newshape has no code {code}")
-        elif code >= -1:
-            sizes.append(code)
-        at += used
-    return reshape(g, x, sizes)
-
-
-def _halves(x: Tensor, axis: int, codes: Sequence[int]) -> list[int | Size]:
-    first, second = codes[:2]
-    if first == -1:
-        return [size_of(x, axis, over=second), second]
-    return [first, size_of(x, axis, over=first) if second == -1 else second]
-
-
-@ROWS.row("_npi_broadcast_to")
-def broadcast_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """-2 (in MXNet 1.9, else -1) keeps an axis."""
-    return g.Expand(x, g.ints(*(1 if size < 0 else size for size in a.integers("shape"))))
-
-
-@ROWS.row("_np_copy")
-def copy(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return x
+    return reshape(g, x, reshape_sizes(x, a.integers("newshape"), NUMPY_CODES))
 
 
 _NEW_AXES: Mapping[int, Sequence[tuple[int, ...]]] = {
@@ -142,7 +97,7 @@ def roll(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     shifts, named = a.integers("shift"), a.maybe_integers("axis")
     if named is None:
         flat = _rolled(g, reshape(g, x, [-1]), 0, sum(shifts))
-        return g.Reshape(flat, shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
+        return g.Reshape(flat, shape_of(g, x))
     for shift, axis in zip(shifts * (len(named) // len(shifts)), named, strict=True):
         x = _rolled(g, x, positive(axis, x.rank), shift)
     return x
@@ -161,25 +116,24 @@ def _rolled(g: Emitter, x: Tensor, axis: int, shift: int) -> Tensor:
 @ROWS.row("_npi_flip")
 def flip(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axes = named_axes(a, x.rank)
-    return cut(g, x, axes, [None] * len(axes), [None] * len(axes), [-1] * len(axes))
+    return flipped(g, x, axes)
 
 
 @ROWS.row("_npi_rot90")
 def rot90(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Quarter turns from the first axis to the second."""
     first, second = (positive(axis, x.rank) for axis in a.maybe_integers("axes") or (0, 1))
-    order = list(range(x.rank))
-    order[first], order[second] = second, first
+    order = swapped(x.rank, first, second)
     turns = a.integer("k", 1) % 4
-
-    def turned(y: Tensor, *axes: int) -> Tensor:
-        return cut(g, y, axes, [None] * len(axes), [None] * len(axes), [-1] * len(axes))
-
     if turns == 0:
         return x
     if turns == 2:
-        return turned(x, first, second)
-    return g.transpose(turned(x, second), order) if turns == 1 else turned(g.transpose(x, order), second)
+        return flipped(g, x, [first, second])
+    return (
+        g.transpose(flipped(g, x, [second]), order)
+        if turns == 1
+        else flipped(g, g.transpose(x, order), [second])
+    )
 
 
 # ---- joining and cutting -----------------------------------------------------------------------------
@@ -193,13 +147,7 @@ def concatenate(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     return g.Concat(*inputs, axis=positive(axis, inputs[0].rank))
 
 
-@ROWS.row("_npi_stack")
-def stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
-    axis = positive(a.integer("axis", 0), inputs[0].rank + 1)
-    return g.Concat(*(g.Unsqueeze(x, g.ints(axis)) for x in inputs), axis=axis)
-
-
-def _joined(rank: int, axis: int) -> Callable[..., Tensor]:
+def _joined(rank: int, axis: int) -> Row:
     def row(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
         a.ignore("dim")
         raised = _at_least(rank)(g, a, *inputs)
@@ -213,43 +161,21 @@ ROWS.row("_npi_hstack")(_joined(1, 1))
 ROWS.row("_npi_dstack")(_joined(3, 2))
 
 
-@ROWS.row("_npi_column_stack")
-def column_stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
-    return g.Concat(*(g.Unsqueeze(x, g.ints(1)) if x.rank == 1 else x for x in inputs), axis=1)
-
-
 def _split(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
-    """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
     a.ignore("axis", "squeeze_axis")
-    count, places = a.integer("sections", 0), a.integers("indices", ())
-    if count:
-        return sections(g, x, axis, count)
-    ends = [*places[1:], None]
-    return [cut(g, x, [axis], [at], [end]) for at, end in zip(places, ends, strict=True)]
-
-
-@ROWS.row("_npi_hsplit")
-def hsplit(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
-    return _split(g, a, x, 0 if x.rank == 1 else 1)
-
-
-@ROWS.row("_npi_dsplit")
-def dsplit(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
-    return _split(g, a, x, positive(a.integer("axis", 2), x.rank))
+    return parted(g, a, x, axis)
 
 
 @ROWS.row("_npi_delete")
 def delete(g: Emitter, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
-    """Without one place, or a slice of places, of an axis."""
+    """Without one position, or a slice of positions, of an axis."""
     if others:
-        raise CannotConvert("places that are computed")
+        raise CannotConvert("positions that are computed")
     axis = a.maybe_integer("axis")
-    if axis is None:
-        x, axis = reshape(g, x, [-1]), 0
-    axis = positive(axis, x.rank)
-    place = a.maybe_integer("int_ind")
+    x, axis = flattened(g, x, axis)
+    position = a.maybe_integer("int_ind")
     bounds = [a.maybe_integer(name) for name in ("start", "stop", "step")]
-    gone = range(x.size(axis))[slice(*bounds)] if place is None else [place % x.size(axis)]
+    gone = range(x.size(axis))[slice(*bounds)] if position is None else [position % x.size(axis)]
     kept = [index for index in range(x.size(axis)) if index not in gone]
     return g.Gather(x, g.ints(*kept), axis=axis)
 
@@ -260,120 +186,25 @@ _PAD_MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect"}
 @ROWS.row("_npi_pad")
 def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """pad_width: (before, after) of each axis."""
-    mode = _PAD_MODES[a.word("mode", "constant", among=" ".join(_PAD_MODES))]
-    if a.word("reflect_type", "even") != "even":
+    mode = _PAD_MODES[a.string("mode", "constant", among=" ".join(_PAD_MODES))]
+    if a.string("reflect_type", "even") != "even":
         raise CannotConvert("reflect_type other than even")
     widths = a.pairs("pad_width")
     value = g.scalar(a.number("constant_value", 0.0), x) if mode == "constant" else None
     return g.Pad(x, g.ints(*(w[0] for w in widths), *(w[1] for w in widths)), value, mode=mode)
 
 
-# ---- diagonals ---------------------------------------------------------------------------------------
-
-
-@ROWS.row("_np_diagonal")
-def diagonal(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return on_diagonal(g, x, a.integer("offset", 0), a.integer("axis1", 0), a.integer("axis2", 1))
-
-
-@ROWS.row("_np_trace")
-def trace(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.ReduceSum(diagonal(g, a, x), g.ints(-1), keepdims=0)
-
-
-@ROWS.row("_np_diag")
-def diag(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    offset = a.integer("k", 0)
-    return spread_on_diagonal(g, x, offset) if x.rank == 1 else on_diagonal(g, x, offset, 0, 1)
-
-
-@ROWS.row("_np_diagflat")
-def diagflat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return spread_on_diagonal(g, reshape(g, x, [-1]), a.integer("k", 0))
-
-
-@ROWS.row("_npi_tril")
-def tril(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    if x.rank == 1:
-        x = g.Expand(x, g.ints(x.size(0), x.size(0)))
-    return g.Trilu(x, g.constant(a.integer("k", 0), np.int64), upper=0)
-
-
-# ---- constants ---------------------------------------------------------------------------------------
-
-
-def _made(g: Emitter, a: Attrs, array: Any) -> Tensor:
-    return g.constant(array, dtype_named(a.word("dtype", "float32")))
-
-
-def _filled(value: float) -> Callable[..., Tensor]:
-    def row(g: Emitter, a: Attrs) -> Tensor:
-        shape = a.integers("shape", ())
-        few(math.prod(shape))
-        return _made(g, a, np.full(shape, value))
-
-    return row
-
-
-ROWS.row("_npi_zeros")(_filled(0.0))
-ROWS.row("_npi_ones")(_filled(1.0))
-
-
-@ROWS.row("_npi_full_like")
-def full_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    word = a.maybe_word("dtype")
-    value = g.constant(a.number("fill_value"), x.dtype if word is None else dtype_named(word))
-    return g.Expand(value, shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
-
-
-@ROWS.row("_npi_identity")
-def identity(g: Emitter, a: Attrs) -> Tensor:
-    rows, columns = a.integers("shape")
-    few(rows * columns)
-    return _made(g, a, np.eye(rows, columns))
-
-
-@ROWS.row("_npi_eye", "_eye")
-def eye(g: Emitter, a: Attrs) -> Tensor:
-    rows = a.integer("N")
-    columns = a.maybe_integer("M") or rows
-    few(rows * columns)
-    return _made(g, a, np.eye(rows, columns, a.integer("k", 0)))
-
-
-@ROWS.row("_npi_indices")
-def indices(g: Emitter, a: Attrs) -> Tensor:
-    sizes = a.integers("dimensions")
-    few(math.prod(sizes) * len(sizes))
-    return g.constant(np.indices(sizes), dtype_named(a.word("dtype", "int32")))
-
-
-@ROWS.row("_npi_arange")
-def arange(g: Emitter, a: Attrs) -> Tensor:
-    start, stop, step = a.number("start"), a.maybe_number("stop"), a.number("step", 1.0)
-    if a.flag("infer_range", False) or a.integer("repeat", 1) != 1:
-        raise CannotConvert("a range whose end is inferred, or that repeats")
-    start, stop = (0.0, start) if stop is None else (start, stop)
-    few((stop - start) / step)
-    return _made(g, a, np.arange(start, stop, step))
-
-
-@ROWS.row("_linspace")
-def linspace(g: Emitter, a: Attrs) -> Tensor:
-    count = few(a.integer("num"))
-    return _made(g, a, np.linspace(a.number("start"), a.number("stop"), count, a.flag("endpoint", True)))
-
-
-@ROWS.row("_npi_logspace")
-def logspace(g: Emitter, a: Attrs) -> Tensor:
-    count = few(a.integer("num"))
-    ends, base = (a.number("start"), a.number("stop")), a.number("base", 10.0)
-    return _made(g, a, np.logspace(*ends, count, endpoint=a.flag("endpoint", True), base=base))
-
-
-def _window(function: Callable[[int], Any]) -> Callable[..., Tensor]:
-    return lambda g, a: _made(g, a, function(few(a.integer("M"))))
-
-
-for _name, _function in {"blackman": np.blackman, "hamming": np.hamming, "hanning": np.hanning}.items():
-    ROWS.row(f"_npi_{_name}")(_window(_function))
+rows(
+    {
+        # -2 (in MXNet 1.9, else -1) keeps an axis.
+        "_npi_broadcast_to": lambda g, a, x: g.Expand(
+            x, g.ints(*(1 if size < 0 else size for size in a.integers("shape")))
+        ),
+        "_np_copy": lambda _g, _, x: x,
+        "_npi_column_stack": lambda g, _, *inputs: g.Concat(
+            *(g.Unsqueeze(x, g.ints(1)) if x.rank == 1 else x for x in inputs), axis=1
+        ),
+        "_npi_hsplit": lambda g, a, x: _split(g, a, x, 0 if x.rank == 1 else 1),
+        "_npi_dsplit": lambda g, a, x: _split(g, a, x, positive(a.integer("axis", 2), x.rank)),
+    }
+)

@@ -1,4 +1,4 @@
-"""MXNet's RNN operator: several layers and directions in one node, its weights in one vector."""
+"""MXNet's RNN operator: several layers and directions in one node, its weights in one vector. And sequences by their lengths."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ import onnx_ir as ir
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.recurrent import GATES, Direction, Names, layer, projected_lstm
-from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, known, shape_tensor, size_of
+from netferry.converters.mxnet.attributes import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast, known
+from netferry.converters.mxnet.to_onnx.sizes import (
+    flipped,
+    positions_along,
+    shape_tensor,
+    size_of,
+)
 from netferry.converters.signature import Array
 
 _ACTIVATIONS = {"rnn_relu": ["Relu"], "rnn_tanh": ["Tanh"]}
@@ -34,7 +40,7 @@ def rnn_param_concat(g: Emitter, a: Attrs, *vectors: Tensor) -> Tensor:
 @ROWS.row("RNN")
 def rnn(g: Emitter, a: Attrs, x: Tensor, parameters: Tensor, *states: Tensor) -> Tensor | Sequence[Tensor]:
     """x: (time, batch, inputs); states: (layers * directions, batch, hidden), of an LSTM two."""
-    mode = a.word("mode", among=" ".join(CELLS))
+    mode = a.string("mode", among=" ".join(CELLS))
     cell = CELLS[mode]
     _refuse_extras(a)
     if len(states) != (2 if cell == "LSTM" else 1):
@@ -97,7 +103,7 @@ def _direction(weights: Weights, level: int, direction: int) -> Direction:
 
 
 def _names(g: Emitter, weights: Weights, level: int, directions: int) -> Names:
-    """Initializers carry the names of the first direction's weights, or say their part of the vector."""
+    """Initializers have the names of the first direction's weights, or of their part of the vector."""
     chosen = []
     for kinds in (("i2h_weight",), ("h2h_weight",), ("i2h_bias", "h2h_bias")):
         sources = tuple(weights[level, way, kind][0] for way in range(directions) for kind in kinds)
@@ -145,10 +151,10 @@ def _projected(
     """One layer of an LSTM with a projection: the sequence, and the last states with an axis of directions."""
     ways = []
     for direction in range(directions):
-        place = level * directions + direction
+        position = level * directions + direction
         tensors = _projected_weights(g, weights, level, direction)
         widths = tensors["p"].size(0), tensors["p"].size(1)
-        h, c = (_first(g, x, state, place, width) for state, width in zip(states, widths, strict=True))
+        h, c = (_first(g, x, state, position, width) for state, width in zip(states, widths, strict=True))
         ways.append(projected_lstm(g, x, tensors, h, c, reverse=direction == 1))
     sequences, *last = zip(*ways, strict=True)
     ends = [_stacked(g, [g.Unsqueeze(end, g.ints(0)) for end in kind]) for kind in last]
@@ -161,20 +167,20 @@ def _projected_weights(g: Emitter, weights: Weights, level: int, direction: int)
     w, r, p, bw, br = (weights[level, direction, kind] for kind in kinds)
     found = {"w": (w[0], w[1].T), "r": r, "p": p, "b": (bw[0], bw[1] + br[1])}
     if w[0] == r[0]:  # one packed vector
-        place = f"{w[0]}.{'lr'[direction]}{level}"
+        position = f"{w[0]}.{'lr'[direction]}{level}"
         made = {"w": "i2h_weight", "r": "h2h_weight", "p": "h2r_weight", "b": "i2h_bias"}
-        found = {key: (f"{place}_{made[key]}", array) for key, (_, array) in found.items()}
+        found = {key: (f"{position}_{made[key]}", array) for key, (_, array) in found.items()}
         g.made_of |= {name: (w[0],) for name, _ in found.values()}
     else:
         g.made_of[bw[0]] = (bw[0], br[0])
     return {key: g.constant(array, name=name) for key, (name, array) in found.items()}
 
 
-def _first(g: Emitter, x: Tensor, states: Tensor, place: int, width: int) -> Tensor:
+def _first(g: Emitter, x: Tensor, states: Tensor, position: int, width: int) -> Tensor:
     """The state that one direction starts from, (batch, width); a constant one is spread over the batch."""
     if states.array is None:
-        return g.Gather(states, g.constant(place, np.int64), axis=0)
-    filled = states.array[place] if np.any(states.array) else np.zeros((1, width), states.dtype)
+        return g.Gather(states, g.constant(position, np.int64), axis=0)
+    filled = states.array[position] if np.any(states.array) else np.zeros((1, width), states.dtype)
     first = g.Expand(g.constant(filled), shape_tensor(g, x, [size_of(x, 1), width]))
     batch = None if x.dims is None else x.dims[1]
     first.value.shape = ir.Shape((batch, width))
@@ -238,3 +244,47 @@ def input_size(
     rest = sum(part.size for part in parts(cell, 0, hidden, layers, directions, projected))
     size, over = divmod(total - rest, len(GATES["mxnet"][cell]) * hidden * directions)
     return size if size > 0 and not over else None
+
+
+# ---- sequences --------------------------------------------------------------------------------------
+
+
+def _time(a: Attrs) -> int:
+    axis = a.integer("axis", 0)
+    if axis not in (0, 1):
+        raise CannotConvert(f"axis={axis}: time is the first or the second axis")
+    return axis
+
+
+@ROWS.row("SequenceMask")
+def sequence_mask(g: Emitter, a: Attrs, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """x: (time, batch, ...) or (batch, time, ...); what lies behind a sequence's length takes ``value``."""
+    axis, value = _time(a), a.number("value", 0.0)
+    if not a.flag("use_sequence_length", False) or lengths is None:
+        return x
+    positions = g.Unsqueeze(positions_along(g, x, axis), g.ints(1 - axis))
+    inside = g.Less(positions, g.Unsqueeze(cast(g, lengths, np.int64), g.ints(axis)))
+    if x.rank > 2:
+        inside = g.Unsqueeze(inside, g.ints(*range(2, x.rank)))
+    return g.Where(inside, x, g.scalar(value, x))
+
+
+def _reversed(g: Emitter, x: Tensor, lengths: Tensor, axis: int) -> Tensor:
+    return g.ReverseSequence(x, cast(g, lengths, np.int64), time_axis=axis, batch_axis=1 - axis)
+
+
+@ROWS.row("SequenceReverse")
+def sequence_reverse(g: Emitter, a: Attrs, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    axis = _time(a)
+    if a.flag("use_sequence_length", False) and lengths is not None:
+        return _reversed(g, x, lengths, axis)
+    return flipped(g, x, [axis])
+
+
+@ROWS.row("SequenceLast")
+def sequence_last(g: Emitter, a: Attrs, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """The last element of each sequence: the first of the reversed one."""
+    axis, position = _time(a), -1
+    if a.flag("use_sequence_length", False) and lengths is not None:
+        x, position = _reversed(g, x, lengths, axis), 0
+    return g.Gather(x, g.constant(position, np.int64), axis=axis)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet.symbol import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import (
-    ROWS,
-    Emitter,
+from netferry.converters.mxnet.attributes import Attrs
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few, rows
+from netferry.converters.mxnet.to_onnx.sizes import (
     Size,
-    cast,
     cut,
-    dtype_named,
-    few,
-    places_along,
+    flattened,
+    flipped,
     positive,
     reshape,
     reshape_sizes,
+    shape_of,
     shape_tensor,
     size_of,
+    stacked,
     swapped,
 )
 
@@ -45,28 +41,21 @@ def swap_axis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.transpose(x, swapped(x.rank, first, second))
 
 
-@ROWS.row("expand_dims")
-def expand_dims(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.Unsqueeze(x, g.ints(positive(a.integer("axis"), x.rank + 1)))
+def axes_of_one(x: Tensor) -> list[int]:
+    """The axes of size 1 of an input whose sizes are all known."""
+    if x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
+        raise CannotConvert(
+            "which of its axes have size 1 is known only when the model runs", "Name the axes"
+        )
+    return [axis for axis, dim in enumerate(x.dims) if dim == 1]
 
 
 @ROWS.row("squeeze")
 def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Named axes, or all of size 1; where none would be left MXNet keeps one."""
     named = a.maybe_integers("axis")
-    if named:
-        axes = [positive(axis, x.rank) for axis in named]
-    elif x.dims is None or not all(isinstance(dim, int) for dim in x.dims):
-        raise CannotConvert("axes of size 1 cannot be told among sizes that are not known", "Name the axes")
-    else:
-        axes = [axis for axis, dim in enumerate(x.dims) if dim == 1]
+    axes = [positive(axis, x.rank) for axis in named] if named else axes_of_one(x)
     return g.Squeeze(x, g.ints(*axes[len(axes) == x.rank :])) if axes else x
-
-
-@ROWS.row("Flatten")
-def flatten(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """(batch, ...) -> (batch, all the rest)."""
-    return x if x.rank == 2 else g.Flatten(x, axis=1)
 
 
 @ROWS.row("Reshape")
@@ -82,13 +71,7 @@ def reshape_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 def reshape_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
     if any(a.maybe_integer(name) is not None for name in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end")):
         raise CannotConvert("only a part of the axes is reshaped")
-    return g.Reshape(x, shape_tensor(g, like, [size_of(like, axis) for axis in range(like.rank)]))
-
-
-@ROWS.row("broadcast_to")
-def broadcast_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """0 keeps an axis; so does 1 in ONNX."""
-    return g.Expand(x, g.ints(*(size or 1 for size in a.integers("shape"))))
+    return g.Reshape(x, shape_of(g, like))
 
 
 @ROWS.row("broadcast_axis")
@@ -120,9 +103,7 @@ def tile(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 def repeat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """Each element in a row: a new axis behind is tiled and merged."""
     count, axis = a.integer("repeats"), a.maybe_integer("axis")
-    if axis is None:
-        x, axis = reshape(g, x, [-1]), 0
-    axis = positive(axis, x.rank)
+    x, axis = flattened(g, x, axis)
     tiled = g.Tile(
         g.Unsqueeze(x, g.ints(axis + 1)), g.ints(*[1] * (axis + 1), count, *[1] * (x.rank - axis - 1))
     )
@@ -132,15 +113,10 @@ def repeat(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 # ---- joining and cutting ---------------------------------------------------------------------------
 
 
-@ROWS.row("Concat")
-def concat(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
-    return g.Concat(*inputs, axis=positive(a.integer("dim", 1), inputs[0].rank))
-
-
-@ROWS.row("stack")
+@ROWS.row("stack", "_npi_stack")
 def stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
     axis = positive(a.integer("axis", 0), inputs[0].rank + 1)
-    return g.Concat(*(g.Unsqueeze(x, g.ints(axis)) for x in inputs), axis=axis)
+    return stacked(g, inputs, axis)
 
 
 def sections(g: Emitter, x: Tensor, axis: int, count: int) -> list[Tensor]:
@@ -163,17 +139,19 @@ def slice_channel(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
     return _squeezed(g, a, sections(g, x, axis, a.integer("num_outputs")), axis)
 
 
+def parted(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
+    """Into equal sections, or at indices (of which MXNet writes the first, 0, too)."""
+    count, begins = a.integer("sections", 0), a.integers("indices", ())
+    if count:
+        return sections(g, x, axis, count)
+    ends = [*begins[1:], None]
+    return [cut(g, x, [axis], [begin], [end]) for begin, end in zip(begins, ends, strict=True)]
+
+
 @ROWS.row("_split_v2")
 def split_v2(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
-    """Into equal sections, or at places (of which MXNet writes the first, 0, too)."""
-    count, axis = a.integer("sections", 0), positive(a.integer("axis", 1), x.rank)
-    places = a.integers("indices")
-    if count:
-        return _squeezed(g, a, sections(g, x, axis, count), axis)
-    ends = [*places[1:], None]
-    return _squeezed(
-        g, a, [cut(g, x, [axis], [at], [end]) for at, end in zip(places, ends, strict=True)], axis
-    )
+    axis = positive(a.integer("axis", 1), x.rank)
+    return _squeezed(g, a, parted(g, a, x, axis), axis)
 
 
 @ROWS.row("slice")
@@ -199,76 +177,25 @@ def slice_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
 @ROWS.row("reverse")
 def reverse(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axes = [positive(axis, x.rank) for axis in a.integers("axis")]
-    return cut(g, x, axes, [None] * len(axes), [None] * len(axes), [-1] * len(axes))
+    return flipped(g, x, axes)
 
 
 @ROWS.row("Pad")
 def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """pad_width: (before, after) of each axis in turn."""
-    mode = a.word("mode", "constant", among="constant edge reflect")
+    mode = a.string("mode", "constant", among="constant edge reflect")
     widths = a.integers("pad_width")
     value = g.scalar(a.number("constant_value", 0.0), x)
     return g.Pad(x, g.ints(*widths[::2], *widths[1::2]), value if mode == "constant" else None, mode=mode)
 
 
-# ---- constants -------------------------------------------------------------------------------------
-
-
-def _filled(g: Emitter, a: Attrs, value: float) -> Tensor:
-    """A size of 0 is one that MXNet infers: it stands as 1, to be broadcast (see ``to_onnx``)."""
-    shape = [size or 1 for size in a.integers("shape", ())]
-    few(math.prod(shape))
-    return g.constant(np.full(shape, value, dtype_named(a.word("dtype", "float32"))))
-
-
-@ROWS.row("_zeros", "_zeros_without_dtype")
-def zeros(g: Emitter, a: Attrs) -> Tensor:
-    return _filled(g, a, 0.0)
-
-
-@ROWS.row("_ones")
-def ones(g: Emitter, a: Attrs) -> Tensor:
-    return _filled(g, a, 1.0)
-
-
-@ROWS.row("_full")
-def full(g: Emitter, a: Attrs) -> Tensor:
-    return _filled(g, a, a.number("value"))
-
-
-def _filled_like(value: float) -> Callable[..., Tensor]:
-    def row(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-        return g.Expand(g.scalar(value, x), shape_tensor(g, x, [size_of(x, axis) for axis in range(x.rank)]))
-
-    return row
-
-
-ROWS.row("zeros_like")(_filled_like(0.0))
-ROWS.row("ones_like")(_filled_like(1.0))
-
-
-@ROWS.row("_arange")
-def arange(g: Emitter, a: Attrs) -> Tensor:
-    start, stop, step = a.number("start"), a.maybe_number("stop"), a.number("step", 1.0)
-    if a.flag("infer_range", False):
-        raise CannotConvert("a range whose end is inferred")
-    start, stop = (0.0, start) if stop is None else (start, stop)
-    repeat = a.integer("repeat", 1)
-    few((stop - start) / step * repeat)
-    values = np.repeat(np.arange(start, stop, step), repeat)
-    return g.constant(values, dtype_named(a.word("dtype", "float32")))
-
-
-@ROWS.row("_contrib_arange_like")
-def arange_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """start, start + step, ... as many as an axis has places."""
-    axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
-    if axis is None or a.integer("repeat", 1) != 1:
-        raise CannotConvert("a range over all axes, or one that repeats", "Name the axis")
-    places = cast(g, places_along(g, x, positive(axis, x.rank)), x.dtype)
-    return g.Add(g.Mul(places, g.scalar(step, x)), g.scalar(start, x))
-
-
-@ROWS.row("shape_array")
-def shape_array(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    return g.Shape(x)
+rows(
+    {
+        "expand_dims": lambda g, a, x: g.Unsqueeze(x, g.ints(positive(a.integer("axis"), x.rank + 1))),
+        # (batch, ...) -> (batch, all the rest).
+        "Flatten": lambda g, _, x: x if x.rank == 2 else g.Flatten(x, axis=1),
+        # 0 keeps an axis; so does 1 in ONNX.
+        "broadcast_to": lambda g, a, x: g.Expand(x, g.ints(*(size or 1 for size in a.integers("shape")))),
+        "Concat": lambda g, a, *inputs: g.Concat(*inputs, axis=positive(a.integer("dim", 1), inputs[0].rank)),
+    }
+)

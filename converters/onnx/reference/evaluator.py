@@ -33,7 +33,7 @@ KINDS = table(
     COMPOUND="Attention GRU LSTM RNN",
     DIVIDES_FIRST="QuantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul",
 )
-"""What is not named rounds where its result is not held by the format."""
+"""What is not named rounds where its result does not fit the format."""
 
 _ROUNDING: ContextVar[Rounding | None] = ContextVar("rounding", default=None)
 
@@ -133,7 +133,7 @@ def _read(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _widen_attributes(node: OpRun) -> None:
-    """A float attribute arrives as a scalar of numpy's float32, in which numpy 2 computes whatever it meets."""
+    """A float attribute is a scalar of numpy's float32, in which numpy 2 computes whatever it meets."""
     for name in node.attributes_names_:
         value = getattr(node, name, None)
         if isinstance(value, np.floating):

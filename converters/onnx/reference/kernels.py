@@ -16,6 +16,7 @@ from onnx.reference.op_run import OpRun
 
 from netferry.converters import frameworks
 from netferry.converters.graph.schema import padding
+from netferry.converters.graph.schema.windows import Windows
 from netferry.converters.onnx.reference.recurrent import recurrence
 from netferry.converters.signature import Array
 
@@ -57,89 +58,79 @@ class Gelu(OpRun):
         return (0.5 * x * (1 + value),)
 
 
-class LSTM(OpRun):
+class _Recurrent(OpRun):
     op_domain = ""
 
     def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
-        return recurrence("LSTM", inputs, attributes)
+        return recurrence(type(self).__name__, inputs, attributes)
 
 
-class GRU(OpRun):
-    op_domain = ""
-
-    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
-        return recurrence("GRU", inputs, attributes)
+class LSTM(_Recurrent): ...
 
 
-class RNN(OpRun):
-    op_domain = ""
+class GRU(_Recurrent): ...
 
-    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
-        return recurrence("RNN", inputs, attributes)
+
+class RNN(_Recurrent): ...
 
 
 class Conv(OpRun):
     op_domain = ""
 
     def _run(  # type: ignore[override]
-        self, x: Array, w: Array, b: Array | None = None, *, auto_pad: str = "NOTSET",
-        dilations: Sequence[int] | None = None, group: int = 1, kernel_shape: Sequence[int] | None = None,
-        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
-    ) -> tuple[Array]:  # fmt: skip
-        rank, kernel = x.ndim - 2, list(kernel_shape or w.shape[2:])
-        steps, reach = strides or [1] * rank, dilations or [1] * rank
-        flat = _pads(auto_pad, pads, x.shape[2:], kernel, steps, reach)
-        return (_torch().conv(_wide(x), _wide(w), _maybe(b), steps, flat, reach, group or 1),)
+        self, x: Array, w: Array, b: Array | None = None, *, group: int = 1, **attributes: Any
+    ) -> tuple[Array]:
+        windows = Windows.of("Conv", (x, w), attributes)
+        pads = padding.onnx_pads(windows.pairs(x.shape[2:]))
+        made = _torch().conv(
+            _wide(x), _wide(w), _maybe(b), windows.strides, pads, windows.dilations, group or 1
+        )
+        return (made,)
 
 
 class ConvTranspose(OpRun):
     op_domain = ""
 
     def _run(  # type: ignore[override]
-        self, x: Array, w: Array, b: Array | None = None, *, auto_pad: str = "NOTSET",
-        dilations: Sequence[int] | None = None, group: int = 1, kernel_shape: Sequence[int] | None = None,
-        output_padding: Sequence[int] | None = None, output_shape: Sequence[int] | None = None,
-        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
-    ) -> tuple[Array]:  # fmt: skip
-        rank, kernel = x.ndim - 2, list(kernel_shape or w.shape[2:])
-        steps, reach = strides or [1] * rank, dilations or [1] * rank
-        extra = list(output_padding or [0] * rank)
-        spans = [(k - 1) * d + 1 for k, d in zip(kernel, reach, strict=True)]
-        cut = padding.excess(auto_pad or "NOTSET", output_shape, x.shape[2:], spans, steps, extra)
-        pairs = (
-            padding.listed(auto_pad or "NOTSET", pads, rank)
-            if cut is None
-            else [padding.halves(auto_pad or "NOTSET", total) for total in cut]
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        group: int = 1,
+        output_padding: Sequence[int] | None = None,
+        output_shape: Sequence[int] | None = None,
+        **attributes: Any,
+    ) -> tuple[Array]:
+        windows = Windows.of("ConvTranspose", (x, w), attributes)
+        extra = list(output_padding or [0] * windows.rank)
+        cut = padding.onnx_pads(windows.cut_off(x.shape[2:], extra, output_shape))
+        made = _torch().conv_transpose(
+            _wide(x), _wide(w), _maybe(b), windows.strides, cut, windows.dilations, group or 1, extra
         )
-        flat = padding.onnx_pads(pairs)
-        return (
-            _torch().conv_transpose(_wide(x), _wide(w), _maybe(b), steps, flat, reach, group or 1, extra),
-        )
+        return (made,)
 
 
 class MaxPool(OpRun):
     op_domain = ""
 
-    def _run(  # type: ignore[override]
-        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0,
-        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int],
-        pads: Sequence[int] | None = None, storage_order: int = 0, strides: Sequence[int] | None = None,
-    ) -> tuple[Array, ...]:  # fmt: skip
-        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
-        y, places = _torch().max_pool(_wide(x), kernel_shape, steps, flat, reach)
+    def _run(self, x: Array, *, storage_order: int = 0, **attributes: Any) -> tuple[Array, ...]:  # type: ignore[override]
+        windows = Windows.of("MaxPool", (x,), attributes)
+        pads = _pads(windows, x)
+        y, indices = _torch().max_pool(_wide(x), windows.kernel, windows.strides, pads, windows.dilations)
         y = y.astype(x.dtype)
         if len(self.onnx_node.output) == 1:
             return (y,)
         if storage_order:
-            raise NotImplementedError("places that count columns first")
-        return y, _flat_places(places, x.shape, flat)
+            raise NotImplementedError("indices that count columns first")
+        return y, _flat_indices(indices, x.shape, pads)
 
 
-def _flat_places(places: Array, shape: Sequence[int], pads: Sequence[int]) -> Array:
-    """Places in a padded image (batch, channels, *space), as places in the whole tensor as it was."""
+def _flat_indices(indices: Array, shape: Sequence[int], pads: Sequence[int]) -> Array:
+    """Indices in a padded image (batch, channels, *space), as indices in the whole tensor as it was."""
     rank = len(shape) - 2
     padded = [size + pads[i] + pads[rank + i] for i, size in enumerate(shape[2:])]
-    own = [place - pads[i] for i, place in enumerate(np.unravel_index(places, padded))]
+    own = [index - pads[i] for i, index in enumerate(np.unravel_index(indices, padded))]
     images = np.arange(math.prod(shape[:2])).reshape(*shape[:2], *[1] * rank)
     return np.asarray(
         images * math.prod(shape[2:]) + np.ravel_multi_index(own, shape[2:], mode="clip"), np.int64
@@ -149,23 +140,18 @@ def _flat_places(places: Array, shape: Sequence[int], pads: Sequence[int]) -> Ar
 class AveragePool(OpRun):
     op_domain = ""
 
-    def _run(  # type: ignore[override]
-        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0, count_include_pad: int = 0,
-        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int],
-        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
-    ) -> tuple[Array]:  # fmt: skip
-        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
-        sums = _torch().sum_pool(_wide(x), kernel_shape, steps, flat, reach)
+    def _run(self, x: Array, *, count_include_pad: int = 0, **attributes: Any) -> tuple[Array]:  # type: ignore[override]
+        windows = Windows.of("AveragePool", (x,), attributes)
+        sums = _sums(windows, x, _pads(windows, x))
         ones = np.ones((1, 1, *x.shape[2:]))
-        if count_include_pad:  # what ceil_mode adds at the end is never counted
-            _, _, own = _window(x, auto_pad, 0, dilations, kernel_shape, pads, strides)
-            rank = x.ndim - 2
-            ones = np.pad(
-                ones, [(0, 0), (0, 0), *zip(own[:rank], own[rank:], strict=True)], constant_values=1
-            )
-            flat = [0] * rank + [max(a - b, 0) for a, b in zip(flat[rank:], own[rank:], strict=True)]
-        counts = _torch().sum_pool(ones, kernel_shape, steps, flat, reach)
-        return (sums / counts,)
+        if not count_include_pad:
+            return (sums / _sums(windows, ones, _pads(windows, x)),)
+        axes = windows.over(x.shape[2:])
+        ones = np.pad(ones, [(0, 0), (0, 0), *((w.before, w.after) for w in axes)], constant_values=1)
+        beyond = [0] * len(axes) + [
+            w.missing for w in axes
+        ]  # what ceil_mode adds at the end is never counted
+        return (sums / _sums(windows, ones, beyond),)
 
 
 class GlobalAveragePool(OpRun):
@@ -194,13 +180,9 @@ class HardSwish(OpRun):
 class LpPool(OpRun):
     op_domain = ""
 
-    def _run(  # type: ignore[override]
-        self, x: Array, *, auto_pad: str = "NOTSET", ceil_mode: int = 0,
-        dilations: Sequence[int] | None = None, kernel_shape: Sequence[int], p: int = 2,
-        pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
-    ) -> tuple[Array]:  # fmt: skip
-        steps, reach, flat = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
-        return (_torch().sum_pool(np.abs(_wide(x)) ** p, kernel_shape, steps, flat, reach) ** (1 / p),)
+    def _run(self, x: Array, *, p: int = 2, **attributes: Any) -> tuple[Array]:  # type: ignore[override]
+        windows = Windows.of("LpPool", (x,), attributes)
+        return (_sums(windows, np.abs(_wide(x)) ** p, _pads(windows, x)) ** (1 / p),)
 
 
 class GlobalLpPool(OpRun):
@@ -235,8 +217,9 @@ class Resize(OpRun):
         self, x: Array, roi: Any = None, scales: Any = None, sizes: Any = None, **attributes: Any
     ) -> Any:
         """Three things are as ONNX's page and runtimes have them: where corners are aligned the step is made of whole
-        sizes; where places are picked they are computed in float32; and ``pytorch_half_pixel`` looks at the first place
-        of an axis of which one is left."""
+        sizes; where elements are picked their positions are computed in float32; and ``pytorch_half_pixel`` looks at the
+        first element of an axis of which one is left.
+        """
         from onnx.reference.ops.op_resize import Resize as Own
 
         axes = [axis % x.ndim for axis in attributes.get("axes") or range(x.ndim)]
@@ -251,21 +234,19 @@ class Resize(OpRun):
             if coordinates == "align_corners":
                 scales, sizes = None, np.asarray(lengths)
         own: Any = Own(self.onnx_node, self.run_params)
-        if (
-            coordinates == "pytorch_half_pixel"
-            and attributes.get("keep_aspect_ratio_policy", "stretch") == "stretch"
-        ):
-            one = np.asarray(lengths if sizes is None or not len(sizes) else sizes) == 1
-            if one.any():
-                first = attributes | {
+        stretched = attributes.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+        if coordinates == "pytorch_half_pixel" and stretched:
+            single = np.asarray(lengths if sizes is None or not len(sizes) else sizes) == 1
+            if single.any():
+                first = {
                     "coordinate_transformation_mode": "asymmetric",
-                    "axes": np.array(axes)[one].tolist(),
+                    "axes": np.array(axes)[single].tolist(),
                 }
-                (x,) = own._run(x, None, None, np.ones(one.sum(), np.int64), **first)
-                attributes = attributes | {"axes": np.array(axes)[~one].tolist()}
-                scales, sizes = (None if given is None else given[~one] for given in (scales, sizes))
-                if one.all():
-                    return (x,)
+                (x,) = own._run(x, None, None, np.ones(single.sum(), np.int64), **attributes | first)
+                attributes = attributes | {"axes": np.array(axes)[~single].tolist()}
+                scales, sizes = (None if given is None else given[~single] for given in (scales, sizes))
+            if single.all():
+                return (x,)
         return own._run(x, roi, scales, sizes, **attributes)
 
 
@@ -285,14 +266,14 @@ _PICKS: dict[str, Callable[[Array], Array]] = {
 def _picked(
     x: Array, axes: Sequence[int], lengths: Sequence[int], scales: Array, attributes: Mapping[str, Any]
 ) -> Array:
-    """The place of ``x`` that each output place copies, axis by axis."""
+    """The element of ``x`` that each output element copies, axis by axis."""
     look = _LOOKS[attributes.get("coordinate_transformation_mode", "half_pixel")]
     pick = _PICKS[attributes.get("nearest_mode", "round_prefer_floor")]
     for axis, length, scale in zip(axes, lengths, scales.astype(np.float32), strict=True):
         if scale != 1:
             size = x.shape[axis]
-            places = pick(look(np.arange(length, dtype=np.float32), scale, size)).clip(0, size - 1)
-            x = np.take(x, places.astype(np.int64), axis)
+            positions = pick(look(np.arange(length, dtype=np.float32), scale, size)).clip(0, size - 1)
+            x = np.take(x, positions.astype(np.int64), axis)
     return x
 
 
@@ -340,29 +321,10 @@ ALWAYS: tuple[type[OpRun], ...] = (
 WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN, GridSample)
 
 
-def _pads(
-    auto_pad: str | None, pads: Sequence[int] | None, sizes: Sequence[int], kernel: Sequence[int],
-    strides: Sequence[int], dilations: Sequence[int],
-) -> list[int]:  # fmt: skip
-    if (auto_pad or "").startswith("SAME"):
-        return padding.onnx_pads(padding.same(str(auto_pad), sizes, kernel, strides, dilations))
-    return padding.onnx_pads(padding.listed(auto_pad or "NOTSET", pads, len(sizes)))
+def _pads(windows: Windows, x: Array) -> list[int]:
+    """Pads as ONNX writes them, with what ceil_mode adds at the end."""
+    return padding.onnx_pads([(w.before, w.after + w.missing) for w in windows.over(x.shape[2:])])
 
 
-def _window(
-    x: Array, auto_pad: str, ceil_mode: int, dilations: Sequence[int] | None, kernel: Sequence[int],
-    pads: Sequence[int] | None, strides: Sequence[int] | None,
-) -> tuple[Sequence[int], Sequence[int], list[int]]:  # fmt: skip
-    """Strides, dilations, and pads with what ceil_mode adds at the end (a window must begin within the input)."""
-    rank = x.ndim - 2
-    steps, reach = strides or [1] * rank, dilations or [1] * rank
-    flat = _pads(auto_pad, pads, x.shape[2:], kernel, steps, reach)
-    if ceil_mode:
-        for axis, size in enumerate(x.shape[2:]):
-            span = (kernel[axis] - 1) * reach[axis] + 1
-            whole = size + flat[axis] + flat[rank + axis]
-            count = -(-(whole - span) // steps[axis]) + 1
-            if (count - 1) * steps[axis] >= size + flat[axis]:
-                count -= 1
-            flat[rank + axis] += max((count - 1) * steps[axis] + span - whole, 0)
-    return steps, reach, flat
+def _sums(windows: Windows, x: Array, pads: Sequence[int]) -> Array:
+    return np.asarray(_torch().sum_pool(_wide(x), windows.kernel, windows.strides, pads, windows.dilations))

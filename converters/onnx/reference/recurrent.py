@@ -32,11 +32,11 @@ def recurrence(kind: str, inputs: Sequence[Array | None], attributes: Mapping[st
     lengths = np.full(x.shape[1], x.shape[0]) if given["lengths"] is None else given["lengths"]
     direction = attributes.get("direction") or "forward"
     rows = []
-    for place in range(count):
-        cell = _Cell(kind, {n: None if (v := given[n]) is None else v[place].astype(np.float64) for n in "wrbp"},
-                     attributes, place, hidden)  # fmt: skip
-        backward = direction == "reverse" or place == 1
-        rows.append(_run(cell, x, [state[place] for state in begin], lengths, backward))
+    for index in range(count):
+        cell = _Cell(kind, {n: None if (v := given[n]) is None else v[index].astype(np.float64) for n in "wrbp"},
+                     attributes, index, hidden)  # fmt: skip
+        backward = direction == "reverse" or index == 1
+        rows.append(_run(cell, x, [state[index] for state in begin], lengths, backward))
     y = np.stack([row[0] for row in rows], 1)
     last = [np.stack([row[1][i] for row in rows]) for i in range(2)]
     if batch_first:
@@ -56,11 +56,11 @@ def _run(
     y = np.zeros((x.shape[0], *h.shape))
     for step in range(x.shape[0]):
         alive = step < lengths
-        place = np.where(alive, lengths - 1 - step, 0) if backward else np.full(len(lengths), step)
+        index = np.where(alive, lengths - 1 - step, 0) if backward else np.full(len(lengths), step)
         row = np.arange(len(lengths))
-        new_h, new_c = cell(x[place, row].astype(np.float64), h, c)
+        new_h, new_c = cell(x[index, row].astype(np.float64), h, c)
         h, c = np.where(alive[:, None], new_h, h), np.where(alive[:, None], new_c, c)
-        y[place[alive], row[alive]] = new_h[alive]
+        y[index[alive], row[alive]] = new_h[alive]
     return y, [h, c]
 
 
@@ -68,7 +68,7 @@ class _Cell:
     """One step in one direction; ``w``, ``r``, ``b``, ``p`` are that direction's weights."""
 
     def __init__(
-        self, kind: str, weights: Mapping[str, Array | None], attributes: Mapping[str, Any], place: int,
+        self, kind: str, weights: Mapping[str, Array | None], attributes: Mapping[str, Any], index: int,
         hidden: int,
     ) -> None:  # fmt: skip
         gates = GATES[kind]
@@ -78,7 +78,7 @@ class _Cell:
         self.hidden, self.clip = hidden, attributes.get("clip") or None
         self.linear = bool(attributes.get("linear_before_reset") or 0)
         self.coupled = bool(attributes.get("input_forget") or 0)
-        self.activations = _activations(kind, attributes, place)
+        self.activations = _activations(kind, attributes, index)
         self.step = {"RNN": self._rnn, "GRU": self._gru, "LSTM": self._lstm}[kind]
 
     def __call__(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
@@ -113,7 +113,7 @@ class _Cell:
         return f(self._clipped(o + po * c)) * last(c), c
 
 
-def _activations(kind: str, attributes: Mapping[str, Any], place: int) -> list[Activation]:
+def _activations(kind: str, attributes: Mapping[str, Any], index: int) -> list[Activation]:
     """Those of one direction; alpha and beta are dealt out to the activations that take them, in order."""
     names = list(attributes.get("activations") or DEFAULTS[kind] * 2)
     alphas, betas = (
@@ -127,7 +127,7 @@ def _activations(kind: str, attributes: Mapping[str, Any], place: int) -> list[A
         b = betas.pop(0) if beta is not None and betas else beta
         made.append(function(a, b))
     each = len(DEFAULTS[kind])
-    return made[place * each : (place + 1) * each] or made[:each]
+    return made[index * each : (index + 1) * each] or made[:each]
 
 
 def _sigmoid(x: Array) -> Array:

@@ -242,13 +242,13 @@ def _held(tensor: onnx.TensorProto) -> int | None:
 
 
 def _check_external(tensor: onnx.TensorProto, size: int, files: Files, where: str) -> None:
-    held, offset, length = place_of(tensor, files, where)
-    if offset < 0 or length != size or offset + length > held.size:
+    file, offset, length = location_of(tensor, files, where)
+    if offset < 0 or length != size or offset + length > file.size:
         raise RefusedError(
             f"the tensor '{tensor.name}' lies outside of its file",
             where=where,
             expected=f"{size} bytes",
-            received=f"{length} bytes at {offset} of {held.size}",
+            received=f"{length} bytes at {offset} of {file.size}",
         )
 
 
@@ -278,7 +278,7 @@ def location(tensor: onnx.TensorProto) -> str:
     return str(PurePosixPath(said)) if said else said
 
 
-def place_of(tensor: onnx.TensorProto, files: Files, where: str) -> tuple[Snapshot, int, int]:
+def location_of(tensor: onnx.TensorProto, files: Files, where: str) -> tuple[Snapshot, int, int]:
     """The file that holds a tensor's bytes, where they start and how many they are."""
     where = f"{where}: tensor '{tensor.name}'"
     entries = {entry.key: entry.value for entry in tensor.external_data}

@@ -13,7 +13,7 @@ from netferry.converters.errors import RefusedError
 Attributes = Mapping[str, Any]
 
 
-class _Broken(Exception):  # noqa: N818 - told as a refusal
+class _Broken(Exception):  # noqa: N818 - becomes a RefusedError
     """What is wrong with a table."""
 
 
@@ -74,29 +74,30 @@ def _ensemble(leaves: str, names: str) -> Callable[[Attributes], None]:
             count,
         )  # fmt: skip
         _demand(all(feature >= 0 for feature in attributes.get("nodes_featureids", ())), "a feature below 0")
-        places = {key: place for place, key in enumerate(zip(trees, numbers, strict=True))}
-        _demand(len(places) == count, "two nodes of one number in a tree")
+        positions = {key: position for position, key in enumerate(zip(trees, numbers, strict=True))}
+        _demand(len(positions) == count, "two nodes of one number in a tree")
         children: dict[int, list[int]] = {}
-        for place, mode in enumerate(modes):
+        for position, mode in enumerate(modes):
             if mode != b"LEAF":
-                sides = [attributes[f"nodes_{side}nodeids"][place] for side in ("true", "false")]
-                missing = [side for side in sides if (trees[place], side) not in places]
+                sides = [attributes[f"nodes_{side}nodeids"][position] for side in ("true", "false")]
+                missing = [side for side in sides if (trees[position], side) not in positions]
                 _demand(
-                    not missing, f"a branch of node {numbers[place]} leads to {missing}, which is not there"
+                    not missing,
+                    f"a branch of node {numbers[position]} leads to {missing}, which is not there",
                 )
-                children[place] = [places[(trees[place], side)] for side in sides]
+                children[position] = [positions[(trees[position], side)] for side in sides]
         _demand_trees(children, count)
-        _demand_leaves(attributes, leaves, names, places)
+        _demand_leaves(attributes, leaves, names, positions)
 
     return rule
 
 
-def _demand_leaves(attributes: Attributes, leaves: str, names: str, places: Mapping[Any, int]) -> None:
+def _demand_leaves(attributes: Attributes, leaves: str, names: str, positions: Mapping[Any, int]) -> None:
     owners = attributes.get(f"{leaves}_nodeids", ())
     _demand_equal(attributes, (f"{leaves}_treeids", f"{leaves}_ids"), len(owners), optional=False)
     _demand_equal(attributes, (f"{leaves}_weights", f"{leaves}_weights_as_tensor"), len(owners))
     keys = zip(attributes.get(f"{leaves}_treeids", ()), owners, strict=True)
-    _demand(all(key in places for key in keys), f"{leaves}_nodeids names a node that is not there")
+    _demand(all(key in positions for key in keys), f"{leaves}_nodeids names a node that is not there")
     size = attributes.get("n_targets", 1) if names == "n_targets" else _labels(attributes)
     _demand_inside(attributes.get(f"{leaves}_ids", ()), max(size, 1), f"{leaves}_ids")
     base = len(attributes.get("base_values", ()))
@@ -119,7 +120,7 @@ def _demand_trees(children: Mapping[int, Sequence[int]], count: int) -> None:
         for child in set(below):
             _demand(child not in parents, "a node with two parents")
             parents[child] = parent
-    reached, waiting = 0, [place for place in range(count) if place not in parents]
+    reached, waiting = 0, [position for position in range(count) if position not in parents]
     while waiting:
         reached += 1
         waiting.extend(set(children.get(waiting.pop(), ())))
@@ -127,7 +128,7 @@ def _demand_trees(children: Mapping[int, Sequence[int]], count: int) -> None:
 
 
 def _tree_ensemble(attributes: Attributes) -> None:
-    """TreeEnsemble of ai.onnx.ml 5, whose branches name places in the tables of nodes or of leaves."""
+    """TreeEnsemble of ai.onnx.ml 5, whose branches name positions in the tables of nodes or of leaves."""
     count, leaves = len(attributes.get("nodes_featureids", ())), len(attributes.get("leaf_targetids", ()))
     sides = ("true", "false")
     _demand_equal(
@@ -143,12 +144,12 @@ def _tree_ensemble(attributes: Attributes) -> None:
     _demand(all(feature >= 0 for feature in attributes["nodes_featureids"]), "a feature below 0")
     children: dict[int, list[int]] = {}
     for side in sides:
-        for place, (target, is_leaf) in enumerate(
+        for position, (target, is_leaf) in enumerate(
             zip(attributes[f"nodes_{side}nodeids"], attributes[f"nodes_{side}leafs"], strict=True)
         ):
             _demand_inside([target], leaves if is_leaf else count, f"nodes_{side}nodeids")
             if not is_leaf:
-                children.setdefault(place, []).append(target)
+                children.setdefault(position, []).append(target)
     roots = attributes.get("tree_roots", ())
     _demand_inside(roots, max(count, 1), "tree_roots")
     _demand_trees(children, count)
