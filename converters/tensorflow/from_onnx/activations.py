@@ -6,56 +6,48 @@ from typing import Any
 
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.ops import OPS
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 
-def _said(operator: str, word: str) -> Any:
+def _elementwise(name: str) -> Any:
     """An activation without parameters, for floats."""
 
-    def row(xp: TensorflowNamespace, x: Symbol, **attributes: Any) -> Any:
-        return xp.elementwise(word, x) if is_float(x.dtype) else OPS[operator](xp, x, **attributes)
+    def row(xp: TensorflowNamespace, x: Symbol) -> Any:
+        return xp.elementwise(name, x) if is_float(x.dtype) else NotImplemented
 
     return row
 
 
-for _operator, _word in (("Relu", "relu"), ("Softplus", "softplus"), ("Softsign", "softsign")):
-    NATIVE.row(_operator)(_said(_operator, _word))
+for _operator, _name in (("Relu", "relu"), ("Softplus", "softplus"), ("Softsign", "softsign")):
+    NATIVE.row(_operator)(_elementwise(_name))
 
 
 @NATIVE.row("LeakyRelu")
-def LeakyRelu(xp: TensorflowNamespace, x: Symbol, *, alpha: float = 0.01) -> Any:
-    named = {"negative_slope" if xp.functional else "alpha": alpha}
-    return xp.elementwise("leaky_relu", x, **named)
+def LeakyRelu(xp: TensorflowNamespace, x: Symbol, *, alpha: float) -> Any:
+    return xp.elementwise("leaky_relu", x, **{"negative_slope" if xp.functional else "alpha": alpha})
 
 
 @NATIVE.row("Elu")
-def Elu(xp: TensorflowNamespace, x: Symbol, *, alpha: float = 1.0) -> Any:
-    return xp.elementwise("elu", x) if alpha == 1 else OPS["Elu"](xp, x, alpha=alpha)
+def Elu(xp: TensorflowNamespace, x: Symbol, *, alpha: float) -> Any:
+    return xp.elementwise("elu", x) if alpha == 1 else NotImplemented
 
 
 @NATIVE.row("Selu")
-def Selu(
-    xp: TensorflowNamespace,
-    x: Symbol,
-    *,
-    alpha: float = 1.67326319217681884765625,
-    gamma: float = 1.05070102214813232421875,
-) -> Any:
+def Selu(xp: TensorflowNamespace, x: Symbol, *, alpha: float, gamma: float) -> Any:
     """Keras has the two constants of the paper; others are composed."""
     usual = abs(alpha - 1.6732632423543772) < 1e-6 and abs(gamma - 1.0507009873554805) < 1e-6
-    return xp.elementwise("selu", x) if usual else OPS["Selu"](xp, x, alpha=alpha, gamma=gamma)
+    return xp.elementwise("selu", x) if usual else NotImplemented
 
 
 @NATIVE.row("Gelu")
-def Gelu(xp: TensorflowNamespace, x: Symbol, *, approximate: str = "none") -> Any:
+def Gelu(xp: TensorflowNamespace, x: Symbol, *, approximate: str) -> Any:
     return xp.elementwise("gelu", x, approximate=approximate == "tanh")
 
 
 @NATIVE.row("Swish")
-def Swish(xp: TensorflowNamespace, x: Symbol, *, alpha: float = 1.0) -> Any:
-    return xp.elementwise("silu", x) if alpha == 1 else OPS["Swish"](xp, x, alpha=alpha)
+def Swish(xp: TensorflowNamespace, x: Symbol, *, alpha: float) -> Any:
+    return xp.elementwise("silu", x) if alpha == 1 else NotImplemented
 
 
 @NATIVE.row("Clip")
@@ -63,6 +55,4 @@ def Clip(xp: TensorflowNamespace, x: Symbol, low: Symbol | None = None, high: Sy
     bounds = [
         None if bound is None or bound.content is None else float(bound.content) for bound in (low, high)
     ]
-    if bounds == [0.0, 6.0] and is_float(x.dtype):
-        return xp.elementwise("relu6", x)
-    return OPS["Clip"](xp, x, low, high)
+    return xp.elementwise("relu6", x) if bounds == [0.0, 6.0] and is_float(x.dtype) else NotImplemented

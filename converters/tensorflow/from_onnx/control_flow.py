@@ -176,10 +176,10 @@ def Scan(
     *operands: Symbol,
     body: Body,
     num_scan_inputs: int,
-    scan_input_axes: Sequence[int] | None = None,
-    scan_input_directions: Sequence[int] | None = None,
-    scan_output_axes: Sequence[int] | None = None,
-    scan_output_directions: Sequence[int] | None = None,
+    scan_input_axes: Sequence[int] | None,
+    scan_input_directions: Sequence[int] | None,
+    scan_output_axes: Sequence[int] | None,
+    scan_output_directions: Sequence[int] | None,
 ) -> Any:
     f = in_function(xp)
     if None in operands or f.plan.graph.opset_imports.get("", 28) < 9:
@@ -258,43 +258,48 @@ def _placed(f: Function, part: Symbol, axis: int, fact: Fact) -> Symbol:
 # ---- random numbers ------------------------------------------------------------------------------------------
 
 
-@NATIVE.row("RandomNormal", "RandomUniform")
+@NATIVE.row("RandomNormal")
 def RandomNormal(
     xp: TensorflowNamespace,
     *,
     shape: Sequence[int],
-    dtype: int = 1,
-    seed: float | None = None,
-    **limits: float,
+    dtype: int,
+    seed: float | None,
+    mean: float,
+    scale: float,
 ) -> Any:
-    return _random(xp, list(shape), dtype_of(dtype), **limits)
+    return _random(xp, "normal", shape, dtype_of(dtype), mean, scale)
 
 
-@NATIVE.row("RandomNormalLike", "RandomUniformLike")
+@NATIVE.row("RandomUniform")
+def RandomUniform(
+    xp: TensorflowNamespace, *, shape: Sequence[int], dtype: int, seed: float | None, low: float, high: float
+) -> Any:
+    return _random(xp, "uniform", shape, dtype_of(dtype), low, high)
+
+
+@NATIVE.row("RandomNormalLike")
 def RandomNormalLike(
-    xp: TensorflowNamespace,
-    x: Symbol,
-    *,
-    dtype: int | None = None,
-    seed: float | None = None,
-    **limits: float,
+    xp: TensorflowNamespace, x: Symbol, *, dtype: int | None, seed: float | None, mean: float, scale: float
 ) -> Any:
-    return _random(xp, list(x.shape), x.dtype if dtype is None else dtype_of(dtype), **limits)
+    return _random(xp, "normal", x.shape, x.dtype if dtype is None else dtype_of(dtype), mean, scale)
 
 
-def _random(xp: TensorflowNamespace, shape: Any, dtype: np.dtype[Any], **limits: float) -> Any:
+@NATIVE.row("RandomUniformLike")
+def RandomUniformLike(
+    xp: TensorflowNamespace, x: Symbol, *, dtype: int | None, seed: float | None, low: float, high: float
+) -> Any:
+    return _random(xp, "uniform", x.shape, x.dtype if dtype is None else dtype_of(dtype), low, high)
+
+
+def _random(
+    xp: TensorflowNamespace, kind: str, shape: Sequence[Any], dtype: np.dtype[Any], *limits: float
+) -> Any:
     f = in_function(xp)
-    if xp.node.op_type.startswith("RandomNormal"):
-        mean, scale = limits.get("mean", 0.0), limits.get("scale", 1.0)
-        return f.made(f.call_expr(dotted("tf.random.normal"), shape, mean, scale, dtype), dtype=dtype)
-    low, high = limits.get("low", 0.0), limits.get("high", 1.0)
-    return f.made(f.call_expr(dotted("tf.random.uniform"), shape, low, high, dtype), dtype=dtype)
+    return f.made(f.call_expr(dotted(f"tf.random.{kind}"), list(shape), *limits, dtype), dtype=dtype)
 
 
 @NATIVE.row("Bernoulli")
-def Bernoulli(
-    xp: TensorflowNamespace, x: Symbol, *, dtype: int | None = None, seed: float | None = None
-) -> Any:
-    f = in_function(xp)
-    drawn = f.made(f.call_expr(dotted("tf.random.uniform"), list(x.shape), 0.0, 1.0, x.dtype), dtype=x.dtype)
-    return f.astype(f.less(drawn, x), x.dtype if dtype is None else dtype_of(dtype))
+def Bernoulli(xp: TensorflowNamespace, x: Symbol, *, dtype: int | None, seed: float | None) -> Any:
+    drawn = _random(xp, "uniform", x.shape, x.dtype, 0.0, 1.0)
+    return xp.astype(xp.less(drawn, x), x.dtype if dtype is None else dtype_of(dtype))

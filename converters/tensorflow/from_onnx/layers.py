@@ -9,7 +9,6 @@ import numpy as np
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.ops import OPS
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
 from netferry.converters.tensorflow.from_onnx.names import Weight
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
@@ -41,7 +40,7 @@ def called(
 def Linear(xp: TensorflowNamespace, x: Symbol, w: Symbol, b: Symbol | None = None) -> Any:
     """A Dense layer; where ``x`` is a flattened image that lies channels-last, the kernel's rows move instead."""
     if w.content is None or (b is not None and b.content is None) or not is_float(x.dtype) or x.ndim < 2:
-        return OPS["Linear"](xp, x, w, b)
+        return NotImplemented
     rank, kernel, perm = x.ndim, w.content, perm_of(x)
     base, left = x.expr, None
     if isinstance(x, Tensor) and x.order is not None:
@@ -71,7 +70,7 @@ def _moved(kernel: Any, order: Any) -> Any:
 
 
 @NATIVE.row("Gather")
-def Gather(xp: TensorflowNamespace, data: Symbol, indices: Symbol, *, axis: int = 0) -> Any:
+def Gather(xp: TensorflowNamespace, data: Symbol, indices: Symbol, *, axis: int) -> Any:
     """An Embedding where a trained table is read by its rows."""
     table = data.content
     if (
@@ -81,7 +80,7 @@ def Gather(xp: TensorflowNamespace, data: Symbol, indices: Symbol, *, axis: int 
         or axis not in (0, -2)
         or indices.content is not None
     ):
-        return OPS["Gather"](xp, data, indices, axis=axis)
+        return NotImplemented
     rows, width = table.shape
     layer = xp.layer(
         "Embedding",
@@ -100,16 +99,16 @@ def PRelu(xp: TensorflowNamespace, x: Symbol, slope: Symbol) -> Any:
     """A PReLU whose slopes are shared along the axes where there is one of them."""
     content, rank = slope.content, x.ndim
     if content is None or not slope.fact.trainable or content.ndim > rank or rank < 2:
-        return OPS["PRelu"](xp, x, slope)
+        return NotImplemented
     perm = perm_of(x) or layout.identity(rank)
     based = content.reshape((1,) * (rank - content.ndim) + content.shape).transpose(layout.inverse(perm))
     if based.shape[0] != 1:
-        return OPS["PRelu"](xp, x, slope)
+        return NotImplemented
     shared = [axis for axis in range(1, rank) if based.shape[axis] == 1]
     build = tuple(None if size == 1 else size for size in based.shape)
     known = tuple(x.shape[axis] for axis in layout.inverse(perm))
     if any(not isinstance(size, int) for axis, size in enumerate(known) if axis and axis not in shared):
-        return OPS["PRelu"](xp, x, slope)
+        return NotImplemented
     layer = xp.layer(
         "PReLU", {"alpha": weight(slope, based[0])}, build, dtype=x.dtype, shared_axes=shared or None
     )
@@ -124,13 +123,13 @@ def Dropout(
     ratio: Symbol | None = None,
     training: Symbol | None = None,
     *,
-    seed: int | None = None,
+    seed: int | None,
 ) -> Any:
     """A Dropout layer, which does nothing but in training."""
     rate = 0.5 if ratio is None else ratio.content
     trains = training is not None and (training.content is None or bool(training.content))
     if rate is None or trains or xp.wanted(1) or not is_float(x.dtype):
-        return OPS["Dropout"](xp, x, ratio, training, seed=seed)
+        return NotImplemented
     base = x.base if isinstance(x, Tensor) and x.late is None else x.expr
     layer = xp.layer("Dropout", {}, (None,) * x.ndim, float(rate), dtype=x.dtype)
     return Tensor(xp, Fact(x.dtype, x.shape), xp.call_expr(layer, base), perm_of(x))
