@@ -18,11 +18,10 @@ from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.padding import Pairs
 from netferry.converters.graph.schema.windows import Windows
-from netferry.converters.tensorflow.from_onnx.layers import called, weight
+from netferry.converters.tensorflow.from_onnx.function_names import Weight, layer_dtype
+from netferry.converters.tensorflow.from_onnx.layer_calls import called, channels_last, weight
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
-from netferry.converters.tensorflow.from_onnx.names import Weight, named
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
-from netferry.converters.tensorflow.from_onnx.normalization import channels_last
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 
@@ -47,12 +46,12 @@ def zero_padded(xp: TensorflowNamespace, base: Any, pairs: Pairs, dtype: Any) ->
     if not known(amount for pair in pairs for amount in pair):
         raise CannotConvert("its padding depends on a size that is known only when the model runs")
     padding = tuple(pairs[0]) if len(pairs) == 1 else tuple(pairs)
-    layer = xp.call_expr(dotted(f"layers.ZeroPadding{len(pairs)}D"), padding, dtype=named(dtype))
+    layer = xp.call_expr(dotted(f"layers.ZeroPadding{len(pairs)}D"), padding, dtype=layer_dtype(dtype))
     return xp.call_expr(layer, base)
 
 
 def strided(xp: TensorflowNamespace, x: Tensor, strides: Sequence[int]) -> Tensor:
-    """Every so many places of the spatial axes of a channels-last tensor."""
+    """Every so many elements of the spatial axes of a channels-last tensor."""
     if all(stride == 1 for stride in strides):
         return x
     cuts = [slice(None), *(slice(None, None, stride) for stride in strides)]
@@ -157,7 +156,11 @@ def ConvTranspose(
     if dilated:
         return _dilated_transpose(xp, base, x, w, b, group, windows, cuts, perm)
     parts = [_transposed_group(xp, base, x, w, b, part, group, windows.strides) for part in range(group)]
-    whole = parts[0].base if group == 1 else xp.say("concat", [p.base for p in parts], -1, dtype=x.dtype).base
+    whole = (
+        parts[0].base
+        if group == 1
+        else xp.write_call("concat", [p.base for p in parts], -1, dtype=x.dtype).base
+    )
     ends = [max(stride, span) - span for stride, span in zip(windows.strides, windows.spans, strict=True)]
     pairs = [(before, after + end) for (before, after), end in zip(cuts, ends, strict=True)]
     added = [(max(-before, 0), max(-after, 0)) for before, after in pairs]

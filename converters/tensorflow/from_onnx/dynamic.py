@@ -8,7 +8,7 @@ from typing import Any
 from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.tensorflow.from_onnx.function_form import Function
-from netferry.converters.tensorflow.from_onnx.names import BOOL, INT32
+from netferry.converters.tensorflow.from_onnx.function_names import BOOL, INT32
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
@@ -34,15 +34,15 @@ def only_at_run_time(xp: TensorflowNamespace, sizes: Sequence[Any] | None) -> bo
     return isinstance(xp, Function) and sizes is not None and not known(sizes)
 
 
-def _reduction(before: str, word: str, after: str) -> Any:
+def _reduction(before: str, operation: str, after: str) -> Any:
     def row(
         xp: Any, x: Symbol, axes: Sizes | None = None, *, keepdims: int, noop_with_empty_axes: int
     ) -> Any:
         if not only_at_run_time(xp, axes):
             return NotImplemented
         ready = getattr(xp, before)(x) if before else x
-        kind = {"max": "any", "min": "all"}.get(word, word) if x.dtype.kind == "b" else word
-        made = xp.say(kind, ready.expr, axis=list(axes or ()), keepdims=bool(keepdims), dtype=x.dtype)
+        kind = {"max": "any", "min": "all"}.get(operation, operation) if x.dtype.kind == "b" else operation
+        made = xp.write_call(kind, ready.expr, axis=list(axes or ()), keepdims=bool(keepdims), dtype=x.dtype)
         return getattr(xp, after)(made) if after else made
 
     return row

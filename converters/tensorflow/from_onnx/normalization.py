@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.tensorflow.from_onnx.layers import called, weight
+from netferry.converters.tensorflow.from_onnx.layer_calls import called, channels_last, weight
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 FLOAT = 1
 """ONNX's number for float32: the precision in which LayerNormalization computes."""
-
-
-def channels_last(xp: TensorflowNamespace, x: Symbol) -> tuple[Any, Any]:
-    """The tensor with its channels last, and the permutation that brings them back."""
-    perm = layout.channels_first(x.ndim)
-    return xp.arranged(x, perm), perm
 
 
 @NATIVE.row("BatchNormalization")
@@ -45,7 +38,7 @@ def BatchNormalization(
     channels = scale.size(0)
     layer = xp.layer(
         "BatchNormalization",
-        {word: weight(part) for word, part in parts.items()},
+        {operation: weight(part) for operation, part in parts.items()},
         (*(None,) * (x.ndim - 1), channels),
         dtype=x.dtype,
         epsilon=epsilon,
@@ -83,7 +76,7 @@ def LayerNormalization(
     build = tuple(x.shape[(perm or range(x.ndim)).index(i)] if i in axes else None for i in range(x.ndim))
     layer = xp.layer(
         "LayerNormalization",
-        {word: weight(part) for word, part in zip(("gamma", "beta"), parts, strict=False)},
+        {operation: weight(part) for operation, part in zip(("gamma", "beta"), parts, strict=False)},
         build,
         dtype=x.dtype,
         axis=None if axes == [x.ndim - 1] else axes,

@@ -16,10 +16,10 @@ from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.padding import Pairs
 from netferry.converters.graph.schema.windows import Windows
 from netferry.converters.tensorflow.from_onnx.convolution import concise, is_same, strided
+from netferry.converters.tensorflow.from_onnx.function_names import INT64, layer_dtype
+from netferry.converters.tensorflow.from_onnx.layer_calls import channels_last
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
-from netferry.converters.tensorflow.from_onnx.names import INT64, named
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
-from netferry.converters.tensorflow.from_onnx.normalization import channels_last
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 
@@ -65,7 +65,7 @@ def pooled(xp: TensorflowNamespace, kind: str, base: Any, windows: Windows, dtyp
     if xp.functional and not dilated:
         layer = xp.call_expr(
             dotted(f"layers.{kind}Pooling{rank}D"), concise(windows.kernel), strides=concise(strides),
-            padding=None if padding == "valid" else padding, dtype=named(dtype),
+            padding=None if padding == "valid" else padding, dtype=layer_dtype(dtype),
         )  # fmt: skip
         return xp.call_expr(layer, base)
     if xp.functional:
@@ -171,7 +171,7 @@ def _global(kind: str) -> Any:
             return NotImplemented
         base, perm = channels_last(xp, x)
         layer = xp.call_expr(
-            dotted(f"layers.{kind}Pooling{x.ndim - 2}D"), keepdims=True, dtype=named(x.dtype)
+            dotted(f"layers.{kind}Pooling{x.ndim - 2}D"), keepdims=True, dtype=layer_dtype(x.dtype)
         )
         dims = (*x.shape[:2], *[1] * (x.ndim - 2))
         return xp.made(xp.call_expr(layer, base), dtype=x.dtype, dims=dims, perm=perm)
