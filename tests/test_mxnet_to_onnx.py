@@ -19,8 +19,8 @@ from netferry import converters
 from netferry.converters import artifact, frameworks
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.mxnet import attributes, files, symbol
-from netferry.converters.mxnet.symbol import (Node, Symbol)
-from netferry.converters.mxnet.attributes import (Attrs)
+from netferry.converters.mxnet.attributes import Attrs
+from netferry.converters.mxnet.symbol import Node, Symbol
 from netferry.converters.mxnet.to_onnx import to_onnx
 from netferry.converters.mxnet.to_onnx.emitter import ROWS
 from netferry.converters.signature import Array, Example, examples

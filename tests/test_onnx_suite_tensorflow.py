@@ -17,7 +17,7 @@ from onnx_cases import Case, case, cases, check, excluded, freeze, light, parame
 from netferry.converters.errors import NetferryError
 from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.signature import Signature, TensorSpec
-from netferry.converters.tensorflow import live
+from netferry.converters.tensorflow import interface, live
 from netferry.converters.tensorflow.from_onnx import from_onnx
 from netferry.converters.tensorflow.runtime import quiet, tf
 
@@ -39,7 +39,7 @@ def carried_and_checked(one: Case) -> None:
     names = [value.name for value in one.model.graph.output]
     for inputs, expected in one.data:
         with quiet():
-            outputs = live.face_of(model).call([tf.convert_to_tensor(array) for array in inputs])
+            outputs = interface.interface_of(model).call([tf.convert_to_tensor(array) for array in inputs])
         check(one, [np.asarray(outputs[name]) for name in names], expected)
 
 

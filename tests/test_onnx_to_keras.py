@@ -549,7 +549,7 @@ def test_writing_a_program_needs_no_tensorflow() -> None:
     code = (
         "import sys, onnx, onnx.helper as h\n"
         "from netferry.converters.graph.passes.normalize import plan\n"
-        "from netferry.converters.onnx.live import signature\n"
+        "from netferry.converters.onnx.signature import signature\n"
         "from netferry.converters.tensorflow.from_onnx import from_onnx\n"
         "v = lambda n: h.make_tensor_value_info(n, 1, ['b', 3])\n"
         "m = h.make_model(h.make_graph([h.make_node('Relu', ['x'], ['y'])], 'g', [v('x')], [v('y')]))\n"

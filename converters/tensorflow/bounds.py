@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.signature import Example, Range
-from netferry.converters.tensorflow.live import face_of
+from netferry.converters.tensorflow.interface import interface_of
 from netferry.converters.tensorflow.runtime import keras
 
 _PASSING = frozenset(
@@ -16,8 +16,8 @@ _PASSING = frozenset(
 
 
 def ranges(model: Any, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:
-    """By the place of the input; nothing is known of a model whose layers cannot be walked."""
-    graph = getattr(face_of(model, given), "graph", None)
+    """By the position of the input; nothing is known of a model whose layers cannot be walked."""
+    graph = getattr(interface_of(model, given), "graph", None)
     places = {id(tensor): place for place, tensor in enumerate(graph.inputs)} if graph is not None else {}
     found: dict[int, list[Range]] = {}
     for layer in graph.operations if graph is not None else ():

@@ -12,7 +12,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.rounding import Rounding, as_float32
 from netferry.converters.signature import Array, Example, examples
-from netferry.converters.tensorflow import live
+from netferry.converters.tensorflow.interface import chosen_signature, functional, interface_of
 from netferry.converters.tensorflow.rounded import KINDS, Rounded
 from netferry.converters.tensorflow.runtime import Operation, keras, quiet
 from netferry.converters.tensorflow.widen import Widened, widened
@@ -40,7 +40,7 @@ def as_float64(model: Any, change: Change | None = None, given: Sequence[Example
         reason = first_line(error)
     try:
         with quiet():
-            return widened(live.face_of(model, given), given, change)
+            return widened(interface_of(model, given), given, change)
     except Exception as error:
         raise CannotConvert(f"no float64 form ({reason}; {first_line(error)})") from error
 
@@ -79,7 +79,7 @@ def run_rounded(wide: Any, arrays: Sequence[Array], u: float, seed: int) -> dict
     if isinstance(wide, Widened):
         return wide.run_rounded(arrays, Rounding(u, seed, KINDS))
     if wide not in _ROUNDED:
-        _ROUNDED[wide] = Rounded(live.face_of(wide, examples(arrays)))
+        _ROUNDED[wide] = Rounded(interface_of(wide, examples(arrays)))
     return _ROUNDED[wide].run(arrays, Rounding(u, seed, KINDS))
 
 
@@ -90,7 +90,7 @@ _ROUNDED: MutableMapping[Any, Rounded] = WeakKeyDictionary()
 
 
 def _rebuilt(model: Any, change: Change | None) -> Any:
-    graph = live.functional(model)
+    graph = functional(model)
     if graph is None:
         raise CannotConvert("its layers are called by Python code of its own")
     inputs = keras.tree.map_structure(_wide_input, graph.input)
@@ -171,7 +171,7 @@ def _copy_weights(source: Any, wide: Any, change: Change | None) -> None:
 def _variables(model: Any) -> list[Any]:
     if isinstance(model, keras.Model):
         return list(model.weights)
-    holder = live.chosen_signature(model) if getattr(model, "signatures", None) else model
+    holder = chosen_signature(model) if getattr(model, "signatures", None) else model
     return list(getattr(holder, "variables", ()) or ())
 
 

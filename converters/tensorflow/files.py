@@ -24,9 +24,11 @@ from netferry.converters.errors import (
     first_line,
 )
 from netferry.converters.imported import ImportedModel
-from netferry.converters.tensorflow import live, safety
+from netferry.converters.tensorflow import safety
+from netferry.converters.tensorflow.interface import chosen_signature
 from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
 from netferry.converters.tensorflow.safety import limits
+from netferry.converters.tensorflow.specs import served_specs
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Folder, Snapshot
 
@@ -46,7 +48,7 @@ _CAUSES: Mapping[str, tuple[str, str]] = {
     "could not locate": _CLASS,
     "unknown layer": _CLASS,
 }
-"""What Keras says when it cannot load a file, in words of its messages: the problem, and what to do."""
+"""Keras' messages when it cannot load a file, by parts of them: the problem, and what to do."""
 
 
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> Any:
@@ -125,7 +127,7 @@ def _write_saved_model(imported: ImportedModel, path: Path) -> None:
         with quiet():
             archive = keras.export.ExportArchive()
             archive.track(model)
-            archive.add_endpoint("serve", serve, input_signature=live.served_specs(model, imported.signature))
+            archive.add_endpoint("serve", serve, input_signature=served_specs(model, imported.signature))
             _in_one_order(archive, model)
             archive.write_out(str(path), verbose=False)
             _nameless(path / "fingerprint.pb")
@@ -206,7 +208,7 @@ def _saved_model(held: Folder, path: Path, _: Permit) -> Any:
             remedy="Save it with model.export(path), or tf.saved_model.save(model, path, signatures=...)",
         )
     try:
-        live.chosen_signature(model)
+        chosen_signature(model)
     except RefusedError as error:
         raise error.at(str(path)) from None
     return model
@@ -221,7 +223,7 @@ _READERS: Mapping[str, Callable[[Any, Path, Permit], Any]] = {
 
 @contextmanager
 def _loading(path: Path, place: Path) -> Iterator[None]:
-    """Turn whatever a loader of the private copy at ``place`` raises into one sentence that says what to do."""
+    """Turn whatever a loader of the private copy at ``place`` raises into one sentence with what to do."""
     try:
         with quiet():
             yield
@@ -232,9 +234,9 @@ def _loading(path: Path, place: Path) -> Iterator[None]:
 
 
 def _refusal(path: Path, error: Exception, reason: str) -> RefusedError:
-    said = str(error).lower()
-    for words, (problem, remedy) in _CAUSES.items():
-        if words in said:
+    message = str(error).lower()
+    for part, (problem, remedy) in _CAUSES.items():
+        if part in message:
             return RefusedError(f"{problem} ({reason})", where=str(path), remedy=remedy)
     damaged = isinstance(error, zipfile.BadZipFile | OSError | KeyError | UnicodeDecodeError)
     problem = "a damaged file" if damaged else "Keras cannot load it"

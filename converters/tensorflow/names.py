@@ -11,11 +11,11 @@ _WEIGHT = re.compile(
     var|variance|w|b|W|B|[lr]\d+_[ih]2h_(weight|bias))""",
     re.VERBOSE,
 )
-"""Where a weight's name is its layer's path and the weight's own word."""
+"""Where a weight's name is its layer's path and the weight's own name."""
 
 
 def layer_path(names: Sequence[str]) -> str:
-    """The layer's path in the source: its weight's without the last word; nothing where no weight tells it."""
+    """The layer's path in the source: its weight's without the last part; empty where no weight shows it."""
     for name in names:
         match = _WEIGHT.fullmatch(name)
         if match:

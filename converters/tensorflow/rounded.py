@@ -8,7 +8,7 @@ from typing import Any
 
 from netferry.converters.rounding import Kind, Rounding, table
 from netferry.converters.signature import Array
-from netferry.converters.tensorflow.live import Face
+from netferry.converters.tensorflow.interface import ModelInterface
 from netferry.converters.tensorflow.runtime import op_callbacks, quiet, tf
 
 KINDS = table(
@@ -71,11 +71,14 @@ class Draws:
 
 
 class Rounded:
-    """A face in float64, traced once; ``run`` gives its outputs by name."""
+    """A model in float64, traced once; ``run`` gives its outputs by name."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, interface: ModelInterface) -> None:
         self._draws = Draws()
-        self._face, self._traced = face, tf.function(lambda *tensors: face.call(tensors), autograph=False)
+        self._face, self._traced = (
+            interface,
+            tf.function(lambda *tensors: interface.call(tensors), autograph=False),
+        )
 
     def run(self, arrays: Sequence[Array], rounding: Rounding) -> dict[str, Array]:
         """``arrays`` by position, floats in float64."""

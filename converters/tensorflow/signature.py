@@ -8,11 +8,11 @@ from netferry.converters.signature import (
     Example,
     Signature,
 )
-from netferry.converters.tensorflow.live import face_of
+from netferry.converters.tensorflow.interface import interface_of
 
 
 def signature(model: object, given: Sequence[Example] | None = None) -> Signature:
     """Real names, dtypes and sizes; what is free has a name, the batch is ``batch``."""
-    face = face_of(model, given)
-    bound = face.inputs(given)
-    return Signature(bound.specs, face.outputs(bound.specs))
+    interface = interface_of(model, given)
+    bound = interface.inputs(given)
+    return Signature(bound.specs, interface.outputs(bound.specs))

@@ -10,7 +10,8 @@ import numpy as np
 from netferry.converters.errors import UsageError
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import Array, examples
-from netferry.converters.tensorflow.live import face_of, running
+from netferry.converters.tensorflow.interface import interface_of
+from netferry.converters.tensorflow.live import running
 from netferry.converters.tensorflow.runtime import global_state, keras, quiet, tf
 from netferry.converters.training import (
     BETAS,
@@ -141,10 +142,10 @@ class Training:
         return run
 
     def _call(self, inputs: Sequence[Array]) -> Callable[[Sequence[Any]], dict[str, Any]]:
-        face = face_of(self.model, examples(inputs))
+        interface = interface_of(self.model, examples(inputs))
 
         def call(tensors: Sequence[Any]) -> dict[str, Any]:
-            return {name: y for name, y in face.call(tensors).items() if y.dtype.is_floating}
+            return {name: y for name, y in interface.call(tensors).items() if y.dtype.is_floating}
 
         return call
 
@@ -163,10 +164,10 @@ def rehearse(model: Any, inputs: Sequence[Array]) -> str:
     found = [np.array(variable) for variable in variables]
 
     def call(training: bool) -> None:
-        face: Any = face_of(model, examples(inputs))
-        face._model = _Called(model, training)
+        interface: Any = interface_of(model, examples(inputs))
+        interface._model = _Called(model, training)
         with tf.GradientTape(), quiet():
-            face.call(tensors)
+            interface.call(tensors)
 
     try:
         return first_fault({WITH_GRADIENTS: lambda: call(False), IN_TRAINING: lambda: call(True)})
@@ -181,7 +182,7 @@ _GENERATOR = "global_seed_generator"
 
 
 class _Called:
-    """A model that is called in one mode, whatever the caller says."""
+    """A model that is called in one mode, whatever the caller asks for."""
 
     def __init__(self, model: Any, training: bool) -> None:
         self._model, self._training = model, training

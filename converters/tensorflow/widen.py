@@ -1,4 +1,4 @@
-"""Any face of TensorFlow as one frozen graph in which every float is a double."""
+"""Any model of TensorFlow as one frozen graph in which every float is a double."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.rounding import ANY, Rounding
 from netferry.converters.signature import Array, Example, TensorSpec
-from netferry.converters.tensorflow.live import Face, tensor_specs
+from netferry.converters.tensorflow.interface import ModelInterface
 from netferry.converters.tensorflow.rounded import Draws
 from netferry.converters.tensorflow.runtime import freeze, quiet, tf
+from netferry.converters.tensorflow.specs import tensor_specs
 
 Change = Callable[[str, Array], Array]
 
 
 def widened(
-    face: Face, given: Sequence[Example] | None, change: Change | None = None, draws: Draws | None = None
+    interface: ModelInterface,
+    given: Sequence[Example] | None,
+    change: Change | None = None,
+    draws: Draws | None = None,
 ) -> Widened:
-    """The face's graph, traced in float32, its variables as constants, with DT_DOUBLE for every narrow float;
+    """The model's graph, traced in float32, its variables as constants, with DT_DOUBLE for every narrow float;
     with ``draws`` each operation's result passes through them.
 
     Raises:
         CannotConvert: an operator of the graph has no double kernel, or its own kind of dtype.
     """
-    specs = face.inputs(given).specs
+    specs = interface.inputs(given).specs
     names: list[str] = []
 
     def call(*tensors: Any) -> list[Any]:
-        named = face.call(tensors)
+        named = interface.call(tensors)
         names[:] = named
         return list(named.values())
 
@@ -57,7 +61,9 @@ def widened(
     pruned = run.prune(
         [run.graph.get_tensor_by_name(n) for n in feeds], [run.graph.get_tensor_by_name(n) for n in fetches]
     )
-    return Widened(pruned, specs, tuple(names), concrete, lambda draws: widened(face, given, change, draws))
+    return Widened(
+        pruned, specs, tuple(names), concrete, lambda draws: widened(interface, given, change, draws)
+    )
 
 
 class Widened(tf.Module):  # type: ignore[misc]

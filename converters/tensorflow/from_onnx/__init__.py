@@ -2,90 +2,29 @@
 
 from __future__ import annotations
 
-import ast
-import linecache
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import wraps
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import onnx_ir as ir
-
-from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
+from netferry.converters.errors import UnsupportedError
 from netferry.converters.graph.codegen.execution import module_of
-from netferry.converters.graph.codegen.walk import Walk
-from netferry.converters.graph.codegen.writer import dotted, loaded, prune, source
 from netferry.converters.graph.ir.arrays import Lent
 from netferry.converters.graph.ir.facts import Plan
-from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.imported import ImportedModel
-from netferry.converters.signature import Array, Signature, TensorSpec
+from netferry.converters.signature import Array, Signature
 from netferry.converters.tensorflow.from_onnx import (
     activations,
     control_flow,
     convolution,
     dynamic,
-    layers,
+    embedding,
+    linear,
     normalization,
     pooling,
+    random,
     recurrent,
 )
-from netferry.converters.tensorflow.from_onnx.function_form import Function
-from netferry.converters.tensorflow.from_onnx.functional_form import Functional
-from netferry.converters.tensorflow.from_onnx.layout import Tensor
-from netferry.converters.tensorflow.from_onnx.names import automatic, named
-from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
-from netferry.converters.tensorflow.names import legal, served_name
-
-RESERVED = (
-    "keras",
-    "layers",
-    "np",
-    "ops",
-    "tf",
-    "Path",
-    "build",
-    "load",
-    "load_file",
-    "Model",
-    "weights",
-    "self",
-)
-"""Names of the generated module that no value gets."""
-
-FUNCTIONAL, FUNCTION = "functional", "function"
-
-_HEAD = '''"""{name}: {title}.
-
-``load()`` gives the model with its weights, which lie in the .safetensors file beside this one.
-"""
-
-from pathlib import Path
-
-import keras
-{imports}
-'''
-
-_LOAD = '''
-
-def load(weights=None):
-    """The model with its weights: those given by name, or those beside this file."""
-    if weights is None:
-        from safetensors.numpy import load_file
-
-        weights = load_file(Path(__file__).with_suffix(".safetensors"))
-    model = {make}
-    for variable in model.weights:
-        variable.assign(weights[variable.path])
-    return model
-'''
-
-_TITLES: Mapping[str, str] = {
-    FUNCTIONAL: "a functional Keras model",
-    FUNCTION: "a Keras model whose call is made of TensorFlow's operations",
-}
+from netferry.converters.tensorflow.from_onnx.program import Program, function, functional
+from netferry.converters.tensorflow.names import legal
 
 
 def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> ImportedModel:
@@ -95,230 +34,27 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Impor
         UnsupportedError: operators that TensorFlow cannot hold, all of them at once.
     """
     try:
-        return _arrive(functional(plan, signature, name), signature, name)
-    except UnsupportedError as why:
+        return _imported(functional(plan, signature, name), signature, name)
+    except UnsupportedError as error:
         program = function(plan, signature, name)
-        told = "; ".join(
-            f"{problem.node or problem.operator}: {problem.reason}" for problem in why.problems[:3]
-        )
-        return _arrive(program, signature, name, f"It is no functional model ({told})")
+        first = error.problems[:3]
+        reasons = "; ".join(f"{problem.node or problem.operator}: {problem.reason}" for problem in first)
+        return _imported(program, signature, name, f"It is no functional model ({reasons})")
 
 
-def _telling(write: Callable[[Plan, Signature, str], Program]) -> Callable[[Plan, Signature, str], Program]:
-    """What is refused outside of any node is told of the graph."""
-
-    @wraps(write)
-    def told(plan: Plan, signature: Signature, name: str) -> Program:
-        try:
-            return write(plan, signature, name)
-        except CannotConvert as cannot:
-            raise UnsupportedError([Unsupported(name, "graph", cannot.reason, cannot.remedy)]) from cannot
-
-    return told
-
-
-@dataclass(frozen=True)
-class Program:
-    """What was written: the form, its statements as text, and the namespace that holds the weights."""
-
-    form: str
-    text: str
-    words: TensorflowNamespace
-
-
-def _arrive(program: Program, signature: Signature, name: str, *notes: str) -> ImportedModel:
-    words = program.words
-    weights = dict(words.weights)
+def _imported(program: Program, signature: Signature, name: str, *notes: str) -> ImportedModel:
+    xp = program.namespace
+    weights = dict(xp.weights)
     return ImportedModel(
         framework="tensorflow",
         signature=signature,
         source=program.text,
         weights=weights,
         build=lambda: _build(program.text, weights, name),
-        names=dict(words.names),
+        names=dict(xp.names),
         form=program.form,
-        notes=(*notes, *words.notes),
+        notes=(*notes, *xp.notes),
     )
-
-
-# ---- the functional form --------------------------------------------------------------------------------
-
-
-@_telling
-def functional(plan: Plan, signature: Signature, name: str) -> Program:
-    """``def build() -> keras.Model``."""
-    xp = Functional(plan, reserved=RESERVED)
-    specs = dict(zip(plan.graph.inputs, signature.inputs, strict=True))
-    results = Walk(plan, xp).run(lambda value: _keras_input(xp, value, specs[value], plan))
-    statements = xp.statements
-    outputs = _keras_outputs(xp, results, signature)
-    model = xp.call_expr(dotted("keras.Model"), _only([x.expr for x in xp.inputs]), outputs, name=legal(name))
-    whole = [*xp.preamble, *statements]
-    if _depth(whole) > _DEEPEST:
-        raise CannotConvert(f"Keras cannot hold layers in a row of more than {_DEEPEST}")
-    body = _body(whole, ast.Return(model))
-    text = _module(name, FUNCTIONAL, f"def build():\n{_indent(body)}", "build()")
-    return Program(FUNCTIONAL, text, xp)
-
-
-_DEEPEST = 800
-"""Keras follows a functional model from its outputs back, each layer one call deeper, as far as Python lets it."""
-
-
-def _depth(statements: Sequence[ast.stmt]) -> int:
-    """How many layers and operations stand behind one another, at most."""
-    depths: dict[str, int] = {}
-    for statement in statements:
-        if isinstance(statement, ast.Assign):
-            before = max((depths.get(name, 0) for name in loaded(statement.value)), default=0)
-            depth = before + sum(_acts(node) for node in ast.walk(statement.value))
-            depths |= dict.fromkeys(
-                (n.id for target in statement.targets for n in ast.walk(target) if isinstance(n, ast.Name)),
-                depth,
-            )
-    return max(depths.values(), default=0)
-
-
-def _acts(node: ast.AST) -> bool:
-    """A call that is not only the making of a layer."""
-    if not isinstance(node, ast.Call):
-        return False
-    root = node.func.value if isinstance(node.func, ast.Attribute) else None
-    return not (isinstance(root, ast.Name) and root.id == "layers")
-
-
-def _keras_input(xp: Functional, value: Any, spec: TensorSpec, plan: Plan) -> Symbol:
-    """``x = keras.Input(batch_shape=(None, 3, 224, 224), name="x")``"""
-    fact = plan.fact(value)
-    if fact.dims is None or fact.dtype is None:
-        raise CannotConvert(f"the rank of input '{spec.name}' is not known")
-    xp.allow(fact.dtype)
-    dtype = fact.dtype.name
-    shape = tuple(size if isinstance(size, int) else None for size in fact.dims)
-    title = xp.layer_name(spec.name)
-    made = xp.call_expr(
-        dotted("keras.Input"), batch_shape=shape, dtype=None if dtype == "float32" else dtype, name=title
-    )
-    with xp.outside():
-        symbol = Tensor(xp, fact, xp.let(Symbol(xp, fact, made), spec.name).expr)
-    xp.inputs.append(symbol)
-    return symbol
-
-
-def _keras_outputs(xp: Functional, results: Sequence[Any], signature: Signature) -> Any:
-    """Tensors that carry the source's names: by a layer of that name, or as a mapping where Keras has it taken."""
-    names = [spec.name for spec in signature.outputs]
-    exprs = [_hanging(xp, result) for result in results]
-    plain = all(legal(n) == n and xp.free(n) and not automatic(n) for n in names) and len(set(names)) == len(
-        names
-    )
-    if not plain:
-        return ast.Dict([ast.Constant(n) for n in names], list(exprs))
-    outputs = []
-    for title, expr, result in zip(names, exprs, results, strict=True):
-        layer = xp.call_expr(dotted("layers.Identity"), dtype=named(result.dtype), name=title)
-        outputs.append(xp.let(Symbol(xp, result.fact, xp.call_expr(layer, expr)), title).expr)
-    return _only(outputs)
-
-
-def _hanging(xp: Functional, result: Symbol) -> ast.expr:
-    """An output; a constant one hangs on the input, as Keras wants it."""
-    content = result.fact.constant
-    return result.expr if content is None else xp.parameter(result.fact, content)
-
-
-def _only(items: list[Any]) -> Any:
-    return items[0] if len(items) == 1 else items
-
-
-# ---- the function form -------------------------------------------------------------------------------------
-
-
-@_telling
-def function(plan: Plan, signature: Signature, name: str) -> Program:
-    """``class Model(keras.Model)`` with ``call`` and the signature that it is served under."""
-    xp = Function(plan, reserved=RESERVED)
-    specs = dict(zip(plan.graph.inputs, signature.inputs, strict=True))
-    arguments: list[str] = []
-
-    def take(value: ir.Value) -> Symbol:
-        fact = plan.fact(value)
-        if fact.dtype is None:
-            raise CannotConvert("it is no tensor")
-        xp.allow(fact.dtype)
-        arguments.append(xp.fresh(specs[value].name))
-        return Tensor(xp, fact, ast.Name(arguments[-1], ast.Load()))
-
-    results = Walk(plan, xp).run(take)
-    keys: list[ast.expr | None] = [ast.Constant(spec.name) for spec in signature.outputs]
-    returned = ast.Return(ast.Dict(keys, [result.expr for result in results]))
-    call = _body(xp.statements, returned)
-    text = "".join(f"{_snippet(word)}\n\n\n" for word in xp.snippets)
-    text += _class_text(xp, name, arguments, _specs(plan, signature), call)
-    return Program(FUNCTION, _module(name, FUNCTION, text, "Model()"), xp)
-
-
-def _specs(plan: Plan, signature: Signature) -> list[str]:
-    """How each input is served: ``tf.TensorSpec([None, 3], "float32", name="x")``."""
-    specs = []
-    for value, spec in zip(plan.graph.inputs, signature.inputs, strict=True):
-        dims, kind = plan.fact(value).dims, plan.fact(value).dtype
-        shape = None if dims is None else [size if isinstance(size, int) else None for size in dims]
-        dtype = "string" if kind is None or kind.kind in "OUS" else kind.name
-        specs.append(f"tf.TensorSpec({shape!r}, {dtype!r}, name={served_name(spec.name)!r})")
-    return specs
-
-
-def _class_text(xp: Function, name: str, arguments: Sequence[str], specs: Sequence[str], call: str) -> str:
-    given = ", ".join(["self", *arguments])
-    made = source(xp.preamble)
-    lines = [
-        "class Model(keras.Model):",
-        "    def __init__(self):",
-        f"        super().__init__(name={legal(name)!r}, autocast=False)",
-        *([_indent(made, 8)] if made else []),
-        "        self.built = True",
-        "",
-        f"    def call({given}):",
-        _indent(call, 8),
-        "",
-        f"    @tf.function(input_signature=[{', '.join(specs)}])",
-        f"    def serve({given}):",
-        f"        return self({', '.join([*arguments, 'training=False'])})",
-    ]
-    if not arguments:
-        lines += ["", "    def __call__(self, training=False):", "        return self.call()"]
-    return "\n".join(lines) + "\n"
-
-
-def _snippet(name: str) -> str:
-    """The text of one of ``snippets/`` below its imports."""
-    text = Path(__file__).with_name("runtime_helpers").joinpath(f"{name}.py").read_text(encoding="utf-8")
-    return text.split("import tensorflow as tf\n", 1)[1].strip().replace(": Any", "").replace(" -> Any", "")
-
-
-# ---- the module ---------------------------------------------------------------------------------------------
-
-
-def _body(statements: Sequence[ast.stmt], last: ast.stmt) -> str:
-    kept = prune(statements, loaded(last))
-    return source([*kept, last])
-
-
-def _indent(text: str, by: int = 4) -> str:
-    return "\n".join(" " * by + line if line else line for line in text.splitlines())
-
-
-def _module(name: str, form: str, body: str, make: str) -> str:
-    imports = [
-        line
-        for word, line in (("np.", "import numpy as np"), ("tf.", "import tensorflow as tf"))
-        if word in body
-    ]
-    words = [word for word in ("layers", "ops") if f"{word}." in body]
-    imports += [f"from keras import {', '.join(words)}"] if words else []
-    head = _HEAD.format(name=legal(name), title=_TITLES[form], imports="\n".join(imports))
-    return head.rstrip("\n") + "\n\n\n" + body.rstrip("\n") + "\n" + _LOAD.format(make=make)
 
 
 def _build(text: str, weights: Mapping[str, Array], name: str) -> Any:

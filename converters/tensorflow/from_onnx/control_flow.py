@@ -1,4 +1,4 @@
-"""Branches and loops as TensorFlow's own: ``tf.cond`` and ``tf.while_loop``; random numbers. The function form alone has them."""
+"""Branches and loops as TensorFlow's own: ``tf.cond`` and ``tf.while_loop``. The function form alone has them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from netferry.converters.graph.codegen.walk import Body
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.ops.table import dtype_of
 from netferry.converters.tensorflow.from_onnx.function_form import Function
+from netferry.converters.tensorflow.from_onnx.function_names import BOOL, INT32, INT64
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
-from netferry.converters.tensorflow.from_onnx.names import BOOL, INT32, INT64
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
@@ -64,13 +63,13 @@ def _written(
     f: Function, name: str, arguments: Sequence[str], body: Body, given: Sequence[Symbol],
     finish: Callable[[Sequence[Symbol]], Sequence[Any]] | None = None,
 ) -> tuple[Symbol, ...]:  # fmt: skip
-    """A subgraph as a function of its own, in place."""
+    """A subgraph as a function of its own, written here."""
     f.depth += 1
     try:
         with f.block() as statements:
             for value, symbol in zip(body.graph.inputs, given, strict=True):
                 f.read_sizes(value, symbol)
-            results = tuple(_tensor(f, result, "what a subgraph gives") for result in body(*given))
+            results = tuple(_tensor(f, result, "an output of a subgraph") for result in body(*given))
             exprs = [result.expr for result in results] if finish is None else list(finish(results))
             exprs = f._shared([f.to_expr(expr) for expr in exprs])
     finally:
@@ -105,16 +104,16 @@ def Loop(
     xp: TensorflowNamespace, limit: Symbol | None, cond: Symbol | None, *initial: Symbol, body: Body
 ) -> Any:
     f = in_function(xp)
-    states = [_tensor(f, state, "what the loop carries") for state in initial]
+    states = [_tensor(f, state, "a state of the loop") for state in initial]
     inner, outputs = body.graph.inputs, body.graph.outputs
     turn = _argument(f, "turn", Fact(INT64, ()))
     going = _argument(f, "going", Fact(BOOL, ()))
-    carried = [
+    loop_states = [
         _argument(f, v.name or "state", _inside(f, v, s)) for v, s in zip(inner[2:], states, strict=True)
     ]
     facts = [f.plan.fact(value) for value in outputs[1 + len(states) :]]
     lists = [_argument(f, value.name or "rows", Fact(None)) for value in outputs[1 + len(states) :]]
-    arguments = [x.base.id for x in (turn, going, *carried, *lists)]
+    arguments = [x.base.id for x in (turn, going, *loop_states, *lists)]
 
     def finish(results: Sequence[Symbol]) -> list[Any]:
         again, kept, rows = results[0], results[1 : 1 + len(states)], results[1 + len(states) :]
@@ -127,7 +126,7 @@ def Loop(
         return [f.binary("+", turn, 1).expr, test, *(x.expr for x in kept), *added]
 
     step, test = f.fresh("step"), f.fresh("more")
-    results = _written(f, step, arguments, body, [turn, going, *carried], finish)
+    results = _written(f, step, arguments, body, [turn, going, *loop_states], finish)
     most = LAST if limit is None else f.call_expr(dotted("tf.reshape"), limit, ())
     more = f.call_expr(dotted("tf.logical_and"), f.binary("<", turn, most, dtype=BOOL), going)
     f.write(ast.FunctionDef(test, _arguments(arguments), [ast.Return(more)], []))
@@ -138,7 +137,7 @@ def Loop(
         *states,
         *(_rows(f, fact.dtype, fact.dims) for fact in facts),
     ]
-    shapes = [_invariant(f, ()), _invariant(f, ()), *(_invariant(f, x.fact.dims) for x in carried)]
+    shapes = [_invariant(f, ()), _invariant(f, ()), *(_invariant(f, x.fact.dims) for x in loop_states)]
     whole = _loop(
         f, test, step, start, shapes if not lists else [*shapes, *[_invariant(f, None)] * len(lists)]
     )
@@ -150,7 +149,7 @@ def Loop(
 
 
 def _inside(f: Function, value: Any, state: Symbol) -> Fact:
-    """What is known of a carried value in every turn."""
+    """What is known of a state in every turn."""
     fact = f.plan.facts.get(value)
     return Fact(state.dtype, None if fact is None else fact.dims)
 
@@ -176,10 +175,10 @@ def Scan(
     *operands: Symbol,
     body: Body,
     num_scan_inputs: int,
-    scan_input_axes: Sequence[int] | None = None,
-    scan_input_directions: Sequence[int] | None = None,
-    scan_output_axes: Sequence[int] | None = None,
-    scan_output_directions: Sequence[int] | None = None,
+    scan_input_axes: Sequence[int] | None,
+    scan_input_directions: Sequence[int] | None,
+    scan_output_axes: Sequence[int] | None,
+    scan_output_directions: Sequence[int] | None,
 ) -> Any:
     f = in_function(xp)
     if None in operands or f.plan.graph.opset_imports.get("", 28) < 9:
@@ -187,7 +186,7 @@ def Scan(
             "it is a Scan of opset 8, with a batch axis", "Export the model with opset 9 or newer"
         )
     count = len(operands) - num_scan_inputs
-    states = [_tensor(f, x, "what the scan carries") for x in operands[:count]]
+    states = [_tensor(f, x, "a state of the scan") for x in operands[:count]]
     scanned = [f.let(x, "scanned") if x.content is None else x for x in operands[count:]]
     axes = [axis % x.ndim for axis, x in zip(scan_input_axes or [0] * num_scan_inputs, scanned, strict=True)]
     inner, outputs = body.graph.inputs, body.graph.outputs
@@ -195,12 +194,12 @@ def Scan(
         Symbol(f, Fact(INT32, ()), f.size_of(Tensor(f, scanned[0].fact, scanned[0].expr), axes[0])), "count"
     )
     turn = _argument(f, "turn", Fact(INT32, ()))
-    carried = [
+    loop_states = [
         _argument(f, v.name or "state", _inside(f, v, s)) for v, s in zip(inner[:count], states, strict=True)
     ]
     facts = [f.plan.fact(value) for value in outputs[count:]]
     lists = [_argument(f, value.name or "rows", Fact(None)) for value in outputs[count:]]
-    arguments = [x.base.id for x in (turn, *carried, *lists)]
+    arguments = [x.base.id for x in (turn, *loop_states, *lists)]
     backwards = f.binary("-", f.binary("-", total, turn), 1)
     reads = [
         f.made(
@@ -220,13 +219,13 @@ def Scan(
         return [f.binary("+", turn, 1).expr, *(x.expr for x in results[:count]), *added]
 
     step, test = f.fresh("step"), f.fresh("more")
-    results = _written(f, step, arguments, body, [*carried, *reads], finish)
+    results = _written(f, step, arguments, body, [*loop_states, *reads], finish)
     more = ast.Return(f.binary("<", turn, total).expr)
     f.write(ast.FunctionDef(test, _arguments(arguments), [more], []))
     start = [f.array(np.zeros((), np.int32)), *states, *(_rows(f, fact.dtype, fact.dims) for fact in facts)]
     shapes = [
         _invariant(f, ()),
-        *(_invariant(f, x.fact.dims) for x in carried),
+        *(_invariant(f, x.fact.dims) for x in loop_states),
         *[_invariant(f, None)] * len(lists),
     ]
     whole = _loop(f, test, step, start, shapes)
@@ -256,45 +255,3 @@ def _placed(f: Function, part: Symbol, axis: int, fact: Fact) -> Symbol:
 
 
 # ---- random numbers ------------------------------------------------------------------------------------------
-
-
-@NATIVE.row("RandomNormal", "RandomUniform")
-def RandomNormal(
-    xp: TensorflowNamespace,
-    *,
-    shape: Sequence[int],
-    dtype: int = 1,
-    seed: float | None = None,
-    **limits: float,
-) -> Any:
-    return _random(xp, list(shape), dtype_of(dtype), **limits)
-
-
-@NATIVE.row("RandomNormalLike", "RandomUniformLike")
-def RandomNormalLike(
-    xp: TensorflowNamespace,
-    x: Symbol,
-    *,
-    dtype: int | None = None,
-    seed: float | None = None,
-    **limits: float,
-) -> Any:
-    return _random(xp, list(x.shape), x.dtype if dtype is None else dtype_of(dtype), **limits)
-
-
-def _random(xp: TensorflowNamespace, shape: Any, dtype: np.dtype[Any], **limits: float) -> Any:
-    f = in_function(xp)
-    if xp.node.op_type.startswith("RandomNormal"):
-        mean, scale = limits.get("mean", 0.0), limits.get("scale", 1.0)
-        return f.made(f.call_expr(dotted("tf.random.normal"), shape, mean, scale, dtype), dtype=dtype)
-    low, high = limits.get("low", 0.0), limits.get("high", 1.0)
-    return f.made(f.call_expr(dotted("tf.random.uniform"), shape, low, high, dtype), dtype=dtype)
-
-
-@NATIVE.row("Bernoulli")
-def Bernoulli(
-    xp: TensorflowNamespace, x: Symbol, *, dtype: int | None = None, seed: float | None = None
-) -> Any:
-    f = in_function(xp)
-    drawn = f.made(f.call_expr(dotted("tf.random.uniform"), list(x.shape), 0.0, 1.0, x.dtype), dtype=x.dtype)
-    return f.astype(f.less(drawn, x), x.dtype if dtype is None else dtype_of(dtype))

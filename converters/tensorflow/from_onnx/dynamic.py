@@ -7,9 +7,8 @@ from typing import Any
 
 from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.ops import OPS
 from netferry.converters.tensorflow.from_onnx.function_form import Function
-from netferry.converters.tensorflow.from_onnx.names import BOOL, INT32
+from netferry.converters.tensorflow.from_onnx.function_names import BOOL, INT32
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
@@ -30,33 +29,33 @@ REDUCTIONS: Mapping[str, tuple[str, str, str]] = {
 Sizes = tuple[Any, ...]
 
 
-def late(xp: TensorflowNamespace, sizes: Sequence[Any] | None) -> bool:
+def only_at_run_time(xp: TensorflowNamespace, sizes: Sequence[Any] | None) -> bool:
     """Whether sizes are asked for that only the function form can have."""
     return isinstance(xp, Function) and sizes is not None and not known(sizes)
 
 
-def _reduction(operator: str, before: str, word: str, after: str) -> Any:
+def _reduction(before: str, operation: str, after: str) -> Any:
     def row(
-        xp: Any, x: Symbol, axes: Sizes | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+        xp: Any, x: Symbol, axes: Sizes | None = None, *, keepdims: int, noop_with_empty_axes: int
     ) -> Any:
-        if not late(xp, axes):
-            return OPS[operator](xp, x, axes, keepdims=keepdims, noop_with_empty_axes=noop_with_empty_axes)
+        if not only_at_run_time(xp, axes):
+            return NotImplemented
         ready = getattr(xp, before)(x) if before else x
-        kind = {"max": "any", "min": "all"}.get(word, word) if x.dtype.kind == "b" else word
-        made = xp.say(kind, ready.expr, axis=list(axes or ()), keepdims=bool(keepdims), dtype=x.dtype)
+        kind = {"max": "any", "min": "all"}.get(operation, operation) if x.dtype.kind == "b" else operation
+        made = xp.write_call(kind, ready.expr, axis=list(axes or ()), keepdims=bool(keepdims), dtype=x.dtype)
         return getattr(xp, after)(made) if after else made
 
     return row
 
 
 for _operator, _steps in REDUCTIONS.items():
-    NATIVE.row(_operator)(_reduction(_operator, *_steps))
+    NATIVE.row(_operator)(_reduction(*_steps))
 
 
 @NATIVE.row("Unsqueeze")
 def Unsqueeze(xp: Any, data: Symbol, axes: Sizes) -> Any:
-    if not late(xp, axes):
-        return OPS["Unsqueeze"](xp, data, axes)
+    if not only_at_run_time(xp, axes):
+        return NotImplemented
     rank = data.ndim + len(axes)
     ordered = xp.let(xp.call("tf.sort", xp.call("tf.math.floormod", list(axes), rank, dtype=INT32)), "axes")
     result: Any = data
@@ -67,8 +66,8 @@ def Unsqueeze(xp: Any, data: Symbol, axes: Sizes) -> Any:
 
 @NATIVE.row("Squeeze")
 def Squeeze(xp: Any, data: Symbol, axes: Sizes | None = None) -> Any:
-    if not late(xp, axes):
-        return OPS["Squeeze"](xp, data, axes)
+    if not only_at_run_time(xp, axes):
+        return NotImplemented
     rank = data.ndim
     places = xp.call("tf.math.floormod", list(axes or ()), rank, dtype=INT32)
     apart = xp.call(
@@ -87,8 +86,8 @@ def Slice(
     xp: Any, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None
 ) -> Any:
     """With axes or steps that come as tensors, begin, end and stride of every axis are put together first."""
-    if not late(xp, axes) and not late(xp, steps):
-        return OPS["Slice"](xp, data, starts, ends, axes, steps)
+    if not only_at_run_time(xp, axes) and not only_at_run_time(xp, steps):
+        return NotImplemented
     rank, count = data.ndim, len(starts)
     places = xp.call("tf.math.floormod", list(axes or range(count)), rank, dtype=INT32)
     where = xp.let(xp.call("tf.expand_dims", places, 1, dtype=INT32), "places")
@@ -113,17 +112,22 @@ def Slice(
 
 
 @NATIVE.row("Trilu")
-def Trilu(xp: Any, x: Symbol, k: Sizes | None = None, *, upper: int = 1) -> Any:
-    if not late(xp, k):
-        return OPS["Trilu"](xp, x, k, upper=upper)
+def Trilu(xp: Any, x: Symbol, k: Sizes | None = None, *, upper: int) -> Any:
+    if not only_at_run_time(xp, k):
+        return NotImplemented
     assert k is not None
     return xp.triu(x, k[0]) if upper else xp.tril(x, k[0])
 
 
-@NATIVE.row("CumSum", "CumProd")
-def CumSum(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int = 0, reverse: int = 0) -> Any:
-    if not isinstance(xp, Function):
-        return OPS[xp.node.op_type](xp, x, axis, exclusive=exclusive, reverse=reverse)
-    word = "tf.cumsum" if xp.node.op_type == "CumSum" else "tf.math.cumprod"
-    flags = {"exclusive": bool(exclusive) or None, "reverse": bool(reverse) or None}
-    return xp.call(word, x, axis=axis[0], **flags, dtype=x.dtype, dims=x.fact.dims)
+def _cumulative(function: str) -> Any:
+    def row(xp: Any, x: Symbol, axis: Sizes, *, exclusive: int, reverse: int) -> Any:
+        if not isinstance(xp, Function):
+            return NotImplemented
+        flags = {"exclusive": bool(exclusive) or None, "reverse": bool(reverse) or None}
+        return xp.call(function, x, axis=axis[0], **flags, dtype=x.dtype, dims=x.fact.dims)
+
+    return row
+
+
+for _operator, _function in (("CumSum", "tf.cumsum"), ("CumProd", "tf.math.cumprod")):
+    NATIVE.row(_operator)(_cumulative(_function))

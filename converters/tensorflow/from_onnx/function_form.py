@@ -7,256 +7,50 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
-from netferry.converters.graph.codegen.writer import dotted, literal, loaded, prune
+from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact, is_float
-from netferry.converters.graph.ir.sizes import Size, known, largest, product
+from netferry.converters.graph.ir.sizes import Size, known, largest
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.signature import Array
-from netferry.converters.tensorflow.from_onnx.layout import Tensor, base_axes, perm_of
-from netferry.converters.tensorflow.from_onnx.names import INT32, INT64
-from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
+from netferry.converters.tensorflow.from_onnx.function_names import INT32, INT64
+from netferry.converters.tensorflow.from_onnx.function_writer import SMALL_FLOATS, FunctionWriter
+from netferry.converters.tensorflow.from_onnx.layout import Tensor
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
-
-MEMBERS = frozenset(
-    """
-    activity_regularizer add_loss add_metric add_variable add_weight autocast build build_from_config built call
-    call_signature_parameters compile compile_from_config compiled compiled_loss compiled_metrics compute_dtype
-    compute_loss compute_mask compute_metrics compute_output_shape compute_output_spec count_params
-    distribute_reduction_method distribute_strategy dtype dtype_policy evaluate export fit from_config
-    get_build_config get_compile_config get_config get_layer get_metrics_result get_quantization_layer_structure
-    get_state_tree get_weights input input_dtype input_spec jit_compile layers load_own_variables load_weights loss
-    losses make_predict_function make_test_function make_train_function metrics metrics_names metrics_variables name
-    non_trainable_variables non_trainable_weights output path predict predict_function predict_on_batch predict_step
-    quantization_mode quantize quantized_build quantized_call rematerialized_call reset_metrics run_eagerly save
-    save_own_variables save_weights serve set_state_tree set_weights stateless_call stateless_compute_loss
-    steps_per_execution summary supports_jit supports_masking symbolic_call test_function test_on_batch test_step
-    to_json train_function train_on_batch train_step trainable trainable_variables trainable_weights
-    unrolled_steps_per_execution variable_dtype variables weights
-    """.split()
-)
-"""What a ``keras.Model`` has already: no layer or weight gets such a name."""
-
-DTYPES = frozenset(
-    """
-    bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 complex64 complex128
-    """.split()
-)
-"""What TensorFlow has kernels for."""
-
-SMALL_FLOATS = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
-"""Of smaller types it casts these, and does not saturate by itself at their largest number."""
 
 _WIDER: Mapping[str, np.dtype[Any]] = {
     "int8": INT32, "int16": INT32, "uint8": INT32, "uint16": INT32, "uint32": INT64, "uint64": INT64,
 }  # fmt: skip
-_WIDE_WORDS = frozenset({"sign", "matmul", "einsum", "sum", "prod", "mean", "max", "min", "pow", "negative", "truncatediv",
+_WIDENED = frozenset({"sign", "matmul", "einsum", "sum", "prod", "mean", "max", "min", "pow", "negative", "truncatediv",
                          "cumulative_sum", "cumulative_prod", "abs", "fmod", "remainder", "trunc_divide", "floor_divide"})  # fmt: skip
-"""Words for which TensorFlow lacks kernels of small and unsigned integers: a wider one computes the same, wrapped."""
+"""Functions for which TensorFlow lacks kernels of small and unsigned integers: a wider one computes the same, wrapped."""
 
-_WRITTEN = 1 << 16
-"""As many numbers of a range are written down; more are counted when the model runs."""
 
 _NARROW = frozenset({"float16", "bfloat16"})
 
 
-class Function(TensorflowNamespace):
-    """Writes ``__init__`` and ``call`` of ``class Model(keras.Model)``."""
+class Function(FunctionWriter):
+    """The array namespace in ``tf``, where that means something else than NumPy."""
 
-    title = "TensorFlow"
-    column, root = 1, "tf"
     rows = NATIVE
 
-    def __init__(self, plan: Any, *, reserved: Sequence[str] = ()) -> None:
-        super().__init__(plan, reserved=reserved)
-        self.members: set[str] = set(MEMBERS)
-        self.layers_made: dict[str, ast.expr] = {}
+    # ---- where TensorFlow means something else ---------------------------------------------------------------
 
-    # ---- what a form says -----------------------------------------------------------------------------
-
-    def allow(self, dtype: np.dtype[Any] | None) -> None:
-        if dtype is not None and dtype.kind not in "OUS" and dtype.name not in DTYPES | SMALL_FLOATS.keys():
-            raise CannotConvert(f"TensorFlow does not compute in {dtype}")
-
-    def materialize(self, fact: Fact) -> ast.expr:
-        """Also a constant of which some elements are sizes."""
-        if fact.content is None or fact.constant is not None:
-            return super().materialize(fact)
-        items = [item if isinstance(item, Size) else int(item) for item in fact.content.reshape(-1)]
-        whole = self.call_expr(dotted("tf.reshape"), items, fact.content.shape)
-        return self.call_expr(dotted("tf.cast"), whole, fact.dtype)
-
-    def array(self, content: Array) -> ast.expr:
-        if content.size == 0 and content.ndim > 1:
-            return self.call_expr(dotted("tf.zeros"), content.shape, content.dtype.name)
-        if content.dtype.kind in "OUS":
-            return self.call_expr(dotted("tf.constant"), content.tolist(), "string")
-        if content.dtype.name in SMALL_FLOATS:
-            single = self.call_expr(dotted("tf.constant"), _listed(content), "float32")
-            return self.call_expr(dotted("tf.cast"), single, content.dtype.name)
-        return self.call_expr(dotted("tf.constant"), _listed(content), content.dtype.name)
-
-    def parameter(self, fact: Fact, content: Array) -> ast.expr:
-        if content.dtype.kind in "OUS":
-            return self.array(content)
-        if content.dtype.name not in DTYPES:
-            raise CannotConvert(f"TensorFlow keeps no parameters in {content.dtype}")
-        name = self.layer_name(fact.name or "constant")
-        self.hold(name, content, [fact.name])
-        made = self.call_expr(
-            dotted("keras.Variable"),
-            "zeros",
-            shape=content.shape,
-            dtype=content.dtype.name,
-            trainable=fact.trainable,
-            name=name,
-        )
-        member = self._member(name)
-        self.preamble.append(ast.Assign([_stored(member)], made))
-        return self.call_expr(dotted("tf.convert_to_tensor"), member)
-
-    def owned(self, kind: str, name: str, shape: Sequence[Any], *args: Any, **kwargs: Any) -> ast.expr:
-        """A layer, made and built in ``__init__``."""
-        if name not in self.layers_made:
-            member = self._member(name)
-            made = self.call_expr(dotted(f"layers.{kind}"), *args, **kwargs, name=name)
-            self.preamble.append(ast.Assign([_stored(member)], made))
-            build = self.call_expr(ast.Attribute(member, "build", ast.Load()), tuple(shape))
-            self.preamble.append(ast.Expr(build))
-            self.layers_made[name] = member
-        return self.layers_made[name]
-
-    def _member(self, name: str) -> ast.expr:
-        from netferry.converters.graph.ir.build import unique
-        from netferry.converters.graph.ir.names import identifier
-
-        word = unique(identifier(name), self.members)
-        return ast.Attribute(ast.Name("self", ast.Load()), word, ast.Load())
-
-    # ---- statements -----------------------------------------------------------------------------------------
-
-    def define(
-        self, name: str, arguments: Sequence[str], statements: Sequence[ast.stmt], results: Sequence[Any]
-    ) -> None:
-        """``def name(arguments): ...; return (results,)``: a branch or the body of a loop."""
-        last = ast.Return(ast.Tuple(list(results), ast.Load()))
-        given = ast.arguments([], [ast.arg(argument) for argument in arguments], None, [], [], None, [])
-        body = [*prune(statements, loaded(last)), last]
-        self.write(ast.FunctionDef(name, given, body, []))
-
-    # ---- sizes ----------------------------------------------------------------------------------------------
-
-    def size_of(self, x: Symbol, axis: int) -> ast.expr:
-        place = base_axes(perm_of(x), (axis,))[0]
-        return self.call_expr_index("tf.shape", self._base(x), place)
-
-    def call_expr_index(self, function: str, base: ast.expr, place: int) -> ast.expr:
-        return ast.Subscript(self.call_expr(dotted(function), base), literal(place), ast.Load())
-
-    def element_of(self, x: Symbol, index: int) -> ast.expr:
-        whole: ast.expr = x.expr
-        if x.ndim:
-            whole = ast.Subscript(
-                self.call_expr(dotted("tf.reshape"), whole, (-1,)), literal(index), ast.Load()
-            )
-        if x.dtype.itemsize == 8 and x.dtype.kind == "i":
-            whole = self.call_expr(dotted("tf.clip_by_value"), whole, -(2**31 - 1), 2**31 - 1)
-        return self.call_expr(dotted("tf.cast"), whole, "int32")
-
-    def size_expr(self, size: Size) -> ast.expr:
-        def call(word: str, a: ast.expr, b: ast.expr) -> ast.expr:
-            if word in ("max", "min"):
-                return self.call_expr(dotted(f"tf.{word}imum"), a, b)
-            if word == "nonzero":
-                test = self.call_expr(dotted("tf.equal"), a, 0)
-                return self.call_expr(dotted("tf.where"), test, b, a)
-            return ast.BinOp(a, _ARITHMETIC[word](), b)
-
-        return size.build(self._size_name, call, literal)
-
-    def reshaped(self, base: ast.expr, fact: Fact, sizes: Sequence[Any]) -> Tensor:
-        free = [place for place, size in enumerate(sizes) if isinstance(size, Size)]
-        wanted = list(sizes)
-        if len(free) == 1 and -1 not in sizes and 0 not in sizes:
-            wanted[free[0]] = -1
-        shape = tuple(wanted) if known(wanted) else list(wanted)
-        made: Tensor = self.say("reshape", base, shape, dtype=fact.dtype)
-        return made
-
-    def shape(self, x: Symbol) -> Tensor:
-        made: Tensor = self.call("tf.shape", x, out_type=dotted("tf.int64"), dtype=INT64, dims=(x.ndim,))
-        return made
-
-    def broadcast_to(self, x: Symbol, sizes: Sequence[Any]) -> Tensor:
-        made: Tensor = self.call("tf.broadcast_to", x, list(sizes), dtype=x.dtype, dims=tuple(sizes))
-        return made
-
-    def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype[Any]) -> Tensor:
-        if not any(isinstance(v, Size | Symbol) for v in (start, stop, step)) and (
-            (stop - start) / step <= _WRITTEN
-        ):
-            return self.asarray(np.arange(start, stop, step), dtype)
-        sizes = any(isinstance(v, Size) for v in (start, stop, step))
-        computed = INT32 if sizes or (dtype.kind == "i" and dtype.itemsize < 4) else dtype
-        ends = [
-            (v if computed == INT32 else self._typed(v, computed))
-            if isinstance(v, int | float)
-            else self._cast_end(v, computed)
-            for v in (start, stop, step)
-        ]
-        made = self.call("tf.range", *ends, dtype=computed)
-        return made if computed == dtype else self.astype(made, dtype)
-
-    def _cast_end(self, v: Any, dtype: np.dtype[Any]) -> Any:
-        if not isinstance(v, Symbol):
-            return v
-        v = v if v.fact.dims == () else self.reshape(v, ())
-        return v if v.dtype == dtype else self.astype(v, dtype)
-
-    def full(self, sizes: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> Tensor:
-        if known(sizes) and product(sizes) <= 16:
-            return self.asarray(np.full(tuple(sizes), value), dtype)
-        made: Tensor = self.call(
-            "tf.fill",
-            list(sizes),
-            self.array(np.asarray(value).astype(dtype)),
-            dtype=dtype,
-            dims=tuple(sizes),
-        )
-        return made
-
-    def slice(self, x: Symbol, places: Any) -> Tensor:
-        start, stop, step = (
-            {axis: None if _beyond(cut[i]) else cut[i] for axis, cut in places.items()} for i in range(3)
-        )
-        return super().slice(x, {axis: (start[axis], stop[axis], step[axis]) for axis in places})
-
-    def padded(self, base: ast.expr, pairs: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> ast.expr:
-        fill = None if not isinstance(value, ast.expr) and value == 0 else self._typed(value, dtype)
-        free = [list(pair) for pair in pairs]
-        made: ast.expr = self.say("pad", base, free, constant_values=fill, dtype=dtype).base
-        return made
-
-    def parted(self, base: ast.expr, lengths: Sequence[Any], axis: int, dtype: np.dtype[Any]) -> Tensor:
-        return self.made(self.call_expr(dotted("tf.split"), base, list(lengths), axis=axis), dtype=dtype)
-
-    # ---- words that TensorFlow means otherwise ---------------------------------------------------------------
-
-    def say(
-        self, word: str, *args: Any, dtype: Any = None, dims: Any = None, perm: Any = None, **kwargs: Any
-    ) -> Any:
+    def write_call(
+        self, operation: str, *args: Any, dtype: Any = None, dims: Any = None, perm: Any = None, **kwargs: Any
+    ) -> Tensor:
         if dtype is None:
             dtype = next((x.fact.dtype for x in _symbols(args)), None)
-        wide = _WIDER.get(dtype.name) if word in _WIDE_WORDS and dtype is not None else None
+        wide = _WIDER.get(dtype.name) if operation in _WIDENED and dtype is not None else None
         if wide is None:
-            return super().say(word, *args, dtype=dtype, dims=dims, perm=perm, **kwargs)
+            return super().write_call(operation, *args, dtype=dtype, dims=dims, perm=perm, **kwargs)
         widened = [self._widened(x, wide) for x in args]
-        made = super().say(word, *widened, dtype=wide, dims=dims, perm=perm, **kwargs)
-        return super().say("astype", made.base, dtype, dtype=dtype, dims=dims, perm=perm)
+        made = super().write_call(operation, *widened, dtype=wide, dims=dims, perm=perm, **kwargs)
+        return super().write_call("astype", made.base, dtype, dtype=dtype, dims=dims, perm=perm)
 
     def _widened(self, x: Any, wide: np.dtype[Any]) -> Any:
         if isinstance(x, Symbol):
@@ -284,24 +78,21 @@ class Function(TensorflowNamespace):
             dtype,
         )
 
-    def left_shift(self, a: Any, b: Any) -> Tensor:
-        return self._shift("left_shift", a, b)
-
-    def right_shift(self, a: Any, b: Any) -> Tensor:
-        return self._shift("right_shift", a, b)
-
-    def _shift(self, word: str, a: Any, b: Any) -> Tensor:
-        """By no place or by all of them is 0, or the sign: TensorFlow's own answer depends on the machine."""
+    def _shift(self, operation: str, a: Any, b: Any) -> Tensor:
+        """By no bit or by all of them is 0, or the sign: TensorFlow's own answer depends on the machine."""
         dtype = next(x.dtype for x in (a, b) if isinstance(x, Symbol))
         bits = 8 * dtype.itemsize
         places = b if not isinstance(b, Symbol) else b.content
         if places is not None and np.all((np.asarray(places) >= 0) & (np.asarray(places) < bits)):
-            return self._binary(word, a, b)
+            return self._binary(operation, a, b)
         top = self.asarray(bits - 1, dtype)
         inside = self.logical_and(self.greater_equal(b, 0), self.less_equal(b, top))
-        shifted = self._binary(word, a, self.where(inside, b, top))
-        signed = word == "right_shift" and dtype.kind == "i"
+        shifted = self._binary(operation, a, self.where(inside, b, top))
+        signed = operation == "right_shift" and dtype.kind == "i"
         return shifted if signed else self.where(inside, shifted, self.asarray(0, dtype))
+
+    left_shift = partialmethod(_shift, "left_shift")
+    right_shift = partialmethod(_shift, "right_shift")
 
     def pad(
         self, x: Symbol, pairs: Sequence[tuple[Any, Any]], mode: str = "constant", value: Any = 0
@@ -327,10 +118,10 @@ class Function(TensorflowNamespace):
     def _positive(self, size: Any) -> Any:
         return largest(size, 0) if isinstance(size, Size) else max(size, 0)
 
-    def _reduce(self, word: str, x: Symbol, axes: Sequence[int], keepdims: bool) -> Tensor:
+    def _reduce(self, operation: str, x: Symbol, axes: Sequence[int], keepdims: bool) -> Tensor:
         if x.dtype.kind == "b":
-            word = {"max": "any", "min": "all"}.get(word, word)
-        return super()._reduce(word, x, axes, keepdims)
+            operation = {"max": "any", "min": "all"}.get(operation, operation)
+        return super()._reduce(operation, x, axes, keepdims)
 
     def matmul(self, a: Symbol, b: Symbol) -> Tensor:
         """Vectors become a row and a column; TensorFlow multiplies matrices alone."""
@@ -349,14 +140,13 @@ class Function(TensorflowNamespace):
 
     def bitcast(self, x: Symbol, dtype: np.dtype[Any]) -> Tensor:
         bits = self.astype(x, np.dtype(np.uint8)) if x.dtype.kind == "b" else x
-        made: Tensor = self.call("tf.bitcast", bits, dtype, dtype=dtype)
-        return made
+        return self.call("tf.bitcast", bits, dtype, dtype=dtype)
 
     def take(self, x: Symbol, indices: Any, axis: int) -> Tensor:
         return self.read_at(x, self.counted_up(x, indices, axis), axis)
 
     def counted_up(self, x: Symbol, indices: Any, axis: int) -> Any:
-        """Places counted from 0: negative ones count from the end."""
+        """Indices counted from 0: negative ones count from the end."""
         content = indices.content
         if content is not None and (content >= 0).all():
             return indices
@@ -369,31 +159,27 @@ class Function(TensorflowNamespace):
         counted = self.call("tf.cast", total, indices.dtype, dtype=indices.dtype, dims=())
         return self.where(self.less(indices, 0), self.add(indices, counted), indices)
 
-    def argmax(self, x: Symbol, axis: int, keepdims: bool) -> Tensor:
-        return self._place("argmax", x, axis, keepdims)
-
-    def argmin(self, x: Symbol, axis: int, keepdims: bool) -> Tensor:
-        return self._place("argmin", x, axis, keepdims)
-
-    def _place(self, word: str, x: Symbol, axis: int, keepdims: bool) -> Tensor:
-        place: Tensor = self.call(f"tf.{word}", x, axis=axis, dtype=INT64)
+    def _argument(self, operation: str, x: Symbol, axis: int, keepdims: bool) -> Tensor:
+        place: Tensor = self.call(f"tf.{operation}", x, axis=axis, dtype=INT64)
         return self.expand_dims(place, (axis,)) if keepdims else place
+
+    argmax = partialmethod(_argument, "argmax")
+    argmin = partialmethod(_argument, "argmin")
 
     def topk(self, x: Symbol, k: Any, axis: int, largest: bool) -> tuple[Tensor, ...]:
         """Of the last axis; for the smallest, of what falls where ``x`` rises (-1 - x of integers: no overflow)."""
         last = x.ndim - 1
         order = tuple(last if i == axis else axis if i == last else i for i in range(x.ndim))
         falls = "negative" if is_float(x.dtype) else "bitwise_invert"
-        turned = self.permute_dims(x if largest else self._unary(falls, x), order)
-        whole = self.call("tf.math.top_k", turned, k, dtype=x.dtype)
+        ordered = self.permute_dims(x if largest else self._unary(falls, x), order)
+        whole = self.call("tf.math.top_k", ordered, k, dtype=x.dtype)
         values, places = self.unpack(whole, 2, [x.dtype, INT32])
         found = values if largest else self._unary(falls, values)
         return tuple(self.permute_dims(part, order) for part in (found, self.astype(places, INT64)))
 
     def diagonal(self, x: Symbol, axis1: int, axis2: int) -> Tensor:
         order = (*(i for i in range(x.ndim) if i not in (axis1, axis2)), axis1, axis2)
-        made: Tensor = self.call("tf.linalg.diag_part", self.permute_dims(x, order), dtype=x.dtype)
-        return made
+        return self.call("tf.linalg.diag_part", self.permute_dims(x, order), dtype=x.dtype)
 
     def tril(self, x: Symbol, k: int) -> Tensor:
         return self._triangle(x, lambda rows, columns: self.less_equal(columns, rows + k))
@@ -409,8 +195,7 @@ class Function(TensorflowNamespace):
     # ---- picking ---------------------------------------------------------------------------------------------
 
     def take_along_axis(self, x: Symbol, indices: Symbol, axis: int) -> Tensor:
-        made: Tensor = self.call("tf.gather_nd", x, self._coordinates(x, indices, axis), dtype=x.dtype)
-        return made
+        return self.call("tf.gather_nd", x, self._coordinates(x, indices, axis), dtype=x.dtype)
 
     def _coordinates(self, x: Symbol, indices: Symbol, axis: int) -> Symbol:
         """For each element of ``indices`` its place in ``x``, (..., rank): its own, but along ``axis``."""
@@ -437,8 +222,7 @@ class Function(TensorflowNamespace):
 
     def gather_nd(self, x: Symbol, indices: Symbol, batch_dims: int = 0) -> Tensor:
         places = self._positive_nd(x, indices, batch_dims)
-        made: Tensor = self.call("tf.gather_nd", x, places, batch_dims=batch_dims or None, dtype=x.dtype)
-        return made
+        return self.call("tf.gather_nd", x, places, batch_dims=batch_dims or None, dtype=x.dtype)
 
     def scatter_nd(self, x: Symbol, indices: Symbol, updates: Symbol, reduction: str) -> Tensor:
         return self._scattered(x, self._positive_nd(x, indices, 0), updates, reduction)
@@ -451,12 +235,11 @@ class Function(TensorflowNamespace):
     def _scattered(self, x: Symbol, places: Symbol, updates: Symbol, reduction: str) -> Tensor:
         if reduction == "mul":
             return self._scattered_product(x, places, updates)
-        word = {"none": "update", "add": "add", "max": "max", "min": "min"}[reduction]
-        made: Tensor = self.call(f"tf.tensor_scatter_nd_{word}", x, places, updates, dtype=x.dtype)
-        return made
+        operation = {"none": "update", "add": "add", "max": "max", "min": "min"}[reduction]
+        return self.call(f"tf.tensor_scatter_nd_{operation}", x, places, updates, dtype=x.dtype)
 
     def _scattered_product(self, x: Symbol, places: Symbol, updates: Symbol) -> Tensor:
-        """Each place times the product of its updates, element by element."""
+        """Each element times the product of its updates, element by element."""
         if places.fact.dims is not None and places.size(places.ndim - 1) != x.ndim:
             raise CannotConvert("TensorFlow multiplies into single elements only")
         strides = self.call(
@@ -469,10 +252,10 @@ class Function(TensorflowNamespace):
         changes = self.call("tf.reshape", updates, (-1,), dtype=x.dtype)
         total = self.call("tf.size", x, dtype=INT32)
         factors = self.call("tf.math.unsorted_segment_prod", changes, line, total, dtype=x.dtype)
-        turned = self.call(
+        product = self.call(
             "tf.reshape", factors, self.call("tf.shape", x, dtype=INT32), dtype=x.dtype, dims=x.fact.dims
         )
-        return self._binary("multiply", x, turned)
+        return self._binary("multiply", x, product)
 
     def nonzero(self, x: Symbol) -> Tensor:
         test = x if x.dtype.kind == "b" else self.not_equal(x, self.asarray(0, x.dtype))
@@ -480,8 +263,7 @@ class Function(TensorflowNamespace):
 
     def compress(self, x: Symbol, condition: Symbol, axis: int) -> Tensor:
         kept = self.call("tf.reshape", self.call("tf.where", condition, dtype=INT64), (-1,), dtype=INT64)
-        made: Tensor = self.call("tf.gather", x, kept, axis=axis, dtype=x.dtype)
-        return made
+        return self.call("tf.gather", x, kept, axis=axis, dtype=x.dtype)
 
     def unique(self, x: Symbol, axis: int | None, sorted: bool) -> tuple[Tensor, ...]:  # noqa: A002
         """The values in the order of their first place, then sorted where that is asked for."""
@@ -516,8 +298,7 @@ class Function(TensorflowNamespace):
     def _order(self, values: Symbol, axis: int | None) -> Tensor:
         if axis is not None:
             raise CannotConvert("TensorFlow sorts single values only, not slices")
-        made: Tensor = self.call("tf.argsort", values, stable=True, dtype=INT32)
-        return made
+        return self.call("tf.argsort", values, stable=True, dtype=INT32)
 
     # ---- algebra ------------------------------------------------------------------------------------------------
 
@@ -540,34 +321,18 @@ class Function(TensorflowNamespace):
                 "tf.signal.irfft", line, [2 * (have - 1) if length is None else length], dtype=FLOAT64
             )
             return self.astype(
-                self.say("expand_dims", self.call("tf.transpose", whole, order), -1, dtype=FLOAT64), x.dtype
+                self.write_call("expand_dims", self.call("tf.transpose", whole, order), -1, dtype=FLOAT64),
+                x.dtype,
             )
         made = self.call("tf.signal.ifft" if inverse else "tf.signal.fft", line)
         if onesided:
             made = self.index(made, ..., slice(None, size // 2 + 1))
         back = self.let(self.call("tf.transpose", made, order), "spectrum")
         halves = [self.call(f"tf.math.{part}", back, dtype=FLOAT64) for part in ("real", "imag")]
-        return self.astype(self.say("stack", halves, -1, dtype=FLOAT64), x.dtype)
+        return self.astype(self.write_call("stack", halves, -1, dtype=FLOAT64), x.dtype)
 
 
 FLOAT64 = np.dtype(np.float64)
-
-_ARITHMETIC: dict[str, Any] = {"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "//": ast.FloorDiv, "%": ast.Mod}
-
-
-def _beyond(v: Any) -> bool:
-    return isinstance(v, int) and abs(v) >= 2**31 - 1
-
-
-def _listed(content: Array) -> Any:
-    """An array as nested lists of numbers."""
-    plain = content if content.dtype.kind in "fiubc" else content.astype(np.float32)
-    return plain.tolist()
-
-
-def _stored(member: ast.expr) -> ast.expr:
-    assert isinstance(member, ast.Attribute)
-    return ast.Attribute(member.value, member.attr, ast.Store())
 
 
 def _symbols(values: Any) -> Any:

@@ -22,12 +22,12 @@ from netferry.converters.signature import Array
 class Tensor(Symbol):
     """A symbol whose axis ``i`` is axis ``perm[i]`` of the tensor that the program holds (``base``).
 
-    ``order``, where set, says the same of the elements of the last axis: element ``i`` is element
-    ``order[i]`` of ``base``'s, as after flattening a channels-last image; ``late`` then writes the tensor
+    ``order``, where set, is the same for the elements of the last axis: element ``i`` is element
+    ``order[i]`` of ``base``'s, as after flattening a channels-last image; ``deferred`` then writes the tensor
     as it is meant.
     """
 
-    __slots__ = ("late", "order", "perm")
+    __slots__ = ("deferred", "order", "perm")
 
     def __init__(
         self,
@@ -36,12 +36,12 @@ class Tensor(Symbol):
         expr: Any = None,
         perm: Perm | None = None,
         order: Array | None = None,
-        late: Callable[[], Symbol] | None = None,
+        deferred: Callable[[], Symbol] | None = None,
     ) -> None:
         super().__init__(xp, fact, expr)
         self.perm = None if perm is None or perm == layout.identity(len(perm)) else perm
         self.order = order
-        self.late = late
+        self.deferred = deferred
 
     @property
     def base(self) -> Any:
@@ -51,8 +51,8 @@ class Tensor(Symbol):
     @property
     def expr(self) -> Any:
         """The expression as its reader sees it: the transposition is written now."""
-        if self.late is not None:
-            return self.late().expr
+        if self.deferred is not None:
+            return self.deferred().expr
         if self.perm is None:
             return super().expr
         return self.xp.transposed(super().expr, self.perm)
@@ -109,3 +109,12 @@ def broadcast(dims: Sequence[Any]) -> Any:
 def numbers(sizes: Sequence[Any] | None) -> bool:
     """Whether sizes are there and are all plain numbers."""
     return sizes is not None and known(sizes)
+
+
+def reduced(dims: Any, axes: Sequence[int], keepdims: bool) -> Any:
+    """The sizes that a reduction leaves; None where they are not known."""
+    if dims is None:
+        return None
+    if keepdims:
+        return tuple(1 if axis in axes else size for axis, size in enumerate(dims))
+    return tuple(size for axis, size in enumerate(dims) if axis not in axes)

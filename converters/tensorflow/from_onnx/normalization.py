@@ -8,22 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.ops import OPS
-from netferry.converters.tensorflow.from_onnx.layers import called, weight
+from netferry.converters.tensorflow.from_onnx.layer_calls import called, channels_last, weight
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 FLOAT = 1
 """ONNX's number for float32: the precision in which LayerNormalization computes."""
-
-
-def channels_last(xp: TensorflowNamespace, x: Symbol) -> tuple[Any, Any]:
-    """The tensor with its channels last, and the permutation that brings them back."""
-    perm = layout.channels_first(x.ndim)
-    return xp.arranged(x, perm), perm
 
 
 @NATIVE.row("BatchNormalization")
@@ -35,20 +27,18 @@ def BatchNormalization(
     mean: Symbol,
     var: Symbol,
     *,
-    epsilon: float = 1e-5,
-    momentum: float = 0.9,
-    training_mode: int = 0,
+    epsilon: float,
+    momentum: float,
+    training_mode: int,
 ) -> Any:
     parts = {"gamma": scale, "beta": b, "moving_mean": mean, "moving_variance": var}
     known = all(part.content is not None and part.dtype == x.dtype for part in parts.values())
     if training_mode or not known or x.ndim < 2 or x.dtype.name == "float16":
-        return OPS["BatchNormalization"](
-            xp, x, scale, b, mean, var, epsilon=epsilon, momentum=momentum, training_mode=training_mode
-        )
+        return NotImplemented
     channels = scale.size(0)
     layer = xp.layer(
         "BatchNormalization",
-        {word: weight(part) for word, part in parts.items()},
+        {operation: weight(part) for operation, part in parts.items()},
         (*(None,) * (x.ndim - 1), channels),
         dtype=x.dtype,
         epsilon=epsilon,
@@ -66,9 +56,9 @@ def LayerNormalization(
     scale: Symbol,
     b: Symbol | None = None,
     *,
-    axis: int = -1,
-    epsilon: float = 1e-5,
-    stash_type: int = FLOAT,
+    axis: int,
+    epsilon: float,
+    stash_type: int,
 ) -> Any:
     first = axis % x.ndim
     shape = x.shape[first:]
@@ -76,7 +66,7 @@ def LayerNormalization(
     known = all(part.content is not None and part.content.shape == shape for part in parts)
     exact = x.dtype.name == "float32" and stash_type == FLOAT
     if not known or not exact or xp.wanted(1) or xp.wanted(2) or first == 0:
-        return OPS["LayerNormalization"](xp, x, scale, b, axis=axis, epsilon=epsilon, stash_type=stash_type)
+        return NotImplemented
     perm = perm_of(x)
     if perm is not None and len(shape) > 1:
         perm = None
@@ -86,7 +76,7 @@ def LayerNormalization(
     build = tuple(x.shape[(perm or range(x.ndim)).index(i)] if i in axes else None for i in range(x.ndim))
     layer = xp.layer(
         "LayerNormalization",
-        {word: weight(part) for word, part in zip(("gamma", "beta"), parts, strict=False)},
+        {operation: weight(part) for operation, part in zip(("gamma", "beta"), parts, strict=False)},
         build,
         dtype=x.dtype,
         axis=None if axes == [x.ndim - 1] else axes,
@@ -102,9 +92,9 @@ def RMSNormalization(
     x: Symbol,
     scale: Symbol,
     *,
-    axis: int = -1,
-    epsilon: float = 1e-5,
-    stash_type: int = FLOAT,
+    axis: int,
+    epsilon: float,
+    stash_type: int,
 ) -> Any:
     content = scale.content
     last = axis in (-1, x.ndim - 1)
@@ -115,7 +105,7 @@ def RMSNormalization(
         or x.dtype.name != "float32"
         or stash_type != FLOAT
     ):
-        return OPS["RMSNormalization"](xp, x, scale, axis=axis, epsilon=epsilon, stash_type=stash_type)
+        return NotImplemented
     build = (*(None,) * (x.ndim - 1), content.shape[0])
     layer = xp.layer("RMSNormalization", {"scale": weight(scale)}, build, dtype=x.dtype, epsilon=epsilon)
     return called(xp, layer, x, x, dims=x.shape)
@@ -129,32 +119,26 @@ def GroupNormalization(
     bias: Symbol,
     *,
     num_groups: int,
-    epsilon: float = 1e-5,
-    stash_type: int = FLOAT,
+    epsilon: float,
+    stash_type: int,
 ) -> Any:
-    layer = _groups(xp, x, scale, bias, num_groups, epsilon) if stash_type == FLOAT else None
-    if layer is None:
-        return OPS["GroupNormalization"](
-            xp, x, scale, bias, num_groups=num_groups, epsilon=epsilon, stash_type=stash_type
-        )
-    return layer
+    return _groups(xp, x, scale, bias, num_groups, epsilon) if stash_type == FLOAT else NotImplemented
 
 
 @NATIVE.row("InstanceNormalization")
 def InstanceNormalization(
-    xp: TensorflowNamespace, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float = 1e-5
+    xp: TensorflowNamespace, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float
 ) -> Any:
     channels = x.shape[1]
-    layer = _groups(xp, x, scale, b, channels, epsilon) if isinstance(channels, int) else None
-    return OPS["InstanceNormalization"](xp, x, scale, b, epsilon=epsilon) if layer is None else layer
+    return _groups(xp, x, scale, b, channels, epsilon) if isinstance(channels, int) else NotImplemented
 
 
 def _groups(
     xp: TensorflowNamespace, x: Symbol, scale: Symbol, bias: Symbol, groups: int, epsilon: float
 ) -> Any:
-    """A GroupNormalization; None where its weights are no constants."""
+    """A GroupNormalization, where its weights are constants."""
     if scale.content is None or bias.content is None or x.dtype.name != "float32" or x.ndim < 3:
-        return None
+        return NotImplemented
     channels = scale.content.shape[0]
     layer = xp.layer(
         "GroupNormalization",

@@ -11,218 +11,173 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact
-from netferry.converters.graph.ir.sizes import Size, ceil_div
+from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.schema.padding import Pairs
-from netferry.converters.tensorflow.from_onnx.convolution import every, is_same, pairs_of, short, strided
+from netferry.converters.graph.schema.windows import Windows
+from netferry.converters.tensorflow.from_onnx.convolution import concise, is_same, strided
+from netferry.converters.tensorflow.from_onnx.function_names import INT64, layer_dtype
+from netferry.converters.tensorflow.from_onnx.layer_calls import channels_last
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
-from netferry.converters.tensorflow.from_onnx.names import INT64, named
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
-from netferry.converters.tensorflow.from_onnx.normalization import channels_last
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 
 @dataclass(frozen=True)
-class Window:
-    """A sliding window over the spatial axes; ``pads`` are ONNX's, ``beyond`` what ceil_mode adds behind them."""
+class Pool:
+    """A pool over the spatial axes: ``pads`` are ONNX's, ``missing`` is what ceil_mode adds behind them.
 
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
+    ``same`` is set where TensorFlow's SAME pads exactly so.
+    """
+
+    windows: Windows
     pads: Pairs
-    beyond: tuple[Any, ...]
-    same: bool
+    missing: tuple[Any, ...]
+    same: bool = False
 
     @property
     def plain(self) -> bool:
-        return all(pair == (0, 0) for pair in self.pads) and not any(self.beyond)
+        return all(pair == (0, 0) for pair in self.all_pads)
 
     @property
     def all_pads(self) -> Pairs:
-        return [(before, after + more) for (before, after), more in zip(self.pads, self.beyond, strict=True)]
+        return [(before, after + more) for (before, after), more in zip(self.pads, self.missing, strict=True)]
+
+    @property
+    def padding(self) -> str:
+        return "same" if self.same else "valid"
 
 
-def window(
-    x: Symbol, kernel: Sequence[int], strides: Any, dilations: Any, auto_pad: str, pads: Any, ceil_mode: int
-) -> Window:
-    rank = x.ndim - 2
-    step, spread = every(strides, rank), every(dilations, rank)
-    sizes = x.shape[2:]
-    pairs = pairs_of(auto_pad, pads, sizes, kernel, step, spread)
-    span = [(k - 1) * d + 1 for k, d in zip(kernel, spread, strict=True)]
-    beyond = tuple(
-        _beyond(size, pair, s, reach) if ceil_mode else 0
-        for size, pair, s, reach in zip(sizes, pairs, step, span, strict=True)
-    )
-    padded = any(pair != (0, 0) for pair in pairs)
-    same = padded and is_same(pairs, sizes, kernel, step, spread) and not any(beyond)
-    return Window(tuple(kernel), tuple(step), tuple(spread), pairs, beyond, same)
-
-
-def _beyond(size: Any, pair: tuple[Any, Any], stride: int, span: int) -> Any:
-    """How far the last window of ceil_mode reaches behind the padding; it starts on the input or the pad before it."""
-    if stride == 1:
-        return 0
-    before, after = pair
-    if isinstance(size, Size):
+def pool_of(windows: Windows, space: Sequence[Any]) -> Pool:
+    """The pool over an input of these sizes."""
+    pairs, missing = windows.pairs(space), (0,) * windows.rank
+    if windows.ceil_mode:
+        missing = tuple(0 if axis.stride == 1 else axis.missing for axis in windows.over(space))
+    if not known(missing):
         raise CannotConvert("ceil_mode on an axis whose size is not known before it runs")
-    count = ceil_div(size + before + after - span, stride) + 1
-    if (count - 1) * stride >= size + before:
-        count -= 1
-    return max((count - 1) * stride + span - (size + before + after), 0)
+    return Pool(windows, pairs, missing, not any(missing) and is_same(pairs, windows, space))
 
 
-def pooled(xp: TensorflowNamespace, kind: str, base: Any, w: Window, dtype: Any, padding: str) -> Any:
+def pooled(xp: TensorflowNamespace, kind: str, base: Any, windows: Windows, dtype: Any, padding: str) -> Any:
     """The pool itself over a channels-last tensor: a layer of Keras, or TensorFlow's operation."""
-    rank = len(w.kernel)
-    spread = any(d > 1 for d in w.dilations)
-    if xp.functional and not spread:
+    rank, strides = windows.rank, windows.strides
+    dilated = max(windows.dilations) > 1
+    if xp.functional and not dilated:
         layer = xp.call_expr(
-            dotted(f"layers.{kind}Pooling{rank}D"), short(w.kernel), strides=short(w.strides),
-            padding=None if padding == "valid" else padding, dtype=named(dtype),
+            dotted(f"layers.{kind}Pooling{rank}D"), concise(windows.kernel), strides=concise(strides),
+            padding=None if padding == "valid" else padding, dtype=layer_dtype(dtype),
         )  # fmt: skip
         return xp.call_expr(layer, base)
     if xp.functional:
         raise CannotConvert("a functional Keras model has no pool with dilations")
-    apart = spread and any(s > 1 for s in w.strides)
+    apart = dilated and max(strides) > 1
     made = xp.call_expr(
-        dotted("tf.nn.pool"), base, list(w.kernel), "MAX" if kind == "Max" else "AVG",
-        strides=[1] * rank if apart else list(w.strides), padding=padding.upper(),
-        dilations=list(w.dilations) if spread else None,
+        dotted("tf.nn.pool"), base, list(windows.kernel), "MAX" if kind == "Max" else "AVG",
+        strides=[1] * rank if apart else list(strides), padding=padding.upper(),
+        dilations=list(windows.dilations) if dilated else None,
     )  # fmt: skip
-    return strided(xp, Tensor(xp, Fact(dtype), made), w.strides).base if apart else made
-
-
-def lowest(dtype: np.dtype[Any]) -> Any:
-    return float("-inf") if dtype.kind == "f" else int(np.iinfo(dtype).min)
+    return strided(xp, Tensor(xp, Fact(dtype), made), strides).base if apart else made
 
 
 @NATIVE.row("MaxPool")
-def MaxPool(
-    xp: TensorflowNamespace,
-    x: Symbol,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    storage_order: int = 0,
-    strides: Sequence[int] | None = None,
-) -> Any:
+def MaxPool(xp: TensorflowNamespace, x: Symbol, *, windows: Windows, storage_order: int) -> Any:
     """Padding is lower than anything: -inf."""
-    w = window(x, kernel_shape, strides, dilations, auto_pad, pads, ceil_mode)
-    if x.dtype.kind not in "fiu" or not 1 <= len(w.kernel) <= 3:
-        raise CannotConvert(f"TensorFlow pools no {x.dtype} over {len(w.kernel)} axes")
-    wide = (
-        x
-        if x.dtype.kind == "f"
-        else xp.astype(x, np.dtype(np.float64 if x.dtype.itemsize > 2 else np.float32))
-    )
-    base, perm = channels_last(xp, wide)
+    pool = pool_of(windows, x.shape[2:])
+    if x.dtype.kind not in "fiu" or not 1 <= windows.rank <= 3:
+        raise CannotConvert(f"TensorFlow pools no {x.dtype} over {windows.rank} axes")
+    as_float = x
+    if x.dtype.kind != "f":
+        as_float = xp.astype(x, np.dtype(np.float64 if x.dtype.itemsize > 2 else np.float32))
+    base, perm = channels_last(xp, as_float)
     if xp.wanted(1):
-        return _with_places(xp, x, base, perm, w, storage_order)
-    if not w.plain and not w.same:
-        base = xp.padded(base, ((0, 0), *w.all_pads, (0, 0)), float("-inf"), wide.dtype)
-    made = Tensor(
-        xp, Fact(wide.dtype), pooled(xp, "Max", base, w, wide.dtype, "same" if w.same else "valid"), perm
-    )
-    return made if wide is x else xp.astype(made, x.dtype)
+        return _with_indices(xp, x, base, perm, pool, bool(storage_order))
+    if not pool.plain and not pool.same:
+        base = xp.padded(base, ((0, 0), *pool.all_pads, (0, 0)), float("-inf"), as_float.dtype)
+    largest = pooled(xp, "Max", base, windows, as_float.dtype, pool.padding)
+    made = Tensor(xp, Fact(as_float.dtype), largest, perm)
+    return made if as_float is x else xp.astype(made, x.dtype)
 
 
-def _with_places(
-    xp: TensorflowNamespace, x: Symbol, base: Any, perm: Any, w: Window, storage_order: int
+def _with_indices(
+    xp: TensorflowNamespace, x: Symbol, base: Any, perm: Any, pool: Pool, column_major: bool
 ) -> Any:
-    """Values and their places in the flattened (batch, channels, *space) input, by TensorFlow's argmax of a 2-D pool."""
-    if xp.functional or len(w.kernel) not in (1, 2) or any(d > 1 for d in w.dilations):
+    """Values and their indices in the flattened (batch, channels, *space) input, by TensorFlow's argmax of a 2-D pool."""
+    windows, pads = pool.windows, pool.all_pads
+    kernel, strides, space = list(windows.kernel), list(windows.strides), x.shape[2:]
+    if xp.functional or windows.rank > 2 or max(windows.dilations) > 1:
         raise CannotConvert(
-            "TensorFlow gives the places of maxima for windows over two axes without dilations"
+            "TensorFlow gives the indices of maxima for windows over two axes without dilations"
         )
-    if len(w.kernel) == 1:
+    lifted = windows.rank == 1
+    if lifted:
         base = xp.call_expr(dotted("tf.expand_dims"), base, 1)
-        w = Window((1, *w.kernel), (1, *w.strides), (1, 1), [(0, 0), *w.pads], (0, *w.beyond), False)
-        lifted = True
-    else:
-        lifted = False
-    (top, _), (left, _) = w.all_pads
-    _, channels, *space = x.shape
-    height, width = (1, *space) if lifted else tuple(space)
-    padded = xp.padded(base, ((0, 0), *w.all_pads, (0, 0)), float("-inf"), x.dtype)
-    named_base = xp.let(Symbol(xp, Fact(x.dtype), padded), "padded")
+        kernel, strides, space, pads = [1, *kernel], [1, *strides], (1, *space), [(0, 0), *pads]
+    padded = xp.padded(base, ((0, 0), *pads, (0, 0)), float("-inf"), x.dtype)
     whole = xp.call(
-        "tf.nn.max_pool_with_argmax", named_base, list(w.kernel), list(w.strides), padding="VALID",
-        output_dtype=dotted("tf.int64"), include_batch_in_index=True, dtype=x.dtype,
+        "tf.nn.max_pool_with_argmax", xp.let(Symbol(xp, Fact(x.dtype), padded), "padded"), kernel, strides,
+        padding="VALID", output_dtype=dotted("tf.int64"), include_batch_in_index=True, dtype=x.dtype,
     )  # fmt: skip
-    values, places = xp.unpack(whole, 2, [x.dtype, INT64])
-    flat_width = width + sum(w.all_pads[1])
-    flat_height = height + sum(w.all_pads[0])
-    channel, rest = xp.remainder(places, channels), xp.floor_divide(places, channels)
+    values, indices = xp.unpack(whole, 2, [x.dtype, INT64])
+    index = _unpadded_index(xp, indices, x.shape[1], space, pads, column_major)
+    results = [Tensor(xp, part.fact, part.expr) for part in (values, index)]
+    if lifted:
+        results = [xp.call("tf.squeeze", part, [1], dtype=part.dtype) for part in results]  # type: ignore[misc]
+    return tuple(Tensor(xp, Fact(part.dtype), part.expr, perm) for part in results)
+
+
+def _unpadded_index(
+    xp: TensorflowNamespace, indices: Symbol, channels: Any, space: Any, pads: Pairs, column_major: bool
+) -> Symbol:
+    """Flat indices of a padded (batch, height, width, channels) tensor as those of (batch, channels, height, width)."""
+    (top, _), (left, _) = pads
+    height, width = space
+    channel, rest = xp.remainder(indices, channels), xp.floor_divide(indices, channels)
+    flat_width, flat_height = width + sum(pads[1]), height + sum(pads[0])
     column, rest = xp.remainder(rest, flat_width) - left, xp.floor_divide(rest, flat_width)
     row, image = xp.remainder(rest, flat_height) - top, xp.floor_divide(rest, flat_height)
-    inner = row + column * height if storage_order else row * width + column
-    index = (image * channels + channel) * (height * width) + inner
-    turned = [Tensor(xp, part.fact, part.expr) for part in (values, index)]
-    if lifted:
-        turned = [xp.call("tf.squeeze", part, [1], dtype=part.dtype) for part in turned]  # type: ignore[misc]
-    return tuple(Tensor(xp, Fact(part.dtype), part.expr, perm) for part in turned)
+    inner = row + column * height if column_major else row * width + column
+    return (image * channels + channel) * (height * width) + inner  # type: ignore[no-any-return]
 
 
 @NATIVE.row("AveragePool")
-def AveragePool(
-    xp: TensorflowNamespace,
-    x: Symbol,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    count_include_pad: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
+def AveragePool(xp: TensorflowNamespace, x: Symbol, *, windows: Windows, count_include_pad: int) -> Any:
     """TensorFlow's SAME leaves padding out of the average; what else is counted is an average of ones."""
-    w = window(x, kernel_shape, strides, dilations, auto_pad, pads, ceil_mode)
-    if not 1 <= len(w.kernel) <= 3:
-        raise CannotConvert(f"TensorFlow pools over 1 to 3 axes, not {len(w.kernel)}")
+    pool = pool_of(windows, x.shape[2:])
+    if not 1 <= windows.rank <= 3:
+        raise CannotConvert(f"TensorFlow pools over 1 to 3 axes, not {windows.rank}")
     base, perm = channels_last(xp, x)
     fact = Fact(x.dtype)
-    if w.plain:
-        return Tensor(xp, fact, pooled(xp, "Average", base, w, x.dtype, "valid"), perm)
-    if w.same and not count_include_pad:
-        return Tensor(xp, fact, pooled(xp, "Average", base, w, x.dtype, "same"), perm)
-    whole = xp.padded(base, ((0, 0), *w.all_pads, (0, 0)), 0, x.dtype)
-    made = pooled(xp, "Average", whole, w, x.dtype, "valid")
-    if count_include_pad and not any(w.beyond):
+    if pool.plain or (pool.same and not count_include_pad):
+        return Tensor(xp, fact, pooled(xp, "Average", base, windows, x.dtype, pool.padding), perm)
+    whole = xp.padded(base, ((0, 0), *pool.all_pads, (0, 0)), 0, x.dtype)
+    made = pooled(xp, "Average", whole, windows, x.dtype, "valid")
+    if count_include_pad and not any(pool.missing):
         return Tensor(xp, fact, made, perm)
-    corner = [slice(None, 1), *[slice(None)] * len(w.kernel), slice(None, 1)]
+    corner = [slice(None, 1), *[slice(None)] * windows.rank, slice(None, 1)]
     plane = xp.index(Symbol(xp, fact, base), *corner)
     ones = xp.call_expr(dotted(f"{xp.root}.ones_like"), plane)
+    uncounted = pool.all_pads
     if count_include_pad:
-        ones = xp.padded(ones, ((0, 0), *w.pads, (0, 0)), 1, x.dtype)
-        counted: Pairs = [(0, more) for more in w.beyond]
-    else:
-        counted = w.all_pads
-    ones = xp.padded(ones, ((0, 0), *counted, (0, 0)), 0, x.dtype)
-    share = pooled(xp, "Average", ones, w, x.dtype, "valid")
+        ones = xp.padded(ones, ((0, 0), *pool.pads, (0, 0)), 1, x.dtype)
+        uncounted = [(0, more) for more in pool.missing]
+    ones = xp.padded(ones, ((0, 0), *uncounted, (0, 0)), 0, x.dtype)
+    share = pooled(xp, "Average", ones, windows, x.dtype, "valid")
     return Tensor(xp, fact, xp.binary("/", made, share).expr, perm)
 
 
-@NATIVE.row("GlobalAveragePool")
-def GlobalAveragePool(xp: TensorflowNamespace, x: Symbol) -> Any:
-    return _global(xp, x, "GlobalAverage", "GlobalAveragePool")
+def _global(kind: str) -> Any:
+    def row(xp: TensorflowNamespace, x: Symbol) -> Any:
+        if not xp.functional or not 3 <= x.ndim <= 5:
+            return NotImplemented
+        base, perm = channels_last(xp, x)
+        layer = xp.call_expr(
+            dotted(f"layers.{kind}Pooling{x.ndim - 2}D"), keepdims=True, dtype=layer_dtype(x.dtype)
+        )
+        dims = (*x.shape[:2], *[1] * (x.ndim - 2))
+        return xp.made(xp.call_expr(layer, base), dtype=x.dtype, dims=dims, perm=perm)
+
+    return row
 
 
-@NATIVE.row("GlobalMaxPool")
-def GlobalMaxPool(xp: TensorflowNamespace, x: Symbol) -> Any:
-    return _global(xp, x, "GlobalMax", "GlobalMaxPool")
-
-
-def _global(xp: TensorflowNamespace, x: Symbol, kind: str, operator: str) -> Any:
-    if not xp.functional or not 3 <= x.ndim <= 5:
-        return OPS[operator](xp, x)
-    base, perm = channels_last(xp, x)
-    layer = xp.call_expr(dotted(f"layers.{kind}Pooling{x.ndim - 2}D"), keepdims=True, dtype=named(x.dtype))
-    return xp.made(
-        xp.call_expr(layer, base), dtype=x.dtype, dims=(*x.shape[:2], *[1] * (x.ndim - 2)), perm=perm
-    )
+for _kind in ("GlobalAverage", "GlobalMax"):
+    NATIVE.row(f"{_kind}Pool")(_global(_kind))

@@ -1,6 +1,6 @@
 """LSTM, GRU and SimpleRNN: Keras' layers where they mean the same, ONNX's own steps written out where not.
 
-Keras has the batch first; sequences carry that as a pending transposition, so that stacked layers meet directly.
+Keras has the batch first; for sequences that is a pending transposition, so that stacked layers meet directly.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
 from netferry.converters.signature import Array
+from netferry.converters.tensorflow.from_onnx.function_names import Weight, layer_dtype
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
-from netferry.converters.tensorflow.from_onnx.names import Weight, named
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
@@ -125,7 +125,7 @@ def _layer(
     build = (None, None, w.size(w.ndim - 1))
     if both:
         inner = xp.call_expr(
-            dotted(f"layers.{LAYERS[cell]}"), hidden, **kwargs, dtype=named(x.dtype), name=inner_name
+            dotted(f"layers.{LAYERS[cell]}"), hidden, **kwargs, dtype=layer_dtype(x.dtype), name=inner_name
         )
         layer = xp.layer("Bidirectional", weights, build, inner, dtype=x.dtype)
     else:
@@ -170,7 +170,7 @@ def _results(
     parts: Any = xp.unpack(whole, 1 + count * per_direction) if states else [whole]
     sequence = parts[0]
     if reverse and (xp.wanted(0) or not states):
-        sequence = xp.say("flip", sequence, [1] if not xp.functional else 1, dtype=x.dtype)
+        sequence = xp.write_call("flip", sequence, [1] if not xp.functional else 1, dtype=x.dtype)
     dims = (time, batch, count * hidden)
     results: list[Any] = [Tensor(xp, Fact(x.dtype, dims), sequence.expr, layout.batch_second(3))]
     for kind in range(per_direction if states else 0):
@@ -209,7 +209,7 @@ def _weights(
 
 
 def _steps(xp: TensorflowNamespace, *operands: Symbol | None, cell: str, **settings: Any) -> Any:
-    """ONNX's own equations, in a function that the generated module carries along."""
+    """ONNX's own equations, in a function that stands in the generated module."""
     xp.use("recurrent_steps")
     x = operands[0]
     assert x is not None

@@ -87,7 +87,7 @@ _WIDTHS = frozenset("units filters input_dim output_dim num_heads key_dim".split
 
 
 def _look_at_config(config: Any, held: int, where: str, permit: Permit) -> None:
-    if isinstance(config, dict):  # the optimizer, losses and metrics: Keras is told not to read them
+    if isinstance(config, dict):  # the optimizer, losses and metrics: Keras does not read them here
         config = {key: value for key, value in config.items() if key != "compile_config"}
     _check_sequences(config, where)
     strange: set[str] = set()
@@ -116,7 +116,7 @@ def _look_at_config(config: Any, held: int, where: str, permit: Permit) -> None:
                 where=where,
                 received=f"{too_wide[0]} {inner[too_wide[0]]:,}",
             )
-    permit.ask(_layers(strange), strange, where, _CODE)
+    permit.ask(run_layers(strange), strange, where, _CODE)
     permit.ask("layers that read a vocabulary from a file", files, where, _CODE)
 
 
@@ -143,7 +143,7 @@ def _check_sequences(config: Any, where: str) -> None:
             )
 
 
-def _layers(strange: set[str]) -> str:
+def run_layers(strange: set[str]) -> str:
     code = strange & {"Lambda", "__lambda__"}
     return "Python code (a Lambda layer)" if code else "a class that Keras does not know as one of its layers"
 

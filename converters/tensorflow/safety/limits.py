@@ -1,4 +1,4 @@
-"""How many numbers the weights of a model may be while Keras builds it: as many as its file can hold, and some room.
+"""How many numbers the weights of a model may be while Keras builds it: as many as its file can hold, and some more.
 
 Keras makes every weight before it reads any; how large one is follows from settings, from the input's sizes, or from
 a ``build_config`` of the file's own. So it is the making of a weight that is counted.
@@ -16,16 +16,16 @@ from typing import Any
 from netferry.converters.errors import RefusedError
 from netferry.converters.tensorflow.runtime import keras
 
-ROOM, PER_BYTE = 1 << 24, 4
+SPARE, PER_BYTE = 1 << 24, 4
 """Numbers that any file may ask for, and those for each of its bytes: weights may be packed."""
 
 
 class Weights:
-    """``made`` is how many numbers have been asked for, ``refusal`` what was said to the one that was too large."""
+    """``made`` is how many numbers have been asked for, ``refusal`` the error of the one that was too large."""
 
     def __init__(self, size: int, where: str) -> None:
         self.where = where
-        self.limit = ROOM + PER_BYTE * size
+        self.limit = SPARE + PER_BYTE * size
         self.made = 0
         self.refusal: RefusedError | None = None
 

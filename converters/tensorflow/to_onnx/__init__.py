@@ -1,7 +1,7 @@
 """Keras to ONNX: the model runs on symbols and each layer and operation that it calls is written.
 
-Sequential, functional and subclassed models take one road (``trace.py``); a layer or an operation of
-``keras.ops`` is a row of a table (``pen.ROWS``). SavedModels, functions of TensorFlow, and models with something
+Sequential, functional and subclassed models take one route (``trace.py``); a layer or an operation of
+``keras.ops`` is a row of a table (``emitter.ROWS``). SavedModels, functions of TensorFlow, and models with something
 that has no row go through tf2onnx (``fallback.py``).
 """
 
@@ -17,18 +17,27 @@ from netferry.converters.errors import Unsupported, UnsupportedError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.signature import Example
 from netferry.converters.tensorflow import live
+from netferry.converters.tensorflow.interface import ModelInterface, functional, interface_of
 from netferry.converters.tensorflow.runtime import Functional, keras
+from netferry.converters.tensorflow.specs import named_outputs, served_specs, tensor_specs, traced_outputs
 from netferry.converters.tensorflow.to_onnx import (
     activations,
     attention,
     convolution,
     elementwise,
+    embedding,
     fallback,
-    layers,
-    nn,
+    image,
+    indexing,
+    linear,
+    merging,
     normalization,
+    pooling,
     preprocessing,
+    random,
     recurrent,
+    recurrent_steps,
+    reduction,
     shape,
 )
 from netferry.converters.tensorflow.to_onnx.emitter import Emitter
@@ -37,49 +46,49 @@ from netferry.converters.tensorflow.to_onnx.trace import TRAINING, OutrightError
 
 
 def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel:
-    """Carry a Keras model, a SavedModel or a function of TensorFlow.
+    """Convert a Keras model, a SavedModel or a function of TensorFlow.
 
     Raises:
-        UsageError: the model does not say its sizes and ``given`` is None.
-        UnsupportedError: layers that neither netferry nor tf2onnx carries, all of them at once.
+        UsageError: the model does not declare its sizes and ``given`` is None.
+        UnsupportedError: layers that neither netferry nor tf2onnx converts, all of them at once.
     """
-    face = live.face_of(model, given)
+    interface = interface_of(model, given)
     if not isinstance(model, keras.Model):
-        return fallback.carry(face, given, face.opaque)
+        return fallback.convert(interface, given, interface.opaque)
     _refuse_outright(model)
     try:
-        return _direct(model, face, given)
+        return _direct(model, interface, given)
     except OutrightError:
         raise
     except UnsupportedError as error:
-        return fallback.carry(face, given, error)
+        return fallback.convert(interface, given, error)
 
 
-def _direct(model: Any, face: live.Face, given: Sequence[Example] | None) -> ExportedModel:
-    bound = face.inputs(given)
+def _direct(model: Any, interface: ModelInterface, given: Sequence[Example] | None) -> ExportedModel:
+    bound = interface.inputs(given)
     if not model.built and given is not None:
-        face.call([example.array for example in given])
+        interface.call([example.array for example in given])
     g = Emitter(model.name, model.variables)
-    named = Walk(g)(face.call, [Traced(g.input(spec)) for spec in bound.specs])
+    named = Walk(g)(interface.call, [Traced(g.input(spec)) for spec in bound.specs])
     for name, x in named.items():
         g.output(x.tensor if isinstance(x, Traced) else g.lift(np.asarray(x)), name)
-    carried = g.finish()
-    written = carried.graph.initializers
+    exported = g.finish()
+    written = exported.graph.initializers
     made_of = {name: sources for name, sources in g.made_of.items() if name in written}
-    return ExportedModel(carried, notes=bound.notes, weights=made_of)
+    return ExportedModel(exported, notes=bound.notes, weights=made_of)
 
 
 # ---- what is refused before any work --------------------------------------------------------
 
 
 def _refuse_outright(model: Any) -> None:
-    """What no road carries rightly: states kept between calls, training, arithmetic that ONNX would change."""
+    """What no route converts rightly: states kept between calls, training, arithmetic that ONNX would change."""
     problems = [
         Unsupported(layer.name, type(layer).__name__, *reason)
         for layer in model._flatten_layers(include_self=False)
         if (reason := _why_not(layer)) is not None
     ]
-    graph = live.functional(model)
+    graph = functional(model)
     problems += [
         Unsupported(name, title(node.operation), TRAINING)
         for name, node in ({} if graph is None else dict(_calls(graph, ""))).items()
@@ -90,7 +99,7 @@ def _refuse_outright(model: Any) -> None:
 
 
 def _trains_by_itself(layer: Any) -> bool:
-    """Whether training is what a layer takes for granted when nothing is said; Keras notes it in the graph."""
+    """Whether training is what a layer takes for granted by default; Keras notes it in the graph."""
     asked = inspect.signature(layer.call).parameters.get("training")
     return asked is not None and bool(asked.default)
 
@@ -103,7 +112,7 @@ def _why_not(layer: Any) -> tuple[str, str] | None:
         )
     policy = layer.dtype_policy
     if layer.quantization_mode is not None:
-        return f"it is quantised ({policy.name})", "Carry the model from before quantize()"
+        return f"it is quantised ({policy.name})", "Convert the model from before quantize()"
     if layer.compute_dtype == "bfloat16":
         return (
             f"it computes in bfloat16 ({policy.name}), which onnxruntime does not",
@@ -123,7 +132,7 @@ def _calls(graph: Functional, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _inner(operation: Any) -> Functional | None:
-    return live.functional(operation) if isinstance(operation, keras.Model) else None
+    return functional(operation) if isinstance(operation, keras.Model) else None
 
 
 def _nodes(graph: Functional) -> Iterator[Any]:

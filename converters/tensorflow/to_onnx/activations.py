@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import ReluOperation, keras, nn_ops as nn
@@ -257,3 +259,27 @@ _OPERATIONS: dict[type, tuple[Any, tuple[str, ...]]] = {
 def operation(g: Emitter, op: Any, x: Tensor) -> Tensor:
     function, parameters = _OPERATIONS[type(op)]
     return one(ACTIVATIONS[function](g, x, **{name: getattr(op, name) for name in parameters}))
+
+
+@ROWS.row(nn.Sparsemax)
+def sparsemax(g: Emitter, op: Any, x: Tensor) -> Tensor:
+    """max(x - tau, 0), where tau is such that the sum is one (Martins and Astudillo 2016, algorithm 1)."""
+    axis = op.axis % x.rank
+    count = g.Shape(x, start=axis, end=axis + 1)
+    ordered = g.ops("TopK", x, count, axis=axis, outputs=2)[0]
+    place = g.cast(
+        g.Range(
+            g.constant(1, np.int64),
+            g.Add(g.Squeeze(count, g.ints(0)), g.constant(1, np.int64)),
+            g.constant(1, np.int64),
+        ),
+        x.dtype,
+    )
+    place = g.Reshape(place, g.ints(-1, *[1] * (x.rank - axis - 1)))
+    total = g.CumSum(ordered, g.constant(axis, np.int64))
+    one, zero = g.scalar(1, x), g.scalar(0, x)
+    inside = g.Greater(g.Sub(ordered, g.Div(g.Sub(total, one), place)), zero)
+    size = g.ReduceSum(g.cast(inside, x.dtype), g.ints(axis), keepdims=1)
+    # the sums inside are a prefix; their own sum less one, as Keras has it
+    kept = g.ReduceSum(g.Where(inside, total, zero), g.ints(axis), keepdims=1)
+    return g.Max(g.Sub(x, g.Div(g.Sub(kept, one), size)), zero)

@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.signature import Array
-from netferry.converters.tensorflow.runtime import keras
+from netferry.converters.tensorflow.runtime import keras, nn_ops as nn
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, refuse_unless
 
 layers = keras.layers
@@ -108,3 +108,36 @@ def attention(
     weights = masked_softmax(g, scores, None, use_causal_mask)
     output = g.MatMul(weights, value)
     return [output, weights] if return_attention_scores else [output]
+
+
+@ROWS.row(nn.DotProductAttention)
+def dot_product_attention(
+    g: Emitter,
+    op: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    scale: Any = None,
+) -> Tensor:
+    """Each (batch, steps, heads, size); of keys and values a head may serve several of the queries'."""
+    refuse_unless(op.attn_logits_soft_cap is None, "it caps its scores")
+    q, k, v = (g.transpose(x, (0, 2, 1, 3)) for x in g.promoted(query, key, value))
+    groups = q.size(1) // k.size(1)
+    if groups > 1:
+        k, v = (_each_for(g, x, groups) for x in (k, v))
+    factor = 1 / np.sqrt(k.size(3)) if scale is None else scale
+    scores = g.Mul(g.MatMul(q, g.transpose(k, (0, 1, 3, 2))), g.cast(g.lift(factor), q.dtype))
+    if bias is not None:
+        scores = g.Add(scores, g.cast(g.lift(bias), scores.dtype))
+    allowed = None if mask is None else g.cast(g.lift(mask), np.bool_)
+    weights = masked_softmax(g, scores, allowed, op.is_causal, FAR_BELOW)
+    return g.transpose(g.MatMul(weights, v), (0, 2, 1, 3))
+
+
+def _each_for(g: Emitter, x: Tensor, groups: int) -> Tensor:
+    """(batch, heads, steps, size) with each head ``groups`` times."""
+    heads, size = x.size(1), x.size(3)
+    wide = g.Tile(g.Unsqueeze(x, g.ints(2)), g.ints(1, 1, groups, 1, 1))
+    return g.Reshape(wide, g.ints(0, heads * groups, -1, size))

@@ -1,23 +1,21 @@
-"""Convolutions, pools and what else works on (batch, *space, channels).
+"""Convolutions of (batch, *space, channels).
 
-Rows are written for (batch, channels, *space); ``channels_first`` turns Keras' layout, lazily.
+Rows are written for (batch, channels, *space); ``channels_first`` transposes Keras' layout, lazily.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
-
-import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.padding import onnx_pads, same_upper
 from netferry.converters.signature import Dim
-from netferry.converters.tensorflow.runtime import keras
+from netferry.converters.tensorflow.runtime import keras, nn_ops as nn
 from netferry.converters.tensorflow.to_onnx.emitter import (
     ROWS,
     Emitter,
@@ -35,15 +33,15 @@ def _with_activation(row: Row) -> Row:
     """Apply the layer's activation in Keras' own layout: a softmax runs over the channels."""
 
     @wraps(row)
-    def carry(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    def wrapped_row(g: Emitter, layer: Any, x: Tensor) -> Tensor:
         return activate(g, layer.activation, one(row(g, layer, x)))
 
-    return carry
+    return wrapped_row
 
 
 @dataclass(frozen=True)
 class Window:
-    """How a kernel goes over space: TensorFlow's word for the padding, and a number for each axis."""
+    """How a kernel goes over space: TensorFlow's name of the padding, and a number for each axis."""
 
     padding: str
     strides: Sequence[int]
@@ -55,7 +53,7 @@ class Window:
 
 
 def first_and_back(g: Emitter, x: Tensor, data_format: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """``x`` as (batch, channels, *space), and the way back to the layout that it has."""
+    """``x`` as (batch, channels, *space), and how to go back to the layout that it has."""
     if data_format == "channels_first":
         return x, lambda y: y
     return g.transpose(x, layout.channels_first(x.rank)), lambda y: g.transpose(
@@ -63,16 +61,16 @@ def first_and_back(g: Emitter, x: Tensor, data_format: str) -> tuple[Tensor, Cal
     )
 
 
-# ---- convolutions ---------------------------------------------------------------------------
+# ---- layers ---------------------------------------------------------------------------------------
 
 
-def turned(g: Emitter, kernel: Tensor) -> Tensor:
+def kernel_channels_first(g: Emitter, kernel: Tensor) -> Tensor:
     """(*space, in, out) -> (out, in, *space)."""
     space = kernel.rank - 2
     return g.transpose(kernel, (space + 1, space, *range(space)))
 
 
-def turned_depthwise(g: Emitter, kernel: Tensor) -> Tensor:
+def depthwise_kernel_channels_first(g: Emitter, kernel: Tensor) -> Tensor:
     """(*space, in, multiplier) -> (in * multiplier, 1, *space)."""
     *space, channels, multiplier = (kernel.size(axis) for axis in range(kernel.rank))
     axes = (len(space), len(space) + 1, *range(len(space)))
@@ -98,11 +96,11 @@ def convolved(
         group=groups if groups > 1 else None,
         strides=unless(window.strides, 1),
         dilations=unless(window.dilations, 1),
-        **_padding(x, window.padding, size, window.strides, window.dilations),
+        **padding_of(x, window.padding, size, window.strides, window.dilations),
     )
 
 
-def _padding(
+def padding_of(
     x: Tensor, mode: str, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> dict[str, Any]:
     """``pads`` where they can be counted now, ``auto_pad`` where they depend on a size that is free."""
@@ -130,7 +128,7 @@ def _padding(
 @_with_activation
 @channels_first
 def conv(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    kernel = turned(g, g.weight(layer.kernel))
+    kernel = kernel_channels_first(g, g.weight(layer.kernel))
     return convolved(g, x, kernel, _bias(g, layer), Window.of(layer), layer.groups)
 
 
@@ -138,7 +136,7 @@ def conv(g: Emitter, layer: Any, x: Tensor) -> Tensor:
 @_with_activation
 @channels_first
 def depthwise_conv(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    kernel = turned_depthwise(g, g.weight(layer.kernel))
+    kernel = depthwise_kernel_channels_first(g, g.weight(layer.kernel))
     return convolved(g, x, kernel, _bias(g, layer), Window.of(layer), x.size(1))
 
 
@@ -146,16 +144,16 @@ def depthwise_conv(g: Emitter, layer: Any, x: Tensor) -> Tensor:
 @_with_activation
 @channels_first
 def separable_conv(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    depthwise = turned_depthwise(g, g.weight(layer.depthwise_kernel))
+    depthwise = depthwise_kernel_channels_first(g, g.weight(layer.depthwise_kernel))
     y = convolved(g, x, depthwise, None, Window.of(layer), x.size(1))
-    return g.Conv(y, turned(g, g.weight(layer.pointwise_kernel)), _bias(g, layer))
+    return g.Conv(y, kernel_channels_first(g, g.weight(layer.pointwise_kernel)), _bias(g, layer))
 
 
 @ROWS.row(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 @_with_activation
 @channels_first
 def conv_transpose(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    kernel = turned(g, g.weight(layer.kernel))
+    kernel = kernel_channels_first(g, g.weight(layer.kernel))
     return transposed(g, x, kernel, _bias(g, layer), Window.of(layer), layer.output_padding)
 
 
@@ -197,114 +195,56 @@ def _transposed_padding(mode: str, span: int, stride: int, extra: int | None) ->
     return total // 2, total - total // 2, max(tail - span, 0)
 
 
-# ---- pools ----------------------------------------------------------------------------------
+# ---- operations of keras.ops ----------------------------------------------------------------------
 
 
-def pooled(
-    g: Emitter, op_type: str, x: Tensor, size: Sequence[int], strides: Sequence[int], padding: str
+def format_of(op: Any) -> str:
+    return str(op.data_format or keras.config.image_data_format())
+
+
+def numbers_of(setting: Any, rank: int) -> list[int]:
+    """A setting of each axis of space, given once for all or each."""
+    return [setting] * (rank - 2) if isinstance(setting, int) else [int(size) for size in setting]
+
+
+def window_of(op: Any, rank: int) -> Window:
+    return Window(op.padding, numbers_of(op.strides, rank), numbers_of(op.dilation_rate, rank))
+
+
+@ROWS.row(nn.Conv)
+def conv_operation(g: Emitter, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
+    x, weight = g.promoted(inputs, kernel)
+    with_first, back = first_and_back(g, x, format_of(op))
+    groups = with_first.size(1) // weight.size(weight.rank - 2)
+    return back(
+        convolved(g, with_first, kernel_channels_first(g, weight), None, window_of(op, x.rank), groups)
+    )
+
+
+@ROWS.row(nn.DepthwiseConv)
+def depthwise_conv_operation(g: Emitter, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
+    x, weight = g.promoted(inputs, kernel)
+    with_first, back = first_and_back(g, x, format_of(op))
+    kernel = depthwise_kernel_channels_first(g, weight)
+    return back(convolved(g, with_first, kernel, None, window_of(op, x.rank), with_first.size(1)))
+
+
+@ROWS.row(nn.SeparableConv)
+def separable_conv_operation(
+    g: Emitter, op: Any, inputs: Tensor, depthwise_kernel: Any, pointwise_kernel: Any
 ) -> Tensor:
-    """Average pools leave the padding out of the mean, in Keras as in ONNX by default."""
-    return g.op(
-        op_type,
-        x,
-        kernel_shape=list(size),
-        strides=unless(strides, 1),
-        **_padding(x, padding, size, strides, [1] * len(size)),
+    x, depthwise, pointwise = g.promoted(inputs, depthwise_kernel, pointwise_kernel)
+    with_first, back = first_and_back(g, x, format_of(op))
+    kernel = depthwise_kernel_channels_first(g, depthwise)
+    y = convolved(g, with_first, kernel, None, window_of(op, x.rank), with_first.size(1))
+    return back(g.Conv(y, kernel_channels_first(g, pointwise)))
+
+
+@ROWS.row(nn.ConvTranspose)
+def conv_transpose_operation(g: Emitter, op: Any, inputs: Tensor, kernel: Any) -> Tensor:
+    x, weight = g.promoted(inputs, kernel)
+    with_first, back = first_and_back(g, x, format_of(op))
+    extra = None if op.output_padding is None else numbers_of(op.output_padding, x.rank)
+    return back(
+        transposed(g, with_first, kernel_channels_first(g, weight), None, window_of(op, x.rank), extra)
     )
-
-
-def _pool(op_type: str) -> Callable[[Emitter, Any, Tensor], Tensor]:
-    def pool(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-        return pooled(g, op_type, x, layer.pool_size, layer.strides, layer.padding)
-
-    return pool
-
-
-def _global_pool(op_type: str) -> Callable[[Emitter, Any, Tensor], Tensor]:
-    def pool(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-        y = g.op(op_type, x)
-        return y if layer.keepdims else g.Squeeze(y, g.ints(*range(2, x.rank)))
-
-    return pool
-
-
-ROWS.row(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)(channels_first(_pool("MaxPool")))
-ROWS.row(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)(
-    channels_first(_pool("AveragePool"))
-)
-ROWS.row(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D)(
-    channels_first(_global_pool("GlobalMaxPool"))
-)
-ROWS.row(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D)(
-    channels_first(_global_pool("GlobalAveragePool"))
-)
-
-
-# ---- edges and sizes ------------------------------------------------------------------------
-
-
-def _space(layer: Any, rank: int) -> list[int]:
-    """The axes of space as the layer counts them."""
-    return list(
-        range(2, rank) if getattr(layer, "data_format", "") == "channels_first" else range(1, rank - 1)
-    )
-
-
-def _pairs(setting: Any) -> list[tuple[int, int]]:
-    """(before, after) of each axis of space; a layer of one axis holds one bare pair."""
-    return [tuple(pair) for pair in (setting if isinstance(setting[0], tuple | list) else [setting])]
-
-
-@ROWS.row(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
-def zero_padding(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    pairs = dict(zip(_space(layer, x.rank), _pairs(layer.padding), strict=True))
-
-    def write(base: Tensor, place: layout.Perm) -> Tensor:
-        back = layout.inverse(place)
-        return g.Pad(base, g.ints(*onnx_pads([pairs.get(back[axis], (0, 0)) for axis in range(base.rank)])))
-
-    return g.along(write, x)
-
-
-@ROWS.row(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
-def cropping(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    axes, pairs = _space(layer, x.rank), _pairs(layer.cropping)
-    ends = [-after or np.iinfo(np.int64).max for _, after in pairs]
-
-    def write(base: Tensor, place: layout.Perm) -> Tensor:
-        starts = g.ints(*(before for before, _ in pairs))
-        return g.Slice(base, starts, g.ints(*ends), g.ints(*(place[axis] for axis in axes)))
-
-    return g.along(write, x)
-
-
-_RESIZE: Mapping[str, Mapping[str, str]] = {
-    "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
-    "bilinear": {"mode": "linear"},
-}
-
-
-@ROWS.row(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
-def up_sampling(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    factors = layer.size if isinstance(layer.size, tuple | list) else (layer.size,)
-    first, back = first_and_back(g, x, getattr(layer, "data_format", ""))
-    scales = g.constant([1, 1, *factors], np.float32)
-    return back(g.Resize(first, None, scales, **_interpolation(getattr(layer, "interpolation", "nearest"))))
-
-
-def _interpolation(name: str) -> Mapping[str, str]:
-    if name not in _RESIZE:
-        raise CannotConvert(f"its interpolation '{name}' is not one that ONNX computes alike")
-    return _RESIZE[name]
-
-
-def resized(g: Emitter, x: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
-    """(batch, channels, *space) in another size. Keras gives floats for whatever it interpolates."""
-    how = _interpolation(interpolation)
-    if interpolation == "nearest":
-        how = {**how, "coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
-    elif x.dtype.kind != "f":
-        x = g.cast(x, np.float32)
-    sizes = g.Concat(g.Shape(x, start=0, end=2), g.ints(*size), axis=0)
-    y = g.Resize(x, None, None, sizes, **how)
-    return replace(y, dims=(*(x.dims or (None, None))[:2], *size))

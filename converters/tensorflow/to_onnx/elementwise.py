@@ -1,21 +1,23 @@
-"""Operations of ``keras.ops`` that stand in a functional model beside its layers."""
+"""Layers and operations of ``keras.ops`` that work element by element."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import (
+    convnext,
     core_ops as core,
-    linalg_ops as linalg,
+    keras,
     math_ops as math,
-    nn_ops as nn,
     numpy_ops as kn,
 )
-from netferry.converters.tensorflow.to_onnx.emitter import ROWS, STRAIGHT, Emitter, axes_of, refuse_unless
+from netferry.converters.tensorflow.to_onnx.emitter import ROWS, STRAIGHT, Emitter, refuse_unless
+
+layers = keras.layers
+
 
 # ---- names that map straight to a name ------------------------------------------------------
 
@@ -63,19 +65,6 @@ _FLOAT_UNARY: STRAIGHT = {
 }
 """Of integers these give floats."""
 
-_REDUCTIONS: STRAIGHT = {
-    kn.Amax: "ReduceMax",
-    kn.Amin: "ReduceMin",
-    kn.Max: "ReduceMax",
-    kn.Mean: "ReduceMean",
-    kn.Min: "ReduceMin",
-    kn.Prod: "ReduceProd",
-    kn.Sum: "ReduceSum",
-    math.Logsumexp: "ReduceLogSumExp",
-}
-
-_FLOAT_REDUCTIONS = ("ReduceMean", "ReduceLogSumExp")
-
 
 @ROWS.row(*_BINARY)
 def binary(g: Emitter, op: Any, x1: Any, x2: Any) -> Tensor:
@@ -110,21 +99,21 @@ def unary(g: Emitter, op: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(*_FLOAT_UNARY)
 def float_unary(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    return g.op(_FLOAT_UNARY[type(op)], _float(g, x))
+    return g.op(_FLOAT_UNARY[type(op)], as_float(g, x))
 
 
-def _float(g: Emitter, x: Tensor) -> Tensor:
+def as_float(g: Emitter, x: Tensor) -> Tensor:
     return g.promoted(x, at_least=float)[0]
 
 
 @ROWS.row(*_FLOAT_ONLY)
 def float_only(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    return g.op(_FLOAT_ONLY[type(op)], _float(g, x))
+    return g.op(_FLOAT_ONLY[type(op)], as_float(g, x))
 
 
 @ROWS.row(kn.Isfinite)
 def is_finite(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    x = _float(g, x)
+    x = as_float(g, x)
     return g.Not(g.Or(g.IsInf(x), g.IsNaN(x)))
 
 
@@ -155,7 +144,7 @@ def divide_no_nan(g: Emitter, op: Any, x1: Any, x2: Any) -> Tensor:
 @ROWS.row(kn.Log1p)
 def log1p(g: Emitter, op: Any, x: Tensor) -> Tensor:
     """log(1 + x); near zero, where 1 + x loses x, corrected by what was lost (Goldberg 1991, theorem 4)."""
-    x = _float(g, x)
+    x = as_float(g, x)
     one = g.scalar(1, x)
     u = g.Add(x, one)
     corrected = g.Div(g.Mul(x, g.Log(u)), g.Sub(u, one))
@@ -166,7 +155,7 @@ def log1p(g: Emitter, op: Any, x: Tensor) -> Tensor:
 @ROWS.row(kn.Expm1)
 def expm1(g: Emitter, op: Any, x: Tensor) -> Tensor:
     """exp(x) - 1 as 2 * exp(x / 2) * sinh(x / 2), which loses nothing near zero."""
-    x = _float(g, x)
+    x = as_float(g, x)
     half = g.Mul(x, g.scalar(0.5, x))
     near = g.Mul(g.Mul(g.scalar(2, x), g.Exp(half)), g.Sinh(half))
     return g.Where(g.Less(g.Abs(x), g.scalar(1, x)), near, g.Sub(g.Exp(x), g.scalar(1, x)))
@@ -174,7 +163,7 @@ def expm1(g: Emitter, op: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(kn.Log2, kn.Log10)
 def log_of_base(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    x = _float(g, x)
+    x = as_float(g, x)
     return g.Div(g.Log(x), g.scalar(float(np.log(2 if isinstance(op, kn.Log2) else 10)), x))
 
 
@@ -214,7 +203,7 @@ def trunc(g: Emitter, op: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(math.Erfc)
 def erfc(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    x = _float(g, x)
+    x = as_float(g, x)
     return g.Sub(g.scalar(1, x), g.Erf(x))
 
 
@@ -232,7 +221,7 @@ def nan_to_num(g: Emitter, op: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(math.Rsqrt)
 def rsqrt(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    return g.Reciprocal(g.Sqrt(_float(g, x)))
+    return g.Reciprocal(g.Sqrt(as_float(g, x)))
 
 
 @ROWS.row(kn.Square)
@@ -240,96 +229,7 @@ def square(g: Emitter, op: Any, x: Tensor) -> Tensor:
     return g.Mul(x, x)
 
 
-# ---- reductions -----------------------------------------------------------------------------
-
-
-@ROWS.row(*_REDUCTIONS)
-def reduction(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    refuse_unless(getattr(op, "initial", None) is None, "it starts from a value of its own")
-    refuse_unless(getattr(op, "dtype", None) is None, "it computes in a dtype of its own")
-    op_type = _REDUCTIONS[type(op)]
-    x = _float(g, x) if op_type in _FLOAT_REDUCTIONS else x
-    return _reduced(g, op_type, x, axes_of(op.axis, x.rank), op.keepdims)
-
-
-def _reduced(g: Emitter, op_type: str, x: Tensor, axes: Sequence[int], keepdims: bool) -> Tensor:
-    if not keepdims:
-        return g.op(op_type, x, g.ints(*axes), keepdims=0)
-    return g.along(lambda base, place: g.op(op_type, base, g.ints(*(place[a] for a in axes))), x)
-
-
-@ROWS.row(kn.Var, kn.Std)
-def variance(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    x = _float(g, x)
-    axes = axes_of(op.axis, x.rank)
-    centred = g.Sub(x, _reduced(g, "ReduceMean", x, axes, True))
-    y = _reduced(g, "ReduceMean", g.Mul(centred, centred), axes, op.keepdims)
-    return g.Sqrt(y) if isinstance(op, kn.Std) else y
-
-
-@ROWS.row(kn.All, kn.Any)
-def all_or_any(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    """Of truths as numbers: the least of them, or the greatest."""
-    numbers = g.cast(g.cast(x, np.bool_), np.int32)
-    op_type = "ReduceMin" if isinstance(op, kn.All) else "ReduceMax"
-    return g.cast(_reduced(g, op_type, numbers, axes_of(op.axis, x.rank), op.keepdims), np.bool_)
-
-
-@ROWS.row(kn.CountNonzero)
-def count_nonzero(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    return _reduced(g, "ReduceSum", g.cast(g.cast(x, np.bool_), np.int32), axes_of(op.axis, x.rank), False)
-
-
-@ROWS.row(kn.Average)
-def average(g: Emitter, op: Any, x: Any, weights: Any = None) -> Tensor:
-    if weights is None:
-        x = _float(g, x)
-        return _reduced(g, "ReduceMean", x, axes_of(op.axis, x.rank), False)
-    x, w = g.promoted(x, weights, at_least=float)
-    refuse_unless(x.rank == w.rank, "its weights have another rank than its input")
-    axes = axes_of(op.axis, x.rank)
-    total = _reduced(g, "ReduceSum", w, axes, False)
-    return g.Div(_reduced(g, "ReduceSum", g.Mul(x, w), axes, False), total)
-
-
-@ROWS.row(kn.Cumsum)
-def cumsum(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    axis = op.axis
-    x = x if op.dtype is None else g.cast(x, op.dtype)
-    x = g.cast(x, np.int32) if x.dtype == np.bool_ else x
-    if axis is None:
-        x, axis = g.Reshape(x, g.ints(-1)), 0
-    return g.CumSum(x, g.constant(axis % x.rank, np.int64))
-
-
-@ROWS.row(linalg.Norm)
-def norm(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    """The length along one axis, or of all elements."""
-    kinds = {1: "ReduceL1", 2: "ReduceL2", "euclidean": "ReduceL2", None: "ReduceL2"}
-    axes = axes_of(op.axis, x.rank)
-    plain = op.ord in kinds and (len(axes) == 1 or op.ord is None)
-    refuse_unless(plain, f"its order {op.ord} is not one that ONNX has along these axes")
-    return _reduced(g, kinds[op.ord], _float(g, x), axes, op.keepdims)
-
-
-@ROWS.row(nn.Moments)
-def moments(g: Emitter, op: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    axes = axes_of(op.axes, x.rank)
-    mean = _reduced(g, "ReduceMean", x, axes, True)
-    centred = g.Sub(x, mean)
-    spread = _reduced(g, "ReduceMean", g.Mul(centred, centred), axes, op.keepdims)
-    return mean if op.keepdims else g.Squeeze(mean, g.ints(*axes)), spread
-
-
-@ROWS.row(kn.Argmax, kn.Argmin)
-def arg_extreme(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    """Keras counts in int32, ONNX in int64."""
-    op_type, axis = "ArgMax" if isinstance(op, kn.Argmax) else "ArgMin", op.axis
-    if axis is None:
-        refuse_unless(not op.keepdims, "it looks along all axes at once and keeps them")
-        x, axis = g.Reshape(x, g.ints(-1)), 0
-    x = g.cast(x, np.int32) if x.dtype == np.bool_ else x
-    return g.cast(g.op(op_type, x, axis=axis % x.rank, keepdims=int(op.keepdims)), np.int32)
+# ---- choosing and casting -------------------------------------------------------------------------
 
 
 @ROWS.row(kn.Where)
@@ -366,46 +266,19 @@ def saturate_cast(g: Emitter, op: Any, x: Tensor) -> Tensor:
     return g.cast(g.Clip(x, g.scalar(limits.min, x), g.scalar(limits.max, x)), want)
 
 
-@ROWS.row(kn.Einsum)
-def einsum(g: Emitter, op: Any, *operands: Any) -> Tensor:
-    refuse_unless("->" in op.subscripts, "its equation does not say its output")
-    return g.Einsum(*g.promoted(*operands), equation=op.subscripts.replace(" ", ""))
-
-
-@ROWS.row(kn.Dot)
-def dot(g: Emitter, op: Any, x1: Any, x2: Any) -> Tensor:
-    a, b = g.promoted(x1, x2)
-    refuse_unless(b.rank <= 2 and a.rank > 0, "its second operand has more than two axes")
-    return g.MatMul(a, b) if b.rank else g.Mul(a, b)
-
-
-@ROWS.row(kn.Outer)
-def outer(g: Emitter, op: Any, x1: Any, x2: Any) -> Tensor:
-    a, b = g.promoted(x1, x2)
-    return g.Mul(g.Reshape(a, g.ints(-1, 1)), g.Reshape(b, g.ints(1, -1)))
-
-
-@ROWS.row(kn.Tensordot)
-def tensordot(g: Emitter, op: Any, x1: Any, x2: Any) -> Tensor:
-    """As an equation: the named axes of both share their letters."""
-    a, b = g.promoted(x1, x2)
-    if isinstance(op.axes, int):
-        summed = [list(range(a.rank - op.axes, a.rank)), list(range(op.axes))]
-    else:
-        summed = [axes_of_either(axes, x.rank) for axes, x in zip(op.axes, (a, b), strict=True)]
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    first, second = list(letters[: a.rank]), list(letters[a.rank : a.rank + b.rank])
-    for place, other in zip(*summed, strict=True):
-        second[other] = first[place]
-    kept = [x for x in first + second if not (x in first and x in second)]
-    return g.Einsum(a, b, equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
-
-
-def axes_of_either(axes: Any, rank: int) -> list[int]:
-    """Axes in the order in which they were given, counted from the front."""
-    return [int(axis) % rank for axis in (axes if isinstance(axes, list | tuple) else [axes])]
-
-
 @ROWS.row(core.StopGradient, kn.Copy)
 def stop_gradient(g: Emitter, op: Any, x: Tensor) -> Tensor:
     return x
+
+
+@ROWS.row(convnext.LayerScale)
+def layer_scale(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    return g.Mul(x, g.weight(layer.gamma))
+
+
+@ROWS.row(layers.Masking)
+def masking(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    """Steps of which every feature is ``mask_value`` become zero (the mask itself is the walk's)."""
+    differs = g.cast(g.Not(g.Equal(x, g.scalar(layer.mask_value, x))), np.int32)
+    kept = g.cast(g.ReduceMax(differs, g.ints(-1), keepdims=1), np.bool_)
+    return g.Where(kept, x, g.scalar(0, x))

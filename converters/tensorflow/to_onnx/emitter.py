@@ -18,7 +18,7 @@ from netferry.converters.tensorflow.runtime import keras, result_type, tf
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import followed, unwrapped, wrapped
 
 Row = Callable[..., Tensor | Sequence[Tensor]]
-"""``row(g, operation, *inputs, **arguments)``: what the operation's ``call`` takes, after the pen and itself."""
+"""``row(g, operation, *inputs, **arguments)``: what the operation's ``call`` takes, after the emitter and itself."""
 
 ROWS: Table[type, Row] = Table("Keras layers and operations")
 """From the class of a layer or of an operation of ``keras.ops`` to the function that writes it."""
@@ -83,7 +83,7 @@ class Emitter(GraphBuilder):
         return x if isinstance(x, Tensor) else self.constant(np.asarray(x), dtype)
 
     def unknown(self, dtype: np.dtype[Any], dims: Sequence[Dim]) -> Tensor:
-        """Something of a dtype and sizes that nothing writes, in the place of what cannot be written."""
+        """Something of a dtype and sizes that nothing writes, instead of what cannot be written."""
         return self._bound(dtype, tuple(dims))
 
     def size(self, x: Tensor, axis: int) -> Tensor:
@@ -113,7 +113,7 @@ class Emitter(GraphBuilder):
         return self.cast(self.Reshape(size, self.ints(1)), np.int64)
 
     def reshaped(self, x: Tensor, shape: Sequence[int | Tensor]) -> Tensor:
-        """``x`` in another shape; what is its own size at the same place is kept, one size may be -1."""
+        """``x`` in another shape; what is its own size on the same axis is kept, one size may be -1."""
         kept = [0 if self._is_own(size, x, axis) else size for axis, size in enumerate(shape)]
         numbers = [size for size in kept if isinstance(size, int)]
         refuse_unless(numbers.count(-1) <= 1, "a shape with more than one size left open")
@@ -149,7 +149,7 @@ def _one(x: Tensor, axis: int) -> dict[str, int]:
 
 
 def unless(values: Sequence[int], default: int) -> list[int] | None:
-    """An attribute's values, or None where ONNX' default says the same."""
+    """An attribute's values, or None where ONNX' default is the same."""
     return None if all(value == default for value in values) else list(values)
 
 
@@ -165,7 +165,7 @@ def channels_first(row: Callable[..., Tensor]) -> Row:
     """A row of a spatial layer, written for (batch, channels, *space), for both of Keras' layouts."""
 
     @wraps(row)
-    def carry(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    def wrapped_row(g: Emitter, layer: Any, x: Tensor) -> Tensor:
         rank = layer.input_spec.ndim or layer.input_spec.min_ndim
         refuse_unless(x.rank == rank, f"its input has {x.rank} axes, not {rank}", "Fold them with Reshape")
         if layer.data_format == "channels_first":
@@ -173,7 +173,7 @@ def channels_first(row: Callable[..., Tensor]) -> Row:
         y = row(g, layer, g.transpose(x, layout.channels_first(x.rank)))
         return g.transpose(y, layout.channels_last(y.rank)) if y.rank == x.rank else y
 
-    return carry
+    return wrapped_row
 
 
 ACTIVATIONS: Table[Any, Row] = Table("Keras activations")
@@ -202,7 +202,7 @@ def title(thing: Any) -> str:
 
 
 def refuse_unless(allowed: bool, reason: str, remedy: str = "") -> None:
-    """Leave the row where a form is met that it does not carry."""
+    """Leave the row where a form is met that it does not convert."""
     if not allowed:
         raise CannotConvert(reason, remedy)
 

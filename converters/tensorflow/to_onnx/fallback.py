@@ -1,7 +1,7 @@
-"""tf2onnx, mended: for what is not made of Keras' layers alone.
+"""tf2onnx with its faults corrected: for what is not made of Keras' layers alone.
 
 It works on TensorFlow's operators, so the layers of the source are not found again in the result. Its
-faults are mended here: names that are lost, operators that ONNX does not have, inputs that are constants.
+faults are corrected here: names that are lost, operators that ONNX does not have, inputs that are constants.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from netferry.converters.errors import MissingError, Unsupported, UnsupportedErr
 from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
-from netferry.converters.tensorflow import live
+from netferry.converters.tensorflow.interface import ModelInterface
 from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
+from netferry.converters.tensorflow.specs import tensor_specs
 
 OPSET = 18
 """The newest opset that tf2onnx writes."""
@@ -35,19 +36,23 @@ _REMEDIES = {
 }
 
 
-def carry(face: live.Face, given: Sequence[Example] | None, because: UnsupportedError | str) -> ExportedModel:
-    """Carry a model operator by operator.
+def convert(
+    interface: ModelInterface,
+    given: Sequence[Example] | None,
+    because: UnsupportedError | str,
+) -> ExportedModel:
+    """Convert a model operator by operator.
 
     Raises:
-        UnsupportedError: what stopped the direct road, and in a line of its own what stops this one.
+        UnsupportedError: what stopped the direct route, and in a line of its own what stops this one.
     """
     if find_spec("tf2onnx") is None:
         raise MissingError(
             "tf2onnx is not installed", remedy='Install it: pip install "netferry[tensorflow]"'
         )
-    bound = face.inputs(given)
+    bound = interface.inputs(given)
     try:
-        model = _mended(face, bound.specs)
+        model = _corrected(interface, bound.specs)
     except UnsupportedError as error:
         raise UnsupportedError([*_problems(because), *error.problems]) from error
     return ExportedModel(model, route="tf2onnx", notes=(*bound.notes, _note(because)))
@@ -58,27 +63,27 @@ def _problems(because: UnsupportedError | str) -> tuple[Unsupported, ...]:
 
 
 def _note(because: UnsupportedError | str) -> str:
-    """Why this road was taken; of many layers the first few are named."""
+    """Why this route was taken; of many layers the first few are named."""
     if isinstance(because, str):
         reasons = because
     else:
         more = len(because.problems) - _NAMED
         reasons = "; ".join(map(str, because.problems[:_NAMED]))
         reasons += f"; and {more} more" if more > 0 else ""
-    return f"carried by tf2onnx, operator by operator: {reasons}"
+    return f"converted by tf2onnx, operator by operator: {reasons}"
 
 
-def _mended(face: live.Face, inputs: Sequence[TensorSpec]) -> ir.Model:
+def _corrected(interface: ModelInterface, inputs: Sequence[TensorSpec]) -> ir.Model:
     names: list[str] = []
 
     def apply(*tensors: Any) -> list[Any]:
-        named = face.call(tensors)
+        named = interface.call(tensors)
         names[:] = named
         return [tf.identity(tensor) for tensor in named.values()]
 
     with quiet():
         proto = _converted(tf.function(apply, autograph=False), inputs)
-    _mend_erfc(proto)
+    _replace_erfc(proto)
     _name(proto, inputs, names)
     _check(proto)
     return ir.from_proto(proto)
@@ -86,13 +91,13 @@ def _mended(face: live.Face, inputs: Sequence[TensorSpec]) -> ir.Model:
 
 def _converted(traced: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
     """Trace and convert; what a trace captured becomes an initializer."""
-    from tf2onnx import convert
+    from tf2onnx import convert as tf2onnx
 
-    specs = live.tensor_specs(inputs)
+    specs = tensor_specs(inputs)
     try:
         with _without_jit(), _inlined():
             function = traced.get_concrete_function(*specs)
-            proto: onnx.ModelProto = convert.from_function(traced, specs, opset=OPSET)[0]
+            proto: onnx.ModelProto = tf2onnx.from_function(traced, specs, opset=OPSET)[0]
     except Exception as error:  # whatever TensorFlow and tf2onnx raise
         raise _failed("the model", "tf2onnx", f"it stops ({first_line(error)})") from error
     _fix_captures(proto, function, len(specs))
@@ -140,7 +145,7 @@ def _fix_captures(proto: onnx.ModelProto, function: Any, count: int) -> None:
         proto.graph.initializer.append(numpy_helper.from_array(np.asarray(values[stray.name]), stray.name))
 
 
-def _mend_erfc(proto: onnx.ModelProto) -> None:
+def _replace_erfc(proto: onnx.ModelProto) -> None:
     """Erfc(x), which ONNX does not have, is 1 - Erf(x)."""
     for node in [node for node in proto.graph.node if node.op_type == "Erfc"]:
         ones = f"{node.name}_one"

@@ -11,7 +11,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.signature import Array
-from netferry.converters.tensorflow.runtime import keras
+from netferry.converters.tensorflow.runtime import keras, nn_ops as nn
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, Row, axes_of, one, refuse_unless
 
 layers = keras.layers
@@ -21,7 +21,7 @@ UNIT_EPSILON = 1e-12
 
 
 def second(axis: int, rank: int) -> layout.Perm:
-    """The permutation that brings ``axis`` to the place of ONNX' channels."""
+    """The permutation that brings ``axis`` to where ONNX has the channels."""
     place = axis % rank
     if place == 0:
         raise CannotConvert("it normalises each element of the batch with weights of its own")
@@ -39,12 +39,12 @@ def _as_float32(row: Row) -> Row:
     """Half floats are normalised as float32, with weights that are kept as float32, and come back as what they were."""
 
     @wraps(row)
-    def carry(g: Emitter, layer: Any, x: Tensor, **arguments: Any) -> Tensor:
+    def wrapped_row(g: Emitter, layer: Any, x: Tensor, **arguments: Any) -> Tensor:
         if x.dtype != np.float16:
             return one(row(g, layer, x, **arguments))
         return g.cast(one(row(g, layer, g.cast(x, np.float32), **arguments)), np.float16)
 
-    return carry
+    return wrapped_row
 
 
 @ROWS.row(layers.BatchNormalization)
@@ -172,7 +172,7 @@ def rescaling(g: Emitter, layer: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(layers.Normalization)
 def normalization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    """(x - mean) / deviation, or the way back with ``invert``."""
+    """(x - mean) / deviation, or its inverse with ``invert``."""
     mean, variance = (np.asarray(value, layer.compute_dtype) for value in (layer.mean, layer.variance))
     scale = np.maximum(np.sqrt(variance), np.asarray(keras.config.epsilon(), variance.dtype))
     x = g.cast(x, layer.compute_dtype)
@@ -181,3 +181,46 @@ def normalization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     if layer.input_mean is None:
         g.made_of[scale_.name] = (f"{layer.path}/variance",)
     return g.Add(mean_, g.Mul(x, scale_)) if layer.invert else g.Div(g.Sub(x, mean_), scale_)
+
+
+# ---- operations of keras.ops ----------------------------------------------------------------------
+
+
+@ROWS.row(nn.BatchNorm)
+def batch_norm(
+    g: Emitter, op: Any, x: Tensor, mean: Any, variance: Any, offset: Any = None, scale: Any = None
+) -> Tensor:
+    x, *given = g.promoted(
+        x, mean, variance, 0.0 if offset is None else offset, 1.0 if scale is None else scale
+    )
+    mean_, variance_, offset_, scale_ = (_expanded(g, value, given[0]) for value in given)
+    perm = second(op.axis, x.rank)
+    y = g.BatchNormalization(g.transpose(x, perm), scale_, offset_, mean_, variance_, epsilon=op.epsilon)
+    return g.transpose(y, layout.inverse(perm))
+
+
+def _expanded(g: Emitter, value: Tensor, like: Tensor) -> Tensor:
+    return value if value.rank else g.Expand(value, g.Shape(like))
+
+
+@ROWS.row(nn.LayerNorm)
+def layer_norm(g: Emitter, op: Any, x: Tensor, gamma: Any = None, beta: Any = None) -> Tensor:
+    axes = axes_of(op.axis, x.rank)
+    epsilon = keras.config.epsilon() if op.epsilon is None else op.epsilon
+    scale, bias = (None if value is None else g.lift(value) for value in (gamma, beta))
+    return over_axes(g, x, axes, scale, bias, epsilon, rms_scaling=op.rms_scaling)
+
+
+@ROWS.row(nn.RMSNorm)
+def rms_norm(g: Emitter, op: Any, x: Tensor, scale: Any = None) -> Tensor:
+    epsilon = keras.config.epsilon() if op.epsilon is None else op.epsilon
+    return by_root_mean_square(
+        g, x, axes_of(op.axis, x.rank), None if scale is None else g.lift(scale), epsilon
+    )
+
+
+@ROWS.row(nn.Normalize)
+def normalize(g: Emitter, op: Any, x: Tensor) -> Tensor:
+    refuse_unless(op.order in (1, 2), f"its order {op.order} is not 1 or 2")
+    epsilon = keras.config.epsilon() if op.epsilon is None else op.epsilon
+    return unit(g, x, axes_of(op.axis, x.rank), epsilon, order=op.order)

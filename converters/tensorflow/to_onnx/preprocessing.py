@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.tensorflow.runtime import keras
+from netferry.converters.tensorflow.runtime import keras, nn_ops as nn, numpy_ops as kn
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, refuse_unless
 
 layers = keras.layers
@@ -28,7 +28,7 @@ def discretization(g: Emitter, layer: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(layers.IntegerLookup)
 def integer_lookup(g: Emitter, layer: Any, x: Tensor) -> Tensor:
-    """The place of a number in the vocabulary; what is not in it goes to the places kept for that."""
+    """The index of a number in the vocabulary; what is not in it gets the indices kept for that."""
     plain = layer.output_mode in ("int", "one_hot", "multi_hot", "count") and not layer.sparse
     refuse_unless(plain and not layer.invert, "it looks up backwards, or gives weighted or sparse vectors")
     spare = layer.num_oov_indices
@@ -89,3 +89,20 @@ def _encoded(
     hot = one_hot(g, x, classes, dtype if weights is None else weights.dtype)
     hot = hot if weights is None else g.Mul(hot, g.Unsqueeze(weights, g.ints(-1)))
     return g.ReduceSum(hot, g.ints(1 if x.rank > 1 else 0), keepdims=0)
+
+
+@ROWS.row(nn.OneHot)
+def one_hot_operation(g: Emitter, op: Any, x: Any) -> Tensor:
+    refuse_unless(not op.sparse, "its output is sparse")
+    return one_hot(g, g.lift(x), op.num_classes, op.dtype or np.float32, op.axis)
+
+
+@ROWS.row(nn.MultiHot)
+def multi_hot_operation(g: Emitter, op: Any, inputs: Any) -> Tensor:
+    refuse_unless(not op.sparse, "its output is sparse")
+    return multi_hot(g, g.lift(inputs), op.num_classes, op.dtype or np.float32, op.axis)
+
+
+@ROWS.row(kn.Digitize)
+def digitize(g: Emitter, op: Any, x: Tensor, bins: Any) -> Tensor:
+    return digitized(g, x, bins.array if isinstance(bins, Tensor) else bins)

@@ -1,25 +1,24 @@
-"""Operations of ``keras.ops`` that make, reorder and pick: what they give is what they were given, elsewhere."""
+"""Layers and operations that reshape, reorder, pad and make tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.padding import onnx_pads
-from netferry.converters.tensorflow.runtime import core_ops as core, keras, math_ops as math, numpy_ops as kn
+from netferry.converters.tensorflow.runtime import core_ops as core, keras, numpy_ops as kn
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, axes_of, refuse_unless
-from netferry.converters.tensorflow.to_onnx.layers import concatenate
+from netferry.converters.tensorflow.to_onnx.indexing import END
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import sizes
 
-END = int(np.iinfo(np.int64).max)
-"""Up to and with the last element, as an end of Slice."""
+layers = keras.layers
 
 
-# ---- shape ----------------------------------------------------------------------------------
+# ---- operations of keras.ops ----------------------------------------------------------------------
 
 
 @ROWS.row(kn.Reshape)
@@ -98,7 +97,7 @@ def stack(g: Emitter, op: Any, x: Sequence[Any]) -> Tensor:
 
 @ROWS.row(kn.Split)
 def split(g: Emitter, op: Any, x: Tensor) -> Sequence[Tensor]:
-    """Into equal parts, or at the given places."""
+    """Into equal parts, or at the given positions."""
     axis = op.axis % x.rank
     if isinstance(op.indices_or_sections, int):
         count = op.indices_or_sections
@@ -140,7 +139,7 @@ def tile(g: Emitter, op: Any, x: Tensor) -> Tensor:
 
 @ROWS.row(kn.Repeat)
 def repeat(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    """Each element as often as is said, beside itself: a new axis behind its own, folded into it."""
+    """Each element as often as is asked, beside itself: a new axis behind its own, folded into it."""
     repeats = sizes(op.repeats)
     refuse_unless(len(repeats) == 1, "each element is repeated a number of times of its own")
     x, axis = (g.Reshape(x, g.ints(-1)), 0) if op.axis is None else (x, op.axis % x.rank)
@@ -258,128 +257,85 @@ def arange(g: Emitter, op: Any, start: Any, stop: Any = None, step: Any = None) 
     return g.Range(*(g.cast(end, op.dtype or ends[0].dtype) for end in ends))
 
 
-# ---- picking --------------------------------------------------------------------------------
+# ---- layers ---------------------------------------------------------------------------------------
 
 
-@ROWS.row(kn.GetItem)
-def getitem(g: Emitter, op: Any, x: Any, key: Any) -> Tensor:
-    """Numbers, slices, ``...`` and None; ends and numbers may be tensors, what several tensors pick is not carried."""
-    x = g.lift(x)
-    keys = _spread(list(key) if isinstance(key, tuple | list) else [key], x.rank)
-    plain = all(k is None or isinstance(k, int | np.integer | slice) or _is_number(k) for k in keys)
-    if not plain:
-        return _picked(g, x, keys)
-    axes = [k for k in keys if k is not None]
-    dropped = [axis for axis, k in enumerate(axes) if not isinstance(k, slice)]
-    added = [
-        place for place, k in enumerate(k for k in keys if k is None or isinstance(k, slice)) if k is None
-    ]
-    y = _sliced(g, x, [_Range.of(axis, k) for axis, k in enumerate(axes) if k != slice(None)])
-    y = g.Squeeze(y, g.ints(*dropped)) if dropped else y
-    return g.Unsqueeze(y, g.ints(*added)) if added else y
+@ROWS.row(layers.Flatten)
+def flatten_layer(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    if x.rank == 1:
+        return g.Unsqueeze(x, g.ints(1))
+    if layer.data_format == "channels_first":
+        x = g.transpose(x, layout.channels_last(x.rank))
+    return x if x.rank == 2 else g.Flatten(x)
 
 
-def _is_number(key: Any) -> bool:
-    return isinstance(key, Tensor) and key.rank == 0 and key.dtype.kind in "iu" and key.array is None
+@ROWS.row(layers.Reshape)
+def reshape_layer(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    """(batch, channels) -> (batch, 1, ..., channels), as before a gate, with the channels first at once."""
+    target = [-1 if size is None else size for size in layer.target_shape]
+    if x.rank == 2 and len(target) > 1 and set(target[:-1]) == {1}:
+        y = g.Reshape(x, g.ints(0, target[-1], *target[:-1]))
+        return g.transpose(y, layout.channels_last(y.rank))
+    return g.Reshape(x, g.ints(0, *target))
 
 
-def _picked(g: Emitter, x: Tensor, keys: Sequence[Any]) -> Tensor:
-    """One tensor of integers among full slices: what it names along its axis."""
-    places = [axis for axis, k in enumerate(keys) if isinstance(k, Tensor | np.ndarray)]
-    rest = [k for axis, k in enumerate(keys) if axis not in places]
-    single = len(places) == 1 and all(isinstance(k, slice) and k == slice(None) for k in rest)
-    refuse_unless(single, "it picks by several tensors", "Pick with keras.ops.take")
-    indices = g.lift(keys[places[0]])
-    refuse_unless(indices.dtype.kind in "iu", "it picks by a mask", "Use keras.ops.where")
-    return g.Gather(x, g.cast(indices, np.int64), axis=places[0])
+@ROWS.row(layers.Permute)
+def permute_layer(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    return g.transpose(x, (0, *layer.dims))
 
 
-Bound = int | Tensor
-"""An end of a slice, known now or when the model runs."""
+@ROWS.row(layers.RepeatVector)
+def repeat_vector(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    return g.Tile(g.Unsqueeze(x, g.ints(1)), g.ints(1, layer.n, 1))
 
 
-class _Range(NamedTuple):
-    """What is kept of one axis, as Slice takes it."""
-
-    axis: int
-    start: Bound
-    end: Bound
-    step: int
-
-    @classmethod
-    def of(cls, axis: int, key: int | slice | Tensor) -> _Range:
-        if isinstance(key, Tensor):
-            return cls(axis, key, END, 1)
-        if not isinstance(key, slice):
-            return cls(axis, int(key), int(key) + 1 if key != -1 else END, 1)
-        step = 1 if key.step is None else int(key.step)
-        start = (0 if step > 0 else -1) if key.start is None else key.start
-        end = (END if step > 0 else -END - 1) if key.stop is None else key.stop
-        return cls(axis, start, end, step)
+@ROWS.row(layers.Concatenate)
+def concatenate_layer(g: Emitter, layer: Any, inputs: Sequence[Any]) -> Tensor:
+    return concatenate(g, [g.lift(x) for x in inputs], layer.axis)
 
 
-def _spread(keys: list[Any], rank: int) -> list[Any]:
-    """``...`` written out as full slices; without one it stands at the end."""
-    keys = keys if Ellipsis in keys else [*keys, Ellipsis]
-    at = keys.index(Ellipsis)
-    missing = rank - sum(key is not None and key is not Ellipsis for key in keys)
-    return [*keys[:at], *[slice(None)] * missing, *keys[at + 1 :]]
+def concatenate(g: Emitter, tensors: Sequence[Tensor], axis: int) -> Tensor:
+    """In the layout that all of them lie in, where that is one."""
+    if len(tensors) == 1:
+        return tensors[0]
+    first, place = tensors[0], axis % tensors[0].rank
+    if first.perm is None or any(x.perm != first.perm for x in tensors):
+        return g.Concat(*tensors, axis=place)
+    back = layout.inverse(first.perm)
+    joined = g.Concat(*(g.transpose(x, back) for x in tensors), axis=first.perm[place])
+    return g.transpose(joined, first.perm)
 
 
-def _sliced(g: Emitter, x: Tensor, ranges: Sequence[_Range]) -> Tensor:
-    """Slice, after what a tensor picks alone along an axis was gathered."""
-    for one in [r for r in ranges if isinstance(r.start, Tensor) and r.end is END]:
-        x = g.Gather(x, g.cast(g.Reshape(one.start, g.ints(1)), np.int64), axis=one.axis)
-    ranges = [r for r in ranges if not (isinstance(r.start, Tensor) and r.end is END)]
-    if not ranges:
-        return x
+def _spatial_axes(layer: Any, rank: int) -> list[int]:
+    """The axes of space as the layer counts them."""
+    return list(
+        range(2, rank) if getattr(layer, "data_format", "") == "channels_first" else range(1, rank - 1)
+    )
+
+
+def _pairs(setting: Any) -> list[tuple[int, int]]:
+    """(before, after) of each axis of space; a layer of one axis holds one bare pair."""
+    return [tuple(pair) for pair in (setting if isinstance(setting[0], tuple | list) else [setting])]
+
+
+@ROWS.row(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
+def zero_padding(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    pairs = dict(zip(_spatial_axes(layer, x.rank), _pairs(layer.padding), strict=True))
 
     def write(base: Tensor, place: layout.Perm) -> Tensor:
-        axes, starts, ends, steps = zip(*ranges, strict=True)
-        stride = None if all(step == 1 for step in steps) else g.ints(*steps)
-        return g.Slice(
-            base, g.vector(starts), g.vector(ends), g.ints(*(place[axis] for axis in axes)), stride
-        )
+        back = layout.inverse(place)
+        return g.Pad(base, g.ints(*onnx_pads([pairs.get(back[axis], (0, 0)) for axis in range(base.rank)])))
 
     return g.along(write, x)
 
 
-@ROWS.row(kn.TakeAlongAxis)
-def take_along_axis(g: Emitter, op: Any, x: Any, indices: Any) -> Tensor:
-    source, picked = g.lift(x), g.cast(g.lift(indices), np.int64)
-    refuse_unless(op.axis is not None, "it takes along all axes at once")
-    return g.GatherElements(source, picked, axis=op.axis % source.rank)
+@ROWS.row(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
+def cropping(g: Emitter, layer: Any, x: Tensor) -> Tensor:
+    axes, pairs = _spatial_axes(layer, x.rank), _pairs(layer.cropping)
+    ends = [-after or np.iinfo(np.int64).max for _, after in pairs]
 
+    def write(base: Tensor, place: layout.Perm) -> Tensor:
+        starts = g.ints(*(before for before, _ in pairs))
+        return g.Slice(base, starts, g.ints(*ends), g.ints(*(place[axis] for axis in axes)))
 
-@ROWS.row(kn.Sort, kn.Argsort)
-def sort(g: Emitter, op: Any, x: Tensor) -> Tensor:
-    """Upwards, as TopK of all; of equal ones the first comes first."""
-    refuse_unless(op.axis is not None, "it sorts along all axes at once")
-    axis = op.axis % x.rank
-    count = g.Shape(x, start=axis, end=axis + 1)
-    values, indices = g.ops("TopK", x, count, axis=axis, largest=0, outputs=2)
-    return values if isinstance(op, kn.Sort) else g.cast(indices, np.int32)
-
-
-@ROWS.row(math.TopK)
-def top_k(g: Emitter, op: Any, x: Tensor) -> Sequence[Tensor]:
-    values, indices = g.ops("TopK", x, g.ints(op.k), outputs=2)
-    return [values, g.cast(indices, np.int32)]
-
-
-@ROWS.row(core.Slice)
-def slice_(g: Emitter, op: Any, inputs: Any, start_indices: Any) -> Tensor:
-    x = g.lift(inputs)
-    given = isinstance(start_indices, Tensor)
-    starts = g.cast(start_indices, np.int64) if given else g.vector(sizes(start_indices))
-    return g.Slice(x, starts, g.Add(starts, g.vector(sizes(op.shape))), g.ints(*range(x.rank)))
-
-
-@ROWS.row(kn.Take)
-def take(g: Emitter, op: Any, x: Any, indices: Any) -> Tensor:
-    picked = g.lift(indices)
-    refuse_unless(picked.dtype.kind in "iu", "its indices are not integers")
-    source = g.lift(x)
-    if op.axis is None:
-        source = g.Reshape(source, g.ints(-1))
-    return g.Gather(source, g.cast(picked, np.int64), axis=(op.axis or 0) % source.rank)
+    return g.along(write, x)

@@ -29,7 +29,7 @@ def wrapped(value: Any) -> Any:
 
 
 def unwrapped(value: Any) -> Any:
-    """Every tensor inside of ``value`` as the pen writes it; what else is there stays."""
+    """Every tensor inside of ``value`` as the emitter writes it; what else is there stays."""
     return tree.map_structure(lambda x: x.tensor if isinstance(x, Traced) else x, value)
 
 

@@ -1,4 +1,4 @@
-"""What the words of the array namespace are called in Keras and in TensorFlow, and what both forms know of names and dtypes."""
+"""The functions of the array namespace in Keras and in TensorFlow, and what both forms know of names and dtypes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from netferry.converters.signature import Array
 
 BOOL, INT32, INT64 = np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64)
 
-WORDS: Mapping[str, tuple[str, str]] = {
-    # word: (keras.ops, tf); "" where the framework has no such operation
+FUNCTIONS: Mapping[str, tuple[str, str]] = {
+    # function: (keras.ops, tf); "" where the framework has no such operation
     "abs": ("abs", "abs"),
     "acos": ("arccos", "acos"),
     "acosh": ("arccosh", "acosh"),
@@ -113,11 +113,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "softsign": ("softsign", "nn.softsign"),
 }
 
-SIGNS: Mapping[str, str] = {
+PYTHON_OPERATORS: Mapping[str, str] = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
 }  # fmt: skip
-"""Words that read better as Python's operators; equality is not among them (Keras' tensors do not know it)."""
+"""Functions that read better as Python's operators; equality is not among them (Keras' tensors do not know it)."""
 
 GIVES_BOOL = frozenset(
     """
@@ -125,8 +125,8 @@ GIVES_BOOL = frozenset(
     """.split()
 )
 
-UNSIGNED_KEEPS = frozenset({"abs"})
-"""Words that leave unsigned integers as they are."""
+KEEP_UNSIGNED = frozenset({"abs"})
+"""Functions that leave unsigned integers as they are."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Weight:
 
 _UNITS = re.compile(r"(.+?)(_\d+)?")
 
-AUTOMATIC = {name.split(".")[-1].replace("_", "") for name, _ in WORDS.values()} | set(
+AUTOMATIC = {name.split(".")[-1].replace("_", "") for name, _ in FUNCTIONS.values()} | set(
     """
     getitem truedivide absolute identity reshape dropout activation relu zeropadding1d zeropadding2d zeropadding3d
     cropping1d cropping2d cropping3d maxpooling1d maxpooling2d maxpooling3d averagepooling1d averagepooling2d
@@ -157,13 +157,13 @@ def automatic(name: str) -> bool:
     return match is not None and match[1].replace("_", "") in AUTOMATIC
 
 
-def named(dtype: np.dtype[Any] | None) -> str | None:
+def layer_dtype(dtype: np.dtype[Any] | None) -> str | None:
     """A layer's dtype where it is not Keras' own default; layers leave integers and booleans as they are."""
     floats = dtype is not None and dtype.name in ("float64", "float16", "bfloat16")
     return dtype.name if floats and dtype is not None else None
 
 
-def short(number: float) -> float:
+def as_float32(number: float) -> float:
     """A number that a file kept in float32, as a person wrote it."""
     return shortest(np.float32(number)) if float(np.float32(number)) == number else number
 
