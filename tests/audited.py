@@ -49,8 +49,8 @@ GENERATED: Mapping[str, tuple[str, ...]] = {
     "<unknown>": ("/ast.py",),
     "<_remote_module_non_scriptable>": ("/torch/distributed/nn/jit/instantiator.py",),
     "<eval_with_key>": ("/torch/fx/graph_module.py", "/torch/fx/_lazy_graph_module.py"),
-    "<model>": ("/converters/pytorch/from_onnx.py",),
-    "<netferry_": ("/converters/tensorflow/from_onnx.py",),
+    "<model>": ("/converters/graph/codegen/execution.py",),
+    "<netferry_": ("/converters/graph/codegen/execution.py",),
 }  # fmt: skip
 """Code that is in no file, by how its name begins, and the modules of the environment that may make and run it."""
 

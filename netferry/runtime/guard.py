@@ -101,10 +101,8 @@ def _arguments(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> d
 
 
 def _function(name: str) -> Any:
-    import netferry
-
     module, _, function = name.rpartition(":")
-    return getattr(import_module(module) if module else netferry, function)
+    return getattr(import_module(module or "netferry.api"), function)
 
 
 def _request(name: str, arguments: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
