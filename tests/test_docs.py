@@ -70,3 +70,16 @@ def test_the_zoo_page_shows_the_code_as_it_is() -> None:
     for framework in script["TITLES"]:
         for names in [*([spec.factory] for spec in CATALOG.values()), ["train"]]:
             assert script["code"](framework, names) in page, (framework, names)
+
+
+def test_what_the_pages_name_is_there() -> None:
+    """Paths in backticks that begin with a folder of the project."""
+    for page in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        named = re.findall(
+            r"`((?:converters|netferry|validation|inference|zoo|tests|scripts)/[\w./*<>]*)`", text
+        )
+        assert named or page == "SECURITY.md"
+        for name in named:
+            pattern = re.sub(r"<\w+>", "*", name).rstrip("/")
+            assert list(ROOT.glob(pattern)), f"{page} names {name}"

@@ -5,37 +5,21 @@
 
 from netferry.converters.graph.ops import (
     attention,
+    convolution,
     elementwise,
     image,
-    norms,
-    pick,
+    indexing,
+    normalization,
+    pooling,
     quantized,
     recurrent,
-    reduce,
+    reduction,
     resize,
     sample,
     shape,
     signal,
-    spatial,
     text,
 )
 from netferry.converters.graph.ops.table import OPS, Row
 
-__all__ = [
-    "OPS",
-    "Row",
-    "attention",
-    "elementwise",
-    "image",
-    "norms",
-    "pick",
-    "quantized",
-    "recurrent",
-    "reduce",
-    "resize",
-    "sample",
-    "shape",
-    "signal",
-    "spatial",
-    "text",
-]
+__all__ = ["OPS", "Row"]
