@@ -6,7 +6,7 @@ Each step stands in the module that it names.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # numpy and onnx wait until something is converted
     from netferry.converters.imported import ImportedModel
     from netferry.converters.signature import Example
 
-__all__ = ["export_model", "import_model", "write"]
+__all__ = ["export_model", "import_model", "importer", "write"]
 
 
 def export_model(
@@ -55,14 +55,24 @@ def import_model(model: ir.Model, to: str, *, name: str = "model") -> ImportedMo
     The framework itself is imported when the result's ``model`` is asked for. Raises ``UnsupportedError``
     with every node that the framework cannot take.
     """
+    return importer(model, name=name)(to)
+
+
+def importer(model: ir.Model, *, name: str = "model") -> Callable[[str], ImportedModel]:
+    """``import_model`` for several frameworks: the model is normalised once."""
     from netferry.converters import frameworks
     from netferry.converters.graph.ir.budget import Budget, counted
     from netferry.converters.graph.passes.normalize import plan
 
-    framework = frameworks.named(to)
     signature = frameworks.named("onnx").signature(model)
     with counted(Budget.of(model)):
-        imported: ImportedModel = framework.from_onnx.from_onnx(plan(model), signature, name=name)
+        planned = plan(model)
+
+    def imported(to: str) -> ImportedModel:
+        with counted(Budget.of(model)):
+            found: ImportedModel = frameworks.named(to).from_onnx.from_onnx(planned, signature, name=name)
+        return found
+
     return imported
 
 

@@ -41,6 +41,7 @@ from netferry.converters.signature import Example, Signature
 from netferry.results import Conversion, Inspection, Prospect
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.converters.imported import ImportedModel
     from netferry.inference.images import Pixels
     from netferry.validation.reports.certificate import Check
     from netferry.validation.reports.report import Report
@@ -331,7 +332,7 @@ def inspect(
     counts = Counter(node.op_type for node in graph)
     signature: Signature = frameworks.named("onnx").signature(export.model)
     try:
-        targets = {name: _prospect(export.model, name) for name in _targets(to)}
+        targets = _prospects(export.model, _targets(to))
     except RefusedError as error:
         raise error if error.where else error.at(source.title(model)) from None
     return Inspection(
@@ -353,11 +354,22 @@ def _targets(to: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(frameworks.named(name).name for name in ([names] if isinstance(names, str) else names))
 
 
-def _prospect(model: ir.Model, to: str) -> Prospect:
-    if to == "onnx":
-        return Prospect("graph")
+def _prospects(model: ir.Model, targets: Sequence[str]) -> dict[str, Prospect]:
+    found = {"onnx": Prospect("graph")}
+    others = [name for name in targets if name != "onnx"]
+    if others:
+        try:
+            importer = converters.importer(model)
+        except UnsupportedError as error:
+            found |= dict.fromkeys(others, Prospect(problems=error.problems))
+        else:
+            found |= {name: _prospect(importer, name) for name in others}
+    return {name: found[name] for name in targets}
+
+
+def _prospect(importer: Callable[[str], ImportedModel], to: str) -> Prospect:
     try:
-        imported = converters.import_model(model, to)
+        imported = importer(to)
     except UnsupportedError as error:
         return Prospect(problems=error.problems)
     return Prospect(imported.form, notes=imported.notes)

@@ -69,6 +69,11 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
         lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), ("b", 4, 8, 10)
     ),
     "avg_pool3d": (lambda: nn.AvgPool3d(2), VOLUME),
+    "avg_pool2d with a divisor": (lambda: nn.AvgPool2d(2, divisor_override=3), IMAGE),
+    "avg_pool2d padded with a divisor": (
+        lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False, divisor_override=5), IMAGE
+    ),
+    "avg_pool3d with a divisor": (lambda: nn.AvgPool3d(2, padding=1, divisor_override=7), VOLUME),
     "adaptive_avg_pool2d to one": (lambda: nn.AdaptiveAvgPool2d(1), IMAGE),
     "adaptive_avg_pool2d divisible": (lambda: nn.AdaptiveAvgPool2d((2, None)), ("b", 4, 8, 6)),
     "adaptive_avg_pool1d": (lambda: nn.AdaptiveAvgPool1d(1), SERIES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -111,13 +112,18 @@ def _avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    if divisor_override is not None:
-        raise CannotConvert("an average with a divisor of its own")
     windows = _windows(axes, kernel_size, stride, padding, 1)
     ceil = ceil_mode and _rounds_up(e, input, windows)
-    counted = int(count_include_pad and any(window.pad for window in windows))
+    if divisor_override is not None and ceil:
+        raise CannotConvert("an average with a divisor of its own whose sizes are rounded up")
+    whole = divisor_override is not None or count_include_pad
+    counted = int(whole and any(window.pad for window in windows))
     attributes = _attributes(windows, ceil) | {"count_include_pad": counted}
-    return batched(e, input, axes, lambda x: e.g.AveragePool(x, **attributes))
+    average = batched(e, input, axes, lambda x: e.g.AveragePool(x, **attributes))
+    if divisor_override is None:
+        return average
+    area = math.prod(window.kernel for window in windows)
+    return e.g.Mul(average, e.g.scalar(area / divisor_override, average))
 
 
 def adaptive_pool(

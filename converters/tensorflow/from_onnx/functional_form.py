@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from netferry.converters.errors import CannotConvert
-from netferry.converters.graph.codegen.writer import dotted
+from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
+from netferry.converters.graph.codegen.writer import dotted, loaded
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size, known, product
@@ -36,6 +36,17 @@ _WIDENS = frozenset({"sum", "prod", "cumulative_sum", "cumulative_prod"})
 
 _FREE = "a functional Keras model cannot hold the size {}, which is known only when it runs"
 
+_DEEPEST = 800
+"""Keras follows a functional model from its outputs back, each layer one call deeper, as far as Python lets it."""
+
+
+def _is_operation(node: ast.AST) -> bool:
+    """A call that is not only the making of a layer."""
+    if not isinstance(node, ast.Call):
+        return False
+    root = node.func.value if isinstance(node.func, ast.Attribute) else None
+    return not (isinstance(root, ast.Name) and root.id == "layers")
+
 
 class Functional(TensorflowNamespace):
     """Writes the body of ``build() -> keras.Model``."""
@@ -50,12 +61,26 @@ class Functional(TensorflowNamespace):
         self.inputs: list[Symbol] = []
         self._zero: ast.expr | None = None
         self._calls: dict[str, ast.expr] = {}
+        self._depths: dict[str, int] = {}
 
     # ---- what each form writes in its own way -----------------------------------------------------------------------------
 
     def allow(self, dtype: np.dtype[Any] | None) -> None:
         if dtype is None or dtype.name not in DTYPES:
             raise CannotConvert(f"Keras does not keep {dtype or 'values that are no tensors'} as they are")
+
+    def write(self, statement: ast.stmt) -> None:
+        """Refuses at once what Keras cannot hold: a graph that is too deep may be long."""
+        super().write(statement)
+        if not isinstance(statement, ast.Assign):
+            return
+        before = max((self._depths.get(name, 0) for name in loaded(statement.value)), default=0)
+        depth = before + sum(map(_is_operation, ast.walk(statement.value)))
+        if depth > _DEEPEST:
+            reason = f"Keras cannot hold layers in a row of more than {_DEEPEST}"
+            raise UnsupportedError([Unsupported("", "graph", reason)])
+        targets = (node for target in statement.targets for node in ast.walk(target))
+        self._depths |= dict.fromkeys((node.id for node in targets if isinstance(node, ast.Name)), depth)
 
     def size_expr(self, size: Size) -> ast.expr:
         raise CannotConvert(_FREE.format(size))

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.codegen.walk import Walk
-from netferry.converters.graph.codegen.writer import dotted, loaded, source
+from netferry.converters.graph.codegen.writer import dotted, source
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.signature import Signature, TensorSpec
@@ -67,37 +67,9 @@ def functional(plan: Plan, signature: Signature, name: str) -> Program:
     outputs = _keras_outputs(xp, results, signature)
     model = xp.call_expr(dotted("keras.Model"), _only([x.expr for x in xp.inputs]), outputs, name=legal(name))
     whole = [*xp.preamble, *statements]
-    if _depth(whole) > _DEEPEST:
-        raise CannotConvert(f"Keras cannot hold layers in a row of more than {_DEEPEST}")
     body = body_text(whole, ast.Return(model))
     text = module_text(name, FUNCTIONAL, f"def build():\n{indented(body)}", "build()")
     return Program(FUNCTIONAL, text, xp)
-
-
-_DEEPEST = 800
-"""Keras follows a functional model from its outputs back, each layer one call deeper, as far as Python lets it."""
-
-
-def _depth(statements: Sequence[ast.stmt]) -> int:
-    """How many layers and operations stand behind one another, at most."""
-    depths: dict[str, int] = {}
-    for statement in statements:
-        if isinstance(statement, ast.Assign):
-            before = max((depths.get(name, 0) for name in loaded(statement.value)), default=0)
-            depth = before + sum(_acts(node) for node in ast.walk(statement.value))
-            depths |= dict.fromkeys(
-                (n.id for target in statement.targets for n in ast.walk(target) if isinstance(n, ast.Name)),
-                depth,
-            )
-    return max(depths.values(), default=0)
-
-
-def _acts(node: ast.AST) -> bool:
-    """A call that is not only the making of a layer."""
-    if not isinstance(node, ast.Call):
-        return False
-    root = node.func.value if isinstance(node.func, ast.Attribute) else None
-    return not (isinstance(root, ast.Name) and root.id == "layers")
 
 
 def _keras_input(xp: Functional, value: Any, spec: TensorSpec, plan: Plan) -> Symbol:
