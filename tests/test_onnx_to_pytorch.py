@@ -756,3 +756,27 @@ def test_a_number_may_stand_in_front(operator: str, attributes: dict[str, int], 
     (right,) = netferry.run(model, {"x": x}).values()
     (here,) = netferry.run(netferry.convert(model, "pytorch", verify=False).model, {"x": x}).values()
     np.testing.assert_allclose(here, right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_crop_that_reaches_outside_is_filled_with_its_own_value(known: bool) -> None:
+    roi = np.array([0, 0, -0.5, -0.25, 1, 1, 1.5, 1.25], np.float32)
+    attributes = {
+        "mode": "linear",
+        "coordinate_transformation_mode": "tf_crop_and_resize",
+        "extrapolation_value": 7.5,
+    }
+    inputs = [helper.make_tensor_value_info("x", 1, [1, 2, 5, 6])]
+    inputs += [] if known else [helper.make_tensor_value_info("roi", 1, [8])]
+    weights = [numpy_helper.from_array(np.array([1, 2, 4, 4]), "sizes")]
+    weights += [numpy_helper.from_array(roi, "roi")] if known else []
+    node = helper.make_node("Resize", ["x", "roi", "", "sizes"], ["y"], **attributes)
+    graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("y", 1, None)], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 2, 5, 6)).astype(np.float32)} | (
+        {} if known else {"roi": roi}
+    )
+    (right,) = netferry.run(model, feed).values()
+    assert (right == 7.5).any() and (right != 7.5).any()
+    (here,) = netferry.run(netferry.convert(model, "pytorch", verify=False).model, feed).values()
+    np.testing.assert_allclose(here, right, rtol=1e-5, atol=1e-6)
