@@ -68,9 +68,9 @@ class Range:
         """The largest number, the inputs having these sizes; None where nothing bounds it."""
         if self.within is None:
             return self.high
-        place, axis = self.within
-        known = place < len(shapes) and axis < len(shapes[place])
-        return shapes[place][axis] + (self.high or 0) if known else None
+        position, axis = self.within
+        known = position < len(shapes) and axis < len(shapes[position])
+        return shapes[position][axis] + (self.high or 0) if known else None
 
 
 Ranges = Mapping[int, Sequence[Range]]
@@ -153,10 +153,10 @@ def examples(
 
 def aligned(given: Sequence[Example], own: Sequence[str]) -> tuple[Example, ...]:
     """The examples in the order of a model's inputs: by name where all names are its own, else as they are."""
-    places = {name: place for place, name in enumerate(own)}
-    if not all(example.name in places for example in given):
+    positions = {name: position for position, name in enumerate(own)}
+    if not all(example.name in positions for example in given):
         return tuple(given)
-    return tuple(sorted(given, key=lambda example: places[example.name]))
+    return tuple(sorted(given, key=lambda example: positions[example.name]))
 
 
 def completed(given: Sequence[Example], own: Sequence[TensorSpec], seed: int = 0) -> tuple[Example, ...]:

@@ -31,11 +31,11 @@ def open_source(
             raise UsageError("weights go with a file or a factory, not with a model that is already loaded")
         return source
     text, permit = os.fspath(source), Permit(unsafe)
-    place = None if weights is None else Path(weights)
+    position = None if weights is None else Path(weights)
     if is_factory(text):
         module, _, name = text.rpartition(":")
-        return _from_factory(module, name, place, permit)
-    return staging.steadily(Path(text), lambda: _read(text, place, permit))
+        return _from_factory(module, name, position, permit)
+    return staging.steadily(Path(text), lambda: _read(text, position, permit))
 
 
 def demand(source: object) -> None:

@@ -52,12 +52,12 @@ def commit(stage: Folder, folder: Folder, main: str, kind: str, replacing: Overw
         for name in sorted(new.names(), key=lambda name: name == main):
             found = new.stat(name)
             assert found is not None
-            files = {place: inner.content(file, sync=True) for inner, file, place in new.files(name)}
+            files = {position: inner.content(file, sync=True) for inner, file, position in new.files(name)}
             _may_replace(folder, name, found, main, kind, frozenset(files), replacing)
             entries[name] = _Move(found.st_ino, files)
     if not entries:
         return
-    written = {place: content for one in entries.values() for place, content in one.files.items()}
+    written = {position: content for one in entries.values() for position, content in one.files.items()}
     moves = _Moves(main, entries, Save(kind, written, replacing.made_from()))
     stage.write("moves", json.dumps(moves.to_json()).encode(), 0o600)
     stage.make("old").close()
@@ -128,7 +128,7 @@ def _demand_whole(ready: Folder, folder: Folder, moves: _Moves, stage: str) -> N
         here, there = ready.stat(name), folder.stat(name)
         if here is not None and here.st_ino == move.inode:
             try:
-                files = {place: inner.content(file) for inner, file, place in ready.files(name)}
+                files = {position: inner.content(file) for inner, file, position in ready.files(name)}
             except OSError:
                 files = {}
             if files != move.files:

@@ -95,11 +95,11 @@ def _followed(first: Path, roots: Sequence[Path], top: str | None) -> dict[str, 
 def _place(file: Path, roots: Sequence[Path], taken: set[str]) -> str:
     """A name for a file, without the folders of this machine."""
     root = next((root for root in roots if file.is_relative_to(root)), file.parent)
-    name = place = file.relative_to(root).as_posix()
+    name = position = file.relative_to(root).as_posix()
     number = 1
     while name in taken:
         number += 1
-        name = f"{place} #{number}"
+        name = f"{position} #{number}"
     return name
 
 

@@ -221,8 +221,8 @@ class Folder:
         with self.folder(name) as inner:
             for entry in inner.names():
                 if entry not in passing:
-                    for folder, file, place in inner.files(entry, passing=passing):
-                        yield folder, file, f"{name}/{place}"
+                    for folder, file, position in inner.files(entry, passing=passing):
+                        yield folder, file, f"{name}/{position}"
 
     def content(self, name: str, *, sync: bool = False) -> Content:
         """What the regular file ``name`` is known by; with ``sync`` it also has reached the disk."""

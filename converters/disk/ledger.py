@@ -186,10 +186,10 @@ class Overwriting:
         path = Path(destination)
         if not is_plain(path.name) or path.name == NAME:
             raise UsageError("names no file or folder to write", where=str(path))
-        place = path.absolute()
-        if self._asked.setdefault(place, kind) != kind:
+        position = path.absolute()
+        if self._asked.setdefault(position, kind) != kind:
             raise UsageError(
-                f"both the {self._asked[place]} and the {kind} are to be written here", where=str(path)
+                f"both the {self._asked[position]} and the {kind} are to be written here", where=str(path)
             )
         try:
             folder = Folder.open(path.parent)
@@ -244,11 +244,11 @@ class Overwriting:
         recorded = {} if save is None or save.kind != kind else save.files
         others, changed = [], []
         try:
-            for inner, file, place in folder.files(name, passing=MADE_BY_PYTHON):
-                if place not in recorded and not (self.force and (not new or place in new)):
-                    others.append(place)
-                elif not self.force and self._content(inner, file) != recorded[place]:
-                    changed.append(place)
+            for inner, file, position in folder.files(name, passing=MADE_BY_PYTHON):
+                if position not in recorded and not (self.force and (not new or position in new)):
+                    others.append(position)
+                elif not self.force and self._content(inner, file) != recorded[position]:
+                    changed.append(position)
         except StrangeError as error:
             others.append(str(error.filename))
         if others:
@@ -280,11 +280,11 @@ class Overwriting:
         return self._known[key]
 
     def _spare_sources(self, folder: Folder, name: str, where: str) -> None:
-        place = folder.path / name
+        position = folder.path / name
         for source in self._paths():
             with contextlib.suppress(OSError):
-                inside = source.resolve().is_relative_to(place.resolve())
-                if inside or place.samefile(source):
+                inside = source.resolve().is_relative_to(position.resolve())
+                if inside or position.samefile(source):
                     raise WriteError(
                         "this is the source itself, which its result would replace",
                         where=where,

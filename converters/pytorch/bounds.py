@@ -64,11 +64,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _with_size(self, size: int, axis: int) -> tuple[int, int] | None:
         """The first input of several axes that has this size along one of them: what a length measures, or a box cuts."""
         fits = (p for p, x in enumerate(self.inputs) if x.ndim > 2 and x.shape[axis] == size)
-        return next(((place, axis) for place in fits), None)
+        return next(((position, axis) for position in fits), None)
 
     def _note(self, index: torch.Tensor, one: Range) -> None:
-        for place in self._places(index):
-            self.found.setdefault(place, []).append(one)
+        for position in self._places(index):
+            self.found.setdefault(position, []).append(one)
 
     def _places(self, index: torch.Tensor) -> list[int]:
         memory = index.untyped_storage().data_ptr()

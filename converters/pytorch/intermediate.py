@@ -44,7 +44,7 @@ def stream(model: Any, arrays: Sequence[Array], take: Take) -> Ends:
     """Run in inference mode and hand each step to ``take``; the model and its mode are left as they were."""
     module = module_of(model)
     tensors = [to_torch(array, device_of(module)) for array in arrays]
-    names = [f"input_{place}" for place in range(len(tensors))]
+    names = [f"input_{position}" for position in range(len(tensors))]
     recorder = _Recorder(module, take)
     for name, tensor in zip(names, tensors, strict=True):
         recorder.name(tensor, name)

@@ -48,8 +48,8 @@ def max_pool(
     """The largest of each window, and its index in the padded image; ``pads`` hold what ceil_mode adds already."""
     padded = _padded(torch.tensor(x), pads, -float("inf"))
     largest = _MAX[x.ndim - 3]
-    y, places = largest(padded, list(kernel), list(strides), 0, list(dilations), return_indices=True)
-    return y.numpy(), places.numpy()
+    y, positions = largest(padded, list(kernel), list(strides), 0, list(dilations), return_indices=True)
+    return y.numpy(), positions.numpy()
 
 
 def grid_sample(x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool) -> Array:

@@ -128,8 +128,8 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
             for key, inner in item.items():
                 collect(inner, (*path, str(key)))
         elif isinstance(item, tuple | list):
-            for place, inner in enumerate(item):
-                collect(inner, (*(path or ("output",)), str(place)))
+            for position, inner in enumerate(item):
+                collect(inner, (*(path or ("output",)), str(position)))
         elif is_dataclass(item):
             for entry in fields(item):
                 collect(getattr(item, entry.name), (*path, entry.name))

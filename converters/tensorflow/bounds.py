@@ -18,22 +18,24 @@ _PASSING = frozenset(
 def ranges(model: Any, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:
     """By the position of the input; nothing is known of a model whose layers cannot be walked."""
     graph = getattr(interface_of(model, given), "graph", None)
-    places = {id(tensor): place for place, tensor in enumerate(graph.inputs)} if graph is not None else {}
+    positions = (
+        {id(tensor): position for position, tensor in enumerate(graph.inputs)} if graph is not None else {}
+    )
     found: dict[int, list[Range]] = {}
     for layer in graph.operations if graph is not None else ():
         if isinstance(layer, keras.layers.Embedding):
             for node in layer._inbound_nodes:
-                place = _origin(node.input_tensors[0], places)
-                if place is not None:
-                    found.setdefault(place, []).append(Range(0, layer.input_dim - 1))
+                position = _origin(node.input_tensors[0], positions)
+                if position is not None:
+                    found.setdefault(position, []).append(Range(0, layer.input_dim - 1))
     return found
 
 
-def _origin(tensor: Any, places: dict[int, int]) -> int | None:
+def _origin(tensor: Any, positions: dict[int, int]) -> int | None:
     """The input that a tensor is, but for its shape and type."""
-    while id(tensor) not in places:
+    while id(tensor) not in positions:
         operation, index, _ = tensor._keras_history
         if type(operation).__name__ not in _PASSING:
             return None
         tensor = operation._inbound_nodes[index].input_tensors[0]
-    return places[id(tensor)]
+    return positions[id(tensor)]

@@ -137,7 +137,7 @@ def _write_saved_model(imported: ImportedModel, path: Path) -> None:
 
 def _in_one_order(archive: Any, model: Any) -> None:
     """A function lists its variables as they lie in memory; here as the model does."""
-    order = {id(variable.value): place for place, variable in enumerate(model.variables)}
+    order = {id(variable.value): position for position, variable in enumerate(model.variables)}
     for function in archive._tf_trackable.serve._list_all_concrete_functions():
         function.graph.variables = sorted(function.variables, key=lambda v: order.get(id(v), len(order)))
 
@@ -167,25 +167,25 @@ def load_weights(model: Any, path: Path, looked: Looked | None = None) -> None:
     name = "model.keras" if held.read(2) == b"PK" else "model.weights.h5"
     if name.endswith(".h5") and not path.name.endswith(".weights.h5"):
         name = "model.h5"  # what Keras 1 and 2 wrote
-    place = held.path(name)
-    with _loading(path, place):
-        model.load_weights(place)
+    position = held.path(name)
+    with _loading(path, position):
+        model.load_weights(position)
 
 
 def _keras(held: Snapshot, path: Path, permit: Permit) -> Any:
     return _loaded(held.path("model.keras"), path, permit)
 
 
-def _loaded(place: Path, path: Path, permit: Permit) -> Any:
-    with _loading(path, place), limits.within(place.stat().st_size, str(path)):
-        return keras.saving.load_model(place, compile=False, safe_mode=not permit.unsafe)
+def _loaded(position: Path, path: Path, permit: Permit) -> Any:
+    with _loading(path, position), limits.within(position.stat().st_size, str(path)):
+        return keras.saving.load_model(position, compile=False, safe_mode=not permit.unsafe)
 
 
 def _h5(held: Snapshot, path: Path, permit: Permit) -> Any:
     """The whole model that Keras 1 and 2 wrote; Keras 3 writes weights alone under this suffix."""
-    place = held.path("model.h5")
+    position = held.path("model.h5")
     try:
-        with h5py.File(place, "r") as file:
+        with h5py.File(position, "r") as file:
             whole = "model_config" in file.attrs
     except OSError as error:
         raise RefusedError(f"a damaged HDF5 file ({first_line(error)})", where=str(path)) from error
@@ -193,7 +193,7 @@ def _h5(held: Snapshot, path: Path, permit: Permit) -> Any:
         raise RefusedError(
             "weights without their model", where=str(path), remedy=_GIVE_A_FACTORY.format(path.name)
         )
-    return _loaded(place, path, permit)
+    return _loaded(position, path, permit)
 
 
 def _saved_model(held: Folder, path: Path, _: Permit) -> Any:
@@ -222,7 +222,7 @@ _READERS: Mapping[str, Callable[[Any, Path, Permit], Any]] = {
 
 
 @contextmanager
-def _loading(path: Path, place: Path) -> Iterator[None]:
+def _loading(path: Path, position: Path) -> Iterator[None]:
     """Turn whatever a loader of the private copy at ``place`` raises into one sentence with what to do."""
     try:
         with quiet():
@@ -230,7 +230,7 @@ def _loading(path: Path, place: Path) -> Iterator[None]:
     except RefusedError:
         raise
     except Exception as error:
-        raise _refusal(path, error, first_line(error).replace(str(place), str(path))) from error
+        raise _refusal(path, error, first_line(error).replace(str(position), str(path))) from error
 
 
 def _refusal(path: Path, error: Exception, reason: str) -> RefusedError:

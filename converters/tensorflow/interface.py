@@ -174,8 +174,8 @@ class _Unbuilt(_Python):
     def _apply(self, tensors: Sequence[Any]) -> Any:
         """Several inputs are passed one by one where ``call`` takes as many, else as a list."""
         parameters = inspect.signature(self._model.call).parameters.values()
-        places = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in _CONTEXT]
-        many = len(tensors) > 1 and len(places) < len(tensors)
+        positions = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in _CONTEXT]
+        many = len(tensors) > 1 and len(positions) < len(tensors)
         return self._model(*([list(tensors)] if many else tensors), training=False)
 
 
@@ -185,7 +185,7 @@ class _Served(_Unbuilt):
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         specs = model.serve.input_signature
-        self._own = [spec_of(spec.name or f"input_{place}", spec) for place, spec in enumerate(specs)]
+        self._own = [spec_of(spec.name or f"input_{position}", spec) for position, spec in enumerate(specs)]
 
     def inputs(self, given: Sequence[Example] | None) -> Bound:
         return bind(self._own, given)
@@ -224,9 +224,9 @@ class Concrete:
         self._places, by_name = function.structured_input_signature
         by_name = self._in_order(by_name)
         self._keywords, taken = list(by_name), set[str]()
-        places = tf.nest.flatten(self._places)
-        self._specs = [*places, *by_name.values()]
-        names = [*(spec.name or f"input_{i}" for i, spec in enumerate(places)), *by_name]
+        positions = tf.nest.flatten(self._places)
+        self._specs = [*positions, *by_name.values()]
+        names = [*(spec.name or f"input_{i}" for i, spec in enumerate(positions)), *by_name]
         self._own = [
             spec_of(unique(name, taken), spec) for name, spec in zip(names, self._specs, strict=True)
         ]
@@ -237,8 +237,8 @@ class Concrete:
     def call(self, tensors: Sequence[Any]) -> Named:
         fitting = [tf.cast(tensor, spec.dtype) for tensor, spec in zip(tensors, self._specs, strict=True)]
         count = len(fitting) - len(self._keywords)
-        places = tf.nest.pack_sequence_as(self._places, fitting[:count])
-        results = self.function(*places, **dict(zip(self._keywords, fitting[count:], strict=True)))
+        positions = tf.nest.pack_sequence_as(self._places, fitting[:count])
+        results = self.function(*positions, **dict(zip(self._keywords, fitting[count:], strict=True)))
         return self._in_order(named_outputs(results))
 
     def outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:  # noqa: ARG002 - Face's

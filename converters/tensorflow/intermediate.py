@@ -81,7 +81,7 @@ def piece(
 
 def _symbol(graph: Any, tensor: str) -> Any:
     """A tensor between two layers, or an input, in the model's graph."""
-    inputs = {f"input_{place}": symbol for place, symbol in enumerate(graph.inputs)}
+    inputs = {f"input_{position}": symbol for position, symbol in enumerate(graph.inputs)}
     if tensor in inputs:
         return inputs[tensor]
     title, _, activation = tensor.partition("/")

@@ -23,7 +23,7 @@ def has_activation(layer: Any) -> bool:
 
 def run_layers(interface: Layered, tensors: Sequence[Any], take: Take) -> Ends:
     walk = _Walk(take)
-    inputs = [walk.fresh(f"input_{place}") for place in range(len(tensors))]
+    inputs = [walk.fresh(f"input_{position}") for position in range(len(tensors))]
     with quiet():
         given = walk.run(interface.graph, list(zip(inputs, tensors, strict=True)), "")
     return Ends(tuple(inputs), dict(zip(interface.names, (name for name, _ in given), strict=True)))

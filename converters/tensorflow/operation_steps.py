@@ -66,7 +66,7 @@ class _Operations:
 
 def run_eagerly(interface: ModelInterface, tensors: Sequence[Any], take: Take) -> Ends:
     operations = _Operations(take)
-    names = tuple(operations.name(tensor, f"input_{place}") for place, tensor in enumerate(tensors))
+    names = tuple(operations.name(tensor, f"input_{position}") for position, tensor in enumerate(tensors))
     failures: list[BaseException] = []
 
     def report(
@@ -140,9 +140,9 @@ def run_graph(interface: Concrete, tensors: Sequence[Any], take: Take) -> Ends:
             operations.weigh(outside, variables[id(outside)].removesuffix(":0"))
     own = [symbol for symbol in function.inputs if symbol.name not in kept]
     names = []
-    for place, (symbol, tensor) in enumerate(zip(own, tensors, strict=True)):
+    for position, (symbol, tensor) in enumerate(zip(own, tensors, strict=True)):
         kept[symbol.name] = tensor
-        names.append(operations.name(tensor, f"input_{place}"))
+        names.append(operations.name(tensor, f"input_{position}"))
     with quiet():
         _operations(function.graph, kept, operations)
     made = named_outputs(function.structured_outputs)

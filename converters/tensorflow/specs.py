@@ -33,7 +33,7 @@ def named_outputs(result: Any) -> Named:
     ):
         return {str(key): value for key, value in result.items()}
     flat = [tensor for tensor in tf.nest.flatten(result) if tensor is not None]
-    return {f"output_{place}": tensor for place, tensor in enumerate(flat)}
+    return {f"output_{position}": tensor for position, tensor in enumerate(flat)}
 
 
 def tensor_specs(inputs: Sequence[TensorSpec]) -> list[Any]:
@@ -42,9 +42,9 @@ def tensor_specs(inputs: Sequence[TensorSpec]) -> list[Any]:
         tf.TensorSpec(
             None if spec.dims is None else [dim if isinstance(dim, int) else None for dim in spec.dims],
             tf.as_dtype(spec.dtype),
-            name=f"input_{place}",
+            name=f"input_{position}",
         )
-        for place, spec in enumerate(inputs)
+        for position, spec in enumerate(inputs)
     ]
 
 

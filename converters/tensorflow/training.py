@@ -90,7 +90,7 @@ class Training:
 
     def gradients(self, batch: Batch, loss: Loss) -> Gradients:
         tensors, targets = _lifted(batch)
-        floats = [place for place, x in enumerate(tensors) if x.dtype.is_floating]
+        floats = [position for position, x in enumerate(tensors) if x.dtype.is_floating]
         with running():
             outputs, slopes = self._pass(batch, loss, floats)(tensors, targets)
         alive = len(self._alive)
@@ -98,7 +98,7 @@ class Training:
         return Gradients(
             {name: np.asarray(y) for name, y in outputs.items()},
             {name: _array(slope) for name, slope in zip(self._alive, slopes, strict=False)},
-            tuple(_array(found.get(place)) for place in range(len(tensors))),
+            tuple(_array(found.get(position)) for position in range(len(tensors))),
         )
 
     def stepper(self, optimizer: Optimizer, loss: Loss, held: Mapping[str, Array]) -> Step:
@@ -129,7 +129,7 @@ class Training:
         call, weights = self._call(batch.inputs), batch.weights
 
         def run(tensors: Sequence[Any], targets: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-            inputs = [tensors[place] for place in watched]
+            inputs = [tensors[position] for position in watched]
             with tf.GradientTape() as tape:
                 tape.watch(inputs)
                 outputs = call(tensors)

@@ -160,14 +160,14 @@ def _close_files(libc: ctypes.CDLL, rooms: Rooms) -> str:
     if ruleset < 0:
         return f"Landlock refuses its rules ({os.strerror(ctypes.get_errno())})"
     try:
-        for places, rights in (
+        for positions, rights in (
             (rooms.reads, _TO_READ),
             (rooms.writes, _TO_WRITE),
             (_DEVICE_FILES, _READ | _WRITE),
             (rooms.programs and (*rooms.programs, *_LOADERS), _READ | _EXECUTE),
         ):
-            for place in dict.fromkeys(places):
-                _open_to(libc, ruleset, place, rights & handled[0])
+            for position in dict.fromkeys(positions):
+                _open_to(libc, ruleset, position, rights & handled[0])
         if _call(libc, _RESTRICT_SELF, ruleset, 0):
             return f"Landlock does not take hold ({os.strerror(ctypes.get_errno())})"
     finally:
@@ -175,10 +175,10 @@ def _close_files(libc: ctypes.CDLL, rooms: Rooms) -> str:
     return ""
 
 
-def _open_to(libc: ctypes.CDLL, ruleset: int, place: str, rights: int) -> None:
+def _open_to(libc: ctypes.CDLL, ruleset: int, position: str, rights: int) -> None:
     """One rule; what is not there needs none."""
     with contextlib.suppress(OSError, ValueError):
-        handle = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        handle = os.open(position, os.O_PATH | os.O_CLOEXEC)
         try:
             if not stat.S_ISDIR(os.fstat(handle).st_mode):
                 rights &= _OF_A_FILE
@@ -217,8 +217,8 @@ def python_home() -> Iterable[str]:
         folder for name, module in list(sys.modules.items()) if name.startswith("__editable__")
         for folder in getattr(module, "MAPPING", {}).values()
     ]  # fmt: skip
-    places = (*own, *rooms, *sys.path, *libraries, *editable)
-    return dict.fromkeys(os.path.realpath(place) for place in places if place)
+    positions = (*own, *rooms, *sys.path, *libraries, *editable)
+    return dict.fromkeys(os.path.realpath(position) for position in positions if position)
 
 
 _ROOMS = ("", "converters", "inference", "validation", "zoo")
@@ -283,7 +283,7 @@ def program(column: int, architecture: int, allowed: frozenset[str] = frozenset(
         (_EQUAL, 0, count + 7, architecture),  # jumps are counted from the next line; the last one refuses
         (_LOAD, 0, 0, _NUMBER),
         (_AT_LEAST, count + 5, 0, _X32),
-        *((_EQUAL, count + 4 - place, 0, number) for place, number in enumerate(numbers)),
+        *((_EQUAL, count + 4 - position, 0, number) for position, number in enumerate(numbers)),
         (_EQUAL, 0, 3, _IOCTL_CALL[column]),
         (_LOAD, 0, 0, _SECOND),
         (_EQUAL, 2, 0, _TYPING[0]),

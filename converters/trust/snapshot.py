@@ -87,15 +87,15 @@ class Snapshot:
     def write_to(self, file: IO[bytes], start: int, size: int) -> None:
         """Append a part of it to a file, through the kernel where that can be."""
         file.flush()
-        place, done = file.tell(), 0
+        position, done = file.tell(), 0
         if not isinstance(self._content, bytes):
             with self._file() as own, contextlib.suppress(OSError, AttributeError):
                 while step := os.copy_file_range(
-                    own.fileno(), file.fileno(), size - done, start + done, place + done
+                    own.fileno(), file.fileno(), size - done, start + done, position + done
                 ):
                     done += step
         self._demand_unchanged()
-        file.seek(place + done)
+        file.seek(position + done)
         for at in range(start + done, start + size, _PIECE):
             file.write(self.view()[at : min(at + _PIECE, start + size)])
 
@@ -106,17 +106,17 @@ class Snapshot:
         home = self._content.parent if isinstance(self._content, Path) else _place(self.size)
         return self.move(home / name, home)
 
-    def move(self, place: Path, home: Path) -> Path:
+    def move(self, position: Path, home: Path) -> Path:
         """Lie at ``place`` below the private folder ``home`` from now on."""
-        place.parent.mkdir(parents=True, exist_ok=True)
+        position.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(self._content, Path):
-            self._content.rename(place)
+            self._content.rename(position)
         else:
-            with _writing(place, self.where) as file:
+            with _writing(position, self.where) as file:
                 self.write_to(file, 0, self.size)
-        self._content = place
+        self._content = position
         weakref.finalize(self, _forget, home, os.getpid())
-        return place
+        return position
 
     def opened(self, name: str) -> IO[bytes] | Path:
         """For readers that take either: a file in memory, or the path of the private file, which is called ``name`` then."""
@@ -169,8 +169,8 @@ class _Window(io.RawIOBase):
 class Opened:
     """A file that is for another library to open: ``os.fspath`` gives its private copy, ``str`` the name it came with."""
 
-    def __init__(self, shown: Path, place: Path, *held: Snapshot) -> None:
-        self._shown, self._place, self._held = shown, place, held
+    def __init__(self, shown: Path, position: Path, *held: Snapshot) -> None:
+        self._shown, self._place, self._held = shown, position, held
 
     def __fspath__(self) -> str:
         return str(self._place)
@@ -228,9 +228,9 @@ class Folder:
             self.path = _place(self.size)
             weakref.finalize(self, _forget, self.path, os.getpid())
             for name, file in files.items():
-                place = self.path / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with _writing(place, where) as copy, unchanged(file, str(folder / name)) as size:
+                position = self.path / name
+                position.parent.mkdir(parents=True, exist_ok=True)
+                with _writing(position, where) as copy, unchanged(file, str(folder / name)) as size:
                     _copy(file, copy, size)
 
 
@@ -269,14 +269,14 @@ def private(size: int, where: str, write: Callable[[IO[bytes]], None]) -> Snapsh
         stream = BytesIO()
         write(stream)
         return Snapshot(where, stream.getvalue())
-    place = _place(size) / "content"
+    position = _place(size) / "content"
     try:
-        with _writing(place, where) as file:
+        with _writing(position, where) as file:
             write(file)
     except BaseException:
-        _forget(place.parent, os.getpid())
+        _forget(position.parent, os.getpid())
         raise
-    return Snapshot(where, place)
+    return Snapshot(where, position)
 
 
 def demand_content(head: bytes, where: str) -> None:
@@ -288,13 +288,13 @@ def demand_content(head: bytes, where: str) -> None:
 
 
 @contextmanager
-def _writing(place: Path, where: str) -> Iterator[IO[bytes]]:
+def _writing(position: Path, where: str) -> Iterator[IO[bytes]]:
     try:
-        with place.open("xb") as file:
+        with position.open("xb") as file:
             yield file
     except OSError as error:
         raise WriteError(
-            f"no private copy can be made of it in {_root(place)} ({error.strerror or error})",
+            f"no private copy can be made of it in {_root(position)} ({error.strerror or error})",
             where=where,
             remedy="Make room there, or name another folder in TMPDIR",
         ) from error
@@ -353,15 +353,15 @@ def _room(root: Path) -> Path:
     return known[1]
 
 
-def _root(place: Path) -> Path:
+def _root(position: Path) -> Path:
     """The one of ``folders()`` that a private file lies in."""
-    return next(parent.parent for parent in place.parents if parent.name.startswith(_PREFIX))
+    return next(parent.parent for parent in position.parents if parent.name.startswith(_PREFIX))
 
 
-def _forget(place: Path, owner: int) -> None:
+def _forget(position: Path, owner: int) -> None:
     """Remove a folder, unless this is a process that was forked from the one that made it."""
     if os.getpid() == owner:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(position, ignore_errors=True)
 
 
 def _sweep(root: Path) -> None:

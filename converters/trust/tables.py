@@ -139,29 +139,29 @@ def _end(file: IO[bytes], size: int, where: str) -> tuple[int, int, int]:
     """Where the table starts, its length and its rows: the end record is the last of the file, and the table lies right before it."""
     if size < END.size:
         raise ValueError("it is too short")
-    place = size - END.size
-    mark, disk, first, here, count, length, start, comment = END.unpack(_part(file, place, END.size))
+    offset = size - END.size
+    mark, disk, first, here, count, length, start, comment = END.unpack(_part(file, offset, END.size))
     if mark != END_MARK or comment:
         raise ValueError("its last bytes are no end record without a comment")
-    if place >= LOCATOR.size:
-        located = LOCATOR.unpack(_part(file, place - LOCATOR.size, LOCATOR.size))
+    if offset >= LOCATOR.size:
+        located = LOCATOR.unpack(_part(file, offset - LOCATOR.size, LOCATOR.size))
         if located[0] == LOCATOR_MARK:
-            place -= LOCATOR.size + END64.size
+            offset -= LOCATOR.size + END64.size
             said = (disk, first, here, count, length, start)
-            disk, first, here, count, length, start = _end64(file, place, located, said, where)
+            disk, first, here, count, length, start = _end64(file, offset, located, said, where)
     if disk or first or here != count:
         raise _refuse("in several parts", where)
-    if start + length != place:
+    if start + length != offset:
         raise _refuse("whose table is not where its end says", where, start)
     return start, length, count
 
 
 def _end64(
-    file: IO[bytes], place: int, located: tuple[bytes, int, int, int], said: Sequence[int], where: str
+    file: IO[bytes], offset: int, located: tuple[bytes, int, int, int], said: Sequence[int], where: str
 ) -> Sequence[int]:
     """The numbers of the long end record, which stands right before its locator; the short one's are theirs, or full."""
-    mark, length, _, _, *numbers = END64.unpack(_part(file, max(place, 0), END64.size))
-    if mark != END64_MARK or length != END64.size - 12 or located[1:] != (0, place, 1):
+    mark, length, _, _, *numbers = END64.unpack(_part(file, max(offset, 0), END64.size))
+    if mark != END64_MARK or length != END64.size - 12 or located[1:] != (0, offset, 1):
         raise _refuse("with two ends", where)
     full = (FULL16, FULL16, FULL16, FULL16, FULL32, FULL32)
     if any(short not in (long, most) for short, long, most in zip(said, numbers, full, strict=True)):
@@ -180,7 +180,7 @@ class _Row:
     check: int
     packed: int
     size: int
-    place: int
+    offset: int
 
 
 def _read_rows(content: bytes, count: int, where: str) -> list[_Row]:
@@ -189,7 +189,7 @@ def _read_rows(content: bytes, count: int, where: str) -> list[_Row]:
     rows, at = [], 0
     for _ in range(count):
         mark, _, version, flags, method, _, _, check, packed, size, *rest = ROW.unpack_from(content, at)
-        named, more, comment, disk, _, attributes, place = rest
+        named, more, comment, disk, _, attributes, offset = rest
         if mark != ROW_MARK:
             raise ValueError("its table is no table")
         at += ROW.size
@@ -210,8 +210,8 @@ def _read_rows(content: bytes, count: int, where: str) -> list[_Row]:
             raise ValueError(f"zip file version {(version & 0xFF) / 10:.1f}")
         if problem:
             raise _refuse(f"holds an entry {problem}", where, name)
-        size, packed, place = _long(_extra(extra, name, where), (size, packed, place), name, where)
-        rows.append(_Row(raw, name, flags, method, check, packed, size, place))
+        size, packed, offset = _long(_extra(extra, name, where), (size, packed, offset), name, where)
+        rows.append(_Row(raw, name, flags, method, check, packed, size, offset))
     if at != len(content):
         raise _refuse("with more in its table than it has entries", where)
     return rows
@@ -235,12 +235,12 @@ def _extra(content: bytes, name: str, where: str) -> bytes | None:
 
 def _long(extra: bytes | None, short: Sequence[int], name: str, where: str) -> list[int]:
     """Numbers of 32 bits; those that are full are in the extra field, and no other is."""
-    full = [place for place, number in enumerate(short) if number == FULL32]
+    full = [offset for offset, number in enumerate(short) if number == FULL32]
     if len(extra or b"") != 8 * len(full) or (extra is not None and not full):
         raise _refuse("with an entry of two sizes", where, name)
     numbers = list(short)
-    for place, number in zip(full, struct.unpack(f"<{len(full)}Q", extra or b""), strict=True):
-        numbers[place] = number
+    for offset, number in zip(full, struct.unpack(f"<{len(full)}Q", extra or b""), strict=True):
+        numbers[offset] = number
     return numbers
 
 
@@ -278,14 +278,14 @@ def have_one_folder(given: Sequence[str]) -> bool:
 def _check_places(rows: Sequence[_Row], file: IO[bytes], end: int, where: str) -> list[Entry]:
     """Entries lie one behind the other from the first byte to the table, and the head of each says what the table says."""
     reached, starts = 0, {}
-    for row in sorted(rows, key=lambda row: row.place):
-        if row.place != reached:
-            problem = "whose entries overlap" if row.place < reached else "with a gap between its entries"
+    for row in sorted(rows, key=lambda row: row.offset):
+        if row.offset != reached:
+            problem = "whose entries overlap" if row.offset < reached else "with a gap between its entries"
             raise _refuse(problem, where, row.name)
         if row.method == STORED and row.size != row.packed:
             raise _refuse("with an entry of two sizes", where, row.name)
         start = _check_head(row, file, where)
-        starts[row.place] = start
+        starts[row.offset] = start
         reached = start + row.packed
         if reached > end:
             raise _refuse("whose entries overlap its table", where, row.name)
@@ -294,7 +294,7 @@ def _check_places(rows: Sequence[_Row], file: IO[bytes], end: int, where: str) -
     if reached != end:
         raise _refuse("with a gap before its table", where)
     return [
-        Entry(row.name, row.size, starts[row.place], row.packed, row.method, row.check)
+        Entry(row.name, row.size, starts[row.offset], row.packed, row.method, row.check)
         for row in rows
         if not _is_folder(row, where)
     ]
@@ -308,9 +308,9 @@ def _is_folder(row: _Row, where: str) -> bool:
 
 def _check_head(row: _Row, file: IO[bytes], where: str) -> int:
     """Where the content of an entry starts."""
-    head = _part(file, row.place, HEAD.size)
+    head = _part(file, row.offset, HEAD.size)
     mark, _, flags, method, _, _, check, packed, size, named, more = HEAD.unpack(head)
-    rest = _part(file, row.place + HEAD.size, named + more)
+    rest = _part(file, row.offset + HEAD.size, named + more)
     if mark != HEAD_MARK or rest[:named] != row.raw:
         raise _refuse("whose table does not name what it holds", where, row.name)
     extra = _extra(rest[named:], row.name, where)
@@ -324,13 +324,13 @@ def _check_head(row: _Row, file: IO[bytes], where: str) -> int:
     unknown = (row.flags, row.method, 0, 0, 0) if flags & _DESCRIBED else known
     if said not in (known, unknown):
         raise _refuse("whose table differs from what stands before an entry", where, row.name)
-    return row.place + len(head) + len(rest)
+    return row.offset + len(head) + len(rest)
 
 
 def _unless_known(extra: bytes, row: _Row) -> bytes | None:
     """PyTorch writes the long numbers of an entry before it, also where the short ones are left open."""
     numbers = [number for (number,) in struct.iter_unpack("<Q", extra)] if len(extra) % 8 == 0 else [-1]
-    return None if set(numbers) <= {0, row.size, row.packed, row.place} else extra
+    return None if set(numbers) <= {0, row.size, row.packed, row.offset} else extra
 
 
 def _description(row: _Row, found: bytes, where: str) -> int:

@@ -24,12 +24,12 @@ def finish_saves(models: Sequence[Path]) -> None:
         finish(model)
 
 
-def sweep_results(places: Sequence[Path]) -> None:
+def sweep_results(positions: Sequence[Path]) -> None:
     """Finish or remove what was being written there when its process was killed."""
     from netferry.converters.disk.staging import sweep
 
-    for place in places:
-        sweep(place)
+    for position in positions:
+        sweep(position)
 
 
 def confine(arguments: Mapping[str, Any], own: str) -> None:

@@ -144,7 +144,7 @@ def _answer(path: Path) -> Any:
         import numpy as np
 
         with np.load(path, allow_pickle=False) as arrays:
-            return {str(name): arrays[str(place)] for place, name in enumerate(arrays["names"])}
+            return {str(name): arrays[str(position)] for position, name in enumerate(arrays["names"])}
     document = json.loads(content)
     if "result" in document:
         return document["result"]
@@ -190,7 +190,7 @@ def _answered(answer: Path, name: str, args: Sequence[Any], keywords: Mapping[st
         if isinstance(result, dict):
             import numpy as np
 
-            arrays = {str(place): array for place, array in enumerate(result.values())}
+            arrays = {str(position): array for position, array in enumerate(result.values())}
             with answer.open("wb") as file:
                 np.savez(file, names=np.array(list(result)), **arrays)
         else:

@@ -81,11 +81,11 @@ def _clear() -> None:
                     os.close(handle)
 
 
-def _lock(place: str) -> int | None:
+def _lock(position: str) -> int | None:
     """The folder's lock; None where another process holds it, or where the system has none."""
     if fcntl is None:
         return None
-    handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    handle = os.open(position, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -86,8 +86,8 @@ class Walk:
     def _operands(self, node: ir.Node) -> list[Any]:
         sizes = SIZES.get(node.op_type, ())
         return [
-            None if value is None else self.sizes(value) if place in sizes else self._value(value)
-            for place, value in enumerate(node.inputs)
+            None if value is None else self.sizes(value) if position in sizes else self._value(value)
+            for position, value in enumerate(node.inputs)
         ]
 
     def _value(self, value: ir.Value) -> Any:

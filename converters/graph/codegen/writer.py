@@ -100,9 +100,9 @@ class SourceWriter(Namespace):
         ]
         return ast.Call(function, [self.to_expr(arg) for arg in args], keywords)
 
-    def index(self, x: Symbol, *places: Any, dtype: Any = None, dims: Any = None) -> Symbol:
+    def index(self, x: Symbol, *positions: Any, dtype: Any = None, dims: Any = None) -> Symbol:
         """``x[0, 1:3]``: ints, sizes, slices, None and ``...``."""
-        exprs = [self.to_expr(place) for place in places]
+        exprs = [self.to_expr(position) for position in positions]
         inside = exprs[0] if len(exprs) == 1 else ast.Tuple(exprs, ast.Load())
         return self.made(ast.Subscript(x.expr, inside, ast.Load()), x, dtype=dtype, dims=dims)
 

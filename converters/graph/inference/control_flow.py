@@ -36,9 +36,9 @@ def _if(evaluator: Evaluator, node: ir.Node) -> None:
     outside = evaluator.mark()
     for branch in branches:
         evaluator.graph(branch)
-    for place, value in enumerate(node.outputs):
-        then, otherwise = (evaluator.facts[branch.outputs[place]] for branch in branches)
-        _keep_type(value, branches[0].outputs[place])
+    for position, value in enumerate(node.outputs):
+        then, otherwise = (evaluator.facts[branch.outputs[position]] for branch in branches)
+        _keep_type(value, branches[0].outputs[position])
         dims = _outer(evaluator, _common(then.dims, otherwise.dims), outside)
         evaluator.settle(value, then.dtype if then.dtype == otherwise.dtype else None, dims)
 
@@ -133,8 +133,8 @@ def _scan(evaluator: Evaluator, node: ir.Node) -> None:
     kept = _steady(evaluator, body, body.inputs[:states], initial, body.outputs)
     for value, state in zip(node.outputs, kept, strict=False):
         evaluator.settle(value, state.dtype, _outer(evaluator, state.dims, outside))
-    places = list(node.attributes.get_ints("scan_output_axes", ())) or [0] * (len(node.outputs) - states)
-    for value, result, axis in zip(node.outputs[states:], body.outputs[states:], places, strict=True):
+    positions = list(node.attributes.get_ints("scan_output_axes", ())) or [0] * (len(node.outputs) - states)
+    for value, result, axis in zip(node.outputs[states:], body.outputs[states:], positions, strict=True):
         fact = evaluator.facts[result]
         dims = _outer(evaluator, fact.dims, outside)
         if dims is not None:

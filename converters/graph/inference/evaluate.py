@@ -129,8 +129,8 @@ class Evaluator:
 
     def _read(self, node: ir.Node) -> None:
         """Free sizes for the elements of operands that are sizes and whose content is not known."""
-        for place in SIZES.get(node.op_type, ()):
-            value = node.inputs[place] if place < len(node.inputs) else None
+        for position in SIZES.get(node.op_type, ()):
+            value = node.inputs[position] if position < len(node.inputs) else None
             if value is None or value in self.read or self.facts[value].content is not None:
                 continue
             dims = self.facts[value].dims
@@ -150,10 +150,10 @@ class Evaluator:
         kept = sum(dim != 1 for dim in dims)
         asked = [use.node.attributes.get("axis") for use in node.outputs[0].uses()]
         if any(axis is not None and axis.value == kept - 1 > 0 for axis in asked):
-            places = np.array([place for place, dim in enumerate(dims) if dim == 1], np.int64)
+            positions = np.array([position for position, dim in enumerate(dims) if dim == 1], np.int64)
             name = f"{node.outputs[0].name}_axes"
-            axes = ir.Value(name=name, const_value=ir.tensor(places, name=name))
-            self.facts[axes] = contents.of_array(places)
+            axes = ir.Value(name=name, const_value=ir.tensor(positions, name=name))
+            self.facts[axes] = contents.of_array(positions)
             if isinstance(node.graph, ir.Graph):
                 node.graph.register_initializer(axes)
             node.resize_inputs(2)
@@ -177,28 +177,28 @@ class Evaluator:
         rule = SHAPES.get(node.op_type) if node.domain in ("", "netferry") else None
         dims = _listed(rule, node, operands, attributes)
         self._read(node)
-        dtypes = [dtype_of(node, place, operands) for place in range(len(node.outputs))]
+        dtypes = [dtype_of(node, position, operands) for position in range(len(node.outputs))]
         known = contents.known(node, operands, attributes, dims, dtypes[0])
         if known is not None:
             for value, fact in zip(node.outputs, known, strict=True):
                 self.facts[value] = fact
             return
-        for place, (dtype, more) in enumerate(self._inferred(node, operands, dims, dtypes)):
+        for position, (dtype, more) in enumerate(self._inferred(node, operands, dims, dtypes)):
             self.settle(
-                node.outputs[place], dtype, more, fill=contents.filled(node, operands, attributes, dtype)
+                node.outputs[position], dtype, more, fill=contents.filled(node, operands, attributes, dtype)
             )
 
     def _inferred(
         self, node: ir.Node, operands: Sequence[Fact | None], dims: Sequence[Dims], dtypes: Sequence[Any]
     ) -> Iterator[tuple[np.dtype[Any] | None, Dims]]:
         """dtype and sizes of each output: ours where we know them, ONNX's where not."""
-        wanted = [place for place, value in enumerate(node.outputs) if value.name]
-        enough = all(place < len(dims) and dtypes[place] is not None for place in wanted)
+        wanted = [position for position, value in enumerate(node.outputs) if value.name]
+        enough = all(position < len(dims) and dtypes[position] is not None for position in wanted)
         said = {} if enough else infer(node, operands)
-        for place, value in enumerate(node.outputs):
-            dtype, more = dtypes[place], dims[place] if place < len(dims) else None
-            if place in said:
-                dtype, more = dtype or said[place][0], more if place < len(dims) else said[place][1]
+        for position, value in enumerate(node.outputs):
+            dtype, more = dtypes[position], dims[position] if position < len(dims) else None
+            if position in said:
+                dtype, more = dtype or said[position][0], more if position < len(dims) else said[position][1]
             elif not enough and dtype is None:
                 dtype = declared_dtype(value)
             if more is None and value.shape is not None and dtype is not None:
@@ -261,13 +261,13 @@ def declared_dtype(value: ir.Value) -> np.dtype[Any] | None:
     return contents.numpy_dtype(value.type.dtype)
 
 
-def dtype_of(node: ir.Node, place: int, operands: Sequence[Fact | None]) -> np.dtype[Any] | None:
+def dtype_of(node: ir.Node, position: int, operands: Sequence[Fact | None]) -> np.dtype[Any] | None:
     """The dtype of an output where the schema binds it to an input's or has one alone; None where it does not."""
     if node.domain == "netferry":
         return next(fact.dtype for fact in operands if fact is not None)
     if node.op_type == "Cast":
         return contents.numpy_dtype(ir.DataType(node.attributes["to"].as_int()))
-    bound = _bindings(node.domain, node.op_type, place)
+    bound = _bindings(node.domain, node.op_type, position)
     if isinstance(bound, np.dtype):
         return bound
     for index in bound:
@@ -278,12 +278,12 @@ def dtype_of(node: ir.Node, place: int, operands: Sequence[Fact | None]) -> np.d
 
 
 @cache
-def _bindings(domain: str, op_type: str, place: int) -> np.dtype[Any] | tuple[int, ...]:
+def _bindings(domain: str, op_type: str, position: int) -> np.dtype[Any] | tuple[int, ...]:
     """The inputs whose dtype an output has, or its only dtype."""
     schema = schema_of(domain, op_type)
-    if schema is None or place >= len(schema.outputs):
+    if schema is None or position >= len(schema.outputs):
         return ()
-    word = schema.outputs[place].type_str
+    word = schema.outputs[position].type_str
     allowed = next((t.allowed_type_strs for t in schema.type_constraints if t.type_param_str == word), [word])
     if len(allowed) == 1 and allowed[0] in _TYPES:
         return _TYPES[allowed[0]]
@@ -313,16 +313,16 @@ def infer(node: ir.Node, operands: Sequence[Fact | None]) -> dict[int, tuple[np.
     free: dict[str, Size] = {}
     types: dict[str, onnx.TypeProto] = {}
     shown: dict[str, onnx.TensorProto] = {}
-    for place, (value, fact) in enumerate(zip(node.inputs, operands, strict=True)):
+    for position, (value, fact) in enumerate(zip(node.inputs, operands, strict=True)):
         if value is None or fact is None:
             continue
         proto = type_proto(value, fact, free)
         if proto is None:
             return {}  # made by an operator that nobody knows
-        types[f"i{place}"] = proto
+        types[f"i{position}"] = proto
         array = fact.constant
         if array is not None and array.size <= _SHOWN and array.dtype.kind in "iufb":
-            shown[f"i{place}"] = numpy_helper.from_array(array, f"i{place}")
+            shown[f"i{position}"] = numpy_helper.from_array(array, f"i{position}")
     try:
         found = shape_inference.infer_node_outputs(
             schema, node_proto(node), types, shown, opset_imports=list(_OPSETS), ir_version=_IR_VERSION
@@ -349,8 +349,8 @@ def type_proto(value: ir.Value, fact: Fact, free: dict[str, Size]) -> onnx.TypeP
 def node_proto(node: ir.Node) -> onnx.NodeProto:
     """The node alone, its values called by their places: i0, i1, o0."""
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=node.name or "")
-    proto.input.extend("" if value is None else f"i{place}" for place, value in enumerate(node.inputs))
-    proto.output.extend(f"o{place}" if value.name else "" for place, value in enumerate(node.outputs))
+    proto.input.extend("" if value is None else f"i{position}" for position, value in enumerate(node.inputs))
+    proto.output.extend(f"o{position}" if value.name else "" for position, value in enumerate(node.outputs))
     proto.attribute.extend(ir.serde.serialize_attribute(attribute) for attribute in node.attributes.values())
     return proto
 

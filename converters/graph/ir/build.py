@@ -99,7 +99,7 @@ class GraphBuilder:
         states and, stacked along a first axis in the order of ``sequences``, what the steps yielded.
         """
         given, count = [self._settle(x) for x in (*states, *sequences)], len(states)
-        sizes = [_sizes(x)[place >= count :] for place, x in enumerate(given)]
+        sizes = [_sizes(x)[position >= count :] for position, x in enumerate(given)]
         inner = [self._bound(x.dtype, dims) for x, dims in zip(given, sizes, strict=True)]
         graph = ir.Graph([x.value for x in inner], [], nodes=[], name=f"{self._scope}/body")
         with self._inside(graph):
@@ -282,8 +282,8 @@ class GraphBuilder:
         before, after = np.split(pads.numpy(), 2)
         axes = np.flatnonzero(before | after)
         pad.resize_inputs(4)
-        for place, numbers in ((1, np.concatenate([before[axes], after[axes]])), (3, axes)):
-            pad.replace_input_with(place, self._settle(self.constant(numbers, np.int64)).value)
+        for position, numbers in ((1, np.concatenate([before[axes], after[axes]])), (3, axes)):
+            pad.replace_input_with(position, self._settle(self.constant(numbers, np.int64)).value)
 
     def _initialize(self, x: Tensor) -> None:
         value = x.value

@@ -262,10 +262,10 @@ def fold(
     """
     xp = NumpyNamespace()
     xp.node = _Node(outputs)  # type: ignore[assignment]
-    places = SIZES.get(operator, ())
+    positions = SIZES.get(operator, ())
     operands = [
-        None if x is None else _sizes(x) if place in places else xp.given(x, _dtype(x))
-        for place, x in enumerate(inputs)
+        None if x is None else _sizes(x) if position in positions else xp.given(x, _dtype(x))
+        for position, x in enumerate(inputs)
     ]
     try:
         results = xp.operator(operator, *operands, **attributes)

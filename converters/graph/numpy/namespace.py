@@ -173,8 +173,8 @@ def split(x: Array, lengths: Sequence[int], axis: int) -> tuple[Array, ...]:
 
 
 @word
-def slice_(x: Array, places: Mapping[int, tuple[Any, Any, Any]]) -> Array:
-    return x[tuple(slice(*places.get(axis, (None,))) for axis in range(x.ndim))]
+def slice_(x: Array, positions: Mapping[int, tuple[Any, Any, Any]]) -> Array:
+    return x[tuple(slice(*positions.get(axis, (None,))) for axis in range(x.ndim))]
 
 
 @word
@@ -217,12 +217,12 @@ def gather_nd(x: Array, indices: Array, batch_dims: int) -> Any:
 _MEET: Mapping[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
-def _scattered(x: Array, places: tuple[Array, ...], updates: Array, reduction: str) -> Array:
+def _scattered(x: Array, positions: tuple[Array, ...], updates: Array, reduction: str) -> Array:
     out = x.copy()
     if reduction == "none":
-        out[places] = updates
+        out[positions] = updates
     else:
-        _MEET[reduction].at(out, places, updates)
+        _MEET[reduction].at(out, positions, updates)
     return out
 
 

@@ -63,7 +63,7 @@ def Attention(
         raise CannotConvert("its inputs have three axes and it does not say how many heads they hold")
     counts: tuple[Any, Any] = (q_num_heads, kv_num_heads) if packed else (q.shape[1], k.shape[1])
     (size,) = ints((q.shape[2] // counts[0] if packed else q.shape[3],), "heads' sizes")
-    query, key, value = (split_heads(xp, x, counts[place]) for x, place in ((q, 0), (k, 1), (v, 1)))
+    query, key, value = (split_heads(xp, x, counts[position]) for x, position in ((q, 0), (k, 1), (v, 1)))
     past: Any = 0
     if past_key is not None:
         past = past_key.shape[2]

@@ -25,10 +25,10 @@ def padded(xp: Any, x: Any, axes: Sequence[Window], value: Any) -> Any:
 
 def slices(xp: Any, x: Any, axes: Sequence[Window]) -> list[Any]:
     """What each place of the kernel meets, in row-major order: (batch, channels, *out) each."""
-    places = itertools.product(*(range(w.kernel) for w in axes))
+    positions = itertools.product(*(range(w.kernel) for w in axes))
     return [
-        xp.slice(x, {2 + i: w.slice(k) for i, (w, k) in enumerate(zip(axes, place, strict=True))})
-        for place in places
+        xp.slice(x, {2 + i: w.slice(k) for i, (w, k) in enumerate(zip(axes, position, strict=True))})
+        for position in positions
     ]
 
 
@@ -48,9 +48,9 @@ def Conv(xp: Any, x: Symbol, w: Symbol, b: Symbol | None = None, *, windows: Win
 def _convolved(xp: Any, x: Any, w: Any, axes: Sequence[Window], batch: Any, group: int) -> Any:
     """``x`` (batch, channels, *padded) by ``w`` (out, channels / group, *kernel), as one product of matrices."""
     out, taps = tuple(a.out for a in axes), product(a.kernel for a in axes)
-    places = product(out)
+    positions = product(out)
     columns = xp.stack(slices(xp, x, axes), 2)  # (batch, channels, kernel, *out)
-    columns = xp.reshape(columns, (batch, group, -1, places))
+    columns = xp.reshape(columns, (batch, group, -1, positions))
     kernels = xp.reshape(w, (group, w.shape[0] // group, w.shape[1] * taps))
     return xp.reshape(xp.matmul(kernels, columns), (batch, w.shape[0], *out))
 
@@ -93,9 +93,9 @@ def ConvTranspose(
     return y if b is None else y + xp.expand_dims(b, tuple(range(1, 1 + rank)))
 
 
-def _with_zeros(xp: Any, x: Any, shape: Sequence[Any], place: int, strides: Sequence[int]) -> Any:
+def _with_zeros(xp: Any, x: Any, shape: Sequence[Any], position: int, strides: Sequence[int]) -> Any:
     """``stride - 1`` zeros between neighbours along one axis; the axes before it have theirs already."""
-    stride, axis = strides[place], 2 + place
+    stride, axis = strides[position], 2 + position
     if stride == 1:
         return x
     done = [(size - 1) * s + 1 for size, s in zip(shape[2:axis], strides, strict=False)]

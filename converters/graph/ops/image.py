@@ -52,10 +52,10 @@ def Col2Im(
     rank = len(block)
     pads = pads or [0] * (2 * rank)
     padded = [size + pads[i] + pads[rank + i] for i, size in enumerate(image)]
-    places = _block_places(padded, block, strides or [1] * rank, dilations or [1] * rank)
+    positions = _block_positions(padded, block, strides or [1] * rank, dilations or [1] * rank)
     batch, channels = x.shape[0], x.shape[1] // product(block)
-    columns = xp.reshape(x, (batch, channels, places.size))
-    index = xp.broadcast_to(xp.asarray(places.reshape(1, 1, -1), INT64), (batch, channels, places.size))
+    columns = xp.reshape(x, (batch, channels, positions.size))
+    index = xp.broadcast_to(xp.asarray(positions.reshape(1, 1, -1), INT64), (batch, channels, positions.size))
     flat = xp.scatter_along_axis(
         xp.full((batch, channels, product(padded)), 0, x.dtype), index, columns, 2, "add"
     )
@@ -63,15 +63,15 @@ def Col2Im(
     return xp.slice(whole, {2 + i: (pads[i], pads[i] + size, 1) for i, size in enumerate(image)})
 
 
-def _block_places(padded: list[int], block: Sizes, strides: list[int], dilations: list[int]) -> Array:
+def _block_positions(padded: list[int], block: Sizes, strides: list[int], dilations: list[int]) -> Array:
     """(block, places): the flat index in the padded image of each element of each block."""
     flat = np.zeros((1, 1), np.int64)
     budget.make(product(block) * product(padded))
     for size, length, stride, dilation in zip(padded, block, strides, dilations, strict=True):
         inside = np.arange(length) * dilation
         starts = np.arange(0, size - dilation * (length - 1), stride)
-        places = inside[:, None] + starts[None, :]
-        outer = flat[:, None, :, None] * size + places[None, :, None, :]
+        positions = inside[:, None] + starts[None, :]
+        outer = flat[:, None, :, None] * size + positions[None, :, None, :]
         flat = outer.reshape(flat.shape[0] * length, flat.shape[1] * len(starts))
     return flat
 

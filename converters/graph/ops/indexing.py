@@ -59,8 +59,8 @@ def ReverseSequence(xp: Any, x: Symbol, sequence_lens: Symbol, *, batch_axis: in
     batch, time = along(batch_axis, x.ndim), along(time_axis, x.ndim)
     steps = xp.expand_dims(xp.arange(0, x.shape[time], 1, INT64), others(x.ndim, time))
     lengths = xp.expand_dims(as_dtype(xp, sequence_lens, INT64), others(x.ndim, batch))
-    places = xp.where(steps < lengths, lengths - 1 - steps, steps)
-    return xp.take_along_axis(x, xp.broadcast_to(places, x.shape), time)
+    positions = xp.where(steps < lengths, lengths - 1 - steps, steps)
+    return xp.take_along_axis(x, xp.broadcast_to(positions, x.shape), time)
 
 
 # ---- sorting ---------------------------------------------------------------------------------------------------
@@ -103,8 +103,8 @@ OPS.row("ArgMin")(_arg("argmin"))
 def Hardmax(xp: Any, x: Symbol, *, axis: int) -> Any:
     """1 at the first of the largest, 0 elsewhere."""
     axis = along(axis, x.ndim)
-    places = xp.expand_dims(xp.arange(0, x.shape[axis], 1, INT64), others(x.ndim, axis))
-    return xp.astype(xp.equal(xp.argmax(x, axis, True), places), x.dtype)
+    positions = xp.expand_dims(xp.arange(0, x.shape[axis], 1, INT64), others(x.ndim, axis))
+    return xp.astype(xp.equal(xp.argmax(x, axis, True), positions), x.dtype)
 
 
 # ---- placing -----------------------------------------------------------------------------------------------------
@@ -135,10 +135,10 @@ def TensorScatter(
 ) -> Any:
     """``update`` written into ``cache`` along ``axis``, from an index of its own for each batch."""
     axis = along(axis, cache.ndim)
-    places = xp.expand_dims(xp.arange(0, update.shape[axis], 1, INT64), others(cache.ndim, axis))
+    positions = xp.expand_dims(xp.arange(0, update.shape[axis], 1, INT64), others(cache.ndim, axis))
     if write_indices is not None:
         starts = as_dtype(xp, write_indices, INT64)
-        places = places + xp.expand_dims(starts, others(cache.ndim, 0))
+        positions = positions + xp.expand_dims(starts, others(cache.ndim, 0))
     if choice(mode, ("linear", "circular"), "mode") == "circular":
-        places = xp.remainder(places, cache.shape[axis])
-    return xp.scatter_along_axis(cache, xp.broadcast_to(places, update.shape), update, axis, "none")
+        positions = xp.remainder(positions, cache.shape[axis])
+    return xp.scatter_along_axis(cache, xp.broadcast_to(positions, update.shape), update, axis, "none")

@@ -101,9 +101,9 @@ def BatchNormalization(
 @op
 def MeanVarianceNormalization(xp: Any, x: Symbol, *, axes: Sequence[int]) -> Any:
     """(x - mean) / (standard deviation + 1e-9), as the schema's function body has it."""
-    places = tuple(along(axis, x.ndim) for axis in axes)
-    mean = xp.mean(x, places, True)
-    spread = xp.mean(xp.square(x), places, True) - xp.square(mean)
+    positions = tuple(along(axis, x.ndim) for axis in axes)
+    mean = xp.mean(x, positions, True)
+    spread = xp.mean(xp.square(x), positions, True) - xp.square(mean)
     return (x - mean) / (xp.sqrt(spread) + 1e-9)
 
 

@@ -37,9 +37,9 @@ def _places(xp: Any, x: Symbol, axes: Sequence[Window], met: list[Any], column_m
         steps = [product(sizes[2 : 2 + i]) for i in range(len(axes))]
     candidates = []
     budget.make(product(shape) * len(met))
-    for place in itertools.product(*(range(w.kernel) for w in axes)):
+    for position in itertools.product(*(range(w.kernel) for w in axes)):
         flat = np.arange(product(sizes[:2])).reshape(*sizes[:2], *[1] * len(axes)) * product(sizes[2:])
-        for i, (w, k, step) in enumerate(zip(axes, place, steps, strict=True)):
+        for i, (w, k, step) in enumerate(zip(axes, position, steps, strict=True)):
             along = np.arange(w.out) * w.stride + k * w.dilation - w.before
             flat = flat + (along * step).reshape([-1 if 2 + i == axis else 1 for axis in range(len(shape))])
         candidates.append(np.broadcast_to(flat, shape))

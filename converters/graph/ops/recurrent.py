@@ -132,21 +132,23 @@ def Recurrent(
     gates, each = len(ONNX_GATES[recurrence.cell]), len(functions) // len(recurrence.backwards)
     ends = None if sequence_lens is None else xp.expand_dims(sequence_lens, (1,))
     results = []
-    for place, backwards in enumerate(recurrence.backwards):
-        bias = xp.full((2 * gates * hidden,), 0, x.dtype) if b is None else _row(xp, b, place)
+    for position, backwards in enumerate(recurrence.backwards):
+        bias = xp.full((2 * gates * hidden,), 0, x.dtype) if b is None else _row(xp, b, position)
         bw, br = xp.split(bias, (gates * hidden,) * 2, 0)
         one = Cell(
             xp=xp,
             kind=recurrence,
             hidden=hidden,
-            r=xp.let(xp.permute_dims(_row(xp, r, place), (1, 0)), "recurrent"),
+            r=xp.let(xp.permute_dims(_row(xp, r, position), (1, 0)), "recurrent"),
             br=br,
-            peepholes=None if p is None else _row(xp, p, place),
-            activations=functions[place * each : (place + 1) * each],
+            peepholes=None if p is None else _row(xp, p, position),
+            activations=functions[position * each : (position + 1) * each],
         )
-        given = xp.matmul(x, xp.permute_dims(_row(xp, w, place), (1, 0))) + bw
+        given = xp.matmul(x, xp.permute_dims(_row(xp, w, position), (1, 0))) + bw
         given = shaped(given, (*x.shape[:2], gates * hidden))
-        states = [_start(xp, state, place, (x.shape[1], hidden), x.dtype) for state in (initial_h, initial_c)]
+        states = [
+            _start(xp, state, position, (x.shape[1], hidden), x.dtype) for state in (initial_h, initial_c)
+        ]
         results.append(_over_time(one, given, states, ends, backwards=backwards))
     sequences, *last = zip(*results, strict=True)
     return xp.concat(sequences, 2) if len(sequences) > 1 else sequences[0], *(
@@ -154,13 +156,13 @@ def Recurrent(
     )
 
 
-def _start(xp: Any, state: Symbol | None, place: int, sizes: tuple[Any, ...], dtype: Any) -> Any:
-    return xp.full(sizes, 0, dtype) if state is None else _row(xp, state, place)
+def _start(xp: Any, state: Symbol | None, position: int, sizes: tuple[Any, ...], dtype: Any) -> Any:
+    return xp.full(sizes, 0, dtype) if state is None else _row(xp, state, position)
 
 
-def _row(xp: Any, x: Symbol, place: int) -> Any:
+def _row(xp: Any, x: Symbol, position: int) -> Any:
     """What belongs to one direction."""
-    return xp.squeeze(xp.slice(x, {0: (place, place + 1, 1)}), (0,))
+    return xp.squeeze(xp.slice(x, {0: (position, position + 1, 1)}), (0,))
 
 
 def _over_time(

@@ -37,13 +37,13 @@ def _reduce(word: str, before: str = "", after: str = "", *, exact: bool = True)
     def row(
         xp: Any, data: Symbol, axes: Sizes | None = None, *, keepdims: int, noop_with_empty_axes: int
     ) -> Any:
-        places = all_along(ints(axes or (), "axes"), data.ndim)
-        if not places and not noop_with_empty_axes:
-            places = tuple(range(data.ndim))
+        positions = all_along(ints(axes or (), "axes"), data.ndim)
+        if not positions and not noop_with_empty_axes:
+            positions = tuple(range(data.ndim))
         x = data if exact or is_float(data.dtype) else xp.astype(data, FLOAT64)
         x = xp.astype(data, np.dtype(np.uint8)) if data.dtype == BOOL else x
         x = getattr(xp, before)(x) if before else x
-        x = getattr(xp, word)(x, places, bool(keepdims)) if places else x
+        x = getattr(xp, word)(x, positions, bool(keepdims)) if positions else x
         return as_dtype(xp, getattr(xp, after)(x) if after else x, data.dtype)
 
     return row

@@ -90,7 +90,7 @@ NEAREST: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-def nearest_places(a: AxisResize, coordinates: str, rounding: str) -> Array:
+def nearest_positions(a: AxisResize, coordinates: str, rounding: str) -> Array:
     """(out,): the place that each output place is a copy of; in float32, in which 11 / 2.2 is 5 everywhere."""
     budget.make(a.out)
     short: Any = np.float32(a.scale)
@@ -129,15 +129,15 @@ def matrix(
     span = int(np.ceil(reach / stretch)) + 1
     budget.make(a.out * (a.size + 2 * span))
     x = COORDINATES[coordinates](a, np.arange(a.out, dtype=np.float64))
-    places = np.floor(x).astype(np.int64)[:, None] + np.arange(-span, span + 1)
-    weights = weigh(np.abs(x[:, None] - places) * stretch)
+    positions = np.floor(x).astype(np.int64)[:, None] + np.arange(-span, span + 1)
+    weights = weigh(np.abs(x[:, None] - positions) * stretch)
     if inside_only:
-        weights = np.where((places < 0) | (places >= a.size), 0, weights)
+        weights = np.where((positions < 0) | (positions >= a.size), 0, weights)
     total = weights.sum(1, keepdims=True)
     if antialias or inside_only:
         weights = weights / np.where(total == 0, 1, total)
     whole = np.zeros((a.out, a.size))
-    np.add.at(whole, (np.arange(a.out)[:, None], np.clip(places, 0, a.size - 1)), weights)
+    np.add.at(whole, (np.arange(a.out)[:, None], np.clip(positions, 0, a.size - 1)), weights)
     return whole
 
 
@@ -154,14 +154,14 @@ def axis_resizes(
     cropped: bool,
 ) -> list[AxisResize]:
     """The axes that change, with their sizes, which must be known; the others may have any size."""
-    places = tuple(range(x.ndim)) if axes is None else all_along(axes, x.ndim)
-    count = len(places)
+    positions = tuple(range(x.ndim)) if axes is None else all_along(axes, x.ndim)
+    count = len(positions)
     windows = [(0.0, 1.0)] * count
     if cropped and roi is not None:
         ends = content(roi, "region of interest").astype(float)
         windows = list(zip(ends[:count], ends[count:], strict=True))
-    wanted = _wanted(x, places, scales, sizes, policy)
-    rows = zip(places, wanted, windows, strict=True)
+    wanted = _wanted(x, positions, scales, sizes, policy)
+    rows = zip(positions, wanted, windows, strict=True)
     changed = [(axis, *want, window) for axis, want, window in rows if want[1] != 1 or window != (0.0, 1.0)]
     if not known(x.shape[axis] for axis, *_ in changed):
         raise CannotConvert("it resizes an axis whose size is known only when the model runs")
@@ -171,10 +171,10 @@ def axis_resizes(
 
 
 def _wanted(
-    x: Symbol, places: Sequence[int], scales: Symbol | None, sizes: Sizes | None, policy: str
+    x: Symbol, positions: Sequence[int], scales: Symbol | None, sizes: Sizes | None, policy: str
 ) -> list[Any]:
     """(size, scale) of each axis after resizing."""
-    have = [x.shape[axis] for axis in places]
+    have = [x.shape[axis] for axis in positions]
     if scales is not None and content(scales, "scales").size:
         factors = [float(scale) for scale in content(scales, "scales")]
         return [(size if by == 1 else _scaled(size, by), by) for size, by in zip(have, factors, strict=True)]
@@ -243,7 +243,7 @@ def Resize(
     y = x
     for axis in axis_resizes(x, roi, scales, sizes, axes, keep_aspect_ratio_policy, cropped):
         if kernel is None:
-            y = xp.take(y, xp.asarray(nearest_places(axis, coordinates, rounding), INT64), axis.axis)
+            y = xp.take(y, xp.asarray(nearest_positions(axis, coordinates, rounding), INT64), axis.axis)
         else:
             weights = matrix(axis, coordinates, kernel, bool(antialias), bool(exclude_outside))
             y = _weighed(xp, y, weights, axis.axis, x.ndim)
@@ -259,7 +259,9 @@ def _weighed(xp: Any, x: Any, weights: Array, axis: int, rank: int) -> Any:
     turn = (*others(rank, axis), axis)
     moved = x if axis == rank - 1 else xp.permute_dims(x, turn)
     y = xp.matmul(moved, xp.asarray(weights.T, x.dtype))
-    return y if axis == rank - 1 else xp.permute_dims(y, tuple(turn.index(place) for place in range(rank)))
+    return (
+        y if axis == rank - 1 else xp.permute_dims(y, tuple(turn.index(position) for position in range(rank)))
+    )
 
 
 def _extrapolated(xp: Any, y: Any, a: AxisResize, rank: int, value: float) -> Any:
@@ -269,7 +271,7 @@ def _extrapolated(xp: Any, y: Any, a: AxisResize, rank: int, value: float) -> An
     outside = (x < 0) | (x > a.size - 1)
     if not outside.any():
         return y
-    mask = outside.reshape(tuple(-1 if place == a.axis else 1 for place in range(rank)))
+    mask = outside.reshape(tuple(-1 if position == a.axis else 1 for position in range(rank)))
     return xp.where(xp.asarray(mask, np.dtype(bool)), value, y)
 
 
@@ -291,7 +293,7 @@ def _repeats(x: Symbol, scales: Symbol | None, coordinates: str, rounding: str) 
         return None
     for by in map(int, factors):
         trial = AxisResize(0, 4, 4 * by, by)
-        if not np.array_equal(nearest_places(trial, coordinates, rounding), np.arange(4 * by) // by):
+        if not np.array_equal(nearest_positions(trial, coordinates, rounding), np.arange(4 * by) // by):
             return None
     return tuple(int(by) for by in factors)
 

@@ -45,17 +45,17 @@ def _bounded(xp: Any, x: Any, size: int, padding: str, corners: bool) -> Any:
     return x if padding == "zeros" else xp.minimum(xp.maximum(x, 0), size - 1)
 
 
-def _tap(xp: Any, place: Any, weight: Any, size: int, padding: str, corners: bool) -> tuple[Any, Any]:
+def _tap(xp: Any, position: Any, weight: Any, size: int, padding: str, corners: bool) -> tuple[Any, Any]:
     """A whole coordinate as a place; outside, with zeros, any place that weighs nothing."""
     if padding == "zeros":
-        inside = (place >= 0) & (place <= size - 1)
+        inside = (position >= 0) & (position <= size - 1)
         weight = (
-            xp.where(inside, weight, 0) if not isinstance(weight, int) else xp.astype(inside, place.dtype)
+            xp.where(inside, weight, 0) if not isinstance(weight, int) else xp.astype(inside, position.dtype)
         )
-        place = xp.minimum(xp.maximum(place, 0), size - 1)
+        position = xp.minimum(xp.maximum(position, 0), size - 1)
     else:
-        place = _bounded(xp, place, size, padding, corners)
-    return xp.astype(place, INT64), weight
+        position = _bounded(xp, position, size, padding, corners)
+    return xp.astype(position, INT64), weight
 
 
 def _cubic(xp: Any, t: Any, a: float = -0.75) -> list[Any]:
@@ -91,14 +91,14 @@ def _picked(xp: Any, flat: Any, taps: Sequence[Taps], space: Sequence[int], spre
     """The weighed sum over all combinations of taps; ``spread`` makes an index as large as what it picks."""
     total = None
     for combination in itertools.product(*taps):
-        place: Any = 0
+        position: Any = 0
         weight: Any = 1
         for (where, share), size in zip(combination, space, strict=True):
-            place = where if isinstance(place, int) else place * size + where
+            position = where if isinstance(position, int) else position * size + where
             weight = (
                 share if isinstance(weight, int) else weight if isinstance(share, int) else weight * share
             )
-        term = spread(flat, place)
+        term = spread(flat, position)
         term = term if isinstance(weight, int) else term * xp.expand_dims(weight, (1,))
         total = term if total is None else total + term
     return total
@@ -123,12 +123,12 @@ def GridSample(
     points = shaped(xp.reshape(as_dtype(xp, grid, x.dtype), sizes), sizes)
     taps = []
     for size, n in zip(space, xp.unstack(points, 2)[::-1], strict=True):
-        place = (n + 1) * ((size - 1) / 2) if align_corners else ((n + 1) * size - 1) / 2
-        taps.append(_taps(xp, place, size, mode, padding_mode, bool(align_corners)))
+        position = (n + 1) * ((size - 1) / 2) if align_corners else ((n + 1) * size - 1) / 2
+        taps.append(_taps(xp, position, size, mode, padding_mode, bool(align_corners)))
     flat = xp.reshape(x, (batch, channels, product(space)))
 
-    def spread(data: Any, place: Any) -> Any:
-        wide = xp.broadcast_to(xp.expand_dims(place, (1,)), (batch, channels, product(out)))
+    def spread(data: Any, position: Any) -> Any:
+        wide = xp.broadcast_to(xp.expand_dims(position, (1,)), (batch, channels, product(out)))
         return xp.take_along_axis(data, wide, 2)
 
     return xp.reshape(_picked(xp, flat, taps, space, spread), (batch, channels, *out))
@@ -162,9 +162,11 @@ class Samples:
         where, inside = (xp.squeeze(xp.slice(x, at), (2,)) for x in (self.where, self.inside))
         low = xp.floor(where)
         part = where - low
-        places = low, xp.minimum(low + 1, self.size - 1)
+        positions = low, xp.minimum(low + 1, self.size - 1)
         weights = (xp.where(inside, share, 0) for share in (1 - part, part))
-        return [(xp.astype(place, INT64), weight) for place, weight in zip(places, weights, strict=True)]
+        return [
+            (xp.astype(position, INT64), weight) for position, weight in zip(positions, weights, strict=True)
+        ]
 
 
 @op
@@ -217,8 +219,8 @@ def _samples(xp: Any, start: Any, span: Any, bins: int, size: Any, fixed: int, m
     count = fixed if fixed else xp.maximum(wanted, 1)
     budget.make(most + bins)
     sample = xp.asarray(np.arange(most).reshape(1, 1, -1), start.dtype)
-    places = xp.asarray(np.arange(bins).reshape(1, -1, 1), start.dtype)
-    where = xp.expand_dims(start, (1, 2)) + places * width + (sample + 0.5) * (width / count)
+    positions = xp.asarray(np.arange(bins).reshape(1, -1, 1), start.dtype)
+    where = xp.expand_dims(start, (1, 2)) + positions * width + (sample + 0.5) * (width / count)
     inside = (where >= -1.0) & (where <= size)
     where = xp.minimum(xp.maximum(where, 0), size - 1)
     return Samples(size, most, where, inside, None if fixed else xp.less(sample, wanted), count)
@@ -232,9 +234,9 @@ def _largest_share(xp: Any, regions: Any, rows: Samples, columns: Samples, sizes
     for i, j in itertools.product(range(rows.number), range(columns.number)):
         shares = []
         for (y, high), (x, wide) in itertools.product(rows.neighbours(xp, i), columns.neighbours(xp, j)):
-            place = xp.expand_dims(y, (2,)) * columns.size + xp.expand_dims(x, (1,))
+            position = xp.expand_dims(y, (2,)) * columns.size + xp.expand_dims(x, (1,))
             weight = xp.expand_dims(high, (2,)) * xp.expand_dims(wide, (1,))
-            index = xp.tile(xp.reshape(place, (-1, 1, height * width)), (1, channels, 1))
+            index = xp.tile(xp.reshape(position, (-1, 1, height * width)), (1, channels, 1))
             shares.append(xp.take_along_axis(flat, index, 2) * xp.reshape(weight, (-1, 1, height * width)))
         share = reduce(xp.maximum, shares)
         if rows.taken is not None and i + j:
@@ -267,19 +269,19 @@ def DeformConv(
     if len(space) != 2:
         raise CannotConvert(f"it convolves over {len(space)} axes, two are supported")
     batch, channels, count = x.shape[0], x.size(1), product(windows.kernel)
-    base = _kernel_places(windows, out)
+    base = _kernel_positions(windows, out)
     moved = xp.reshape(offset, (-1, count, 2, *out)) + xp.asarray(base, x.dtype)
     taps = []
-    for size, place in zip(
+    for size, position in zip(
         space, xp.unstack(shaped(moved, (batch * offset_group, count, 2, *out)), 2), strict=True
     ):
-        flat_place = xp.reshape(place, (-1, count * product(out)))
-        taps.append(_taps(xp, flat_place, size, "linear", "zeros", True))
+        flat_position = xp.reshape(position, (-1, count * product(out)))
+        taps.append(_taps(xp, flat_position, size, "linear", "zeros", True))
     depth = channels // offset_group
     data = xp.reshape(x, (-1, depth, product(space)))
 
-    def spread(flat: Any, place: Any) -> Any:
-        wide = xp.tile(xp.expand_dims(place, (1,)), (1, depth, 1))
+    def spread(flat: Any, position: Any) -> Any:
+        wide = xp.tile(xp.expand_dims(position, (1,)), (1, depth, 1))
         return xp.take_along_axis(flat, wide, 2)
 
     columns = _picked(xp, data, taps, space, spread)
@@ -291,7 +293,7 @@ def DeformConv(
     return y if b is None else y + xp.expand_dims(b, (1, 2))
 
 
-def _kernel_places(windows: Windows, out: Sequence[int]) -> Any:
+def _kernel_positions(windows: Windows, out: Sequence[int]) -> Any:
     """(kernel, 2, *out): where each element of the kernel stands at each output place, before it is moved."""
     kernel = windows.kernel
     budget.make(2 * product(kernel) * product(out))

@@ -36,19 +36,19 @@ _FAR = 2**31 - 1
 def Reshape(xp: Any, data: Symbol, shape: Sizes, *, allowzero: int) -> Any:
     if allowzero:
         return xp.reshape(data, shape)
-    return xp.reshape(data, tuple(_copied(data, place, size) for place, size in enumerate(shape)))
+    return xp.reshape(data, tuple(_copied(data, position, size) for position, size in enumerate(shape)))
 
 
-def _copied(data: Symbol, place: int, size: Any) -> Any:
+def _copied(data: Symbol, position: int, size: Any) -> Any:
     """A size, or that of the input at the same place where it is 0.
 
     A free size may be 0 only where it is read from a tensor, so what is computed from sizes stays as it is.
     """
-    if place >= data.ndim or size == data.shape[place]:
+    if position >= data.ndim or size == data.shape[position]:
         return size
     if not isinstance(size, Size):
-        return data.shape[place] if size == 0 else size
-    return nonzero(size, data.shape[place]) if size.atom is not None and not size.atom.args else size
+        return data.shape[position] if size == 0 else size
+    return nonzero(size, data.shape[position]) if size.atom is not None and not size.atom.args else size
 
 
 @op
@@ -66,10 +66,10 @@ def Squeeze(xp: Any, data: Symbol, axes: Sizes | None = None) -> Any:
         raise CannotConvert(
             "which axes have size 1 is known only when the model runs", "Give Squeeze its axes"
         )
-    places = (
+    positions = (
         [axis for axis, size in enumerate(data.shape) if size == 1] if axes is None else ints(axes, "axes")
     )
-    return xp.squeeze(data, all_along(places, data.ndim)) if places else data
+    return xp.squeeze(data, all_along(positions, data.ndim)) if positions else data
 
 
 @op
@@ -147,9 +147,9 @@ def Tile(xp: Any, x: Symbol, repeats: Sizes) -> Any:
 def Slice(
     xp: Any, data: Symbol, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None
 ) -> Any:
-    places = range(len(starts)) if axes is None else all_along(ints(axes, "axes"), data.ndim)
+    positions = range(len(starts)) if axes is None else all_along(ints(axes, "axes"), data.ndim)
     strides = (1,) * len(starts) if steps is None else ints(steps, "steps")
-    bounds = zip(places, starts, ends, strides, strict=True)
+    bounds = zip(positions, starts, ends, strides, strict=True)
     return xp.slice(data, {axis: _bounds(data.shape[axis], *rest) for axis, *rest in bounds})
 
 
@@ -186,10 +186,10 @@ def Pad(
     mode: str,
 ) -> Any:
     choice(mode, ("constant", "reflect", "edge", "wrap"), "mode")
-    places = range(data.ndim) if axes is None else all_along(ints(axes, "axes"), data.ndim)
+    positions = range(data.ndim) if axes is None else all_along(ints(axes, "axes"), data.ndim)
     pairs: list[Any] = [(0, 0)] * data.ndim
-    for place, before, after in zip(places, pads, pads[len(pads) // 2 :], strict=False):
-        pairs[place] = (before, after)
+    for position, before, after in zip(positions, pads, pads[len(pads) // 2 :], strict=False):
+        pairs[position] = (before, after)
     return xp.pad(data, tuple(pairs), mode, 0 if value is None else number(value))
 
 
@@ -204,9 +204,9 @@ def number(x: Symbol) -> Any:
 @op
 def CenterCropPad(xp: Any, x: Symbol, shape: Sizes, *, axes: Sequence[int] | None) -> Any:
     """The odd element is cut and added behind; a size that is not known is cut, then padded, by what is missing."""
-    places = all_along(range(x.ndim) if axes is None else axes, x.ndim)
+    positions = all_along(range(x.ndim) if axes is None else axes, x.ndim)
     pairs: list[Any] = [(0, 0)] * x.ndim
-    for axis, size in zip(places, shape, strict=True):
+    for axis, size in zip(positions, shape, strict=True):
         more = size - x.shape[axis]
         cut, grow = (
             (-largest(-more, 0), largest(more, 0)) if isinstance(more, Size) else (min(more, 0), max(more, 0))
@@ -282,6 +282,6 @@ def OneHot(xp: Any, indices: Symbol, depth: Sizes, values: Symbol, *, axis: int)
     if is_float(indices.dtype) or indices.dtype != INT64:
         indices = xp.astype(indices, INT64)
     classes = xp.reshape(xp.arange(0, depth[0], 1, INT64), tuple(-1 if i == axis else 1 for i in range(rank)))
-    places = xp.expand_dims(xp.where(indices < 0, indices + depth[0], indices), (axis,))
+    positions = xp.expand_dims(xp.where(indices < 0, indices + depth[0], indices), (axis,))
     off, on = xp.unstack(values, 0)
-    return xp.where(xp.equal(places, classes), on, off)
+    return xp.where(xp.equal(positions, classes), on, off)

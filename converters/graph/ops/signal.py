@@ -37,11 +37,11 @@ def DFT(
     onesided: int,
 ) -> Any:
     """Complex numbers are a last axis of 2; one of 1 holds real numbers."""
-    place = along(-2 if axis is None else ints(axis, "axis")[0], x.ndim)
-    size = x.shape[place]
+    position = along(-2 if axis is None else ints(axis, "axis")[0], x.ndim)
+    size = x.shape[position]
     whole = 2 * (size - 1) if inverse and onesided else size
     length = whole if dft_length is None else dft_length[0]
-    return xp.dft(x, place, length, bool(inverse), bool(onesided))
+    return xp.dft(x, position, length, bool(inverse), bool(onesided))
 
 
 @op
@@ -107,8 +107,8 @@ def _mel_weights(bins: int, length: int, rate: int, low: float, high: float) -> 
     budget.make(bins * (length // 2 + 1))
     ends = 2595 * np.log10(1 + np.array([low, high]) / 700)
     mels = ends[0] + np.arange(bins + 2) * (ends[1] - ends[0]) / (bins + 2)
-    places = ((length + 1) * 700 * (10 ** (mels / 2595) - 1) // rate).astype(np.int64)
-    left, centre, right = places[:-2], places[1:-1], places[2:]
+    positions = ((length + 1) * 700 * (10 ** (mels / 2595) - 1) // rate).astype(np.int64)
+    left, centre, right = positions[:-2], positions[1:-1], positions[2:]
     row = np.arange(length // 2 + 1)[:, None]
     with np.errstate(all="ignore"):
         rise = np.where(centre == left, row == centre, (row - left) / (centre - left))

@@ -79,7 +79,7 @@ def choice(value: Any, allowed: Sequence[Any], what: str) -> Any:
 
 def per_channel(xp: Any, x: Symbol, rank: int, axis: int = 1) -> Any:
     """A vector as something that broadcasts along one axis of a tensor of this rank."""
-    return xp.reshape(x, tuple(-1 if place == axis else 1 for place in range(rank)))
+    return xp.reshape(x, tuple(-1 if position == axis else 1 for position in range(rank)))
 
 
 def as_dtype(xp: Any, x: Any, dtype: np.dtype[Any]) -> Any:

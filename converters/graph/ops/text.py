@@ -41,12 +41,12 @@ def TfIdfVectorizer(
         pool_int64s, ngram_counts, ngram_indexes, min_gram_length, max_gram_length
     ):
         budget.make(len(columns) * width)
-        place = np.zeros((len(columns), width))
-        place[np.arange(len(columns)), columns] = 1
+        position = np.zeros((len(columns), width))
+        position[np.arange(len(columns)), columns] = 1
         for step in range(1, (max_skip_count if grams.shape[1] > 1 else 0) + 2):
             if (grams.shape[1] - 1) * step < length:
                 found = _occurrences(xp, x, grams, step, length)
-                total = total + xp.matmul(found, xp.asarray(place, FLOAT32))
+                total = total + xp.matmul(found, xp.asarray(position, FLOAT32))
     counts = total if mode != "IDF" else xp.astype(total > 0, FLOAT32)
     return counts if weights is None or mode == "TF" else counts * xp.asarray(np.array(weights), FLOAT32)
 
@@ -67,7 +67,7 @@ def _occurrences(xp: Any, x: Symbol, grams: Array, step: int, length: int) -> An
     """How often each n-gram occurs with its words ``step`` places apart: (..., count)."""
     axis, size = x.ndim - 1, grams.shape[1]
     matches = []
-    for place in range(size):
-        word = xp.slice(x, {axis: (place * step, length - (size - 1 - place) * step, 1)})
-        matches.append(xp.equal(xp.expand_dims(word, (axis + 1,)), xp.asarray(grams[:, place], x.dtype)))
+    for position in range(size):
+        word = xp.slice(x, {axis: (position * step, length - (size - 1 - position) * step, 1)})
+        matches.append(xp.equal(xp.expand_dims(word, (axis + 1,)), xp.asarray(grams[:, position], x.dtype)))
     return xp.sum(xp.astype(reduce(xp.logical_and, matches), FLOAT32), (axis,), False)

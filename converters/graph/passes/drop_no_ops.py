@@ -89,8 +89,8 @@ def pick(edit: Editor, node: ir.Node) -> None:
         and edit.dims(node.outputs[0]) == (*whole[:axis], *whole[axis + 1 :])
         and _only(edit, node, axis)
     ):
-        place = edit.value(of_array(np.asarray(part.index(), np.int64)), f"{part.name}_place")
-        edit.replace(node.outputs[0], edit.add(node, "Gather", [maker.inputs[0], place], {"axis": axis}))
+        position = edit.value(of_array(np.asarray(part.index(), np.int64)), f"{part.name}_place")
+        edit.replace(node.outputs[0], edit.add(node, "Gather", [maker.inputs[0], position], {"axis": axis}))
 
 
 def _only(edit: Editor, squeeze: ir.Node, axis: int) -> bool:

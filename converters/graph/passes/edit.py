@@ -100,8 +100,8 @@ class Editor:
         node = ir.node(
             operator, inputs, attributes or {}, num_outputs=outputs, domain=domain, name=name or before.name
         )
-        for place, value in enumerate(node.outputs):
-            value.name = unique(f"{before.outputs[0].name}_{operator.lower()}{place or ''}", self._taken)
+        for position, value in enumerate(node.outputs):
+            value.name = unique(f"{before.outputs[0].name}_{operator.lower()}{position or ''}", self._taken)
         assert before.graph is not None
         before.graph.insert_before(before, node)
         self._made.update(node.outputs)
@@ -223,8 +223,8 @@ class Editor:
         for node in reversed(graph):
             if not any(value in kept and self.facts[value].content is None for value in node.outputs):
                 graph.remove(node)
-                for place in range(len(node.inputs)):
-                    node.replace_input_with(place, None)
+                for position in range(len(node.inputs)):
+                    node.replace_input_with(position, None)
                 continue
             for subgraph in () if self._flat else _subgraphs(node):
                 self._drop(subgraph, kept)

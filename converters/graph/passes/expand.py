@@ -55,8 +55,8 @@ def expander(known: Collection[str]) -> Expand:
 def _inlined(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:
     """The nodes of the operator's definition, put in the place of the node; None where it defines nothing here."""
     outer = {str(value.name): value for value in _outer(node)}
-    places = {f"i{place}": value for place, value in enumerate(node.inputs) if value is not None}
-    known: dict[str, ir.Value] = {**outer, **places}
+    positions = {f"i{position}": value for position, value in enumerate(node.inputs) if value is not None}
+    known: dict[str, ir.Value] = {**outer, **positions}
     graph = helper.make_graph(
         [evaluate.node_proto(node)],
         "definition",
@@ -64,7 +64,11 @@ def _inlined(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | N
             onnx.ValueInfoProto(name=name, type=evaluate.type_proto(value, facts[value], {}))
             for name, value in known.items()
         ],
-        [onnx.ValueInfoProto(name=f"o{place}") for place, value in enumerate(node.outputs) if value.name],
+        [
+            onnx.ValueInfoProto(name=f"o{position}")
+            for position, value in enumerate(node.outputs)
+            if value.name
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     if node.domain:
@@ -87,8 +91,8 @@ def _spliced(node: ir.Node, body: ir.Graph, known: Mapping[str, ir.Value]) -> li
     for value, result in zip([v for v in node.outputs if v.name], results, strict=True):
         value.replace_all_uses_with(result, replace_graph_outputs=True)
         result.name = value.name
-    for place, one in enumerate(nodes):
-        one.name = f"{node.name}/{one.op_type}_{place}"
+    for position, one in enumerate(nodes):
+        one.name = f"{node.name}/{one.op_type}_{position}"
         for value in one.outputs:
             if value.name and value not in results:
                 value.name = f"{node.name}/{value.name}"

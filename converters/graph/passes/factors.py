@@ -63,8 +63,8 @@ def nearly(number: float | None, wanted: float, edit: Editor, value: ir.Value) -
 
 def first_match(values: list[ir.Value], matches: Callable[[ir.Value], Any]) -> tuple[Any, list[ir.Value]]:
     """What the first factor that matches gives, and the other factors."""
-    for place, value in enumerate(values):
+    for position, value in enumerate(values):
         found = matches(value)
         if found is not None:
-            return found, values[:place] + values[place + 1 :]
+            return found, values[:position] + values[position + 1 :]
     return None, values

@@ -118,11 +118,11 @@ def recurrent(edit: Editor, node: ir.Node) -> None:
     if node.outputs[0].uses() or node.outputs[0].is_graph_output():
         apart = edit.reshape(node, made[0], (time, batch, directions, hidden))
         results[0] = edit.transpose(node, apart, (1, 0, 2, 3) if batch_first else (0, 2, 1, 3))
-    for place, value in enumerate(node.outputs):
+    for position, value in enumerate(node.outputs):
         if value.uses() or value.is_graph_output():
-            transposed = batch_first and place > 0
+            transposed = batch_first and position > 0
             edit.replace(
-                value, edit.transpose(node, results[place], (1, 0, 2)) if transposed else results[place]
+                value, edit.transpose(node, results[position], (1, 0, 2)) if transposed else results[position]
             )
 
 

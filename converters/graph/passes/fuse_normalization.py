@@ -84,8 +84,8 @@ def _last_axes(edit: Editor, mean: ir.Node | None) -> int | None:
     if mean is None or axes is None or not axes.size or not mean.attributes.get_int("keepdims", 1):
         return None
     rank = len(edit.dims(mean.inputs[0]))
-    places = sorted(int(axis) % rank for axis in axes.reshape(-1)) if rank else []
-    return places[0] - rank if places and places == list(range(places[0], rank)) else None
+    positions = sorted(int(axis) % rank for axis in axes.reshape(-1)) if rank else []
+    return positions[0] - rank if positions and positions == list(range(positions[0], rank)) else None
 
 
 def _is_affine(edit: Editor, value: ir.Value | None, x: ir.Value, axis: int) -> bool:

@@ -75,10 +75,10 @@ class Rearrangement:
 
     def _split(self, atom: Atom, front: Atom, back: Atom) -> None:
         for axes in (self.source, self.result):
-            for place, axis in enumerate(axes):
+            for position, axis in enumerate(axes):
                 if atom in axis:
                     at = axis.index(atom)
-                    axes[place] = [*axis[:at], front, back, *axis[at + 1 :]]
+                    axes[position] = [*axis[:at], front, back, *axis[at + 1 :]]
 
     def steps(self) -> list[tuple[str, Any]]:
         """What to write: ("Reshape", sizes) and ("Transpose", perm), at most three, in the best of their forms."""
@@ -100,11 +100,11 @@ class Rearrangement:
         free = list(range(len(self.source)))
         perm = []
         for axis in self.result:
-            place = next((p for p in free if self.source[p] == axis), None)
-            if place is None:
+            position = next((p for p in free if self.source[p] == axis), None)
+            if position is None:
                 return None
-            free.remove(place)
-            perm.append(place)
+            free.remove(position)
+            perm.append(position)
         return perm if not free else None
 
     def _form(self, flat: list[Atom], moved: list[Atom], keep: Sequence[str]) -> list[tuple[str, Any]]:
@@ -259,11 +259,11 @@ def _unpack(edit: Editor, last: ir.Node) -> None:
     if not all(apply(edit, moves, node) for node in chain) or len(moves.result[axis]) != 1:
         return
     (atom,) = moves.result.pop(axis)
-    place = next(p for p, atoms in enumerate(moves.source) if atom in atoms)
-    if moves.source[place].index(atom) != 0 or not isinstance(atom.size, int) or atom.size > _MOST_PARTS:
+    position = next(p for p, atoms in enumerate(moves.source) if atom in atoms)
+    if moves.source[position].index(atom) != 0 or not isinstance(atom.size, int) or atom.size > _MOST_PARTS:
         return
-    moves.source[place].remove(atom)
-    attributes = {"axis": place, "num_outputs": atom.size}
+    moves.source[position].remove(atom)
+    attributes = {"axis": position, "num_outputs": atom.size}
     parts = edit.add(chain[0], "Split", [source], attributes, outputs=atom.size)
     for take, (_, index) in zip(takes, picks, strict=True):
         write(edit, take, parts[index % atom.size], moves.steps())

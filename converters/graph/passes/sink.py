@@ -141,6 +141,6 @@ def _take_first(edit: Editor, node: ir.Node) -> None:
         return
     perm = list(move.attributes["perm"].as_ints())
     axis = perm.pop(found[0])
-    left = [place - (place > axis) for place in perm]
+    left = [position - (position > axis) for position in perm]
     made = edit.add(node, "Gather", [source_of(move), node.inputs[1]], {"axis": axis})
     edit.replace(node.outputs[0], made if left == sorted(left) else edit.transpose(node, made, left))

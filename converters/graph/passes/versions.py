@@ -93,11 +93,11 @@ def _scan_each(node: ir.Node) -> None:
             f"node '{node.name}' (Scan) gives each sequence a length of its own",
             remedy="Export the model at opset 9 or newer",
         )
-    each = [ir.Value(name=f"{node.name}_each_{place}") for place in range(len(operands))]
+    each = [ir.Value(name=f"{node.name}_each_{position}") for position in range(len(operands))]
     attributes = {_SCAN_NAMES.get(name, name): attribute.value for name, attribute in node.attributes.items()}
     one = ir.node("Scan", each, attributes, num_outputs=len(node.outputs), name=f"{node.name}_one")
-    for place, value in enumerate(one.outputs):
-        value.name = f"{node.name}_one_{place}"
+    for position, value in enumerate(one.outputs):
+        value.name = f"{node.name}_one_{position}"
     body = ir.Graph(each, one.outputs, nodes=[one], name=f"{node.name}_each")
     whole = ir.node(
         "Scan",

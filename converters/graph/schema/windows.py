@@ -45,9 +45,9 @@ class Window:
     out: Any
     missing: Any = 0
 
-    def slice(self, place: int) -> tuple[Any, Any, int]:
+    def slice(self, position: int) -> tuple[Any, Any, int]:
         """The elements that one place of the kernel meets, in the padded axis."""
-        first = place * self.dilation
+        first = position * self.dilation
         return first, first + (self.out - 1) * self.stride + 1, self.stride
 
 

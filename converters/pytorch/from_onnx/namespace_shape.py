@@ -99,13 +99,13 @@ class ShapeNamespace(ElementwiseNamespace):
     def roll(self, x: Symbol, shift: int, axis: int) -> Symbol:
         return self.method(x, "roll", shift, axis, dims=x.fact.dims)
 
-    def slice(self, x: Symbol, places: Mapping[int, tuple[Any, Any, int]]) -> Symbol:
+    def slice(self, x: Symbol, positions: Mapping[int, tuple[Any, Any, int]]) -> Symbol:
         """A negative step is a flip first: index i counted from the other end is -(i + 1)."""
-        turned = [axis for axis, (_, _, step) in places.items() if step < 0]
+        turned = [axis for axis, (_, _, step) in positions.items() if step < 0]
         if turned:
             x = self.flip(x, turned)
-        cuts: list[Any] = [slice(None)] * (max(places, default=-1) + 1)
-        for axis, (start, stop, step) in places.items():
+        cuts: list[Any] = [slice(None)] * (max(positions, default=-1) + 1)
+        for axis, (start, stop, step) in positions.items():
             ends = (start, stop)
             if step < 0:
                 ends = tuple(None if end is None else -1 - end for end in ends)  # type: ignore[assignment]

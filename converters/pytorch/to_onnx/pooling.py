@@ -44,7 +44,7 @@ class _Window:
         last = -(-(size + 2 * self.pad - self.span) // self.stride)
         return last * self.stride >= size + self.pad
 
-    def places(self, size: Size, *, up: bool) -> Size:
+    def positions(self, size: Size, *, up: bool) -> Size:
         """How many windows there are when the last one is rounded up or down."""
         room = size + 2 * self.pad - self.span
         return (-(-room // self.stride) if up else room // self.stride) + 1
@@ -75,7 +75,7 @@ def _rounds_up(e: Emitter, input: Tensor, windows: Sequence[_Window]) -> bool:
         return True
     known = all(isinstance(size, int) for size in sizes)
     pairs = list(zip(windows, sizes, outside, strict=True))
-    if known and all(out or w.places(n, up=True) == w.places(n, up=False) for w, n, out in pairs):
+    if known and all(out or w.positions(n, up=True) == w.positions(n, up=False) for w, n, out in pairs):
         return False
     raise CannotConvert(
         "a pool with ceil_mode whose last window starts behind the input, for some sizes",
@@ -167,11 +167,11 @@ def _bins(e: Emitter, n: Size, o: Size, dtype: np.dtype[Any]) -> Tensor:
     """(n, o): how much of each element goes into each window."""
     size, count = (e.cast(e.scalar_size(one), np.dtype(np.int64)) for one in (n, o))
     zero, one = e.tensor(0, np.dtype(np.int64)), e.tensor(1, np.dtype(np.int64))
-    place = e.g.Unsqueeze(e.g.Range(zero, size, one), e.g.ints(1))
+    position = e.g.Unsqueeze(e.g.Range(zero, size, one), e.g.ints(1))
     scaled = e.g.Mul(e.g.Range(zero, count, one), size)
     start = e.g.Div(scaled, count)
     stop = e.g.Div(e.g.Add(scaled, e.g.Sub(e.g.Add(size, count), one)), count)
-    inside = e.g.And(e.g.GreaterOrEqual(place, start), e.g.Less(place, stop))
+    inside = e.g.And(e.g.GreaterOrEqual(position, start), e.g.Less(position, stop))
     return e.g.Div(e.cast(inside, dtype), e.cast(e.g.Sub(stop, start), dtype))
 
 

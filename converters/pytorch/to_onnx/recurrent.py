@@ -96,8 +96,8 @@ def pack(e: Emitter, input: Tensor, lengths: Tensor, batch_first: bool) -> tuple
 
 def _running(e: Emitter, longest: Any, lengths: Tensor) -> Tensor:
     """(longest, batch): whether each sequence has not ended at each time."""
-    places = e.g.Range(e.g.constant(0, np.int64), e.scalar_size(longest), e.g.constant(1, np.int64))
-    return e.g.Less(e.g.Unsqueeze(places, e.g.ints(1)), e.g.Unsqueeze(lengths, e.g.ints(0)))
+    positions = e.g.Range(e.g.constant(0, np.int64), e.scalar_size(longest), e.g.constant(1, np.int64))
+    return e.g.Less(e.g.Unsqueeze(positions, e.g.ints(1)), e.g.Unsqueeze(lengths, e.g.ints(0)))
 
 
 @row(torch._pad_packed_sequence)
@@ -156,8 +156,8 @@ def _run(e: Emitter, stack: _Stack, input: Tensor, states: list[Tensor | None]) 
     turn = layout.batch_second(3) if stack.batch_first and not unbatched else layout.identity(3)
     x = e.g.transpose(input, turn)
     finals: list[list[Tensor]] = []
-    for place, weights in enumerate(stack.weights):
-        initial = [_part(e, stack, state, place) for state in states]
+    for position, weights in enumerate(stack.weights):
+        initial = [_part(e, stack, state, position) for state in states]
         x, *last = _one_layer(e, stack, weights, x, initial)
         finals.append(last)
     results = [e.g.transpose(x, turn)]
@@ -166,11 +166,11 @@ def _run(e: Emitter, stack: _Stack, input: Tensor, states: list[Tensor | None]) 
     return [e.g.Squeeze(y, e.g.ints(1)) for y in results] if unbatched else results
 
 
-def _part(e: Emitter, stack: _Stack, state: Tensor | None, place: int) -> Tensor | None:
+def _part(e: Emitter, stack: _Stack, state: Tensor | None, position: int) -> Tensor | None:
     """The part of a state (layers * directions, batch, hidden) that belongs to one layer."""
     if state is None or len(stack.weights) == 1:
         return state
-    return indexing.narrow(e, state, 0, place * stack.directions, stack.directions)
+    return indexing.narrow(e, state, 0, position * stack.directions, stack.directions)
 
 
 def _one_layer(
@@ -203,14 +203,14 @@ def _projected(
     if stack.lengths is not None:
         raise CannotConvert("packed sequences through an LSTM with a projection")
     batch, found = e.size_of(x, 1), []
-    for place, (w, r, bw, br, p) in enumerate(weights):
+    for position, (w, r, bw, br, p) in enumerate(weights):
         assert w is not None and r is not None and p is not None
         given = {"w": e.transpose(w, (1, 0)), "r": r, "p": p, "b": _summed(e, w, bw, br)}
         h, c = (
-            e.full(0, [batch, size], x.dtype) if state is None else indexing.select(e, state, 0, place)
+            e.full(0, [batch, size], x.dtype) if state is None else indexing.select(e, state, 0, position)
             for state, size in zip([*initial, None][:2], p.dims or (), strict=True)
         )
-        found.append(recurrent.projected_lstm(e.g, x, given, h, c, reverse=bool(place)))
+        found.append(recurrent.projected_lstm(e.g, x, given, h, c, reverse=bool(position)))
     parts = list(zip(*found, strict=True))
     sequence = parts[0][0] if len(found) == 1 else e.g.Concat(*parts[0], axis=-1)
     states = [[e.g.Unsqueeze(state, e.g.ints(0)) for state in kind] for kind in parts[1:]]

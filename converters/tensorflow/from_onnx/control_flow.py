@@ -54,8 +54,8 @@ def _parts(f: Function, whole: Symbol, dtypes: Sequence[Any]) -> list[Symbol]:
     """The elements of a tuple, also of a tuple of one."""
     kept = f.let(whole, "result").expr
     return [
-        Symbol(f, Fact(dtype), f.index(Symbol(f, Fact(None), kept), place).expr)
-        for place, dtype in enumerate(dtypes)
+        Symbol(f, Fact(dtype), f.index(Symbol(f, Fact(None), kept), position).expr)
+        for position, dtype in enumerate(dtypes)
     ]
 
 
@@ -117,9 +117,9 @@ def Loop(
 
     def finish(results: Sequence[Symbol]) -> list[Any]:
         again, kept, rows = results[0], results[1 : 1 + len(states)], results[1 + len(states) :]
-        place = f.call_expr(dotted("tf.cast"), turn, INT32)
+        position = f.call_expr(dotted("tf.cast"), turn, INT32)
         added = [
-            f.call_expr(ast.Attribute(x.base, "write", ast.Load()), place, row)
+            f.call_expr(ast.Attribute(x.base, "write", ast.Load()), position, row)
             for x, row in zip(lists, rows, strict=True)
         ]
         test = f.call_expr(dotted("tf.reshape"), again, ())
@@ -230,9 +230,9 @@ def Scan(
     ]
     whole = _loop(f, test, step, start, shapes)
     parts = _parts(f, whole, [INT32, *(r.dtype for r in results)])[1:]
-    places = scan_output_axes or [0] * len(lists)
+    positions = scan_output_axes or [0] * len(lists)
     stacked = [
-        _placed(f, part, axis, fact) for part, axis, fact in zip(parts[count:], places, facts, strict=True)
+        _placed(f, part, axis, fact) for part, axis, fact in zip(parts[count:], positions, facts, strict=True)
     ]
     return tuple(Tensor(f, Fact(part.fact.dtype), part.expr) for part in [*parts[:count], *stacked])
 

@@ -59,8 +59,8 @@ def Unsqueeze(xp: Any, data: Symbol, axes: Sizes) -> Any:
     rank = data.ndim + len(axes)
     ordered = xp.let(xp.call("tf.sort", xp.call("tf.math.floormod", list(axes), rank, dtype=INT32)), "axes")
     result: Any = data
-    for place in range(len(axes)):
-        result = xp.call("tf.expand_dims", result, xp.index(ordered, place), dtype=data.dtype)
+    for position in range(len(axes)):
+        result = xp.call("tf.expand_dims", result, xp.index(ordered, position), dtype=data.dtype)
     return result
 
 
@@ -69,11 +69,11 @@ def Squeeze(xp: Any, data: Symbol, axes: Sizes | None = None) -> Any:
     if not only_at_run_time(xp, axes):
         return NotImplemented
     rank = data.ndim
-    places = xp.call("tf.math.floormod", list(axes or ()), rank, dtype=INT32)
+    positions = xp.call("tf.math.floormod", list(axes or ()), rank, dtype=INT32)
     apart = xp.call(
         "tf.not_equal",
         xp.call("tf.range", rank, dtype=INT32),
-        xp.call("tf.expand_dims", places, 1),
+        xp.call("tf.expand_dims", positions, 1),
         dtype=BOOL,
     )
     kept = xp.call("tf.reduce_all", apart, axis=0, dtype=BOOL)
@@ -89,8 +89,8 @@ def Slice(
     if not only_at_run_time(xp, axes) and not only_at_run_time(xp, steps):
         return NotImplemented
     rank, count = data.ndim, len(starts)
-    places = xp.call("tf.math.floormod", list(axes or range(count)), rank, dtype=INT32)
-    where = xp.let(xp.call("tf.expand_dims", places, 1, dtype=INT32), "places")
+    positions = xp.call("tf.math.floormod", list(axes or range(count)), rank, dtype=INT32)
+    where = xp.let(xp.call("tf.expand_dims", positions, 1, dtype=INT32), "places")
 
     def everywhere(value: Any, some: Sequence[Any]) -> Any:
         whole = value if not isinstance(value, int) else xp.call("tf.fill", [rank], value, dtype=INT32)

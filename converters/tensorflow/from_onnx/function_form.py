@@ -82,8 +82,8 @@ class Function(FunctionWriter):
         """By no bit or by all of them is 0, or the sign: TensorFlow's own answer depends on the machine."""
         dtype = next(x.dtype for x in (a, b) if isinstance(x, Symbol))
         bits = 8 * dtype.itemsize
-        places = b if not isinstance(b, Symbol) else b.content
-        if places is not None and np.all((np.asarray(places) >= 0) & (np.asarray(places) < bits)):
+        positions = b if not isinstance(b, Symbol) else b.content
+        if positions is not None and np.all((np.asarray(positions) >= 0) & (np.asarray(positions) < bits)):
             return self._binary(operation, a, b)
         top = self.asarray(bits - 1, dtype)
         inside = self.logical_and(self.greater_equal(b, 0), self.less_equal(b, top))
@@ -160,8 +160,8 @@ class Function(FunctionWriter):
         return self.where(self.less(indices, 0), self.add(indices, counted), indices)
 
     def _argument(self, operation: str, x: Symbol, axis: int, keepdims: bool) -> Tensor:
-        place: Tensor = self.call(f"tf.{operation}", x, axis=axis, dtype=INT64)
-        return self.expand_dims(place, (axis,)) if keepdims else place
+        position: Tensor = self.call(f"tf.{operation}", x, axis=axis, dtype=INT64)
+        return self.expand_dims(position, (axis,)) if keepdims else position
 
     argmax = partialmethod(_argument, "argmax")
     argmin = partialmethod(_argument, "argmin")
@@ -173,9 +173,9 @@ class Function(FunctionWriter):
         falls = "negative" if is_float(x.dtype) else "bitwise_invert"
         ordered = self.permute_dims(x if largest else self._unary(falls, x), order)
         whole = self.call("tf.math.top_k", ordered, k, dtype=x.dtype)
-        values, places = self.unpack(whole, 2, [x.dtype, INT32])
+        values, positions = self.unpack(whole, 2, [x.dtype, INT32])
         found = values if largest else self._unary(falls, values)
-        return tuple(self.permute_dims(part, order) for part in (found, self.astype(places, INT64)))
+        return tuple(self.permute_dims(part, order) for part in (found, self.astype(positions, INT64)))
 
     def diagonal(self, x: Symbol, axis1: int, axis2: int) -> Tensor:
         order = (*(i for i in range(x.ndim) if i not in (axis1, axis2)), axis1, axis2)
@@ -199,12 +199,12 @@ class Function(FunctionWriter):
 
     def _coordinates(self, x: Symbol, indices: Symbol, axis: int) -> Symbol:
         """For each element of ``indices`` its place in ``x``, (..., rank): its own, but along ``axis``."""
-        places: Any = self.counted_up(x, indices, axis)
+        positions: Any = self.counted_up(x, indices, axis)
         if x.ndim == 1:
-            return self.expand_dims(places, (1,))
+            return self.expand_dims(positions, (1,))
         ranges = [self.arange(0, size, 1, indices.dtype) for size in indices.shape]
         grid = self.unpack(self.call("tf.meshgrid", *ranges, indexing="ij", dtype=indices.dtype), x.ndim)
-        return self.stack([places if i == axis else part for i, part in enumerate(grid)], x.ndim)
+        return self.stack([positions if i == axis else part for i, part in enumerate(grid)], x.ndim)
 
     def _positive_nd(self, x: Symbol, indices: Symbol, batch_dims: int) -> Symbol:
         """Coordinates counted from 0."""
@@ -221,8 +221,8 @@ class Function(FunctionWriter):
         return self.where(self.less(indices, 0), self.add(indices, sizes), indices)
 
     def gather_nd(self, x: Symbol, indices: Symbol, batch_dims: int = 0) -> Tensor:
-        places = self._positive_nd(x, indices, batch_dims)
-        return self.call("tf.gather_nd", x, places, batch_dims=batch_dims or None, dtype=x.dtype)
+        positions = self._positive_nd(x, indices, batch_dims)
+        return self.call("tf.gather_nd", x, positions, batch_dims=batch_dims or None, dtype=x.dtype)
 
     def scatter_nd(self, x: Symbol, indices: Symbol, updates: Symbol, reduction: str) -> Tensor:
         return self._scattered(x, self._positive_nd(x, indices, 0), updates, reduction)
@@ -232,21 +232,21 @@ class Function(FunctionWriter):
     ) -> Tensor:
         return self._scattered(x, self._coordinates(x, indices, axis), updates, reduction)
 
-    def _scattered(self, x: Symbol, places: Symbol, updates: Symbol, reduction: str) -> Tensor:
+    def _scattered(self, x: Symbol, positions: Symbol, updates: Symbol, reduction: str) -> Tensor:
         if reduction == "mul":
-            return self._scattered_product(x, places, updates)
+            return self._scattered_product(x, positions, updates)
         operation = {"none": "update", "add": "add", "max": "max", "min": "min"}[reduction]
-        return self.call(f"tf.tensor_scatter_nd_{operation}", x, places, updates, dtype=x.dtype)
+        return self.call(f"tf.tensor_scatter_nd_{operation}", x, positions, updates, dtype=x.dtype)
 
-    def _scattered_product(self, x: Symbol, places: Symbol, updates: Symbol) -> Tensor:
+    def _scattered_product(self, x: Symbol, positions: Symbol, updates: Symbol) -> Tensor:
         """Each element times the product of its updates, element by element."""
-        if places.fact.dims is not None and places.size(places.ndim - 1) != x.ndim:
+        if positions.fact.dims is not None and positions.size(positions.ndim - 1) != x.ndim:
             raise CannotConvert("TensorFlow multiplies into single elements only")
         strides = self.call(
             "tf.math.cumprod", self.shape(x), exclusive=True, reverse=True, dtype=INT64, dims=(x.ndim,)
         )
         flat = self.call(
-            "tf.reduce_sum", self.multiply(self.astype(places, INT64), strides), axis=-1, dtype=INT64
+            "tf.reduce_sum", self.multiply(self.astype(positions, INT64), strides), axis=-1, dtype=INT64
         )
         line = self.call("tf.reshape", flat, (-1,), dtype=INT64)
         changes = self.call("tf.reshape", updates, (-1,), dtype=x.dtype)
@@ -289,8 +289,8 @@ class Function(FunctionWriter):
             return tuple(Tensor(self, part.fact, part.expr) for part in (values, first, inverse, counts))
         order = self.let(self._order(values, axis), "order")
         ranks = self.call("tf.argsort", order, dtype=INT32)
-        picked = [self.call("tf.gather", part, order, axis=place, dtype=part.dtype)
-                  for part, place in ((values, axis or 0), (first, 0), (counts, 0))]  # fmt: skip
+        picked = [self.call("tf.gather", part, order, axis=position, dtype=part.dtype)
+                  for part, position in ((values, axis or 0), (first, 0), (counts, 0))]  # fmt: skip
         back = self.astype(self.call("tf.gather", ranks, inverse, dtype=INT32), INT64)
         values, first, counts = picked
         return values, first, back, counts

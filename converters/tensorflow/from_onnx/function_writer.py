@@ -105,11 +105,11 @@ class FunctionWriter(TensorflowNamespace):
     # ---- sizes ----------------------------------------------------------------------------------------------
 
     def size_of(self, x: Symbol, axis: int) -> ast.expr:
-        place = base_axes(perm_of(x), (axis,))[0]
-        return self.call_expr_index("tf.shape", self._base(x), place)
+        position = base_axes(perm_of(x), (axis,))[0]
+        return self.call_expr_index("tf.shape", self._base(x), position)
 
-    def call_expr_index(self, function: str, base: ast.expr, place: int) -> ast.expr:
-        return ast.Subscript(self.call_expr(dotted(function), base), literal(place), ast.Load())
+    def call_expr_index(self, function: str, base: ast.expr, position: int) -> ast.expr:
+        return ast.Subscript(self.call_expr(dotted(function), base), literal(position), ast.Load())
 
     def element_of(self, x: Symbol, index: int) -> ast.expr:
         whole: ast.expr = x.expr
@@ -133,7 +133,7 @@ class FunctionWriter(TensorflowNamespace):
         return size.build(self._size_name, call, literal)
 
     def reshaped(self, base: ast.expr, fact: Fact, sizes: Sequence[Any]) -> Tensor:
-        free = [place for place, size in enumerate(sizes) if isinstance(size, Size)]
+        free = [position for position, size in enumerate(sizes) if isinstance(size, Size)]
         wanted = list(sizes)
         if len(free) == 1 and -1 not in sizes and 0 not in sizes:
             wanted[free[0]] = -1
@@ -179,11 +179,11 @@ class FunctionWriter(TensorflowNamespace):
             dims=tuple(sizes),
         )
 
-    def slice(self, x: Symbol, places: Any) -> Tensor:
+    def slice(self, x: Symbol, positions: Any) -> Tensor:
         start, stop, step = (
-            {axis: None if _beyond(cut[i]) else cut[i] for axis, cut in places.items()} for i in range(3)
+            {axis: None if _beyond(cut[i]) else cut[i] for axis, cut in positions.items()} for i in range(3)
         )
-        return super().slice(x, {axis: (start[axis], stop[axis], step[axis]) for axis in places})
+        return super().slice(x, {axis: (start[axis], stop[axis], step[axis]) for axis in positions})
 
     def padded(self, base: ast.expr, pairs: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> ast.expr:
         fill = None if not isinstance(value, ast.expr) and value == 0 else self._typed(value, dtype)

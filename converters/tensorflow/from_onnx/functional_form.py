@@ -166,10 +166,10 @@ class Functional(TensorflowNamespace):
         self.preamble.append(ast.Assign([ast.Name(operation.id, ast.Store())], made))
         return operation
 
-    def index(self, x: Symbol, *places: Any, dtype: Any = None, dims: Any = None) -> Tensor:
+    def index(self, x: Symbol, *positions: Any, dtype: Any = None, dims: Any = None) -> Tensor:
         """Keras takes no slice that stands alone."""
-        places = (*places, ...) if len(places) == 1 else places
-        return super().index(x, *places, dtype=dtype, dims=dims)
+        positions = (*positions, ...) if len(positions) == 1 else positions
+        return super().index(x, *positions, dtype=dtype, dims=dims)
 
     # ---- sizes -------------------------------------------------------------------------------------------
 
@@ -234,8 +234,8 @@ class Functional(TensorflowNamespace):
         if isinstance(start, Size | Symbol) or isinstance(step, Size | Symbol) or step != 1:
             raise CannotConvert(_FREE.format(stop))
         ones = self.counted(stop if start == 0 else stop - start, dtype, "ones_like")
-        places = self.cumulative_sum(ones, 0)
-        return places + (start - 1)  # type: ignore[no-any-return]
+        positions = self.cumulative_sum(ones, 0)
+        return positions + (start - 1)  # type: ignore[no-any-return]
 
     def full(self, sizes: Sequence[Any], value: Any, dtype: np.dtype[Any]) -> Tensor:
         if known(sizes):
@@ -248,10 +248,10 @@ class Functional(TensorflowNamespace):
             raise CannotConvert(_FREE.format(next(size for size in x.shape if isinstance(size, Size))))
         return self.asarray(x.shape, INT64)
 
-    def slice(self, x: Symbol, places: Any) -> Tensor:
+    def slice(self, x: Symbol, positions: Any) -> Tensor:
         result: Any = x
         plain = {}
-        for axis, (start, stop, step) in places.items():
+        for axis, (start, stop, step) in positions.items():
             if known((start, stop)):
                 plain[axis] = (start, stop if stop is None or abs(stop) < 2**31 - 1 else _end(stop), step)
             elif start in (0, None) and step == 1:
@@ -335,8 +335,10 @@ class Functional(TensorflowNamespace):
         return self.call("ops.take_along_axis", x, indices, axis=axis, dtype=x.dtype)
 
     def _argument(self, operation: str, x: Symbol, axis: int, keepdims: bool) -> Tensor:
-        place = self.call(f"ops.{operation}", x, axis=axis, keepdims=True if keepdims else None, dtype=INT32)
-        return self.astype(place, INT64)
+        position = self.call(
+            f"ops.{operation}", x, axis=axis, keepdims=True if keepdims else None, dtype=INT32
+        )
+        return self.astype(position, INT64)
 
     argmax = partialmethod(_argument, "argmax")
     argmin = partialmethod(_argument, "argmin")
@@ -347,8 +349,8 @@ class Functional(TensorflowNamespace):
         last = x.ndim - 1
         order = tuple(last if i == axis else axis if i == last else i for i in range(x.ndim))
         whole = self.call("ops.top_k", self.permute_dims(x, order), k, dtype=x.dtype)
-        values, places = self.unpack(whole, 2, [x.dtype, INT32])
-        return tuple(self.permute_dims(part, order) for part in (values, self.astype(places, INT64)))
+        values, positions = self.unpack(whole, 2, [x.dtype, INT32])
+        return tuple(self.permute_dims(part, order) for part in (values, self.astype(positions, INT64)))
 
     def diagonal(self, x: Symbol, axis1: int, axis2: int) -> Tensor:
         return self.call("ops.diagonal", x, axis1=axis1, axis2=axis2, dtype=x.dtype)
@@ -365,9 +367,9 @@ class Functional(TensorflowNamespace):
     def _shift(self, operation: str, a: Any, b: Any) -> Tensor:
         """Only by less than there are bits: what is beyond is not the same everywhere."""
         dtype = next(x.dtype for x in (a, b) if isinstance(x, Symbol))
-        places = b if not isinstance(b, Symbol) else b.content
-        if places is None or not np.all(
-            (np.asarray(places) >= 0) & (np.asarray(places) < 8 * dtype.itemsize)
+        positions = b if not isinstance(b, Symbol) else b.content
+        if positions is None or not np.all(
+            (np.asarray(positions) >= 0) & (np.asarray(positions) < 8 * dtype.itemsize)
         ):
             raise CannotConvert("how far it shifts is known only when the model runs")
         return self._binary(operation, a, b)

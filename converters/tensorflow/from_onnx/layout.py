@@ -72,27 +72,27 @@ def without(perm: Perm | None, axes: Sequence[int]) -> Perm | None:
     """The permutation that is left when the reader's ``axes`` have gone."""
     if perm is None:
         return None
-    kept = [place for axis, place in enumerate(perm) if axis not in axes]
+    kept = [position for axis, position in enumerate(perm) if axis not in axes]
     ranks = sorted(kept)
-    return tuple(ranks.index(place) for place in kept)
+    return tuple(ranks.index(position) for position in kept)
 
 
 def with_axis(perm: Perm, axis: int) -> tuple[Perm, int]:
     """The permutation when the reader sees a new axis at ``axis``, and where the base gets it."""
-    place = perm[axis] if axis < len(perm) else len(perm)
-    moved = [old + (old >= place) for old in perm]
-    return (*moved[:axis], place, *moved[axis:]), place
+    position = perm[axis] if axis < len(perm) else len(perm)
+    moved = [old + (old >= position) for old in perm]
+    return (*moved[:axis], position, *moved[axis:]), position
 
 
 def keeps_order(perm: Perm, dims: Sequence[int | Size]) -> bool:
     """Whether the elements lie in the same order either way: only axes of size 1 have moved."""
-    places = [place for place, size in zip(perm, dims, strict=True) if size != 1]
-    return places == sorted(places)
+    positions = [position for position, size in zip(perm, dims, strict=True) if size != 1]
+    return positions == sorted(positions)
 
 
 def flattened_order(perm: Perm, dims: Sequence[int]) -> Array:
     """``order`` of a tensor whose ``dims`` (all axes but the first) are merged; ``perm`` counts from axis 0."""
-    inner = tuple(place - 1 for place in perm[1:])
+    inner = tuple(position - 1 for position in perm[1:])
     based = tuple(dims[axis] for axis in layout.inverse(inner))
     return np.arange(int(np.prod(dims))).reshape(based).transpose(inner).reshape(-1)
 

@@ -57,10 +57,10 @@ class TensorflowNamespace(ElementwiseNamespace):
             return Tensor(self, self._frozen(x.fact, np.expand_dims(content, tuple(axes))))
         base, perm, dims = self._base(x), perm_of(x), x.fact.dims
         for axis in sorted(axes):
-            place = axis
+            position = axis
             if perm is not None:
-                perm, place = with_axis(perm, axis)
-            base = self.write_call("expand_dims", base, place, dtype=x.fact.dtype).base
+                perm, position = with_axis(perm, axis)
+            base = self.write_call("expand_dims", base, position, dtype=x.fact.dtype).base
             dims = None if dims is None else (*dims[:axis], 1, *dims[axis:])
         return Tensor(self, Fact(x.fact.dtype, dims), base, perm)
 
@@ -161,15 +161,16 @@ class TensorflowNamespace(ElementwiseNamespace):
         dims = x.fact.dims and tuple(size * times for size, times in zip(x.fact.dims, repeats, strict=True))
         return self.write_call("tile", x, list(repeats), dims=dims)
 
-    def slice(self, x: Symbol, places: Mapping[int, tuple[Any, Any, Any]]) -> Tensor:
+    def slice(self, x: Symbol, positions: Mapping[int, tuple[Any, Any, Any]]) -> Tensor:
         perm = perm_of(x)
-        cuts = {base_axes(perm, (axis,))[0]: cut for axis, cut in places.items()}
+        cuts = {base_axes(perm, (axis,))[0]: cut for axis, cut in positions.items()}
         if not cuts:
             return Tensor(self, Fact(x.fact.dtype, x.fact.dims), self._base(x), perm)
         inside = [_cut(cuts.get(axis)) for axis in range(max(cuts) + 1)]
         base = Symbol(self, Fact(x.fact.dtype), self._base(x))
         dims = x.fact.dims and tuple(
-            cut_size(size, *places[axis]) if axis in places else size for axis, size in enumerate(x.fact.dims)
+            cut_size(size, *positions[axis]) if axis in positions else size
+            for axis, size in enumerate(x.fact.dims)
         )
         return Tensor(self, Fact(x.fact.dtype, dims), self.index(base, *inside).expr, perm)
 
@@ -235,10 +236,10 @@ class TensorflowNamespace(ElementwiseNamespace):
                     f"it pads axis {axis} in mode {mode} by a size that is known only when it runs"
                 )
             budget.make(size + before + after)
-            places = np.pad(np.arange(size), (before, after), mode=_NUMPY_MODES[mode])
+            positions = np.pad(np.arange(size), (before, after), mode=_NUMPY_MODES[mode])
             dims = result.fact.dims
-            result = self.take(result, self.asarray(places, INT64), axis)
-            result.fact = Fact(x.fact.dtype, dims and (*dims[:axis], len(places), *dims[axis + 1 :]))
+            result = self.take(result, self.asarray(positions, INT64), axis)
+            result.fact = Fact(x.fact.dtype, dims and (*dims[:axis], len(positions), *dims[axis + 1 :]))
         return result if isinstance(result, Tensor) else Tensor(self, x.fact, x.expr)
 
     def split(self, x: Symbol, lengths: Sequence[Any], axis: int) -> tuple[Symbol, ...]:

@@ -138,8 +138,8 @@ class TensorflowWriter(SourceWriter):
         assert isinstance(made, Tensor)
         return made
 
-    def index(self, x: Symbol, *places: Any, dtype: Any = None, dims: Any = None) -> Tensor:
-        made = super().index(x, *places, dtype=dtype, dims=dims)
+    def index(self, x: Symbol, *positions: Any, dtype: Any = None, dims: Any = None) -> Tensor:
+        made = super().index(x, *positions, dtype=dtype, dims=dims)
         assert isinstance(made, Tensor)
         return made
 

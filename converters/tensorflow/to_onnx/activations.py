@@ -174,10 +174,10 @@ def log_softmax(g: Emitter, x: Tensor, *, axis: int | None = -1) -> Tensor:
 def _normalised(g: Emitter, op_type: str, x: Tensor, axis: int | None) -> Tensor:
     if axis is None:
         raise CannotConvert("it normalises over all axes at once, the batch included")
-    place = axis % x.rank
-    if place == x.rank - 1 and x.perm is None:
+    position = axis % x.rank
+    if position == x.rank - 1 and x.perm is None:
         return g.op(op_type, x)
-    return g.along(lambda base, places: g.op(op_type, base, axis=places[place]), x)
+    return g.along(lambda base, positions: g.op(op_type, base, axis=positions[position]), x)
 
 
 # ---- layers ---------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def sparsemax(g: Emitter, op: Any, x: Tensor) -> Tensor:
     axis = op.axis % x.rank
     count = g.Shape(x, start=axis, end=axis + 1)
     ordered = g.ops("TopK", x, count, axis=axis, outputs=2)[0]
-    place = g.cast(
+    position = g.cast(
         g.Range(
             g.constant(1, np.int64),
             g.Add(g.Squeeze(count, g.ints(0)), g.constant(1, np.int64)),
@@ -275,10 +275,10 @@ def sparsemax(g: Emitter, op: Any, x: Tensor) -> Tensor:
         ),
         x.dtype,
     )
-    place = g.Reshape(place, g.ints(-1, *[1] * (x.rank - axis - 1)))
+    position = g.Reshape(position, g.ints(-1, *[1] * (x.rank - axis - 1)))
     total = g.CumSum(ordered, g.constant(axis, np.int64))
     one, zero = g.scalar(1, x), g.scalar(0, x)
-    inside = g.Greater(g.Sub(ordered, g.Div(g.Sub(total, one), place)), zero)
+    inside = g.Greater(g.Sub(ordered, g.Div(g.Sub(total, one), position)), zero)
     size = g.ReduceSum(g.cast(inside, x.dtype), g.ints(axis), keepdims=1)
     # the sums inside are a prefix; their own sum less one, as Keras has it
     kept = g.ReduceSum(g.Where(inside, total, zero), g.ints(axis), keepdims=1)

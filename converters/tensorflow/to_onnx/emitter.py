@@ -129,8 +129,8 @@ class Emitter(GraphBuilder):
 
     def follow(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What Keras' own code gives for tensors of this graph: it calls operations, and they are written."""
-        places, named = wrapped((args, kwargs))
-        return unwrapped(followed(function, *places, **named))
+        positions, named = wrapped((args, kwargs))
+        return unwrapped(followed(function, *positions, **named))
 
     def along(self, write: Callable[[Tensor, layout.Perm], Tensor], x: Tensor) -> Tensor:
         """Write an operator that works axis by axis in the layout in which ``x`` already lies.
@@ -138,14 +138,14 @@ class Emitter(GraphBuilder):
         ``write(base, place)`` gets the tensor as it lies there; ``place[axis]`` is where the reader's
         axis lies. The transposition that is pending stays pending.
         """
-        place = x.perm or layout.identity(x.rank)
-        return self.transpose(write(self.transpose(x, layout.inverse(place)), place), place)
+        position = x.perm or layout.identity(x.rank)
+        return self.transpose(write(self.transpose(x, layout.inverse(position)), position), position)
 
 
 def _one(x: Tensor, axis: int) -> dict[str, int]:
     """The attributes of a Shape that gives one size, where ``x`` really has it."""
-    place = axis if x.perm is None else x.perm[axis]
-    return {"start": place, "end": place + 1}
+    position = axis if x.perm is None else x.perm[axis]
+    return {"start": position, "end": position + 1}
 
 
 def unless(values: Sequence[int], default: int) -> list[int] | None:

@@ -151,12 +151,12 @@ def _replace_erfc(proto: onnx.ModelProto) -> None:
         ones = f"{node.name}_one"
         dtype = _dtype_of(proto, node.input[0])
         proto.graph.initializer.append(numpy_helper.from_array(np.ones([], dtype), ones))
-        place = list(proto.graph.node).index(node)
+        position = list(proto.graph.node).index(node)
         erf = onnx.helper.make_node("Erf", [node.input[0]], [f"{node.name}_erf"], name=f"{node.name}_erf")
         sub = onnx.helper.make_node("Sub", [ones, erf.output[0]], list(node.output), name=node.name)
         proto.graph.node.remove(node)
-        proto.graph.node.insert(place, erf)
-        proto.graph.node.insert(place + 1, sub)
+        proto.graph.node.insert(position, erf)
+        proto.graph.node.insert(position + 1, sub)
 
 
 def _dtype_of(proto: onnx.ModelProto, name: str) -> Any:
@@ -168,8 +168,8 @@ def _dtype_of(proto: onnx.ModelProto, name: str) -> Any:
 def _name(proto: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequence[str]) -> None:
     """Give inputs and outputs their real names, and free sizes theirs instead of ``unk__N``."""
     graph = proto.graph
-    declared = {value.name: place for place, value in enumerate(graph.input)}
-    wanted = {f"input_{place}": spec for place, spec in enumerate(inputs)}
+    declared = {value.name: position for position, value in enumerate(graph.input)}
+    wanted = {f"input_{position}": spec for position, spec in enumerate(inputs)}
     renamed = {value.name: wanted[value.name].name for value in graph.input if value.name in wanted}
     if len(renamed) != len(declared):
         raise _failed("the model", "tf2onnx", f"it leaves inputs of its own ({', '.join(declared)})")

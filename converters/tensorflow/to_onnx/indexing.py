@@ -28,7 +28,9 @@ def getitem(g: Emitter, op: Any, x: Any, key: Any) -> Tensor:
     axes = [k for k in keys if k is not None]
     dropped = [axis for axis, k in enumerate(axes) if not isinstance(k, slice)]
     added = [
-        place for place, k in enumerate(k for k in keys if k is None or isinstance(k, slice)) if k is None
+        position
+        for position, k in enumerate(k for k in keys if k is None or isinstance(k, slice))
+        if k is None
     ]
     y = _sliced(g, x, [_Range.of(axis, k) for axis, k in enumerate(axes) if k != slice(None)])
     y = g.Squeeze(y, g.ints(*dropped)) if dropped else y
@@ -41,13 +43,13 @@ def _is_number(key: Any) -> bool:
 
 def _picked(g: Emitter, x: Tensor, keys: Sequence[Any]) -> Tensor:
     """One tensor of integers among full slices: what it names along its axis."""
-    places = [axis for axis, k in enumerate(keys) if isinstance(k, Tensor | np.ndarray)]
-    rest = [k for axis, k in enumerate(keys) if axis not in places]
-    single = len(places) == 1 and all(isinstance(k, slice) and k == slice(None) for k in rest)
+    positions = [axis for axis, k in enumerate(keys) if isinstance(k, Tensor | np.ndarray)]
+    rest = [k for axis, k in enumerate(keys) if axis not in positions]
+    single = len(positions) == 1 and all(isinstance(k, slice) and k == slice(None) for k in rest)
     refuse_unless(single, "it picks by several tensors", "Pick with keras.ops.take")
-    indices = g.lift(keys[places[0]])
+    indices = g.lift(keys[positions[0]])
     refuse_unless(indices.dtype.kind in "iu", "it picks by a mask", "Use keras.ops.where")
-    return g.Gather(x, g.cast(indices, np.int64), axis=places[0])
+    return g.Gather(x, g.cast(indices, np.int64), axis=positions[0])
 
 
 Bound = int | Tensor
@@ -90,11 +92,11 @@ def _sliced(g: Emitter, x: Tensor, ranges: Sequence[_Range]) -> Tensor:
     if not ranges:
         return x
 
-    def write(base: Tensor, place: layout.Perm) -> Tensor:
+    def write(base: Tensor, position: layout.Perm) -> Tensor:
         axes, starts, ends, steps = zip(*ranges, strict=True)
         stride = None if all(step == 1 for step in steps) else g.ints(*steps)
         return g.Slice(
-            base, g.vector(starts), g.vector(ends), g.ints(*(place[axis] for axis in axes)), stride
+            base, g.vector(starts), g.vector(ends), g.ints(*(position[axis] for axis in axes)), stride
         )
 
     return g.along(write, x)

@@ -79,8 +79,8 @@ def tensordot(g: Emitter, op: Any, x1: Any, x2: Any) -> Tensor:
         summed = [axes_of_either(axes, x.rank) for axes, x in zip(op.axes, (a, b), strict=True)]
     letters = "abcdefghijklmnopqrstuvwxyz"
     first, second = list(letters[: a.rank]), list(letters[a.rank : a.rank + b.rank])
-    for place, other in zip(*summed, strict=True):
-        second[other] = first[place]
+    for position, other in zip(*summed, strict=True):
+        second[other] = first[position]
     kept = [x for x in first + second if not (x in first and x in second)]
     return g.Einsum(a, b, equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
 

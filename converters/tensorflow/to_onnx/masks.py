@@ -32,8 +32,8 @@ class MaskedSteps:
         g = self._g
         steps = g.Shape(self._mask, start=1, end=2)
         one = g.constant(1, np.int64)
-        place = g.Range(g.constant(0, np.int64), g.Squeeze(steps, g.ints(0)), one)
-        order = g.Where(self._mask, place, g.Add(place, steps))
+        position = g.Range(g.constant(0, np.int64), g.Squeeze(steps, g.ints(0)), one)
+        order = g.Where(self._mask, position, g.Add(position, steps))
         indices = g.ops("TopK", order, steps, axis=1, largest=0, outputs=2)[1]
         return replace(self._taken(x, indices), dims=x.dims)
 

@@ -22,10 +22,10 @@ UNIT_EPSILON = 1e-12
 
 def second(axis: int, rank: int) -> layout.Perm:
     """The permutation that brings ``axis`` to where ONNX has the channels."""
-    place = axis % rank
-    if place == 0:
+    position = axis % rank
+    if position == 0:
         raise CannotConvert("it normalises each element of the batch with weights of its own")
-    return (0, place, *(other for other in range(1, rank) if other != place))
+    return (0, position, *(other for other in range(1, rank) if other != position))
 
 
 def _or(g: Emitter, variable: Any, fill: float, like: Array) -> Tensor:

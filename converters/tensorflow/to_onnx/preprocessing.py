@@ -38,14 +38,14 @@ def integer_lookup(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     tokens = np.asarray(layer.get_vocabulary(include_special_tokens=False), np.int64)
     start, first = layer._token_start_index(), layer._oov_start_index()
     found = g.Equal(g.Unsqueeze(x, g.ints(-1)), g.constant(tokens))
-    place = g.ArgMax(g.cast(found, np.int32), axis=-1, keepdims=0)
+    position = g.ArgMax(g.cast(found, np.int32), axis=-1, keepdims=0)
     known = g.cast(g.ReduceMax(g.cast(found, np.int32), g.ints(-1), keepdims=0), np.bool_)
     other = (
         g.constant(first, np.int64)
         if spare == 1
         else g.Add(g.Mod(x, g.constant(spare, np.int64)), g.constant(first, np.int64))
     )
-    index = g.Where(known, g.Add(place, g.constant(start, np.int64)), other)
+    index = g.Where(known, g.Add(position, g.constant(start, np.int64)), other)
     if layer.mask_token is not None:
         masked = g.Equal(x, g.constant(layer.mask_token, np.int64))
         index = g.Where(masked, g.constant(int(layer._mask_value), np.int64), index)

@@ -26,7 +26,8 @@ def reversed_steps(g: Emitter, sequence: Tensor) -> Tensor:
     """(batch, time, ...) from the last step to the first."""
     end = int(np.iinfo(np.int64).min)
     return g.along(
-        lambda base, place: g.Slice(base, g.ints(-1), g.ints(end), g.ints(place[1]), g.ints(-1)), sequence
+        lambda base, position: g.Slice(base, g.ints(-1), g.ints(end), g.ints(position[1]), g.ints(-1)),
+        sequence,
     )
 
 

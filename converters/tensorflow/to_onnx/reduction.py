@@ -44,7 +44,7 @@ def reduction(g: Emitter, op: Any, x: Tensor) -> Tensor:
 def _reduced(g: Emitter, op_type: str, x: Tensor, axes: Sequence[int], keepdims: bool) -> Tensor:
     if not keepdims:
         return g.op(op_type, x, g.ints(*axes), keepdims=0)
-    return g.along(lambda base, place: g.op(op_type, base, g.ints(*(place[a] for a in axes))), x)
+    return g.along(lambda base, position: g.op(op_type, base, g.ints(*(position[a] for a in axes))), x)
 
 
 @ROWS.row(kn.Var, kn.Std)

@@ -204,10 +204,10 @@ def meshgrid(g: Emitter, op: Any, *xs: Any) -> Sequence[Tensor]:
     refuse_unless(all(x.rank == 1 for x in vectors), "what is not a vector")
     count = len(vectors)
     order = [1, 0, *range(2, count)] if op.indexing == "xy" and count > 1 else list(range(count))
-    shape = g.Concat(*(g.Shape(vectors[place]) for place in order), axis=0)
+    shape = g.Concat(*(g.Shape(vectors[position]) for position in order), axis=0)
     alone = []
-    for place, x in enumerate(vectors):
-        others = [axis for axis in range(count) if order[axis] != place]
+    for position, x in enumerate(vectors):
+        others = [axis for axis in range(count) if order[axis] != position]
         alone.append(g.Unsqueeze(x, g.ints(*others)) if others else x)
     return [g.Expand(x, shape) for x in alone]
 
@@ -219,8 +219,8 @@ def pad(g: Emitter, op: Any, x: Tensor, *, constant_values: Any = None) -> Tenso
     value = None if not constant_values else g.scalar(constant_values, x)
     mode = None if op.mode == "constant" else op.mode
 
-    def write(base: Tensor, place: layout.Perm) -> Tensor:
-        back = layout.inverse(place)
+    def write(base: Tensor, position: layout.Perm) -> Tensor:
+        back = layout.inverse(position)
         return g.Pad(
             base, g.ints(*onnx_pads([pairs[back[axis]] for axis in range(x.rank)])), value, mode=mode
         )
@@ -298,11 +298,11 @@ def concatenate(g: Emitter, tensors: Sequence[Tensor], axis: int) -> Tensor:
     """In the layout that all of them lie in, where that is one."""
     if len(tensors) == 1:
         return tensors[0]
-    first, place = tensors[0], axis % tensors[0].rank
+    first, position = tensors[0], axis % tensors[0].rank
     if first.perm is None or any(x.perm != first.perm for x in tensors):
-        return g.Concat(*tensors, axis=place)
+        return g.Concat(*tensors, axis=position)
     back = layout.inverse(first.perm)
-    joined = g.Concat(*(g.transpose(x, back) for x in tensors), axis=first.perm[place])
+    joined = g.Concat(*(g.transpose(x, back) for x in tensors), axis=first.perm[position])
     return g.transpose(joined, first.perm)
 
 
@@ -322,8 +322,8 @@ def _pairs(setting: Any) -> list[tuple[int, int]]:
 def zero_padding(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     pairs = dict(zip(_spatial_axes(layer, x.rank), _pairs(layer.padding), strict=True))
 
-    def write(base: Tensor, place: layout.Perm) -> Tensor:
-        back = layout.inverse(place)
+    def write(base: Tensor, position: layout.Perm) -> Tensor:
+        back = layout.inverse(position)
         return g.Pad(base, g.ints(*onnx_pads([pairs.get(back[axis], (0, 0)) for axis in range(base.rank)])))
 
     return g.along(write, x)
@@ -334,8 +334,8 @@ def cropping(g: Emitter, layer: Any, x: Tensor) -> Tensor:
     axes, pairs = _spatial_axes(layer, x.rank), _pairs(layer.cropping)
     ends = [-after or np.iinfo(np.int64).max for _, after in pairs]
 
-    def write(base: Tensor, place: layout.Perm) -> Tensor:
+    def write(base: Tensor, position: layout.Perm) -> Tensor:
         starts = g.ints(*(before for before, _ in pairs))
-        return g.Slice(base, starts, g.ints(*ends), g.ints(*(place[axis] for axis in axes)))
+        return g.Slice(base, starts, g.ints(*ends), g.ints(*(position[axis] for axis in axes)))
 
     return g.along(write, x)

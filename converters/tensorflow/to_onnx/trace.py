@@ -101,11 +101,13 @@ class Walk:
         given = {key: value for key, value in kwargs.items() if key != "training" and _is_given(value)}
         unknown = sorted(set(given) - set(inspect.signature(row).parameters))
         refuse_unless(not unknown, f"it is called with {', '.join(unknown)}")
-        places, named = tree.map_structure(self._received, (tuple(args), given))
-        written = row(self._g, operation, *places, **named)
+        positions, named = tree.map_structure(self._received, (tuple(args), given))
+        written = row(self._g, operation, *positions, **named)
         if isinstance(written, Tensor):
             return Traced(self._known(written, operation, args, kwargs))
-        outputs = [Traced(self._known(x, operation, args, kwargs, place)) for place, x in enumerate(written)]
+        outputs = [
+            Traced(self._known(x, operation, args, kwargs, position)) for position, x in enumerate(written)
+        ]
         if not isinstance(operation, keras.Layer):
             return outputs
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -149,13 +151,13 @@ class Walk:
     # ---- sizes ------------------------------------------------------------------------------
 
     def _known(
-        self, x: Tensor, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], place: int = 0
+        self, x: Tensor, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], position: int = 0
     ) -> Tensor:
         """Sizes that Keras knows and ONNX' inference lost; the batch is nobody's to fix."""
         if x.dims is not None and None not in x.dims[1:]:
             return x
         try:
-            shape = tree.flatten(self.spec_of(operation, args, kwargs))[place].shape
+            shape = tree.flatten(self.spec_of(operation, args, kwargs))[position].shape
         except Exception:  # Keras, too, does not know
             return x
         if x.dims is None:

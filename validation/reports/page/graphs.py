@@ -126,17 +126,17 @@ class _Reader:
     def learn_layers(self, init: ast.FunctionDef) -> None:
         """``self.stem = nn.Conv2d(...)``, also within ``nn.ModuleDict({...})``."""
         for statement in init.body:
-            if isinstance(statement, ast.Assign) and (place := _path(statement.targets[0])):
-                self._learn(place, statement.value)
+            if isinstance(statement, ast.Assign) and (position := _path(statement.targets[0])):
+                self._learn(position, statement.value)
 
-    def _learn(self, place: tuple[str, ...], value: ast.expr) -> None:
+    def _learn(self, position: tuple[str, ...], value: ast.expr) -> None:
         if not isinstance(value, ast.Call):
             return
-        self.layers[place] = _last(value.func)
+        self.layers[position] = _last(value.func)
         for table in value.args:
             if isinstance(table, ast.Dict):
                 for key, item in zip(table.keys, table.values, strict=True):
-                    self._learn((*place, str(getattr(key, "value", ""))), item)
+                    self._learn((*position, str(getattr(key, "value", ""))), item)
 
     def read(self, function: ast.FunctionDef, title: str) -> Graph:
         for argument in function.args.args:
@@ -217,10 +217,10 @@ class _Reader:
 
     def _call(self, call: ast.Call, target: str) -> _Value:
         given = _joined(self._value(argument) for argument in _arguments(call))
-        place = _path(call.func)
-        if place in self.layers:
-            name = ".".join(place)
-            return self._node(self.layers[place], name, given + self._weight_of(name))
+        position = _path(call.func)
+        if position in self.layers:
+            name = ".".join(position)
+            return self._node(self.layers[position], name, given + self._weight_of(name))
         if isinstance(call.func, ast.Call):
             name = _keyword(call.func, "name")
             wraps = [_last(part.func) for part in call.func.args if isinstance(part, ast.Call)]

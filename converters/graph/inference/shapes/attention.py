@@ -29,10 +29,10 @@ def attention(
     )
     before = 0 if past_key is None else (past_key.dims or (None,) * 4)[2]
     length = None if before is None else before + keys[2]
-    batch, heads, places, _width = queries
-    y = (batch, places, heads * values[3]) if len(q.dims) == 3 else (batch, heads, places, values[3])
+    batch, heads, positions, _width = queries
+    y = (batch, positions, heads * values[3]) if len(q.dims) == 3 else (batch, heads, positions, values[3])
     present = [(*keys[:2], length, keys[3]), (*values[:2], length, values[3])]
-    return [y, *present, (batch, heads, places, length)]
+    return [y, *present, (batch, heads, positions, length)]
 
 
 def _heads(dims: Sequence[Any], count: int) -> tuple[Any, ...]:

@@ -16,12 +16,12 @@ def slices(x: Any, starts: Fact, ends: Fact, axes: Fact | None = None, steps: Fa
     count = next((len(items) for items in (first, last) if items is not None), None)
     if count is None:
         count = next((f.dims[0] for f in (starts, ends) if f.dims and isinstance(f.dims[0], int)), None)
-    places = None if count is None else axes_of(axes, len(x.dims), range(count))
-    if places is None:
+    positions = None if count is None else axes_of(axes, len(x.dims), range(count))
+    if positions is None:
         return (None,) * len(x.dims)
-    by = (1,) * len(places) if steps is None else ints(steps)
+    by = (1,) * len(positions) if steps is None else ints(steps)
     dims: list[Any] = list(x.dims)
-    for index, axis in enumerate(places):
+    for index, axis in enumerate(positions):
         bounds = [items[index] for items in (first, last, by) if items is not None]
         dims[axis] = sliced(dims[axis], *bounds) if len(bounds) == 3 else None
     return tuple(dims)
@@ -34,7 +34,7 @@ def sliced(dim: Any, start: Any, stop: Any, step: Any) -> Any:
     if not any(isinstance(size, Size) for size in (dim, start, stop)):
         stop = None if step < 0 and stop < -dim else stop
         return len(range(*slice(start, stop, step).indices(dim)))
-    low, high = place(dim, start), place(dim, stop)
+    low, high = position(dim, start), position(dim, stop)
     if step == -1 and low == dim and not isinstance(stop, Size) and stop < -(2**31):
         return dim
     if low is None or high is None or step < 1:
@@ -43,7 +43,7 @@ def sliced(dim: Any, start: Any, stop: Any, step: Any) -> Any:
     return span if step == 1 else ceil_div(span, step)
 
 
-def place(dim: Any, index: Any) -> Any:
+def position(dim: Any, index: Any) -> Any:
     """The place that an index of a slice means, held between 0 and ``dim``; None where that is not known."""
     if not isinstance(index, Size) and abs(index) >= 2**31 - 1:
         return dim if index > 0 else 0

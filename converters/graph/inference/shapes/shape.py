@@ -71,9 +71,9 @@ def unsqueeze(x: Any, axes: Fact) -> Dims:
     if count is None:
         return None
     rank = len(x.dims) + len(count)
-    places = {a % rank for a in count}
+    positions = {a % rank for a in count}
     rest = iter(x.dims)
-    return tuple(1 if axis in places else next(rest) for axis in range(rank))
+    return tuple(1 if axis in positions else next(rest) for axis in range(rank))
 
 
 @SHAPES.row("Concat")
@@ -83,10 +83,10 @@ def concat(*inputs: Fact, axis: int = 0) -> Dims:
     shapes: list[Any] = [x.dims for x in inputs]
     axis %= len(shapes[0])
     return tuple(
-        total(dims[place] for dims in shapes)
-        if place == axis
-        else _known_first([dims[place] for dims in shapes])
-        for place in range(len(shapes[0]))
+        total(dims[position] for dims in shapes)
+        if position == axis
+        else _known_first([dims[position] for dims in shapes])
+        for position in range(len(shapes[0]))
     )
 
 
@@ -134,12 +134,12 @@ def tile(x: Any, repeats: Fact) -> Dims:
 @SHAPES.row("Pad")
 @ranked
 def pad(x: Any, pads: Fact, value: Any = None, axes: Fact | None = None, *, mode: str = "constant") -> Dims:
-    amounts, places = ints(pads), axes_of(axes, len(x.dims), range(len(x.dims)))
-    if amounts is None or places is None:
+    amounts, positions = ints(pads), axes_of(axes, len(x.dims), range(len(x.dims)))
+    if amounts is None or positions is None:
         return (None,) * len(x.dims)
     dims = list(x.dims)
-    for index, axis in enumerate(places):
-        dims[axis] = dims[axis] + amounts[index] + amounts[index + len(places)]
+    for index, axis in enumerate(positions):
+        dims[axis] = dims[axis] + amounts[index] + amounts[index + len(positions)]
     return tuple(dims)
 
 

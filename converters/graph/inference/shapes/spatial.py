@@ -37,8 +37,8 @@ def _space(
         elif isinstance(room, Size):
             result.append(None)
         else:
-            places = ceil_div(room, stride) + 1
-            result.append(places - 1 if (places - 1) * stride >= dim + pads[axis] else places)
+            positions = ceil_div(room, stride) + 1
+            result.append(positions - 1 if (positions - 1) * stride >= dim + pads[axis] else positions)
     return tuple(result)
 
 
@@ -132,10 +132,10 @@ def resize(
     **_: Any,
 ) -> Dims:
     rank = len(x.dims)
-    places = range(rank) if axes is None else [axis % rank for axis in axes]
+    positions = range(rank) if axes is None else [axis % rank for axis in axes]
     wanted, by = ints(sizes), None if scales is None else scales.constant
     dims: list[Any] = list(x.dims)
-    for index, axis in enumerate(places):
+    for index, axis in enumerate(positions):
         if wanted:
             dims[axis] = wanted[index] if keep_aspect_ratio_policy == "stretch" else None
         elif by is not None and by.size and coordinate_transformation_mode != "tf_crop_and_resize":

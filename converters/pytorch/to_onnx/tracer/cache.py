@@ -37,7 +37,7 @@ class _Unlike(Exception):  # noqa: N818 - a finding
 class _Given:
     """A tensor of a result that is one of the arguments."""
 
-    place: int
+    position: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Memo:
         def made(item: Any) -> Any:
             if not isinstance(item, Tensor):
                 return item
-            itself = next((place for place, tensor in enumerate(tensors) if tensor is item), None)
+            itself = next((position for position, tensor in enumerate(tensors) if tensor is item), None)
             if itself is not None:
                 return _Given(itself)
             memory = _memory(item)
@@ -95,7 +95,7 @@ class Memo:
 
         def anew(item: Any) -> Any:
             if isinstance(item, _Given):
-                return tensors[item.place]
+                return tensors[item.position]
             if not isinstance(item, _Made):
                 return item
             fake = FakeTensor(self._mode, item.shown.data, item.first.device)

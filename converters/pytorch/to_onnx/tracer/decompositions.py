@@ -29,8 +29,8 @@ def decomposed(*functions: Any) -> Callable[[Body], Body]:
 
     def register(body: Body) -> Body:
         for function in functions:
-            for place in everywhere(function) if isinstance(function, str) else (function,):
-                DECOMPOSITIONS[place] = _in_place(body) if writes(place) else body
+            for position in everywhere(function) if isinstance(function, str) else (function,):
+                DECOMPOSITIONS[position] = _in_place(body) if writes(position) else body
         return body
 
     return register
@@ -219,7 +219,7 @@ def _lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
 
 @decomposed("unbind")
 def _unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    return tuple(input.select(dim, place) for place in range(input.size(dim)))
+    return tuple(input.select(dim, position) for position in range(input.size(dim)))
 
 
 @decomposed("repeat_interleave")
@@ -251,12 +251,12 @@ def _roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 def _meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     flat = list(tensors[0]) if isinstance(tensors[0], list | tuple) else list(tensors)
     order = [1, 0, *range(2, len(flat))] if indexing == "xy" and len(flat) > 1 else list(range(len(flat)))
-    sizes = [flat[place].numel() for place in order]
+    sizes = [flat[position].numel() for position in order]
     grids = []
-    for axis, place in enumerate(order):
+    for axis, position in enumerate(order):
         shape = [1] * len(flat)
         shape[axis] = -1
-        grids.append((place, flat[place].view(shape).expand(sizes)))
+        grids.append((position, flat[position].view(shape).expand(sizes)))
     return tuple(grid for _, grid in sorted(grids, key=lambda pair: pair[0]))
 
 

@@ -32,8 +32,8 @@ def _affine_grid(theta: Tensor, size: Sequence[Any], align_corners: bool | None 
     axes = list(size[2:])
     lines = [_line(theta, count, bool(align_corners)) for count in axes]
     planes = [line.expand(axes) for line in _crossed(lines)][::-1]
-    places = torch.stack([*planes, torch.ones_like(planes[0])], -1)
-    flat: Any = places.flatten(0, -2).unsqueeze(0) @ theta.transpose(1, 2)
+    positions = torch.stack([*planes, torch.ones_like(planes[0])], -1)
+    flat: Any = positions.flatten(0, -2).unsqueeze(0) @ theta.transpose(1, 2)
     found: Tensor = flat.unflatten(1, axes)
     return found
 
@@ -42,13 +42,13 @@ def _line(like: Tensor, count: Any, corners: bool) -> Tensor:
     """The middles of ``count`` elements between -1 and 1, or with corners the first and last at the ends."""
     steps = torch.arange(count, dtype=like.dtype, device=like.device) * 2 - (count - 1)
     larger: Any = torch.sym_max
-    places: Tensor = steps / (larger(count - 1, 1) if corners else count)
-    return places
+    positions: Tensor = steps / (larger(count - 1, 1) if corners else count)
+    return positions
 
 
 def _crossed(lines: Sequence[Tensor]) -> list[Tensor]:
     """Each line along an axis of its own."""
-    shapes = [[-1 if axis == place else 1 for axis in range(len(lines))] for place in range(len(lines))]
+    shapes = [[-1 if axis == position else 1 for axis in range(len(lines))] for position in range(len(lines))]
     return [line.view(shape) for line, shape in zip(lines, shapes, strict=True)]
 
 
@@ -81,8 +81,8 @@ def _embedding_bag(
         else torch.cat([offsets[1:], offsets.new_full((1,), input.size(0))])
     )
     begins = offsets[:-1] if include_last_offset else offsets
-    places = torch.arange(input.size(0), device=input.device)
-    inside = (places >= begins.unsqueeze(1)) & (places < ends.unsqueeze(1))
+    positions = torch.arange(input.size(0), device=input.device)
+    inside = (positions >= begins.unsqueeze(1)) & (positions < ends.unsqueeze(1))
     return _bagged(rows.unsqueeze(0), (inside & counted).to(rows.dtype), mode, True)
 
 
@@ -139,8 +139,8 @@ def _diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> T
     if not isinstance(rows, int) or not isinstance(columns, int):
         raise NotImplementedError("the diagonal of a free axis")
     count = min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns)
-    places = torch.arange(count) * (columns + 1) + (offset if offset >= 0 else -offset * columns)
-    return x.flatten(-2)[..., places]
+    positions = torch.arange(count) * (columns + 1) + (offset if offset >= 0 else -offset * columns)
+    return x.flatten(-2)[..., positions]
 
 
 @decomposed("cdist")
@@ -178,8 +178,8 @@ def _unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows along an axis, each as a new last axis; their number follows the axis' size."""
     count = (input.size(dimension) - size) // step + 1
     starts = torch.arange(count, device=input.device) * step
-    places = starts.unsqueeze(1) + torch.arange(size, device=input.device)
+    positions = starts.unsqueeze(1) + torch.arange(size, device=input.device)
     axis = dimension % input.dim()
-    windows: Any = input.index_select(axis, places.flatten())
+    windows: Any = input.index_select(axis, positions.flatten())
     found: Tensor = windows.unflatten(axis, (count, size)).movedim(axis + 1, -1)
     return found

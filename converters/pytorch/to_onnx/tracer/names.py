@@ -18,9 +18,9 @@ def everywhere(name: str) -> tuple[Any, ...]:
     """Every callable of that name: ``torch.add``, ``Tensor.add``, ``add_``, ``__add__``, ``__iadd__`` ..."""
     spellings = (name, f"{name}_", f"__{name}__", f"__i{name}__")
     found: dict[Any, None] = {}
-    for place in _PLACES:
+    for position in _PLACES:
         for spelling in spellings:
-            candidate = getattr(place, spelling, None)
+            candidate = getattr(position, spelling, None)
             if callable(candidate) and not isinstance(candidate, type):
                 found[candidate] = None
     return tuple(found)

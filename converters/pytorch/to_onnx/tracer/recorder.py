@@ -172,8 +172,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
         if found is None:
             return None
         result, views = found
-        for place, tensor in views.items():
-            self._memories[place] = self._memories[id(tensor)]
+        for position, tensor in views.items():
+            self._memories[position] = self._memories[id(tensor)]
         return result, []
 
     def _made_by(

@@ -86,9 +86,9 @@ def _max_pool1d(
         return row, value[0] if isinstance(value, tuple | list) else value
 
     stride = kernel_size if stride in (None, [], ()) else stride
-    places = plane(kernel_size, 1), plane(stride, 1), plane(padding, 0), plane(dilation, 1)
+    positions = plane(kernel_size, 1), plane(stride, 1), plane(padding, 0), plane(dilation, 1)
     pool: Any = F.max_pool2d
-    found = pool(input.unsqueeze(-2), *places, ceil_mode, return_indices)
+    found = pool(input.unsqueeze(-2), *positions, ceil_mode, return_indices)
     return tuple(y.squeeze(-2) for y in found) if return_indices else found.squeeze(-2)
 
 

@@ -35,12 +35,12 @@ def _together(tensors: Sequence[Tensor]) -> tuple[Any, ...] | None:
     longest = max(tensors, key=Tensor.dim)
     sizes = list(longest.shape)
     for tensor in tensors:
-        for place, size in enumerate(reversed(tensor.shape), 1):
-            have = sizes[-place]
+        for position, size in enumerate(reversed(tensor.shape), 1):
+            have = sizes[-position]
             if have is size or (isinstance(size, int) and size == 1):
                 continue
             if isinstance(have, int) and have == 1:
-                sizes[-place] = size
+                sizes[-position] = size
             elif have != size:
                 return None
     return tuple(sizes)

@@ -309,7 +309,7 @@ def _is_demanded(frame: FrameType | None) -> bool:
     said = [line.strip() for line in itertools.islice(lines, 12) if line.strip()]
     if not said or not said[0].startswith(("if ", "elif ")):
         return bool(said) and said[0].startswith("assert ")
-    body = next((place for place, line in enumerate(said, 1) if line.endswith(":")), len(said))
+    body = next((position for position, line in enumerate(said, 1) if line.endswith(":")), len(said))
     return any(line.startswith("raise ") for line in said[body : body + 1])
 
 

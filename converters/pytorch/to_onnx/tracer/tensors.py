@@ -183,9 +183,9 @@ class TracedTensors:
         """``x[i] += 1`` writes into the view ``x[i]`` and then assigns it to where it is."""
         if not isinstance(part, Tensor):
             return False
-        fake, (cut_from, place) = self._seen(base), self._cut_from.get(id(self._seen(part)), (None, None))
+        fake, (cut_from, position) = self._seen(base), self._cut_from.get(id(self._seen(part)), (None, None))
         fresh = cut_from is fake and id(fake) not in self._stale
-        return fresh and not leaves_of((place, index), Tensor) and bool(place == index)
+        return fresh and not leaves_of((position, index), Tensor) and bool(position == index)
 
     def _as_called(self, result: Any, written: list[Tensor]) -> Any:
         """The result as the caller expects it: an in-place function returns the very tensor it wrote."""
@@ -209,8 +209,8 @@ class _View:
         if name in _RESHAPES:
             return lambda base, view: (Tensor.reshape, (view, base.dims))
         if name in ("transpose", "swapaxes", "t", "adjoint"):
-            places = self.rest[:2] if name in ("transpose", "swapaxes") else (-2, -1)
-            return lambda _, view: (Tensor.transpose, (view, *places))
+            positions = self.rest[:2] if name in ("transpose", "swapaxes") else (-2, -1)
+            return lambda _, view: (Tensor.transpose, (view, *positions))
         return None
 
 
