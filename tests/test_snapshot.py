@@ -92,7 +92,7 @@ def swapping(monkeypatch: pytest.MonkeyPatch, folder: Path, names: tuple[str, ..
             done.append(self.name)
             for name in names:
                 swap(folder / name)
-        return self._room("files")
+        return self._module("files")
 
     monkeypatch.setattr(frameworks.Framework, "files", property(files))
     monkeypatch.setattr(source.staging, "steadily", lambda path, read: read())
@@ -315,12 +315,12 @@ def test_systems_without_the_names_of_linux_make_copies_too(
     assert snapshot.take_inside(tmp_path, "net.bin", "x").read(5, 1 << 20) == content[1 << 20 :][:5]
 
 
-def held_weight(folder: Path) -> tuple[stream.Held, np.ndarray]:
+def held_weight(folder: Path) -> tuple[stream.MappedTensor, np.ndarray]:
     content = np.arange(2000, dtype=np.float32)
     content.tofile(folder / "w")
     head = numpy_helper.from_array(content[500:1500], "w")
     head.external_data.add(key="location", value="w")
-    return stream.Held(snapshot.mapped(folder / "w"), head, 2000, 4000), content[500:1500]
+    return stream.MappedTensor(snapshot.mapped(folder / "w"), head, 2000, 4000), content[500:1500]
 
 
 @pytest.mark.usefixtures("size")
@@ -358,7 +358,7 @@ def test_numbers_of_four_bits_are_read_from_a_file(tmp_path: Path) -> None:
     tensor = onnx.helper.make_tensor("w", onnx.TensorProto.INT4, [5], [1, -2, 3, -8, 7])
     (tmp_path / "w").write_bytes(tensor.raw_data or bytes(np.array([0xE1, 0x83, 0x07], np.uint8)))
     tensor.external_data.add(key="location", value="w")
-    held = stream.Held(snapshot.mapped(tmp_path / "w"), tensor, 0, 3)
+    held = stream.MappedTensor(snapshot.mapped(tmp_path / "w"), tensor, 0, 3)
     assert held.numpy().astype(int).tolist() == [1, -2, 3, -8, 7]
 
 

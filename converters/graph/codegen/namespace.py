@@ -24,6 +24,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ops import OPS
 from netferry.converters.graph.registry import Table
+from netferry.converters.graph.schema.attributes import UnusedAttribute
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -88,14 +89,20 @@ class Namespace:
     def operator(self, name: str, *inputs: Any, **attributes: Any) -> Any:
         """An ONNX operator: by the target's own row, or by the shared one where it has none, or that declines.
 
-        A row declines by returning ``NotImplemented``, before it has written anything.
+        A row declines by returning ``NotImplemented``, before it has written anything, and where it does not look at an
+        attribute that counts.
         """
-        for table in (self.rows, OPS):
-            row = table.get(name)
-            made = NotImplemented if row is None else row(self, *inputs, **attributes)
+        refusal = CannotConvert(
+            f"netferry does not support {name}", "Replace the operator in the source model"
+        )
+        for row in filter(None, (self.rows.get(name), OPS.get(name))):
+            try:
+                made = row(self, *inputs, **attributes)
+            except UnusedAttribute as unused:
+                refusal, made = unused, NotImplemented
             if made is not NotImplemented:
                 return made
-        raise CannotConvert(f"netferry does not support {name}", "Replace the operator in the source model")
+        raise refusal
 
     def symbol(self, fact: Fact) -> Any:
         """A constant: its content is known, its expression is made when it is first needed.

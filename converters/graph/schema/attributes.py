@@ -1,7 +1,8 @@
 """The attributes of ONNX's operators: their names and defaults stand in ONNX's schema, and nowhere else.
 
-A row of an operator names those that it uses, and is given them with the schema's defaults. One that it does not name
-and that is not at its default is refused, as is one that ONNX does not know.
+A row of an operator names those that it uses, and is given them with the schema's defaults. Where one that it does not
+name is not at its default, the row declines (``UnusedAttribute``), and the node is refused if no other row takes it. One
+that ONNX does not know is refused.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ OBJECTS: Mapping[str, tuple[Callable[[str, Sequence[Any], Mapping[str, Any]], An
     "recurrence": (Recurrence.of, RECURRENCE),
 }
 """Attributes that belong together: the parameter of a row that takes them as one object, how that is made, their names."""
+
+
+class UnusedAttribute(CannotConvert):
+    """A row does not look at an attribute that is not at its default."""
 
 
 class Operators(Table[str, Callable[..., Any]]):
@@ -108,7 +113,7 @@ class _Bound:
             raise CannotConvert(f"{self._operator} has no attribute {name}")
         default = self._known[name]
         if name not in self._within and value is not None and not _equal(value, default):
-            raise CannotConvert(f"{name}={value!r}: netferry supports only {default!r} here")
+            raise UnusedAttribute(f"{name}={value!r}: netferry supports only {default!r} here")
 
 
 def _equal(value: Any, default: Any) -> bool:
