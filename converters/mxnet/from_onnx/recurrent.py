@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
+from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, Recurrence, reorder
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
 from netferry.converters.mxnet.from_onnx.table import NATIVE
 from netferry.converters.signature import Array
@@ -35,29 +35,18 @@ def recurrent(
     initial_c: Symbol | None = None,
     p: Symbol | None = None,
     *,
-    cell: str,
-    hidden_size: int | None = None,
-    direction: str = "forward",
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    input_forget: int = 0,
-    linear_before_reset: int = 0,
+    recurrence: Recurrence,
 ) -> Any:
     """x: (time, batch, inputs); w, r, b as ONNX packs them: one leading axis for the directions."""
-    _refuse(p, clip, input_forget, activation_alpha, activation_beta)
-    if cell == "GRU" and not linear_before_reset:
+    _refuse(p, recurrence)
+    cell, ways = recurrence.cell, recurrence.backwards
+    if cell == "GRU" and not recurrence.linear_before_reset:
         raise CannotConvert("linear_before_reset=0: MXNet's GRU applies the reset gate after the product")
     if w.content is None or r.content is None or (b is not None and b.content is None):
         raise CannotConvert("its weights are not constants")
     if x.dtype not in (np.float32, np.float64):
         raise CannotConvert(f"MXNet has no recurrent layer for {x.dtype.name}")
-    mode = _mode(cell, activations, w.content.shape[0])
-    layer = _Layer(xp, cell, mode, w, r, b)
-    ways = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}.get(direction)
-    if ways is None:
-        raise CannotConvert(f"direction={direction!r}")
+    layer = _Layer(xp, cell, _mode(recurrence), w, r, b)
     if sequence_lens is not None and not _whole(sequence_lens, x):
         return _of_many_lengths(layer, x, sequence_lens, initial_h, initial_c, ways)
     if ways == (True,):
@@ -66,26 +55,23 @@ def recurrent(
     return layer.run(x, tuple(range(len(ways))), initial_h, initial_c)
 
 
-def _refuse(p: Symbol | None, clip: float | None, input_forget: int, *parameters: Any) -> None:
+def _refuse(p: Symbol | None, recurrence: Recurrence) -> None:
     if p is not None and p.fact.fill != 0 and (p.content is None or np.any(p.content)):
         raise CannotConvert("MXNet's LSTM has no peepholes")
-    if clip:
+    if recurrence.clip:
         raise CannotConvert("MXNet's RNN does not clip its gates")
-    if input_forget:
+    if recurrence.input_forget:
         raise CannotConvert("MXNet's LSTM does not couple its input and forget gates")
-    if any(parameters):
+    if recurrence.alpha or recurrence.beta:
         raise CannotConvert("activations with parameters")
 
 
-def _mode(cell: str, activations: Sequence[str] | None, directions: int) -> str:
-    known = _ACTIVATIONS[cell]
-    if not activations:
-        return next(iter(known.values()))
-    count = len(activations) // directions
-    each = {tuple(activations[i * count : (i + 1) * count]) for i in range(directions)}
-    mode = known.get(next(iter(each))) if len(each) == 1 else None
-    if mode is None:
-        raise CannotConvert(f"MXNet's {cell} has no activations {', '.join(activations)}")
+def _mode(recurrence: Recurrence) -> str:
+    names, count = recurrence.activations, len(recurrence.backwards)
+    each = len(names) // count
+    mode = _ACTIVATIONS[recurrence.cell].get(names[:each])
+    if mode is None or names != names[:each] * count:
+        raise CannotConvert(f"MXNet's {recurrence.cell} has no activations {', '.join(names)}")
     return mode
 
 

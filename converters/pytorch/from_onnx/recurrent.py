@@ -17,23 +17,16 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
+from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, Recurrence, reorder
 from netferry.converters.pytorch.from_onnx.layers import Xp, all_constant, as_float32, layer, module_path, row
 from netferry.converters.pytorch.from_onnx.state import Weight, parts
-
-DEFAULTS: Mapping[str, tuple[str, ...]] = {
-    "LSTM": ("Sigmoid", "Tanh", "Tanh"),
-    "GRU": ("Sigmoid", "Tanh"),
-    "RNN": ("Tanh",),
-}
-DIRECTIONS: Mapping[str, int] = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 
 @dataclass(frozen=True)
 class Call:
     """One Recurrent node: what it is called with."""
 
-    cell: str
+    recurrence: Recurrence
     x: Symbol
     w: Symbol
     r: Symbol
@@ -41,32 +34,34 @@ class Call:
     lengths: Symbol | None
     states: tuple[Symbol | None, ...]
     peepholes: Symbol | None
-    direction: str
-    activations: tuple[str, ...]
-    alpha: tuple[float, ...]
-    beta: tuple[float, ...]
-    clip: float | None
-    input_forget: bool
-    before_reset: bool
+
+    @property
+    def cell(self) -> str:
+        return self.recurrence.cell
 
     @property
     def directions(self) -> int:
-        return DIRECTIONS[self.direction]
+        return len(self.recurrence.backwards)
 
     @property
     def kind(self) -> str | None:
         """``LSTM``, ``GRU``, ``RNN`` with its options, where PyTorch has such a layer."""
-        relu = self.cell == "RNN" and set(self.activations) == {"Relu"}
-        usual = self.activations == DEFAULTS[self.cell] * self.directions
-        if not (usual or relu) or self.peepholes is not None or self.clip is not None or self.input_forget:
+        known = self.recurrence
+        relu = self.cell == "RNN" and set(known.activations) == {"Relu"}
+        if (
+            not (known.usual or relu)
+            or self.peepholes is not None
+            or known.clip is not None
+            or known.input_forget
+        ):
             return None
-        if self.cell == "GRU" and not self.before_reset:
+        if self.cell == "GRU" and not known.linear_before_reset:
             return None
         return self.cell if all_constant(self.w, self.r, self.b) and self.w.dtype == self.x.dtype else None
 
     @property
     def relu(self) -> bool:
-        return self.cell == "RNN" and "Relu" in self.activations
+        return self.cell == "RNN" and "Relu" in self.recurrence.activations
 
 
 @dataclass
@@ -80,18 +75,10 @@ class Stack:
 @row("Recurrent")
 def Recurrent(
     xp: Xp, x: Symbol, w: Symbol, r: Symbol, b: Symbol | None = None, sequence_lens: Symbol | None = None,
-    initial_h: Symbol | None = None, initial_c: Symbol | None = None, p: Symbol | None = None, *, cell: str,
-    activation_alpha: Any = None, activation_beta: Any = None, activations: Any = None, clip: float | None = None,
-    direction: str = "forward", hidden_size: int | None = None, input_forget: int = 0, linear_before_reset: int = 0,
+    initial_h: Symbol | None = None, initial_c: Symbol | None = None, p: Symbol | None = None, *, recurrence: Recurrence,
 ) -> Any:  # fmt: skip
-    if direction not in DIRECTIONS:
-        raise CannotConvert(f"direction is {direction!r}, expected one of {', '.join(DIRECTIONS)}")
-    names = tuple(activations or DEFAULTS[cell] * DIRECTIONS[direction])
-    call = Call(
-        cell, x, w, r, b, sequence_lens, (initial_h, initial_c) if cell == "LSTM" else (initial_h,), p, direction,
-        tuple(_ACTIVATION_NAMES.get(name.lower(), name) for name in names), tuple(activation_alpha or ()),
-        tuple(activation_beta or ()), clip, bool(input_forget), bool(linear_before_reset),
-    )  # fmt: skip
+    states = (initial_h, initial_c) if recurrence.cell == "LSTM" else (initial_h,)
+    call = Call(recurrence, x, w, r, b, sequence_lens, states, p)
     if call.kind is None:
         return _steps(xp, call)
     stack: Stack = xp.__dict__.setdefault("stacks", {}).pop(
@@ -111,7 +98,7 @@ def _goes_on(xp: Xp, call: Call) -> bool:
     found = re.fullmatch(r"(.*)_l(\d+)", call.w.fact.name)
     sequence, *finals = xp.node.outputs
     uses = sequence.uses()
-    if found is None or call.direction == "reverse" or len(uses) != 1 or call.lengths is not None:
+    if found is None or call.recurrence.direction == "reverse" or len(uses) != 1 or call.lengths is not None:
         return False
     ((after, index),) = uses
     if (
@@ -176,7 +163,11 @@ def _written(xp: Xp, stack: Stack) -> Any:
         if count == 1:
             return _steps(xp, first)
         raise CannotConvert("layers of one recurrent module are used on their own too")
-    x: Any = xp.flip(first.x, (0,)) if first.direction == "reverse" and first.lengths is None else first.x
+    x: Any = (
+        xp.flip(first.x, (0,))
+        if first.recurrence.direction == "reverse" and first.lengths is None
+        else first.x
+    )
     states = _initial(xp, stack)
     if first.lengths is not None:
         return _packed(xp, made, first, states)
@@ -194,7 +185,7 @@ def _written(xp: Xp, stack: Stack) -> Any:
             xp.write(ast.Assign([ast.Name(name.id, ast.Store())], part.expr))
     if count > 1:
         finals = [xp.index(state, slice((count - 1) * last.directions, None)) for state in finals]
-    if first.direction == "reverse":
+    if first.recurrence.direction == "reverse":
         sequence = xp.flip(sequence, (0,))
     return sequence, *finals
 
@@ -241,7 +232,7 @@ def _packed(xp: Xp, made: ast.expr, call: Call, states: Any) -> Any:
         call.x,
         call.lengths,
         states,
-        reverse=True if call.direction == "reverse" else None,
+        reverse=True if call.recurrence.direction == "reverse" else None,
     )
     return xp.unpack(result, len(call.states) + 1, [call.x.dtype] * (len(call.states) + 1))
 
@@ -266,11 +257,6 @@ def _weights(call: Call, number: int) -> Iterator[tuple[str, Weight]]:
 
 # ---- step by step ---------------------------------------------------------------------------------
 
-_ACTIVATION_NAMES = {
-    name.lower(): name
-    for name in """Affine Elu HardSigmoid LeakyRelu Relu ScaledTanh Sigmoid Softplus Softsign Tanh
-                   ThresholdedRelu""".split()
-}
 _ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "Affine": ("lambda v: {0!r} * v + {1!r}", (1.0, 0.0)),
     "Elu": ("lambda v: F.elu(v, {0!r})", (1.0,)),
@@ -289,15 +275,15 @@ _ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
 
 def _steps(xp: Xp, call: Call) -> Any:
     """A loop over the steps, by a runtime helper."""
-    functions = _functions(call)
+    functions, known = _functions(call.recurrence), call.recurrence
     options: dict[str, Any] = {
-        "clip": None if call.clip is None else as_float32(call.clip),
-        "direction": call.direction if call.direction != "forward" else None,
+        "clip": None if known.clip is None else as_float32(known.clip),
+        "direction": known.direction if known.direction != "forward" else None,
     }
     if call.cell == "LSTM":
-        options |= {"peepholes": call.peepholes, "input_forget": True if call.input_forget else None}
+        options |= {"peepholes": call.peepholes, "input_forget": True if known.input_forget else None}
     if call.cell == "GRU":
-        options |= {"before_reset": True if call.before_reset else None}
+        options |= {"before_reset": True if known.linear_before_reset else None}
     made = xp.helper(
         f"{call.cell.lower()}_steps",
         call.x,
@@ -312,18 +298,12 @@ def _steps(xp: Xp, call: Call) -> Any:
     return xp.unpack(made, len(call.states) + 1, [call.x.dtype] * (len(call.states) + 1))
 
 
-def _functions(call: Call) -> ast.expr:
+def _functions(recurrence: Recurrence) -> ast.expr:
     """The activations of each direction: ``((torch.sigmoid, torch.tanh, torch.tanh),)``."""
-    alpha, beta = list(call.alpha), list(call.beta)
-    each = len(DEFAULTS[call.cell])
-    if len(call.activations) != each * call.directions:
-        raise CannotConvert(f"{len(call.activations)} activations, expected {each * call.directions}")
+    alpha, beta = list(recurrence.alpha), list(recurrence.beta)
+    each = len(recurrence.activations) // len(recurrence.backwards)
     texts = []
-    for name in call.activations:
-        if name not in _ACTIVATIONS:
-            raise CannotConvert(
-                f"the activation {name!r} is not known", f"Use one of {', '.join(_ACTIVATIONS)}"
-            )
+    for name in recurrence.activations:
         text, defaults = _ACTIVATIONS[name]
         given = (
             source.pop(0) if source else default

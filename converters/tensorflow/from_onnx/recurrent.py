@@ -5,7 +5,7 @@ Keras has the batch first; for sequences that is a pending transposition, so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.symbol import Symbol
-from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, reorder
+from netferry.converters.graph.schema.recurrent import GATES, ONNX_GATES, Recurrence, reorder
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.function_names import Weight, layer_dtype
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
@@ -24,11 +24,6 @@ from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 LAYERS: Mapping[str, str] = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
 CELLS: Mapping[str, str] = {"LSTM": "lstm_cell", "GRU": "gru_cell", "RNN": "simple_rnn_cell"}
-DEFAULTS: Mapping[str, list[str]] = {
-    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
-    "GRU": ["Sigmoid", "Tanh"],
-    "RNN": ["Tanh"],
-}
 PLAIN: Mapping[str, str] = {
     "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu", "Softsign": "softsign", "Softplus": "softplus",
 }  # fmt: skip
@@ -49,45 +44,33 @@ def Recurrent(
     initial_c: Symbol | None = None,
     p: Symbol | None = None,
     *,
-    cell: str,
-    hidden_size: int | None = None,
-    direction: str = "forward",
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    input_forget: int = 0,
-    linear_before_reset: int = 0,
-    **_: Any,
+    recurrence: Recurrence,
 ) -> Any:
     """sequence (time, batch, directions * hidden), h and c (directions, batch, hidden)."""
-    hidden = hidden_size or r.size(r.ndim - 1)
-    count = 2 if direction == "bidirectional" else 1
-    wanted = list(activations) if activations else DEFAULTS[cell] * count
-    keras_has = _keras_activations(cell, wanted, count)
+    cell, hidden, direction = recurrence.cell, r.size(r.ndim - 1), recurrence.direction
+    keras_has = _keras_activations(recurrence)
     constant = w.content is not None and r.content is not None and (b is None or b.content is not None)
-    plain = p is None and clip is None and not input_forget and not activation_alpha and not activation_beta
-    if constant and plain and keras_has is not None and sequence_lens is None:
-        settings = {**keras_has, **({"reset_after": bool(linear_before_reset)} if cell == "GRU" else {})}
-        return _layer(xp, x, w, r, b, initial_h, initial_c, cell, hidden, direction, settings)
+    if constant and p is None and recurrence.plain and keras_has is not None and sequence_lens is None:
+        reset = {"reset_after": recurrence.linear_before_reset} if cell == "GRU" else {}
+        return _layer(xp, x, w, r, b, initial_h, initial_c, cell, hidden, direction, {**keras_has, **reset})
     if xp.functional:
         raise CannotConvert(
             "a functional Keras model has no recurrent layer with these activations, lengths or weights"
         )
     return _steps(
         xp, x, w, r, b, sequence_lens, initial_h, initial_c, p, cell=cell, hidden=hidden, direction=direction,
-        activations=wanted, alpha=list(activation_alpha or []), beta=list(activation_beta or []), clip=clip,
-        input_forget=bool(input_forget), linear_before_reset=bool(linear_before_reset),
+        activations=list(recurrence.activations), alpha=list(recurrence.alpha), beta=list(recurrence.beta),
+        clip=recurrence.clip, input_forget=recurrence.input_forget, linear_before_reset=recurrence.linear_before_reset,
     )  # fmt: skip
 
 
-def _keras_activations(cell: str, wanted: Sequence[str], count: int) -> dict[str, str] | None:
+def _keras_activations(recurrence: Recurrence) -> dict[str, str] | None:
     """The layer's two activations, left out where they are its defaults; None where it cannot have them."""
-    size = len(DEFAULTS[cell])
-    directions = [list(wanted[i * size : (i + 1) * size]) for i in range(count)]
-    if any(one != directions[0] for one in directions) or any(name not in PLAIN for name in wanted):
+    names, count = recurrence.activations, len(recurrence.backwards)
+    one = names[: len(names) // count]
+    if names != one * count or any(name not in PLAIN for name in one):
         return None
-    gate, *rest = directions[0] if cell != "RNN" else ["Sigmoid", *directions[0]]
+    gate, *rest = one if recurrence.cell != "RNN" else ("Sigmoid", *one)
     if len(set(rest)) > 1:
         return None
     made = {}
