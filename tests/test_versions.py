@@ -174,3 +174,16 @@ def test_a_resize_of_opset_10_means_the_same_at_a_newer_one(mode: str, factors: 
     assert newer.opset_import[0].version == 13
     right = netferry.run(model, {"x": IMAGE})["y_0"]
     np.testing.assert_allclose(netferry.run(newer, {"x": IMAGE})["y_0"], right, rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapted_operator_is_valid_at_the_opset_that_was_asked_for() -> None:
+    """Upsample is one until opset 9, and is written as today's Resize only where that is known."""
+    model = one_node("Upsample", 7, IMAGE, mode="linear", scales=[1.0, 1.0, 2.0, 2.0])
+    right = netferry.run(model, {"x": IMAGE})["y_0"]
+    older = netferry.convert(model, "onnx", opset=8).model
+    assert [node.op_type for node in older.graph.node] == ["Upsample"]
+    for made in (older, netferry.convert(model, "onnx", opset=13).model):
+        onnx.checker.check_model(made, full_check=True)
+        np.testing.assert_allclose(netferry.run(made, {"x": IMAGE})["y_0"], right, rtol=1e-5, atol=1e-6)
+    with pytest.raises(RefusedError, match="cannot be written at opset 11"):  # its Resize has no optional roi
+        netferry.convert(model, "onnx", opset=11)

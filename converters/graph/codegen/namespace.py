@@ -92,9 +92,7 @@ class Namespace:
         A row declines by returning ``NotImplemented``, before it has written anything, and where it does not look at an
         attribute that counts.
         """
-        refusal = CannotConvert(
-            f"netferry does not support {name}", "Replace the operator in the source model"
-        )
+        refusal: CannotConvert | None = None
         for row in filter(None, (self.rows.get(name), OPS.get(name))):
             try:
                 made = row(self, *inputs, **attributes)
@@ -102,7 +100,9 @@ class Namespace:
                 refusal, made = unused, NotImplemented
             if made is not NotImplemented:
                 return made
-        raise refusal
+        raise refusal or CannotConvert(
+            f"netferry does not support {name}", "Replace the operator in the source model"
+        )
 
     def symbol(self, fact: Fact) -> Any:
         """A constant: its content is known, its expression is made when it is first needed.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import onnx
 import onnx_ir as ir
 from onnx import version_converter
 
@@ -15,11 +14,12 @@ _STAY = 1024
 """Initializers of more bytes than this stay out of the version converter."""
 
 
-Check = Callable[[onnx.ModelProto], None]
+Step = Callable[[ir.Model], None]
+"""What is done to a model whose large weights are inputs meanwhile."""
 
 
-def raised(model: ir.Model, target: int = OPSET, check: Check = lambda _: None) -> ir.Model:
-    """The model at a newer opset, by ONNX's own converter; large weights do not go through it. See ``converted``."""
+def raised(model: ir.Model, target: int = OPSET, check: Step = lambda _: None) -> ir.Model:
+    """The model at a newer opset, by ONNX's own converter; large weights do not go through it, nor through ``check``."""
     opset = model.opset_imports.get("") or model.opset_imports.get("ai.onnx") or OPSET
     if opset > OPSET:
         raise RefusedError(
@@ -32,25 +32,30 @@ def raised(model: ir.Model, target: int = OPSET, check: Check = lambda _: None) 
         opset == OPSET or all(means_the_same(node, opset) for node in model.graph.all_nodes())
     ):
         return model
-    put_aside(model, [node for node in model.graph.all_nodes() if _converter_errs(node, opset)])
+    put_aside(model, [node for node in model.graph.all_nodes() if _converter_errs(node, opset, target)])
     model.ir_version = max(model.ir_version, 8)
+
+    def finish(risen: ir.Model) -> None:
+        for node in taken_back(risen):
+            ADAPTED[node.op_type][1](node)
+        check(risen)
+
     try:
-        risen = converted(model, target, check)
+        return converted(model, target, finish)
+    except RefusedError:
+        raise
     except Exception as error:
         raise RefusedError(
             f"the model cannot be brought from opset {opset} to {target}: {first_line(error)}"
         ) from error
-    for node in taken_back(risen):
-        ADAPTED[node.op_type][1](node)
-    return risen
 
 
-def converted(model: ir.Model, opset: int, check: Check = lambda _: None) -> ir.Model:
-    """What ONNX's converter makes of a model, which is used up; ``check`` sees it while large weights are inputs."""
+def converted(model: ir.Model, opset: int, finish: Step) -> ir.Model:
+    """What ONNX's converter makes of a model, which is used up; ``finish`` gets it before its large weights are back."""
     weights = _taken_out(model.graph)
     made = version_converter.convert_version(ir.serde.serialize_model(model), opset)
-    check(made)
     whole = ir.serde.deserialize_model(made)
+    finish(whole)
     for value in [value for value in whole.graph.inputs if value.name in weights]:
         whole.graph.inputs.remove(value)
         value.const_value = weights[str(value.name)]
@@ -78,8 +83,8 @@ def taken_back(model: ir.Model) -> list[ir.Node]:
     return nodes
 
 
-def _converter_errs(node: ir.Node, opset: int) -> bool:
-    return not node.domain and node.op_type in ADAPTED and opset < ADAPTED[node.op_type][0]
+def _converter_errs(node: ir.Node, opset: int, target: int) -> bool:
+    return not node.domain and node.op_type in ADAPTED and opset < ADAPTED[node.op_type][0] <= target
 
 
 def _scan_each(node: ir.Node) -> None:

@@ -46,7 +46,7 @@ class Window:
     missing: Any = 0
 
     def slice(self, position: int) -> tuple[Any, Any, int]:
-        """The elements that one place of the kernel meets, in the padded axis."""
+        """The elements that one position in the kernel meets, in the padded axis."""
         first = position * self.dilation
         return first, first + (self.out - 1) * self.stride + 1, self.stride
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import onnx
 import onnx_ir as ir
 
@@ -31,14 +29,12 @@ def to_opset(model: ir.Model, opset: int) -> ir.Model:
         ) from error
 
 
-def _check(made: onnx.ModelProto) -> None:
-    model = ir.from_proto(made)
-    taken_back(model)
+def _check(model: ir.Model) -> None:
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
 
 
 def _higher(model: ir.Model, opset: int) -> ir.Model:
-    return raised(model, opset, partial(onnx.checker.check_model, full_check=True))
+    return raised(model, opset, _check)
 
 
 def _lower(model: ir.Model, opset: int) -> ir.Model:
@@ -47,9 +43,12 @@ def _lower(model: ir.Model, opset: int) -> ir.Model:
         _look_along_the_last_axis(model)
     alike = [n for n in model.graph.all_nodes() if n.op_type in _SOFTMAXES or means_the_same(n, opset)]
     put_aside(model, alike)
-    lower = converted(model, opset, _check)
-    taken_back(lower)
-    return lower
+
+    def finish(lower: ir.Model) -> None:
+        taken_back(lower)
+        _check(lower)
+
+    return converted(model, opset, finish)
 
 
 _ONE_AXIS = 13

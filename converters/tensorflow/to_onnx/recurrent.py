@@ -16,6 +16,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import recurrent
+from netferry.converters.graph.schema.recurrent import DEFAULT_ACTIVATIONS
 from netferry.converters.tensorflow.runtime import keras
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, one, refuse_unless, title
 from netferry.converters.tensorflow.to_onnx.masks import MaskedSteps
@@ -40,12 +41,6 @@ ACTIVATIONS: Mapping[Any, Activation] = {
     functions.tanh: ("Tanh", None, None),
 }
 
-DEFAULTS: Mapping[str, Sequence[str]] = {
-    "RNN": ["Tanh"],
-    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
-    "GRU": ["Sigmoid", "Tanh"],
-}
-
 
 @dataclass(frozen=True)
 class _States:
@@ -66,12 +61,12 @@ def _kind(layer: Any) -> str:
 def _activations(kind: str, cell: Any) -> dict[str, Any]:
     """The activations in ONNX' order, where they are not ONNX' defaults."""
     gates = [] if kind == "RNN" else [cell.recurrent_activation]
-    wanted = [*gates, *[cell.activation] * (len(DEFAULTS[kind]) - len(gates))]
+    wanted = [*gates, *[cell.activation] * (len(DEFAULT_ACTIVATIONS[kind]) - len(gates))]
     unknown = [title(function) for function in wanted if function not in ACTIVATIONS]
     if unknown:
         raise CannotConvert(f"its activation {unknown[0]} is not one that ONNX' {kind} has")
     names, alphas, betas = zip(*(ACTIVATIONS[function] for function in wanted), strict=True)
-    if list(names) == DEFAULTS[kind]:
+    if tuple(names) == DEFAULT_ACTIVATIONS[kind]:
         return {}
     return {
         "activations": names,
