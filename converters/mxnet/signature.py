@@ -5,41 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnx_ir as ir
 
-from netferry.converters.errors import (
-    UnsupportedError,
-)
+from netferry.converters import frameworks
+from netferry.converters.errors import UnsupportedError
 from netferry.converters.mxnet import inputs
 from netferry.converters.mxnet.files import SymbolModel, symbol_text
 from netferry.converters.mxnet.live import import_mxnet, output_names, symbol_model
-from netferry.converters.mxnet.to_onnx import (
-    input_specs,
-    to_onnx,
-)
+from netferry.converters.mxnet.to_onnx import input_specs, to_onnx
 from netferry.converters.signature import Example, Signature, TensorSpec
-
-
-def signature_of(model: ir.Model) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """The inputs and outputs of an exported graph."""
-
-    def spec(value: ir.Value) -> TensorSpec:
-        dims = None
-        if value.shape is not None:
-            dims = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
-        assert value.dtype is not None
-        return TensorSpec(value.name or "", value.dtype.numpy(), dims)
-
-    return [spec(value) for value in model.graph.inputs], [spec(value) for value in model.graph.outputs]
 
 
 def signature(model: object, given: Sequence[Example] | None = None) -> Signature:
     """Names, dtypes and sizes, as the model's ONNX graph has them."""
     try:
-        taken, made = signature_of(to_onnx(model, given).model)
+        exported = to_onnx(model, given).model
     except UnsupportedError:
         return _own_signature(symbol_model(model, given), given)
-    return Signature(tuple(taken), tuple(made))
+    return frameworks.named("onnx").signature(exported)
 
 
 def _own_signature(source: SymbolModel, given: Sequence[Example] | None) -> Signature:
