@@ -201,6 +201,27 @@ def test_the_second_of_two_writers_is_told(tmp_path: Path) -> None:
     assert whole(tmp_path) == "first"
 
 
+@pytest.mark.parametrize("name", SAVES)
+def test_a_stage_that_another_process_takes_for_a_dead_one_is_made_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, _ = SAVES[name]
+    make, seen = folders.Folder.mkdir, []
+
+    def made_and_swept(folder: folders.Folder, stage: str, mode: int = 0o777) -> None:
+        make(folder, stage, mode)
+        if stage.startswith(".netferry-") and not seen:
+            seen.append(stage)
+            staging._sweep_all(folder)  # what another process does between making a stage and locking it
+            assert folder.stat(stage) is None
+
+    monkeypatch.setattr(folders.Folder, "mkdir", made_and_swept)
+    save(tmp_path, "new")
+    assert seen
+    assert whole(tmp_path) == "new"
+    assert not list(tmp_path.glob(".netferry-*"))
+
+
 def write_often(folder: Path, text: str, rounds: int, told: Any) -> None:
     wins = losses = 0
     while wins < rounds:
@@ -224,6 +245,7 @@ def test_two_writers_and_a_reader_never_meet_half_a_save(tmp_path: Path) -> None
         texts = staging.steadily(tmp_path / "m-symbol.json", lambda: set(contents_of_pair(tmp_path)))
         assert len(texts) == 1
         reads += 1
+    assert [writer.exitcode for writer in writers] == [0, 0]
     assert [told.get(timeout=100)[0] for _ in writers] == [100, 100]
     assert reads > 0
     assert whole(tmp_path) in ("a", "b")

@@ -119,9 +119,12 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def make(self, name: str, mode: int = 0o777) -> Folder:
+    def mkdir(self, name: str, mode: int = 0o777) -> None:
         at, keywords = self._at(name)
         os.mkdir(at, mode, **keywords)
+
+    def make(self, name: str) -> Folder:
+        self.mkdir(name)
         return self.folder(name)
 
     def open_file(self, name: str, *, sync: bool = False) -> int:

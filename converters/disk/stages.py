@@ -119,18 +119,19 @@ def take(folder: Folder, name: str, *, stays: bool = False) -> Folder:
     until = time.monotonic() + _A_MOMENT
     while True:
         stage: Folder | None = None
+        fresh = False
         with contextlib.suppress(FileExistsError):
-            stage = folder.make(name, 0o700)
-        fresh = stage is not None
+            folder.mkdir(name, 0o700)
+            fresh = True
         try:
-            stage = stage or opened(folder, name)
+            stage = opened(folder, name)
             lock(stage)
             found = folder.stat(name)
             if found is not None and found.st_ino == stage.found.st_ino:
                 _adopt(stage, name, fresh, stays)
                 return stage
         except FileNotFoundError:
-            pass
+            pass  # another process took the folder away, which is nobody's until it is locked
         except TakenError:
             if time.monotonic() > until:
                 _close(stage)
