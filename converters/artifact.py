@@ -32,6 +32,20 @@ DESTINATIONS: Mapping[str, str] = {
 }
 """How the name of a new file ends -> the framework that reads it."""
 
+WRITTEN: Mapping[str, str] = {
+    "onnx": "NAME.onnx",
+    "pytorch": "a folder (model.py and model.safetensors), NAME.py (its weights beside it), or NAME.pt2",
+    "tensorflow": "NAME.keras, a folder (a SavedModel), or NAME.py (its weights beside it)",
+    "mxnet": "NAME-symbol.json or NAME (its parameters beside it), or NAME.py",
+}
+"""What each framework's models are written as."""
+
+_FOREIGN = frozenset(
+    ".bin .ckpt .engine .gguf .h5 .hdf5 .keras .mar .mlmodel .mlpackage .npz .onnx .ort .params .pb .pkl .pt .pt2 .pth"
+    " .safetensors .tflite .trt .zip".split()
+)
+"""How models' files end: a destination that ends so is meant as such a file, never as a folder."""
+
 _HEAD = 64
 _ONNX_FIRST_BYTES = frozenset(b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 """The first byte of a ModelProto: the tag of any of its fields (number << 3 | wire type)."""
@@ -53,6 +67,18 @@ def framework_of(destination: Path) -> str:
         expected=f"a name that ends in {', '.join(DESTINATIONS)}",
         remedy="Or use --to pytorch, tensorflow, mxnet or onnx",
     )
+
+
+def demand_ending(destination: Path, framework: str) -> None:
+    """Refuse, before any work, a destination whose name says that it is a file which this framework's models are not
+    written as."""
+    ending = destination.suffix.lower()
+    if ending in _FOREIGN and DESTINATIONS.get(ending) != framework:
+        raise UsageError(
+            f"{frameworks.named(framework).title} models are not written as {ending}",
+            where=str(destination),
+            expected=WRITTEN[framework],
+        )
 
 
 @dataclass(frozen=True)

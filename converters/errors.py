@@ -143,6 +143,19 @@ class CannotConvert(Exception):  # noqa: N818 - raised by a row, caught by the w
         self.remedy = remedy
 
 
+def nearest(name: str, names: Iterable[str], remedy: str | None = None) -> str | None:
+    """A remedy for a name that is none of ``names``: those that it is most like, before what else can be done."""
+    import difflib  # only where something is wrong
+
+    ways = {one.lower(): one for one in names}
+    begun = [one for one in ways if name and one.startswith(name.lower())]
+    found = begun[:3] or difflib.get_close_matches(name.lower(), ways, n=3, cutoff=0.6)
+    if not found:
+        return remedy
+    meant = f"Did you mean {' or '.join(ways[one] for one in found)}?"
+    return f"{meant} {remedy}" if remedy else meant
+
+
 def first_line(error: BaseException) -> str:
     """What another library said, short enough to stand in a sentence; its kind where it said nothing."""
     return line((str(error).strip() or type(error).__name__).splitlines()[0])

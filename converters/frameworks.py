@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from netferry.converters.errors import MissingError, RefusedError, UsageError
+from netferry.converters.errors import MissingError, RefusedError, UsageError, nearest
 
 if TYPE_CHECKING:
     from netferry.converters.signature import Example, Signature
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Framework:
     """``package`` is what Python imports; ``roots`` are the modules whose classes are its models.
 
-    ``last_python`` is the last one that the framework runs on, where it has been left behind.
+    ``last_python`` is the last one that the framework runs on, where it has been left behind. ``aliases`` are what else
+    people call it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Framework:
     package: str
     roots: tuple[str, ...]
     last_python: tuple[int, int] | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def files(self) -> ModuleType:
@@ -87,12 +89,18 @@ class Framework:
 FRAMEWORKS: Mapping[str, Framework] = {
     framework.name: framework
     for framework in (
-        Framework("pytorch", "PyTorch", "torch", ("torch",)),
-        Framework("tensorflow", "TensorFlow/Keras", "tensorflow", ("tensorflow", "keras")),
-        Framework("mxnet", "MXNet", "mxnet", ("mxnet", "netferry.converters.mxnet"), (3, 12)),
-        Framework("onnx", "ONNX", "onnx", ("onnx", "onnx_ir")),
+        Framework("pytorch", "PyTorch", "torch", ("torch",), aliases=("torch",)),
+        Framework(
+            "tensorflow", "TensorFlow/Keras", "tensorflow", ("tensorflow", "keras"), aliases=("keras", "tf")
+        ),
+        Framework("mxnet", "MXNet", "mxnet", ("mxnet", "netferry.converters.mxnet"), (3, 12), ("mx",)),
+        Framework("onnx", "ONNX", "onnx", ("onnx", "onnx_ir"), aliases=("ort",)),
     )
 }
+NAMES: Mapping[str, str] = {
+    name: framework.name for framework in FRAMEWORKS.values() for name in (framework.name, *framework.aliases)
+}
+"""What a framework is called, its aliases too -> its name."""
 
 
 def installed_version(distribution: str) -> str | None:
@@ -104,10 +112,15 @@ def installed_version(distribution: str) -> str | None:
 
 
 def named(name: str) -> Framework:
-    """The framework called ``name``."""
-    if name not in FRAMEWORKS:
-        raise UsageError("no such framework", expected=f"one of {', '.join(FRAMEWORKS)}", received=name)
-    return FRAMEWORKS[name]
+    """The framework called ``name``, or by one of its aliases, in any case."""
+    if name.lower() not in NAMES:
+        raise UsageError(
+            "no such framework",
+            expected=f"one of {', '.join(FRAMEWORKS)}",
+            received=name,
+            remedy=nearest(name, NAMES),
+        )
+    return FRAMEWORKS[NAMES[name.lower()]]
 
 
 def of(model: object) -> Framework:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import UsageError, nearest
 
 Array = np.ndarray[Any, Any]
 Dim = int | str | None
@@ -165,9 +165,12 @@ def completed(given: Sequence[Example], own: Sequence[TensorSpec], seed: int = 0
     Raises UsageError where a name is not the model's.
     """
     named = {example.name: example for example in given}
-    unknown = next((name for name in named if name not in {spec.name for spec in own}), None)
+    names = [spec.name for spec in own]
+    unknown = next((name for name in named if name not in names), None)
     if unknown is not None:
-        raise UsageError("no such input", expected=", ".join(spec.name for spec in own), received=unknown)
+        raise UsageError(
+            "no such input", expected=", ".join(names), received=unknown, remedy=nearest(unknown, names)
+        )
     seen: dict[str, int] = {}
     for spec in own:
         if spec.name in named:

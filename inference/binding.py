@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from netferry.converters.errors import MissingError, RefusedError, UsageError, first_line
+from netferry.converters.errors import MissingError, RefusedError, UsageError, first_line, nearest
 from netferry.converters.onnx.live import WITHOUT_MAPS
 from netferry.converters.signature import NAMELESS, Array, Dim, Signature, TensorSpec
 from netferry.inference.devices import CPU, CUDA, require_onnxruntime
@@ -30,7 +30,7 @@ def bind(
 ) -> dict[str, Any]:
     """Give each input of the signature its value, and check dtype and sizes.
 
-    A mapping that has any of the model's own names is bound by name, any other by position. Values are arrays, or, where they
+    A mapping is bound by name, a sequence by position. Values are arrays, or, where they
     lie on the GPU that ``device`` names, onnxruntime's values.
 
     Raises:
@@ -46,15 +46,23 @@ def bind(
             received=f"{len(values)}{f' ({chr(44).join(names)})' if names else ''}",
         )
     own = {spec.name for spec in specs}
-    if isinstance(inputs, Mapping) and own & inputs.keys():
+    if isinstance(inputs, Mapping):
         if own != inputs.keys():
+            strange = [name for name in inputs if name not in own]
             raise UsageError(
-                f"no such input: {', '.join(repr(name) for name in inputs if name not in own)}",
+                f"no such input: {', '.join(map(repr, strange))}",
                 expected=", ".join(spec.name for spec in specs),
                 received=", ".join(inputs),
+                remedy=nearest(strange[0], own, "A list, without names, is bound by position"),
             )
         values = [inputs[spec.name] for spec in specs]
     return {spec.name: _fitting(value, spec, device) for spec, value in zip(specs, values, strict=True)}
+
+
+def rebind(arrays: Mapping[str, Array], signature: Signature) -> dict[str, Array]:
+    """The inputs of one model as those of another: by name where both have the same names, else in their order."""
+    own = {spec.name for spec in signature.inputs}
+    return bind(arrays if own == arrays.keys() else list(arrays.values()), signature)
 
 
 def fitter(signature: Signature) -> Callable[[Any], TypeGuard[dict[str, Array]]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import RefusedError, UsageError, first_line
+from netferry.converters.errors import RefusedError, UsageError, first_line, nearest
 from netferry.converters.signature import Array, Signature, TensorSpec
 from netferry.inference.data import IMAGES, Block, DataSet, require
 from netferry.inference.images import Pixels, image_layout, read_image
@@ -88,7 +88,10 @@ def feeder(
     chosen: dict[str, tuple[str, ...]] = {}
     for name, columns in (given or {}).items():
         if name not in {spec.name for spec in signature.inputs}:
-            raise UsageError("no such input", expected=_names(signature), received=name)
+            own = [spec.name for spec in signature.inputs]
+            raise UsageError(
+                "no such input", expected=_names(signature), received=name, remedy=nearest(name, own)
+            )
         chosen[name] = tuple(columns)
     for column in (*(column for columns in chosen.values() for column in columns), *keep):
         if column not in data.columns:

@@ -9,10 +9,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from netferry.converters.errors import NetferryError, RefusedError, UsageError, first_line
+from netferry.converters.errors import NetferryError, RefusedError, UsageError, first_line, nearest
 from netferry.converters.signature import Array
 
 Feeds = Sequence[Mapping[str, Array]]
+
+
+def named(precision: str) -> str:
+    """The precision called so, or by one of its aliases."""
+    name = ALIASES.get(precision, precision)
+    if name not in PRECISIONS:
+        raise UsageError(
+            "no such precision",
+            expected=", ".join(PRECISIONS),
+            received=precision,
+            remedy=nearest(precision, (*PRECISIONS, *ALIASES)),
+        )
+    return name
 
 
 def reduce(model: Path, target: Path, precision: str, feeds: Feeds) -> None:
@@ -20,8 +33,6 @@ def reduce(model: Path, target: Path, precision: str, feeds: Feeds) -> None:
 
     Inputs and outputs keep their dtypes. Raises ``RefusedError`` where onnxruntime's tools cannot.
     """
-    if precision not in PRECISIONS:
-        raise UsageError("no such precision", expected=", ".join(PRECISIONS), received=precision)
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()), TemporaryDirectory() as scratch:
             PRECISIONS[precision](model, target, feeds, Path(scratch))
@@ -118,3 +129,4 @@ PRECISIONS: Mapping[str, Callable[[Path, Path, Feeds, Path], None]] = {
     "int8-dynamic": _int8_dynamic,
     "int8-static": _int8_static,
 }
+ALIASES: Mapping[str, str] = {"fp16": "float16", "half": "float16", "bf16": "bfloat16"}

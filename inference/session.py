@@ -46,10 +46,11 @@ class Session:
         spinning: bool = True,
         optimize: bool = True,
         tf32: bool = False,
-        cache: Path | None = None,
-        folder: Path | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        folder: str | os.PathLike[str] | None = None,
     ) -> None:
         ort = require_onnxruntime()
+        cache, folder = (None if one is None else Path(one) for one in (cache, folder))
         self.device = choose(device)
         options = ort.SessionOptions()
         options.log_severity_level = 4

@@ -113,7 +113,7 @@ def convert(
         from netferry.validation.verify import verify as compare
 
         return compare(
-            live, result(), without_fixed_axes(given, export), names=(title, target), seed=drawn(seed), device=device,
+            live, result(), without_fixed_axes(given, export), names=(title, path.name if path else target), seed=drawn(seed), device=device,
             quick=quick, count=samples, outputs=outputs, rows=rows_of(data, columns, pixels), graph=export.model, progress=stages.samples,
         )  # fmt: skip
 

@@ -16,12 +16,6 @@ if TYPE_CHECKING:  # a conversion that is not verified does without inference an
     from netferry.inference.images import Pixels
     from netferry.validation.comparison.metrics import Tolerance
     from netferry.validation.samples.rows import Rows
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
-    from netferry.inference.images import Pixels
-    from netferry.validation.comparison.metrics import Tolerance
-    from netferry.validation.samples.rows import Rows
 
 
 PathLike = str | os.PathLike[str]

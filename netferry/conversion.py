@@ -89,9 +89,11 @@ def target_of(
     """The framework to convert to, once the call is known to make sense."""
     if to is None and destination is None:
         raise UsageError("neither a framework nor a destination is given", remedy='Use to="pytorch"')
-    if to is not None and to not in frameworks.FRAMEWORKS and Path(to).suffix:
+    if to is not None and to.lower() not in frameworks.NAMES and Path(to).suffix:
         raise UsageError("no such framework", received=to, remedy=f'Give a path as destination="{to}"')
     name = frameworks.named(to).name if to is not None else artifact.framework_of(destination or Path())
+    if destination is not None:
+        artifact.demand_ending(destination, name)
     if name == "onnx" and write_source:
         raise UsageError("an ONNX model has no source", remedy="Leave --source out, or use another --to")
     if name != "onnx" and opset is not None:

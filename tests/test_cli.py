@@ -17,6 +17,7 @@ from models import dense, saved
 from onnx import TensorProto, helper
 
 from netferry import convert, converters
+from netferry.converters import frameworks
 from netferry.converters.frameworks import Framework
 
 
@@ -251,6 +252,41 @@ def test_interruption_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted" in stderr
+    assert "interrupted; nothing half-done was left behind" in stderr
     assert "Traceback" not in stderr
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["convert", "m.onnx", "out.tflite", "--to", "keras"], "not written as .tflite: expected NAME.keras"),
+        (["convert", "m.onnx", "out.h5", "--to", "pytorch"], "PyTorch models are not written as .h5"),
+        (["convert", "m.onnx", "out.PT2", "--to", "onnx"], "ONNX models are not written as .pt2"),
+        (["convert", "m.onnx", "out", "--to", "pytroch"], "Did you mean pytorch"),
+        (
+            ["convert", "m.onnx", "out.onnx", "--precision", "int8"],
+            "Did you mean int8-dynamic or int8-static?",
+        ),
+        (["run", "m.onnx", "--input", "X=x.npy"], "no such input: 'X'"),
+    ],
+)
+def test_what_is_mistyped_is_told_before_any_work(arguments: list[str], told: str, tmp_path: Path) -> None:
+    convert(dense(), "onnx", destination=tmp_path / "m.onnx", verify=False)
+    np.save(tmp_path / "x.npy", np.ones((1, 4), np.float32))
+    done = netferry(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".netferry") == ["m.onnx", "x.npy"]
+
+
+@pytest.mark.parametrize("alias", ["torch", "PyTorch", "pytorch"])
+def test_a_framework_has_the_names_that_people_call_it_by(alias: str) -> None:
+    assert frameworks.named(alias).name == "pytorch"
+
+
+@pytest.mark.parametrize("arguments", [["convert", "a", "b", "--bogus"], ["convert"], ["nothing"]])
+def test_json_tells_a_mistyped_command_in_one_document(arguments: list[str]) -> None:
+    done = netferry(*arguments, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"] == "UsageError"

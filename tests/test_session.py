@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from netferry.converters.errors import MissingError, RefusedError, UsageError, WriteError
 from netferry.converters.onnx.to_onnx import to_onnx
 from netferry.converters.signature import Signature, TensorSpec
-from netferry.inference.binding import bind
+from netferry.inference.binding import bind, rebind
 from netferry.inference.devices import missing_for_cuda
 from netferry.inference.session import Session
 
@@ -41,11 +41,12 @@ def test_outputs_come_under_their_names() -> None:
     assert outputs["y"].shape == (2, 4)
 
 
-def test_inputs_bind_by_name_where_names_are_known_and_by_position_elsewhere() -> None:
+def test_inputs_bind_by_name_and_without_names_by_position() -> None:
     model = Session(two_inputs())
     a, b = np.full(3, 5, np.float32), np.full(3, 2, np.float32)
     assert model.run({"b": b, "a": a})["y"][0] == 3
-    assert model.run({"first": a, "second": b})["y"][0] == 3
+    with pytest.raises(UsageError, match=r"no such input: 'first', 'second'.* bound by position"):
+        model.run({"first": a, "second": b})
     assert model.run([a, b])["y"][0] == 3
 
 
@@ -338,6 +339,10 @@ def test_a_name_that_is_no_input_is_not_bound_by_position() -> None:
     one, two = np.ones(1, np.float32), np.full(1, 2, np.float32)
     signature = Signature(specs, ())
     assert bind({"b": two, "a": one}, signature) == {"a": one, "b": two}
-    assert list(bind({"left": one, "right": two}, signature).values()) == [one, two]
+    assert list(bind([one, two], signature).values()) == [one, two]
+    assert rebind({"left": one, "right": two}, signature) == {"a": one, "b": two}
+    assert rebind({"b": two, "a": one}, signature) == {"a": one, "b": two}
+    with pytest.raises(UsageError, match="no such input: 'left', 'right'"):
+        bind({"left": one, "right": two}, signature)
     with pytest.raises(UsageError, match="no such input: 'typo'"):
         bind({"b": two, "typo": one}, signature)

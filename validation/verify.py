@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Signature
-from netferry.inference.binding import bind
+from netferry.inference.binding import bind, rebind
 from netferry.inference.run import Runnable
 from netferry.validation.comparison import stages
 from netferry.validation.comparison.judge import Judge
@@ -69,7 +69,7 @@ class _Verification:
             return True
         self.labels.append(sample.label)
         try:
-            other = bind(feed, self.target.signature)
+            other = rebind(feed, self.target.signature)
             right: Mapping[str, Array] = self.target.run(other)
         except (RefusedError, UsageError) as error:
             if why := no_kernel(error):
@@ -265,7 +265,7 @@ def _rehearsed(a: object, b: object, going: _Verification, made: Sequence[Sample
         return ""
     sample = min(usual, key=lambda one: (_rows_of(one) < 2, sum(array.size for array in one.arrays.values())))
     feed = bind(sample.arrays, going.source.signature)
-    fault = _rehearse(b, bind(feed, going.target.signature))
+    fault = _rehearse(b, rebind(feed, going.target.signature))
     return fault if fault and not (kind(a) != "onnx" and _rehearse(a, feed)) else ""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import UsageError, nearest
 
 Task = Literal["regression", "binary", "classes"]
 """What a model gives: a number, the probability of yes, or one probability per class."""
@@ -129,5 +129,10 @@ CATALOG: Mapping[str, ModelSpec] = {spec.name: spec for spec in _MODELS}
 def named(name: str) -> ModelSpec:
     """The model called ``name``."""
     if name not in CATALOG:
-        raise UsageError("the zoo has no such model", expected=f"one of {', '.join(CATALOG)}", received=name)
+        raise UsageError(
+            "the zoo has no such model",
+            expected=f"one of {', '.join(CATALOG)}",
+            received=name,
+            remedy=nearest(name, CATALOG),
+        )
     return CATALOG[name]

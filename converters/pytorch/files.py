@@ -32,9 +32,6 @@ _NAMES = "output_names"
 """What an exported program keeps beside itself: the names of its outputs, a line each."""
 
 
-WRITTEN = "a folder (model.py and model.safetensors), a .py file, or a .pt2 exported program"
-
-
 def write(imported: ImportedModel, path: Path) -> None:
     """Write an imported model.
 
@@ -45,16 +42,9 @@ def write(imported: ImportedModel, path: Path) -> None:
         _write_program(imported, path)
     elif path.suffix == ".py":
         imported.write_source(path)
-    elif not path.suffix:
+    else:
         path.mkdir()
         imported.write_source(path / "model.py")
-    else:
-        raise UsageError(
-            f"PyTorch models are not written as {path.suffix}",
-            where=str(path),
-            expected=WRITTEN,
-            remedy="A .safetensors file of the weights alone is part of the folder and of the .py form",
-        )
 
 
 def _write_program(imported: ImportedModel, path: Path) -> None:

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from netferry.converters.errors import UsageError
+
+_MISTYPED: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+
+class _Group(TyperGroup):
+    """The commands; what is mistyped is told as one JSON document, too, where one is asked for."""
+
+    def main(self, args: Any = None, *, standalone_mode: bool = True, **keywords: Any) -> Any:  # type: ignore[override]
+        given = sys.argv[1:] if args is None else list(args)
+        if not standalone_mode or "--json" not in given:
+            return super().main(args, standalone_mode=standalone_mode, **keywords)
+        try:
+            code = super().main(args, standalone_mode=False, **keywords)
+        except _MISTYPED as error:
+            fault = UsageError(
+                error.format_message().rstrip("."), remedy="netferry --help shows what there is"
+            )
+            typer.echo(json.dumps(fault.to_json(), indent=2))
+            code = error.exit_code
+        sys.exit(code or 0)
+
 
 app = typer.Typer(
     name="netferry",
+    cls=_Group,
     help="Convert a trained model from one framework to another, and prove that the result is equal.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -86,7 +86,8 @@ def speaking(
         _tell(fault, write, as_json)
         leave(fault.exit_code)
     except KeyboardInterrupt as interrupt:
-        print(f"netferry: interrupted; {interrupt or 'nothing half-done was left behind'}", file=sys.stderr)
+        left = str(interrupt) or "nothing half-done was left behind"
+        print(f"netferry: interrupted; {left}", file=sys.stderr)
         leave(INTERRUPTED)
     finally:
         sys.stdout.flush()

@@ -23,7 +23,7 @@ from netferry.inference.bench import interleaved
 from netferry.inference.data import open_data
 from netferry.inference.feed import feeder
 from netferry.inference.images import Pixels
-from netferry.inference.precision import Feeds, reduce
+from netferry.inference.precision import Feeds, named, reduce
 from netferry.inference.session import Session
 from netferry.results import Conversion
 from netferry.validation.comparison.metrics import FAILED, PASSED
@@ -108,7 +108,7 @@ def lower(
     ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
     is refused unless ``even_if_slower``; ``force`` is as for ``convert``. One whose error is above ``LARGEST`` fails, and nothing is written.
     """
-    path, seed = Path(destination), drawn(seed)
+    path, seed, precision = Path(destination), drawn(seed), named(precision)
     if path.suffix != ".onnx":
         raise UsageError(
             "another precision is for ONNX", where=str(path), expected="a name that ends in .onnx"

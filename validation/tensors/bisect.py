@@ -15,7 +15,7 @@ import numpy as np
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.signature import Array, Example
 from netferry.converters.steps import Step
-from netferry.inference.binding import bind
+from netferry.inference.binding import bind, rebind
 from netferry.inference.intermediate import framework_of
 from netferry.validation.comparison.metrics import FAILED, PASSED, Comparison, Tolerance, compare
 from netferry.validation.pair import paired
@@ -51,7 +51,7 @@ def bisect(
     pair = paired(a, b, given, seed, rows=rows)
     label, feed = worst_sample(report, pair.made.samples)
     arrays = bind(feed, pair.source.signature)
-    theirs = bind(arrays, pair.target.signature)
+    theirs = rebind(arrays, pair.target.signature)
     search = _Search(Trace(a, list(arrays.values())), Trace(b, list(theirs.values())), tolerance)
     return search.run(Bisection(report, sample=label))
 
@@ -74,7 +74,7 @@ def _plain_difference(
         pair = paired(a, b, given, seed, rows=rows)
         for sample in pair.made.samples:
             feed = bind(sample.arrays, pair.source.signature)
-            ours, theirs = pair.source.run(feed), pair.target.run(bind(feed, pair.target.signature))
+            ours, theirs = pair.source.run(feed), pair.target.run(rebind(feed, pair.target.signature))
             found = {
                 name: compare(ours[name], theirs[name], tolerance)
                 for name in ours

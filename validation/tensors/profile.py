@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from netferry.converters.signature import Example
-from netferry.inference.binding import bind
+from netferry.inference.binding import bind, rebind
 from netferry.validation.comparison.metrics import FAILED
 from netferry.validation.pair import paired
 from netferry.validation.reports.report import Report
@@ -38,9 +38,9 @@ def profile(
     """
     pair = paired(a, b, given, seed if report is None else report.seed, quick=report is None)
     _, feed = worst_sample(report, pair.made.samples)
-    arrays = list(bind(feed, pair.source.signature).values())
-    left = Trace(a, arrays).run()
-    right = Trace(b, list(bind(arrays, pair.target.signature).values())).run()
+    arrays = bind(feed, pair.source.signature)
+    left = Trace(a, list(arrays.values())).run()
+    right = Trace(b, list(rebind(arrays, pair.target.signature).values())).run()
     forth, back = pairs(left, right, dict(zip(left.ends.inputs, right.ends.inputs, strict=False)))
     ends = _ends(left, right)
     astray = _leading_to(_differing(ends, left, right, report), left, right, forth, back)
