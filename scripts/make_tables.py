@@ -165,9 +165,8 @@ def put(text: str, marker: str, content: str) -> str:
 
 def main() -> None:
     page = put(PAGE.read_text(encoding="utf-8"), "rows", carried())
-    PAGE.write_text(page, encoding="utf-8")
-    text = put(README.read_text(encoding="utf-8"), "operators", operators())
-    text = put(text, "source", source())
+    PAGE.write_text(put(page, "operators", operators()), encoding="utf-8")
+    text = put(README.read_text(encoding="utf-8"), "source", source())
     if len(sys.argv) > 1:
         text = put(text, "matrix", matrix(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
     README.write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ PLACES = "|".join(rf"(?<![\w.])/{folder}/" for folder in ("home", "root", "work"
 @pytest.mark.parametrize(
     ("page", "marker", "maker"),
     [
-        ("README.md", "operators", "operators"),
+        ("docs/operators.md", "operators", "operators"),
         ("README.md", "source", "source"),
         ("docs/operators.md", "rows", "carried"),
     ],
