@@ -87,6 +87,9 @@ class Session:
         self._names = [spec.name for spec in self.signature.outputs]
         self._fits = fitter(self.signature)
 
+    def __repr__(self) -> str:
+        return f"<Session on {self.device}: {self.signature}>"
+
     def run(self, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Array]:
         """Run once; arrays are bound by name, or by position where they come as a sequence.
 

@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netferry.converters import frameworks
+from netferry.converters import escaping, frameworks
 from netferry.converters.errors import Unsupported
 from netferry.converters.exported import ExportedModel
 from netferry.converters.imported import ImportedModel
@@ -29,7 +30,7 @@ def _renamed(old: str, new: str) -> Any:
     return property(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conversion:
     """What a conversion gives: the model, the verdict (None where none was asked for), the files written.
 
@@ -52,6 +53,19 @@ class Conversion:
         if self.imported is None:
             return frameworks.named("onnx").live.proto(self.export.model)
         return self.imported.model
+
+    def __repr__(self) -> str:
+        return f"<Conversion {self._told()}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        verdict = "" if self.report is None else self.report._repr_html_()
+        return f"<div><code>{escape(self._told())}</code>{verdict}</div>"
+
+    def _told(self) -> str:
+        written = ", ".join(map(str, self.files)) or self.to
+        status = "not compared" if self.report is None else self.report.status
+        return escaping.line(f"{self.source} -> {written} ({self.route}): {status}")
 
     @property
     def route(self) -> str:

@@ -38,7 +38,7 @@ BATCH = 1024
 
 
 @app.command(
-    epilog="Example: netferry run cnn.onnx --input x=image.npy --output out.npz, "
+    epilog="Example: netferry run cnn.onnx --input image=image.npy --output out.npz, "
     "or netferry run mlp.onnx --data rows.parquet --output out.parquet"
 )
 def run(

@@ -44,7 +44,7 @@ class OutputVerdict:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What was compared, on which inputs, and what came out.
 
@@ -141,12 +141,42 @@ class Report:
     def to_json(self) -> str:
         return as_json(self.to_dict())
 
-    def to_text(self) -> str:
-        """The verdict first, then each output, then what should be known."""
+    def to_markdown(self) -> str:
+        """For a pull request or a build's summary."""
+        from netferry.validation.reports.markdown import of_report
+
+        return of_report(self.to_dict())
+
+    def to_junit(self) -> str:
+        """JUnit's XML, a case for each output."""
+        from netferry.validation.reports.junit import of_report
+
+        return of_report(self.to_dict())
+
+    def to_html(self) -> str:
+        """One page that needs no network. ``netferry verify --html`` draws the graphs and the layers' errors too."""
+        from netferry.validation.reports.page import Extras, report_page
+
+        return report_page(self.to_dict(), Extras())
+
+    def __repr__(self) -> str:
+        return f"<Report {self._headline()}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from netferry.validation.reports.html import of_report
+
+        return of_report(self.to_dict())
+
+    def _headline(self) -> str:
         axes = f"; not checked: {', '.join(self.unchecked_axes)}" if self.unchecked_axes else ""
         own = f", compared with {self.options}" if self.options else ""
         head = f"{self.status}{own}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
-        lines = [f"{head} ({self.reason})" if self.reason else head, f"  seed {self.seed}"]
+        return escaping.line(f"{head} ({self.reason})" if self.reason else head)
+
+    def to_text(self) -> str:
+        """The verdict first, then each output, then what should be known."""
+        lines = [self._headline(), f"  seed {self.seed}"]
         for verdict in self.outputs:
             one = verdict.comparison
             error = "" if one.max_rel is None else f" {one.max_rel:.2e} of scale"
