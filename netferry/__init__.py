@@ -1,6 +1,6 @@
 """netferry converts a trained model from one framework to another and proves that the result is equal.
 
-``convert``, ``verify``, ``check``, ``bisect``, ``run`` and ``inspect`` are loaded when they are first used.
+``convert``, ``verify``, ``check``, ``bisect``, ``diff``, ``run`` and ``inspect`` are loaded when they are first used.
 """
 
 import sys
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netferry.api import bisect, check, convert, inspect, run, verify
     from netferry.converters.errors import NetferryError
     from netferry.results import Conversion
+    from netferry.tasks.diff import diff
     from netferry.validation.reports.report import Report
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "bisect",
     "check",
     "convert",
+    "diff",
     "inspect",
     "run",
     "verify",
@@ -41,6 +43,7 @@ _HOMES = {
     "bisect": "netferry.api",
     "check": "netferry.api",
     "convert": "netferry.api",
+    "diff": "netferry.tasks.diff",
     "inspect": "netferry.api",
     "run": "netferry.api",
     "verify": "netferry.api",

@@ -203,6 +203,27 @@ def _check(
         leave(0 if found.holds else 1)
 
 
+@app.command(epilog="Example: netferry diff cnn.onnx other.onnx")
+def diff(
+    a: Annotated[str, typer.Argument(help="A file, a folder, or package.module:factory.")],
+    b: Annotated[str, typer.Argument(help="The other one, likewise.")],
+    inputs: InputFlags = None,
+    weights: Weights = None,
+    unsafe: Unsafe = False,
+    memory: Memory = None,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """What of inputs, weights, operators and attributes differs between two models; exit code 1 where anything does."""
+    with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
+        from netferry.tasks.diff import diff as do
+
+        with busy(f"comparing {a} and {b}"):
+            found = do(a, b, examples_of(inputs, 0), weights=(weights, None), unsafe=unsafe)
+        say(found.to_dict(), found.to_text)
+        leave(0 if found.same else 1)
+
+
 @app.command(epilog="Example: netferry bisect cnn.keras cnn.onnx --output difference")
 def bisect(
     a: Annotated[str, typer.Argument(help="The source: a file, a folder, or package.module:factory.")],
