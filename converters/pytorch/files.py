@@ -19,6 +19,7 @@ from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.graph.codegen.execution import module_of
 from netferry.converters.imported import ImportedModel
 from netferry.converters.pytorch import safety
+from netferry.converters.pytorch.huggingface import folder
 from netferry.converters.pytorch.safety import agreement
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Snapshot
@@ -112,14 +113,18 @@ class _Sink(io.RawIOBase):
         """Closing flushes."""
 
 
-def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> Any:
-    """Load an exported program (``pt2``) or a TorchScript archive, onto the CPU."""
+def read(
+    artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None, task: str | None = None
+) -> Any:
+    """Load an exported program (``pt2``), a TorchScript archive or a Hugging Face folder, onto the CPU."""
     where = str(artifact.path)
     if weights is not None:
         raise UsageError(
             f"{artifact.title} brings its own weights", where=where, remedy="Leave --weights out"
         )
     looked = looked or safety.look(artifact)
+    if artifact.kind == "transformers":
+        return folder.read(artifact.path, looked, task, _tensors)
     if artifact.kind == "torchscript":
         safety.refuse_hidden(looked, where)
     content = looked.content.opened("model.pt2")
@@ -143,7 +148,7 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
 def load_weights(model: nn.Module, path: Path, looked: Looked | None = None) -> None:
     """Load a ``.safetensors`` file or a saved state dict into ``model``; every weight must fit one of its tensors."""
     looked = looked or safety.look_at_weights(path, Permit())
-    state = _safetensors(looked.content) if path.suffix == ".safetensors" else _state_dict(looked)
+    state = _tensors(looked)
     state = _with_ties(model, _without_wrapper_names(state, model.state_dict()))
     problems = list(_problems(model.state_dict(), state))
     if problems:
@@ -163,6 +168,13 @@ def _put(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         return
     for name, tensor in state.items():
         own[name].data = tensor.to(own[name].dtype)
+
+
+def _tensors(looked: Looked) -> Mapping[str, Tensor]:
+    """The tensors of a file that was looked at: safetensors by its name, else what torch.save wrote."""
+    return (
+        _safetensors(looked.content) if looked.content.where.endswith(".safetensors") else _state_dict(looked)
+    )
 
 
 def _safetensors(held: Snapshot) -> Mapping[str, Tensor]:
