@@ -48,17 +48,18 @@ def _as_array(array: Any) -> Array:
 
 def _of_parts(
     dynamic: Mapping[str, Mapping[int, str]], call: structure.Arguments, arrays: Mapping[str, Array]
-) -> dict[str, Mapping[int, str]]:
+) -> dict[str, dict[int, str]]:
     """What is free of each input: what is said of it, and what is said of the argument that it is a part of."""
-    free: dict[str, Mapping[int, str]] = {}
+    free: dict[str, dict[int, str]] = {}
+    own = {name: axes for name, axes in dynamic.items() if name in arrays}
     for name, axes in dynamic.items():
         parts = [part for part in arrays if part != name and call.of_input(part) == name]
         for part in parts:
-            free[part] = {axis: symbol for axis, symbol in axes.items() if axis < arrays[part].ndim} | dict(
-                dynamic.get(part, {})
-            )
-        if not parts:
-            free[name] = axes
+            free[part] = {axis: symbol for axis, symbol in axes.items() if axis < arrays[part].ndim}
+        if not parts and name not in own:
+            free[name] = dict(axes)  # which is refused
+    for name, axes in own.items():
+        free[name] = {**free.get(name, {}), **axes}
     return free
 
 

@@ -7,6 +7,7 @@ Code that the folder brings along (``trust_remote_code``) is for ``unsafe`` alon
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -155,9 +156,9 @@ def _built(kind: Any, settings: Any, state: Mapping[str, Any], where: str) -> An
     dtype = max(set(floats), key=floats.count) if floats else None
     try:
         with _silent():
-            model, found = kind.from_pretrained(
-                None, config=settings, state_dict=dict(state), dtype=dtype, output_loading_info=True
-            )
+            model, found = _loaded(kind, settings, state, dtype)
+            if _lacks_a_pooler(kind, found["missing_keys"]):
+                model, found = _loaded(kind, settings, state, dtype, add_pooling_layer=False)
     except Exception as error:
         raise RefusedError(
             f"its weights do not make a {kind.__name__} ({first_line(error)})", where=where
@@ -173,6 +174,27 @@ def _built(kind: Any, settings: Any, state: Mapping[str, Any], where: str) -> An
             remedy="Use --task for the model that was saved, or save all weights",
         )
     return model.eval()
+
+
+def made_without_weights(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The buffers that a model on ``meta`` makes of its configuration and that no file of weights holds."""
+    with _silent():
+        made, _ = _loaded(type(model), model.config, state, None)
+    known = dict(made.named_buffers())
+    return {name: known[name] for name, tensor in model.named_buffers() if tensor.is_meta and name in known}
+
+
+def _lacks_a_pooler(kind: Any, missing: Any) -> bool:
+    """Whether all that is missing is the pooler, which a model saved for another task never had."""
+    optional = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+    return optional and bool(missing) and all(name.startswith("pooler.") for name in missing)
+
+
+def _loaded(kind: Any, settings: Any, state: Mapping[str, Any], dtype: Any, **how: Any) -> Any:
+    return kind.from_pretrained(
+        None, config=settings, state_dict=dict(state), dtype=dtype, ignore_mismatched_sizes=True,
+        output_loading_info=True, **how,
+    )  # fmt: skip
 
 
 def _shown(title: str, names: Any) -> Iterator[str]:
