@@ -16,6 +16,7 @@ from netferry.converters.trust import paths, snapshot, tables
 KINDS: Mapping[str, tuple[str, str]] = {
     "pt2": ("pytorch", "a PyTorch exported program"),
     "torchscript": ("pytorch", "a TorchScript archive"),
+    "transformers": ("pytorch", "a Hugging Face model folder"),
     "keras": ("tensorflow", "a Keras model"),
     "h5": ("tensorflow", "a Keras HDF5 model"),
     "saved_model": ("tensorflow", "a TensorFlow SavedModel"),
@@ -47,6 +48,7 @@ _FOREIGN = frozenset(
 """How models' files end: a destination that ends so is meant as such a file, never as a folder."""
 
 _HEAD = 64
+_LARGEST_CONFIG = 64 << 20
 _ONNX_FIRST_BYTES = frozenset(b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 """The first byte of a ModelProto: the tag of any of its fields (number << 3 | wire type)."""
 
@@ -120,12 +122,42 @@ def _look_at_folder(path: Path) -> Artifact:
     symbols = sorted(path.glob("*-symbol.json"))
     if len(symbols) == 1:
         return look(symbols[0])
+    if not symbols and _is_transformers(path):
+        return Artifact("transformers", path)
+    for name, reason, remedy in _OTHER_FOLDERS:
+        if not symbols and (path / name).is_file():
+            raise RefusedError(reason, where=str(path), remedy=remedy)
     raise RefusedError(
         "the folder holds no single model",
         where=str(path),
-        expected="a SavedModel (saved_model.pb), or one NAME-symbol.json with its .params",
-        received=f"{len(symbols)} symbol files" if symbols else "neither",
+        expected="a SavedModel (saved_model.pb), a Hugging Face model (config.json), or one NAME-symbol.json with its .params",
+        received=f"{len(symbols)} symbol files" if symbols else "none of these",
     )
+
+
+_OTHER_FOLDERS = (
+    (
+        "adapter_config.json",
+        "the folder holds an adapter, which changes another model",
+        "Merge it where it was trained: model.merge_and_unload().save_pretrained(folder)",
+    ),
+    ("model_index.json", "the folder holds a pipeline of several models", "Give one of its folders"),
+)
+"""What else is published as a folder: the file that tells it, the reason, and what to do."""
+
+
+def _is_transformers(path: Path) -> bool:
+    """Whether a folder is one that ``save_pretrained`` writes: its config.json names an architecture."""
+    config = path / "config.json"
+    if not config.is_file():
+        return False
+    with paths.opened_inside(path, config.name, str(config)) as file:
+        content = file.read(_LARGEST_CONFIG)
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("model_type"), str)
 
 
 def _look_at_file(path: Path, head: bytes) -> Artifact:

@@ -141,8 +141,21 @@ def of(model: object) -> Framework:
 
 
 def called(model: object, given: Sequence[Example] | None) -> object:
-    """The model as it is called with these inputs by position: PyTorch's may have them anywhere among their parameters."""
-    if given is None or isinstance(model, str | os.PathLike):
+    """The model as it is called with these inputs by position: PyTorch's may have them anywhere among their parameters.
+
+    Raises UsageError where a model of another framework is to take what is no array.
+    """
+    if isinstance(model, str | os.PathLike):
         return model
-    live = of(model).live
-    return live.called(model, given) if hasattr(live, "called") else model
+    framework = of(model)
+    if hasattr(framework.live, "called"):
+        return framework.live.called(model, given)
+    for call in (one.call for one in given or ()):
+        if call is not None:
+            strange = sorted(name for name in call.values if name not in {one.name for one in given or ()})
+            raise UsageError(
+                f"a model of {framework.title} takes arrays alone",
+                received=", ".join(strange),
+                remedy="Give each array under the name of its input",
+            )
+    return model

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netferry.converters.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from netferry.converters.structure import Arguments
 
 Array = np.ndarray[Any, Any]
 Dim = int | str | None
@@ -99,13 +102,15 @@ class Example:
     """An input shown by an array, with the axes that are free: ``{axis: symbol}``.
 
     ``asked`` tells a freedom that the caller asked for (it must hold) from the default one
-    (a batch axis that turns out to be fixed is noted, not refused).
+    (a batch axis that turns out to be fixed is noted, not refused). ``call`` says of which argument the input is a part,
+    where a model is called with more than arrays.
     """
 
     name: str
     array: Array
     free: Mapping[int, str] = field(default_factory=dict)
     asked: bool = False
+    call: Arguments | None = field(default=None, compare=False, repr=False)
 
     @property
     def spec(self) -> TensorSpec:

@@ -11,7 +11,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from netferry.converters import artifact, frameworks, origin
+from netferry.converters import artifact, frameworks, origin, pipeline
 from netferry.converters.disk import staging
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.trust.paths import is_factory
@@ -20,12 +20,20 @@ from netferry.converters.trust.snapshot import Opened
 
 
 def open_source(
-    source: object, weights: str | os.PathLike[str] | None = None, *, unsafe: bool = False
+    source: object,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    unsafe: bool = False,
+    task: str | None = None,
 ) -> object:
     """Give the model in memory that ``source`` names; ``weights`` are loaded into what a factory built.
 
+    ``task`` says what the model of a Hugging Face folder is for.
+
     A file is looked at before a framework loads it; what ``unsafe`` lets through is reported in an ``UnsafeWarning``.
     """
+    if task is not None and pipeline.folder_of(source) is None:
+        raise UsageError("only a Hugging Face folder has tasks", received=task, remedy="Leave --task out")
     if not isinstance(source, str | os.PathLike):
         if weights is not None:
             raise UsageError("weights go with a file or a factory, not with a model that is already loaded")
@@ -35,7 +43,7 @@ def open_source(
     if is_factory(text):
         module, _, name = text.rpartition(":")
         return _from_factory(module, name, position, permit)
-    return staging.steadily(Path(text), lambda: _read(text, position, permit))
+    return staging.steadily(Path(text), lambda: _read(text, position, permit, task))
 
 
 def demand(source: object) -> None:
@@ -59,12 +67,13 @@ def looked_at(path: str | os.PathLike[str], *, unsafe: bool = False) -> Opened:
     return opened
 
 
-def _read(text: str, weights: Path | None, permit: Permit) -> object:
+def _read(text: str, weights: Path | None, permit: Permit, task: str | None) -> object:
     found = artifact.look(text)
     try:
         looked = found.framework.safety.look(found, weights, permit)
         permit.tell()
-        model: object = found.framework.files.read(found, weights=weights, looked=looked)
+        how = {} if task is None else {"task": task}
+        model: object = found.framework.files.read(found, weights=weights, looked=looked, **how)
         origin.remember(model, text)
         return model
     except ImportError as error:

@@ -73,6 +73,7 @@ def convert(
     samples: int | None = None,
     outputs: Mapping[str, str] | None = None,
     force: bool = False,
+    task: str | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
@@ -84,7 +85,8 @@ def convert(
     With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
     when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick``, ``samples`` and ``outputs`` are as for ``verify``;
     What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed it since; anything else,
-    and the source itself, only with ``force``. ``progress(done, total, what)`` is called at each stage. A file that names anything that could act outside the model is
+    and the source itself, only with ``force``. A Hugging Face folder knows its inputs; ``task`` says what its model is for, if that is
+    not what it was saved for, and its tokenizer's and processors' files are copied beside ``destination``. ``progress(done, total, what)`` is called at each stage. A file that names anything that could act outside the model is
     refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly.
 
     Raises a ``NetferryError`` that names the place, what was expected, what was received, and what to do.
@@ -95,9 +97,9 @@ def convert(
     title, given = source.title(model), given_examples(inputs, dynamic)
     source.demand(model)
     replacing = Overwriting(force, (model, weights, data))
-    staging.demand(path, MODEL, replacing, companions(path, target, write_source))
+    staging.demand(path, MODEL, replacing, companions(path, target, write_source, model))
     stages.begin("reading")
-    live = frameworks.called(source.open_source(model, weights, unsafe=unsafe), given)
+    live = frameworks.called(source.open_source(model, weights, unsafe=unsafe, task=task), given)
     stages.begin("exporting")
     export, given = exported(live, given, opset, fuse)
     stages.begin("importing")
@@ -120,7 +122,7 @@ def convert(
     done = (
         replace(done, report=check(lambda: done.model))
         if path is None
-        else deliver(done, path, check, keep, write_source, replacing)
+        else deliver(done, path, check, keep, write_source, replacing, model)
     )
     stages.end()
     return done

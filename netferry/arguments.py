@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.converters import source
+from netferry.converters.calling import examples
 from netferry.converters.errors import UsageError
-from netferry.converters.signature import Example, examples
+from netferry.converters.signature import Example
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
     from netferry.inference.images import Pixels

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netferry import converters
-from netferry.converters import artifact, frameworks, source
+from netferry.converters import artifact, frameworks, pipeline, source
 from netferry.converters.disk import ledger, staging
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import NetferryError, UsageError
@@ -137,13 +137,19 @@ def deliver(
     keep: bool,
     write_source: bool,
     replacing: Overwriting,
+    origin: object = None,
 ) -> Conversion:
-    """Write beside the destination, check what was written, and only then put it in place."""
+    """Write beside the destination, check what was written, and only then put it in place.
+
+    The files of a pipeline that ``origin`` names go along: into a result that is a folder, else beside it.
+    """
     stale = ledger.written(destination, MODEL) if done.to == "onnx" else {}
     with staging.staged(destination, MODEL, replacing) as stage:
         converters.write(done.imported or done.export, stage)
         if write_source and done.imported is not None:
             done.imported.write_source(stage.with_name(f"{_stem(destination)}.py"))
+        home, into = (destination, stage) if stage.is_dir() else (destination.parent, stage.parent)
+        pipeline.copy_beside(origin, home, into)
         report = check(lambda: _written(stage))
         if report is not None and report.failed and not keep:
             shutil.rmtree(stage.parent)
@@ -157,11 +163,13 @@ def deliver(
     return replace(done, report=report, files=files)
 
 
-def companions(destination: Path | None, target: str, write_source: bool) -> list[str]:
-    """The names of the files that are known to come beside a destination."""
+def companions(destination: Path | None, target: str, write_source: bool, origin: object = None) -> list[str]:
+    """The names of the files that are known to come beside a destination; ``origin`` may name a pipeline."""
     if destination is None:
         return []
     names = [f"{_stem(destination)}{ending}" for ending in (".py", ".safetensors") if write_source]
+    if destination.suffix:
+        names += pipeline.beside(origin, destination.parent)
     symbol = target == "mxnet" and destination.name.endswith("-symbol.json")
     return [*names, destination.name.replace("-symbol.json", "-0000.params")] if symbol else names
 

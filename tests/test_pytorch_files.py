@@ -135,3 +135,31 @@ def test_a_batch_of_no_rows_gives_no_rows() -> None:
     module = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()
     (y,) = netferry.run(module, {"x": np.zeros((0, 4), np.float32)}).values()
     assert y.shape == (0, 3)
+
+
+def test_a_module_on_meta_gets_the_memory_of_its_weights(tmp_path: Path) -> None:
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last, self.norm = nn.Linear(3, 3), nn.Linear(3, 3), nn.BatchNorm1d(3)
+            self.last.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.norm(self.last(self.first(x)))
+            return y
+
+    torch.manual_seed(0)
+    model = Tied().eval()
+    state = {name: tensor for name, tensor in model.state_dict().items() if name != "last.weight"}
+    save_file(state, tmp_path / "w.safetensors")
+    with torch.device("meta"):
+        bare = Tied().eval()
+        unsaved = Tied()
+        unsaved.register_buffer("table", torch.zeros(3), persistent=False)
+    files.load_weights(bare, tmp_path / "w.safetensors")
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(bare(x), model(x))
+    assert bare.last.weight is bare.first.weight
+    with pytest.raises(RefusedError, match=r"made on 'meta'.*table"):
+        files.load_weights(unsaved, tmp_path / "w.safetensors")

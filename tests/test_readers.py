@@ -115,7 +115,7 @@ def test_safetensors_come_back_as_they_went(given_arrays: dict[str, np.ndarray])
     import torch
     from safetensors.numpy import save_file
 
-    from netferry.converters.pytorch.files import _safetensors
+    from netferry.converters.pytorch.weights import _safetensors
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "w.safetensors"

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.pytorch import fast_path, live
-from netferry.converters.pytorch.live import module_of, outputs_of, to_numpy
+from netferry.converters.pytorch.live import module_of, to_numpy
+from netferry.converters.pytorch.outputs import outputs_of
 from netferry.converters.rounding import Kind, Rounding, as_float32, table
 from netferry.converters.signature import Array
 

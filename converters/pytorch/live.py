@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from itertools import product
 from typing import Any
 
@@ -18,7 +16,10 @@ from torch import nn
 
 from netferry.converters import origin
 from netferry.converters.errors import CannotConvert, RefusedError, UsageError, first_line
-from netferry.converters.pytorch import fast_path
+from netferry.converters.pytorch import calling, fast_path
+from netferry.converters.pytorch.calling import parameter_names, parameters
+from netferry.converters.pytorch.huggingface import inputs
+from netferry.converters.pytorch.outputs import outputs_of
 from netferry.converters.pytorch.random_state import own_random_numbers
 from netferry.converters.pytorch.snapshot import Snapshot
 from netferry.converters.signature import (
@@ -98,52 +99,6 @@ def run_otherwise(model: Any, arrays: Sequence[Array]) -> dict[str, Array] | Non
         return run(model, arrays)
 
 
-def outputs_of(module: nn.Module, result: Any) -> dict[str, torch.Tensor]:
-    """The tensors in what a forward returned; an imported model knows the names that they had."""
-    names = getattr(module, "output_names", None)
-    tensors = result if isinstance(result, tuple) else (result,)
-    named = isinstance(names, tuple) and len(names) == len(tensors) == len(set(names))
-    if not named or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-        return named_outputs(result)
-    return dict(zip(names, tensors, strict=True))  # type: ignore[arg-type]
-
-
-def named_outputs(result: Any) -> dict[str, torch.Tensor]:
-    """The tensors in what a forward returned, each under its name.
-
-    A tensor is ``output``, the elements of a tuple are ``output_0``, ``output_1`` ..., a mapping's are
-    its keys and a dataclass' its fields; deeper ones are joined with ``_``. What is None is left out.
-    """
-    named: dict[str, torch.Tensor] = {}
-
-    def collect(item: Any, path: tuple[str, ...]) -> None:
-        if item is None:
-            return
-        if isinstance(item, torch.Tensor):
-            name = "_".join(path) or "output"
-            if name in named:
-                raise RefusedError(f"the model has two outputs that would be named '{name}'")
-            named[name] = item
-        elif isinstance(item, Mapping):
-            for key, inner in item.items():
-                collect(inner, (*path, str(key)))
-        elif isinstance(item, tuple | list):
-            for position, inner in enumerate(item):
-                collect(inner, (*(path or ("output",)), str(position)))
-        elif is_dataclass(item):
-            for entry in fields(item):
-                collect(getattr(item, entry.name), (*path, entry.name))
-        else:
-            raise RefusedError(
-                f"the model's output {'_'.join(path) or 'output'} is of a type that netferry does not export",
-                expected="a tensor, or tensors in tuples, lists, mappings and dataclasses",
-                received=type(item).__qualname__,
-            )
-
-    collect(result, ())
-    return named
-
-
 def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example]:
     """``given``, or the inputs that an exported program brings along; else the caller must give them."""
     if given is not None:
@@ -152,6 +107,8 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
         return _program_examples(model)
     if isinstance(getattr(model, "input_specs", None), Mapping):
         return _imported_examples(model)
+    if (shown := getattr(type(model), "netferry_shown", None)) is not None:
+        return tuple(shown)
     names = parameter_names(module_of(model))
     shown = ", ".join(f'"{name}": array' for name in names) or '"x": array'
     raise UsageError(
@@ -163,54 +120,15 @@ def examples_of(model: Any, given: Sequence[Example] | None) -> Sequence[Example
 
 def _in_parameter_order(model: Any, given: Sequence[Example]) -> Sequence[Example]:
     """The inputs in the order of ``forward`` where all have names of its parameters, else as they come."""
-    own = getattr(type(model), "netferry_inputs", None) or _parameters(model)
+    own = getattr(type(model), "netferry_inputs", None) or parameters(model)
     return given if own is None else aligned(given, list(own))
 
 
 def called(model: Any, given: Sequence[Example] | None) -> Any:
-    """The module as it takes these inputs by position, whatever their positions in its ``forward``.
-
-    It is the same module under another class: it shares its weights, hooks and modes, and their names.
-    """
-    own = _parameters(model) if isinstance(model, nn.Module) else None
-    fixed = isinstance(model, torch.jit.ScriptModule | torch.fx.GraphModule) or "forward" in vars(model)
-    if given is None or own is None or fixed or not {example.name for example in given} <= own.keys():
-        return model
-    names = [example.name for example in aligned(given, list(own))]
-    keyword_only = any(own[name].kind is inspect.Parameter.KEYWORD_ONLY for name in names)
-    if names == list(own)[: len(names)] and not keyword_only:
-        return model
-    kind: Any = type(model)
-
-    def forward(self: Any, *inputs: Any) -> Any:
-        return kind.forward(self, **dict(zip(names, inputs, strict=True)))
-
-    outer = {"forward": forward, "netferry_inputs": tuple(names), "__module__": kind.__module__}
-    same = object.__new__(type(kind)(kind.__name__, (kind,), {**outer, "__qualname__": kind.__qualname__}))
-    object.__setattr__(same, "__dict__", model.__dict__)
-    return same
-
-
-def _parameters(model: Any) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters of ``forward`` that have a name of their own; None where it declares none."""
-    try:
-        own = inspect.signature(model.forward).parameters
-    except (AttributeError, TypeError, ValueError):
-        return None
-    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {name: one for name, one in own.items() if one.kind not in many}
-
-
-def parameter_names(module: nn.Module) -> list[str]:
-    """The positional parameters of ``forward`` that have no default."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return [a.name for a in module.forward.schema.arguments[1:]]  # type: ignore[attr-defined]
-    try:
-        parameters = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+    """The module as it takes these inputs by position, or, where none are given, those that its library knows it to take."""
+    if given is None and inputs.is_known(model) and not hasattr(type(model), "netferry_inputs"):
+        return calling.as_shown(model, inputs.shown(model))
+    return calling.called(model, given)
 
 
 def module_of(model: Any) -> nn.Module:

@@ -14,10 +14,10 @@ from netferry.converters.pytorch.live import (
     device_of,
     layer_by_layer,
     module_of,
-    outputs_of,
     to_numpy,
     to_torch,
 )
+from netferry.converters.pytorch.outputs import outputs_of
 from netferry.converters.signature import Array
 from netferry.converters.training import (
     BETAS,

@@ -25,6 +25,7 @@ from netferry.cli.options import (
     Samples,
     Source,
     Strict,
+    Task,
     TimeLimit,
     Unsafe,
     Weights,
@@ -85,6 +86,7 @@ def convert(
     device: Device = "cpu",
     unsafe: Unsafe = False,
     force: Force = False,
+    task: Task = None,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
@@ -114,7 +116,7 @@ def convert(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
                 opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
                 device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
-                quick=quick, samples=samples, outputs=outputs_of(map_output), progress=progress,
+                quick=quick, samples=samples, outputs=outputs_of(map_output), task=task, progress=progress,
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.tasks.extras import extras_of

@@ -22,6 +22,13 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="Weights for a factory (.safetensors, a state dict) or an MXNet symbol (.params)."),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="What a Hugging Face folder's model is for: text-generation, text-generation-with-past, encoder, decoder ...; left out, "
+        "what it was saved for."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of the inputs that are made.")]
 FreshSeed = Annotated[

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from netferry.converters.artifact import Artifact, demand_kind
 from netferry.converters.errors import RefusedError
+from netferry.converters.pytorch.huggingface import folder
 from netferry.converters.pytorch.safety import allowlist, formulas, program, script
 from netferry.converters.trust import paths, pickles, snapshot, tables, texts, zips
 from netferry.converters.trust.permit import SHOWN, Looked, Permit
@@ -19,12 +20,14 @@ _RESAVE = "Save the state dict of a pickled model where it was made, best as .sa
 
 
 def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None = None) -> Looked:
-    """Look into an exported program (``pt2``) or a TorchScript archive.
+    """Look into an exported program (``pt2``), a TorchScript archive or a Hugging Face folder.
 
     Raises:
         RefusedError: it is damaged, claims more than it has, or would do something else than compute.
     """
     permit = permit or Permit()
+    if artifact.kind == "transformers":
+        return folder.look(artifact.path, permit, _look_at_weights_inside)
     archive = zips.look(artifact.path, str(artifact.path), tables.PYTORCH)
     demand_kind(artifact, archive.entries)
     _check_entries(archive, artifact.kind)
@@ -34,15 +37,26 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
 def look_at_weights(path: Path, permit: Permit) -> Looked:
     """Look into a ``.safetensors`` file, or what ``torch.save`` wrote of a state dict, before PyTorch reads it."""
     with paths.opened(path) as file:
-        is_zip = file.read(2) == b"PK"
-        file.seek(0)
-        if is_zip:
-            archive = zips.look(file, str(path), tables.PYTORCH)
-            _look_at_tensors(archive, permit)
-            return Looked(permit, content=archive.content)
-        held = snapshot.copied(file, str(path))
+        return _look_at_weights(file, str(path), permit)
+
+
+def _look_at_weights_inside(folder: Path, name: str, permit: Permit) -> Looked:
+    """``look_at_weights`` for a file that another file of the folder names."""
+    where = str(folder / name)
+    with paths.opened_inside(folder, name, where) as file:
+        return _look_at_weights(file, where, permit)
+
+
+def _look_at_weights(file: IO[bytes], where: str, permit: Permit) -> Looked:
+    is_zip = file.read(2) == b"PK"
+    file.seek(0)
+    if is_zip:
+        archive = zips.look(file, where, tables.PYTORCH)
+        _look_at_tensors(archive, permit)
+        return Looked(permit, content=archive.content)
+    held = snapshot.copied(file, where)
     if held.read(1) == b"\x80":
-        _look_at_old_tensors(held.view(), str(path), permit)
+        _look_at_old_tensors(held.view(), where, permit)
     return Looked(permit, content=held)
 
 

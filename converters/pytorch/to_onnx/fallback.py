@@ -23,9 +23,9 @@ from netferry.converters.pytorch.live import (
     device_of,
     layer_by_layer,
     module_of,
-    named_outputs,
     to_torch,
 )
+from netferry.converters.pytorch.outputs import named_outputs
 from netferry.converters.signature import Array, Example
 
 OPSETS: Mapping[str, int] = {"torchscript": 20, "dynamo": 21}

@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from netferry.converters.errors import first_line
-from netferry.converters.pytorch.live import device_of, layer_by_layer, outputs_of
+from netferry.converters.pytorch.live import device_of, layer_by_layer
+from netferry.converters.pytorch.outputs import outputs_of
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of
 from netferry.converters.pytorch.to_onnx.tracer.patching import ONE_AT_A_TIME, left_as_it_was, stand_ins
 from netferry.converters.pytorch.to_onnx.tracer.recorder import Recorder
