@@ -13,7 +13,7 @@ import linecache
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 _SAYS = frozenset(
     "warn warning warning_once warning_advice warn_once info debug print error exception".split()
@@ -70,10 +70,14 @@ def wanted_truth(frame: FrameType | None) -> bool | None:
     if at is None or statement is None:
         return None
     root, wanted = _condition(statement)
-    inside = None if root is None else list(_path_to(root, at))
-    if wanted is None or not inside:
+    if root is None or wanted is None:
+        return None
+    inside = list(_path_to(root, at))
+    if not inside and not _covers(_Place(*at), _span(root)):
         return None
     turned = sum(isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not) for node in inside)
+    if not inside:  # code that was made of the statement bears its place throughout
+        turned = _operator(frame) == "UNARY_NOT"
     return wanted if turned % 2 == 0 else not wanted
 
 
@@ -88,11 +92,29 @@ _Span = tuple[int, int, int, int]
 
 def _position(frame: FrameType) -> _Span | None:
     """Of what the instruction that runs works on: a jump bears the place of its statement, its operand comes before."""
-    spans, at = list(frame.f_code.co_positions()), frame.f_lasti // 2
-    name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    spans, at, name = list(frame.f_code.co_positions()), frame.f_lasti // 2, _operator(frame)
     at -= "JUMP" in name or name in ("UNARY_NOT", "TO_BOOL")
     found = spans[at] if 0 <= at < len(spans) else (None,) * 4
     return None if any(part is None for part in found) else (found[0], found[1], found[2], found[3])  # type: ignore[return-value]
+
+
+def _operator(frame: FrameType) -> str:
+    """The instruction that runs."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]]
+
+
+class _Place(NamedTuple):
+    """A span, with the names that a node has for its ends."""
+
+    lineno: int
+    end_lineno: int
+    col_offset: int
+    end_col_offset: int
+
+
+def _span(node: ast.expr) -> _Span:
+    last, end = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+    return node.lineno, last, node.col_offset, end
 
 
 @cache

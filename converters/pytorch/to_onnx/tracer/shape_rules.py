@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_pointwise import POINTWISE, REDUCED
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import VIEWS
 
 
 def _recurrent(module: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Any, Any]:
@@ -173,6 +174,7 @@ def _grouped_mm(
 SHAPES: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((*everywhere("grouped_mm"), *everywhere("_grouped_mm")), _grouped_mm),
     **POINTWISE,
+    **VIEWS,
     **REDUCED,
     nn.RNN: _recurrent,
     nn.LSTM: _recurrent,

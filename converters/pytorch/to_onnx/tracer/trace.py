@@ -15,6 +15,7 @@ from torch import nn
 from netferry.converters.errors import first_line
 from netferry.converters.pytorch.live import device_of, layer_by_layer, outputs_of
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of
+from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import without_compilers
 from netferry.converters.pytorch.to_onnx.tracer.patching import ONE_AT_A_TIME, left_as_it_was, stand_ins
 from netferry.converters.pytorch.to_onnx.tracer.recorder import Recorder
 from netferry.converters.pytorch.to_onnx.tracer.sizes import line_of
@@ -41,6 +42,7 @@ def trace(
     try:
         with (
             ONE_AT_A_TIME,
+            without_compilers(),
             layer_by_layer(module),
             stand_ins(recorder, module),  # sizes can be keys within, also when dicts are put back
             left_as_it_was(module),
