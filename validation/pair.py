@@ -52,8 +52,10 @@ def paired(
     known += [(b, early.signature)] if early is not None and kind(b) == "onnx" else []
     weigh = weigher((graph, a, b))
     heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
-    hollow = weigher((graph, a)).hollow  # the target, which may be wrong, does not choose the sizes
-    made = made_for(source, known, given, seed, quick=quick, heavy=heavy, hollow=hollow, rows=rows)
+    own = weigher((graph, a))  # the target, which may be wrong, does not choose the sizes
+    made = made_for(
+        source, known, given, seed, quick=quick, heavy=heavy, hollow=own.hollow, beyond=own.beyond, rows=rows
+    )
     if early is not None:
         return Pair(source, early, (ours, theirs), made, weigh)
     target, shown = opened(b, made.shown(), device)

@@ -116,8 +116,10 @@ class Double:
 
     @cached_property
     def format(self) -> str:
-        """The shortest float dtype that the model computes in."""
-        return str(self._module.narrowest(self.model))
+        """The shortest float dtype that the model computes in; without weights, that of its inputs."""
+        inputs = {example.array.dtype.name for example in self._given or ()}
+        shown = next((name for name in ("bfloat16", "float16") if name in inputs), None)
+        return shown if shown and not self.weights else str(self._module.narrowest(self.model))
 
     @cached_property
     def size(self) -> int:

@@ -56,12 +56,14 @@ class Weigher:
         known = found is not None and found.flops and not found.unknown
         return Effort(found.flops, found.bytes) if found is not None and known else None
 
+    def beyond(self, sizes: Sizes) -> bool:
+        """Whether these sizes are beyond the bounds in the model's metadata."""
+        return not size_bounds.hold(self.bounds, sizes)
+
     def hollow(self, sizes: Sizes) -> bool:
-        """Whether these sizes are none of the model's: beyond the bounds in its metadata, or so that some tensor
-        inside is empty, where at larger ones none is."""
-        return not size_bounds.hold(self.bounds, sizes) or (
-            self._has_empty(sizes)
-            and any(not self._has_empty(dict.fromkeys(sizes, size)) for size in (64, 512, 4096, 32000))
+        """Whether some tensor inside is empty at these sizes, where at larger ones none is."""
+        return self._has_empty(sizes) and any(
+            not self._has_empty(dict.fromkeys(sizes, size)) for size in (64, 512, 4096, 32000)
         )
 
     def _has_empty(self, sizes: Sizes) -> bool:

@@ -53,12 +53,13 @@ def made_for(
     quick: bool = False,
     heavy: Heavy = lambda _sizes, _usual: False,
     hollow: Callable[[Sizes], bool] = lambda _sizes: False,
+    beyond: Callable[[Sizes], bool] = lambda _sizes: False,
     rows: Rows | None = None,
 ) -> Made:
     """Samples at sizes where ``source`` runs; ``models`` (it and its target) bound what inputs may hold.
 
     ``rows`` come first, then what is ``given``. ``heavy`` are the sizes that cost too much, ``hollow`` those
-    at which the model has nothing left to compute with.
+    at which the model has nothing left to compute with, ``beyond`` those that its bounds rule out.
     """
     signature = source.signature
     if given is not None:
@@ -69,7 +70,9 @@ def made_for(
     real = [] if rows is None else rows.samples(signature)
     shown = given if given is not None or not real else _examples(signature, real[0])
     ranges = ranges_of(models, given)
-    asked = _Asked(source, Maker(signature, shown, seed, ranges), _but_shown(hollow, signature, shown))
+    empty = _but_shown(hollow, signature, shown)
+    maker = Maker(signature, shown, seed, ranges)
+    asked = _Asked(source, maker, lambda sizes: beyond(sizes) or empty(sizes))
     sizes = explored(signature, shown, asked.accepts, heavy)
     made = list(samples(signature, shown, seed, quick=quick, ranges=ranges, sizes=sizes))
     made = [*real, *(sample for sample in made if given is not None or sample.label != GIVEN)]

@@ -231,8 +231,12 @@ class Size:
         return total
 
     def at(self, sizes: Mapping[str, int]) -> int:
-        """The number, once every free size is known."""
-        return self.build(sizes.__getitem__, lambda word, a, b: _FOLDS[word](a, b), int)
+        """The number, once every free size is known; what is divided by zero there is none."""
+
+        def fold(word: str, a: int, b: int) -> int:
+            return 0 if word in ("//", "%") and b == 0 else _FOLDS[word](a, b)
+
+        return self.build(sizes.__getitem__, fold, int)
 
 
 _FOLDS: Mapping[str, Callable[[int, int], int]] = {

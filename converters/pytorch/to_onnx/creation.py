@@ -10,6 +10,7 @@ import numpy as np
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.pytorch.to_onnx.emitter import Emitter, Operand
 from netferry.converters.pytorch.to_onnx.table import row
+from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
 
 
 @row("copy")
@@ -35,10 +36,12 @@ def full(e: Emitter, *given: Any, **named: Any) -> Tensor:
 
 @row("scalar_tensor", "tensor", "as_tensor")
 def tensor(e: Emitter, data: Any, **_: Any) -> Tensor:
-    """A size made a tensor."""
-    if isinstance(data, list | tuple):
-        return e.cast(e.shape(list(data)), e.dtype)
-    return e.tensor(data, e.dtype)
+    """A size made a tensor; lists of lists of them, and of tensors of one element."""
+    if not isinstance(data, list | tuple):
+        return e.tensor(data, e.dtype)
+    parts = [e.reshape(e.tensor(part, e.dtype), [1]) for part in leaves_of(data, object)]
+    flat = parts[0] if len(parts) == 1 else e.g.Concat(*parts, axis=0)
+    return e.reshape(flat, e.out.dims)
 
 
 @row("arange")

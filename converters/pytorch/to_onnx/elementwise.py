@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import torch
 
@@ -128,13 +129,26 @@ def clamp_max(e: Emitter, input: Tensor, max: Operand) -> Tensor:
 # ---- two tensors ----------------------------------------------------------------------------------
 
 
+def _computed_in(e: Emitter, *operands: Operand) -> np.dtype[Any]:
+    """The result's dtype; float32 where that is a half and one of the numbers lies beyond what a half holds: PyTorch computes
+    with numbers in float32 and rounds what comes of it."""
+    numbers = [one for one in operands if isinstance(one, float | int) and np.isfinite(one)]
+    if e.dtype not in (np.float16, ml_dtypes.bfloat16) or not numbers:
+        return e.dtype
+    with np.errstate(over="ignore"):
+        rounded = np.array(numbers, np.float64).astype(e.dtype).astype(np.float64)
+    held = np.abs(rounded - numbers) <= np.abs(numbers) * float(ml_dtypes.finfo(e.dtype).eps)
+    return e.dtype if held.all() else np.dtype(np.float32)
+
+
 def arithmetic(operator: str, e: Emitter, input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
-    x, y = e.tensor(input, e.dtype), e.tensor(other, e.dtype)
+    dtype = _computed_in(e, input, other, alpha)
+    x, y = e.tensor(input, dtype), e.tensor(other, dtype)
     if alpha != 1:
-        y = e.g.Mul(y, e.tensor(alpha, e.dtype))
+        y = e.g.Mul(y, e.tensor(alpha, dtype))
     if e.dtype == BOOL:
         operator = {"Add": "Or", "Mul": "And", "Max": "Or", "Min": "And"}.get(operator, operator)
-    return e.g.op(operator, x, y)
+    return e.cast(e.g.op(operator, x, y), e.dtype)
 
 
 def reversed_(function: Row) -> Row:
@@ -152,13 +166,14 @@ row("minimum", "fmin")(partial(arithmetic, "Min"))
 
 @row("div", "divide", "true_divide", "truediv")
 def div(e: Emitter, input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
-    x, y = e.tensor(input, e.dtype), e.tensor(other, e.dtype)
+    dtype = e.dtype if rounding_mode else _computed_in(e, input, other)
+    x, y = e.tensor(input, dtype), e.tensor(other, dtype)
     whole = e.dtype.kind in "iu"
     if rounding_mode == "floor" and whole:  # ONNX truncates; what remains has the divisor's sign
         return e.g.Div(e.g.Sub(x, e.g.Mod(x, y)), y)
     quotient = e.g.Div(x, y)
     if rounding_mode is None or whole:
-        return quotient
+        return e.cast(quotient, e.dtype)
     return e.g.Floor(quotient) if rounding_mode == "floor" else trunc(e, quotient)
 
 

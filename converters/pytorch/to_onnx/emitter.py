@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -223,6 +224,9 @@ class Emitter:
         rounds = next((name for kind, name in _ROUNDING.items() if isinstance(size, kind)), None)
         if rounds is not None:
             return self._rounded(self.size(size.args[0]), rounds)
+        of_one = next((name for kind, name in _OF_ONE.items() if isinstance(size, kind)), None)
+        if of_one is not None:
+            return self._elementary(of_one, self.cast(self.size(size.args[0]), np.dtype(np.float64)))
         known = next((entry for kind, entry in _ARITHMETIC.items() if isinstance(size, kind)), None)
         if known is None:
             raise CannotConvert(
@@ -241,6 +245,12 @@ class Emitter:
         """A float size as a whole number; a cast cuts what is behind the point."""
         x = x if x.dtype != np.float64 or not operator else self.g.op(operator, x)
         return self.cast(x, np.dtype(np.int64))
+
+    def _elementary(self, operator: str, x: Tensor) -> Tensor:
+        """A function of one number, in float64."""
+        if operator == "Log2":
+            return self.g.Div(self.g.Log(x), self.g.constant([math.log(2)], np.float64))
+        return self.g.op(operator, x)
 
     def _floored(self, x: Tensor, y: Tensor) -> Tensor:
         """Division that rounds down: ONNX's rounds towards zero, but its Mod has the divisor's sign."""
@@ -293,6 +303,11 @@ class Emitter:
         """A tensor filled with one value."""
         return self.expand(self.tensor(value, dtype), sizes)
 
+
+_OF_ONE: Mapping[Any, str] = {
+    getattr(symbolic, f"OpaqueUnaryFn_{name.lower()}"): name for name in ("Sqrt", "Log2", "Sin", "Cos")
+}
+"""Functions of one size: the ONNX operator, or its name."""
 
 _ARITHMETIC: Mapping[Any, tuple[str, bool]] = {
     sympy.Add: ("Add", False),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sympy import Eq, Ne
+from sympy.core.relational import Relational
 from torch import nn
 from torch.utils._sympy import functions as symbolic
 
@@ -41,6 +43,7 @@ def freest_trace(module: nn.Module, given: Sequence[Example]) -> FreestTrace:
         }
         needs = [found for found in traced.narrowings if not found.fixes and found.bound is None]
         notes |= {f"the model needs that {found}": None for found in needs}
+        notes |= {f"an assertion on data is left out: {line}": None for line in traced.left_out}
         fixed = {s: found for found in traced.narrowings for s in found.fixes}
         own = {s: example.array.shape[axis] for example in given for axis, s in example.free.items()}
         fixed |= {
@@ -80,35 +83,67 @@ def _not_free(module: nn.Module, symbol: str, found: Narrowing) -> UsageError:
     )
 
 
-def _widest(
-    module: nn.Module, given: Sequence[Example]
-) -> tuple[Trace, tuple[Narrowing, ...], frozenset[Narrowing]]:
-    """The trace, its bounds, and those that make no difference.
+_Tried = tuple[Trace, tuple[Narrowing, ...], frozenset[Narrowing]]
+"""A trace, its bounds, and the conditions that make no difference."""
 
-    What is asked of a remainder (``if pad > 0``) has one side that is right on both: the trace that has the fewest bounds
-    is taken, of the example's own sizes and of some at which they do not hold.
+_OTHER_TRACES = 6
+"""How many are tried to find the freest one."""
+
+
+def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
+    """The freest trace.
+
+    Of some branches one side is right on both: a pad by nothing where nothing is to be padded, a table resized to the size
+    that it has. So traces are also made at sizes at which conditions of the first fail, and the one that narrows least is
+    taken, as long as the example is within it.
     """
     best = _bounded(module, trace(module, given, MODULES), given)
-    periodic = [found for found in best[1] if _is_periodic(found.bound)]
-    for at in [at for found in periodic for at in without(found.bound, best[0].hints)[:1]]:
+    own = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
+    tried: set[tuple[tuple[str, int], ...]] = set()
+    while len(tried) < _OTHER_TRACES:
+        sizes = next((at for at in _other_sides(best) if tuple(sorted(at.items())) not in tried), None)
+        if sizes is None:
+            break
+        tried.add(tuple(sorted(sizes.items())))
         try:
-            other = _bounded(module, trace(module, given, MODULES, at), given)
+            other = _bounded(module, trace(module, given, MODULES, sizes), given)
         except Untraceable:
             continue
-        if len(other[1]) < len(best[1]) and not any(found.fixes for found in other[0].narrowings):
+        if _doubts(other, own) < _doubts(best, own):
             best = other
     return best
 
 
-def _bounded(
-    module: nn.Module, traced: Trace, given: Sequence[Example]
-) -> tuple[Trace, tuple[Narrowing, ...], frozenset[Narrowing]]:
+def _doubts(tried: _Tried, own: Mapping[str, int]) -> tuple[int, int]:
+    """How much a trace narrows: axes that it fixes, or that its bounds keep from the example; bounds."""
+    fixed = [found for found in tried[0].narrowings if found.fixes and found not in tried[2]]
+    return len(fixed) + sum(broken(found.bound, own) for found in tried[1]), len(tried[1])
+
+
+def _other_sides(tried: _Tried) -> Iterator[dict[str, int]]:
+    """Sizes at which the branches that a trace has taken are not: all of them at once, then one after the other."""
+    traced, bounds, unimportant = tried
+    doubtful = [found for found in traced.narrowings if found.fixes and found not in unimportant]
+    asked = [found.condition_on for found in (*doubtful, *bounds) if _has_another_side(found)]
+    ways = [at[0] for condition in asked if (at := without(condition, traced.hints))]
+    if len(ways) > 1:
+        yield {**traced.hints, **dict(pair for way in ways for pair in way.items())}
+    for way in ways:
+        yield {**traced.hints, **way}
+
+
+def _has_another_side(found: Narrowing) -> bool:
+    """Whether the other side of a branch may be right on both: that of equal sizes, of remainders, of sizes of inputs."""
+    asked = found.condition_on
+    if not isinstance(asked, Relational):
+        return False
+    floors = asked.has(symbolic.Mod, symbolic.PythonMod, symbolic.FloorDiv, symbolic.CeilToInt)
+    return floors or isinstance(asked, Eq | Ne) or len(asked.free_symbols) > 1
+
+
+def _bounded(module: nn.Module, traced: Trace, given: Sequence[Example]) -> _Tried:
     tried = harmless(module, traced, given)
     return traced, tuple(n for n in traced.narrowings if n.bound is not None and n not in tried), tried
-
-
-def _is_periodic(condition: Any) -> bool:
-    return bool(condition.has(symbolic.Mod, symbolic.PythonMod))
 
 
 def _with_fixed(example: Example, fixed: Any) -> Example:

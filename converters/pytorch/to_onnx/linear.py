@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.pytorch.to_onnx.elementwise import reversed_
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
@@ -40,3 +42,51 @@ def einsum(e: Emitter, equation: str, *operands: Any) -> Tensor:
 def outer(e: Emitter, input: Tensor, vec2: Tensor) -> Tensor:
     column = e.g.Unsqueeze(e.cast(input, e.dtype), e.g.ints(1))
     return e.g.Mul(column, e.cast(vec2, e.dtype))
+
+
+@row("grouped_mm", "_grouped_mm")
+def grouped_mm(
+    e: Emitter,
+    input: Tensor,
+    mat2: Tensor,
+    *,
+    offs: Tensor | None = None,
+    bias: Tensor | None = None,
+    out_dtype: Any = None,
+) -> Tensor:
+    """A product for each group; ``offs`` says where the groups end along the axis that both have in common, or along the
+    one that only one of them has. What lies behind the last end is zero."""
+    if bias is not None:
+        raise CannotConvert("grouped_mm with a bias")
+    x, w = e.cast(input, e.dtype), e.cast(mat2, e.dtype)
+    if offs is None:
+        return e.g.MatMul(x, w)
+    stacks = [t for t in (w, x, offs) if t.rank in (1, 3)]
+    groups = stacks[0].dims[0] if stacks[0].dims else None
+    if not isinstance(groups, int):
+        raise CannotConvert("grouped_mm of a free number of groups")
+    ends = [e.g.Slice(offs, e.g.ints(i), e.g.ints(i + 1), e.g.ints(0)) for i in range(groups)]
+    starts = [e.g.constant([0], offs.dtype), *ends[:-1]]
+    cut = {(2, 3): (0, None), (3, 2): (None, 1), (2, 2): (1, 0)}[x.rank, w.rank]
+    parts = []
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        sides = [_group_of(e, t, i, axis, start, end) for t, axis in zip((x, w), cut, strict=True)]
+        parts.append(e.g.MatMul(*sides))
+    if cut == (1, 0):
+        return e.g.Concat(*(e.g.Unsqueeze(part, e.g.ints(0)) for part in parts), axis=0)
+    axis = 0 if x.rank == 2 else 1
+    return e.g.Concat(*parts, _rest(e, axis, ends[-1]), axis=axis)
+
+
+def _group_of(e: Emitter, x: Tensor, number: int, axis: int | None, start: Tensor, end: Tensor) -> Tensor:
+    """One group's rows or columns; of a stack of matrices, its matrix."""
+    if axis is None:
+        return e.g.Gather(x, e.g.constant(number, np.int64), axis=0)
+    return e.g.Slice(x, start, end, e.g.constant([axis], start.dtype))
+
+
+def _rest(e: Emitter, axis: int, end: Tensor) -> Tensor:
+    """Zeros for what is behind the last group."""
+    sizes = [e.size(size) for size in e.out.dims]
+    sizes[axis] = e.g.Sub(sizes[axis], e.cast(end, np.dtype(np.int64)))
+    return e.g.Expand(e.tensor(0, e.dtype), e.g.Concat(*sizes, axis=0))

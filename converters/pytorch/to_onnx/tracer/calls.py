@@ -40,13 +40,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Trace:
-    """What ``forward`` did: only the calls that its outputs need, in order; ``hints`` are the sizes that it ran at."""
+    """What ``forward`` did: only the calls that its outputs need, in order; ``hints`` are the sizes that it ran at.
+
+    ``left_out`` are the lines that assert something of data, which is no part of the model.
+    """
 
     inputs: tuple[Value, ...]
     outputs: Mapping[str, Value]
     calls: tuple[Call, ...]
     narrowings: tuple[Narrowing, ...]
     hints: Mapping[str, int]
+    left_out: tuple[str, ...] = ()
 
 
 def map_structure(function: Callable[[Any], Any], item: Any) -> Any:

@@ -280,3 +280,10 @@ def _batch_norm(
 def _embedding(weight: Tensor, indices: Tensor, *rest: Any) -> Tensor:
     """``torch.embedding`` takes the table first."""
     return F.embedding(indices, weight)
+
+
+@decomposed("new_tensor")
+def _new_tensor(
+    input: Tensor, data: Any, dtype: torch.dtype | None = None, device: Any = None, **_: Any
+) -> Tensor:
+    return torch.tensor(data, dtype=dtype or input.dtype, device=device or input.device)

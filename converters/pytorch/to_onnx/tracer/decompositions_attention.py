@@ -24,8 +24,15 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """softmax(q k^T * scale + mask) v; a query that may look at nothing gets 0, as PyTorch has it."""
+    """softmax(q k^T * scale + mask) v; a query that may look at nothing gets 0, as PyTorch has it.
+
+    Of halves it is computed in float32, as PyTorch's kernels do: their scores are beyond what a float16 holds.
+    """
     dropout(query, dropout_p)
+    if query.dtype in (torch.float16, torch.bfloat16):
+        mask = attn_mask.float() if attn_mask is not None and attn_mask.is_floating_point() else attn_mask
+        wide = (query.float(), key.float(), value.float(), mask)
+        return _attention(*wide, 0.0, is_causal, scale, enable_gqa).to(query.dtype)
     if enable_gqa:
         groups = query.size(-3) // key.size(-3)
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)

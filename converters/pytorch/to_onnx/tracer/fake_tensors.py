@@ -9,11 +9,19 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
+import torch._compile
+import torch._decomp
+import torch._decomp.decompositions
+import torch._refs
+import torch._refs.nn.functional
+import torch._refs.special
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -72,6 +80,47 @@ def _with_answers(function: Any, **names: Any) -> Any:
 
 def _silent(*_: Any, **__: Any) -> None:
     """In place of PyTorch's structured log."""
+
+
+@contextmanager
+def without_compilers() -> Iterator[None]:
+    """PyTorch's rules for sizes that are written in Python ask its compilers not to look into them, which imports those: a
+    second, for the first call of a process. Here they are not asked, as long as nobody has imported them."""
+    put: list[Any] = []
+    if "torch._dynamo" not in sys.modules:
+        put = [function for function in _asking() if not hasattr(function, _ANSWER)]
+    for function in put:
+        setattr(function, _ANSWER, function)
+    try:
+        yield
+    finally:
+        for function in put:
+            if vars(function).get(_ANSWER) is function:
+                delattr(function, _ANSWER)
+
+
+_ANSWER = "__dynamo_disable"
+"""Where ``torch._disable_dynamo`` looks for what it has made of a function before."""
+
+
+@cache
+def _asking() -> tuple[Any, ...]:
+    """The functions behind ``torch._disable_dynamo`` among PyTorch's rules."""
+    rooms = (torch._refs, torch._refs.nn.functional, torch._refs.special, torch._decomp.decompositions)
+    rules = (
+        *(rule for room in rooms for rule in vars(room).values()),
+        *torch._decomp.decomposition_table.values(),
+    )
+    asking = torch._compile._disable_dynamo(_silent).__code__
+    found: dict[int, Any] = {}
+    for rule in rules:
+        while isinstance(rule, FunctionType):
+            if rule.__code__ is asking:
+                held = dict(zip(asking.co_freevars, rule.__closure__ or (), strict=True))
+                inner = held["fn"].cell_contents
+                found[id(inner)] = inner
+            rule = getattr(rule, "__wrapped__", None)
+    return tuple(found.values())
 
 
 class PlainShapeEnv(ShapeEnv):

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import builtins
 import logging
+import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from functools import reduce
 from typing import Any, Protocol
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional
 from torch.nn.modules import transformer
 
 from netferry.converters.pytorch.snapshot import Snapshot, code_names
+from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown
+from netferry.converters.pytorch.to_onnx.tracer.python_names import (
+    MATH,
+    METHODS,
+    TORCH,
+    extreme,
+    length,
+    numbers_in,
+)
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import Stateful
 
 
@@ -26,6 +35,7 @@ class Recorder(Protocol):
     """What sees every call of a module."""
 
     def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any: ...
+    def leave_out(self) -> None: ...
 
 
 ONE_AT_A_TIME = threading.RLock()
@@ -43,12 +53,23 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
                 (nn.Module, "__call__", _called(nn.Module.__call__)),
                 (transformer, "_detect_is_causal_mask", _asked(transformer._detect_is_causal_mask)),
                 (torch.backends.opt_einsum, "enabled", False),
-                (builtins, "len", _len),
-                (builtins, "max", _extreme(builtins.max, torch.sym_max)),
-                (builtins, "min", _extreme(builtins.min, torch.sym_min)),
+                (builtins, "len", length),
+                (builtins, "max", extreme(builtins.max, torch.sym_max)),
+                (builtins, "min", extreme(builtins.min, torch.sym_min)),
+                (torch.SymInt, "__hash__", _hashed(torch.SymInt.__hash__)),
+                *((math, name, stand_in) for name, stand_in in MATH.items()),
+                *((functional, name, stand_in) for name, stand_in in TORCH.items()),
+                *((torch, name, _checked(getattr(torch, name))) for name in _CHECKS if hasattr(torch, name)),
+                *(
+                    (torch.compiler, name, _InATrace())
+                    for name in ("_is_exporting_flag", "_is_compiling_flag")
+                ),
             ):
                 stack.enter_context(patch.object(where, name, stand_in))
-            stack.enter_context(_numbers_in(code_names(module)))
+            for kind in (torch.SymInt, torch.SymFloat):
+                for name, method in METHODS.items():
+                    stack.enter_context(patch.object(kind, name, method, create=True))
+            stack.enter_context(numbers_in(code_names(module)))
             stack.enter_context(_hushed())
             yield
     finally:
@@ -74,6 +95,39 @@ def _asked(look: Callable[..., bool]) -> Callable[..., bool]:
         return look(mask, is_causal, size) if _RECORDER.get() is None else is_causal is True
 
     return ask
+
+
+_CHECKS = """_check _check_value _check_index _check_type _check_not_implemented _check_tensor_all _check_with _assert
+    _check_is_size""".split()
+"""PyTorch's functions that state what a model needs."""
+
+
+def _checked(check: Callable[..., Any]) -> Callable[..., Any]:
+    """In place of those: what they ask of data is left out."""
+
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        recorder = _RECORDER.get()
+        asks = any(isinstance(item, Unknown | FakeTensor) for item in (*args, *kwargs.values()))
+        return check(*args, **kwargs) if recorder is None or not asks else recorder.leave_out()
+
+    return ask
+
+
+class _InATrace:
+    """In place of the flags that ``torch.compiler`` asks: true in the thread of a trace, so that a library takes the branch
+    that can be exported."""
+
+    def __bool__(self) -> bool:
+        return _RECORDER.get() is not None
+
+
+def _hashed(plain: Callable[[torch.SymInt], int]) -> Callable[[torch.SymInt], int]:
+    """In place of ``SymInt.__hash__``: a size that is a key of a cache is that size, whatever the example's is."""
+
+    def of(size: torch.SymInt) -> int:
+        return plain(size) if _RECORDER.get() is None else hash(("size", size.node._expr))
+
+    return of
 
 
 @contextmanager
@@ -103,78 +157,6 @@ def restored(model: Any) -> Iterator[list[str]]:
             for now, kept in ((part._parameters, parameters), (part._buffers, buffers)):
                 replaced += [name for name, tensor in kept.items() if now.get(name) is not tensor]
         before.restore()
-
-
-_real_len = len
-
-
-def _len(sized: Any) -> Any:
-    """``len`` of a tensor is its first size, which stays symbolic."""
-    return sized.shape[0] if isinstance(sized, FakeTensor) else _real_len(sized)
-
-
-def _extreme(real: Callable[..., Any], symbolic: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    """``max`` and ``min`` of sizes, which asks nothing of them."""
-
-    def of(*items: Any, **how: Any) -> Any:
-        given = items[0] if len(items) == 1 and isinstance(items[0], tuple | list) else items
-        sizes = not how and any(isinstance(item, torch.SymInt | torch.SymFloat) for item in given)
-        plain = all(isinstance(item, int | float | torch.SymInt | torch.SymFloat) for item in given)
-        return reduce(symbolic, given) if sizes and plain else real(*items, **how)
-
-    return of
-
-
-class _Number(type):
-    """``int`` and ``float`` as a model's code calls them: a free size stays one. They are still those types to all else."""
-
-    plain: type
-    symbolic: Callable[[Any], Any]
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        size = args[0] if len(args) == 1 and not kwargs else None
-        if isinstance(size, torch.SymInt | torch.SymFloat):
-            return cls.symbolic(size)
-        return cls.plain(*args, **kwargs)
-
-    def __instancecheck__(cls, item: Any) -> bool:
-        return isinstance(item, cls.plain)
-
-    def __subclasscheck__(cls, kind: type) -> bool:
-        return issubclass(kind, cls.plain)
-
-    def __eq__(cls, other: object) -> bool:
-        return other is cls or other is cls.plain
-
-    def __hash__(cls) -> int:
-        return hash(cls.plain)
-
-
-class _Int(int, metaclass=_Number):
-    plain, symbolic, dtype = int, staticmethod(torch.sym_int), np.dtype(int)
-
-
-class _Float(float, metaclass=_Number):
-    plain, symbolic, dtype = float, staticmethod(torch.sym_float), np.dtype(float)
-
-
-@contextmanager
-def _numbers_in(namespaces: Sequence[dict[str, Any]]) -> Iterator[None]:
-    """The model's own code finds these instead of Python's."""
-    put = [
-        (names, name, number)
-        for names in namespaces
-        for name, number in (("int", _Int), ("float", _Float))
-        if name not in names
-    ]
-    for names, name, number in put:
-        names[name] = number
-    try:
-        yield
-    finally:
-        for names, name, number in put:
-            if names.get(name) is number:
-                del names[name]
 
 
 @contextmanager

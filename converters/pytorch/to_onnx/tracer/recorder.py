@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
@@ -16,13 +17,20 @@ from torch.overrides import TorchFunctionMode
 from netferry.converters import size_bounds
 from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.live import torch_dtype
-from netferry.converters.pytorch.to_onnx.tracer import decompositions_attention, decompositions_indexing  # noqa: F401 - they fill the table
+from netferry.converters.pytorch.to_onnx.tracer import (  # noqa: F401 - they fill the table
+    decompositions_attention,
+    decompositions_grouped,
+    decompositions_indexing,
+)
+from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown, wanted_truth
 from netferry.converters.pytorch.to_onnx.tracer.cache import Memo
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, leaves_of, map_structure
+from netferry.converters.pytorch.to_onnx.tracer.contents import SYMBOLS
 from netferry.converters.pytorch.to_onnx.tracer.decompositions import DECOMPOSITIONS
 from netferry.converters.pytorch.to_onnx.tracer.names import by_position, torch_function, writes
+from netferry.converters.pytorch.to_onnx.tracer.python_names import FreeRange
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules import SHAPES
-from netferry.converters.pytorch.to_onnx.tracer.sizes import users_line
+from netferry.converters.pytorch.to_onnx.tracer.sizes import users_frame, users_line
 from netferry.converters.pytorch.to_onnx.tracer.tensors import TracedTensors, storage_of
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
     DataDependent,
@@ -31,22 +39,47 @@ from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
 )
 from netferry.converters.signature import Example
 
-_LOOKS_AT_VALUES = frozenset(
-    getattr(Tensor, name)
-    for name in "__bool__ __int__ __float__ __complex__ __index__ __contains__ item tolist is_nonzero".split()
-) | {
+_GIVES_NUMBERS = {
+    Tensor.item,
+    Tensor.tolist,
+    Tensor.is_nonzero,
     torch.is_nonzero,
     torch.equal,
     torch.allclose,
     Tensor.equal,
     Tensor.allclose,
+}
+_LOOKS_AT_VALUES = _GIVES_NUMBERS | {
     Tensor.numpy,
     Tensor.__array__,
+    *(getattr(Tensor, f"__{name}__") for name in "bool int float complex index contains".split()),
 }
 """Functions that bring a tensor's content into Python."""
 
+_ASSERTS = {
+    getattr(torch, name) for name in ("_assert_async", "_functional_assert_async") if hasattr(torch, name)
+}
+"""Operators that raise where data are not as they should be, and give nothing."""
+
 _GIVE_MEMORY = Tensor.data.__set__  # type: ignore[attr-defined]
 """What ``x.data = y`` calls."""
+
+_AS: Mapping[Any, Callable[[Any], Any]] = {
+    Tensor.item: lambda x: x,
+    Tensor.is_nonzero: bool,
+    torch.is_nonzero: bool,
+    Tensor.__bool__: bool,
+    Tensor.__int__: int,
+    Tensor.__float__: float,
+    Tensor.__index__: int,
+    Tensor.__complex__: complex,
+    Tensor.numpy: lambda x: np.asarray(x, object),
+    Tensor.__array__: lambda x: np.asarray(x, object),
+}
+"""What is made of the size that a tensor of one element holds."""
+
+_NO_ARGUMENTS = (Unknown, FreeRange, torch.SymBool)
+"""What PyTorch's functions do not take."""
 
 _DRAWS = frozenset(
     """
@@ -64,6 +97,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
         super().__init__(root)
         self._memo = Memo(self.sizes, self._fake, self._seen)
         self._leaves = leaves
+        self.looks: Unknown | None = None  # the first number of data that the code has got hold of
+        self.left_out: dict[str, None] = {}  # lines that assert something of data
         self._module_names = {id(part): name for name, part in root.named_modules()}
 
     def inputs(self, given: Sequence[Example], device: torch.device, at: Mapping[str, int]) -> list[Tensor]:
@@ -97,27 +132,77 @@ class Recorder(TracedTensors, TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         func, kwargs = torch_function(func), dict(kwargs or {})
+        if leaves_of((args, kwargs), _NO_ARGUMENTS):
+            args, kwargs = self._plain_arguments(func, args, kwargs)
         if func in DECOMPOSITIONS:
-            args, kwargs = by_position(func, DECOMPOSITIONS[func], args, kwargs)
+            given = by_position(func, DECOMPOSITIONS[func], args, kwargs)
             with self.sizes.kernels(), self:
-                return DECOMPOSITIONS[func](*args, **kwargs)
+                result = DECOMPOSITIONS[func](*given[0], **given[1])
+            if result is not NotImplemented:
+                return result
         tensors = leaves_of((args, kwargs), Tensor)
         traced = [tensor for tensor in tensors if self._is_traced(tensor)]
         if getattr(func, "__name__", "").removesuffix("_") in _DRAWS:
             raise Random(f"'{func.__name__}' draws random numbers", users_line())
         if traced and func in _LOOKS_AT_VALUES:
-            known = [self._known(tensor) for tensor in tensors]
-            if all(tensor is not None for tensor in known):
-                return func(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
-            raise DataDependent("the code looks at a tensor's values", users_line())
+            return self._looked_at(func, tensors, args, kwargs)
+        if func in _ASSERTS:
+            return self.leave_out()
         if func is _GIVE_MEMORY:
             raise Stateful(f"the code gives {self._called(args[0])} other memory", users_line())
         if func is Tensor.__setitem__ and traced and self._is_there(*args):
             return None
         with self.sizes.kernels():
-            if not traced and not leaves_of((args, kwargs), torch.SymInt):
+            if not traced and not leaves_of((args, kwargs), SYMBOLS):
                 return self._constant(func, tensors, args, kwargs)
             return self._record(func, SHAPES.get(func, func), args, kwargs)
+
+    def _plain_arguments(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """What PyTorch takes of what stands for Python's numbers here: tensors of ranges, truths of sizes."""
+        for unknown in leaves_of((args, kwargs), Unknown):
+            raise unknown.refuse()
+        if getattr(func, "__name__", "").startswith("sym_"):
+            return args, kwargs
+
+        def plain(item: Any) -> Any:
+            if isinstance(item, FreeRange):
+                with self:
+                    return item.tensor()
+            return bool(item) if isinstance(item, torch.SymBool) else item
+
+        found: tuple[Any, Any] = map_structure(plain, (args, kwargs))
+        return found
+
+    def _looked_at(self, func: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        """What the code finds when it looks into a tensor: what is known of it, or something that it may only assert."""
+        known = [self._known(tensor) for tensor in tensors]
+        if all(tensor is not None for tensor in known):
+            return func(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
+        held = self._content(tensors[0]) if len(tensors) == 1 else None
+        if held is not None and func is not Tensor.__contains__:
+            return (
+                held.tolist() if func is Tensor.tolist else _AS[func](held.item()) if held.size == 1 else held
+            )
+        line = users_line()
+        unknown = Unknown(self._asserted, lambda: DataDependent("the code looks at a tensor's values", line))
+        if func in _GIVES_NUMBERS:
+            self.looks = self.looks or unknown
+            return unknown
+        if func in (Tensor.__bool__, Tensor.__contains__):
+            return bool(unknown)
+        raise unknown.refuse()
+
+    def _asserted(self) -> bool:
+        """The truth of what only the data say, where an assertion asks for it."""
+        wanted = wanted_truth(users_frame())
+        if wanted is None:
+            raise DataDependent("the code looks at a tensor's values", users_line())
+        self.leave_out()
+        return wanted
+
+    def leave_out(self) -> None:
+        """Note an assertion on data, which is no part of the model."""
+        self.left_out[str(users_line())] = None
 
     def _constant(self, func: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         """Call with what is known now; what comes of it is a constant of the model."""
@@ -144,10 +229,16 @@ class Recorder(TracedTensors, TorchFunctionMode):
         module: nn.Module | None = None,
     ) -> Any:
         """Call over fake tensors and write it down; whatever it wrote into is a new value from now on."""
-        given, given_kwargs = map_structure(self._argument, (args, kwargs))
         tensors = leaves_of((args, kwargs), Tensor)
         key = self._memo.key(target, args, kwargs, module)
-        result, written = self._found(key, tensors) or self._made_by(function, args, kwargs, tensors, key)
+        given, given_kwargs = map_structure(self._argument, (args, kwargs))
+        try:
+            result, written = self._found(key, tensors) or self._made_by(function, args, kwargs, tensors, key)
+        except DataDependentOutputException:
+            args, kwargs = map_structure(self._as_number, (args, kwargs))
+            tensors = leaves_of((args, kwargs), Tensor)
+            given, given_kwargs = map_structure(self._argument, (args, kwargs))
+            result, written = self._made_by(function, args, kwargs, tensors, None)
         outputs = leaves_of(result, Tensor)
         if not outputs and not written:
             return result
@@ -187,10 +278,7 @@ class Recorder(TracedTensors, TorchFunctionMode):
         """What the call gives over fake tensors, and which of those it was given it wrote into."""
         given = [self._seen(tensor) for tensor in tensors]
         versions = [fake._version for fake in given]
-        try:
-            result = self._over_fakes(function, map_structure(self._stood_in, (args, kwargs)))
-        except DataDependentOutputException:
-            result = self._over_fakes(function, map_structure(self._as_number, (args, kwargs)))
+        result = self._over_fakes(function, map_structure(self._stood_in, (args, kwargs)))
         written = [
             t for t, fake, version in zip(tensors, given, versions, strict=True) if fake._version != version
         ]

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
+from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_pointwise import POINTWISE, REDUCED
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import VIEWS
 
 
 def _recurrent(module: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Any, Any]:
@@ -131,17 +134,47 @@ def _layer_norm(m: nn.LayerNorm, input: Tensor) -> Tensor:
 
 
 def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> Tensor:
-    """A tensor made of symbolic sizes."""
+    """A tensor made of symbolic sizes, in lists of lists as they come."""
+    if isinstance(data, Tensor):
+        return data.to(dtype=dtype or data.dtype, device=device)
+    found = leaves_of(data, object)
+    kinds = {
+        item.dtype.is_floating_point if isinstance(item, Tensor) else isinstance(item, _FRACTIONS)
+        for item in found
+    }
+    usual = torch.get_default_dtype() if True in kinds else torch.int64
+    return torch.empty(_nesting(data), dtype=dtype or usual, device=device)
+
+
+_FRACTIONS = (float, torch.SymFloat)
+
+
+def _nesting(data: Any) -> tuple[int, ...]:
+    """The sizes of lists within lists."""
     listed = isinstance(data, list | tuple)
-    whole = all(isinstance(size, int | torch.SymInt) for size in (data if listed else [data]))
-    shape = (len(data),) if listed else ()
-    return torch.empty(
-        shape, dtype=dtype or (torch.int64 if whole else torch.get_default_dtype()), device=device
-    )
+    return (len(data), *_nesting(data[0])) if listed and data else (0,) if listed else ()
+
+
+def _grouped_mm(
+    input: Tensor,
+    mat2: Tensor,
+    *,
+    offs: Tensor | None = None,
+    bias: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """A product for each group; PyTorch's own rule knows bfloat16 alone."""
+    del bias
+    stacked = [x.shape[0] for x in (input, mat2) if x.dim() == 3]
+    both = len(stacked) == 2 or not stacked
+    front = (stacked or [offs.shape[0] if offs is not None else 0])[:1] if both else []
+    return input.new_empty((*front, input.shape[-2], mat2.shape[-1]), dtype=out_dtype or input.dtype)
 
 
 SHAPES: Mapping[Any, Callable[..., Any]] = {
+    **dict.fromkeys((*everywhere("grouped_mm"), *everywhere("_grouped_mm")), _grouped_mm),
     **POINTWISE,
+    **VIEWS,
     **REDUCED,
     nn.RNN: _recurrent,
     nn.LSTM: _recurrent,

@@ -22,6 +22,7 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.symbol import SymT, make_symbol
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from netferry.converters.pytorch.to_onnx.tracer.assertions import is_demanded
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainShapeEnv
 
 Size: TypeAlias = int | sympy.Expr
@@ -37,13 +38,15 @@ class Narrowing:
 
     ``fixes`` are the symbols that are not free any more; a mere requirement (two sizes that must be equal, one that must
     divide, an ``assert``) fixes none. Nor does a ``bound``, which leaves more than one size: it is the condition itself,
-    over the names of the free axes. ``line`` is the user's source line, where known.
+    over the names of the free axes. ``line`` is the user's source line, where known; ``condition_on`` is what was asked,
+    where it is a condition and no number.
     """
 
     condition: str
     fixes: frozenset[str]
     line: str | None
     bound: Any = None
+    condition_on: Any = None
 
     def __str__(self) -> str:
         return f"{self.condition} ({self.line})" if self.line else self.condition
@@ -154,7 +157,7 @@ class Sizes(PlainShapeEnv):
         return SLoc(framework_loc, None), ""
 
     def _narrow(self, expr: sympy.Basic, answer: sympy.Basic) -> None:
-        frame = _users_frame()
+        frame = users_frame()
         line = None if frame is None else line_of(frame, frame.f_lineno)
         if isinstance(answer, BooleanAtom):
             condition = expr if answer else sympy.Not(expr)
@@ -162,16 +165,17 @@ class Sizes(PlainShapeEnv):
             condition = sympy.Eq(expr, answer)
         named = self._over_names(condition)
         if not self._depth:
-            harmless = _is_demanded(frame)
+            harmless = is_demanded(frame)
         else:
             harmless = isinstance(answer, BooleanAtom) and not _fixes_one(condition)
             if harmless and not _is_a_need(condition):
                 return
         free = not harmless and not named.free_symbols & self._inner
-        bounds = free and not _fixes_one(named)
-        named = simplest(named) if bounds else named
+        a_number = not isinstance(answer, BooleanAtom)
+        bounds = free and not _fixes_one(named, a_number)
+        asked, named = named, simplest(named) if bounds else named
         fixes = frozenset() if bounds or not free else frozenset(map(str, named.free_symbols))
-        found = Narrowing(_words(named), fixes, line, named if bounds else None)
+        found = Narrowing(_words(named), fixes, line, named if bounds else None, None if a_number else asked)
         if found not in self.narrowings:
             self.narrowings.append(found)
 
@@ -181,11 +185,12 @@ class Sizes(PlainShapeEnv):
 
 def users_line() -> str | None:
     """``file.py:12: source`` of the innermost frame of the model's own code."""
-    frame = _users_frame()
+    frame = users_frame()
     return None if frame is None else line_of(frame, frame.f_lineno)
 
 
-def _users_frame() -> FrameType | None:
+def users_frame() -> FrameType | None:
+    """The innermost frame of the model's own code."""
     frame: FrameType | None = _getframe(1)
     while frame is not None and (frame.f_code.co_filename, frame.f_code.co_name) != (_TRACE, "trace"):
         if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
@@ -226,12 +231,15 @@ def _is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
     return bool(answer) if isinstance(expr, sympy.Eq) else isinstance(expr, sympy.Ne) and not answer
 
 
-def _fixes_one(condition: Any) -> bool:
-    """Whether a condition leaves a single size: ``n == 4``, but not ``n == m`` or ``n % 2 == 0`` or ``n < 9``."""
-    if not isinstance(condition, sympy.Eq) or len(condition.free_symbols) != 1:
+def _fixes_one(condition: Any, a_number: bool = False) -> bool:
+    """Whether a condition leaves a single size: ``n == 4``, but not ``n == m`` or ``n % 2 == 0`` or ``n < 9``; with it
+    ``n * m == 8``, where the code has asked for that number."""
+    if not isinstance(condition, sympy.Eq):
         return False
     left, right = condition.args
     moving = left if right.is_number else right if left.is_number else left - right
+    if len(condition.free_symbols) != 1:
+        return a_number and not moving.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod)
     symbol = next(iter(condition.free_symbols))
     return bool(moving.is_polynomial(symbol)) or len(_fulfilling(condition, symbol)) < 2
 
@@ -299,18 +307,6 @@ def _is_a_need(equality: sympy.Eq) -> bool:
     left, right = equality.args
     divides = isinstance(left, symbolic.Mod | symbolic.PythonMod) and left.args[1].is_number and right == 0
     return bool(divides or (left.is_Symbol and right.is_Symbol))
-
-
-def _is_demanded(frame: FrameType | None) -> bool:
-    """Whether the user's line states what the model needs, not what it does: an ``assert``, an ``if`` that raises."""
-    if frame is None:
-        return False
-    lines = linecache.getlines(frame.f_code.co_filename)[frame.f_lineno - 1 :]
-    said = [line.strip() for line in itertools.islice(lines, 12) if line.strip()]
-    if not said or not said[0].startswith(("if ", "elif ")):
-        return bool(said) and said[0].startswith("assert ")
-    body = next((position for position, line in enumerate(said, 1) if line.endswith(":")), len(said))
-    return any(line.startswith("raise ") for line in said[body : body + 1])
 
 
 _RELATIONS: Mapping[type[sympy.Basic], str] = {

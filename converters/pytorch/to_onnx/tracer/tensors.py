@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Value, leaves_of, map_structure
+from netferry.converters.pytorch.to_onnx.tracer.contents import MOST, SYMBOLS, Content, content
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainFakeTensorMode
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Sizes, users_line
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
@@ -46,6 +48,7 @@ class TracedTensors:
         self._overwritten: set[int] = set()  # memory of constants that a traced value was written into
         self._made: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # what fake tensors hold that are made of buffers alone
+        self._contents: dict[int, Content] = {}  # and those that are made of sizes
 
     def value(self, tensor: Tensor) -> Value:
         """The value that a tensor holds now."""
@@ -118,16 +121,32 @@ class TracedTensors:
     def _as_known(self, item: Any) -> Any:
         return self._known(item) if isinstance(item, Tensor) else item
 
+    def _content(self, tensor: Tensor) -> Content | None:
+        """What a small tensor holds, as numbers and sizes; None where only the data say it."""
+        if id(tensor) in self._contents:
+            return self._contents[id(tensor)]
+        known = self._known(tensor)
+        if known is None or known.numel() > MOST:
+            return None
+        found = np.empty(known.numel(), object)
+        found[:] = known.reshape(-1).tolist()
+        return found.reshape(tuple(known.shape))
+
     def _as_number(self, item: Any) -> Any:
-        """A tensor of one known number as that number, where a function can do with nothing else."""
-        known = self._known(item) if isinstance(item, Tensor) and item.dim() == 0 else None
-        return self._stood_in(item) if known is None else known.item()
+        """A tensor of one known number, or of a size, as that, where a function can do with nothing else."""
+        held = self._content(item) if isinstance(item, Tensor) and item.dim() == 0 else None
+        return item if held is None else held.item()
 
     def _compute(self, target: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
-        """Keep what a call over known tensors gives."""
+        """Keep what a call over known tensors gives, or one over sizes."""
+        if len(outputs) == 1:
+            found = content(target, args, kwargs, self._content, outputs[0])
+            if found is not None:
+                self._contents[id(outputs[0])] = found
+                return
         tensors = leaves_of((args, kwargs), Tensor)
         known = [self._known(tensor) for tensor in tensors]
-        if not tensors or any(tensor is None for tensor in known) or leaves_of((args, kwargs), torch.SymInt):
+        if not tensors or any(tensor is None for tensor in known) or leaves_of((args, kwargs), SYMBOLS):
             return
         try:
             result = target(*map_structure(self._as_known, args), **map_structure(self._as_known, kwargs))
@@ -151,6 +170,7 @@ class TracedTensors:
             self._overwritten.add(storage_of(tensor))
         for other in self._sharing[self._memories[id(fake)]]:
             self._real.pop(id(other), None)
+            self._contents.pop(id(other), None)
             if other is not fake:
                 self._stale[id(other)] = fake
 

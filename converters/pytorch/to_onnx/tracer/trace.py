@@ -16,6 +16,7 @@ from netferry.converters.errors import first_line
 from netferry.converters.pytorch.live import device_of, layer_by_layer
 from netferry.converters.pytorch.outputs import outputs_of
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of
+from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import without_compilers
 from netferry.converters.pytorch.to_onnx.tracer.patching import ONE_AT_A_TIME, left_as_it_was, stand_ins
 from netferry.converters.pytorch.to_onnx.tracer.recorder import Recorder
 from netferry.converters.pytorch.to_onnx.tracer.sizes import line_of
@@ -42,21 +43,31 @@ def trace(
     try:
         with (
             ONE_AT_A_TIME,
+            without_compilers(),
             layer_by_layer(module),
+            stand_ins(recorder, module),  # sizes can be keys within, also when dicts are put back
             left_as_it_was(module),
-            stand_ins(recorder, module),
             recorder,
         ):
             result = module(*inputs)
     except Untraceable:
         raise
     except Exception as error:
+        if recorder.looks is not None:  # what has come of it may be anything
+            raise recorder.looks.refuse() from error
         raise Untraceable(f"{type(error).__name__}: {first_line(error)}", users_line_of(error)) from error
     outputs = {name: recorder.value(tensor) for name, tensor in outputs_of(module, result).items()}
     if odd := [name for name, value in outputs.items() if value.dtype.is_complex]:
         raise Complex(f"the output '{odd[0]}' is complex, which ONNX's operators do not take")
     calls = tuple(_needed(recorder.calls, outputs.values()))
-    return Trace(values, outputs, calls, tuple(recorder.sizes.narrowings), recorder.sizes.hints)
+    return Trace(
+        values,
+        outputs,
+        calls,
+        tuple(recorder.sizes.narrowings),
+        recorder.sizes.hints,
+        tuple(recorder.left_out),
+    )
 
 
 def users_line_of(error: BaseException) -> str | None:

@@ -1,0 +1,88 @@
+"""Sizes of tensors that are seen otherwise: ``view``, ``reshape`` and ``flatten`` of what lies in memory in its order.
+
+PyTorch's own rule for these is written in Python, asks a dozen questions of symbolic sizes, and imports what it distributes
+tensors with. It decides wherever something is to be found out: whether sizes divide, or whether memory must be copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two sizes are one, without asking anything of them."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a == b
+    symbols = isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt)
+    return a is b or (symbols and bool(a.node.expr == b.node.expr))
+
+
+def _strides(sizes: Sequence[Any]) -> list[Any]:
+    """Of a tensor whose elements lie in order."""
+    found: list[Any] = [1]
+    for size in reversed(sizes[1:]):
+        found.append(found[-1] * size)
+    return found[::-1] if sizes else []
+
+
+def _in_order(input: Tensor) -> bool:
+    return all(
+        (isinstance(size, int) and size == 1) or _same(have, want)
+        for size, have, want in zip(input.shape, input.stride(), _strides(input.shape), strict=True)
+    )
+
+
+def _seen(input: Tensor, sizes: Sequence[Any]) -> Tensor | None:
+    """The same memory with other sizes; None where PyTorch must find out whether that is one."""
+    rest = [position for position, size in enumerate(sizes) if isinstance(size, int) and size == -1]
+    if (
+        len(rest) > 1
+        or not _in_order(input)
+        or not all(isinstance(size, int | torch.SymInt) for size in sizes)
+    ):
+        return None
+    total, known = math.prod(input.shape), math.prod(size for size in sizes if not _same(size, -1))
+    wanted = list(sizes)
+    if rest:
+        if isinstance(known, int) and known < 1:
+            return None
+        wanted[rest[0]] = total // known
+    if not _same(math.prod(wanted), total):
+        return None
+    return input.as_strided(wanted, _strides(wanted), input.storage_offset())
+
+
+def _reshaped(function: Callable[..., Any], input: Tensor, *shape: Any, **named: Any) -> Any:
+    sizes = named.get("shape", named.get("size", shape[0] if len(shape) == 1 else shape))
+    plain = isinstance(sizes, list | tuple) and len(named) < 2
+    found = _seen(input, sizes) if plain else None
+    return function(input, *shape, **named) if found is None else found
+
+
+def _flattened(function: Callable[..., Any], input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
+    rank = input.dim()
+    if not (isinstance(start_dim, int) and isinstance(end_dim, int)) or not rank:
+        return function(input, start_dim, end_dim)
+    first, last = start_dim % rank, end_dim % rank
+    sizes = [*input.shape[:first], math.prod(input.shape[first : last + 1]), *input.shape[last + 1 :]]
+    found = _seen(input, sizes) if first < last else None
+    return function(input, start_dim, end_dim) if found is None else found
+
+
+VIEWS: dict[Any, Callable[..., Any]] = {
+    **{
+        function: partial(_reshaped, function)
+        for name in ("view", "reshape")
+        for function in everywhere(name)
+    },
+    **{function: partial(_flattened, function) for function in everywhere("flatten")},
+}
+"""Functions, and the rule for what they give."""

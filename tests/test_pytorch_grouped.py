@@ -1,0 +1,96 @@
+"""Groups that sizes or data decide: a filter for each image of the batch, a product for each expert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from pytorch_oracle import Fn
+
+import netferry
+
+RNG = torch.Generator().manual_seed(0)
+FILTERS = torch.randn(6, 4, 3, 3, generator=RNG)
+EXPERTS = torch.randn(3, 4, 8, generator=RNG)
+
+
+def _correlated(x: torch.Tensor) -> torch.Tensor:
+    b, c, h, w = x.shape
+    kernel = x[:, :, :5, :3].reshape(b * c, 1, 5, 3)
+    return F.conv2d(x.reshape(1, b * c, h, w), kernel, groups=b * c, padding=(2, 1)).view(b, c, h, w)
+
+
+def _modulated(x: torch.Tensor) -> torch.Tensor:
+    b, c, h, w = x.shape
+    kernel = (FILTERS * x.mean((2, 3))[:, None, :, None, None]).view(b * 6, c, 3, 3)
+    y = F.conv2d(x.reshape(1, b * c, h, w), kernel, None, 2, 1, 1, b)
+    return y.view(b, 6, *y.shape[2:])
+
+
+def _dilated(x: torch.Tensor) -> torch.Tensor:
+    b, c, h = x.shape[:3]
+    kernel = x[:, :, :3, 0].reshape(b * c, 1, 3)
+    return F.conv1d(
+        x[..., 1].reshape(1, b * c, h),
+        kernel,
+        x[:, :, 0, 0].flatten(),
+        padding="same",
+        dilation=2,
+        groups=b * c,
+    )
+
+
+def _enlarged(x: torch.Tensor) -> torch.Tensor:
+    b, c, h, w = x.shape
+    kernel = (FILTERS.transpose(0, 1) * x.mean((2, 3))[:, :, None, None, None]).reshape(b * c, 6, 3, 3)
+    y = F.conv_transpose2d(x.reshape(1, b * c, h, w), kernel, None, 2, 1, 1, b)
+    return y.view(b, 6, *y.shape[2:])
+
+
+@pytest.mark.parametrize("function", [_correlated, _modulated, _dilated, _enlarged])
+def test_a_filter_for_each_image_of_a_free_batch(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    rng = np.random.default_rng(0)
+    free = {"x": {0: "batch", 2: "height", 3: "width"}}
+    given = {"x": rng.normal(size=(2, 4, 8, 10)).astype(np.float32)}
+    done = netferry.convert(Fn(function), "onnx", inputs=given, dynamic=free, verify=False)
+    assert done.route == "direct", done.notes
+    for shape in ((2, 4, 8, 10), (3, 4, 9, 7), (1, 4, 12, 12)):
+        _compare(done.model, function, rng.normal(size=shape).astype(np.float32))
+
+
+def _sorted(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    expert = x[:, :3].argmax(-1)
+    return torch.argsort(expert, stable=True), F.one_hot(expert, 3).sum(0).cumsum(0).to(torch.int32)
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    order, ends = _sorted(x)
+    return F.grouped_mm(x[order], EXPERTS, offs=ends)[torch.argsort(order)]
+
+
+def _shared_axis(x: torch.Tensor) -> torch.Tensor:
+    order, ends = _sorted(x)
+    return F.grouped_mm(x[order].T, x[order], offs=ends)
+
+
+@pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="this PyTorch has no grouped_mm")
+@pytest.mark.parametrize("function", [_rows, _shared_axis])
+def test_a_product_for_each_expert(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    rng = np.random.default_rng(0)
+    given = {"x": rng.normal(size=(8, 4)).astype(np.float32)}
+    done = netferry.convert(Fn(function), "onnx", inputs=given, dynamic={"x": {0: "tokens"}}, verify=False)
+    assert done.route == "direct", done.notes
+    for tokens in (8, 13, 1):
+        _compare(done.model, function, rng.normal(size=(tokens, 4)).astype(np.float32))
+
+
+def _compare(model: Any, function: Callable[[torch.Tensor], torch.Tensor], x: Any) -> None:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"x": x})
+    want = function(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * max(1.0, float(np.abs(want).max(initial=0))))
