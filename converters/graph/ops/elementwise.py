@@ -23,7 +23,7 @@ WORDS: Mapping[str, str] = {
     "Add": "add", "Sub": "subtract", "Mul": "multiply", "And": "logical_and", "Or": "logical_or",
     "Xor": "logical_xor", "BitwiseAnd": "bitwise_and", "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor",
     "Equal": "equal", "Greater": "greater", "GreaterOrEqual": "greater_equal", "Less": "less",
-    "LessOrEqual": "less_equal", "Where": "where", "Det": "det", "NonZero": "nonzero",
+    "LessOrEqual": "less_equal", "Where": "where", "Det": "det", "Inverse": "inv", "NonZero": "nonzero",
 }  # fmt: skip
 """Operators that are one function of the namespace: the same operands in the same order, no attributes."""
 
