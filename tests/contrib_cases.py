@@ -30,9 +30,10 @@ class Case:
     outputs: Sequence[int] = (0,)
     domain: str = DOMAIN
     note: str = ""
-    kernel: bool = True
     steps: int = 0
     """By how many quantisation steps an output may differ: what rounds at a tie."""
+    free: bool = True
+    """Whether it is carried with free sizes too."""
 
     @property
     def feeds(self) -> dict[str, Any]:
@@ -220,12 +221,14 @@ def normalisations(rng: np.random.Generator, size: int) -> Iterator[Case]:
         x, skip = (_normal(rng, batch, length, width, dtype=dtype) for _ in range(2))
         gamma, beta, bias = (Weight(_normal(rng, width, dtype=dtype)) for _ in range(3))
         given = {"epsilon": 1e-3}
+        yield Case("SimplifiedLayerNormalization", [x, gamma], given, domain="")
+        if dtype == np.float64:  # the others have no kernel
+            continue
         yield Case("SkipLayerNormalization", [x, skip, gamma, beta], given)
         yield Case("SkipLayerNormalization", [x, skip, gamma, beta, bias], given, (0, 3), note="sum")
         yield Case("SkipLayerNormalization", [x, skip[:1], gamma], {}, note="broadcast")
         yield Case("SkipSimplifiedLayerNormalization", [x, skip, gamma], given)
         yield Case("SkipSimplifiedLayerNormalization", [x, skip, gamma, bias], given, (0, 3), note="sum")
-        yield Case("SimplifiedLayerNormalization", [x, gamma], given, domain="")
     ids, kinds = rng.integers(0, 11, (batch, length)), rng.integers(0, 2, (batch, length))
     ids, kinds = ids.astype(np.int32), kinds.astype(np.int32)
     word, place, kind = (Weight(_normal(rng, rows, width)) for rows in (11, 9, 2))
@@ -261,7 +264,7 @@ def self_attention(rng: np.random.Generator, size: int) -> Iterator[Case]:
         ("cube", cube),
         ("ranges", np.concatenate([ends, starts])),
     ):
-        yield Case("Attention", [*parts, mask], given, note=note)
+        yield Case("Attention", [*parts, mask], given, note=note, free=note != "ranges")
     yield Case("Attention", [*parts, raw], {**given, "unidirectional": 1}, note="raw_causal")
     bias = _normal(rng, 1, heads, length, length)
     yield Case("Attention", [*parts, None, None, bias], given, note="bias")
@@ -303,10 +306,6 @@ def attention_between(rng: np.random.Generator, size: int) -> Iterator[Case]:
     yield Case("MultiHeadAttention", [q, k, v, bias, None, more], given, note="attention_bias")
     by_heads = [_normal(rng, batch, heads, keys, each) for _ in range(2)]
     yield Case("MultiHeadAttention", [q, *by_heads], given, note="heads")
-    yield Case("MultiHeadAttention", [_normal(rng, batch, length, heads, 3, each)], given, note="packed")
-    yield Case(
-        "MultiHeadAttention", [q, _normal(rng, batch, keys, heads, 2, each)], given, note="packed_keys"
-    )
     one = [_normal(rng, batch, length, width) for _ in range(3)]
     past = [_normal(rng, batch, heads, 4, each) for _ in range(2)]
     yield Case("MultiHeadAttention", [*one, None, None, None, *past], given, (0, 1, 2), note="past")
@@ -488,7 +487,8 @@ def moves(rng: np.random.Generator, size: int) -> Iterator[Case]:
         x = _normal(rng, 2, 3, n, n, dtype=dtype)
         yield Case("Inverse", [x + 3 * np.eye(n, dtype=dtype)])
         pads = np.asarray([0, 0, 1, 2, 0, 1, 0, 1])
-        yield Case("Pad", [x, Weight(pads), Weight(np.asarray(1.5, dtype))])
+        if dtype == np.float32:
+            yield Case("Pad", [x, Weight(pads), Weight(np.asarray(1.5, dtype))])
         yield Case("Trilu", [x, Weight(np.asarray(1))], {"upper": 0})
     x = _normal(rng, 2, 3, n, n + 1)
     yield Case("Pad", [x, Weight(pads)], {"mode": "reflect"}, note="reflect")

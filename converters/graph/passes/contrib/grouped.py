@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
@@ -76,7 +78,7 @@ def group_query_attention(
             g.RotaryEmbedding(x, cos_cache, sin_cache, at, interleaved=rotary_interleaved) for x in (q, k)
         )
     if past_key is not None and past_value is not None:
-        k, v = (_behind(g, *pair, before, ends, total) for pair in ((past_key, k), (past_value, v)))
+        k, v = _behind(g, (past_key, past_value), (k, v), before, ends, total)
     seen = _seen(g, places, ends, g.size(k, 2), causal, local_window_size)
     mask = (
         seen if attention_bias is None else g.Where(seen, attention_bias, g.scalar(-np.inf, attention_bias))
@@ -108,18 +110,23 @@ def _counted(g: Writer, length: Value) -> Value:
     return g.unsqueeze(g.Range(g.constant(0), g.squeeze(length, 0), g.constant(1)), 0)
 
 
-def _behind(g: Writer, past: Value, new: Value, before: Value, ends: Value, total: Value) -> Value:
-    """The cache with the new keys of each row at their places, as long as the longer of both; 0 where a row is over."""
-    held, added = g.size(past, 2), g.size(new, 2)
+def _behind(
+    g: Writer, past: Sequence[Value], new: Sequence[Value], before: Value, ends: Value, total: Value
+) -> Sequence[Value]:
+    """The caches with the new keys of each row at their places, as long as the longer of both; 0 where a row is over."""
+    held, added = g.size(past[0], 2), g.size(new[0], 2)
     place = _counted(g, g.Max(held, total))
     shift = g.Sub(place, before)
     fresh = g.And(g.GreaterOrEqual(shift, g.constant(0)), g.Less(shift, added))
     most = g.Sub(g.Add(held, added), g.constant(1))
-    source = g.Where(fresh, g.Add(held, shift), g.Min(place, most))
-    shape = g.sizes(g.size(new, 0), g.size(new, 1), g.Max(held, total), g.size(new, 3))
-    index = g.Expand(g.unsqueeze(source, 1, 3), shape)
-    whole = g.GatherElements(g.Concat(past, new, axis=2), index, axis=2)
-    return g.Where(g.unsqueeze(g.Less(place, ends), 1, 3), whole, g.scalar(0, new))
+    source = g.unsqueeze(g.Where(fresh, g.Add(held, shift), g.Min(place, most)), 1, 3)
+    alive = g.unsqueeze(g.Less(place, ends), 1, 3)
+    whole = []
+    for old, one in zip(past, new, strict=True):
+        index = g.Expand(source, g.sizes(g.size(one, 0), g.size(one, 1), g.size(place, 1), g.size(one, 3)))
+        moved = g.GatherElements(g.Concat(old, one, axis=2), index, axis=2)
+        whole.append(g.Where(alive, moved, g.scalar(0, one)))
+    return whole
 
 
 def _seen(g: Writer, places: Value, ends: Value, count: Value, causal: int, window: int) -> Value:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
@@ -111,8 +110,8 @@ def _turned(g: Writer, x: Value, last: int, batch: int) -> Value:
 
 # ---- weights of a few bits ------------------------------------------------------------------------------
 
-UNSIGNED = {2: ml_dtypes.uint2, 4: ml_dtypes.uint4, 8: np.uint8}
-"""Bits -> the dtype that holds them."""
+BITS = (2, 4, 8)
+"""How many bits a weight may have; each is a byte of its own in what is written, as no target computes in fewer."""
 
 
 def unpacked(packed: Array, bits: int) -> Array:
@@ -146,14 +145,14 @@ def matmul_nbits(
     each row, or of A's dtype and one for each scale; ``2**(bits - 1)`` where there are none. ``accuracy_level`` allows a
     kernel to compute more coarsely and means nothing else.
     """
-    kind = UNSIGNED[choice(bits, tuple(UNSIGNED), "bits")]
+    choice(bits, BITS, "bits")
     if g_idx is not None and not _in_order(g.content(g_idx, "its g_idx"), K, block_size):
         raise CannotConvert("its g_idx does not put the rows of a block side by side")
     blocks = math.ceil(K / block_size)
     whole = unpacked(g.content(b, "its weight"), bits).reshape(N, -1)[:, :K]
     scale = g.reshape(scales, N, blocks)
-    zero, ahead = _zero_points(g, zero_points, (N, blocks), bits, a)
-    w = g.DequantizeLinear(g.constant(whole.astype(kind)), scale, zero, axis=1, block_size=block_size)
+    zero, ahead = _zero_points(g, zero_points, (N, blocks), bits)
+    w = g.DequantizeLinear(g.constant(whole), scale, zero, axis=1, block_size=block_size)
     if ahead is not None:
         lift = _spread(g, g.Mul(ahead, scale), K, block_size)
         w = g.Sub(w, lift)
@@ -165,14 +164,13 @@ def _in_order(groups: Array, count: int, block_size: int) -> bool:
     return bool(np.array_equal(groups[:count], np.arange(count) // block_size))
 
 
-def _zero_points(g: Writer, given: Maybe, shape: Sequence[int], bits: int, a: Value) -> tuple[Maybe, Maybe]:
+def _zero_points(g: Writer, given: Maybe, shape: Sequence[int], bits: int) -> tuple[Maybe, Maybe]:
     """The zero points as integers, or as floats that no integer holds."""
-    kind = UNSIGNED[bits]
     if given is None:
-        return g.constant(np.full(shape, 1 << (bits - 1)).astype(kind)), None
+        return g.constant(np.full(shape, 1 << (bits - 1), np.uint8)), None
     if g.dtype(given) == np.uint8:
         held = unpacked(g.content(given, "its zero points").reshape(shape[0], -1), bits)
-        return g.constant(held[:, : shape[1]].astype(kind)), None
+        return g.constant(held[:, : shape[1]]), None
     return None, g.reshape(given, *shape)
 
 
@@ -199,28 +197,33 @@ def gather_block_quantized(
     """Rows of a table that is quantised in blocks: gathered as integers, with their scales, and dequantised then."""
     rank = g.rank(data)
     gather, along = gather_axis % rank, quantize_axis % rank
-    if gather == along:
-        raise CannotConvert("it gathers along the axis of its blocks")
-    parts = [data, scales, zero_points]
+    parts = [_as_bytes(g, data), scales, None if zero_points is None else _as_bytes(g, zero_points)]
     if g.dtype(data) == np.uint8:
         parts = _of_bytes(g, data, scales, zero_points, bits)
-    rows = [None if part is None else _rows(g, part, indices, gather) for part in parts]
+    if gather == along:
+        whole = g.DequantizeLinear(*parts, axis=along, block_size=block_size)
+        return g.Gather(whole, indices, axis=gather)
+    rows = [None if part is None else g.Gather(part, indices, axis=gather) for part in parts]
     behind = along + g.rank(indices) - 1 if along > gather else along
     return g.DequantizeLinear(*rows, axis=behind, block_size=block_size)
 
 
 def _of_bytes(g: Writer, data: Value, scales: Value, zeros: Maybe, bits: int) -> list[Any]:
     """What is packed into bytes along the last axis, as integers of ``bits``, with the zero points that go without saying."""
-    kind = UNSIGNED[choice(bits, tuple(UNSIGNED), "bits")]
+    choice(bits, BITS, "bits")
     whole = unpacked(g.content(data, "its table"), bits)
     if zeros is None:
         shape = [g.known(scales, axis, "the shape of its scales") for axis in range(g.rank(scales))]
-        middle = np.full(shape, 1 << (bits - 1))
+        middle = np.full(shape, 1 << (bits - 1), np.uint8)
     else:
         last = g.known(scales, -1, "the number of blocks")
         middle = unpacked(g.content(zeros, "its zero points"), bits)[..., :last]
-    return [g.constant(whole.astype(kind)), scales, g.constant(middle.astype(kind))]
+    return [g.constant(whole), scales, g.constant(middle)]
 
 
-def _rows(g: Writer, x: Value, indices: Value, axis: int) -> Value:
-    return g.Gather(x, indices, axis=axis)
+def _as_bytes(g: Writer, x: Value) -> Value:
+    """Integers of four bits, one a byte."""
+    held = g.content(x, "its table")
+    if held.dtype in (np.int8, np.uint8):
+        return x
+    return g.constant(held.astype(np.uint8 if held.dtype.name.startswith("u") else np.int8))
