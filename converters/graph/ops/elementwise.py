@@ -23,7 +23,7 @@ WORDS: Mapping[str, str] = {
     "Add": "add", "Sub": "subtract", "Mul": "multiply", "And": "logical_and", "Or": "logical_or",
     "Xor": "logical_xor", "BitwiseAnd": "bitwise_and", "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor",
     "Equal": "equal", "Greater": "greater", "GreaterOrEqual": "greater_equal", "Less": "less",
-    "LessOrEqual": "less_equal", "Where": "where", "Det": "det", "Inverse": "inv", "NonZero": "nonzero",
+    "LessOrEqual": "less_equal", "Where": "where", "Det": "det", "NonZero": "nonzero",
 }  # fmt: skip
 """Operators that are one function of the namespace: the same operands in the same order, no attributes."""
 
@@ -54,6 +54,7 @@ for _operator, _name in WORDS.items():
     OPS.row(_operator)(_word(_name))
 for _operator, _name in FOLDS.items():
     OPS.row(_operator)(_fold(_name))
+OPS.row("Inverse")(_word("inv"))  # of our own: ONNX has none
 
 
 # ---- arithmetic ---------------------------------------------------------------------------------------
