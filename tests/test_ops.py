@@ -32,7 +32,7 @@ from netferry.converters.graph.schema.constants import SIZES
 from netferry.converters.signature import Signature
 
 OPSET = 28
-OURS = {"Linear", "Recurrent"}
+OURS = {"Inverse", "Linear", "Recurrent"}
 N, M = Size.named("n"), Size.named("m")
 
 

@@ -158,6 +158,9 @@ def _boxed(node: ir.Node, column: Column, places: Places) -> Iterator[Range]:
 _ROWS: Mapping[tuple[str, int], Row] = {
     ("Gather", 1): _looked_up, ("GatherElements", 1): _looked_up, ("ScatterElements", 1): _looked_up,
     ("EmbedLayerNormalization", 0): _embedded(2), ("EmbedLayerNormalization", 1): _embedded(4),
+    ("EmbedLayerNormalization", 8): _embedded(3), ("GatherBlockQuantized", 1): _looked_up,
+    ("QEmbedLayerNormalization", 0): _embedded(2), ("QEmbedLayerNormalization", 1): _embedded(4),
+    ("RotaryEmbedding", 1): _embedded(2), ("RotaryEmbedding", 3): _embedded(1),
     ("LSTM", 4): _measured, ("GRU", 4): _measured, ("RNN", 4): _measured, ("ReverseSequence", 1): _reversed,
     ("Div", 1): _divides, ("Mod", 1): _divides,
     ("RoiAlign", 2): _boxed, ("MaxRoiPool", 1): _boxed,

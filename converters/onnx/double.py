@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from netferry.converters.errors import CannotConvert, first_line
-from netferry.converters.graph.passes import versions
+from netferry.converters.graph.passes import normalize, versions
 from netferry.converters.onnx.live import proto
 from netferry.converters.onnx.reference.evaluator import KINDS, Evaluator
 from netferry.converters.rounding import Rounding
@@ -37,7 +37,8 @@ HIDDEN: dict[str, float] = {"Gelu": 0.5**0.5, "BiasGelu": 0.5**0.5, "FastGelu": 
 def as_float64(model: Any, change: Change | None = None) -> Evaluator:
     """The model (in memory, or the path of its file) in float64; ``change`` may move each widened weight.
 
-    The opset is raised first: below 13 the evaluator's Softmax is wrong, and BatchNormalization of 9.
+    The opset is raised first: below 13 the evaluator's Softmax is wrong, and BatchNormalization of 9. What is of
+    onnxruntime's own domain is opened into operators that the evaluator has.
 
     Raises:
         CannotConvert: the graph cannot be brought to the newest opset, or has operators of another domain.
@@ -132,7 +133,7 @@ def _loaded(model: Any) -> onnx.ModelProto:
 def _raised(model: Any) -> onnx.ModelProto:
     loaded = inline_local_functions(_loaded(model))
     try:
-        return ir.to_proto(versions.raised(ir.from_proto(loaded)))
+        return ir.to_proto(normalize.standard(versions.raised(ir.from_proto(loaded))))
     except Exception as error:
         raise CannotConvert(f"the opset cannot be raised ({first_line(error)})") from error
 

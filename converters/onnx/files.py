@@ -8,11 +8,12 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.graph.ir.build import unique
+from netferry.converters.graph.schema.opset import EARLIER, OPSET, UNDER_THE_STANDARD
 from netferry.converters.onnx import safety, stream
 from netferry.converters.onnx.safety import Files, rules
 from netferry.converters.trust import snapshot
@@ -37,7 +38,7 @@ def read(
     model: onnx.ModelProto = looked.message
     external = [tensor for tensor in safety.tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
     try:
-        onnx.checker.check_model(_without_content(model) if external else model)
+        onnx.checker.check_model(_as_known(_without_content(model) if external else model))
     except Exception as error:  # ValidationError, and RuntimeError from inside the checker
         raise RefusedError(f"ONNX's checker refuses it ({first_line(error)})", where=where) from error
     rules.check_types(model, where)
@@ -115,6 +116,29 @@ def _without_content(model: onnx.ModelProto) -> onnx.ModelProto:
             del tensor.external_data[:]
             tensor.dims[:] = [0]
     return copy
+
+
+def _as_known(model: onnx.ModelProto) -> onnx.ModelProto:
+    """For the checker: what onnxruntime has put under ONNX's domain is under one of which the checker knows nothing."""
+    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), OPSET)
+    if not any(_is_foreign(node, opset) for graph in safety.graphs(model) for node in graph.node):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.opset_import.append(helper.make_opsetid(_FOREIGN, 1))
+    for graph in safety.graphs(copy):
+        for node in graph.node:
+            if _is_foreign(node, opset):
+                node.domain = _FOREIGN
+    return copy
+
+
+_FOREIGN = "netferry.foreign"
+
+
+def _is_foreign(node: onnx.NodeProto, opset: int) -> bool:
+    foreign = node.op_type in UNDER_THE_STANDARD or opset < EARLIER.get(node.op_type, 0)
+    return foreign and node.domain in ("", "ai.onnx")
 
 
 def _read_into(tensor: TensorProto, files: Files, where: str) -> None:

@@ -172,7 +172,7 @@ class Namespace:
     #
     # ---- algebra -------------------------------------------------------------------------------
     #
-    # matmul(a, b)   einsum(equation, *xs)   det(x)
+    # matmul(a, b)   einsum(equation, *xs)   det(x)   inv(x)
     # dft(x, axis, length, inverse, onesided)        complex numbers as a last axis of 2, as ONNX's DFT
     #
     # ---- where the value decides (refused by targets that hold no control flow) ----------------

@@ -76,6 +76,8 @@ class Walk:
 
     def _converted(self, node: ir.Node) -> Any:
         """What a node's operator makes; one of another domain means something else under the same name."""
+        if "refused" in node.meta:  # why it was not opened
+            raise CannotConvert(*node.meta["refused"])
         if node.domain not in ("", "netferry"):
             raise CannotConvert(
                 f"netferry does not support {node.domain}.{node.op_type}",

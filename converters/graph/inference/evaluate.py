@@ -70,7 +70,7 @@ class Evaluator:
     def step(self, node: ir.Node) -> None:
         """Facts for a node, or for the nodes that stand in its place from now on."""
         self._name_squeezed(node)
-        others = None if self._expand is None else self._expand(node, self.facts)
+        others = None if self._expand is None else self._expand(node, self)
         if others is None:
             self.node(node)
             return

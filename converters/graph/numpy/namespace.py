@@ -353,6 +353,11 @@ def det(x: Array) -> Array:
 
 
 @word
+def inv(x: Array) -> Array:
+    return np.asarray(np.linalg.inv(x)).astype(x.dtype)
+
+
+@word
 def dft(x: Array, axis: int, length: int, inverse: bool, onesided: bool) -> Array:
     """Real numbers have a last axis of 1, complex ones of 2; an inverse of one side is real."""
     numbers = x[..., 0] if x.shape[-1] == 1 else x[..., 0] + 1j * x[..., 1]

@@ -75,6 +75,7 @@ MADE: Mapping[str, Callable[..., int]] = {
     "einsum": _summed,
     "dft": lambda x, axis, length, *_: 4 * x.size // max(x.shape[axis], 1) * length,
     "det": lambda x: x.size * x.shape[-1],
+    "inv": lambda x: x.size * x.shape[-1],
     **dict.fromkeys(("reshape", "bitcast"), _copied),
     **dict.fromkeys(
         "shape permute_dims expand_dims squeeze unstack split flip slice diagonal".split(), _nothing

@@ -11,7 +11,17 @@ from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.elementwise import Swish
-from netferry.converters.graph.ops.table import BOOL, FLOAT32, INT64, as_dtype, choice, dtype_of, ints, op
+from netferry.converters.graph.ops.table import (
+    BOOL,
+    FLOAT32,
+    INT64,
+    as_dtype,
+    choice,
+    dtype_of,
+    ints,
+    op,
+    shaped,
+)
 
 _NEVER = -float("inf")
 
@@ -124,7 +134,8 @@ def _mask(xp: Any, mask: Symbol | None, total: Any) -> Any:
     if not isinstance(missing, Size) and missing <= 0:
         return wide
     nothing = False if mask.dtype == BOOL else _NEVER
-    return xp.pad(wide, ((0, 0), (0, 0), (0, 0), (0, missing)), "constant", nothing)
+    padded = xp.pad(wide, ((0, 0), (0, 0), (0, 0), (0, missing)), "constant", nothing)
+    return shaped(padded, (*wide.shape[:-1], total)) if isinstance(padded, Symbol) else padded
 
 
 def _masked(xp: Any, scores: Any, sight: list[Any], mask: Any) -> Any:

@@ -54,6 +54,7 @@ for _operator, _name in WORDS.items():
     OPS.row(_operator)(_word(_name))
 for _operator, _name in FOLDS.items():
     OPS.row(_operator)(_fold(_name))
+OPS.row("Inverse")(_word("inv"))  # of our own: ONNX has none
 
 
 # ---- arithmetic ---------------------------------------------------------------------------------------

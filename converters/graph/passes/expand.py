@@ -14,7 +14,9 @@ import onnx_ir as ir
 from onnx import helper, inliner
 
 from netferry.converters.graph.inference import evaluate
+from netferry.converters.graph.inference.evaluate import Evaluator
 from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.passes import contrib
 from netferry.converters.graph.schema.opset import OPSET, schema_of
 
 LAYERS = frozenset(
@@ -27,7 +29,8 @@ LAYERS = frozenset(
 )
 """Operators that the targets have as layers of their own, or that never reach them."""
 
-Expand = Callable[[ir.Node, Mapping[ir.Value, Fact]], "list[ir.Node] | None"]
+Expand = Callable[[ir.Node, Evaluator], "list[ir.Node] | None"]
+"""Nodes that stand in the place of a node from now on, and have no facts yet; None where it stays."""
 
 
 @cache
@@ -38,16 +41,25 @@ def supported() -> frozenset[str]:
     return LAYERS | frozenset(OPS)
 
 
-def expander(known: Collection[str]) -> Expand:
-    """A function that puts the body of an operator that is not ``known`` in its place."""
+def opener(node: ir.Node, evaluator: Evaluator) -> list[ir.Node] | None:
+    """Opens an operator of onnxruntime's own domain, and no other."""
+    if not contrib.is_contrib(node):
+        return None
+    return [] if contrib.opened(node, evaluator) else None
 
-    def expand(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:
+
+def expander(known: Collection[str]) -> Expand:
+    """A function that puts the body of an operator that is not ``known`` in its place, and opens those of onnxruntime."""
+
+    def expand(node: ir.Node, evaluator: Evaluator) -> list[ir.Node] | None:
+        if contrib.is_contrib(node):
+            return opener(node, evaluator)
         if not node.domain and node.op_type in known:
             return None
         schema = schema_of(node.domain, node.op_type)
         if schema is None or not (schema.has_function or schema.has_context_dependent_function):
             return None
-        return _inlined(node, facts)
+        return _inlined(node, evaluator.facts)
 
     return expand
 

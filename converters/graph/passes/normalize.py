@@ -21,8 +21,9 @@ from netferry.converters.graph.inference.evaluate import Evaluator
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.budget import Budget
 from netferry.converters.graph.ir.facts import Plan
-from netferry.converters.graph.passes import expand, fuse as fusion, versions
+from netferry.converters.graph.passes import contrib, expand, fuse as fusion, versions
 from netferry.converters.graph.passes.edit import Editor
+from netferry.converters.graph.schema.opset import OPSET, OWN_DOMAIN
 
 _DEEPEST = 100
 """How deep functions may be nested."""
@@ -55,6 +56,16 @@ def evaluated(
     model = model.clone() if isinstance(model, ir.Model) else ir.serde.deserialize_model(model)
     with budget.counted(budget.in_force() or Budget.of(model)):
         return _evaluated(model, known)
+
+
+def standard(model: ir.Model) -> ir.Model:
+    """The model, which is used up, with the operators of onnxruntime's own domain opened into ONNX's where they can be."""
+    if any(map(contrib.is_contrib, model.graph.all_nodes())):
+        with budget.counted(budget.in_force() or Budget.of(model)):
+            _name_nodes(model.graph)
+            Evaluator(expand.opener).graph(model.graph)
+        model.opset_imports.update({"": OPSET, OWN_DOMAIN: 1})
+    return model
 
 
 def _evaluated(model: ir.Model, known: Collection[str] | None) -> tuple[ir.Graph, Evaluator]:

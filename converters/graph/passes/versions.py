@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx import version_converter
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.graph.schema.opset import OPSET, schema_of
+from netferry.converters.graph.schema.opset import EARLIER, OPSET, UNDER_THE_STANDARD, schema_of
 
 _STAY = 1024
 """Initializers of more bytes than this stay out of the version converter."""
@@ -29,15 +29,20 @@ def raised(model: ir.Model, target: int = OPSET, check: Step = lambda _: None) -
             remedy="Update netferry",
         )
     if target == OPSET and (
-        opset == OPSET or all(means_the_same(node, opset) for node in model.graph.all_nodes())
+        opset == OPSET
+        or all(means_the_same(node, opset) or is_foreign(node, opset) for node in model.graph.all_nodes())
     ):
         return model
-    put_aside(model, [node for node in model.graph.all_nodes() if _converter_errs(node, opset, target)])
+    nodes = list(model.graph.all_nodes())
+    put_aside(
+        model, [node for node in nodes if _converter_errs(node, opset, target) or is_foreign(node, opset)]
+    )
     model.ir_version = max(model.ir_version, 8)
 
     def finish(risen: ir.Model) -> None:
         for node in taken_back(risen):
-            ADAPTED[node.op_type][1](node)
+            if _converter_errs(node, opset, target):
+                ADAPTED[node.op_type][1](node)
         check(risen)
 
     try:
@@ -85,6 +90,12 @@ def taken_back(model: ir.Model) -> list[ir.Node]:
 
 def _converter_errs(node: ir.Node, opset: int, target: int) -> bool:
     return not node.domain and node.op_type in ADAPTED and opset < ADAPTED[node.op_type][0] <= target
+
+
+def is_foreign(node: ir.Node, opset: int) -> bool:
+    """Whether ONNX does not have an operator of its own domain at this opset, and onnxruntime does."""
+    foreign = node.op_type in UNDER_THE_STANDARD or opset < EARLIER.get(node.op_type, 0)
+    return node.domain in ("", "ai.onnx") and foreign
 
 
 def _scan_each(node: ir.Node) -> None:

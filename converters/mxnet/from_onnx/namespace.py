@@ -248,3 +248,6 @@ class MxnetNamespace(Shapes):
 
     def det(self, x: Symbol) -> Symbol:
         return self.apply("_linalg_det", x, dims=x.shape[:-2])
+
+    def inv(self, x: Symbol) -> Symbol:
+        return self.apply("_linalg_inverse", x, dims=x.shape)

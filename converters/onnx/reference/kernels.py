@@ -58,6 +58,27 @@ class Gelu(OpRun):
         return (0.5 * x * (1 + value),)
 
 
+class Inverse(OpRun):
+    """Of netferry's own domain: the standard has none."""
+
+    op_domain = "netferry"
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (np.linalg.inv(x),)
+
+
+class RMSNormalization(OpRun):
+    """The evaluator's refuses a computation in float64."""
+
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5, **_stash: int
+    ) -> tuple[Array]:
+        axes = tuple(range(axis % x.ndim, x.ndim))
+        return (x / np.sqrt(np.mean(x * x, axes, keepdims=True) + epsilon) * scale,)
+
+
 class _Recurrent(OpRun):
     op_domain = ""
 
@@ -316,7 +337,7 @@ class DynamicQuantizeLinear(OpRun):
 
 ALWAYS: tuple[type[OpRun], ...] = (
     Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
-    MeanVarianceNormalization, Resize, DynamicQuantizeLinear,
+    MeanVarianceNormalization, Resize, DynamicQuantizeLinear, Inverse, RMSNormalization,
 )  # fmt: skip
 WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN, GridSample)
 

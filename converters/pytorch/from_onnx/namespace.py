@@ -120,6 +120,10 @@ class TorchNamespace(IndexingNamespace):
         wide = self.astype(x, FLOAT32) if x.dtype.itemsize < 4 else x
         return self.astype(self.call("torch.linalg.det", wide), x.dtype)
 
+    def inv(self, x: Symbol) -> Symbol:
+        wide = self.astype(x, FLOAT32) if x.dtype.itemsize < 4 else x
+        return self.astype(self.call("torch.linalg.inv", wide), x.dtype)
+
     def dft(self, x: Symbol, axis: int, length: Any, inverse: bool, onesided: bool) -> Symbol:
         """Half types through float32; one half of the spectrum is ``rfft``'s, or cut off a whole one."""
         wide = self.astype(x, FLOAT32) if x.dtype.itemsize < 4 else x

@@ -101,6 +101,7 @@ FUNCTIONS: Mapping[str, tuple[str, str]] = {
     "matmul": ("matmul", "matmul"),
     "einsum": ("einsum", "einsum"),
     "det": ("linalg.det", "linalg.det"),
+    "inv": ("linalg.inv", "linalg.inv"),
     "pad": ("pad", "pad"),
     "relu": ("relu", "nn.relu"),
     "relu6": ("relu6", "nn.relu6"),

@@ -294,6 +294,9 @@ class TensorflowNamespace(ElementwiseNamespace):
     def det(self, x: Symbol) -> Tensor:
         return self.write_call("det", x)
 
+    def inv(self, x: Symbol) -> Tensor:
+        return self.write_call("inv", x)
+
 
 _NUMPY_MODES: Mapping[str, Any] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 

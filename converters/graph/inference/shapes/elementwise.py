@@ -10,7 +10,7 @@ from netferry.converters.graph.ir.facts import Fact
 UNARY = tuple(
     """
     Abs Acos Acosh Asin Asinh Atan Atanh BitCast BitwiseNot Bernoulli Cast CastLike Ceil Celu Clip Cos Cosh CumProd CumSum
-    DequantizeLinear Dropout Elu Erf Exp EyeLike Floor Gelu Hardmax HardSigmoid HardSwish Identity InstanceNormalization
+    DequantizeLinear Dropout Elu Erf Exp EyeLike Floor Gelu Hardmax HardSigmoid HardSwish Identity Inverse InstanceNormalization
     IsInf IsNaN LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg Not
     QuantizeLinear RMSNormalization RandomNormalLike RandomUniformLike Reciprocal Relu ReverseSequence Round
     RotaryEmbedding ScatterElements ScatterND TensorScatter Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt

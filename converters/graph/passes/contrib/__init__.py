@@ -1,0 +1,90 @@
+"""Operators of onnxruntime's own domain, opened into those of the standard.
+
+onnxruntime's optimiser and quantiser write ``com.microsoft``. Each row says what its operator is made of; what comes behind
+(targets, constants, the float64 run) sees ONNX alone. Semantics: onnxruntime's schemas, "Contrib Operator Schemas".
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.inference.evaluate import Evaluator
+from netferry.converters.graph.ir.sizes import TooLong
+from netferry.converters.graph.passes.contrib import (  # noqa: F401 - they register rows
+    activations,
+    attention,
+    convolution,
+    grouped,
+    linear,
+    normalization,
+    quantized,
+    recurrent,
+    shape,
+)
+from netferry.converters.graph.passes.contrib.refused import BLOCKED, REFUSED
+from netferry.converters.graph.passes.contrib.table import CONTRIB, Results
+from netferry.converters.graph.passes.contrib.writer import Writer
+from netferry.converters.graph.schema.opset import UNDER_THE_STANDARD
+
+__all__ = ["CONTRIB", "DOMAIN", "is_contrib", "opened"]
+
+DOMAIN = "com.microsoft"
+_BLOCKED_DOMAIN = "com.microsoft.nchwc"
+
+
+def is_contrib(node: ir.Node) -> bool:
+    """onnxruntime puts some of its own operators under the standard's domain."""
+    return node.domain in (DOMAIN, _BLOCKED_DOMAIN) or (
+        not node.domain and node.op_type in UNDER_THE_STANDARD
+    )
+
+
+def opened(node: ir.Node, evaluator: Evaluator) -> bool:
+    """Put what an operator is made of in its place, with the facts of every value; False where it cannot be done.
+
+    Why not is kept with the node, for the walk that will refuse it.
+    """
+    writer = Writer(node, evaluator)
+    try:
+        results = _results(writer, node)
+    except (CannotConvert, TooLong) as cannot:
+        writer.undo()
+        node.meta["refused"] = (str(cannot), getattr(cannot, "remedy", ""))
+        return False
+    _replace(writer, node, results)
+    return True
+
+
+def _results(writer: Writer, node: ir.Node) -> list[ir.Value | None]:
+    """A value for each output that something reads."""
+    if node.domain == _BLOCKED_DOMAIN:
+        raise CannotConvert(*BLOCKED)
+    if node.op_type in REFUSED:
+        raise CannotConvert(*REFUSED[node.op_type])
+    row = CONTRIB.get(node.op_type)
+    if row is None:
+        raise CannotConvert(
+            f"netferry does not support {node.domain}.{node.op_type}",
+            "Replace the operator in the source model",
+        )
+    made: Results = row(writer, node)
+    results: list[ir.Value | None] = [*made] if isinstance(made, tuple) else [made]
+    for position, value in enumerate(node.outputs):
+        if writer.asked(position) and (position >= len(results) or results[position] is None):
+            raise CannotConvert(
+                f"its output '{value.name}' (number {position + 1}) is not one that netferry makes"
+            )
+    return results
+
+
+def _replace(writer: Writer, node: ir.Node, results: list[ir.Value | None]) -> None:
+    for value, result in zip(node.outputs, results, strict=False):
+        if result is None or not value.name:
+            continue
+        if result.producer() is None or result.is_graph_output() or value.is_graph_output():
+            result = writer.Identity(result)
+        result.type, result.shape = result.type or value.type, result.shape or value.shape
+        value.replace_all_uses_with(result, replace_graph_outputs=True)
+        result.name, value.name = value.name, ""
+    writer.graph.remove(node, safe=True)
