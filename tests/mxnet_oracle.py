@@ -304,6 +304,18 @@ def run_files(prefix: str, arrays: list[Any]) -> Any:
     return room.run(files.read(artifact.look(f"{prefix}-symbol.json")), arrays)
 
 
+def verdict(prefix: str, destination: str, inputs: dict[str, Any]) -> Any:
+    """Convert files and compare: the report's status, its notes, and where its truth is from."""
+    import netferry
+
+    done = netferry.convert(
+        f"{prefix}-symbol.json", destination=destination, inputs=inputs, quick=True, seed=3
+    )
+    report = done.report
+    assert report is not None
+    return report.status, report.notes, report.truth
+
+
 def imported(prefix: str, names: list[str], feeds: list[list[Any]]) -> Any:
     """What gluon makes of an arrived symbol and its params file: the outputs at each feed."""
     import mxnet as mx

@@ -18,7 +18,7 @@ import numpy as np
 
 from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
-from netferry.converters.mxnet import safety
+from netferry.converters.mxnet import heads, safety
 from netferry.converters.mxnet.array_format import Reader, read_array, write_array
 from netferry.converters.mxnet.symbol import OLDEST, VERSION, Node, Symbol, upgrade
 from netferry.converters.signature import Array
@@ -49,6 +49,22 @@ class SymbolModel:
     called: tuple[str, ...] = ()
 
 
+def model_of(
+    graph: Symbol, params: Mapping[str, Array], label: str = "symbol", notes: tuple[str, ...] = ()
+) -> SymbolModel:
+    """A symbol with its parameters as inference runs it: labels and heads of training fall away, which notes say."""
+    graph, said = heads.prepared(graph, params)
+    return SymbolModel(graph, params, label, (*notes, *said))
+
+
+def with_outputs(model: SymbolModel, names: Sequence[str]) -> SymbolModel:
+    """The model with the tensors of these names inside of it as its outputs (``fc1_output``, or ``fc1``)."""
+    graph = heads.without_labels(heads.selected(model.graph, names), model.params)
+    known = {graph.nodes[position].name for position in graph.variables}
+    params = {name: array for name, array in model.params.items() if name in known}
+    return replace(model, graph=graph, params=params, notes=())
+
+
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> SymbolModel:
     """Read a symbol and the params file that belongs to it: ``weights``, or the highest epoch beside it."""
     looked = looked or safety.look(artifact, weights)
@@ -70,7 +86,7 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     if extra:
         some = ", ".join(extra[:5]) + (" ..." if len(extra) > 5 else "")
         notes += (f"{chosen.name} holds {len(extra)} arrays that the symbol does not use: {some}",)
-    return SymbolModel(graph, {n: a for n, a in params.items() if n in known}, artifact.path.name, notes)
+    return model_of(graph, {n: a for n, a in params.items() if n in known}, artifact.path.name, notes)
 
 
 def write(imported: ImportedSymbol, path: Path) -> None:

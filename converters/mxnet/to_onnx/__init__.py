@@ -57,7 +57,7 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedMo
     ``given`` are bound by name to the inputs where all names are theirs, else by position, and name them; without
     them names and sizes come from the symbol, where it declares them.
     """
-    source = symbol_model(model, given)
+    source = inputs.with_zero_states(symbol_model(model, given), None if given is None else len(given))
     _require_rows(source)
     kinds = inputs.variables(source)
     given = (
@@ -223,7 +223,7 @@ def _watch_fillers(
     """A filler whose size MXNet infers stands with size 1 until something of known size meets it."""
     sources = [source for source, _ in node.inputs]
     if node.op in _FILLERS:
-        if 0 in Attrs(node).integers("shape", ()):
+        if any(size < 1 for size in Attrs(node).integers("shape", ())):
             unsized.add(position)
     elif unsized.intersection(sources):
         if node.op not in _TAKES_FILLERS:
