@@ -85,7 +85,7 @@ def _widened_graph(source: SymbolModel, constant: Callable[[float], float]) -> A
         return {key: _computed(text, constant) for key, text in texts.items()}
 
     nodes = tuple(
-        replace(n, attrs=_MADE.get(n.op, {}) | exact(wide(n.attrs)), hidden=wide(n.hidden))
+        replace(n, attrs={**_MADE.get(n.op, {}), **exact(wide(n.attrs))}, hidden=wide(n.hidden))
         for n in source.graph.nodes
     )
     return replace(source.graph, nodes=nodes)
@@ -93,9 +93,9 @@ def _widened_graph(source: SymbolModel, constant: Callable[[float], float]) -> A
 
 _DTYPE_KEYS = ("dtype", "out_type")
 
-_MADE: Mapping[str, dict[str, str]] = dict.fromkeys(
-    "_zeros _ones _full _eye _arange _linspace one_hot".split(), {"dtype": "float64"}
-)
+_MADE: Mapping[str, Mapping[str, str]] = {
+    op: {"dtype": "float64"} for op in "_zeros _ones _full _eye _arange _linspace one_hot".split()
+}
 """Operators that make float32 where they do not say what."""
 
 
