@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netferry.converters import checkpoints
 from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import heads, safety
@@ -39,7 +40,7 @@ class SymbolModel:
     """A symbol with its parameters: what stands in MXNet's two files, or in a gluon block.
 
     ``label`` says where it came from; ``notes`` are sentences for the report. ``called`` are the inputs in the order in
-    which a block takes them; the symbol's own order where it is empty.
+    which a block takes them; the symbol's own order where it is empty. ``absent`` names the params file that was not there.
     """
 
     graph: Symbol
@@ -47,6 +48,7 @@ class SymbolModel:
     label: str = "symbol"
     notes: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
+    absent: str = ""
 
 
 def model_of(
@@ -66,27 +68,53 @@ def with_outputs(model: SymbolModel, names: Sequence[str]) -> SymbolModel:
 
 
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> SymbolModel:
-    """Read a symbol and the params file that belongs to it: ``weights``, or the highest epoch beside it."""
+    """Read a symbol and the params that belong to it: ``weights``, or what stands beside it.
+
+    A symbol without params is read all the same: what cannot be converted is said before what is missing.
+    """
     looked = looked or safety.look(artifact, weights)
-    graph = symbol_of(looked.message, str(artifact.path))
-    if looked.weights is None:
-        raise RefusedError(
-            "no params file stands beside the symbol",
-            where=str(artifact.path),
-            expected=re.sub(r"(-symbol)?\.json$", "-0000.params", artifact.path.name),
-            remedy="Name it with --weights",
-        )
-    chosen = artifact.companions[-1] if weights is None else weights
-    notes: tuple[str, ...] = ()
-    if weights is None and len(artifact.companions) > 1:
-        notes = (f"weights from {chosen.name}, the highest epoch of {len(artifact.companions)} files",)
-    params = read_params(looked.weights.content)
+    graph = _sized(symbol_of(looked.message, str(artifact.path)), looked.files)
+    params: dict[str, Array] = {}
+    more = looked.weights
+    while more is not None:
+        params |= read_params(more.content)
+        more = more.weights
     known = {graph.nodes[position].name for position in graph.variables}
-    extra = sorted(set(params) - known)
+    notes = _said(artifact, weights, looked, sorted(set(params) - known))
+    kept = {name: array for name, array in params.items() if name in known}
+    model = model_of(graph, kept, artifact.path.name, notes)
+    if looked.weights is not None:
+        return model
+    prefix = checkpoints.prefix_of(artifact.path.name) or artifact.path.name
+    return replace(model, absent=f"{prefix}-0000.params")
+
+
+def _sized(graph: Symbol, sizes: Mapping[str, tuple[int, ...]]) -> Symbol:
+    """The graph with the sizes of inputs that an archive declares."""
+
+    def sized(node: Node) -> Node:
+        return replace(node, hidden={"__shape__": str(sizes[node.name]), **node.hidden})
+
+    nodes = (sized(node) if node.is_variable and node.name in sizes else node for node in graph.nodes)
+    return replace(graph, nodes=tuple(nodes)) if sizes else graph
+
+
+def _said(artifact: Artifact, weights: Path | None, looked: Looked, extra: Sequence[str]) -> tuple[str, ...]:
+    """Where the weights are from, where that was not said, and what of them is not used."""
+    if looked.weights is None:
+        return ()
+    name = Path(looked.weights.content.where).name
+    notes = []
+    if weights is None and len(artifact.companions) > 1:
+        which = "the highest epoch" if name.endswith(".params") else "the last"
+        notes.append(f"weights from {name}, {which} of {len(artifact.companions)} files")
+    elif weights is None and not name.startswith(checkpoints.prefix_of(artifact.path.name) or " "):
+        also = "".join(f" and {path.name}" for path in artifact.also)
+        notes.append(f"weights from {name}{also}, found beside the symbol")
     if extra:
         some = ", ".join(extra[:5]) + (" ..." if len(extra) > 5 else "")
-        notes += (f"{chosen.name} holds {len(extra)} arrays that the symbol does not use: {some}",)
-    return model_of(graph, {n: a for n, a in params.items() if n in known}, artifact.path.name, notes)
+        notes.append(f"{name} holds {len(extra)} arrays that the symbol does not use: {some}")
+    return tuple(notes)
 
 
 def write(imported: ImportedSymbol, path: Path) -> None:
@@ -135,6 +163,7 @@ def read_arrays(source: Path | Snapshot) -> tuple[list[Array], list[str]]:
     content = _opened(source)
     if (archive := archives.read(content)) is not None:
         return archive
+    _demand_no_states(content)
     reader = Reader(np.asarray(content.view(), np.uint8), content.where)
     magic, _ = reader.unpack("<QQ", "the header")
     if magic != _LIST:
@@ -151,6 +180,19 @@ def read_arrays(source: Path | Snapshot) -> tuple[list[Array], list[str]]:
     if reader.left:
         reader.refuse("bytes follow the last name", "the end of the file", f"{reader.left} bytes")
     return arrays, names
+
+
+def _demand_no_states(content: Snapshot) -> None:
+    """Refuse, in their own words, what else people have beside a symbol."""
+    head = content.read(64)
+    snapshot.demand_content(head, content.where)
+    if head.startswith(b"\x80"):
+        raise RefusedError(
+            "the state of an optimizer, or another pickle, not parameters",
+            where=content.where,
+            expected="a params file",
+            remedy="An optimizer's state is named with --optimizer-state",
+        )
 
 
 def _opened(source: Path | Snapshot) -> Snapshot:

@@ -45,6 +45,13 @@ def variables(model: SymbolModel) -> Variables:
         else:
             kind = "input"
         kinds[kind].append(position)
+    if kinds["missing"] and model.absent:
+        raise RefusedError(
+            "no params file stands beside the symbol",
+            where=model.label,
+            expected=model.absent,
+            remedy="Name it with --weights; --random-weights tries the symbol without",
+        )
     if kinds["missing"]:
         raise RefusedError(
             "parameters are missing",

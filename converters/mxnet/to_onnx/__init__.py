@@ -57,8 +57,9 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedMo
     ``given`` are bound by name to the inputs where all names are theirs, else by position, and name them; without
     them names and sizes come from the symbol, where it declares them.
     """
-    source = inputs.with_zero_states(symbol_model(model, given), None if given is None else len(given))
+    source = symbol_model(model, given)
     _require_rows(source)
+    source = inputs.with_zero_states(source, None if given is None else len(given))
     kinds = inputs.variables(source)
     given = (
         None
