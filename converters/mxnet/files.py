@@ -21,7 +21,7 @@ from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import heads, safety
 from netferry.converters.mxnet.array_format import Reader, read_array, write_array
-from netferry.converters.mxnet.symbol import OLDEST, VERSION, Node, Symbol, upgrade
+from netferry.converters.mxnet.symbol import OLDEST, VERSION, Entry, Node, Symbol, upgrade
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
@@ -250,11 +250,48 @@ def symbol_of(document: Any, where: str) -> Symbol:
                     received=position,
                 )
     try:
-        symbol = upgrade(symbol)
+        symbol = _unfused(upgrade(symbol), where)
         symbol.order  # noqa: B018 - a cycle is refused here
     except RefusedError as error:
         raise error.at(where) from None
     return symbol
+
+
+_FUSED = frozenset({"_sg_mkldnn_conv", "_sg_mkldnn_fully_connected"})
+"""What oneDNN's subgraphs are called; one of floats is what is inside of it."""
+
+
+def _unfused(symbol: Symbol, where: str) -> Symbol:
+    """The symbol with the insides of fused nodes in their places; the last node of each has the fused one's name."""
+    nodes, moved = list(symbol.nodes), dict[int, Entry]()
+    for position, node in enumerate(symbol.nodes):
+        if node.op not in _FUSED or node.attrs.get("quantized", "").lower() in ("true", "1"):
+            continue
+        if not node.subgraphs:
+            raise RefusedError("a fused node without a graph inside", where=f"{where}: {node.label()}")
+        inside = symbol_of({"attrs": {"mxnet_version": ["int", VERSION]}, **node.subgraphs[0]}, where)
+        variables = [at for at, each in enumerate(inside.nodes) if each.is_variable]
+        if len(variables) != len(node.inputs) or len(inside.heads) != 1:
+            raise RefusedError("a fused node whose graph has other inputs", where=f"{where}: {node.label()}")
+        places = dict(zip(variables, node.inputs, strict=True))
+        for at, each in enumerate(inside.nodes):
+            if not each.is_variable:
+                entries = tuple(
+                    (places[source][0], places[source][1] or index) for source, index in each.inputs
+                )
+                places[at] = (len(nodes), 0)
+                name = node.name if at == inside.heads[0][0] else each.name
+                nodes.append(replace(each, name=name, inputs=entries))
+        moved[position] = places[inside.heads[0][0]]
+    return _rewired(replace(symbol, nodes=tuple(nodes)), moved) if moved else symbol
+
+
+def _rewired(symbol: Symbol, moved: Mapping[int, Entry]) -> Symbol:
+    def entries(given: Sequence[Entry]) -> tuple[Entry, ...]:
+        return tuple(moved.get(position, (position, index)) for position, index in given)
+
+    nodes = tuple(replace(node, inputs=entries(node.inputs)) for node in symbol.nodes)
+    return replace(symbol, nodes=nodes, heads=entries(symbol.heads))
 
 
 def _attribute(document: Mapping[str, Any], name: str, default: int) -> int:

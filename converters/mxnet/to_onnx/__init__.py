@@ -37,6 +37,8 @@ from netferry.converters.mxnet.to_onnx import (
     numpy_shape,
     pooling,
     proposals,
+    quantized,
+    quantized_fused,
     recurrent,
     reduction,
     shape,
