@@ -38,7 +38,6 @@ from netferry.converters.mxnet.to_onnx import (
     pooling,
     proposals,
     quantized,
-    quantized_fused,
     recurrent,
     reduction,
     shape,

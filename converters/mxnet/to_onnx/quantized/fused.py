@@ -20,7 +20,7 @@ from netferry.converters.mxnet.files import parse_symbol
 from netferry.converters.mxnet.symbol import Node, Symbol
 from netferry.converters.mxnet.to_onnx.convolution import demand_channels_first, per_axis
 from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast, known
-from netferry.converters.mxnet.to_onnx.quantized import (
+from netferry.converters.mxnet.to_onnx.quantized.integers import (
     INT8,
     LEVELS,
     UINT8,
