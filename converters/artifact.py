@@ -6,12 +6,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from netferry.converters import frameworks
+from netferry.converters import checkpoints, frameworks
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.trust import paths, snapshot, tables
+from netferry.converters.trust import paths, snapshot, tables, tars
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "pt2": ("pytorch", "a PyTorch exported program"),
@@ -85,11 +85,13 @@ def demand_ending(destination: Path, framework: str) -> None:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model on disk: its kind, its main file or folder, and the files that belong to it."""
+    """A model on disk: its kind, its main file or folder, and the files that may belong to it, of which the last is meant;
+    ``also`` are read with that."""
 
     kind: str
     path: Path
     companions: tuple[Path, ...] = ()
+    also: tuple[Path, ...] = ()
 
     @property
     def framework(self) -> frameworks.Framework:
@@ -101,8 +103,8 @@ class Artifact:
 
 
 def demand(path: str | os.PathLike[str]) -> Path:
-    """A path at which something stands."""
-    if not os.path.lexists(path):
+    """A path at which something stands, or the prefix of an MXNet checkpoint."""
+    if not os.path.lexists(path) and checkpoints.by_prefix(path) is None:
         raise RefusedError("there is no such file or folder", where=str(path))
     return Path(path)
 
@@ -110,6 +112,8 @@ def demand(path: str | os.PathLike[str]) -> Path:
 def look(path: str | os.PathLike[str]) -> Artifact:
     """What stands at ``path``; what is not a model is refused, with what to do where something can be done."""
     path = demand(path)
+    if not os.path.lexists(path):
+        return _from_prefix(path)
     if path.is_dir():
         return _look_at_folder(path)
     with paths.opened(path) as file:
@@ -119,7 +123,7 @@ def look(path: str | os.PathLike[str]) -> Artifact:
 def _look_at_folder(path: Path) -> Artifact:
     if (path / "saved_model.pb").is_file():
         return Artifact("saved_model", path)
-    symbols = sorted(path.glob("*-symbol.json"))
+    symbols = sorted(path.glob("*symbol.json"))
     if len(symbols) == 1:
         return look(symbols[0])
     if not symbols and _is_transformers(path):
@@ -131,7 +135,7 @@ def _look_at_folder(path: Path) -> Artifact:
         "the folder holds no single model",
         where=str(path),
         expected="a SavedModel (saved_model.pb), a Hugging Face model (config.json), or one NAME-symbol.json with its .params",
-        received=f"{len(symbols)} symbol files" if symbols else "none of these",
+        received=", ".join(symbol.name for symbol in symbols[:6]) or "none of these",
     )
 
 
@@ -168,6 +172,8 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
         return Artifact("h5", path)
     if head.startswith(b"PK"):
         return _look_into_zip(path)
+    if head.startswith(tars.GZIP):
+        return Artifact("mxnet", path)
     if int.from_bytes(head[:8], "little") == 0x112:
         return _from_params(path)
     if head.lstrip().startswith(b"{"):
@@ -177,6 +183,12 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
             "a safetensors file holds weights only",
             where=str(path),
             remedy=_GIVE_A_FACTORY.format(path.name),
+        )
+    if head.startswith(b"\x80") and path.suffix == ".states":
+        raise RefusedError(
+            "the state of an MXNet optimizer, not a model",
+            where=str(path),
+            remedy="Give the symbol, and name this file with --optimizer-state",
         )
     if head.startswith(b"\x80"):
         raise RefusedError(
@@ -217,6 +229,8 @@ def kind_of_zip(names: Iterable[str]) -> str:
         return "pt2"
     if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
         return "torchscript"
+    if any(map(checkpoints.SYMBOL.search, names)):
+        return "mxnet"
     return "state_dict" if "data.pkl" in inner else ""
 
 
@@ -235,23 +249,23 @@ def _from_symbol(path: Path) -> Artifact:
         raise RefusedError(
             "JSON, but not an MXNet symbol", where=str(path), expected="the keys 'nodes' and 'heads'"
         )
-    prefix = path.name.removesuffix(".json").removesuffix("-symbol")
-    return Artifact("mxnet", path, params_of(path.parent, prefix))
+    own, also = checkpoints.chosen(path.name, (file.name for file in path.parent.iterdir() if file.is_file()))
+    return Artifact("mxnet", path, tuple(map(path.with_name, own)), tuple(map(path.with_name, also)))
 
 
-def params_of(folder: Path, prefix: str) -> tuple[Path, ...]:
-    """The params files that belong to a symbol, oldest epoch first: the last one is the one meant."""
-    epoch = re.compile(re.escape(prefix) + r"-(\d+)\.params")
-    epochs = sorted(
-        (int(match[1]), file) for file in folder.iterdir() if (match := epoch.fullmatch(file.name))
-    )
-    plain = folder / f"{prefix}.params"
-    return (*([plain] if plain.is_file() else []), *(file for _, file in epochs))
+def _from_prefix(prefix: Path) -> Artifact:
+    named = checkpoints.by_prefix(prefix)
+    assert named is not None
+    symbol, epoch = named
+    found = look(symbol)
+    return replace(found, companions=(checkpoints.at_epoch(symbol, epoch),), also=()) if epoch else found
 
 
 def _from_params(path: Path) -> Artifact:
     prefix = re.sub(r"(-\d+)?\.params$", "", path.name)
     symbol = path.with_name(f"{prefix}-symbol.json")
+    if not symbol.is_file() and len(symbols := sorted(path.parent.glob("*symbol.json"))) == 1:
+        symbol = symbols[0]
     if symbol.is_file():
         return Artifact("mxnet", symbol, (path,))
     raise RefusedError(

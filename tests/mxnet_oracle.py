@@ -304,6 +304,71 @@ def run_files(prefix: str, arrays: list[Any]) -> Any:
     return room.run(files.read(artifact.look(f"{prefix}-symbol.json")), arrays)
 
 
+def quantized(case: str, data: Any, prefix: str, kind: str, seed: int = 0) -> Any:
+    """Quantise a network as MXNet does for its CPU, save it with all its tensors as outputs, and run it."""
+    import logging
+
+    import mxnet as mx
+    import numpy as np
+    from mxnet.contrib.quantization import quantize_model_mkldnn
+
+    os.environ["MXNET_SUBGRAPH_BACKEND"] = "NONE"
+    graph = eval(case, _words(mx))
+    shapes, _, states = graph.infer_shape(data=data.shape)
+    given = [
+        *zip(graph.list_arguments(), shapes, strict=True),
+        *zip(graph.list_auxiliary_states(), states, strict=True),
+    ]
+    arrays = {n: mx.nd.array(_random(n, s, seed)) for n, s in given if n not in ("data", "softmax_label")}
+    aux = {name: arrays.pop(name) for name in graph.list_auxiliary_states()}
+    rows = mx.io.NDArrayIter(data, np.zeros(len(data)), batch_size=len(data), label_name="softmax_label")
+    quiet = logging.getLogger("quiet")
+    quiet.setLevel(logging.ERROR)
+    whole, arrays, aux = quantize_model_mkldnn(
+        graph, arrays, aux, ctx=mx.cpu(), calib_mode="naive", calib_data=rows, num_calib_examples=len(data),
+        quantized_dtype=kind, logger=quiet,
+    )  # fmt: skip
+    inside = whole.get_internals()
+    names = [
+        name for name in inside.list_outputs() if "quantize" in name and name not in inside.list_inputs()
+    ]
+    group = mx.sym.Group([*(inside[name] for name in names), whole])
+    group.save(f"{prefix}-symbol.json")
+    mx.nd.save(
+        f"{prefix}-0000.params",
+        {f"arg:{k}": v for k, v in arrays.items()} | {f"aux:{k}": v for k, v in aux.items()},
+    )
+    wide = mx.nd.array(data * 1.3)
+    bound = group.bind(
+        mx.cpu(),
+        {"data": wide, "softmax_label": mx.nd.zeros(len(data)), **arrays},
+        aux_states=aux,
+        grad_req="null",
+    )
+    return dict(zip(group.list_outputs(), [y.asnumpy() for y in bound.forward(is_train=False)], strict=True))
+
+
+def fused(case: str, inputs: dict[str, Any], prefix: str) -> Any:
+    """``symbol``, saved as oneDNN's fusion writes it."""
+    import mxnet as mx
+
+    answer = symbol(case, [inputs], prefix)
+    eval(case, _words(mx)).optimize_for("MKLDNN").save(f"{prefix}-symbol.json")
+    return answer
+
+
+def verdict(prefix: str, destination: str, inputs: dict[str, Any]) -> Any:
+    """Convert files and compare: the report's status, its notes, and where its truth is from."""
+    import netferry
+
+    done = netferry.convert(
+        f"{prefix}-symbol.json", destination=destination, inputs=inputs, quick=True, seed=3
+    )
+    report = done.report
+    assert report is not None
+    return report.status, report.notes, report.truth
+
+
 def imported(prefix: str, names: list[str], feeds: list[list[Any]]) -> Any:
     """What gluon makes of an arrived symbol and its params file: the outputs at each feed."""
     import mxnet as mx

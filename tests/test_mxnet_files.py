@@ -343,9 +343,18 @@ def test_arrays_that_the_symbol_does_not_use_are_told(tmp_path: Path) -> None:
 
 
 def test_a_symbol_without_params_says_what_it_expected(tmp_path: Path) -> None:
-    (tmp_path / "net-symbol.json").write_text(json.dumps({"nodes": [NODE], "heads": [[0, 0, 0]]}))
+    weight = {"op": "null", "name": "w", "inputs": []}
+    layer = {
+        "op": "FullyConnected",
+        "name": "fc",
+        "attrs": {"no_bias": "True"},
+        "inputs": [[0, 0, 0], [1, 0, 0]],
+    }
+    (tmp_path / "net-symbol.json").write_text(
+        json.dumps({"nodes": [NODE, weight, layer], "heads": [[2, 0, 0]]})
+    )
     with pytest.raises(RefusedError, match=r"expected net-0000\.params.*--weights"):
-        files.read(artifact.look(tmp_path / "net-symbol.json"))
+        netferry.convert(tmp_path / "net-symbol.json", "onnx", verify=False)
 
 
 def test_a_symbol_model_is_known_as_mxnets() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -58,6 +59,8 @@ class _Verification:
     fused: dict[str, float] = field(default_factory=dict)
     unfused: int = 0
     stopped: bool = False
+    unrun: dict[str, list[str]] = field(default_factory=dict)
+    remarked: bool = False
 
     def sample(self, sample: Sample, arithmetic: bool, meaning: bool) -> bool:
         """Run one sample; False where only the target cannot, which ends the comparison."""
@@ -65,7 +68,7 @@ class _Verification:
             feed = bind(sample.arrays, self.source.signature)
             left = self.made.outputs.pop(sample.label, None) or self.source.run(feed)
         except (RefusedError, UsageError) as error:
-            self.notes.append(f"the source cannot run at '{sample.label}': {error}")
+            self.unrun.setdefault(str(error), []).append(sample.label)
             return True
         self.labels.append(sample.label)
         try:
@@ -87,6 +90,7 @@ class _Verification:
             self.judge.source, self.judge.target, arithmetic, meaning, lambda: self.other_path(feed),
         )  # fmt: skip
         self._note_paths(runs)
+        self._note_remarks(runs)
         if sample.label.startswith(SPECIAL_VALUES) and not self.same_kernels:
             self._note_special(sample, runs)
             return True
@@ -112,6 +116,14 @@ class _Verification:
                     f"on '{runs.label}' PyTorch's fast path (under no_grad) gives {name} {apart:.2g} of scale away from "
                     "what its layers give with gradients; the fast path is what is compared"
                 )
+
+    def _note_remarks(self, runs: Runs) -> None:
+        """What the source's framework has to say of its own run, once: on the first usual sample."""
+        remarks = getattr(self.judge.source.framework.live, "remarks", None)
+        if self.remarked or remarks is None or runs.label.startswith(SPECIAL_VALUES):
+            return
+        self.remarked = True
+        self.notes.extend(remarks(self.judge.source.model, runs.ours, runs.s))
 
     def _note_special(self, sample: Sample, runs: Runs) -> None:
         """Between frameworks a difference at NaN and infinities is noted whatever the truth is, so no float64 run is made."""
@@ -159,7 +171,7 @@ class _Verification:
             self.report,
             outputs=outputs,
             samples=tuple(self.labels),
-            notes=(*self.notes, *self.pairing.notes, *self.judge.notes, *narrow),
+            notes=(*_unrun(self.unrun), *self.notes, *self.pairing.notes, *self.judge.notes, *narrow),
             reason=self.report.reason or ("" if self.labels else "the source ran on none of the inputs"),
             signature=self.source.signature,
             truth="" if self.judge.tolerance else self.judge.source.title,
@@ -167,6 +179,17 @@ class _Verification:
             unchecked_axes=self.made.unchecked(self.labels),
             data=self.made.data,
         )
+
+
+def _unrun(labels: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """Each cause for which the source did not run, once, with where."""
+    causes: dict[str, list[tuple[str, Sequence[str]]]] = {}
+    for error, where in labels.items():
+        causes.setdefault(re.sub(r"\d+", "#", error), []).append((error, where))
+    for same in causes.values():
+        first, *others = [label for _, where in same for label in where]
+        more = f" and {len(others)} other samples" if others else ""
+        yield f"the source cannot run at '{first}'{more}: {same[0][0]}"
 
 
 PATHS_APART = 1e-4

@@ -84,11 +84,19 @@ def _widened_graph(source: SymbolModel, constant: Callable[[float], float]) -> A
     def exact(texts: Mapping[str, str]) -> dict[str, str]:
         return {key: _computed(text, constant) for key, text in texts.items()}
 
-    nodes = tuple(replace(n, attrs=exact(wide(n.attrs)), hidden=wide(n.hidden)) for n in source.graph.nodes)
+    nodes = tuple(
+        replace(n, attrs={**_MADE.get(n.op, {}), **exact(wide(n.attrs))}, hidden=wide(n.hidden))
+        for n in source.graph.nodes
+    )
     return replace(source.graph, nodes=nodes)
 
 
 _DTYPE_KEYS = ("dtype", "out_type")
+
+_MADE: Mapping[str, Mapping[str, str]] = {
+    op: {"dtype": "float64"} for op in "_zeros _ones _full _eye _arange _linspace one_hot".split()
+}
+"""Operators that make float32 where they do not say what."""
 
 
 def _computed(text: str, constant: Callable[[float], float]) -> str:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netferry.converters import checkpoints
 from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
-from netferry.converters.mxnet import safety
+from netferry.converters.mxnet import heads, safety
 from netferry.converters.mxnet.array_format import Reader, read_array, write_array
-from netferry.converters.mxnet.symbol import OLDEST, VERSION, Node, Symbol, upgrade
+from netferry.converters.mxnet.symbol import OLDEST, VERSION, Entry, Node, Symbol, upgrade
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
@@ -39,7 +40,7 @@ class SymbolModel:
     """A symbol with its parameters: what stands in MXNet's two files, or in a gluon block.
 
     ``label`` says where it came from; ``notes`` are sentences for the report. ``called`` are the inputs in the order in
-    which a block takes them; the symbol's own order where it is empty.
+    which a block takes them; the symbol's own order where it is empty. ``absent`` names the params file that was not there.
     """
 
     graph: Symbol
@@ -47,30 +48,73 @@ class SymbolModel:
     label: str = "symbol"
     notes: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
+    absent: str = ""
+
+
+def model_of(
+    graph: Symbol, params: Mapping[str, Array], label: str = "symbol", notes: tuple[str, ...] = ()
+) -> SymbolModel:
+    """A symbol with its parameters as inference runs it: labels and heads of training fall away, which notes say."""
+    graph, said = heads.prepared(graph, params)
+    return SymbolModel(graph, params, label, (*notes, *said))
+
+
+def with_outputs(model: SymbolModel, names: Sequence[str]) -> SymbolModel:
+    """The model with the tensors of these names inside of it as its outputs (``fc1_output``, or ``fc1``)."""
+    graph = heads.without_labels(heads.selected(model.graph, names), model.params)
+    known = {graph.nodes[position].name for position in graph.variables}
+    params = {name: array for name, array in model.params.items() if name in known}
+    return replace(model, graph=graph, params=params, notes=())
 
 
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> SymbolModel:
-    """Read a symbol and the params file that belongs to it: ``weights``, or the highest epoch beside it."""
+    """Read a symbol and the params that belong to it: ``weights``, or what stands beside it.
+
+    A symbol without params is read all the same: what cannot be converted is said before what is missing.
+    """
     looked = looked or safety.look(artifact, weights)
-    graph = symbol_of(looked.message, str(artifact.path))
-    if looked.weights is None:
-        raise RefusedError(
-            "no params file stands beside the symbol",
-            where=str(artifact.path),
-            expected=re.sub(r"(-symbol)?\.json$", "-0000.params", artifact.path.name),
-            remedy="Name it with --weights",
-        )
-    chosen = artifact.companions[-1] if weights is None else weights
-    notes: tuple[str, ...] = ()
-    if weights is None and len(artifact.companions) > 1:
-        notes = (f"weights from {chosen.name}, the highest epoch of {len(artifact.companions)} files",)
-    params = read_params(looked.weights.content)
+    graph = _sized(symbol_of(looked.message, str(artifact.path)), looked.files)
+    params: dict[str, Array] = {}
+    more = looked.weights
+    while more is not None:
+        params |= read_params(more.content)
+        more = more.weights
     known = {graph.nodes[position].name for position in graph.variables}
-    extra = sorted(set(params) - known)
+    notes = _said(artifact, weights, looked, sorted(set(params) - known))
+    kept = {name: array for name, array in params.items() if name in known}
+    model = model_of(graph, kept, artifact.path.name, notes)
+    if looked.weights is not None:
+        return model
+    prefix = checkpoints.prefix_of(artifact.path.name) or artifact.path.name
+    return replace(model, absent=f"{prefix}-0000.params")
+
+
+def _sized(graph: Symbol, sizes: Mapping[str, tuple[int, ...]]) -> Symbol:
+    """The graph with the sizes of inputs that an archive declares."""
+
+    def sized(node: Node) -> Node:
+        return replace(node, hidden={"__shape__": str(sizes[node.name]), **node.hidden})
+
+    nodes = (sized(node) if node.is_variable and node.name in sizes else node for node in graph.nodes)
+    return replace(graph, nodes=tuple(nodes)) if sizes else graph
+
+
+def _said(artifact: Artifact, weights: Path | None, looked: Looked, extra: Sequence[str]) -> tuple[str, ...]:
+    """Where the weights are from, where that was not said, and what of them is not used."""
+    if looked.weights is None:
+        return ()
+    name = Path(looked.weights.content.where).name
+    notes = []
+    if weights is None and len(artifact.companions) > 1:
+        which = "the highest epoch" if name.endswith(".params") else "the last"
+        notes.append(f"weights from {name}, {which} of {len(artifact.companions)} files")
+    elif weights is None and not name.startswith(checkpoints.prefix_of(artifact.path.name) or " "):
+        also = "".join(f" and {path.name}" for path in artifact.also)
+        notes.append(f"weights from {name}{also}, found beside the symbol")
     if extra:
         some = ", ".join(extra[:5]) + (" ..." if len(extra) > 5 else "")
-        notes += (f"{chosen.name} holds {len(extra)} arrays that the symbol does not use: {some}",)
-    return SymbolModel(graph, {n: a for n, a in params.items() if n in known}, artifact.path.name, notes)
+        notes.append(f"{name} holds {len(extra)} arrays that the symbol does not use: {some}")
+    return tuple(notes)
 
 
 def write(imported: ImportedSymbol, path: Path) -> None:
@@ -119,6 +163,7 @@ def read_arrays(source: Path | Snapshot) -> tuple[list[Array], list[str]]:
     content = _opened(source)
     if (archive := archives.read(content)) is not None:
         return archive
+    _demand_no_states(content)
     reader = Reader(np.asarray(content.view(), np.uint8), content.where)
     magic, _ = reader.unpack("<QQ", "the header")
     if magic != _LIST:
@@ -135,6 +180,19 @@ def read_arrays(source: Path | Snapshot) -> tuple[list[Array], list[str]]:
     if reader.left:
         reader.refuse("bytes follow the last name", "the end of the file", f"{reader.left} bytes")
     return arrays, names
+
+
+def _demand_no_states(content: Snapshot) -> None:
+    """Refuse, in their own words, what else people have beside a symbol."""
+    head = content.read(64)
+    snapshot.demand_content(head, content.where)
+    if head.startswith(b"\x80"):
+        raise RefusedError(
+            "the state of an optimizer, or another pickle, not parameters",
+            where=content.where,
+            expected="a params file",
+            remedy="An optimizer's state is named with --optimizer-state",
+        )
 
 
 def _opened(source: Path | Snapshot) -> Snapshot:
@@ -192,11 +250,48 @@ def symbol_of(document: Any, where: str) -> Symbol:
                     received=position,
                 )
     try:
-        symbol = upgrade(symbol)
+        symbol = _unfused(upgrade(symbol), where)
         symbol.order  # noqa: B018 - a cycle is refused here
     except RefusedError as error:
         raise error.at(where) from None
     return symbol
+
+
+_FUSED = frozenset({"_sg_mkldnn_conv", "_sg_mkldnn_fully_connected"})
+"""What oneDNN's subgraphs are called; one of floats is what is inside of it."""
+
+
+def _unfused(symbol: Symbol, where: str) -> Symbol:
+    """The symbol with the insides of fused nodes in their places; the last node of each has the fused one's name."""
+    nodes, moved = list(symbol.nodes), dict[int, Entry]()
+    for position, node in enumerate(symbol.nodes):
+        if node.op not in _FUSED or node.attrs.get("quantized", "").lower() in ("true", "1"):
+            continue
+        if not node.subgraphs:
+            raise RefusedError("a fused node without a graph inside", where=f"{where}: {node.label()}")
+        inside = symbol_of({"attrs": {"mxnet_version": ["int", VERSION]}, **node.subgraphs[0]}, where)
+        variables = [at for at, each in enumerate(inside.nodes) if each.is_variable]
+        if len(variables) != len(node.inputs) or len(inside.heads) != 1:
+            raise RefusedError("a fused node whose graph has other inputs", where=f"{where}: {node.label()}")
+        places = dict(zip(variables, node.inputs, strict=True))
+        for at, each in enumerate(inside.nodes):
+            if not each.is_variable:
+                entries = tuple(
+                    (places[source][0], places[source][1] or index) for source, index in each.inputs
+                )
+                places[at] = (len(nodes), 0)
+                name = node.name if at == inside.heads[0][0] else each.name
+                nodes.append(replace(each, name=name, inputs=entries))
+        moved[position] = places[inside.heads[0][0]]
+    return _rewired(replace(symbol, nodes=tuple(nodes)), moved) if moved else symbol
+
+
+def _rewired(symbol: Symbol, moved: Mapping[int, Entry]) -> Symbol:
+    def entries(given: Sequence[Entry]) -> tuple[Entry, ...]:
+        return tuple(moved.get(position, (position, index)) for position, index in given)
+
+    nodes = tuple(replace(node, inputs=entries(node.inputs)) for node in symbol.nodes)
+    return replace(symbol, nodes=nodes, heads=entries(symbol.heads))
 
 
 def _attribute(document: Mapping[str, Any], name: str, default: int) -> int:

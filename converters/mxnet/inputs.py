@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet.files import SymbolModel
-from netferry.converters.mxnet.symbol import IMAGE, WEIGHTS, input_name
+from netferry.converters.mxnet.symbol import IMAGE, WEIGHTS, Node, input_name
 from netferry.converters.signature import Dim
 
 _GLUON_PARAMETER = frozenset({"__storage_type__", "__init__"})
@@ -44,6 +45,13 @@ def variables(model: SymbolModel) -> Variables:
         else:
             kind = "input"
         kinds[kind].append(position)
+    if kinds["missing"] and model.absent:
+        raise RefusedError(
+            "no params file stands beside the symbol",
+            where=model.label,
+            expected=model.absent,
+            remedy="Name it with --weights; --random-weights tries the symbol without",
+        )
     if kinds["missing"]:
         raise RefusedError(
             "parameters are missing",
@@ -54,6 +62,39 @@ def variables(model: SymbolModel) -> Variables:
     if model.called:
         kinds["input"].sort(key=lambda position: _rank(graph.nodes[position].name, model.called))
     return Variables(tuple(kinds["input"]), tuple(kinds["weight"]), tuple(kinds["label"]))
+
+
+_STATES = frozenset({"state", "state_cell"})
+_BEGINNING = re.compile(r"begin_state(_\d+)?$|_init_[ch]$|_state_?\d*$")
+"""How a recurrent cell's first states are called, where they are variables."""
+
+
+def with_zero_states(model: SymbolModel, count: int | None) -> SymbolModel:
+    """The model with first states that are zeros, where ``count`` inputs (or none) are given and states are not among them."""
+    taken = variables(model).inputs
+    states = [position for position in taken if _is_state(model, position)]
+    if not states or count == len(taken) or len(states) == len(taken):
+        return model
+    if count is not None and count != len(taken) - len(states):
+        return model
+    kinds = [array.dtype for array in model.params.values() if array.dtype.kind == "f"]
+    kind = max(kinds, key=lambda dtype: dtype.itemsize, default=np.dtype(np.float32)).name
+    nodes = list(model.graph.nodes)
+    for position in states:
+        rank = 3 if _roles(model, position) <= _STATES else 2
+        unknown = ", ".join(["-1" if model.graph.numpy else "0"] * rank)
+        nodes[position] = Node(nodes[position].name, "_zeros", {"shape": f"({unknown})", "dtype": kind})
+    names = ", ".join(nodes[position].name for position in states)
+    note = f"first states that are not given are zeros: {names}"
+    called = tuple(name for name in model.called if name not in {nodes[p].name for p in states})
+    graph = replace(model.graph, nodes=tuple(nodes))
+    return replace(model, graph=graph, notes=(*model.notes, note), called=called)
+
+
+def _is_state(model: SymbolModel, position: int) -> bool:
+    roles = _roles(model, position)
+    named = _BEGINNING.search(model.graph.nodes[position].name) is not None
+    return bool(roles) and (roles <= _STATES or named)
 
 
 def _rank(name: str, called: Sequence[str]) -> int:

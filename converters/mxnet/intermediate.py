@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 from netferry.converters.errors import RefusedError
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.mxnet import inputs, live
+from netferry.converters.mxnet.backend import cause
 from netferry.converters.mxnet.files import SymbolModel, symbol_text
 from netferry.converters.mxnet.live import symbol_model
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol
@@ -21,20 +19,17 @@ from netferry.converters.rounding import Rounding
 from netferry.converters.signature import Array
 from netferry.converters.steps import Ends, Step, Take
 
-_FUSION = "MXNET_SUBGRAPH_BACKEND"
-"""Names what fuses nodes before a symbol runs; a fused node shows only its last output."""
-
 
 def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
     """Run in inference mode and hand each node to ``take`` as soon as it has run."""
     mx = live.import_mxnet()
     source = symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model, len(arrays))
+    source = inputs.with_zero_states(source, len(arrays))
     named = _with_unique_names(source)
     with mx.util.np_shape(source.graph.numpy):
         symbol = mx.sym.load_json(symbol_text(named.graph))
         steps = _Steps(named, symbol)
-        with _unfused():
-            executor = live.bound(mx, named, symbol, arrays)
+        executor = live.bound(mx, named, symbol, arrays)
         failures: list[BaseException] = []
 
         def show(name: bytes, handle: int) -> None:
@@ -52,7 +47,7 @@ def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
             for output in executor.forward(is_train=False):
                 output.wait_to_read()
         except mx.base.MXNetError as error:
-            raise RefusedError(f"MXNet cannot run it ({str(error).strip().splitlines()[-1]})") from error
+            raise RefusedError(f"MXNet cannot run it ({cause(error)})") from error
         if failures:
             raise failures[0]
         names = live.output_names(mx, source)
@@ -63,7 +58,7 @@ def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
 
 def rounded(wide: SymbolModel, arrays: Sequence[Array], rounding: Rounding) -> dict[str, Array]:
     """Run a symbol of doubles and move the result of each node before a later one reads it; outputs by name."""
-    mx = live.import_mxnet()
+    mx, wide = live.import_mxnet(), inputs.with_zero_states(wide, len(arrays))
     operators = {node.name: node.op for node in wide.graph.nodes if not node.is_variable}
     with mx.util.np_shape(wide.graph.numpy):
         symbol = mx.sym.load_json(symbol_text(wide.graph))
@@ -72,13 +67,12 @@ def rounded(wide: SymbolModel, arrays: Sequence[Array], rounding: Rounding) -> d
             for (position, _), name in _entries(wide.graph, symbol).items()
             if wide.graph.nodes[position].name in operators
         }
-        with _unfused():
-            executor = live.bound(
-                mx,
-                wide,
-                symbol,
-                [array.astype(np.float64) if array.dtype.kind == "f" else array for array in arrays],
-            )
+        executor = live.bound(
+            mx,
+            wide,
+            symbol,
+            [array.astype(np.float64) if array.dtype.kind == "f" else array for array in arrays],
+        )
 
         def move(name: bytes, handle: int) -> None:
             title = titles.get(name.decode() if isinstance(name, bytes) else name)
@@ -188,23 +182,3 @@ def _entries(graph: Symbol, symbol: Any) -> Mapping[tuple[int, int], str]:
         names[position, counts.get(position, 0)] = name
         counts[position] = counts.get(position, 0) + 1
     return names
-
-
-@contextmanager
-def _unfused() -> Iterator[None]:
-    """Bind without fusion; MXNet says so on standard error, past Python."""
-    before = os.environ.get(_FUSION)
-    os.environ[_FUSION] = "NONE"
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    sys.stderr.flush()
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-        if before is None:
-            del os.environ[_FUSION]
-        else:
-            os.environ[_FUSION] = before

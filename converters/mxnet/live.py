@@ -18,8 +18,8 @@ from netferry.converters.errors import (
     UsageError,
 )
 from netferry.converters.frameworks import named
-from netferry.converters.mxnet import inputs
-from netferry.converters.mxnet.files import SymbolModel, parse_symbol, symbol_text
+from netferry.converters.mxnet import backend, inputs
+from netferry.converters.mxnet.files import SymbolModel, model_of, parse_symbol, symbol_text
 from netferry.converters.mxnet.symbol import OUTPUT
 from netferry.converters.signature import Array, Example
 
@@ -89,6 +89,7 @@ def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
     """Run in mxnet itself, in inference mode: inputs by position, outputs under the symbol's names."""
     mx = import_mxnet()
     source = symbol_model(model) if not _is_block(model) else traced(model, len(arrays))
+    source = inputs.with_zero_states(source, len(arrays))
     with mx.util.np_shape(source.graph.numpy):
         outputs = _run_symbol(mx, source, arrays) if not _is_block(model) else _run_block(mx, model, arrays)
         names = output_names(mx, source)
@@ -119,7 +120,7 @@ def _from_module(module: Any) -> SymbolModel:
         )
     arguments, states = module.get_params()
     params = {name: array.asnumpy() for name, array in {**arguments, **states}.items()}
-    return SymbolModel(parse_symbol(module.symbol.tojson()), params, label=type(module).__name__)
+    return model_of(parse_symbol(module.symbol.tojson()), params, label=type(module).__name__)
 
 
 def _symbol_of(block: Any, count: int | None) -> tuple[Any, tuple[str, ...]]:
@@ -213,15 +214,23 @@ def output_names(mx: Any, source: SymbolModel) -> list[str]:
 
 def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:
     source = symbol_model(model)
-    executor = bound(mx, source, mx.sym.load_json(symbol_text(source.graph)), arrays)
+    symbol = mx.sym.load_json(symbol_text(source.graph))
+    return _forward(mx, source, bound(mx, source, symbol, arrays))
+
+
+def _forward(mx: Any, source: SymbolModel, executor: Any) -> list[Array]:
     try:
-        return [output.asnumpy() for output in executor.forward(is_train=False)]
+        with backend.quiet():
+            return [output.asnumpy() for output in executor.forward(is_train=False)]
     except mx.base.MXNetError as error:
         raise _refusal(source, error) from error
 
 
-def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array]) -> Any:
-    """The symbol as an executor on the CPU; labels, which inference does not read, are zeros."""
+def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array], *, fused: bool = False) -> Any:
+    """The symbol as an executor on the CPU, without fusion unless ``fused``.
+
+    Labels, which inference does not read, are zeros of the dtype in which the model computes.
+    """
     kinds = inputs.variables(source)
     names = [source.graph.nodes[position].name for position in kinds.inputs]
     if len(names) != len(arrays):
@@ -233,26 +242,76 @@ def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array]) ->
         )
     fed = {name: mx.nd.array(array, dtype=array.dtype) for name, array in zip(names, arrays, strict=True)}
     fed |= {name: mx.nd.array(array, dtype=array.dtype) for name, array in source.params.items()}
-    kind = "float64" if any(array.dtype == np.float64 for array in fed.values()) else "float32"
     try:
-        given = {name: fed[name].shape for name in symbol.list_arguments() if name in fed}
-        shapes, _, _ = symbol.infer_shape(**given)
-        for name, shape in zip(symbol.list_arguments(), shapes or (), strict=True):
-            fed.setdefault(name, mx.nd.zeros(shape, dtype=kind))
-        states = {name: fed[name] for name in symbol.list_auxiliary_states()}
-        return symbol.bind(
-            mx.cpu(),
-            {name: fed[name] for name in symbol.list_arguments()},
-            grad_req="null",
-            aux_states=states,
-        )
+        with backend.quiet() if fused else backend.unfused():
+            fed |= _labels(mx, source, symbol, fed)
+            return symbol.bind(
+                mx.cpu(),
+                {name: fed[name] for name in symbol.list_arguments()},
+                grad_req="null",
+                aux_states={name: fed[name] for name in symbol.list_auxiliary_states()},
+            )
     except mx.base.MXNetError as error:
         raise _refusal(source, error) from error
 
 
+def _labels(mx: Any, source: SymbolModel, symbol: Any, fed: Mapping[str, Any]) -> dict[str, Any]:
+    """Zeros for what is not given, of the sizes that MXNet infers."""
+    arguments = symbol.list_arguments()
+    absent = [name for name in arguments if name not in fed]
+    shapes, _, _ = symbol.infer_shape(**{name: fed[name].shape for name in arguments if name in fed})
+    if not absent:
+        return {}
+    if shapes is None:
+        raise RefusedError(
+            "MXNet cannot run it (the sizes of its labels do not follow from its inputs)",
+            where=source.label,
+            received=", ".join(absent),
+        )
+    kinds = [np.dtype(array.dtype) for array in fed.values() if np.dtype(array.dtype).kind == "f"]
+    kind = max(kinds, key=lambda dtype: dtype.itemsize, default=np.dtype(np.float32))
+    return {
+        name: mx.nd.zeros(shape, dtype=kind)
+        for name, shape in zip(arguments, shapes, strict=True)
+        if name in absent
+    }
+
+
+FUSED_APART = 1e-4
+"""Of an output's scale: how far MXNet's default may lie from its own run node by node before a note says so."""
+
+
+def remarks(model: object, arrays: Sequence[Array], outputs: Mapping[str, Array]) -> list[str]:
+    """What a person should know of MXNet itself: its default fusion gives other numbers than the symbol's nodes do."""
+    if _is_block(model):
+        return []
+    mx, source = import_mxnet(), inputs.with_zero_states(symbol_model(model), len(arrays))
+    with mx.util.np_shape(source.graph.numpy):
+        symbol = mx.sym.load_json(symbol_text(source.graph))
+        try:
+            results = _forward(mx, source, bound(mx, source, symbol, arrays, fused=True))
+        except RefusedError as error:
+            return [f"MXNet's default backend does not run this model ({error}); without fusion it does"]
+    found = []
+    for (name, plain), other in zip(outputs.items(), results, strict=True):
+        apart = _apart(np.asarray(plain, np.float64), np.asarray(other, np.float64))
+        if apart > FUSED_APART:
+            found.append(
+                f"MXNet's default backend (oneDNN's fusion) gives {name} {apart:.2g} of scale away from MXNet's own run node by "
+                f"node, which is what is compared; set {backend.FUSION}=NONE where MXNet still serves this model"
+            )
+    return found
+
+
+def _apart(plain: Array, other: Array) -> float:
+    with np.errstate(all="ignore"):
+        away = np.nan_to_num(np.abs(plain - other), nan=0.0).max(initial=0.0)
+        scale = np.nan_to_num(np.abs(plain), nan=0.0).max(initial=0.0)
+    return float(away / scale) if scale else 0.0
+
+
 def _refusal(source: SymbolModel, error: Exception) -> RefusedError:
-    reason = str(error).strip().splitlines()
-    return RefusedError(f"MXNet cannot run it ({reason[-1] if reason else error})", where=source.label)
+    return RefusedError(f"MXNet cannot run it ({backend.cause(error)})", where=source.label)
 
 
 def symbol_model(model: object, given: Sequence[Example] | None = None) -> SymbolModel:

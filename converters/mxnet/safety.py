@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from netferry.converters import checkpoints
 from netferry.converters.artifact import Artifact
+from netferry.converters.mxnet import packages
 from netferry.converters.trust import snapshot, texts
 from netferry.converters.trust.permit import Looked, Permit
 
 
 def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None = None) -> Looked:
-    """Look into a symbol; the params file that is read with it is opened here, and read where it is by our own reader."""
-    content = snapshot.mapped(artifact.path)
-    document = texts.document(content.read(), str(artifact.path))
-    given = [weights] if weights is not None else artifact.companions[-1:]
-    params = [Looked(content=snapshot.mapped(path)) for path in given]
-    return Looked(permit or Permit(), content, document, weights=next(iter(params), None))
+    """Look into a symbol, or an archive with one; the params that are read with it are opened here, and read where they are
+    by our own reader. ``weights`` may be the number of an epoch."""
+    permit = permit or Permit()
+    if weights is not None and weights.name.isdigit() and not weights.exists():
+        weights = checkpoints.at_epoch(artifact.path, weights.name)
+    package = packages.look(artifact.path)
+    content = snapshot.mapped(artifact.path) if package is None else package.symbol
+    document = texts.document(content.read(), content.where)
+    if weights is not None:
+        params = [snapshot.mapped(weights)]
+    elif package is not None:
+        params = list(package.params)
+    else:
+        params = [snapshot.mapped(path) for path in (*artifact.companions[-1:], *artifact.also)]
+    looked: Looked | None = None
+    for each in reversed(params):
+        looked = Looked(content=each, weights=looked)
+    return Looked(permit, content, document, {} if package is None else package.sizes, weights=looked)
 
 
 def look_at_weights(path: Path, permit: Permit) -> Looked:

@@ -26,7 +26,7 @@ def signature(model: object, given: Sequence[Example] | None = None) -> Signatur
 
 def _own_signature(source: SymbolModel, given: Sequence[Example] | None) -> Signature:
     """Of a model that ONNX cannot hold: as mxnet itself infers it."""
-    mx = import_mxnet()
+    mx, source = import_mxnet(), inputs.with_zero_states(source, None if given is None else len(given))
     specs, _ = input_specs.specs(source, inputs.variables(source).inputs, given)
     symbol = mx.sym.load_json(symbol_text(source.graph))
     shapes = {s.name: tuple(d if isinstance(d, int) else 0 for d in s.dims) for s in specs if s.dims}

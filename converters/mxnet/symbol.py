@@ -113,9 +113,16 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("sort", "_contrib_box_nms", "_linalg_det", "_npi_average"), ("output0",)),
     **dict.fromkeys(("_npi_matmul", "_npi_concatenate", "_npi_hstack", "_npi_dstack"), ("out",)),
     **dict.fromkeys(("_contrib_Proposal", "_contrib_MultiProposal"), ("output", "score")),
+    "_sg_mkldnn_conv": ("output", "output_min", "output_max"),
+    **dict.fromkeys(
+        ("_sg_mkldnn_fully_connected", *(f"_contrib_quantized_{name}" for name in (
+            "act batch_norm concat conv elemwise_add flatten fully_connected pooling"
+        ).split())),
+        ("output", "min_output", "max_output"),
+    ),
     "_npi_std": ("std",),
     "_npi_var": ("var",),
-}
+}  # fmt: skip
 """What MXNet calls the outputs of an operator, where it is not output, or output0, output1 ..."""
 
 
@@ -235,6 +242,8 @@ def _with_todays_attributes(node: Node) -> Node:
         elif not _TRAINING_ONLY.search(key):
             attrs[key] = text
     op = node.op.removeprefix("_sparse_")
+    if op == "WarpCTC":  # outside of training a softmax of what it reads
+        return replace(node, op="softmax", attrs={}, hidden=hidden, inputs=node.inputs[:1])
     return replace(node, op=ALIASES.get(op, op), attrs=attrs, hidden=hidden)
 
 
@@ -256,6 +265,3 @@ def _with_whole_argmax(node: Node) -> Node:
     if node.op not in ("argmax", "argmin") or node.attrs.get("axis") != "-1":
         return node
     return replace(node, attrs={key: text for key, text in node.attrs.items() if key != "axis"})
-
-
-# ---- attributes ----------------------------------------------------------------------------------

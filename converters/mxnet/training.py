@@ -45,6 +45,7 @@ class Training:
     def __init__(self, model: Any, inputs: int) -> None:
         mx = import_mxnet()
         whole = model if isinstance(model, SymbolModel) else traced(model, inputs)
+        whole = kinds_of.with_zero_states(whole, inputs)
         _demand_free_loss(whole)
         self.source = replace(whole, graph=_without_dropout(whole.graph))
         self.symbol = mx.sym.load_json(symbol_text(self.source.graph))

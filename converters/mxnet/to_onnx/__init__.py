@@ -37,6 +37,7 @@ from netferry.converters.mxnet.to_onnx import (
     numpy_shape,
     pooling,
     proposals,
+    quantized,
     recurrent,
     reduction,
     shape,
@@ -59,6 +60,7 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedMo
     """
     source = symbol_model(model, given)
     _require_rows(source)
+    source = inputs.with_zero_states(source, None if given is None else len(given))
     kinds = inputs.variables(source)
     given = (
         None
@@ -223,7 +225,7 @@ def _watch_fillers(
     """A filler whose size MXNet infers stands with size 1 until something of known size meets it."""
     sources = [source for source, _ in node.inputs]
     if node.op in _FILLERS:
-        if 0 in Attrs(node).integers("shape", ()):
+        if any(size < 1 for size in Attrs(node).integers("shape", ())):
             unsized.add(position)
     elif unsized.intersection(sources):
         if node.op not in _TAKES_FILLERS:

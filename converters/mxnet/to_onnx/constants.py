@@ -27,7 +27,7 @@ def _filled(value: float | None, *, inferred: bool = False) -> Row:
     """``inferred``: a size of 0 is one that MXNet infers; it stands as 1, to be broadcast (see ``to_onnx``)."""
 
     def row(g: Emitter, a: Attrs) -> Tensor:
-        shape = [size or 1 if inferred else size for size in a.integers("shape", ())]
+        shape = [max(size, 1) if inferred else size for size in a.integers("shape", ())]
         few(math.prod(shape))
         return _made(g, a, np.full(shape, a.number("value") if value is None else value))
 

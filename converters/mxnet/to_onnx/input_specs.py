@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -82,27 +83,42 @@ def _declared_dtype(node: Node) -> np.dtype[Any]:
 
 
 def _from_readers(model: SymbolModel, position: int) -> Guess | None:
-    for reader, slot in model.graph.consumers.get(position, ()):
-        guess = _from_reader(model, reader, slot)
-        if guess is not None:
-            return guess
+    """From the first reader that tells, through those that keep the sizes; many paths may lead to one."""
+    asked: set[int] = set()
+    waiting: list[tuple[int, int, tuple[Back, ...]]] = [
+        (reader, slot, ()) for reader, slot in reversed(model.graph.consumers.get(position, ()))
+    ]
+    while waiting:
+        reader, slot, steps = waiting.pop()
+        node = model.graph.nodes[reader]
+        if slot == 0 and node.op in _READERS:
+            guess = _READERS[node.op](model, node)
+            if guess is not None:
+                return reduce(lambda found, step: step(found), reversed(steps), guess)
+        elif reader not in asked and (step := _step(node, slot)) is not None:
+            asked.add(reader)
+            behind = reversed(model.graph.consumers.get(reader, ()))
+            steps = steps if step is _same else (*steps, step)
+            waiting += [(next_reader, next_slot, steps) for next_reader, next_slot in behind]
     return None
 
 
-def _from_reader(model: SymbolModel, reader: int, slot: int) -> Guess | None:
-    node = model.graph.nodes[reader]
-    if slot == 0 and node.op in _READERS:
-        return _READERS[node.op](model, node)
+Back = Callable[[Guess], Guess]
+"""From what the result of an operator looks like to what its input does."""
+
+
+def _step(node: Node, slot: int) -> Back | None:
     if node.op in ("Cast", "amp_cast"):
-        behind = _from_readers(model, reader)
-        return None if behind is None else (behind[0], FLOAT32)
+        return lambda guess: (guess[0], FLOAT32)
     if node.op == "SwapAxis":
-        behind = _from_readers(model, reader)
-        attrs = Attrs(node)
-        return None if behind is None else (_swapped_back(behind[0], attrs), behind[1])
+        return lambda guess: (_swapped_back(guess[0], Attrs(node)), guess[1])
     if slot == 0 and (node.op in POINTWISE or node.op in _KEEPING):
-        return _from_readers(model, reader)
+        return _same
     return None
+
+
+def _same(guess: Guess) -> Guess:
+    return guess
 
 
 def _swapped_back(dims: tuple[Dim, ...], attrs: Attrs) -> tuple[Dim, ...]:

@@ -1,0 +1,84 @@
+"""Which files of a folder belong to an MXNet symbol, by the names that MXNet and its users give them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from netferry.converters.errors import RefusedError
+
+SYMBOL = re.compile(r"(?:^|/)[^/]*symbol\.json$")
+_SOCKEYE = re.compile(r"params(\.\d+|\.best)?")
+_PAIR = ("args.nd", "auxs.nd")
+_EPOCH = re.compile(r"(?P<prefix>.+):(?P<epoch>\d{1,9})")
+
+
+def prefix_of(symbol: str) -> str:
+    """``net`` of ``net-symbol.json``; empty for ``symbol.json``."""
+    name = PurePosixPath(symbol).name.removesuffix(".json")
+    return name.removesuffix("-symbol") if name != "symbol" else ""
+
+
+def chosen(symbol: str, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of ``names`` in one folder: the params files that may belong to the symbol, the last being meant, and what is read
+    with it.
+
+    By the symbol's own name (``net-0007.params``, ``net.params``), or, where there is none, Sockeye's ``params.best``,
+    a pair ``args.nd`` and ``auxs.nd``, or the only params file there.
+    """
+    prefix, known = prefix_of(symbol), sorted(names)
+    epochs = [(number, name) for name in known if (number := epoch_of(name, prefix)) is not None]
+    if prefix and (own := [*_plain(prefix, known), *(name for _, name in sorted(epochs))]):
+        return tuple(own), ()
+    if own := sorted(filter(_SOCKEYE.fullmatch, known), key=_rank):
+        return tuple(own), ()
+    if set(_PAIR) <= set(known):
+        return _PAIR[:1], _PAIR[1:]
+    others = [name for name in known if name.endswith(".params")]
+    return (tuple(others), ()) if len(others) == 1 else ((), ())
+
+
+def _plain(prefix: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name == f"{prefix}.params"]
+
+
+def _rank(name: str) -> tuple[bool, int]:
+    """``params.00012`` after ``params.00003``, ``params.best`` last."""
+    ending = name.rpartition(".")[2]
+    return ending == "best", int(ending) if ending.isdigit() else -1
+
+
+def epoch_of(name: str, prefix: str) -> int | None:
+    """7 of ``net-0007.params``."""
+    match = re.fullmatch(re.escape(prefix) + r"-(\d+)\.params", name)
+    return int(match[1]) if match else None
+
+
+def by_prefix(path: str | os.PathLike[str]) -> tuple[Path, str] | None:
+    """The symbol that ``prefix`` or ``prefix:7`` means, and its epoch as text; None where there is none.
+
+    As ``mx.model.load_checkpoint(prefix, epoch)`` has it.
+    """
+    text = os.fspath(path)
+    match = _EPOCH.fullmatch(text)
+    prefix, epoch = (match["prefix"], match["epoch"]) if match else (text, "")
+    symbol = Path(f"{prefix}-symbol.json")
+    return (symbol, epoch) if os.path.lexists(symbol) else None
+
+
+def at_epoch(symbol: Path, epoch: str) -> Path:
+    """The params file of an epoch."""
+    prefix = prefix_of(symbol.name)
+    found = {
+        number: name for name in os.listdir(symbol.parent) if (number := epoch_of(name, prefix)) is not None
+    }
+    if int(epoch) not in found:
+        raise RefusedError(
+            f"there are no parameters of epoch {int(epoch)}",
+            where=str(symbol),
+            expected=f"{prefix}-{int(epoch):04}.params",
+            received=", ".join(found[number] for number in sorted(found)) or "none of any epoch",
+        )
+    return symbol.with_name(found[int(epoch)])
