@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.signature import Example, Range
-from netferry.converters.tensorflow.interface import interface_of
+from netferry.converters.tensorflow.interface import Subclassed, interface_of
 from netferry.converters.tensorflow.runtime import keras
 
 _PASSING = frozenset(
@@ -17,7 +17,10 @@ _PASSING = frozenset(
 
 def ranges(model: Any, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:
     """By the position of the input; nothing is known of a model whose layers cannot be walked."""
-    graph = getattr(interface_of(model, given), "graph", None)
+    interface = interface_of(model, given)
+    if isinstance(interface, Subclassed) and given is None:
+        return {place: [Range(0, rows - 1)] for place, rows in interface.looked_up().items()}
+    graph = getattr(interface, "graph", None)
     positions = (
         {id(tensor): position for position, tensor in enumerate(graph.inputs)} if graph is not None else {}
     )

@@ -24,7 +24,7 @@ from netferry.converters.errors import (
     first_line,
 )
 from netferry.converters.imported import ImportedModel
-from netferry.converters.tensorflow import safety
+from netferry.converters.tensorflow import keras2, safety
 from netferry.converters.tensorflow.interface import chosen_signature
 from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
 from netferry.converters.tensorflow.safety import limits
@@ -178,6 +178,9 @@ def _keras(held: Snapshot, path: Path, permit: Permit) -> Any:
 
 def _loaded(position: Path, path: Path, permit: Permit) -> Any:
     with _loading(path, position), limits.within(position.stat().st_size, str(path)):
+        old = keras2.read_archive(position) if position.suffix == ".keras" else keras2.read_h5(position)
+        if old is not None:
+            return old
         return keras.saving.load_model(position, compile=False, safe_mode=not permit.unsafe)
 
 
@@ -227,7 +230,9 @@ def _loading(path: Path, position: Path) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except RefusedError:
+    except RefusedError as error:
+        raise error.at(str(path)) from None
+    except UnsupportedError:
         raise
     except Exception as error:
         raise _refusal(path, error, first_line(error).replace(str(position), str(path))) from error

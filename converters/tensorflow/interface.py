@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -13,11 +12,13 @@ from netferry.converters import origin
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Example, TensorSpec
+from netferry.converters.tensorflow import calling
 from netferry.converters.tensorflow.runtime import ConcreteFunction, Functional, keras, tf, tree
 from netferry.converters.tensorflow.specs import (
     Bound,
     Named,
     bind,
+    demand_dense,
     dims_of,
     named_outputs,
     output_names,
@@ -53,7 +54,7 @@ def interface_or_none(model: Any) -> ModelInterface | None:
         graph = functional(model)
         if graph is not None:
             return Layered(model, graph)
-        return _Served(model) if _declares_sizes(getattr(model, "serve", None)) else _Unbuilt(model)
+        return _Served(model) if _declares_sizes(getattr(model, "serve", None)) else Subclassed(model)
     if isinstance(model, ConcreteFunction):
         return Concrete(model)
     if isinstance(model, tf.types.experimental.PolymorphicFunction):
@@ -112,11 +113,14 @@ class Layered:
         taken: set[str] = set()
         self._own = [self._input(tensor, taken) for tensor in graph.inputs]
         self.names = output_names(graph, taken)
+        for output, tensor in zip(self.names, graph.outputs, strict=True):
+            demand_dense(output, tensor, "output")
 
     def _input(self, tensor: Any, taken: set[str]) -> TensorSpec:
         """Sequential models do not fix the batch, though Keras notes that of the first call."""
         layer = tensor._keras_history.operation
         name = unique(tensor.name if layer is None else layer.name, taken)
+        demand_dense(name, tensor)
         shape = (None, *tensor.shape[1:]) if isinstance(self._model, keras.Sequential) else tensor.shape
         return TensorSpec(name, np.dtype(tensor.dtype), dims_of(name, shape))
 
@@ -146,8 +150,9 @@ class _Python:
 
     opaque = "its layers are called by Python code of its own"
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, model: Any, function: Callable[..., Any]) -> None:
+        self._model, self._function = model, function
+        self._form: calling.Form | None = None
 
     def inputs(self, given: Sequence[Example] | None) -> Bound:
         if given is None:
@@ -156,30 +161,51 @@ class _Python:
                 where=origin.named(self._model),
                 remedy="Give example inputs: inputs={'x': array}, or --input x:1,224,224,3:f32",
             )
-        return Bound(tuple(example.spec for example in given))
+        for example in given:
+            demand_dense(example.name, example.array)
+        self._form = calling.form_for(self._model, self._function, self._run, given)
+        return Bound(tuple(example.spec for example in self._form.ordered(given)))
 
     def call(self, tensors: Sequence[Any]) -> Named:
-        return named_outputs(self._apply(tensors))
+        form = self._form or calling.known_form(self._model, self._function, len(tensors))
+        places, named = form.arguments(tensors)
+        return named_outputs(self._run(*places, **named))
 
-    def _apply(self, tensors: Sequence[Any]) -> Any:
-        raise NotImplementedError
+    def _run(self, *places: Any, **named: Any) -> Any:
+        return self._function(*places, **named)
 
     def outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         return traced_outputs(self.call, inputs)
 
 
-class _Unbuilt(_Python):
-    """A subclassed Keras model, or a Sequential that has not been built."""
+class Subclassed(_Python):
+    """A subclassed Keras model; what it was built for is known to it, as far as Keras noted it."""
 
-    def _apply(self, tensors: Sequence[Any]) -> Any:
-        """Several inputs are passed one by one where ``call`` takes as many, else as a list."""
-        parameters = inspect.signature(self._model.call).parameters.values()
-        positions = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in _CONTEXT]
-        many = len(tensors) > 1 and len(positions) < len(tensors)
-        return self._model(*([list(tensors)] if many else tensors), training=False)
+    def __init__(self, model: Any) -> None:
+        super().__init__(model, model.call)
+
+    def inputs(self, given: Sequence[Example] | None) -> Bound:
+        own = calling.recorded_specs(self._model, self._function) if given is None else None
+        if own is None:
+            return super().inputs(given)
+        self._form = calling.recorded_form(self._model, self._function)
+        return Bound(own, tuple(_as_built(spec) for spec in own))
+
+    def looked_up(self) -> dict[int, int]:
+        """How many rows an Embedding has that looks an input up, by the input's place, as far as it is known."""
+        return calling.looked_up(self._model, self._function)
+
+    def _run(self, *places: Any, **named: Any) -> Any:
+        return self._model(*places, **named, training=False)
 
 
-class _Served(_Unbuilt):
+def _as_built(spec: TensorSpec) -> str:
+    return (
+        f"input '{spec.name}': {spec}, as the model was built; give inputs= for other sizes or another dtype"
+    )
+
+
+class _Served(Subclassed):
     """A Keras model with Python code of its own that declares under which signature it is served."""
 
     def __init__(self, model: Any) -> None:
@@ -190,25 +216,16 @@ class _Served(_Unbuilt):
     def inputs(self, given: Sequence[Example] | None) -> Bound:
         return bind(self._own, given)
 
-    def _apply(self, tensors: Sequence[Any]) -> Any:
-        return self._model(*tensors, training=False)
-
-
-_CONTEXT = ("training", "mask")
-"""Arguments of ``call`` that are no inputs."""
-
 
 class _Traced(_Python):
     """A ``tf.function`` without a signature, or a module that is called as plain Python."""
 
     opaque = "it is a function of TensorFlow's operators"
 
-    def __init__(self, model: Any, function: Callable[..., Any]) -> None:
-        super().__init__(model)
-        self._function = function
-
-    def _apply(self, tensors: Sequence[Any]) -> Any:
-        return self._function(*tensors)
+    def _run(self, *places: Any, **named: Any) -> Any:
+        """In a trace, plain Python's branches and loops on tensors become TensorFlow's."""
+        plain = tf.inside_function() and not hasattr(self._function, "get_concrete_function")
+        return (tf.function(self._function) if plain else self._function)(*places, **named)
 
 
 class Concrete:
@@ -226,7 +243,7 @@ class Concrete:
         self._keywords, taken = list(by_name), set[str]()
         positions = tf.nest.flatten(self._places)
         self._specs = [*positions, *by_name.values()]
-        names = [*(spec.name or f"input_{i}" for i, spec in enumerate(positions)), *by_name]
+        names = [*(getattr(spec, "name", None) or f"input_{i}" for i, spec in enumerate(positions)), *by_name]
         self._own = [
             spec_of(unique(name, taken), spec) for name, spec in zip(names, self._specs, strict=True)
         ]
@@ -243,7 +260,7 @@ class Concrete:
 
     def outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:  # noqa: ARG002 - Face's
         named = self._in_order(named_outputs(self.function.structured_outputs))
-        return tuple(spec_of(name, spec) for name, spec in named.items())
+        return tuple(spec_of(name, spec, "output") for name, spec in named.items())
 
     def _in_order(self, named: Mapping[str, Any]) -> dict[str, Any]:
         """A file keeps the names of a signature without an order, which each process would find in another: by name."""

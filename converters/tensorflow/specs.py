@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, Signature, TensorSpec
 from netferry.converters.tensorflow.names import served_name
-from netferry.converters.tensorflow.runtime import Functional, tf, tree
+from netferry.converters.tensorflow.runtime import Functional, KerasTensor, tf, tree
 
 Named = dict[str, Any]
 """Tensors under the names of the outputs, in their order."""
@@ -29,7 +29,7 @@ class Bound:
 def named_outputs(result: Any) -> Named:
     """A mapping's values under its keys, others as ``output_0``, ``output_1`` ..., as SavedModels do it."""
     if isinstance(result, Mapping) and not any(
-        isinstance(value, Mapping | list) for value in result.values()
+        isinstance(value, Mapping | list | tuple) for value in result.values()
     ):
         return {str(key): value for key, value in result.items()}
     flat = [tensor for tensor in tf.nest.flatten(result) if tensor is not None]
@@ -64,7 +64,7 @@ def traced_outputs(
 ) -> tuple[TensorSpec, ...]:
     """The outputs of a model that declares none, from a trace of it."""
     traced = tf.function(lambda *tensors: call(tensors)).get_concrete_function(*tensor_specs(inputs))
-    return tuple(spec_of(name, spec) for name, spec in traced.structured_outputs.items())
+    return tuple(spec_of(name, spec, "output") for name, spec in traced.structured_outputs.items())
 
 
 def output_names(graph: Functional, taken: set[str]) -> list[str]:
@@ -77,7 +77,54 @@ def output_names(graph: Functional, taken: set[str]) -> list[str]:
     return [unique(tensor._keras_history.operation.name, taken) for tensor in graph.outputs]
 
 
-def spec_of(name: str, spec: Any) -> TensorSpec:
+def demand_dense(name: str, spec: Any, kind: str = "input") -> None:
+    """Refuse in a sentence what is no array of numbers: strings, ragged and sparse tensors, resources.
+
+    Raises:
+        RefusedError: with the place at which to cut the model.
+    """
+    dtype = getattr(spec.dtype, "name", spec.dtype)
+    kinds = _STRUCTURED.get(type(spec).__name__), _FOREIGN.get(str(dtype).rstrip("0123456789"))
+    what = kinds[0] or kinds[1] or _declared(spec, kind)
+    if what is None:
+        return
+    side = "begin it behind" if kind == "input" else "end it before"
+    raise RefusedError(
+        f"{kind} '{name}' holds {what}, which are not converted",
+        expected="a dense tensor of numbers",
+        received=f"{dtype}",
+        remedy=f"Convert the part that computes on numbers: {side} the layers that handle {what}",
+    )
+
+
+def _declared(spec: Any, kind: str) -> str | None:
+    """What an InputLayer says of its tensor; of what follows from it Keras does not keep count."""
+    if kind != "input" or not isinstance(spec, KerasTensor):
+        return None
+    return "ragged rows" if spec.ragged else "sparse tensors" if spec.sparse else None
+
+
+_STRUCTURED: Mapping[str, str] = {
+    "RaggedTensorSpec": "ragged rows",
+    "RaggedTensor": "ragged rows",
+    "SparseTensorSpec": "sparse tensors",
+    "SparseTensor": "sparse tensors",
+}
+"""TensorFlow's tensors of several parts."""
+
+_FOREIGN: Mapping[str, str] = {
+    "string": "strings",
+    "str": "strings",
+    "bytes": "strings",
+    "object": "Python objects",
+    "resource": "resources",
+    "variant": "variants",
+}
+"""Dtypes of TensorFlow's and numpy's that no other framework computes with."""
+
+
+def spec_of(name: str, spec: Any, kind: str = "input") -> TensorSpec:
+    demand_dense(name, spec, kind)
     shape = None if spec.shape.rank is None else spec.shape.as_list()
     return TensorSpec(
         name, np.dtype(spec.dtype.as_numpy_dtype), None if shape is None else dims_of(name, shape)

@@ -156,7 +156,7 @@ def _is_known(name: str, each: Mapping[str, Any]) -> bool:
         return each.get("config") in allowlist.FUNCTIONS if isinstance(each.get("config"), str) else False
     if module in allowlist.OPERATIONS:
         return name.isidentifier()
-    keras_own = module in (None, "builtins") or module == "keras" or module.startswith("keras.")
+    keras_own = module in (None, "builtins") or module.partition(".")[0] in ("keras", "tf_keras")
     return (keras_own and name in allowlist.CLASSES) or _is_registered({name, registered or name})
 
 

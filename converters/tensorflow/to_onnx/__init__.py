@@ -110,6 +110,8 @@ def _why_not(layer: Any) -> tuple[str, str] | None:
             "it keeps its state from one call to the next",
             "Build it with stateful=False and pass the state",
         )
+    if isinstance(layer, _OF_STRINGS):
+        return "it works on strings", "Give the model what this layer makes of them: indices"
     policy = layer.dtype_policy
     if layer.quantization_mode is not None:
         return f"it is quantised ({policy.name})", "Convert the model from before quantize()"
@@ -119,6 +121,9 @@ def _why_not(layer: Any) -> tuple[str, str] | None:
             "Set layer.dtype_policy = 'float32' on every layer and convert again",
         )
     return None
+
+
+_OF_STRINGS = (keras.layers.StringLookup, keras.layers.TextVectorization)
 
 
 def _calls(graph: Functional, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ faults are corrected here: names that are lost, operators that ONNX does not hav
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -17,13 +17,13 @@ import onnx
 import onnx_ir as ir
 from onnx import defs, numpy_helper, shape_inference
 
-from netferry.converters.errors import MissingError, Unsupported, UnsupportedError, first_line
+from netferry.converters.errors import MissingError, RefusedError, Unsupported, UnsupportedError, first_line
 from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
 from netferry.converters.tensorflow.interface import ModelInterface
 from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
-from netferry.converters.tensorflow.specs import tensor_specs
+from netferry.converters.tensorflow.specs import demand_dense, tensor_specs
 
 OPSET = 18
 """The newest opset that tf2onnx writes."""
@@ -79,18 +79,22 @@ def _corrected(interface: ModelInterface, inputs: Sequence[TensorSpec]) -> ir.Mo
     def apply(*tensors: Any) -> list[Any]:
         named = interface.call(tensors)
         names[:] = named
+        for name, tensor in named.items():
+            demand_dense(name, tensor, "output")
         return [tf.identity(tensor) for tensor in named.values()]
 
     with quiet():
-        proto = _converted(tf.function(apply, autograph=False), inputs)
-    _replace_erfc(proto)
+        proto, shapes = _converted(tf.function(apply, autograph=False), inputs)
+    for graph in _graphs(proto.graph):
+        _replace_erfc(graph)
     _name(proto, inputs, names)
+    _restore(proto.graph, shapes, lambda: _measured(interface, inputs))
     _check(proto)
     return ir.from_proto(proto)
 
 
-def _converted(traced: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
-    """Trace and convert; what a trace captured becomes an initializer."""
+def _converted(traced: Any, inputs: Sequence[TensorSpec]) -> tuple[onnx.ModelProto, list[Any]]:
+    """Trace and convert, with TensorFlow's shapes of the outputs; what a trace captured becomes an initializer."""
     from tf2onnx import convert as tf2onnx
 
     specs = tensor_specs(inputs)
@@ -98,10 +102,24 @@ def _converted(traced: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
         with _without_jit(), _inlined():
             function = traced.get_concrete_function(*specs)
             proto: onnx.ModelProto = tf2onnx.from_function(traced, specs, opset=OPSET)[0]
+    except RefusedError:
+        raise
     except Exception as error:  # whatever TensorFlow and tf2onnx raise
         raise _failed("the model", "tf2onnx", f"it stops ({first_line(error)})") from error
     _fix_captures(proto, function, len(specs))
-    return proto
+    return proto, [output.shape for output in function.outputs]
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all that its branches and loops hold."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.type in _OF_GRAPHS else ():
+                yield from _graphs(inner)
+
+
+_OF_GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
 @contextmanager
@@ -145,28 +163,31 @@ def _fix_captures(proto: onnx.ModelProto, function: Any, count: int) -> None:
         proto.graph.initializer.append(numpy_helper.from_array(np.asarray(values[stray.name]), stray.name))
 
 
-def _replace_erfc(proto: onnx.ModelProto) -> None:
+def _replace_erfc(graph: onnx.GraphProto) -> None:
     """Erfc(x), which ONNX does not have, is 1 - Erf(x)."""
-    for node in [node for node in proto.graph.node if node.op_type == "Erfc"]:
+    for node in [node for node in graph.node if node.op_type == "Erfc"]:
         ones = f"{node.name}_one"
-        dtype = _dtype_of(proto, node.input[0])
-        proto.graph.initializer.append(numpy_helper.from_array(np.ones([], dtype), ones))
-        position = list(proto.graph.node).index(node)
+        dtype = _dtype_of(graph, node.input[0])
+        graph.initializer.append(numpy_helper.from_array(np.ones([], dtype), ones))
+        position = list(graph.node).index(node)
         erf = onnx.helper.make_node("Erf", [node.input[0]], [f"{node.name}_erf"], name=f"{node.name}_erf")
         sub = onnx.helper.make_node("Sub", [ones, erf.output[0]], list(node.output), name=node.name)
-        proto.graph.node.remove(node)
-        proto.graph.node.insert(position, erf)
-        proto.graph.node.insert(position + 1, sub)
+        graph.node.remove(node)
+        graph.node.insert(position, erf)
+        graph.node.insert(position + 1, sub)
 
 
-def _dtype_of(proto: onnx.ModelProto, name: str) -> Any:
-    typed = [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]
+def _dtype_of(graph: onnx.GraphProto, name: str) -> Any:
+    typed = [*graph.value_info, *graph.input, *graph.output]
     kinds = [value.type.tensor_type.elem_type for value in typed if value.name == name]
     return onnx.helper.tensor_dtype_to_np_dtype(kinds[0]) if kinds else np.float32
 
 
 def _name(proto: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequence[str]) -> None:
-    """Give inputs and outputs their real names, and free sizes theirs instead of ``unk__N``."""
+    """Give inputs and outputs their real names, and free sizes theirs instead of ``unk__N``.
+
+    Inference may lose what tf2onnx knew of an output (behind a loop, a branch): then that stays.
+    """
     graph = proto.graph
     declared = {value.name: position for position, value in enumerate(graph.input)}
     wanted = {f"input_{position}": spec for position, spec in enumerate(inputs)}
@@ -178,18 +199,59 @@ def _name(proto: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequenc
     renamed |= {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
     _rename(graph, renamed)
     del graph.value_info[:]
+    known = [onnx.TypeProto.FromString(value.type.SerializeToString()) for value in graph.output]
     for value in graph.output:
         _set_dims(value, None)
     proto.CopyFrom(shape_inference.infer_shapes(proto))
+    for value, kind in zip(proto.graph.output, known, strict=True):
+        if not value.type.tensor_type.HasField("shape"):
+            value.type.CopyFrom(kind)
     free = any(spec.dims and spec.dims[0] == BATCH for spec in inputs)
     for value in proto.graph.output:
         _name_dims(value, free)
+
+
+def _shape_of(value: onnx.ValueInfoProto) -> onnx.TensorShapeProto:
+    return value.type.tensor_type.shape
+
+
+def _restore(graph: onnx.GraphProto, shapes: Sequence[Any], measured: Callable[[], Sequence[int]]) -> None:
+    """What is known of outputs of which tf2onnx and ONNX know not even the rank: TensorFlow's shape, else the rank of a run."""
+    lost = [
+        position
+        for position, value in enumerate(graph.output)
+        if not value.type.tensor_type.HasField("shape")
+    ]
+    if not lost:
+        return
+    ranks = None if all(shapes[position].rank is not None for position in lost) else measured()
+    for position in lost:
+        shape = shapes[position]
+        dims = [None] * ranks[position] if shape.rank is None and ranks is not None else shape.as_list()
+        _set_dims(graph.output[position], tuple(dims))
+
+
+def _measured(interface: ModelInterface, inputs: Sequence[TensorSpec]) -> list[int]:
+    """The ranks of the outputs, from a run on ones."""
+    ones = [
+        tf.ones([dim if isinstance(dim, int) else 2 for dim in spec.dims or ()], tf.as_dtype(spec.dtype))
+        for spec in inputs
+    ]
+    try:
+        return [len(tensor.shape) for tensor in interface.call(ones).values()]
+    except Exception as error:  # whatever TensorFlow raises
+        raise _failed(
+            "the model",
+            "tf2onnx",
+            f"the rank of an output is not known, and it does not run on ones ({first_line(error)})",
+        ) from error
 
 
 def _set_dims(value: onnx.ValueInfoProto, dims: tuple[Dim, ...] | None) -> None:
     value.type.tensor_type.ClearField("shape")
     if dims is None:
         return
+    _shape_of(value).SetInParent()
     for dim in dims:
         entry = value.type.tensor_type.shape.dim.add()
         if isinstance(dim, int):
@@ -208,17 +270,18 @@ def _name_dims(value: onnx.ValueInfoProto, free: bool) -> None:
 
 
 def _rename(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
-    """Rename values; what stands inside under a name that is wanted gives way."""
-    taken = set(renamed.values())
-    inside = {name for node in graph.node for name in (*node.input, *node.output) if name}
-    inside |= {tensor.name for tensor in graph.initializer}
+    """Rename values, in branches and loops too; what stands inside under a name that is wanted gives way."""
+    taken, graphs = set(renamed.values()), list(_graphs(graph))
+    inside = {name for each in graphs for node in each.node for name in (*node.input, *node.output) if name}
+    inside |= {value.name for each in graphs for value in (*each.initializer, *each.input)}
     giving_way = sorted((inside & taken) - set(renamed))
     names = {name: unique(name, taken) for name in giving_way} | renamed
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    for value in (*graph.input, *graph.output, *graph.initializer):
-        value.name = names.get(value.name, value.name)
+    for each in graphs:
+        for node in each.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+        for value in (*each.input, *each.output, *each.initializer, *each.value_info):
+            value.name = names.get(value.name, value.name)
 
 
 def _check(proto: onnx.ModelProto) -> None:
@@ -231,7 +294,8 @@ def _check(proto: onnx.ModelProto) -> None:
             "TensorFlow's operator, which ONNX does not have",
             _REMEDIES.get(node.op_type, ""),
         )
-        for node in proto.graph.node
+        for graph in _graphs(proto.graph)
+        for node in graph.node
         if not defs.has(node.op_type, opsets.get(node.domain, OPSET), node.domain)
     ]
     if foreign:

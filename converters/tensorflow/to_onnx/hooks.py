@@ -81,6 +81,9 @@ def _hooks() -> Iterator[tuple[Any, str, Make]]:
             yield owner, name, partial(_Module, operations=namespace)
         for name in ("cast", "convert_to_tensor"):
             yield owner, name, partial(_through, operation=getattr(keras.ops, name))
+    for module in (keras.ops, all_ops):
+        yield module, "is_tensor", _is_tensor
+    yield keras.Layer, "add_loss", _instead(lambda *_, **__: None)
     yield keras.Variable, "assign", _instead(_refuse_state)
     for name, function in _ARITHMETIC.items():
         yield keras.Variable, f"__{name}__", _instead(function)
@@ -161,6 +164,10 @@ def _shape(original: Original) -> Original:
     return shape
 
 
+def _is_tensor(original: Original) -> Original:
+    return lambda x: (ACTIVE.get() is not None and isinstance(x, Traced)) or original(x)
+
+
 _MODULES: Mapping[str, Any] = {
     "core": keras.ops,
     "image": keras.ops.image,
@@ -172,7 +179,11 @@ _MODULES: Mapping[str, Any] = {
 """Modules of TensorFlow's side of Keras, and where the operations of the same names are."""
 
 
-_FILLS: Mapping[str, int | None] = {"full": None, "ones": 1, "zeros": 0}
+_FILLS: Mapping[str, int | None] = {"empty": 0, "full": None, "ones": 1, "zeros": 0}
+
+
+_UNASKED = frozenset("custom_gradient eye identity is_tensor tri".split())
+"""Functions whose counterpart in ``keras.ops`` does not look for symbols: it would only call them again."""
 
 
 class _Module:
@@ -187,6 +198,8 @@ class _Module:
             return _shape(original)
         if name in _FILLS:
             return _filled(original, _FILLS[name])
+        if name in _UNASKED:
+            return original
         operation = getattr(self._operations, name, None) or getattr(keras.ops, name, None)
         return original if operation is None or ACTIVE.get() is None else _through(original, operation)
 

@@ -98,6 +98,8 @@ class Walk:
     def _by_row(self, row: Row, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         read = isinstance(operation, READ_MASKS) and any(map(backend.get_keras_mask, tree.flatten(args)))
         refuse_unless(not read, "a mask reaches it")
+        if isinstance(operation, keras.Layer):
+            args, kwargs = _arranged(row, operation, args, kwargs)
         given = {key: value for key, value in kwargs.items() if key != "training" and _is_given(value)}
         unknown = sorted(set(given) - set(inspect.signature(row).parameters))
         refuse_unless(not unknown, f"it is called with {', '.join(unknown)}")
@@ -204,6 +206,26 @@ TRAINING = "it is called with training=True, so it draws at random"
 def title(operation: Any) -> str:
     kind = type(operation)
     return kind.__name__ if issubclass(kind, keras.Layer) else f"keras.ops {kind.__name__}"
+
+
+def _arranged(
+    row: Row, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call as its row takes them: the first by position, what the row does not count by name."""
+    named = dict(kwargs)
+    parameters = [
+        name for name, p in inspect.signature(operation.call).parameters.items() if p.kind in _PLACED
+    ]
+    if not args and parameters[:1] and parameters[0] in named:
+        args = (named.pop(parameters[0]),)
+    places = [p.kind for p in inspect.signature(row).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in places or len(args) > len(parameters):
+        return tuple(args), named
+    count = max(1, sum(kind in _PLACED for kind in places) - 2)
+    return tuple(args[:count]), dict(zip(parameters[count:], args[count:], strict=False)) | named
+
+
+_PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _is_given(value: Any) -> bool:
