@@ -1,0 +1,68 @@
+"""A graph of TensorFlow's operators to ONNX: what a signature executes is written row by row, without TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+from netferry.converters.errors import Unsupported, UnsupportedError
+from netferry.converters.exported import ExportedModel
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.signature import Example, TensorSpec
+from netferry.converters.tensorflow.graphdef.inputs import specs_of
+from netferry.converters.tensorflow.graphdef.model import GraphModel
+from netferry.converters.tensorflow.graphdef.to_onnx import (
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    shape,
+)
+from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
+from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
+
+__all__ = [
+    "convolution",
+    "elementwise",
+    "indexing",
+    "linear",
+    "normalization",
+    "pooling",
+    "reduction",
+    "shape",
+    "to_onnx",
+]
+
+
+def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> ExportedModel:
+    """Convert the signature that is meant.
+
+    Raises:
+        UnsupportedError: what it executes has operators without a row, all of them at once.
+    """
+    specs, notes = specs_of(model, given)
+    return direct(model, specs, notes)
+
+
+def direct(model: GraphModel, specs: Sequence[TensorSpec], notes: Sequence[str] = ()) -> ExportedModel:
+    """The route of our own: inputs of these sizes."""
+    signature = model.signature
+    g = Emitter("tensorflow")
+    fed = {port.ref.node: g.input(spec) for port, spec in zip(signature.inputs, specs, strict=True)}
+    results = Walk(model, g).outputs(model.graph, [port.ref for port in signature.outputs], fed)
+    for port, value in zip(signature.outputs, results, strict=True):
+        with g.scope(port.name):
+            g.output(_output(model, g, port.name, value), port.name)
+    return ExportedModel(g.finished(), notes=tuple(notes))
+
+
+def _output(model: GraphModel, g: Emitter, name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        what = "strings" if isinstance(value, Text) else "what is no tensor"
+        raise UnsupportedError(
+            [Unsupported(name, "output", f"it gives {what}, which ONNX models do not")], where=model.label
+        )
+    return value
