@@ -16,7 +16,7 @@ from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import restore
 from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint
 from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, function_of, in_order
-from netferry.converters.tensorflow.graphdef.restore import Bindings, Follower
+from netferry.converters.tensorflow.graphdef.restore import Bindings, Follower, Handle
 from netferry.converters.trust.permit import Looked
 
 
@@ -71,7 +71,7 @@ class GraphModel:
     """``label`` says where it came from; ``meant`` is the signature that is meant of ``signatures``, if any.
 
     ``steps`` are the nodes by which variables and tables get their content; ``arrays`` are variables that came without
-    a checkpoint. ``source`` is what TensorFlow can load, for those who want to run it there.
+    a checkpoint, ``captured`` nodes whose value stands outside of the graph. ``source`` is what TensorFlow can load, for those who want to run it there.
     """
 
     label: str
@@ -83,6 +83,7 @@ class GraphModel:
     checkpoint: Checkpoint | None = None
     arrays: Mapping[str, Array] = field(default_factory=dict)
     source: Source | None = None
+    captured: Mapping[str, Handle | Array] = field(default_factory=dict)
 
     def called_by(self, name: str) -> GraphModel:
         """The same model, another signature of it meant."""
@@ -141,13 +142,12 @@ class GraphModel:
     def title_of(self, name: str) -> str:
         """What people call a variable: Keras writes each a second time, as ``dense/kernel_1``, and serves that one."""
         base = re.sub(r"_\d+$", "", name)
-        twin = self._variables.get(base)
-        if base == name or twin is None or base in self._served:
+        if base == name or base not in self._variables or base in self._served:
             return name
         try:
             same = np.array_equal(self.variable(base), self.variable(name))
-        except RefusedError:
-            return name
+        except RefusedError:  # the first one is not kept at all
+            return base
         return base if same else name
 
     @cached_property

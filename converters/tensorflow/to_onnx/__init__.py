@@ -1,8 +1,8 @@
 """Keras to ONNX: the model runs on symbols and each layer and operation that it calls is written.
 
 Sequential, functional and subclassed models take one route (``trace.py``); a layer or an operation of
-``keras.ops`` is a row of a table (``emitter.ROWS``). SavedModels, functions of TensorFlow, and models with something
-that has no row go through tf2onnx (``fallback.py``).
+``keras.ops`` is a row of a table (``emitter.ROWS``). Functions of TensorFlow, and models with something that has no row,
+are written operator by operator (``graph_route.py``), by tf2onnx where that has no row either (``fallback.py``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from netferry.converters.tensorflow.to_onnx import (
     convolution,
     elementwise,
     embedding,
-    fallback,
+    graph_route,
     image,
     indexing,
     linear,
@@ -54,14 +54,14 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel
     """
     interface = interface_of(model, given)
     if not isinstance(model, keras.Model):
-        return fallback.convert(interface, given, interface.opaque)
+        return graph_route.convert(interface, given)
     _refuse_outright(model)
     try:
         return _direct(model, interface, given)
     except OutrightError:
         raise
     except UnsupportedError as error:
-        return fallback.convert(interface, given, error)
+        return graph_route.convert(interface, given, error)
 
 
 def _direct(model: Any, interface: ModelInterface, given: Sequence[Example] | None) -> ExportedModel:

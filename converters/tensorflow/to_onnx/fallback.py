@@ -21,7 +21,7 @@ from netferry.converters.errors import MissingError, Unsupported, UnsupportedErr
 from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
-from netferry.converters.tensorflow.interface import ModelInterface
+from netferry.converters.tensorflow.interface import ModelInterface, interface_of
 from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
 from netferry.converters.tensorflow.specs import tensor_specs
 
@@ -58,19 +58,28 @@ def convert(
     return ExportedModel(model, route="tf2onnx", notes=(*bound.notes, _note(because)))
 
 
+def convert_native(
+    function: Any, given: Sequence[Example] | None, because: UnsupportedError
+) -> ExportedModel:
+    """``convert`` of a function that TensorFlow has loaded."""
+    return convert(interface_of(function), given, because)
+
+
 def _problems(because: UnsupportedError | str) -> tuple[Unsupported, ...]:
     return because.problems if isinstance(because, UnsupportedError) else ()
 
 
 def _note(because: UnsupportedError | str) -> str:
     """Why this route was taken; of many layers the first few are named."""
-    if isinstance(because, str):
-        reasons = because
-    else:
-        more = len(because.problems) - _NAMED
-        reasons = "; ".join(map(str, because.problems[:_NAMED]))
-        reasons += f"; and {more} more" if more > 0 else ""
+    reasons = because if isinstance(because, str) else told(because)
     return f"converted by tf2onnx, operator by operator: {reasons}"
+
+
+def told(because: UnsupportedError) -> str:
+    """The first few of its problems, and how many more there are."""
+    more = len(because.problems) - _NAMED
+    reasons = "; ".join(map(str, because.problems[:_NAMED]))
+    return reasons + (f"; and {more} more" if more > 0 else "")
 
 
 def _corrected(interface: ModelInterface, inputs: Sequence[TensorSpec]) -> ir.Model:

@@ -23,7 +23,7 @@ from netferry.converters.graph.registry import Table
 STRUCTURES: Table[str, Row] = Table("TensorFlow's control flow")
 """Operators that hold functions, or hand on what is no tensor: ``row(walk, node, inputs)`` gives a list of values."""
 
-_DEEPEST = 60
+_DEEPEST, _MOST_OUTPUTS = 60, 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,13 @@ class Text:
     """A constant of strings, which no operator of ONNX reads; it may stand where nobody looks."""
 
     texts: tuple[str, ...] = ()
+
+
+class Dead:
+    """What a branch that is not taken gives."""
+
+
+DEAD = Dead()
 
 
 class Walk:
@@ -84,6 +91,8 @@ class Walk:
             return [handle_of(node)]
         if node.operator in CALLS or self.model.functions(node.operator) is not None:
             return self._called(node, read)
+        if node.operator not in ("Merge", "RefMerge") and any(isinstance(each, Dead) for each in read):
+            return [DEAD] * _MOST_OUTPUTS
         structure = STRUCTURES.get(node.operator)
         if structure is not None:
             made: Sequence[Any] = structure(self, node, read)
