@@ -98,7 +98,11 @@ FRAMEWORKS: Mapping[str, Framework] = {
 }
 
 GRAPHS = Framework(
-    "tensorflow", "TensorFlow", "tensorflow", ("netferry.converters.tensorflow.graphdef",), folder="tensorflow.graphdef"
+    "tensorflow",
+    "TensorFlow",
+    "tensorflow",
+    ("netferry.converters.tensorflow.graphdef",),
+    folder="tensorflow.graphdef",
 )
 """TensorFlow's own files, which are read without it; it is what they run in."""
 

@@ -71,13 +71,13 @@ def _frozen_graph(model: GraphModel, source: Source) -> Loaded:
         if graph.node[position].name not in nodes:
             del graph.node[position]
     source.looked.permit.ask(
-        "operators that are on no list", operators - allowlist.OPERATORS, model.label, _CODE
+        "operators that are on no list", set(operators - allowlist.OPERATORS), model.label, _CODE
     )
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     signature = model.signature
     pruned = wrapped.prune(
-        [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.index}") for port in signature.inputs],
-        [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.index}") for port in signature.outputs],
+        [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.port}") for port in signature.inputs],
+        [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.port}") for port in signature.outputs],
     )
 
     def serve(*tensors: Any) -> dict[str, Any]:

@@ -8,6 +8,6 @@ from netferry.converters.signature import Example, Range
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 
 
-def ranges(model: GraphModel, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:  # noqa: ARG001
+def ranges(model: GraphModel, given: Sequence[Example] | None = None) -> dict[int, list[Range]]:
     """Nothing is declared in the file; what the graph in ONNX says is found there."""
     return {}

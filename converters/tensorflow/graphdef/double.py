@@ -30,7 +30,7 @@ def size(model: GraphModel) -> int:
     return int(module("double").size(native(model)))
 
 
-def constants(model: GraphModel) -> set[float]:  # noqa: ARG001 - the interface of every framework
+def constants(model: GraphModel) -> set[float]:
     """The graph holds its floats as weights."""
     return set()
 

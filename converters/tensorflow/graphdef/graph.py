@@ -18,7 +18,7 @@ class Ref(NamedTuple):
     """An output of a node."""
 
     node: str
-    index: int
+    port: int
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,6 @@ def weights(model: GraphModel) -> Iterator[tuple[str, Array]]:
     yield from module("intermediate").weights(native(model))
 
 
-def piece(model: GraphModel, name: str, reads: Mapping[str, Array], gives: str) -> Any | None:  # noqa: ARG001
+def piece(model: GraphModel, name: str, reads: Mapping[str, Array], gives: str) -> Any | None:
     """A graph of operators has no layers to take out."""
     return None

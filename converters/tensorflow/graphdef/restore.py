@@ -68,7 +68,7 @@ class Follower:
             raise RefusedError("functions are nested too deep", where=self._where)
         known: dict[str, Any] = {}
         for node in in_order(graph, roots, self._where, controls=True):
-            read = [_output(known.get(ref.node), ref.index) for ref in node.inputs]
+            read = [_output(known.get(ref.node), ref.port) for ref in node.inputs]
             known[node.name] = self._step(node, read, given, depth)
         return known
 
@@ -97,7 +97,7 @@ class Follower:
             return None
         roots = [*(ref.node for ref in called.returns), *called.acts]
         inside = self.follow(called, roots, read, depth + 1)
-        return [_output(inside.get(ref.node), ref.index) for ref in called.returns]
+        return [_output(inside.get(ref.node), ref.port) for ref in called.returns]
 
     def _constant(self, node: Node) -> Any:
         value = node.attributes.get("value")

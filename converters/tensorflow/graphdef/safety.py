@@ -35,7 +35,7 @@ def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None 
     return _LOOKS[artifact.kind](artifact.path, permit or Permit())
 
 
-def look_at_weights(path: Path, permit: Permit) -> Looked:  # noqa: ARG001 - the interface of every format
+def look_at_weights(path: Path, permit: Permit) -> Looked:
     raise UsageError("weights are loaded into Keras models only", where=str(path))
 
 

@@ -10,7 +10,7 @@ from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.native import module, native
 
 
-def Training(model: GraphModel, inputs: int) -> Any:  # noqa: N802 - the class of every framework
+def Training(model: GraphModel, inputs: int) -> Any:
     """TensorFlow's own, of what it has loaded."""
     return module("training").Training(native(model), inputs)
 

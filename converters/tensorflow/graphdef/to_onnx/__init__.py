@@ -17,6 +17,7 @@ from netferry.converters.tensorflow.graphdef.inputs import specs_of
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.native import native
 from netferry.converters.tensorflow.graphdef.to_onnx import (
+    branches,
     control_flow,
     convolution,
     elementwise,
@@ -34,16 +35,9 @@ from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
 
 __all__ = [
-    "convolution",
-    "elementwise",
-    "indexing",
-    "linear",
-    "normalization",
-    "pooling",
-    "reduction",
-    "shape",
-    "to_onnx",
-]
+    "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "loops", "normalization", "pooling",
+    "reduction", "shape", "to_onnx",
+]  # fmt: skip
 
 
 def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> ExportedModel:
@@ -75,7 +69,9 @@ def direct(model: GraphModel, specs: Sequence[TensorSpec], notes: Sequence[str] 
     for port, value in zip(signature.outputs, results, strict=True):
         with g.scope(port.name):
             g.output(_output(model, g, port.name, value), port.name)
-    return ExportedModel(g.finished(), notes=tuple(notes))
+    exported = g.finished()
+    made_of = {name: of for name, of in g.made_of.items() if name in exported.graph.initializers}
+    return ExportedModel(exported, notes=tuple(notes), weights=made_of)
 
 
 def _output(model: GraphModel, g: Emitter, name: str, value: object) -> Tensor:

@@ -41,7 +41,7 @@ def _plain(x: Any) -> Array:
 
 
 def is_known(x: Array) -> bool:
-    return x.dtype != object
+    return bool(x.dtype != object)
 
 
 def _objects(values: Sequence[Any]) -> Array:
@@ -67,7 +67,7 @@ def _strided(a: Attrs, x: Array, begin: Array, end: Array, strides: Array) -> Ar
             low = None if bits["begin"] & bit else int(begin[position])
             high = None if bits["end"] & bit else int(end[position])
             index.append(slice(low, high, int(strides[position])))
-    return x[tuple(index)]
+    return np.asarray(x[tuple(index)])
 
 
 def _gathered(a: Attrs, x: Array, indices: Array, axis: Any = 0) -> Array:
@@ -91,10 +91,6 @@ def _reduced(function: Any) -> Fold:
     return lambda a, x, axes: function(
         x, axis=tuple(np.asarray(axes).reshape(-1)), keepdims=a.flag("keep_dims")
     ).astype(x.dtype)
-
-
-def _floor_divided(a: Attrs, x: Array, y: Array) -> Array:
-    return x // y
 
 
 def _typed_like(function: Any) -> Fold:
@@ -145,16 +141,13 @@ _COMPARED = {
 
 _FOLDS: Mapping[str, Fold] = {
     **{name: _typed_like(function) for name, function in _BINARY.items()},
+    **{name: _numbers_only(_typed_like(function)) for name, function in _NUMERIC.items()},
     **{
-        name: _numbers_only(lambda a, *arrays, fold=_typed_like(function): fold(a, *arrays))
-        for name, function in _NUMERIC.items()
-    },
-    **{
-        name: _numbers_only(lambda a, *arrays, function=function: np.asarray(function(*arrays)))
+        name: _numbers_only(lambda _a, *arrays, function=function: np.asarray(function(*arrays)))
         for name, function in _COMPARED.items()
     },
-    "Identity": lambda a, x: x,
-    "StopGradient": lambda a, x: x,
+    "Identity": lambda _a, x: x,
+    "StopGradient": lambda _a, x: x,
     "Cast": _cast,
     "StridedSlice": _strided,
     "Pack": lambda a, *arrays: (
@@ -162,18 +155,18 @@ _FOLDS: Mapping[str, Fold] = {
         if any(each.dtype == object for each in arrays)
         else np.stack(arrays, axis=a.integer("axis"))
     ),
-    "Unpack": lambda a, x: [each for each in np.moveaxis(x, a.integer("axis"), 0)],
-    "ConcatV2": lambda a, *arrays: np.concatenate(arrays[:-1], axis=int(arrays[-1])),
+    "Unpack": lambda a, x: list(np.moveaxis(x, a.integer("axis"), 0)),
+    "ConcatV2": lambda _a, *arrays: np.concatenate(arrays[:-1], axis=int(arrays[-1])),
     "GatherV2": _gathered,
     "Gather": _gathered,
-    "Reshape": lambda a, x, shape: x.reshape(shape.astype(np.int64)),
-    "ExpandDims": lambda a, x, axis: np.expand_dims(x, int(axis)),
+    "Reshape": lambda _a, x, shape: x.reshape(shape.astype(np.int64)),
+    "ExpandDims": lambda _a, x, axis: np.expand_dims(x, int(axis)),
     "Squeeze": lambda a, x: np.squeeze(x, tuple(a.integers("squeeze_dims")) or None),
-    "Slice": lambda a, x, begin, size: x[
+    "Slice": lambda _a, x, begin, size: x[
         tuple(slice(int(b), None if s == -1 else int(b + s)) for b, s in zip(begin, size, strict=True))
     ],
     "Split": _split,
-    "Transpose": _numbers_only(lambda a, x, perm: x.transpose(perm)),
+    "Transpose": _numbers_only(lambda _a, x, perm: x.transpose(perm)),
     "Prod": _product,
     "Sum": _reduced(np.sum),
     "Max": _numbers_only(_reduced(np.max)),
@@ -181,17 +174,17 @@ _FOLDS: Mapping[str, Fold] = {
     "All": _numbers_only(_reduced(np.all)),
     "Any": _numbers_only(_reduced(np.any)),
     "Range": _numbers_only(_range),
-    "Fill": lambda a, sizes, value: np.full([int(each) for each in sizes], value),
-    "Tile": _numbers_only(lambda a, x, times: np.tile(x, times)),
+    "Fill": lambda _a, sizes, value: np.full([int(each) for each in sizes], value),
+    "Tile": _numbers_only(lambda _a, x, times: np.tile(x, times)),
     "Pad": _numbers_only(_padded),
-    "ReverseV2": _numbers_only(lambda a, x, axes: np.flip(x, tuple(axes))),
+    "ReverseV2": _numbers_only(lambda _a, x, axes: np.flip(x, tuple(axes))),
     "Size": _numbers_only(lambda a, x: np.asarray(x.size, a.dtype("out_type", np.int32))),
-    "SelectV2": _numbers_only(lambda a, c, x, y: np.where(c, x, y)),
-    "ZerosLike": _numbers_only(lambda a, x: np.zeros_like(x)),
-    "OnesLike": _numbers_only(lambda a, x: np.ones_like(x)),
+    "SelectV2": _numbers_only(lambda _a, c, x, y: np.where(c, x, y)),
+    "ZerosLike": _numbers_only(lambda _a, x: np.zeros_like(x)),
+    "OnesLike": _numbers_only(lambda _a, x: np.ones_like(x)),
     "BroadcastArgs": _numbers_only(
-        lambda a, x, y: np.asarray(np.broadcast_shapes(tuple(x), tuple(y))).astype(x.dtype)
+        lambda _a, x, y: np.asarray(np.broadcast_shapes(tuple(x), tuple(y))).astype(x.dtype)
     ),
-    "BroadcastTo": _numbers_only(lambda a, x, sizes: np.broadcast_to(x, sizes)),
-    "InvertPermutation": _numbers_only(lambda a, x: np.argsort(x).astype(x.dtype)),
+    "BroadcastTo": _numbers_only(lambda _a, x, sizes: np.broadcast_to(x, sizes)),
+    "InvertPermutation": _numbers_only(lambda _a, x: np.argsort(x).astype(x.dtype)),
 }

@@ -20,6 +20,7 @@ from netferry.converters.graph.ir.build import GraphBuilder, Tensor
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.registry import Table
 from netferry.converters.signature import Array, Dim
+from netferry.converters.tensorflow.graphdef.messages import dtype_of
 
 Row = Callable[..., Any]
 ROWS: Table[str, Row] = Table("TensorFlow's operators")
@@ -44,6 +45,11 @@ class Emitter(GraphBuilder):
         self.weights: set[ir.Value] = set()
         self.made_by: dict[ir.Value, tuple[str, Any, tuple[Any, ...]]] = {}
         self.convolutions: dict[ir.Value, tuple[str, tuple[Tensor, Tensor], dict[str, Any]]] = {}
+        self.reversals: dict[ir.Value, tuple[Tensor, int]] = {}
+        self.singles: dict[ir.Value, Tensor] = {}
+        self.layers: dict[ir.Value, Any] = {}
+        self.pairs: dict[Any, Any] = {}
+        self.made_of: dict[str, tuple[str, ...]] = {}
         self._meaning: dict[str, Any] = {}
         self._named_sizes: dict[str, str] = {}
 
@@ -195,10 +201,47 @@ class Emitter(GraphBuilder):
     def finished(self) -> ir.Model:
         """The model; sizes that had a name only here have none in it."""
         model = self.finish()
+        for name, value in list(model.graph.initializers.items()):
+            if not value.uses() and value not in model.graph.outputs:
+                del model.graph.initializers[name]
         for value in _values(model.graph):
             if value.shape is not None:
                 value.shape = ir.Shape(self.shown(_plain(value.shape)) or ())
         return model
+
+    # ---- what comes backwards ---------------------------------------------------------------------
+
+    def reversed(self, x: Tensor, axis: int) -> Tensor:
+        """``x`` from behind along one axis; what is turned round twice is itself."""
+        axis = axis % x.rank
+        place = axis if x.perm is None else x.perm[axis]
+        base, perm = replace(x, perm=None, dims=None), x.perm
+        held = self.reversals.get(x.value)
+        if held is not None and held[1] == place:
+            return replace(held[0], perm=perm, dims=x.dims)
+        lain = x if perm is None else self.transpose(x, layout.inverse(perm))
+        y = self.Slice(lain, self.ints(-1), self.ints(-(2**62)), self.ints(place), self.ints(-1))
+        y = self.with_dims(y, lain.dims)
+        self.reversals[y.value] = (replace(base, dims=lain.dims), place)
+        return y if perm is None else self.transpose(y, perm)
+
+    def unreversed(self, x: Tensor, axis: int) -> tuple[Tensor, bool]:
+        """What ``x`` is from behind, along this axis, and whether it is that."""
+        held = self.reversals.get(x.value)
+        if held is None or held[1] != (axis if x.perm is None else x.perm[axis]):
+            return x, False
+        return replace(held[0], perm=x.perm, dims=x.dims), True
+
+    def is_zero(self, x: Tensor) -> bool:
+        """Whether ``x`` is known to hold zeros alone."""
+        if x.array is not None:
+            return x.value not in self.weights and not np.any(x.array)
+        operator, _, read = self.made_by.get(x.value, ("", None, ()))
+        if operator == "Fill":
+            return self.is_zero(read[1])
+        if operator in ("Tile", "BroadcastTo", "Reshape", "ExpandDims", "Squeeze"):
+            return self.is_zero(read[0])
+        return operator == "ZerosLike"
 
     # ---- graphs inside of the graph ---------------------------------------------------------------
 
@@ -282,8 +325,6 @@ class Attrs:
         return list(default) if found is None else list(found.list.numbers)
 
     def dtype(self, name: str, default: Any = None) -> np.dtype[Any]:
-        from netferry.converters.tensorflow.graphdef.messages import dtype_of
-
         found = self._attributes.get(name)
         return np.dtype(default) if found is None or not found.type else dtype_of(found.type, self.where)
 
@@ -310,7 +351,7 @@ def straight(table: Mapping[str, str]) -> None:
 
 
 def _straight(operator: str) -> Row:
-    def row(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:  # noqa: ARG001 - a row's form
+    def row(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
         return g.op(operator, *inputs)
 
     return row

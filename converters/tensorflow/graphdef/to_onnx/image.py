@@ -11,6 +11,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.tensorflow.graphdef.to_onnx.convolution import padding_of
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 
 _MODES = {
@@ -207,7 +208,8 @@ def non_max_suppression_v5(
     least: Tensor,
     sigma: Tensor,
 ) -> list[Tensor]:
-    if g.content(sigma) is None or float(np.max(g.content(sigma))) != 0.0:
+    softness = g.content(sigma)
+    if softness is None or np.any(softness):
         raise CannotConvert(
             "it lowers scores softly (soft_nms_sigma), which ONNX does not", "Set soft_nms_sigma to 0"
         )
@@ -241,7 +243,7 @@ def combined_non_max_suppression(
     kept = g.NonMaxSuppression(
         first, by_class, g.ints(per_class), *(g.Reshape(x, g.ints(1)) for x in (overlap, least))
     )
-    batch, label, place = (g.Slice(kept, g.ints(at), g.ints(at + 1), g.ints(1)) for at in range(3))
+    batch = g.Slice(kept, g.ints(0), g.ints(1), g.ints(1))
     found = g.GatherND(by_class, kept)
     count = scores.dims[0] if scores.dims is not None else None
     images = g.Reshape(g.constant(0, np.int64), g.ints(1)) if count == 1 else _counted(g, scores)
@@ -252,7 +254,7 @@ def combined_non_max_suppression(
     real = g.Not(g.IsInf(values))
     valid = g.ReduceSum(g.cast(real, np.int32), g.ints(1), keepdims=0)
     safe = g.Where(real, order, g.constant(0, np.int64))
-    any_kept = g.Concat(kept, g.ints(0, 0, 0) if False else g.constant([[0, 0, 0]], np.int64), axis=0)
+    any_kept = g.Concat(kept, g.constant([[0, 0, 0]], np.int64), axis=0)
     rows_ = g.Gather(any_kept, safe, axis=0)
     at = g.Concat(
         g.Slice(rows_, g.ints(0), g.ints(1), g.ints(2)),
@@ -349,8 +351,6 @@ def patches(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     channels = x.size(3)
     count = size[0] * size[1] * channels
     kernel = np.eye(count, dtype=x.dtype).reshape(count, size[0], size[1], channels).transpose(0, 3, 1, 2)
-    from netferry.converters.tensorflow.graphdef.to_onnx.convolution import padding_of
-
     first = g.transpose(x, layout.channels_first(4))
     pads = padding_of(g, a, first, size, strides, rates, False)
     y = g.Conv(first, g.constant(kernel), kernel_shape=size, strides=strides, dilations=rates, **pads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,8 @@ def strided_slice(g: Emitter, a: Attrs, x: Tensor, begin: Tensor, end: Tensor, s
             if (low, high, steps[position]) != (0, _END, 1):
                 parts.append((axis, low, high, steps[position]))
             axis, new_rank = axis + 1, new_rank + 1
+    if x.value in g.singles and x.perm is None and dropped == [0] and not made and len(parts) == 1:
+        return g.singles[x.value]
     y = _sliced_at(g, x, parts)
     y = g.Squeeze(y, g.ints(*dropped)) if dropped else y
     return g.Unsqueeze(y, g.ints(*made)) if made else y
@@ -339,9 +341,10 @@ def _extreme(dtype: np.dtype[Any], which: str) -> float:
     )
 
 
-for _kind, (_how, _from) in {
+_UNSORTED: Mapping[str, tuple[str, float | str]] = {
     "Sum": ("add", 0), "Prod": ("mul", 1), "Max": ("max", "least"), "Min": ("min", "most"),
-}.items():  # fmt: skip
+}  # fmt: skip
+for _kind, (_how, _from) in _UNSORTED.items():
     ROWS.row(f"UnsortedSegment{_kind}")(_segments(_how, _from))
 for _kind, (_how, _from) in {"Sum": ("add", 0), "Prod": ("mul", 1)}.items():
     ROWS.row(f"Segment{_kind}")(_segments(_how, _from))

@@ -59,7 +59,7 @@ class Growing:
 
 
 @dataclass(frozen=True)
-class Sequence_:
+class Element:
     """A list of which a step reads one element: what stands for it while the step is looked at alone."""
 
     item: Tensor
@@ -107,7 +107,7 @@ def stack(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
 
 @STRUCTURES.row("TensorListGetItem")
 def get_item(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
-    if isinstance(read[0], Sequence_):
+    if isinstance(read[0], Element):
         return [read[0].item]
     _demand_list(read[0])
     index = walk.tensor(read[1])

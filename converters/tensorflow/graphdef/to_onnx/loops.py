@@ -19,9 +19,10 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.tensor import typed
 from netferry.converters.signature import Dim
+from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref
 from netferry.converters.tensorflow.graphdef.restore import Handle
-from netferry.converters.tensorflow.graphdef.to_onnx.control_flow import truth
+from netferry.converters.tensorflow.graphdef.to_onnx.branches import truth
 from netferry.converters.tensorflow.graphdef.to_onnx.lists import Growing, TensorList
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
 
@@ -32,8 +33,8 @@ KEPT, CARRIED, YIELDED, LAST = "kept", "carried", "yielded", "last"
 def origin(graph: Graph, ref: Ref) -> Ref:
     """Where a value comes from, behind nodes that hand it on as it is."""
     node = graph.nodes[ref.node]
-    while node.operator in ("Identity", "IdentityN") and ref.index < len(node.inputs):
-        ref = node.inputs[ref.index]
+    while node.operator in ("Identity", "IdentityN") and ref.port < len(node.inputs):
+        ref = node.inputs[ref.port]
         node = graph.nodes[ref.node]
     return ref
 
@@ -46,8 +47,6 @@ def argument_of(graph: Graph, ref: Ref) -> int | None:
 
 def constant_of(graph: Graph, ref: Ref) -> float | None:
     """The number that a value is, where it is a constant of one."""
-    from netferry.converters.tensorflow.graphdef import messages
-
     node = graph.nodes[origin(graph, ref).node]
     value = node.attributes.get("value")
     if node.operator != "Const" or value is None or value.tensor.dtype not in messages.DTYPES:
@@ -95,7 +94,7 @@ class Loop:
         if node.operator == "TensorListPushBack":
             return YIELDED if self.given[position].tensor is None and self._is_empty(position) else CARRIED
         counter = argument_of(self.body, node.inputs[1])
-        if counter is not None and self.steps_by_one(counter) and self._start(counter) == 0:
+        if counter is not None and self.steps_by_one(counter) and self.start(counter) == 0:
             return YIELDED if self.given[position].tensor is None else CARRIED
         return (
             LAST if constant_of(self.body, node.inputs[1]) == 0 and self._length(position) == 1 else CARRIED
@@ -116,7 +115,7 @@ class Loop:
         return node if own and readers == [node.name] else None
 
     def _is_empty(self, position: int) -> bool:
-        return self._length(position) == 0
+        return bool(self._length(position) == 0)
 
     def _length(self, position: int) -> Any:
         held = self.given[position]
@@ -128,9 +127,9 @@ class Loop:
         if node.operator not in ("Add", "AddV2") or len(node.inputs) != 2:
             return False
         sides = [(argument_of(self.body, ref), constant_of(self.body, ref)) for ref in node.inputs]
-        return {side[0] for side in sides} == {position, None} and 1 in [side[1] for side in sides]
+        return bool({side[0] for side in sides} == {position, None} and 1 in [side[1] for side in sides])
 
-    def _start(self, position: int) -> Any:
+    def start(self, position: int) -> Any:
         known = (
             self.walk.g.content(self.given[position]) if isinstance(self.given[position], Tensor) else None
         )
@@ -196,16 +195,11 @@ class Loop:
     # ---- writing it --------------------------------------------------------------------------------
 
     def written(self) -> list[Any]:
-        from netferry.converters.tensorflow.graphdef.to_onnx.recurrent import recognised
-
-        found = recognised(self)
-        if found is not None:
-            return found
         carried = [at for at, role in enumerate(self.roles) if role == CARRIED]
         initial = {at: self._initial(at) for at in carried}
         dims = {at: x.dims for at, x in initial.items()}
         for _ in range(_TRIES):
-            graph, inner, outer = self._body(carried, initial, dims)
+            graph, outer = self._body(carried, initial, dims)
             fits = {at: _common(dims[at], x.dims) for at, x in zip(carried, outer, strict=False)}
             if fits == dims:
                 return self._node(graph, carried, initial, outer)
@@ -220,7 +214,7 @@ class Loop:
 
     def _body(
         self, carried: Sequence[int], initial: dict[int, Tensor], dims: dict[int, tuple[Dim, ...] | None]
-    ) -> tuple[Any, dict[int, Tensor], list[Tensor]]:
+    ) -> tuple[Any, list[Tensor]]:
         g = self.walk.g
         inner = {at: g.settled_names(g.given(initial[at].dtype, dims[at])) for at in carried}
         number, going = g.given(np.dtype(np.int64), ()), g.given(np.dtype(np.bool_), ())
@@ -234,7 +228,7 @@ class Loop:
             return [self._goes_on(results, going), *outputs, *yielded]
 
         graph, results = g.body("body", [number, going, *inner.values()], write)
-        return graph, inner, results[1:]
+        return graph, results[1:]
 
     def step_values(self, inner: dict[int, Any]) -> list[Any]:
         """What the body is given at a step."""

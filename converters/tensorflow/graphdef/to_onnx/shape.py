@@ -11,6 +11,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size, product
 from netferry.converters.signature import Array
+from netferry.converters.tensorflow.graphdef.to_onnx import recurrent
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 
 
@@ -124,6 +125,8 @@ def _joined(g: Emitter, parts: Sequence[Tensor], axis: int) -> Tensor:
     """Parts without elements, of which a constant may have another rank in TensorFlow 1, add nothing."""
     if len(parts) == 1:
         return parts[0]
+    if (both := recurrent.joined(g, parts, axis)) is not None:
+        return both
     perms = {part.perm for part in parts}
     if len(perms) == 1 and (perm := perms.pop()) is not None:
         back = [perm.index(position) for position in range(len(perm))]
@@ -248,7 +251,7 @@ def _mirrored(g: Emitter, x: Tensor, amounts: Tensor) -> Tensor:
     for axis, (before, after) in enumerate(pairs):
         if before or after:
             size = x.size(axis)
-            places = [*range(before)][::-1] + [*range(size)] + [*range(size - after, size)][::-1]
+            places = [*reversed(range(before)), *range(size), *reversed(range(size - after, size))]
             x = g.Gather(x, g.ints(*places), axis=axis)
     return x
 
@@ -258,6 +261,8 @@ def reverse(g: Emitter, a: Attrs, x: Tensor, axes: Tensor) -> Tensor:
     along = g.flat_axes(x, g.numbers(axes, "axes"))
     if not along:
         return x
+    if len(along) == 1:
+        return g.reversed(x, along[0])
     count = len(along)
     y = g.Slice(x, g.ints(*[-1] * count), g.ints(*[-(2**62)] * count), g.ints(*along), g.ints(*[-1] * count))
     return g.sized(y, None if x.dims is None else g.sizes_of(x))

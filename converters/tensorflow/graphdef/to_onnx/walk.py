@@ -11,6 +11,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert, RefusedError, Unsupported, UnsupportedError
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.graph.registry import Table
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, in_order
@@ -18,7 +19,6 @@ from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.restore import CALLS, TABLES, VARIABLES, Handle, handle_of
 from netferry.converters.tensorflow.graphdef.to_onnx import contents
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import MOST_CONTENT, ROWS, Attrs, Emitter, Row
-from netferry.converters.graph.registry import Table
 
 STRUCTURES: Table[str, Row] = Table("TensorFlow's control flow")
 """Operators that hold functions, or hand on what is no tensor: ``row(walk, node, inputs)`` gives a list of values."""
@@ -115,7 +115,7 @@ class Walk:
             raise CannotConvert("netferry does not support this operator")
         known = contents.folded(node.operator, a, [g.content(x) for x in operands])
         if known is not None and all(map(contents.is_known, known)):
-            return [g.constant(array) for array in self._typed(node, a, operands, known)]
+            return [g.constant(array) for array in self._typed(node, a, known)]
         try:
             results = row(g, a, *operands)
         except TypeError as error:
@@ -136,9 +136,7 @@ class Walk:
                 g.made_by.setdefault(x.value, (node.operator, a, tuple(operands)))
         return named
 
-    def _typed(
-        self, node: Node, a: Attrs, operands: Sequence[Tensor | None], known: Sequence[Array]
-    ) -> list[Array]:
+    def _typed(self, node: Node, a: Attrs, known: Sequence[Array]) -> list[Array]:
         """Folded arrays in the dtype that the operator gives."""
         attribute = node.attributes.get("T") or node.attributes.get("Tparams")
         if node.operator in ("Cast", "Size") or any(array.dtype == np.bool_ for array in known):
@@ -185,9 +183,9 @@ class _Bounded:
 
 def _output(known: Mapping[str, Sequence[Any]], ref: Ref) -> Any:
     made = known[ref.node]
-    if ref.index >= len(made):
-        raise CannotConvert(f"output {ref.index} of '{ref.node}' is not converted")
-    return made[ref.index]
+    if ref.port >= len(made):
+        raise CannotConvert(f"output {ref.port} of '{ref.node}' is not converted")
+    return made[ref.port]
 
 
 # ---- operators without tensors ---------------------------------------------------------------------
