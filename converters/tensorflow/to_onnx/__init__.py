@@ -2,7 +2,7 @@
 
 Sequential, functional and subclassed models take one route (``trace.py``); a layer or an operation of
 ``keras.ops`` is a row of a table (``emitter.ROWS``). Functions of TensorFlow, and models with something that has no row,
-are written operator by operator (``graph_route.py``), by tf2onnx where that has no row either (``fallback.py``).
+are written operator by operator (``fallback.py``), by tf2onnx where one of them has no row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from netferry.converters.tensorflow.to_onnx import (
     convolution,
     elementwise,
     embedding,
-    graph_route,
+    fallback,
     image,
     indexing,
     linear,
@@ -54,14 +54,14 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel
     """
     interface = interface_of(model, given)
     if not isinstance(model, keras.Model):
-        return graph_route.convert(interface, given)
+        return fallback.by_operator(interface, given)
     _refuse_outright(model)
     try:
         return _direct(model, interface, given)
     except OutrightError:
         raise
     except UnsupportedError as error:
-        return graph_route.convert(interface, given, error)
+        return fallback.by_operator(interface, given, error)
 
 
 def _direct(model: Any, interface: ModelInterface, given: Sequence[Example] | None) -> ExportedModel:

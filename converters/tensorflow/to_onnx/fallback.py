@@ -1,6 +1,6 @@
-"""tf2onnx with its faults corrected: for what is not made of Keras' layers alone.
+"""For what is not made of Keras' layers alone: operator by operator, in rows of our own, else by tf2onnx.
 
-It works on TensorFlow's operators, so the layers of the source are not found again in the result. Its
+That works on TensorFlow's operators, so the layers of the source are not found again in the result. Its
 faults are corrected here: names that are lost, operators that ONNX does not have, inputs that are constants.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 from unittest import mock
@@ -21,6 +22,8 @@ from netferry.converters.errors import MissingError, Unsupported, UnsupportedErr
 from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
+from netferry.converters.tensorflow import traced
+from netferry.converters.tensorflow.graphdef.to_onnx import direct
 from netferry.converters.tensorflow.interface import ModelInterface, interface_of
 from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
 from netferry.converters.tensorflow.specs import tensor_specs
@@ -56,6 +59,27 @@ def convert(
     except UnsupportedError as error:
         raise UnsupportedError([*_problems(because), *error.problems]) from error
     return ExportedModel(model, route="tf2onnx", notes=(*bound.notes, _note(because)))
+
+
+def by_operator(
+    interface: ModelInterface, given: Sequence[Example] | None, because: UnsupportedError | None = None
+) -> ExportedModel:
+    """Trace the model and write its operators row by row; by tf2onnx where one of them has no row.
+
+    ``because`` is what stopped the route by layers, where that was tried.
+
+    Raises:
+        UnsupportedError: what stopped each route.
+    """
+    bound = interface.inputs(given)
+    try:
+        exported = direct(traced.graph_model(interface, bound.specs), bound.specs, bound.notes)
+    except UnsupportedError as error:
+        return convert(interface, given, UnsupportedError([*_problems(because or ""), *error.problems]))
+    if because is None:
+        return exported
+    note = f"converted operator by operator, not layer by layer: {told(because)}"
+    return replace(exported, route="graph", notes=(*exported.notes, note))
 
 
 def convert_native(
