@@ -22,6 +22,10 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="Weights for a factory (.safetensors, a state dict) or an MXNet symbol (.params)."),
 ]
+ServedAs = Annotated[
+    str | None,
+    typer.Option("--signature", help="Which signature of a SavedModel is meant; inspect lists them."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of the inputs that are made.")]
 FreshSeed = Annotated[

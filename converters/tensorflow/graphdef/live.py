@@ -13,6 +13,16 @@ def accepts(model: object) -> bool:
     return isinstance(model, GraphModel)
 
 
+def signatures(model: GraphModel) -> tuple[str, ...]:
+    """The signatures of the file, by name; of a frozen graph none."""
+    return tuple(model.signatures)
+
+
+def served(model: GraphModel, name: str) -> GraphModel:
+    """The model as the signature of this name serves it."""
+    return model.called_by(name)
+
+
 def run(model: GraphModel, arrays: Sequence[Array]) -> dict[str, Array]:
     """Run in TensorFlow itself: inputs by position, outputs by name and in order."""
     found: dict[str, Array] = module("live").run(native(model), arrays)
