@@ -20,6 +20,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "keras": ("tensorflow", "a Keras model"),
     "h5": ("tensorflow", "a Keras HDF5 model"),
     "saved_model": ("tensorflow", "a TensorFlow SavedModel"),
+    "frozen_graph": ("tensorflow", "a frozen graph of TensorFlow"),
     "mxnet": ("mxnet", "an MXNet symbol with its parameters"),
     "onnx": ("onnx", "an ONNX model"),
 }
@@ -47,10 +48,17 @@ _FOREIGN = frozenset(
 )
 """How models' files end: a destination that ends so is meant as such a file, never as a folder."""
 
+_GRAPHS = frozenset({"saved_model", "frozen_graph"})
+"""Kinds that are read without TensorFlow."""
+
 _HEAD = 64
 _LARGEST_CONFIG = 64 << 20
 _ONNX_FIRST_BYTES = frozenset(b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 """The first byte of a ModelProto: the tag of any of its fields (number << 3 | wire type)."""
+
+_SAVED_MODEL = "saved_model.pb"
+_GRAPH_FIRST_BYTE = 0x0A
+"""The tag of a GraphDef's nodes, which stand first in it; no field of a ModelProto has it."""
 
 _GIVE_A_FACTORY = (
     "Weights alone are not a model: give the code that builds it, "
@@ -95,6 +103,8 @@ class Artifact:
 
     @property
     def framework(self) -> frameworks.Framework:
+        if self.kind in _GRAPHS:
+            return frameworks.GRAPHS
         return frameworks.named(KINDS[self.kind][0])
 
     @property
@@ -121,7 +131,7 @@ def look(path: str | os.PathLike[str]) -> Artifact:
 
 
 def _look_at_folder(path: Path) -> Artifact:
-    if (path / "saved_model.pb").is_file():
+    if (path / _SAVED_MODEL).is_file():
         return Artifact("saved_model", path)
     symbols = sorted(path.glob("*symbol.json"))
     if len(symbols) == 1:
@@ -196,6 +206,10 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
             where=str(path),
             remedy=_GIVE_A_FACTORY.format("weights.safetensors"),
         )
+    if path.name == _SAVED_MODEL:
+        return Artifact("saved_model", path.parent)
+    if head[0] == _GRAPH_FIRST_BYTE:
+        return Artifact("frozen_graph", path)
     if head[0] in _ONNX_FIRST_BYTES:
         return Artifact("onnx", path)
     raise _not_a_model(path)

@@ -27,7 +27,7 @@ class Framework:
     """``package`` is what Python imports; ``roots`` are the modules whose classes are its models.
 
     ``last_python`` is the last one that the framework runs on, where it has been left behind. ``aliases`` are what else
-    people call it.
+    people call it. ``folder`` is where its modules stand, if not under its name.
     """
 
     name: str
@@ -36,35 +36,36 @@ class Framework:
     roots: tuple[str, ...]
     last_python: tuple[int, int] | None = None
     aliases: tuple[str, ...] = ()
+    folder: str = ""
 
     @property
     def files(self) -> ModuleType:
-        return self._module("files")
+        return self.module("files")
 
     @property
     def safety(self) -> ModuleType:
-        return self._module("safety")
+        return self.module("safety")
 
     @property
     def live(self) -> ModuleType:
-        return self._module("live")
+        return self.module("live")
 
     @property
     def to_onnx(self) -> ModuleType:
-        return self._module("to_onnx")
+        return self.module("to_onnx")
 
     @property
     def from_onnx(self) -> ModuleType:
-        return self._module("from_onnx")
+        return self.module("from_onnx")
 
     def signature(self, model: object, given: Sequence[Example] | None = None) -> Signature:
         """What a model in memory takes and gives; ``given`` are inputs that show it."""
-        found: Signature = self._module("signature").signature(model, given)
+        found: Signature = self.module("signature").signature(model, given)
         return found
 
     @property
     def intermediate(self) -> ModuleType:
-        return self._module("intermediate")
+        return self.module("intermediate")
 
     @property
     def installed(self) -> bool:
@@ -82,8 +83,9 @@ class Framework:
         if not self.installed:
             raise MissingError(f"{self.title} is not installed", remedy=self.remedy)
 
-    def _module(self, name: str) -> ModuleType:
-        return import_module(f"netferry.converters.{self.name}.{name}")
+    def module(self, name: str) -> ModuleType:
+        """One of the modules that every framework's folder has, by its name."""
+        return import_module(f"netferry.converters.{self.folder or self.name}.{name}")
 
 
 FRAMEWORKS: Mapping[str, Framework] = {
@@ -101,6 +103,15 @@ NAMES: Mapping[str, str] = {
     name: framework.name for framework in FRAMEWORKS.values() for name in (framework.name, *framework.aliases)
 }
 """What a framework is called, its aliases too -> its name."""
+
+GRAPHS = Framework(
+    "tensorflow",
+    "TensorFlow",
+    "tensorflow",
+    ("netferry.converters.tensorflow.graphdef",),
+    folder="tensorflow.graphdef",
+)
+"""TensorFlow's own files, which are read without it; it is what they run in."""
 
 
 def installed_version(distribution: str) -> str | None:
@@ -129,7 +140,7 @@ def of(model: object) -> Framework:
     The class nearest to the model's own decides: a Keras model that runs on PyTorch is a Keras model.
     """
     for cls in type(model).__mro__:
-        for framework in FRAMEWORKS.values():
+        for framework in (*FRAMEWORKS.values(), GRAPHS):
             inside = any(f"{cls.__module__}.".startswith(f"{root}.") for root in framework.roots)
             if inside and framework.live.accepts(model):
                 return framework

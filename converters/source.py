@@ -25,25 +25,51 @@ def open_source(
     *,
     unsafe: bool = False,
     task: str | None = None,
+    signature: str | None = None,
 ) -> object:
     """Give the model in memory that ``source`` names; ``weights`` are loaded into what a factory built.
 
-    ``task`` says what the model of a Hugging Face folder is for.
-
-    A file is looked at before a framework loads it; what ``unsafe`` lets through is reported in an ``UnsafeWarning``.
+    ``task`` says what the model of a Hugging Face folder is for; ``signature`` chooses among those of a SavedModel. A file
+    is looked at before a framework loads it; what ``unsafe`` lets through is reported in an ``UnsafeWarning``.
     """
     if task is not None and pipeline.folder_of(source) is None:
         raise UsageError("only a Hugging Face folder has tasks", received=task, remedy="Leave --task out")
     if not isinstance(source, str | os.PathLike):
         if weights is not None:
             raise UsageError("weights go with a file or a factory, not with a model that is already loaded")
-        return source
+        return served(source, signature)
     text, permit = os.fspath(source), Permit(unsafe)
     position = None if weights is None else Path(weights)
     if is_factory(text):
         module, _, name = text.rpartition(":")
-        return _from_factory(module, name, position, permit)
-    return staging.steadily(Path(text), lambda: _read(text, position, permit, task))
+        return served(_from_factory(module, name, position, permit), signature)
+    return served(staging.steadily(Path(text), lambda: _read(text, position, permit, task)), signature)
+
+
+def served(model: object, signature: str | None) -> object:
+    """The model as one of its signatures serves it.
+
+    Raises:
+        UsageError: it has no such signature, or none at all.
+    """
+    if signature is None:
+        return model
+    live = frameworks.of(model).live
+    if not hasattr(live, "served"):
+        raise UsageError(
+            "only SavedModels have signatures to choose from",
+            where=title(model),
+            received=f"--signature {signature}",
+        )
+    chosen: object = live.served(model, signature)
+    return chosen
+
+
+def signatures(model: object) -> tuple[str, ...]:
+    """The signatures that a model has, by name; none where there is nothing to choose from."""
+    live = frameworks.of(model).live
+    found: tuple[str, ...] = live.signatures(model) if hasattr(live, "signatures") else ()
+    return found
 
 
 def demand(source: object) -> None:

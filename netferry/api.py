@@ -60,6 +60,7 @@ def convert(
     opset: int | None = None,
     fuse: bool = False,
     weights: PathLike | None = None,
+    signature: str | None = None,
     write_source: bool = False,
     verify: bool = True,
     keep: bool = False,
@@ -81,7 +82,7 @@ def convert(
     Left out, ``to`` follows from the name of ``destination`` (``.onnx``, ``.pt2``, ``.keras``,
     ``-symbol.json``). ``inputs`` maps names to example arrays, bound by position; their names become the
     model's input names. ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is
-    free. ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``write_source`` also writes the model as a readable Python module beside ``destination``.
+    free. ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``signature`` names the one that is meant of a SavedModel's. ``write_source`` also writes the model as a readable Python module beside ``destination``.
     With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
     when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick``, ``samples`` and ``outputs`` are as for ``verify``;
     What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed it since; anything else,
@@ -99,7 +100,8 @@ def convert(
     replacing = Overwriting(force, (model, weights, data))
     staging.demand(path, MODEL, replacing, companions(path, target, write_source, model))
     stages.begin("reading")
-    live = frameworks.called(source.open_source(model, weights, unsafe=unsafe, task=task), given)
+    opened_source = source.open_source(model, weights, unsafe=unsafe, task=task, signature=signature)
+    live = frameworks.called(opened_source, given)
     stages.begin("exporting")
     export, given = exported(live, given, opset, fuse)
     stages.begin("importing")
@@ -319,20 +321,25 @@ def inspect(
     inputs: Inputs | None = None,
     dynamic: Dynamic | None = None,
     weights: PathLike | None = None,
+    signature: str | None = None,
     to: str | Sequence[str] = (),
     unsafe: bool = False,
 ) -> Inspection:
     """Describe a model as it stands in ONNX, which is what every conversion starts from.
 
-    ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it.
+    Of a SavedModel, ``signature`` names the one that is meant; all are listed, and the first is described where none is the
+    default. ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it.
     """
-    live = source.open_source(model, weights, unsafe=unsafe)
+    live = source.open_source(model, weights, unsafe=unsafe, signature=signature)
+    signatures = source.signatures(live)
+    if signature is None and len(signatures) > 1 and _DEFAULT not in signatures:
+        live = source.served(live, signatures[0])
     export = converters.export_model(live, given=given_examples(inputs, dynamic))
     graph = export.model.graph
     tensors = [value.const_value for value in graph.initializers.values() if value.const_value is not None]
     weights_only = [tensor for tensor in tensors if tensor.dtype.is_floating_point()]
     counts = Counter(node.op_type for node in graph)
-    signature: Signature = frameworks.named("onnx").signature(export.model)
+    ports: Signature = frameworks.named("onnx").signature(export.model)
     try:
         targets = _prospects(export.model, _targets(to))
     except RefusedError as error:
@@ -340,7 +347,7 @@ def inspect(
     return Inspection(
         title=source.title(model),
         framework=frameworks.of(live).title,
-        signature=signature,
+        signature=ports,
         operators=dict(sorted(counts.items())),
         parameters=sum(tensor.size for tensor in weights_only),
         bytes=sum(tensor.nbytes for tensor in tensors),
@@ -348,7 +355,12 @@ def inspect(
         route=export.route,
         notes=export.notes,
         targets=targets,
+        signatures=signatures,
     )
+
+
+_DEFAULT = "serving_default"
+"""The signature of a SavedModel that is meant where none is named."""
 
 
 def _targets(to: str | Sequence[str]) -> tuple[str, ...]:

@@ -126,6 +126,7 @@ class Inspection:
     route: str
     notes: tuple[str, ...] = ()
     targets: Mapping[str, Prospect] = field(default_factory=dict)
+    signatures: tuple[str, ...] = ()
 
     road = _renamed("road", "route")
 
@@ -142,4 +143,5 @@ class Inspection:
             "road": self.route,  # its former name
             "notes": list(self.notes),
             "targets": {name: prospect.to_dict() for name, prospect in self.targets.items()},
+            "signatures": list(self.signatures),
         }

@@ -23,6 +23,7 @@ from netferry.cli.options import (
     RealRows,
     ReportFolder,
     Samples,
+    ServedAs,
     Source,
     Strict,
     Task,
@@ -58,6 +59,7 @@ def convert(
     ] = None,
     inputs: InputFlags = None,
     weights: Weights = None,
+    signature: ServedAs = None,
     opset: Annotated[int | None, typer.Option(help="Opset of the written model.")] = None,
     fuse: Annotated[
         bool, typer.Option("--fuse", help="For ONNX: fold BatchNormalization into the convolution before it.")
@@ -103,7 +105,7 @@ def convert(
             with busy(f"converting {source}"):
                 lowered = lower(
                     source, destination, precision, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
-                    even_if_slower=even_if_slower, inputs=examples_of(inputs, seed), weights=weights, opset=opset,
+                    even_if_slower=even_if_slower, inputs=examples_of(inputs, seed), weights=weights, signature=signature, opset=opset,
                     verify=verify, seed=seed, device=device, unsafe=unsafe, force=force,
                 )  # fmt: skip
             say(lowered.to_dict(), lowered.to_text)
@@ -114,7 +116,7 @@ def convert(
         with bar(f"converting {source}") as progress:
             done = do(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
-                opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
+                signature=signature, opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
                 device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                 quick=quick, samples=samples, outputs=outputs_of(map_output), task=task, progress=progress,
             )  # fmt: skip
@@ -124,7 +126,7 @@ def convert(
             given = examples_of(inputs, seed)
 
             def extras() -> Any:
-                return extras_of(done, source, weights, given, unsafe=unsafe)
+                return extras_of(done, source, weights, given, signature=signature, unsafe=unsafe)
 
             write_report(report, done.report, extras, replacing)
         say(done.to_dict(), lambda: _conversion_text(done, destination))
@@ -150,6 +152,7 @@ def inspect(
     ] = None,
     inputs: InputFlags = None,
     weights: Weights = None,
+    signature: ServedAs = None,
     unsafe: Unsafe = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -161,7 +164,9 @@ def inspect(
 
         with busy(f"reading {model}"):
             wanted = "all" if "all" in (to or ()) else to or ()
-            found = do(model, inputs=examples_of(inputs, 0), weights=weights, to=wanted, unsafe=unsafe)
+            found = do(
+                model, inputs=examples_of(inputs, 0), weights=weights, signature=signature, to=wanted, unsafe=unsafe
+            )  # fmt: skip
         say(found.to_dict(), lambda: _inspection_text(found))
 
 
@@ -169,6 +174,8 @@ def _inspection_text(found: Any) -> str:
     from netferry.converters import escaping
 
     lines = [f"{found.title}: {found.framework}, opset {found.opset} ({found.route})"]
+    if len(found.signatures) > 1:
+        lines.append(f"  signatures {', '.join(found.signatures)}")
     lines += [f"  in   {spec}" for spec in found.signature.inputs]
     lines += [f"  out  {spec}" for spec in found.signature.outputs]
     lines.append(f"  {found.parameters:,} parameters, {found.bytes:,} bytes")

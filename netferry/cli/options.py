@@ -29,6 +29,10 @@ Task = Annotated[
         "what it was saved for."
     ),
 ]
+ServedAs = Annotated[
+    str | None,
+    typer.Option("--signature", help="Which signature of a SavedModel is meant; inspect lists them."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of the inputs that are made.")]
 FreshSeed = Annotated[

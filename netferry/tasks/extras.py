@@ -41,6 +41,7 @@ def extras_of(
     weights: str | os.PathLike[str] | None = None,
     given: Sequence[Example] | None = None,
     *,
+    signature: str | None = None,
     unsafe: bool = False,
 ) -> Extras:
     """What the page of a ``Conversion`` of ``model`` shows: both graphs, the error of each tensor from the source to
@@ -51,7 +52,10 @@ def extras_of(
         (),
         notes,
         lambda: profile(
-            source.open_source(model, weights, unsafe=unsafe), done.model, given, report=done.report
+            source.open_source(model, weights, unsafe=unsafe, signature=signature),
+            done.model,
+            given,
+            report=done.report,
         ),
     )
     return Extras(graphs=graphs_of(done), layers=layers, files=file_facts(done.files), notes=tuple(notes))

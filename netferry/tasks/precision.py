@@ -96,6 +96,7 @@ def lower(
     even_if_slower: bool = False,
     inputs: Inputs | None = None,
     weights: PathLike | None = None,
+    signature: str | None = None,
     opset: int | None = None,
     verify: bool = True,
     seed: int | None = None,
@@ -118,7 +119,7 @@ def lower(
     with TemporaryDirectory() as scratch:
         full, small = Path(scratch) / "full.onnx", Path(scratch) / "small.onnx"
         done = convert(
-            model, destination=full, inputs=inputs, weights=weights, opset=opset, verify=verify, seed=seed,
+            model, destination=full, inputs=inputs, weights=weights, signature=signature, opset=opset, verify=verify, seed=seed,
             device=device, unsafe=unsafe,
         )  # fmt: skip
         if not done.files:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -145,7 +144,7 @@ class Double:
 
     @property
     def _module(self) -> ModuleType:
-        return import_module(f"netferry.converters.{self.framework.name}.double")
+        return self.framework.module("double")
 
     @cached_property
     def _wide(self) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from os import PathLike
 
 from netferry.converters import frameworks
@@ -31,7 +30,7 @@ def _of(model: object, given: Sequence[Example] | None) -> Ranges:
     is_file = isinstance(model, str | PathLike)
     framework = frameworks.named("onnx") if is_file else frameworks.of(model)
     try:
-        found: Ranges = import_module(f"netferry.converters.{framework.name}.bounds").ranges(model, given)
+        found: Ranges = framework.module("bounds").ranges(model, given)
     except NetferryError:  # what does not run is reported where it is run
         return {}
     return found

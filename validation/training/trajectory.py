@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,7 +43,7 @@ def training_of(model: object, inputs: int) -> Training:
 
 def framework_module(model: object, name: str) -> Any:
     """The file of this name in the folder of a model's framework."""
-    return import_module(f"netferry.converters.{frameworks.of(model).name}.{name}")
+    return frameworks.of(model).module(name)
 
 
 def record_trajectory(

@@ -37,7 +37,9 @@ def built(entry: Mapping[str, Any]) -> Part:
     if kind == "Sequential":
         return _sequential(config if isinstance(config, Mapping) else {"layers": config})
     if not isinstance(config, Mapping) or "layers" not in config:
-        raise RefusedError("it holds a model whose layers are called by Python code of its own", received=kind)
+        raise RefusedError(
+            "it holds a model whose layers are called by Python code of its own", received=kind
+        )
     return _Reader(config).part(kind)
 
 

@@ -1,8 +1,8 @@
 """Keras to ONNX: the model runs on symbols and each layer and operation that it calls is written.
 
 Sequential, functional and subclassed models take one route (``trace.py``); a layer or an operation of
-``keras.ops`` is a row of a table (``emitter.ROWS``). SavedModels, functions of TensorFlow, and models with something
-that has no row go through tf2onnx (``fallback.py``).
+``keras.ops`` is a row of a table (``emitter.ROWS``). Functions of TensorFlow, and models with something that has no row,
+are written operator by operator (``fallback.py``), by tf2onnx where one of them has no row.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel
     """
     interface = interface_of(model, given)
     if not isinstance(model, keras.Model):
-        return fallback.convert(interface, given, interface.opaque)
+        return fallback.by_operator(interface, given)
     _refuse_outright(model)
     try:
         return _direct(model, interface, given)
     except OutrightError:
         raise
     except UnsupportedError as error:
-        return fallback.convert(interface, given, error)
+        return fallback.by_operator(interface, given, error)
 
 
 def _direct(model: Any, interface: ModelInterface, given: Sequence[Example] | None) -> ExportedModel:

@@ -1,6 +1,6 @@
-"""tf2onnx with its faults corrected: for what is not made of Keras' layers alone.
+"""For what is not made of Keras' layers alone: operator by operator, in rows of our own, else by tf2onnx.
 
-It works on TensorFlow's operators, so the layers of the source are not found again in the result. Its
+That works on TensorFlow's operators, so the layers of the source are not found again in the result. Its
 faults are corrected here: names that are lost, operators that ONNX does not have, inputs that are constants.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 from unittest import mock
@@ -21,7 +22,9 @@ from netferry.converters.errors import MissingError, RefusedError, Unsupported, 
 from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
-from netferry.converters.tensorflow.interface import ModelInterface
+from netferry.converters.tensorflow import traced
+from netferry.converters.tensorflow.graphdef.to_onnx import direct
+from netferry.converters.tensorflow.interface import ModelInterface, interface_of
 from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
 from netferry.converters.tensorflow.specs import demand_dense, tensor_specs
 
@@ -58,19 +61,49 @@ def convert(
     return ExportedModel(model, route="tf2onnx", notes=(*bound.notes, _note(because)))
 
 
+def by_operator(
+    interface: ModelInterface, given: Sequence[Example] | None, because: UnsupportedError | None = None
+) -> ExportedModel:
+    """Trace the model and write its operators row by row; by tf2onnx where one of them has no row.
+
+    ``because`` is what stopped the route by layers, where that was tried.
+
+    Raises:
+        UnsupportedError: what stopped each route.
+    """
+    bound = interface.inputs(given)
+    try:
+        exported = direct(traced.graph_model(interface, bound.specs), bound.specs, bound.notes)
+    except UnsupportedError as error:
+        return convert(interface, given, UnsupportedError([*_problems(because or ""), *error.problems]))
+    if because is None:
+        return exported
+    note = f"converted operator by operator, not layer by layer: {told(because)}"
+    return replace(exported, route="graph", notes=(*exported.notes, note))
+
+
+def convert_native(
+    function: Any, given: Sequence[Example] | None, because: UnsupportedError
+) -> ExportedModel:
+    """``convert`` of a function that TensorFlow has loaded."""
+    return convert(interface_of(function), given, because)
+
+
 def _problems(because: UnsupportedError | str) -> tuple[Unsupported, ...]:
     return because.problems if isinstance(because, UnsupportedError) else ()
 
 
 def _note(because: UnsupportedError | str) -> str:
     """Why this route was taken; of many layers the first few are named."""
-    if isinstance(because, str):
-        reasons = because
-    else:
-        more = len(because.problems) - _NAMED
-        reasons = "; ".join(map(str, because.problems[:_NAMED]))
-        reasons += f"; and {more} more" if more > 0 else ""
+    reasons = because if isinstance(because, str) else told(because)
     return f"converted by tf2onnx, operator by operator: {reasons}"
+
+
+def told(because: UnsupportedError) -> str:
+    """The first few of its problems, and how many more there are."""
+    more = len(because.problems) - _NAMED
+    reasons = "; ".join(map(str, because.problems[:_NAMED]))
+    return reasons + (f"; and {more} more" if more > 0 else "")
 
 
 def _corrected(interface: ModelInterface, inputs: Sequence[TensorSpec]) -> ir.Model:

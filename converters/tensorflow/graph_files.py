@@ -1,0 +1,89 @@
+"""SavedModels and frozen graphs that were read without TensorFlow, loaded by TensorFlow itself: to run and to verify them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from netferry.converters.artifact import Artifact
+from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.tensorflow import safety
+from netferry.converters.tensorflow.graphdef.model import GraphModel, Port, Source
+from netferry.converters.tensorflow.runtime import quiet, tf
+from netferry.converters.tensorflow.safety import allowlist
+
+_CODE = "Cut the model behind it"
+
+
+def function_of(model: GraphModel) -> Any:
+    """The signature that is meant as one function, its inputs by position and its outputs by name.
+
+    Raises:
+        RefusedError: TensorFlow's loader would do something else than compute, or does not load it.
+    """
+    assert model.source is not None
+    try:
+        with quiet():
+            serve, kept = _LOADERS[model.source.kind](model, model.source)
+            traced = tf.function(serve, autograph=False).get_concrete_function(
+                *map(_spec, model.signature.inputs)
+            )
+    except RefusedError:
+        raise
+    except Exception as error:
+        raise RefusedError(f"TensorFlow cannot load it ({first_line(error)})", where=model.label) from error
+    traced.netferry_holds = kept
+    return traced
+
+
+def _spec(port: Port) -> Any:
+    name = "".join(letter if letter.isalnum() or letter in "_.-/" else "_" for letter in port.name)
+    return tf.TensorSpec(port.dims, tf.as_dtype(port.dtype), name=name)
+
+
+Loaded = tuple[Callable[..., Mapping[str, Any]], Any]
+"""What serves tensors by position, and what must live as long as it does."""
+
+
+def _saved_model(model: GraphModel, source: Source) -> Loaded:
+    held = safety.look(Artifact(source.kind, source.path), permit=source.looked.permit).content
+    if (held.path / "saved_model.pb").read_bytes() != bytes(source.looked.content.view()):
+        raise RefusedError("it was changed while it was read", where=model.label)
+    loaded = tf.saved_model.load(str(held.path))
+    function = loaded.signatures[model.signature.name]
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        named = function(**_by_name(model.signature.inputs, tensors))
+        return {port.name: named[port.name] for port in model.signature.outputs}
+
+    return serve, (held, loaded)
+
+
+def _by_name(ports: Sequence[Port], tensors: Sequence[Any]) -> dict[str, Any]:
+    return {port.name: tensor for port, tensor in zip(ports, tensors, strict=True)}
+
+
+def _frozen_graph(model: GraphModel, source: Source) -> Loaded:
+    """Only what the outputs need is given to TensorFlow."""
+    graph = tf.compat.v1.GraphDef.FromString(bytes(source.looked.content.view()))
+    nodes, operators = model.executed()
+    for position in reversed(range(len(graph.node))):
+        if graph.node[position].name not in nodes:
+            del graph.node[position]
+    source.looked.permit.ask(
+        "operators that are on no list", set(operators - allowlist.OPERATORS), model.label, _CODE
+    )
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    signature = model.signature
+    pruned = wrapped.prune(
+        [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.port}") for port in signature.inputs],
+        [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.port}") for port in signature.outputs],
+    )
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        return dict(zip([port.name for port in signature.outputs], pruned(*tensors), strict=True))
+
+    return serve, pruned
+
+
+_LOADERS = {"saved_model": _saved_model, "frozen_graph": _frozen_graph}

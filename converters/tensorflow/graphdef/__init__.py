@@ -1,0 +1,1 @@
+"""TensorFlow's own files, SavedModels and frozen graphs, read without TensorFlow."""

@@ -1,0 +1,187 @@
+"""A checkpoint of TensorFlow 2 (and 1, since 0.12): ``.index``, a sorted table of messages, and ``.data-*`` with the numbers.
+
+The table is LevelDB's: data blocks, a block of their handles, and 48 bytes of footer. A block has entries (bytes shared
+with the key before, bytes of its own, bytes of the value, each a varint; then both), their restart points, and a
+trailer of five bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import RefusedError
+from netferry.converters.signature import Array
+from netferry.converters.tensorflow.graphdef import messages
+from netferry.converters.trust.snapshot import Snapshot
+
+_MAGIC = 0xDB4775248B80FB57
+_FOOTER, _TRAILER = 48, 5
+_MOST_KEYS = 1_000_000
+
+
+class Checkpoint:
+    """Tensors by name, each a view of the file that holds it."""
+
+    def __init__(self, index: Snapshot, shards: Mapping[int, Snapshot]) -> None:
+        self.where = index.where
+        self._shards = shards
+        self._entries: dict[str, Any] = {}
+        for key, value in _entries(index.view(), self.where):
+            if not key:
+                header = messages.parsed("BundleHeader", value, self.where)
+                if header.endianness:
+                    raise RefusedError("its numbers are big-endian", where=self.where)
+            elif len(self._entries) < _MOST_KEYS:
+                name = key.decode("utf-8", "surrogateescape")
+                self._entries[name] = messages.parsed("BundleEntry", value, self.where)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def read(self, name: str) -> Array:
+        """The tensor of this name, or what its slices make together."""
+        if name not in self._entries:
+            raise RefusedError(f"the checkpoint has no '{name}'", where=self.where)
+        entry = self._entries[name]
+        dims = [dim.size for dim in entry.shape.dims]
+        if not entry.slices:
+            return self._content(entry, name, dims)
+        dtype = messages.dtype_of(entry.dtype, self.where)
+        if any(size < 0 for size in dims) or math.prod(dims) * dtype.itemsize > self._size():
+            raise RefusedError(f"'{name}' is larger than the checkpoint", where=self.where, received=dims)
+        whole = np.zeros(dims, dtype)
+        for each in entry.slices:
+            spans = [_span(extent, size) for extent, size in zip(each.extents, dims, strict=True)]
+            key = _slice_key(name, each)
+            part = self._entries.get(key.decode("utf-8", "surrogateescape"))
+            if part is None:
+                raise RefusedError(f"a slice of '{name}' is missing", where=self.where)
+            sizes = [stop - start for start, stop in spans]
+            whole[tuple(slice(*span) for span in spans)] = self._content(part, name, sizes)
+        return whole
+
+    def _size(self) -> int:
+        return sum(shard.size for shard in self._shards.values())
+
+    def _content(self, entry: Any, name: str, dims: list[int]) -> Array:
+        where = f"{self.where}: {name}"
+        dtype = messages.dtype_of(entry.dtype, where)
+        shard = self._shards.get(entry.shard)
+        if shard is None:
+            raise RefusedError(
+                "the file that holds it is missing", where=where, received=f"shard {entry.shard}"
+            )
+        size = math.prod(dims) * dtype.itemsize
+        if any(dim < 0 for dim in dims) or size != entry.size:
+            raise RefusedError(
+                "its bytes do not fit its sizes", where=where, expected=size, received=entry.size
+            )
+        if entry.offset < 0 or entry.offset + entry.size > shard.size:
+            raise RefusedError("it lies outside of the file", where=where, received=f"byte {entry.offset}")
+        content = shard.view()[entry.offset : entry.offset + size]
+        return np.frombuffer(content, dtype).reshape(dims)
+
+
+def _span(extent: Any, size: int) -> tuple[int, int]:
+    start, length = extent.start, extent.length or size
+    if not 0 <= start <= start + length <= size:
+        raise RefusedError(
+            "a slice lies outside of its tensor", received=f"{start} to {start + length} of {size}"
+        )
+    return start, start + length
+
+
+# ---- the table -------------------------------------------------------------------------------------
+
+
+def _entries(data: memoryview, where: str) -> Iterator[tuple[bytes, bytes]]:
+    if len(data) < _FOOTER or int.from_bytes(data[-8:], "little") != _MAGIC:
+        raise RefusedError("no index of a checkpoint", where=where)
+    footer = data[-_FOOTER:]
+    _, at = _handle(footer, 0, where)
+    index, _ = _handle(footer, at, where)
+    for _, handle in _block(data, index, where):
+        yield from _block(data, _handle(memoryview(handle), 0, where)[0], where)
+
+
+def _handle(data: memoryview, at: int, where: str) -> tuple[tuple[int, int], int]:
+    offset, at = _varint(data, at, where)
+    size, at = _varint(data, at, where)
+    return (offset, size), at
+
+
+def _block(data: memoryview, handle: tuple[int, int], where: str) -> Iterator[tuple[bytes, bytes]]:
+    offset, size = handle
+    if offset + size + _TRAILER > len(data) or size < 4:
+        raise _damaged(where)
+    if data[offset + size]:
+        raise RefusedError(
+            "the index of the checkpoint is compressed", where=where, expected="one as TensorFlow writes it"
+        )
+    block = data[offset : offset + size]
+    end = size - 4 - 4 * int.from_bytes(block[-4:], "little")
+    at, key = 0, b""
+    while 0 <= at < end:
+        shared, at = _varint(block, at, where)
+        own, at = _varint(block, at, where)
+        length, at = _varint(block, at, where)
+        if shared > len(key) or at + own + length > end:
+            raise _damaged(where)
+        key = key[:shared] + bytes(block[at : at + own])
+        yield key, bytes(block[at + own : at + own + length])
+        at += own + length
+    if at != end:
+        raise _damaged(where)
+
+
+def _varint(data: memoryview, at: int, where: str) -> tuple[int, int]:
+    number = shift = 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        number |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return number, at
+    raise _damaged(where)
+
+
+def _damaged(where: str) -> RefusedError:
+    return RefusedError("the index of the checkpoint is damaged", where=where)
+
+
+# ---- slices: the key of one is the tensor's name and the slice in an order-preserving code -----------------------------
+
+
+def _slice_key(name: str, each: Any) -> bytes:
+    key = _number(0) + _text(name.encode()) + _number(len(each.extents))
+    for extent in each.extents:
+        key += _signed(extent.start) + _signed(extent.length or -1)
+    return key
+
+
+def _number(value: int) -> bytes:
+    content = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    return bytes([len(content)]) + content
+
+
+def _text(content: bytes) -> bytes:
+    escaped = {0: b"\x00\xff", 255: b"\xff\x00"}
+    return b"".join(escaped.get(byte, bytes([byte])) for byte in content) + b"\x00\x01"
+
+
+def _signed(value: int) -> bytes:
+    """A header of as many ones as there are bytes, then the number; the whole inverted where it is negative."""
+    magnitude = ~value if value < 0 else value
+    length = next(n for n in range(1, 11) if magnitude.bit_length() < 7 * n)
+    header = (0xFF00 >> length & 0xFF) << 8 * (length - 1) if length <= 8 else 0xFF << 64
+    code = magnitude | header
+    if value < 0:
+        code ^= (1 << 8 * length) - 1
+    return code.to_bytes(length, "big")

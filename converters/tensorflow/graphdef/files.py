@@ -1,0 +1,168 @@
+"""Read SavedModels and frozen graphs without TensorFlow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from netferry.converters.artifact import Artifact
+from netferry.converters.errors import RefusedError
+from netferry.converters.tensorflow.graphdef import messages, safety
+from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint
+from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Ref, graph_of
+from netferry.converters.tensorflow.graphdef.model import CalledBy, GraphModel, Library, Port, Source
+from netferry.converters.trust.permit import Looked
+
+_SERVE, _DEFAULT = "serve", "serving_default"
+_INITIALISERS = ("saved_model_main_op", "legacy_init_op", "table_initializer")
+_INITIALISING = ("__saved_model_init_op", "__saved_model_train_op")
+
+
+def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> GraphModel:
+    """The model of a file that was looked at."""
+    looked = looked or safety.look(artifact, weights)
+    return _READERS[artifact.kind](artifact.path, looked)
+
+
+def _saved_model(path: Path, looked: Looked) -> GraphModel:
+    where = str(path)
+    meta = next(
+        (each for each in looked.message.graphs if _SERVE in each.info.tags), looked.message.graphs[0]
+    )
+    graph = graph_of(meta.graph.nodes, where)
+    functions = Library(meta.graph.library.functions, where)
+    index, shards = safety.checkpoint_files(looked.files)
+    signatures = {
+        entry.key: _signature(entry.key, entry.value, graph, functions)
+        for entry in sorted(meta.signatures, key=lambda entry: entry.key)
+        if entry.key not in _INITIALISING
+    }
+    if not signatures:
+        raise RefusedError(
+            "the SavedModel has no signature",
+            where=where,
+            expected=_DEFAULT,
+            remedy="Save it with model.export(path), or tf.saved_model.save(model, path, signatures=...)",
+        )
+    return GraphModel(
+        where,
+        graph,
+        functions,
+        signatures,
+        _meant(signatures),
+        steps=tuple(_steps(meta)),
+        checkpoint=None if index is None else Checkpoint(index, shards),
+        source=Source(path, "saved_model", looked),
+    )
+
+
+def _meant(signatures: Mapping[str, CalledBy]) -> CalledBy | None:
+    """``serving_default``, or the only one there is."""
+    return signatures.get(_DEFAULT) or (next(iter(signatures.values())) if len(signatures) == 1 else None)
+
+
+def _steps(meta: Any) -> Iterator[str]:
+    """The nodes that restore variables and fill tables."""
+    if meta.saver.restore:
+        yield meta.saver.restore.removeprefix("^").partition(":")[0]
+    for entry in meta.collections:
+        if entry.key in _INITIALISERS:
+            yield from (name.partition(":")[0] for name in entry.value.nodes.values)
+    for entry in meta.signatures:
+        if entry.key in _INITIALISING:
+            yield from (each.value.name.partition(":")[0] for each in entry.value.outputs)
+
+
+# ---- signatures ------------------------------------------------------------------------------------
+
+
+def _signature(name: str, message: Any, graph: Graph, functions: Library) -> CalledBy:
+    outputs = sorted(map(_port, message.outputs), key=lambda port: _numbered(port.name))
+    inputs = sorted(map(_port, message.inputs), key=lambda port: _numbered(port.name))
+    order = _called_in_order(outputs, graph, functions)
+    placed = {node: position for position, node in enumerate(order)}
+    inputs.sort(key=lambda port: placed.get(port.ref.node, len(placed)))
+    return CalledBy(name, tuple(inputs), tuple(outputs))
+
+
+def _port(entry: Any) -> Port:
+    info = entry.value
+    node, _, number = info.name.partition(":")
+    return Port(entry.key, Ref(node, int(number or 0)), info.dtype, messages.dims_of(info.shape))
+
+
+def _numbered(name: str) -> list[tuple[int, int, str]]:
+    """``output_2`` comes before ``output_10``."""
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part
+    ]
+
+
+def _called_in_order(outputs: Sequence[Port], graph: Graph, functions: Library) -> list[str]:
+    """The fed nodes as the model's own function takes them: a signature keeps its names without an order.
+
+    A SavedModel of TensorFlow 2 serves a wrapper, whose call of the model has the arguments in the order of the code;
+    in one of TensorFlow 1 the placeholders stand in the order in which they were made.
+    """
+    for port in outputs:
+        node = graph.nodes.get(port.ref.node)
+        function = functions(_callee(node)) if node is not None else None
+        if node is None or function is None:
+            continue
+        inner = next((each for each in function.nodes.values() if functions(_callee(each)) is not None), None)
+        passed = [ref.node for ref in (inner.inputs if inner else ()) if ref.node in function.arguments]
+        order = [function.arguments.index(name) for name in _traced(passed, function)]
+        return [node.inputs[position].node for position in order if position < len(node.inputs)]
+    return list(graph.nodes)
+
+
+def _traced(names: Iterable[str], function: Graph) -> Iterator[str]:
+    yield from (name for name in names if function.nodes[name].operator == ARGUMENT)
+
+
+def _callee(node: Any) -> str:
+    function = None if node is None else node.attributes.get("f")
+    return function.function.name if function is not None else ""
+
+
+# ---- frozen graphs ---------------------------------------------------------------------------------
+
+_UNREAD = frozenset(
+    "NoOp Assert Const Placeholder PlaceholderWithDefault VarHandleOp VariableV2 SaveV2 Print PrintV2".split()
+)
+
+
+def _frozen(path: Path, looked: Looked) -> GraphModel:
+    """Its inputs are the placeholders, its outputs what nobody reads."""
+    where = str(path)
+    graph = graph_of(looked.message.nodes, where)
+    functions = Library(looked.message.library.functions, where)
+    read = {ref.node for node in graph.nodes.values() for ref in node.inputs}
+    outputs = [
+        Port(node.name, Ref(node.name, 0), 0, None)
+        for node in graph.nodes.values()
+        if node.name not in read and node.operator not in _UNREAD
+    ]
+    if not outputs:
+        raise RefusedError("the graph has no output: no node computes what nobody reads", where=where)
+    inputs = [
+        Port(node.name, Ref(node.name, 0), node.attributes["dtype"].type, _declared(node.attributes))
+        for node in graph.nodes.values()
+        if node.operator == "Placeholder" and "dtype" in node.attributes
+    ]
+    signature = CalledBy("", tuple(inputs), tuple(outputs))
+    return GraphModel(where, graph, functions, {}, signature, source=Source(path, "frozen_graph", looked))
+
+
+def _declared(attributes: Mapping[str, Any]) -> tuple[int | None, ...] | None:
+    """A placeholder's sizes; TensorFlow 1 wrote no sizes where the rank is not known."""
+    shape = attributes.get("shape")
+    return None if shape is None else messages.dims_of(shape.shape)
+
+
+_READERS: Mapping[str, Callable[[Path, Looked], GraphModel]] = {
+    "saved_model": _saved_model,
+    "frozen_graph": _frozen,
+}

@@ -1,0 +1,26 @@
+"""What a signature takes and gives, as its file declares it. Sizes that it does not declare are found by the walk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from netferry.converters.signature import Example, Signature, TensorSpec
+from netferry.converters.tensorflow.graphdef import messages
+from netferry.converters.tensorflow.graphdef.inputs import named_dims, specs_of
+from netferry.converters.tensorflow.graphdef.model import GraphModel
+
+
+def signature(model: GraphModel, given: Sequence[Example] | None = None) -> Signature:
+    """Real names, dtypes and sizes; what is free has a name, the batch is ``batch``."""
+    inputs, _ = specs_of(model, given)
+    outputs = tuple(
+        TensorSpec(
+            port.name,
+            messages.DTYPES.get(port.dtype, np.dtype(np.float32)),
+            None if port.dims is None else named_dims(port.name, port.dims),
+        )
+        for port in model.signature.outputs
+    )
+    return Signature(inputs, outputs)

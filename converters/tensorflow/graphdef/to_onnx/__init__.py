@@ -1,0 +1,83 @@
+"""A graph of TensorFlow's operators to ONNX: what a signature executes is written row by row, without TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import Unsupported, UnsupportedError
+from netferry.converters.exported import ExportedModel
+from netferry.converters.frameworks import named
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.signature import Example, TensorSpec
+from netferry.converters.tensorflow.graphdef.inputs import specs_of
+from netferry.converters.tensorflow.graphdef.model import GraphModel
+from netferry.converters.tensorflow.graphdef.native import native
+from netferry.converters.tensorflow.graphdef.to_onnx import (
+    branches,
+    control_flow,
+    convolution,
+    elementwise,
+    image,
+    indexing,
+    linear,
+    lists,
+    loops,
+    normalization,
+    pooling,
+    reduction,
+    shape,
+)
+from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
+from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
+
+__all__ = [
+    "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "loops", "normalization", "pooling",
+    "reduction", "shape", "to_onnx",
+]  # fmt: skip
+
+
+def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> ExportedModel:
+    """Convert the signature that is meant.
+
+    Raises:
+        UnsupportedError: what it executes has operators without a row, all of them at once.
+    """
+    specs, notes = specs_of(model, given)
+    try:
+        return direct(model, specs, notes)
+    except UnsupportedError as error:
+        if model.source is None or not named("tensorflow").installed:
+            raise
+        fallback = import_module("netferry.converters.tensorflow.to_onnx.fallback")
+        converted: ExportedModel = fallback.convert_native(native(model), given, error)
+        return converted
+
+
+def direct(model: GraphModel, specs: Sequence[TensorSpec], notes: Sequence[str] = ()) -> ExportedModel:
+    """The route of our own: inputs of these sizes."""
+    signature = model.signature
+    g = Emitter("tensorflow")
+    fed: dict[str, Any] = {
+        port.ref.node: g.input(spec) for port, spec in zip(signature.inputs, specs, strict=True)
+    }
+    fed |= {name: g.constant(x) if isinstance(x, np.ndarray) else x for name, x in model.captured.items()}
+    results = Walk(model, g).outputs(model.graph, [port.ref for port in signature.outputs], fed)
+    for port, value in zip(signature.outputs, results, strict=True):
+        with g.scope(port.name):
+            g.output(_output(model, g, port.name, value), port.name)
+    exported = g.finished()
+    made_of = {name: of for name, of in g.made_of.items() if name in exported.graph.initializers}
+    return ExportedModel(exported, notes=tuple(notes), weights=made_of)
+
+
+def _output(model: GraphModel, g: Emitter, name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        what = "strings" if isinstance(value, Text) else "what is no tensor"
+        raise UnsupportedError(
+            [Unsupported(name, "output", f"it gives {what}, which ONNX models do not")], where=model.label
+        )
+    return value

@@ -1,0 +1,182 @@
+"""The steps of LSTM, GRU and SimpleRNN in numpy, with which the step of a loop is compared.
+
+Gates and weights stand as Keras and TensorFlow 1 keep them. x: (batch, input), h and c: (batch, units).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.graph.schema.recurrent import Direction
+from netferry.converters.signature import Array
+
+Activation = tuple[str, float | None, float | None]
+"""ONNX's name of an activation inside a recurrent operator, its alpha and its beta."""
+
+_ALL: Mapping[Activation, Callable[[Array], Array]] = {
+    ("Tanh", None, None): np.tanh,
+    ("Sigmoid", None, None): lambda x: 1 / (1 + np.exp(-x)),
+    ("Relu", None, None): lambda x: np.maximum(x, 0),
+    ("HardSigmoid", 0.2, 0.5): lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    ("HardSigmoid", 1 / 6, 0.5): lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    ("Affine", 1.0, 0.0): lambda x: x,
+    ("Elu", 1.0, None): lambda x: np.where(x > 0, x, np.expm1(x)),
+    ("LeakyRelu", 0.2, None): lambda x: np.where(x > 0, x, 0.2 * x),
+    ("Softsign", None, None): lambda x: x / (1 + np.abs(x)),
+    ("Softplus", None, None): lambda x: np.log1p(np.exp(x)),
+}
+_GATES = [kind for kind in _ALL if kind[0] in ("Sigmoid", "HardSigmoid")] + [
+    kind for kind in _ALL if kind[0] not in ("Sigmoid", "HardSigmoid")
+]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a step was given, and what it made of it: ``arrays`` are the weights that it may have read, by their keys."""
+
+    x: Array
+    states: Sequence[Array]
+    arrays: Mapping[Any, Array]
+    next: Sequence[Array]
+    item: Array | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a step is: ``keys`` are its weights (kernel, recurrent kernel, bias; one kernel where ``joint``).
+
+    ``states`` are the places of h and c among the states of the loop; ``activations`` are in ONNX's order.
+    """
+
+    kind: str
+    keys: tuple[Any, ...]
+    states: tuple[int, ...]
+    activations: tuple[Activation, ...]
+    form: str = ""
+
+    def direction(self, arrays: Mapping[Any, Array]) -> Direction:
+        """The weights as the schema takes them, of the arrays that stand under the keys."""
+        kernel, recurrent, bias = _weights(self, arrays)
+        both = bias is not None and bias.ndim == 2
+        return Direction(
+            kernel.T,
+            recurrent.T,
+            bias[0] if both and bias is not None else bias,
+            bias[1] if both and bias is not None else None,
+        )
+
+
+def _weights(cell: Cell, arrays: Mapping[Any, Array]) -> tuple[Array, Array, Array | None]:
+    found = [arrays[key] for key in cell.keys]
+    if not cell.form.startswith("joint"):
+        return found[0], found[1], found[2] if len(found) > 2 else None
+    units = found[0].shape[1] // 4
+    blocks = [np.split(each, 4, axis=-1) for each in found]
+    i, j, f, o = range(4)
+    kernel = np.concatenate([blocks[0][gate] for gate in (i, f, j, o)], axis=-1)
+    bias = blocks[1] if len(blocks) > 1 else [np.zeros(units, kernel.dtype)] * 4
+    moved = [bias[i], bias[f] + kernel.dtype.type(float(cell.form.removeprefix("joint "))), bias[j], bias[o]]
+    inputs = kernel.shape[0] - units
+    return kernel[:inputs], kernel[inputs:], np.concatenate(moved)
+
+
+def found(trial: Trial) -> Cell | None:
+    """The cell whose step gives what the trial gave."""
+    return next((cell for cell in _candidates(trial) if _same(cell, trial)), None)
+
+
+def _same(cell: Cell, trial: Trial) -> bool:
+    want = [trial.next[place] for place in cell.states]
+    item = trial.item if trial.item is not None else want[0]
+    got = _step(cell, trial)
+    return all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=2e-5)
+        for a, b in zip([*got, got[0]], [*want, item], strict=True)
+    )
+
+
+def _candidates(trial: Trial) -> Iterator[Cell]:
+    units, inputs = trial.states[0].shape[1], trial.x.shape[1]
+    for kind, gates, count in (("LSTM", 4, 2), ("GRU", 3, 1), ("RNN", 1, 1)):
+        if len(trial.states) != count:
+            continue
+        for keys in _keys(trial, inputs, units, gates, kind):
+            for states in permutations(range(count)):
+                for activations in _activations(kind):
+                    forms = ("after", "before") if kind == "GRU" else ("",)
+                    yield from (Cell(kind, keys, states, activations, form) for form in forms)
+        if kind == "LSTM":
+            yield from _joint(trial, inputs, units)
+
+
+def _joint(trial: Trial, inputs: int, units: int) -> Iterator[Cell]:
+    """TensorFlow 1 keeps both kernels in one, the gates as i, j, f, o, and adds to the forget gate's bias."""
+    kernels = [key for key, array in trial.arrays.items() if array.shape == (inputs + units, 4 * units)]
+    biases = [key for key, array in trial.arrays.items() if array.shape == (4 * units,)]
+    for kernel, bias, states, extra in product(
+        kernels, [*biases, None], permutations(range(2)), ("0.0", "1.0")
+    ):
+        keys = (kernel,) if bias is None else (kernel, bias)
+        yield from (Cell("LSTM", keys, states, each, f"joint {extra}") for each in _activations("LSTM"))
+
+
+def _keys(trial: Trial, inputs: int, units: int, gates: int, kind: str) -> Iterator[tuple[Any, ...]]:
+    def of(*shapes: tuple[int, ...]) -> list[Any]:
+        return [key for key, array in trial.arrays.items() if array.shape in shapes]
+
+    shapes = [(gates * units,)] + ([(2, gates * units)] if kind == "GRU" else [])
+    for kernel, recurrent in product(of((inputs, gates * units)), of((units, gates * units))):
+        if kernel != recurrent:
+            yield from ((kernel, recurrent, bias) for bias in of(*shapes))
+            yield kernel, recurrent
+
+
+def _activations(kind: str) -> Iterator[tuple[Activation, ...]]:
+    if kind == "RNN":
+        yield from ((act,) for act in _ALL)
+        return
+    yield from ((gate, act, act) if kind == "LSTM" else (gate, act) for gate, act in product(_GATES, _ALL))
+
+
+def _step(cell: Cell, trial: Trial) -> list[Array]:
+    kernel, recurrent, bias = _weights(cell, trial.arrays)
+    h = trial.states[cell.states[0]]
+    functions = [_ALL[each] for each in cell.activations]
+    with np.errstate(all="ignore"):
+        if cell.kind == "RNN":
+            return [functions[0](trial.x @ kernel + h @ recurrent + (0 if bias is None else bias))]
+        if cell.kind == "GRU":
+            return [_gru(cell, trial.x, h, kernel, recurrent, bias, functions)]
+        i, f, j, o = np.split(trial.x @ kernel + h @ recurrent + (0 if bias is None else bias), 4, axis=1)
+        gate, act, last = functions
+        c = gate(f) * trial.states[cell.states[1]] + gate(i) * act(j)
+        return [gate(o) * last(c), c]
+
+
+def _gru(
+    cell: Cell,
+    x: Array,
+    h: Array,
+    kernel: Array,
+    recurrent: Array,
+    bias: Array | None,
+    functions: Sequence[Any],
+) -> Array:
+    gate, act = functions
+    before = bias[0] if bias is not None and bias.ndim == 2 else bias
+    after = bias[1] if bias is not None and bias.ndim == 2 else None
+    xz, xr, xh = np.split(x @ kernel + (0 if before is None else before), 3, axis=1)
+    if cell.form == "after":
+        hz, hr, hh = np.split(h @ recurrent + (0 if after is None else after), 3, axis=1)
+        z, r = gate(xz + hz), gate(xr + hr)
+        inner = act(xh + r * hh)
+    else:
+        rz, rr, rh = np.split(recurrent, 3, axis=1)
+        z, r = gate(xz + h @ rz), gate(xr + h @ rr)
+        inner = act(xh + (r * h) @ rh)
+    return np.asarray(z * h + (1 - z) * inner)

@@ -1,0 +1,178 @@
+"""Rows of convolutions, of (batch, *space, channels) and channels first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.ir import layout
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.graph.schema.padding import onnx_pads, same_upper
+from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
+
+
+def channels_first(g: Emitter, a: Attrs, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor], bool]:
+    """``x`` as (batch, channels, *space), the way back to its own layout, and whether it lay so already."""
+    if a.text("data_format", "NHWC").startswith("NC"):
+        return x, lambda y: y, True
+    return (
+        g.transpose(x, layout.channels_first(x.rank)),
+        lambda y: g.transpose(y, layout.channels_last(y.rank)),
+        False,
+    )
+
+
+def spatial(numbers: Sequence[int], first: bool, rank: int, default: int = 1) -> list[int]:
+    """The numbers of the axes of space, of a list that has all axes."""
+    if not numbers:
+        return [default] * (rank - 2)
+    return list(numbers[2:] if first else numbers[1:-1])
+
+
+def unless(values: Sequence[int], default: int) -> list[int] | None:
+    return None if all(value == default for value in values) else list(values)
+
+
+def padding_of(
+    g: Emitter,
+    a: Attrs,
+    x: Tensor,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    first: bool,
+) -> dict[str, Any]:
+    """``pads`` where they can be counted now, ``auto_pad`` where they depend on a size that is free."""
+    mode = a.text("padding", "VALID")
+    if mode == "VALID":
+        return {}
+    if mode == "EXPLICIT":
+        flat = a.integers("explicit_paddings")
+        pairs = list(zip(flat[::2], flat[1::2], strict=True))
+        pairs = pairs[2:] if first else pairs[1:-1]
+        return {"pads": onnx_pads(pairs)}
+    sizes = (x.dims or ())[2:]
+    if all(isinstance(size, int) or stride == 1 for size, stride in zip(sizes, strides, strict=True)):
+        pairs = [
+            same_upper(size if isinstance(size, int) else 1, *window)
+            for size, *window in zip(sizes, kernel, strides, dilations, strict=True)
+        ]
+        pads = onnx_pads(pairs)
+        return {"pads": pads} if any(pads) else {}
+    if max(dilations) > 1:
+        raise CannotConvert(
+            "its padding SAME with strides and dilation needs a size that is free", "Fix the input's size"
+        )
+    return {"auto_pad": "SAME_UPPER"}
+
+
+@ROWS.row("Conv2D", "Conv3D")
+def conv(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
+    """kernel: (*space, channels / groups, filters)."""
+    with_first, back, first = channels_first(g, a, x)
+    space = kernel.rank - 2
+    weight = g.transpose(kernel, (space + 1, space, *range(space)))
+    strides, dilations = (spatial(a.integers(name), first, x.rank) for name in ("strides", "dilations"))
+    size = [kernel.size(axis) for axis in range(space)]
+    groups = (
+        with_first.size(1) // kernel.size(space) if isinstance((with_first.dims or (0, None))[1], int) else 1
+    )
+    return back(
+        g.convolved(
+            "Conv",
+            with_first,
+            weight,
+            kernel_shape=size,
+            group=groups if groups > 1 else None,
+            strides=unless(strides, 1),
+            dilations=unless(dilations, 1),
+            **padding_of(g, a, with_first, size, strides, dilations, first),
+        )
+    )
+
+
+@ROWS.row("DepthwiseConv2dNative")
+def depthwise_conv(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
+    """kernel: (*space, channels, multiplier)."""
+    with_first, back, first = channels_first(g, a, x)
+    *size, channels, multiplier = (kernel.size(axis) for axis in range(4))
+    shape = (channels * multiplier, 1, *size)
+    if kernel.array is not None:
+        weight = g.weight(kernel.array.transpose(2, 3, 0, 1).reshape(shape), kernel.name)
+    else:
+        weight = g.Reshape(g.transpose(kernel, (2, 3, 0, 1)), g.ints(*shape))
+    strides, dilations = (spatial(a.integers(name), first, 4) for name in ("strides", "dilations"))
+    return back(
+        g.convolved(
+            "Conv",
+            with_first,
+            weight,
+            kernel_shape=size,
+            group=channels,
+            strides=unless(strides, 1),
+            dilations=unless(dilations, 1),
+            **padding_of(g, a, with_first, size, strides, dilations, first),
+        )
+    )
+
+
+@ROWS.row("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+def conv_transpose(g: Emitter, a: Attrs, sizes: Tensor, kernel: Tensor, x: Tensor) -> Tensor:
+    """The gradient of a convolution of what has ``sizes``; kernel: (*space, filters, channels)."""
+    with_first, back, first = channels_first(g, a, x)
+    space = kernel.rank - 2
+    weight = g.transpose(kernel, (space + 1, space, *range(space)))
+    strides, dilations = (spatial(a.integers(name), first, x.rank) for name in ("strides", "dilations"))
+    content = g.content(sizes)
+    wanted: list[Any] = [None] * space if content is None else spatial(list(content), first, x.rank)
+    spans = [(kernel.size(axis) - 1) * dilations[axis] + 1 for axis in range(space)]
+    extents = [
+        _extent(a, want, g.size_of(with_first, axis + 2), span, stride, axis, first)
+        for axis, (want, span, stride) in enumerate(zip(wanted, spans, strides, strict=True))
+    ]
+    pads = onnx_pads([(begin, end) for begin, end, _ in extents])
+    y = g.convolved(
+        "ConvTranspose",
+        with_first,
+        weight,
+        strides=unless(strides, 1),
+        dilations=unless(dilations, 1),
+        pads=pads if any(pads) else None,
+        output_padding=unless([extra for *_, extra in extents], 0),
+    )
+    return back(y)
+
+
+def _extent(
+    a: Attrs, want: Any, size: Any, span: int, stride: int, axis: int, first: bool
+) -> tuple[int, int, int]:
+    """Padding before and after, and ONNX's ``output_padding``, of one axis.
+
+    The convolution's own output has ``size`` places; how many places it read follows from ``want``.
+    """
+    mode = a.text("padding", "VALID")
+    if mode == "EXPLICIT":
+        flat = a.integers("explicit_paddings")
+        begin, end = flat[2 * (axis + (2 if first else 1)) :][:2]
+    elif mode == "VALID":
+        begin = end = 0
+    else:
+        begin = end = -1
+    tail = None if want is None else want - (size - 1) * stride
+    if not isinstance(
+        tail, int
+    ):  # a size that is free: as Keras asks for it, size * stride or (size - 1) * stride + span
+        tail = stride if mode == "SAME" else max(span, stride) - max(begin, 0) - max(end, 0)
+    if mode == "SAME":
+        total = max(span - tail, 0)
+        return total // 2, total - total // 2, max(tail - span, 0)
+    extra = tail - (span - begin - end)
+    if extra < 0:
+        return begin, end - extra, 0
+    return begin, end, extra
+
+
+@ROWS.row("Dilation2D")
+def dilation(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
+    raise CannotConvert("ONNX has no morphological dilation")

@@ -1,0 +1,170 @@
+"""Rows of operators that work element by element."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+
+from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter, rows, straight
+
+straight(
+    {
+        "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "And": "LogicalAnd", "Asin": "Asin",
+        "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh",
+        "Erf": "Erf", "Exp": "Exp", "Floor": "Floor", "Greater": "Greater", "GreaterOrEqual": "GreaterEqual",
+        "IsInf": "IsInf", "IsNaN": "IsNan", "Less": "Less", "LessOrEqual": "LessEqual", "Log": "Log", "Max": "Maximum",
+        "Min": "Minimum", "Mul": "Mul", "Neg": "Neg", "Not": "LogicalNot", "Or": "LogicalOr", "Reciprocal": "Reciprocal Inv",
+        "Relu": "Relu", "Round": "Round Rint", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
+        "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt", "Sub": "Sub", "Tan": "Tan", "Tanh": "Tanh",
+        "BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor", "BitwiseNot": "Invert",
+    }
+)  # fmt: skip
+
+rows(
+    {
+        "Identity StopGradient PreventGradient Snapshot CheckNumerics DebugGradientIdentity XlaSharding _EagerConst "
+        "DisableCopyOnRead ReadVariableOp": lambda _g, _a, x, *_: x,
+        "IdentityN": lambda _g, _a, *inputs: list(inputs),
+        "AddN AccumulateNV2": lambda g, _a, *inputs: reduce(g.Add, inputs),
+        "Rsqrt": lambda g, _a, x: g.Reciprocal(g.Sqrt(x)),
+        "Square": lambda g, _a, x: g.Mul(x, x),
+        "SquaredDifference": lambda g, _a, x, y: g.op("Mul", d := g.Sub(x, y), d),
+        "Expm1": lambda g, _a, x: g.Sub(g.Exp(x), g.like(1, x)),
+        "Log1p": lambda g, _a, x: g.Log(g.Add(x, g.like(1, x))),
+        "Erfc": lambda g, _a, x: g.Sub(g.like(1, x), g.Erf(x)),
+        "Relu6": lambda g, _a, x: g.Clip(x, g.like(0, x), g.like(6, x)),
+        "ClipByValue": lambda g, _a, x, low, high: g.Min(g.Max(x, low), high),
+        "Elu": lambda g, _a, x: g.Elu(x, alpha=1.0),
+        "Selu": lambda g, _a, x: g.Selu(x),
+        "LeakyRelu": lambda g, a, x: g.LeakyRelu(x, alpha=a.number("alpha", 0.2)),
+        "IsFinite": lambda g, _a, x: g.Not(g.Or(g.IsInf(x), g.IsNaN(x))),
+        "NotEqual": lambda g, _a, x, y: g.Not(g.Equal(x, y)),
+        "Equal": lambda g, _a, x, y: g.Equal(x, y),
+        "ZerosLike": lambda g, _a, x: filled_like(g, x, 0),
+        "OnesLike": lambda g, _a, x: filled_like(g, x, 1),
+        "Real Conj": lambda _g, _a, x: x,
+        "LogicalXor": lambda g, _a, x, y: g.Xor(x, y),
+        "LeftShift": lambda g, _a, x, y: _shift(g, x, y, "LEFT"),
+        "RightShift": lambda g, _a, x, y: _shift(g, x, y, "RIGHT"),
+    }
+)
+
+
+def filled_like(g: Emitter, x: Tensor, number: float) -> Tensor:
+    content = g.constant(np.full(1, number, x.dtype))
+    known = [] if x.dims is None else g.sizes_of(x)
+    if x.dims is not None and all(isinstance(size, int) for size in known):
+        return (
+            g.constant(np.full(known, number, x.dtype))
+            if np.prod(known) <= 4096
+            else g.Expand(content, g.ints(*known))
+        )
+    return g.sized(g.Expand(content, g.shape(x)), None if x.dims is None else known)
+
+
+@ROWS.row("Pow")
+def power(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    return g.Pow(x, y)
+
+
+@ROWS.row("RealDiv", "Div", "TruncateDiv")
+def divide(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """Integers are cut off towards zero, as ONNX does it."""
+    return g.Div(x, y)
+
+
+@ROWS.row("FloorDiv")
+def floor_divide(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    if x.dtype.kind == "f":
+        return g.Floor(g.Div(x, y))
+    if x.dtype.kind == "u":
+        return g.Div(x, y)
+    rest = g.Mod(x, y)  # of the divisor's sign
+    return g.Div(g.Sub(x, rest), y)
+
+
+@ROWS.row("FloorMod")
+def floor_remainder(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    if x.dtype.kind == "f":
+        return g.Sub(x, g.Mul(g.Floor(g.Div(x, y)), y))
+    return g.Mod(x, y)
+
+
+@ROWS.row("Mod", "TruncateMod")
+def remainder(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """The dividend's sign."""
+    return g.Mod(x, y, fmod=1)
+
+
+@ROWS.row("DivNoNan")
+def divide_no_nan(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """0 where the divisor is 0."""
+    zero = g.like(0, y)
+    empty = g.Equal(y, zero)
+    return g.Where(empty, zero, g.Div(x, g.Where(empty, g.like(1, y), y)))
+
+
+@ROWS.row("MulNoNan")
+def multiply_no_nan(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    zero = g.like(0, y)
+    return g.Where(g.Equal(y, zero), zero, g.Mul(x, y))
+
+
+@ROWS.row("Xlogy", "Xlog1py", "Xdivy")
+def x_log_y(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    raise CannotConvert("it is not supported")
+
+
+@ROWS.row("Cast")
+def cast(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return g.cast(x, a.dtype("DstT"))
+
+
+@ROWS.row("Atan2")
+def atan2(g: Emitter, a: Attrs, y: Tensor, x: Tensor) -> Tensor:
+    """The angle of (x, y): that of y / x, half a turn more or less where x is negative."""
+    zero, one = g.like(0, x), g.like(1, x)
+    turn = g.like(np.pi, x)
+    flat = g.Equal(x, zero)
+    angle = g.Atan(g.Div(y, g.Where(flat, one, x)))
+    up = g.Where(g.Less(y, zero), g.Neg(turn), turn)
+    behind = g.Where(g.Less(x, zero), g.Add(angle, up), angle)
+    return g.Where(flat, g.Mul(g.Sign(y), g.like(np.pi / 2, x)), behind)
+
+
+@ROWS.row("Select")
+def select(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """A vector of conditions chooses whole rows."""
+    if condition.dims is not None and x.dims is not None and len(condition.dims) == 1 < len(x.dims):
+        condition = g.Unsqueeze(condition, g.ints(*range(1, x.rank)))
+    return g.Where(condition, x, y)
+
+
+@ROWS.row("SelectV2")
+def select_v2(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return g.Where(condition, x, y)
+
+
+@ROWS.row("ApproximateEqual")
+def approximately_equal(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    return g.Less(g.Abs(g.Sub(x, y)), g.like(a.number("tolerance", 1e-5), x))
+
+
+@ROWS.row("Bitcast")
+def bitcast(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    if a.dtype("type") == x.dtype:
+        return x
+    raise CannotConvert("it reads the bytes of a number as another dtype, which ONNX does not")
+
+
+def _shift(g: Emitter, x: Tensor, y: Tensor, direction: str) -> Tensor:
+    if x.dtype.kind == "u":
+        return g.BitShift(x, y, direction=direction)
+    two = g.cast(g.Pow(g.constant(2.0), g.cast(y, np.float32)), x.dtype)
+    if direction == "LEFT":
+        return g.Mul(x, two)
+    rest = g.Mod(x, two)
+    return g.Div(g.Sub(x, rest), two)
