@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +89,27 @@ class Signature:
 
     def __str__(self) -> str:
         return f"({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
+
+    def narrowed(self, sizes: Mapping[str, Sequence[int | None]]) -> Signature:
+        """With the sizes of inputs that are known by now; one that is free under a name is known wherever it stands."""
+        known: dict[str, int] = {}
+        for spec in self.inputs:
+            for own, size in zip(spec.dims or (), sizes.get(spec.name, ()), strict=False):
+                if isinstance(own, str) and size is not None:
+                    known[own] = size
+
+        def dim(own: Dim, size: int | None = None) -> Dim:
+            return own if isinstance(own, int) else known.get(own or "", own if size is None else size)
+
+        def narrow(spec: TensorSpec) -> TensorSpec:
+            if spec.dims is None:
+                return replace(spec, dims=tuple(sizes[spec.name])) if sizes.get(spec.name) else spec
+            said = [*sizes.get(spec.name, ()), *[None] * len(spec.dims)]
+            return replace(spec, dims=tuple(map(dim, spec.dims, said)))
+
+        inputs = tuple(map(narrow, self.inputs))
+        outputs = (replace(s, dims=s.dims and tuple(map(dim, s.dims))) for s in self.outputs)
+        return Signature(inputs, tuple(outputs))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -198,10 +219,10 @@ def _made(spec: TensorSpec, seen: Mapping[str, int], rng: np.random.Generator) -
         for axis, dim in enumerate(spec.dims)
     ]
     free = {axis: dim for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
-    return Example(spec.name, _drawn(sizes, spec.dtype, rng), free)
+    return Example(spec.name, drawn(sizes, spec.dtype, rng), free)
 
 
-def _drawn(shape: Sequence[int], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+def drawn(shape: Sequence[int], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
     """Floats from a normal distribution; integers are 0 or 1."""
     if dtype.kind in "biu":
         return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
@@ -249,7 +270,7 @@ def _example(flag: str, rng: np.random.Generator) -> Example:
             free[axis] = dim["symbol"]
         shown = BATCH_SHOWN if dim["symbol"] == BATCH else SIZE_SHOWN
         shape.append(int(dim["fixed"] or dim["size"] or shown))
-    return Example(name, _drawn(shape, dtype, rng), free, asked=bool(free))
+    return Example(name, drawn(shape, dtype, rng), free, asked=bool(free))
 
 
 def _dtype(name: str, word: str) -> np.dtype[Any]:
