@@ -15,6 +15,7 @@ from netferry.cli.options import (
     Device,
     Force,
     FreshSeed,
+    Imports,
     InputFlags,
     MapOutput,
     Memory,
@@ -31,6 +32,7 @@ from netferry.cli.options import (
     columns_of,
     examples_of,
     files_of,
+    import_code,
     limits_of,
     outputs_of,
     pixels_of,
@@ -84,6 +86,7 @@ def convert(
     seed: FreshSeed = None,
     device: Device = "cpu",
     unsafe: Unsafe = False,
+    imports: Imports = None,
     force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -91,6 +94,7 @@ def convert(
 ) -> None:
     """Convert SRC to DST and check that both are equal."""
     with speaking(as_json, limits_of(memory, time_limit), source, opens=locals()) as say:
+        import_code(imports)
         from netferry.converters.disk.ledger import Overwriting
 
         replacing = Overwriting(force, (source, weights, data, *files_of(inputs)))
@@ -149,12 +153,14 @@ def inspect(
     inputs: InputFlags = None,
     weights: Weights = None,
     unsafe: Unsafe = False,
+    imports: Imports = None,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Inputs, outputs, operators and parameters of a model, and where it could go."""
     with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
+        import_code(imports)
         from netferry.api import inspect as do
 
         with busy(f"reading {model}"):

@@ -44,7 +44,7 @@ class Sizes(tuple[Any, ...]):
         return Sizes(part) if isinstance(index, slice) else part
 
 
-def shape(x: Any) -> Sizes:
+def shape_of(x: Any) -> Sizes:
     return Sizes(Size(x, axis) if size is None else size for axis, size in enumerate(x.shape))
 
 
@@ -78,7 +78,9 @@ def with_sizes(function: Callable[..., Any], x: Any, sizes: Any) -> Any:
 def _of_sizes(function: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
     if isinstance(x, Sizes) and isinstance(y, Sizes | list):
         return Sizes(_of_sizes(function, a, b) for a, b in zip(x, y, strict=True))
-    return Size(function=function, of=(x, y)) if isinstance(x, Size) or isinstance(y, Size) else function(x, y)
+    return (
+        Size(function=function, of=(x, y)) if isinstance(x, Size) or isinstance(y, Size) else function(x, y)
+    )
 
 
 class Sized(keras.layers.Layer):  # type: ignore[misc] # Keras has no types

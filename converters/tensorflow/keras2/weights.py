@@ -63,17 +63,19 @@ _ROOTS = ("layers", "_layer_checkpoint_dependencies")
 
 def load_archive(model: Part, file: Any) -> None:
     """Layers of one class are numbered; what has no weights may or may not have counted, so the order alone is taken."""
-    root = next((file[name] for name in _ROOTS if name in file), {})
+    root: Any = next((file[name] for name in _ROOTS if name in file), {})
     holders: dict[str, list[Part]] = {}
     for part in model.parts:
-        if part.parts or getattr(part.layer, "weights", ()):
+        if part.parts or getattr(part.layer, "weights", []):
             holders.setdefault(_snake(part.kind), []).append(part)
     for kind, parts in holders.items():
         groups = [group for group in _numbered(root, kind) if _has_arrays(group)]
         waiting = [part for part in parts if _weighs(part)]
         if len(groups) != len(waiting):
             raise RefusedError(
-                "the weights do not fit the model", expected=f"{len(waiting)} layers {kind}", received=len(groups)
+                "the weights do not fit the model",
+                expected=f"{len(waiting)} layers {kind}",
+                received=len(groups),
             )
         for part, group in zip(waiting, groups, strict=True):
             load_archive(part, group) if part.parts else _fill(part, part.layer, group)
@@ -92,7 +94,9 @@ def _snake(name: str) -> str:
 
 
 def _numbered(root: Any, kind: str) -> list[Any]:
-    found = [(match, name) for name in root if (match := re.fullmatch(rf"{re.escape(kind)}(?:_(\d+))?", name))]
+    found = [
+        (match, name) for name in root if (match := re.fullmatch(rf"{re.escape(kind)}(?:_(\d+))?", name))
+    ]
     return [root[name] for _, name in sorted((int(match[1] or 0), name) for match, name in found)]
 
 
