@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -105,6 +106,12 @@ def _read(text: str, weights: Path | None, permit: Permit, task: str | None) -> 
     except ImportError as error:
         found.framework.require()
         raise RefusedError(f"cannot be loaded ({error})", where=text) from error
+
+
+def import_code(modules: Sequence[str]) -> None:
+    """Import modules that a person named, which register classes and functions that files hold: dotted names or ``.py`` files."""
+    for name in modules:
+        _module(name, name)
 
 
 def open_module(module: Path, name: str = "load") -> object:

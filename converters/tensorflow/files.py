@@ -24,7 +24,7 @@ from netferry.converters.errors import (
     first_line,
 )
 from netferry.converters.imported import ImportedModel
-from netferry.converters.tensorflow import keras2, safety
+from netferry.converters.tensorflow import keras2, operations_in_h5, safety
 from netferry.converters.tensorflow.interface import chosen_signature
 from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
 from netferry.converters.tensorflow.safety import limits
@@ -178,10 +178,18 @@ def _keras(held: Snapshot, path: Path, permit: Permit) -> Any:
 
 def _loaded(position: Path, path: Path, permit: Permit) -> Any:
     with _loading(path, position), limits.within(position.stat().st_size, str(path)):
-        old = keras2.read_archive(position) if position.suffix == ".keras" else keras2.read_h5(position)
-        if old is not None:
-            return old
+        readers = _ODD[position.suffix]
+        odd = next((model for read in readers if (model := read(position)) is not None), None)
+        if odd is not None:
+            return odd
         return keras.saving.load_model(position, compile=False, safe_mode=not permit.unsafe)
+
+
+_ODD: Mapping[str, tuple[Callable[[Path], Any], ...]] = {
+    ".keras": (keras2.read_archive,),
+    ".h5": (keras2.read_h5, operations_in_h5.read),
+}
+"""Readers of what Keras 3 does not load itself; each gives None where that is not so."""
 
 
 def _h5(held: Snapshot, path: Path, permit: Permit) -> Any:

@@ -241,7 +241,7 @@ class Concrete:
         self._places, by_name = function.structured_input_signature
         by_name = self._in_order(by_name)
         self._keywords, taken = list(by_name), set[str]()
-        positions = tf.nest.flatten(self._places)
+        positions = [spec for spec in tf.nest.flatten(self._places) if _is_spec(spec)]
         self._specs = [*positions, *by_name.values()]
         names = [*(getattr(spec, "name", None) or f"input_{i}" for i, spec in enumerate(positions)), *by_name]
         self._own = [
@@ -254,7 +254,8 @@ class Concrete:
     def call(self, tensors: Sequence[Any]) -> Named:
         fitting = [tf.cast(tensor, spec.dtype) for tensor, spec in zip(tensors, self._specs, strict=True)]
         count = len(fitting) - len(self._keywords)
-        positions = tf.nest.pack_sequence_as(self._places, fitting[:count])
+        left = iter(fitting[:count])
+        positions = tf.nest.map_structure(lambda x: next(left) if _is_spec(x) else x, self._places)
         results = self.function(*positions, **dict(zip(self._keywords, fitting[count:], strict=True)))
         return self._in_order(named_outputs(results))
 
@@ -265,6 +266,11 @@ class Concrete:
     def _in_order(self, named: Mapping[str, Any]) -> dict[str, Any]:
         """A file keeps the names of a signature without an order, which each process would find in another: by name."""
         return dict(sorted(named.items(), key=_numbered) if self._keep is not None else named.items())
+
+
+def _is_spec(value: Any) -> bool:
+    """An input, and no default of Python's that was traced along."""
+    return isinstance(value, tf.TypeSpec)
 
 
 def _numbered(item: tuple[str, Any]) -> list[Any]:

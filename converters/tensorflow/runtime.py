@@ -64,6 +64,7 @@ with quiet():
     from keras.src.backend import KerasTensor, result_type, tensorflow as tf_backend
     from keras.src.backend.common import global_state
     from keras.src.layers import layer as layer_module
+    from keras.src.legacy.saving import legacy_h5_format as legacy_h5
     from keras.src.models.functional import Functional
     from keras.src.ops import (
         core as core_ops,
@@ -107,6 +108,7 @@ __all__ = [
     "image_ops",
     "keras",
     "layer_module",
+    "legacy_h5",
     "linalg_ops",
     "math_ops",
     "names_from_scratch",

@@ -17,6 +17,7 @@ from netferry.cli.options import (
     Force,
     FreshSeed,
     InputAt,
+    Imports,
     InputFlags,
     MapOutput,
     Memory,
@@ -37,6 +38,7 @@ from netferry.cli.options import (
     columns_of,
     examples_of,
     files_of,
+    import_code,
     limits_of,
     outputs_of,
     pixels_of,
@@ -97,6 +99,7 @@ def convert(
     seed: FreshSeed = None,
     device: Device = "cpu",
     unsafe: Unsafe = False,
+    imports: Imports = None,
     force: Force = False,
     task: Task = None,
     memory: Memory = None,
@@ -105,6 +108,7 @@ def convert(
 ) -> None:
     """Convert SRC to DST and check that both are equal."""
     with speaking(as_json, limits_of(memory, time_limit), source, opens=locals()) as say:
+        import_code(imports)
         from netferry.converters.disk.ledger import Overwriting
 
         replacing = Overwriting(force, (source, weights, data, *files_of(inputs)))
@@ -171,12 +175,14 @@ def inspect(
     weights: Weights = None,
     signature: ServedAs = None,
     unsafe: Unsafe = False,
+    imports: Imports = None,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Inputs, outputs, operators and parameters of a model, and where it could go."""
     with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
+        import_code(imports)
         from netferry.api import inspect as do
 
         with busy(f"reading {model}"):

@@ -81,6 +81,14 @@ Unsafe = Annotated[
         "--unsafe", help="Let through what may act outside the model (code, file access), and name it."
     ),
 ]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="Code of yours to import first (a module or a .py file), which registers classes and functions of a Keras file.",
+    ),
+]
 Memory = Annotated[
     float | None, typer.Option(help="GiB of memory that opening and running the file may take.")
 ]
@@ -123,6 +131,14 @@ DataDir = Annotated[
 def limits_of(memory: float | None, seconds: float | None) -> Limits:
     """GiB and seconds as limits in bytes and seconds."""
     return Limits(None if memory is None else int(memory * GIB), seconds)
+
+
+def import_code(modules: Sequence[str] | None) -> None:
+    """The modules of ``--import``."""
+    if modules:
+        from netferry.converters.source import import_code as do
+
+        do(modules)
 
 
 _ARRAYS = (".npy", ".npz")

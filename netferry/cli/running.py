@@ -16,6 +16,7 @@ from netferry.cli.options import (
     Device,
     Force,
     Html,
+    Imports,
     InputFlags,
     Memory,
     PixelFlag,
@@ -27,6 +28,7 @@ from netferry.cli.options import (
     columns_of,
     examples_of,
     files_of,
+    import_code,
     limits_of,
     pixels_of,
 )
@@ -77,6 +79,7 @@ def run(
     weights: Weights = None,
     device: Device = "cpu",
     unsafe: Unsafe = False,
+    imports: Imports = None,
     force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -84,6 +87,7 @@ def run(
 ) -> None:
     """Run a model of any kind, once or over a data set."""
     with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
+        import_code(imports)
         from netferry.converters.disk.ledger import Overwriting
         from netferry.converters.errors import UsageError
 

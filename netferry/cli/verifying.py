@@ -21,6 +21,7 @@ from netferry.cli.options import (
     FreshSeed,
     Html,
     InputAt,
+    Imports,
     InputFlags,
     Junit,
     MapOutput,
@@ -41,6 +42,7 @@ from netferry.cli.options import (
     columns_of,
     examples_of,
     files_of,
+    import_code,
     limits_of,
     outputs_of,
     pixels_of,
@@ -98,6 +100,7 @@ def verify(
         bool, typer.Option("--factories", help="Let a catalogue name factories, whose code is then run.")
     ] = False,
     unsafe: Unsafe = False,
+    imports: Imports = None,
     force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -124,6 +127,7 @@ def verify(
     if a is None or b is None:
         raise typer.BadParameter("two models are needed, A and B, or --check with a certificate")
     with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
+        import_code(imports)
         from netferry.api import verify as do
         from netferry.conversion import CERTIFICATE
         from netferry.converters.disk.ledger import Overwriting
@@ -247,6 +251,7 @@ def bisect(
         Path | None, typer.Option(help="A new folder for the step alone, its inputs and both results.")
     ] = None,
     unsafe: Unsafe = False,
+    imports: Imports = None,
     force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -254,6 +259,7 @@ def bisect(
 ) -> None:
     """Name the first tensor inside A that differs in B, across frameworks."""
     with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
+        import_code(imports)
         from netferry.api import bisect as do
 
         with busy(f"looking for the first difference of {a} and {b}"):

@@ -12,8 +12,8 @@ from netferry.converters.disk import ledger
 from netferry.converters.trust.paths import is_factory
 from netferry.converters.trust.sandbox import SYSTEM, Rooms, python_home
 
-MODEL, TIMED, FILE, ROWS, ARRAYS, BESIDE, WITHIN, NOTHING = (
-    "model", "timed", "file", "rows", "arrays", "beside", "within", "",
+MODEL, TIMED, FILE, ROWS, ARRAYS, BESIDE, WITHIN, CODE, NOTHING = (
+    "model", "timed", "file", "rows", "arrays", "beside", "within", "code", "",
 )  # fmt: skip
 """A model, unless it is a factory, is read with its folder; so is a file that is never a factory (weights, certificates).
 One that is timed starts in a fresh interpreter, too. Rows are a file, or a folder with what its links mean; arrays stand
@@ -22,7 +22,7 @@ staged in the folder that it lies ``BESIDE`` others in; several go ``WITHIN`` on
 
 OPENS: Mapping[str, str] = {
     "source": MODEL, "model": MODEL, "models": TIMED, "a": MODEL, "b": MODEL, "weights": FILE, "check": FILE,
-    "data": ROWS, "inputs": ARRAYS,
+    "data": ROWS, "inputs": ARRAYS, "imports": CODE,
     "destination": BESIDE, "output": BESIDE, "certificate": BESIDE, "html": BESIDE, "junit": BESIDE,
     "markdown": BESIDE, "card": BESIDE,
     "report": WITHIN, "triton": WITHIN, "kserve": WITHIN,
@@ -65,6 +65,8 @@ def excuse(arguments: Mapping[str, Any]) -> str:
         return "Ray's workers talk over the network"
     if arguments.get("device", "cpu") != "cpu" and Path(_GPU).exists():
         return "a GPU's driver needs its devices"
+    if any(role == CODE for role, _ in _texts(arguments)):
+        return "an imported module is code of yours and has your rights"
     models = (text for role, text in _texts(arguments) if role in (MODEL, TIMED))
     return "a factory is code of yours and has your rights" if any(map(is_factory, models)) else ""
 

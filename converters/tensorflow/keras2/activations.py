@@ -10,10 +10,11 @@ from netferry.converters.tensorflow.runtime import keras
 ops = keras.ops
 
 
-@keras.saving.register_keras_serializable("netferry", "keras2_hard_sigmoid")
 def hard_sigmoid(x: Any) -> Any:
     """0.2 x + 0.5 between 0 and 1; Keras 3 has x / 6 + 0.5 under this name."""
     return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
+
+keras.saving.register_keras_serializable("netferry", "keras2_hard_sigmoid")(hard_sigmoid)
 
 CHANGED: Mapping[str, Callable[..., Any]] = {"hard_sigmoid": hard_sigmoid}

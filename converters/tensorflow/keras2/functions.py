@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import Unsupported, UnsupportedError
-from netferry.converters.tensorflow.keras2.sizes import Sizes, computed, shape, with_sizes
+from netferry.converters.tensorflow.keras2.sizes import Sizes, computed, shape_of, with_sizes
 from netferry.converters.tensorflow.runtime import KerasTensor, keras
 
 ops = keras.ops
@@ -164,7 +164,7 @@ def _resized(images: Any, size: Any, method: str = "bilinear", antialias: bool =
 
 
 def _arg(function: Function) -> Function:
-    return lambda input, axis=0, output_type="int64": ops.cast(function(input, axis=axis), output_type)
+    return lambda x, axis=0, output_type="int64": ops.cast(function(x, axis=axis), output_type)
 
 
 def _filled(value: int) -> Function:
@@ -210,7 +210,7 @@ _REDUCTIONS: Mapping[str, Function] = {
 
 FUNCTIONS: Mapping[str, Function] = {
     **{f"math.{name}": _one(function) for name, function in _UNARY.items()},
-    **{f"nn.{name}": _one(function) for name, function in (_NN | _UNARY).items()},
+    **{f"nn.{name}": _one(function) for name, function in {**_NN, **_UNARY}.items()},
     **{name: _one(function) for name, function in _UNARY.items()},
     **{f"math.{name}": _two(function) for name, function in _BINARY.items()},
     **{name: _two(function) for name, function in _BINARY.items()},
@@ -221,15 +221,14 @@ FUNCTIONS: Mapping[str, Function] = {
     "__operators__.getitem": _sliced,
     "argmax": _arg(ops.argmax),
     "argmin": _arg(ops.argmin),
-    "broadcast_to": lambda input, shape: with_sizes(ops.broadcast_to, input, shape),
+    "broadcast_to": lambda x, shape: with_sizes(ops.broadcast_to, x, shape),
     "cast": _cast,
     "clip_by_value": _clipped,
     "concat": _concat,
     "convert_to_tensor": lambda value, dtype=None: value if dtype is None else _cast(value, dtype),
-    "einsum": lambda equation, inputs=None, **_: ops.einsum(equation, *_several(inputs)),
-    "expand_dims": lambda input, axis: ops.expand_dims(input, axis),
+    "expand_dims": lambda x, axis: ops.expand_dims(x, axis),
     "gather": _gather,
-    "identity": lambda input: input,
+    "identity": lambda x: x,
     "image.resize": _resized,
     "linalg.l2_normalize": _normalized,
     "linalg.matmul": _matmul,
@@ -247,16 +246,16 @@ FUNCTIONS: Mapping[str, Function] = {
     "one_hot": _one_hot,
     "ones_like": _filled(1),
     "pad": _pad,
-    "repeat": lambda input, repeats, axis=None: ops.repeat(input, repeats, axis=axis),
+    "repeat": lambda x, repeats, axis=None: ops.repeat(x, repeats, axis=axis),
     "reshape": _reshape,
     "reverse": lambda tensor, axis: ops.flip(tensor, axis=_plain(axis)),
-    "shape": lambda input, out_type=None: shape(input),
+    "shape": lambda x, **_: shape_of(x),
     "split": _split,
     "squeeze": _squeeze,
     "stack": _stack,
-    "stop_gradient": lambda input: ops.stop_gradient(input),
-    "tile": lambda input, multiples: with_sizes(ops.tile, input, multiples),
-    "transpose": lambda a, perm=None, conjugate=False: ops.transpose(a, axes=perm),
+    "stop_gradient": lambda x: ops.stop_gradient(x),
+    "tile": lambda x, multiples: with_sizes(ops.tile, x, multiples),
+    "transpose": lambda a, perm=None, **_: ops.transpose(a, axes=perm),
     "unstack": _unstack,
     "where": _where,
     "where_v2": _where,

@@ -9,6 +9,8 @@ from typing import Any
 from netferry.converters.errors import RefusedError, Unsupported, UnsupportedError, first_line
 from netferry.converters.tensorflow.keras2 import functions, known
 from netferry.converters.tensorflow.keras2.layers import made, policy
+from netferry.converters.tensorflow.keras2.sizes import Sizes
+from netferry.converters.tensorflow.names import legal
 from netferry.converters.tensorflow.runtime import Functional, keras
 
 CONSTANT = "_CONSTANT_VALUE"
@@ -56,11 +58,15 @@ def _parts(entries: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
             elif kind in known.FUNCTIONS:
                 yield Part(name, kind, functions.found(name, str(_settings(entry)["function"])))
             else:
-                yield Part(name, kind, _input(entry) if kind == "InputLayer" else made(entry))
+                yield Part(name, kind, _input(entry) if kind == "InputLayer" else made(entry, _model))
         except UnsupportedError as error:
             problems += error.problems
     if problems:
         raise UnsupportedError(problems)
+
+
+def _model(entry: Mapping[str, Any]) -> Any:
+    return built(entry).layer
 
 
 def _settings(entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -68,15 +74,20 @@ def _settings(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return config if isinstance(config, Mapping) else {}
 
 
-def _input(entry: Mapping[str, Any]) -> Any:
+def _input(entry: Mapping[str, Any], dtype: str | None = None) -> Any:
     config = entry["config"]
     shape = config.get("batch_input_shape") or config.get("batch_shape")
     return keras.layers.InputLayer(
         batch_shape=tuple(shape),
-        dtype=policy(config.get("dtype")) or "float32",
-        name=config.get("name"),
+        dtype=dtype or policy(config.get("dtype")) or "float32",
+        name=_legal(config.get("name")),
         **{key: True for key in ("sparse", "ragged") if config.get(key)},
     )
+
+
+def _legal(name: Any) -> str | None:
+    """Keras 3 takes no slash in a name."""
+    return legal(name) if isinstance(name, str) and "/" in name else name
 
 
 def _sequential(config: Mapping[str, Any]) -> Part:
@@ -84,12 +95,14 @@ def _sequential(config: Mapping[str, Any]) -> Part:
     parts = list(_parts(entries))
     shape = config.get("build_input_shape") or (entries and _settings(entries[0]).get("batch_input_shape"))
     layers = [part.layer for part in parts]
+    if [part.kind for part in parts[:2]] == ["InputLayer", "Embedding"] and parts[0].name.endswith("_input"):
+        layers[0] = _input(entries[0], "int32")  # Keras 2 made it up, and wrote down the layer's own dtype
     if shape and parts[0].kind != "InputLayer":
         dtype = "int32" if parts[0].kind == "Embedding" else policy(_settings(entries[0]).get("dtype"))
         wanted = dtype if dtype in ("int32", "int64", "float64") else "float32"
         name = f"{parts[0].name}_input"
         layers.insert(0, keras.layers.InputLayer(batch_shape=tuple(shape), dtype=wanted, name=name))
-    model = keras.Sequential(layers, name=config.get("name"))
+    model = keras.Sequential(layers, name=_legal(config.get("name")))
     return Part(str(config.get("name")), "Sequential", model, parts)
 
 
@@ -110,7 +123,7 @@ class _Reader:
                 raise RefusedError("layers wait for each other", received=", ".join(left[:3]))
             waiting = left
         inputs, outputs = (self._tensors(self._config[key]) for key in ("input_layers", "output_layers"))
-        model = keras.Model(inputs, outputs, name=self._config.get("name"))
+        model = keras.Model(inputs, outputs, name=_legal(self._config.get("name")))
         return Part(str(model.name), kind, model, list(self._parts.values()))
 
     def _begins(self, name: str) -> bool:
@@ -183,7 +196,7 @@ class _Reader:
         if reference[0] == CONSTANT:
             return reference[2]
         results = self._outputs[str(reference[0]), int(reference[1])]
-        return results if isinstance(results, functions.Sizes) else _flat(results)[int(reference[2])]
+        return results if isinstance(results, Sizes) else _flat(results)[int(reference[2])]
 
     def _tensors(self, references: Any) -> Any:
         if _is_reference(references, self._parts):

@@ -18,9 +18,6 @@ RENAMED: Mapping[str, str] = {
 FUNCTIONS = frozenset({"TFOpLambda", "SlicingOpLambda"})
 """Layers that are one call of a function of TensorFlow's."""
 
-CLASSES = frozenset({*RENAMED, *FUNCTIONS, "Model"})
-"""What a file of Keras 2 may name beside the layers of Keras 3."""
-
 MODELS = frozenset({"Functional", "Model", "Sequential"})
 
 ARGUMENTS: Mapping[str, Mapping[str, str]] = {
@@ -51,6 +48,7 @@ AT_DEFAULT: Mapping[str, tuple[Any, ...]] = {
     "renorm_clipping": (None,),
     "renorm_momentum": (0.99,),
     "softmax_robust_masking": (False,),
+    "trainable": (True, False),
     "time_major": (False,),
     "virtual_batch_size": (None,),
     "zero_output_for_mask": (False,),

@@ -44,7 +44,7 @@ class Sizes(tuple[Any, ...]):
         return Sizes(part) if isinstance(index, slice) else part
 
 
-def shape(x: Any) -> Sizes:
+def shape_of(x: Any) -> Sizes:
     return Sizes(Size(x, axis) if size is None else size for axis, size in enumerate(x.shape))
 
 

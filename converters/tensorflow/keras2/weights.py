@@ -63,10 +63,10 @@ _ROOTS = ("layers", "_layer_checkpoint_dependencies")
 
 def load_archive(model: Part, file: Any) -> None:
     """Layers of one class are numbered; what has no weights may or may not have counted, so the order alone is taken."""
-    root = next((file[name] for name in _ROOTS if name in file), {})
+    root: Any = next((file[name] for name in _ROOTS if name in file), {})
     holders: dict[str, list[Part]] = {}
     for part in model.parts:
-        if part.parts or getattr(part.layer, "weights", ()):
+        if part.parts or getattr(part.layer, "weights", []):
             holders.setdefault(_snake(part.kind), []).append(part)
     for kind, parts in holders.items():
         groups = [group for group in _numbered(root, kind) if _has_arrays(group)]

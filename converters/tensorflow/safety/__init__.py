@@ -10,7 +10,7 @@ from typing import Any
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
-from netferry.converters.tensorflow.safety import allowlist, saved_graph
+from netferry.converters.tensorflow.safety import allowlist, libraries, saved_graph, versions
 from netferry.converters.trust import hdf5, paths, snapshot, texts, zips
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Folder, Snapshot
@@ -58,7 +58,9 @@ def _look_at_keras(path: Path, permit: Permit) -> Snapshot:
     archive = zips.look(path, str(path))
     where = f"{path}: config.json"
     held = _look_at_arrays(archive)
-    _look_at_config(texts.document(archive.read("config.json"), where), held, where, permit)
+    metadata = archive.read("metadata.json") if "metadata.json" in archive.entries else None
+    old = versions.is_old(versions.of_archive(metadata))
+    _look_at_config(texts.document(archive.read("config.json"), where), held, where, permit, old)
     return archive.content
 
 
@@ -75,10 +77,12 @@ def _look_at_arrays(archive: zips.Archive) -> int:
 
 def _look_at_h5(path: Path, permit: Permit) -> Snapshot:
     held = snapshot.take(path)
-    config = hdf5.look(held.path("model.h5"), held.size, str(path)).attributes.get("model_config")
+    attributes = hdf5.look(held.path("model.h5"), held.size, str(path)).attributes
+    config = attributes.get("model_config")
     if isinstance(config, str | bytes):
         where = f"{path}: model_config"
-        _look_at_config(texts.document(config, where), held.size, where, permit)
+        old = versions.is_old(attributes.get("keras_version"))
+        _look_at_config(texts.document(config, where), held.size, where, permit, old)
     return held
 
 
@@ -86,7 +90,7 @@ _WIDTHS = frozenset("units filters input_dim output_dim num_heads key_dim".split
 """Settings of a layer of which its weights have at least as many numbers."""
 
 
-def _look_at_config(config: Any, held: int, where: str, permit: Permit) -> None:
+def _look_at_config(config: Any, held: int, where: str, permit: Permit, old: bool) -> None:
     if isinstance(config, dict):  # the optimizer, losses and metrics: Keras does not read them here
         config = {key: value for key, value in config.items() if key != "compile_config"}
     _check_sequences(config, where)
@@ -96,7 +100,7 @@ def _look_at_config(config: Any, held: int, where: str, permit: Permit) -> None:
         name = each.get("class_name")
         if name is None:
             continue
-        if not isinstance(name, str) or not _is_known(name, each):
+        if not isinstance(name, str) or not _is_known(name, each, old):
             strange.add(str(name))
         inner = each.get("config")
         if not isinstance(inner, dict):
@@ -148,16 +152,20 @@ def run_layers(strange: set[str]) -> str:
     return "Python code (a Lambda layer)" if code else "a class that Keras does not know as one of its layers"
 
 
-def _is_known(name: str, each: Mapping[str, Any]) -> bool:
+def _is_known(name: str, each: Mapping[str, Any], old: bool) -> bool:
+    """Whether Keras has a class or function, or our caller; of an old file's entries the names alone are taken."""
     module, registered = each.get("module"), each.get("registered_name")
     if not isinstance(module, str | None) or not isinstance(registered, str | None):
         return False
     if name == "function":
-        return each.get("config") in allowlist.FUNCTIONS if isinstance(each.get("config"), str) else False
+        function = each.get("config")
+        return isinstance(function, str) and (function in allowlist.FUNCTIONS or _is_registered({function}))
     if module in allowlist.OPERATIONS:
         return name.isidentifier()
-    keras_own = module in (None, "builtins") or module.partition(".")[0] in ("keras", "tf_keras")
-    return (keras_own and name in allowlist.CLASSES) or _is_registered({name, registered or name})
+    keras_own = old or module in (None, "builtins") or module == "keras" or module.startswith("keras.")
+    if (keras_own and name in allowlist.CLASSES) or _is_registered({name, registered or name}):
+        return True
+    return libraries.has(module or "", name)
 
 
 def _is_registered(names: set[str]) -> bool:

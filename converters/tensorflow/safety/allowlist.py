@@ -35,7 +35,7 @@ CLASSES = frozenset(
     DTypePolicy DTypePolicyMap FloatDTypePolicy QuantizedDTypePolicy QuantizedFloat8DTypePolicy Policy
     AbsMaxQuantizer Int8QuantizationConfig Int4QuantizationConfig Float8QuantizationConfig
     AutoCastPolicy Softplus Sigmoid SeedGenerator
-    TFOpLambda SlicingOpLambda SyncBatchNormalization BatchNormalizationV1
+    TFOpLambda SlicingOpLambda SyncBatchNormalization BatchNormalizationV1 LocallyConnected1D LocallyConnected2D CuDNNGRU CuDNNLSTM
     __tensor__ __numpy__ __bytes__ __slice__ __ellipsis__ __typespec__ __keras_tensor__ __tuple__
     """.split()
 )

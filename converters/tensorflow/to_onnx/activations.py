@@ -8,6 +8,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.keras2.activations import hard_sigmoid as keras2_hard_sigmoid
 from netferry.converters.tensorflow.runtime import ReluOperation, keras, nn_ops as nn
 from netferry.converters.tensorflow.to_onnx.emitter import (
     ACTIVATIONS,
@@ -104,6 +105,12 @@ def silu(g: Emitter, x: Tensor) -> Tensor:
 def hard_sigmoid(g: Emitter, x: Tensor) -> Tensor:
     """relu6(x + 3) / 6: the slope is 1/6, where ONNX' default and Keras 2 have 0.2."""
     return g.HardSigmoid(x, alpha=1 / 6, beta=0.5)
+
+
+@ACTIVATIONS.row(keras2_hard_sigmoid)
+def hard_sigmoid_of_keras2(g: Emitter, x: Tensor) -> Tensor:
+    """0.2 x + 0.5 between 0 and 1."""
+    return g.HardSigmoid(x, alpha=0.2, beta=0.5)
 
 
 @ACTIVATIONS.row(functions.sparse_sigmoid)

@@ -28,13 +28,23 @@ def _allowed(g: Emitter, scores: Tensor, mask: Tensor | None, causal: bool) -> T
 
 
 def masked_softmax(
-    g: Emitter, scores: Tensor, mask: Tensor | None, causal: bool, below: float = FAR_BELOW
+    g: Emitter,
+    scores: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    below: float = FAR_BELOW,
+    emptied: bool = False,
 ) -> Tensor:
-    """The softmax of those scores (..., queries, keys) that may count."""
+    """The softmax of those scores (..., queries, keys) that may count.
+
+    Where none may, all weights are alike; ``emptied`` makes them zero, as ``keras.layers.Softmax`` does.
+    """
     allowed = _allowed(g, scores, mask, causal)
-    if allowed is not None:
-        scores = g.Where(allowed, scores, g.scalar(max(below, float(np.finfo(scores.dtype).min)), scores))
-    return g.Softmax(scores)
+    if allowed is None:
+        return g.Softmax(scores)
+    scores = g.Where(allowed, scores, g.scalar(max(below, float(np.finfo(scores.dtype).min)), scores))
+    weights = g.Softmax(scores)
+    return g.Where(allowed, weights, g.scalar(0.0, weights)) if emptied and mask is not None else weights
 
 
 def _heads(g: Emitter, layer: Any, x: Tensor) -> Tensor:
@@ -86,7 +96,9 @@ def multi_head_attention(
         )
     )
     scaled = g.Mul(queries, g.scalar(layer._inverse_sqrt_key_dim, queries))
-    weights = masked_softmax(g, g.MatMul(scaled, g.transpose(keys, (0, 1, 3, 2))), mask, use_causal_mask)
+    scores = g.MatMul(scaled, g.transpose(keys, (0, 1, 3, 2)))
+    by_softmax = layer._dropout > 0 or return_attention_scores  # else by keras.ops.dot_product_attention
+    weights = masked_softmax(g, scores, mask, use_causal_mask, emptied=by_softmax)
     output = _joined(g, layer.output_dense, g.MatMul(weights, values))
     return [output, weights] if return_attention_scores else [output]
 

@@ -17,6 +17,7 @@ from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import recurrent
 from netferry.converters.graph.schema.recurrent import DEFAULT_ACTIVATIONS
+from netferry.converters.tensorflow.keras2.activations import hard_sigmoid as keras2_hard_sigmoid
 from netferry.converters.tensorflow.runtime import keras
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, one, refuse_unless, title
 from netferry.converters.tensorflow.to_onnx.masks import MaskedSteps
@@ -32,6 +33,7 @@ Activation = tuple[str, float | None, float | None]
 ACTIVATIONS: Mapping[Any, Activation] = {
     functions.elu: ("Elu", 1.0, None),
     functions.hard_sigmoid: ("HardSigmoid", 1 / 6, 0.5),
+    keras2_hard_sigmoid: ("HardSigmoid", 0.2, 0.5),
     functions.leaky_relu: ("LeakyRelu", 0.2, None),
     functions.linear: ("Affine", 1.0, 0.0),
     functions.relu: ("Relu", None, None),
