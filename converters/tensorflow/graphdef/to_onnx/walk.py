@@ -133,7 +133,7 @@ class Walk:
                 g.contents[x.value] = array
         for x in named:
             if x is not None and x.array is None:
-                g.made_by.setdefault(x.value, (node.operator, a, tuple(operands)))
+                g.made(x, node.operator, a, operands)
         return named
 
     def _typed(self, node: Node, a: Attrs, known: Sequence[Array]) -> list[Array]:
@@ -203,7 +203,7 @@ def constant(walk: Walk, node: Node, _: Sequence[Any]) -> list[Any]:
         return [None]
     array = messages.array_of(value.tensor, f"{walk.model.label}: {node.name}")
     if (array.dtype.kind == "f" and array.ndim and array.size > 1) or array.size > MOST_CONTENT:
-        return [walk.g.weight(array, node.name)]
+        return [walk.g.weight(array, g.title(node))]
     return [walk.g.constant(array)]
 
 
