@@ -203,7 +203,7 @@ def constant(walk: Walk, node: Node, _: Sequence[Any]) -> list[Any]:
         return [None]
     array = messages.array_of(value.tensor, f"{walk.model.label}: {node.name}")
     if (array.dtype.kind == "f" and array.ndim and array.size > 1) or array.size > MOST_CONTENT:
-        return [walk.g.weight(array, g.title(node))]
+        return [walk.g.weight(array, node.name)]
     return [walk.g.constant(array)]
 
 
