@@ -128,10 +128,10 @@ def _range(a: Attrs, start: Array, limit: Array, delta: Array) -> Array:
 
 
 _BINARY = {
-    "Add": np.add, "AddV2": np.add, "Sub": np.subtract, "Mul": np.multiply, "FloorDiv": np.floor_divide,
+    "Add": np.add, "AddV2": np.add, "Sub": np.subtract, "Mul": np.multiply, "FloorDiv": np.floor_divide, "FloorMod": np.mod,
 }  # fmt: skip
 _NUMERIC = {
-    "Maximum": np.maximum, "Minimum": np.minimum, "FloorMod": np.mod, "Pow": np.power, "RealDiv": np.true_divide,
+    "Maximum": np.maximum, "Minimum": np.minimum, "Pow": np.power, "RealDiv": np.true_divide,
     "Neg": np.negative, "Abs": np.abs, "Sqrt": np.sqrt, "Floor": np.floor, "Ceil": np.ceil, "Square": np.square, "Round": np.rint,
 }  # fmt: skip
 _COMPARED = {

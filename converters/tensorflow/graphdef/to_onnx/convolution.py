@@ -9,7 +9,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.padding import onnx_pads, same_upper
-from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
+from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter, Row
 
 
 def channels_first(g: Emitter, a: Attrs, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor], bool]:
@@ -67,54 +67,48 @@ def padding_of(
     return {"auto_pad": "SAME_UPPER"}
 
 
-@ROWS.row("Conv2D", "Conv3D")
-def conv(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
-    """kernel: (*space, channels / groups, filters)."""
-    with_first, back, first = channels_first(g, a, x)
+def plain_weight(g: Emitter, kernel: Tensor, x: Tensor) -> tuple[Tensor, int]:
+    """(*space, channels / groups, filters) as ONNX has it, and the number of groups."""
     space = kernel.rank - 2
-    weight = g.transpose(kernel, (space + 1, space, *range(space)))
-    strides, dilations = (spatial(a.integers(name), first, x.rank) for name in ("strides", "dilations"))
-    size = [kernel.size(axis) for axis in range(space)]
-    groups = (
-        with_first.size(1) // kernel.size(space) if isinstance((with_first.dims or (0, None))[1], int) else 1
-    )
-    return back(
-        g.convolved(
-            "Conv",
-            with_first,
-            weight,
-            kernel_shape=size,
-            group=groups if groups > 1 else None,
-            strides=unless(strides, 1),
-            dilations=unless(dilations, 1),
-            **padding_of(g, a, with_first, size, strides, dilations, first),
-        )
-    )
+    channels = (x.dims or (None, None))[1]
+    groups = channels // kernel.size(space) if isinstance(channels, int) else 1
+    return g.transpose(kernel, (space + 1, space, *range(space))), groups
 
 
-@ROWS.row("DepthwiseConv2dNative")
-def depthwise_conv(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
-    """kernel: (*space, channels, multiplier)."""
-    with_first, back, first = channels_first(g, a, x)
-    *size, channels, multiplier = (kernel.size(axis) for axis in range(4))
-    shape = (channels * multiplier, 1, *size)
+def depthwise_weight(g: Emitter, kernel: Tensor, x: Tensor) -> tuple[Tensor, int]:
+    """(*space, channels, multiplier) as ONNX has it, and the number of groups."""
+    space = kernel.rank - 2
+    *size, channels, multiplier = (kernel.size(axis) for axis in range(kernel.rank))
+    shape, order = (channels * multiplier, 1, *size), (space, space + 1, *range(space))
     if kernel.array is not None:
-        weight = g.weight(kernel.array.transpose(2, 3, 0, 1).reshape(shape), kernel.name)
-    else:
-        weight = g.Reshape(g.transpose(kernel, (2, 3, 0, 1)), g.ints(*shape))
-    strides, dilations = (spatial(a.integers(name), first, 4) for name in ("strides", "dilations"))
-    return back(
-        g.convolved(
-            "Conv",
-            with_first,
-            weight,
-            kernel_shape=size,
-            group=channels,
-            strides=unless(strides, 1),
-            dilations=unless(dilations, 1),
-            **padding_of(g, a, with_first, size, strides, dilations, first),
+        return g.weight(kernel.array.transpose(order).reshape(shape), g.title(kernel)), channels
+    return g.Reshape(g.transpose(kernel, order), g.ints(*shape)), channels
+
+
+def _conv(weigh: Callable[[Emitter, Tensor, Tensor], tuple[Tensor, int]]) -> Row:
+    def row(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
+        with_first, back, first = channels_first(g, a, x)
+        strides, dilations = (spatial(a.integers(name), first, x.rank) for name in ("strides", "dilations"))
+        size = [kernel.size(axis) for axis in range(kernel.rank - 2)]
+        weight, groups = weigh(g, kernel, with_first)
+        return back(
+            g.convolved(
+                "Conv",
+                with_first,
+                weight,
+                kernel_shape=size,
+                group=groups if groups > 1 else None,
+                strides=unless(strides, 1),
+                dilations=unless(dilations, 1),
+                **padding_of(g, a, with_first, size, strides, dilations, first),
+            )
         )
-    )
+
+    return row
+
+
+ROWS.row("Conv2D", "Conv3D")(_conv(plain_weight))
+ROWS.row("DepthwiseConv2dNative")(_conv(depthwise_weight))
 
 
 @ROWS.row("Conv2DBackpropInput", "Conv3DBackpropInputV2")

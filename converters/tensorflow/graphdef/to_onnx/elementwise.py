@@ -16,7 +16,7 @@ straight(
         "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh",
         "Erf": "Erf", "Exp": "Exp", "Floor": "Floor", "Greater": "Greater", "GreaterOrEqual": "GreaterEqual",
         "IsInf": "IsInf", "IsNaN": "IsNan", "Less": "Less", "LessOrEqual": "LessEqual", "Log": "Log", "Max": "Maximum",
-        "Min": "Minimum", "Mul": "Mul", "Neg": "Neg", "Not": "LogicalNot", "Or": "LogicalOr", "Reciprocal": "Reciprocal Inv",
+        "Min": "Minimum", "Neg": "Neg", "Not": "LogicalNot", "Or": "LogicalOr", "Reciprocal": "Reciprocal Inv",
         "Relu": "Relu", "Round": "Round Rint", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
         "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt", "Sub": "Sub", "Tan": "Tan", "Tanh": "Tanh",
         "BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor", "BitwiseNot": "Invert",

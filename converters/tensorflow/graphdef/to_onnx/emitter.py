@@ -36,7 +36,7 @@ class Emitter(GraphBuilder):
     """A GraphBuilder that follows the sizes that a graph computes with.
 
     ``contents`` are the elements of tensors that are arithmetic on sizes; ``weights`` are constants that a person trains;
-    ``made_by`` is the operator that gave a tensor, and what it read.
+    ``made_by`` is the operator that gave a tensor, and what it read; ``lay`` under which permutation it came.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,12 +44,14 @@ class Emitter(GraphBuilder):
         self.contents: dict[ir.Value, Array] = {}
         self.weights: set[ir.Value] = set()
         self.made_by: dict[ir.Value, tuple[str, Any, tuple[Any, ...]]] = {}
+        self.lay: dict[ir.Value, layout.Perm | None] = {}
         self.convolutions: dict[ir.Value, tuple[str, tuple[Tensor, Tensor], dict[str, Any]]] = {}
         self.reversals: dict[ir.Value, tuple[Tensor, int]] = {}
         self.singles: dict[ir.Value, Tensor] = {}
         self.layers: dict[ir.Value, Any] = {}
         self.pairs: dict[Any, Any] = {}
         self.made_of: dict[str, tuple[str, ...]] = {}
+        self._wishes: dict[ir.Value, str] = {}
         self._meaning: dict[str, Any] = {}
         self._named_sizes: dict[str, str] = {}
 
@@ -145,13 +147,17 @@ class Emitter(GraphBuilder):
         """What a person trains, under its own name."""
         found = self.constant(array, name=name)
         self.weights.add(found.value)
+        self._wishes[found.value] = name
         return found
 
     def transpose(self, x: Tensor, perm: Sequence[int]) -> Tensor:
-        y = super().transpose(x, perm)
-        if x.value in self.weights:
-            self.weights.add(y.value)
-        return y
+        if x.value in self.weights and x.array is not None:
+            return self.weight(x.array.transpose(perm), self.title(x))
+        return super().transpose(x, perm)
+
+    def title(self, x: Tensor) -> str:
+        """The source's own name of a weight, whatever it is called here."""
+        return self._wishes.get(x.value, x.name)
 
     def convolved(self, operator: str, x: Tensor, kernel: Tensor, **attributes: Any) -> Tensor:
         """A convolution to which a bias may still come."""
@@ -204,10 +210,17 @@ class Emitter(GraphBuilder):
         for name, value in list(model.graph.initializers.items()):
             if not value.uses() and value not in model.graph.outputs:
                 del model.graph.initializers[name]
+        self._call_as_wished(model)
         for value in _values(model.graph):
             if value.shape is not None:
                 value.shape = ir.Shape(self.shown(_plain(value.shape)) or ())
         return model
+
+    def made(self, x: Tensor, operator: str, a: Any, read: Sequence[Any]) -> None:
+        """Note what gave ``x``, unless it is handed on as it came."""
+        if x.value not in self.made_by:
+            self.made_by[x.value] = operator, a, tuple(read)
+            self.lay[x.value] = x.perm
 
     # ---- what comes backwards ---------------------------------------------------------------------
 
@@ -242,6 +255,17 @@ class Emitter(GraphBuilder):
         if operator in ("Tile", "BroadcastTo", "Reshape", "ExpandDims", "Squeeze"):
             return self.is_zero(read[0])
         return operator == "ZerosLike"
+
+    def _call_as_wished(self, model: ir.Model) -> None:
+        """A weight whose name went to one that nobody reads in the end gets it back."""
+        taken = {value.name for value in _values(model.graph)} | set(model.graph.initializers)
+        for name, value in list(model.graph.initializers.items()):
+            wish = self._wishes.get(value)
+            if wish is not None and wish != name and wish not in taken:
+                del model.graph.initializers[name]
+                value.name = wish
+                model.graph.initializers[wish] = value
+                taken.add(wish)
 
     # ---- graphs inside of the graph ---------------------------------------------------------------
 

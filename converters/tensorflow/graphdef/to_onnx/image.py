@@ -12,6 +12,7 @@ from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.tensorflow.graphdef.to_onnx.convolution import padding_of
+from netferry.converters.tensorflow.graphdef.to_onnx.dilation import dilated
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 
 _MODES = {
@@ -296,14 +297,8 @@ def adjust_contrast(g: Emitter, a: Attrs, x: Tensor, factor: Tensor) -> Tensor:
 def space_to_batch(g: Emitter, a: Attrs, x: Tensor, block: Tensor, padding: Tensor) -> Tensor:
     """Each place within a block becomes a batch of its own."""
     sizes = g.numbers(block, "block")
-    pairs = g.content(padding)
-    if pairs is None or any(isinstance(each, Size) for each in pairs.reshape(-1)):
-        raise CannotConvert("its padding depends on a size that is free", "Fix the input's size")
-    flat = [(0, 0), *((int(low), int(high)) for low, high in pairs), *[(0, 0)] * (x.rank - 1 - len(sizes))]
-    if any(low or high for low, high in flat):
-        y = g.Pad(x, g.ints(*(low for low, _ in flat), *(high for _, high in flat)))
-        x = g.sized(y, [size + low + high for size, (low, high) in zip(g.sizes_of(x), flat, strict=True)])
     count = len(sizes)
+    x = _padded(g, x, padding, count)
     split: list[int | Tensor] = [-1]
     for axis, size in enumerate(sizes, 1):
         split += [_divided(g, x, axis, size), size]
@@ -316,6 +311,27 @@ def space_to_batch(g: Emitter, a: Attrs, x: Tensor, block: Tensor, padding: Tens
     return g.Reshape(y, g.vector([-1, *inner, *(g.size(x, axis) for axis in range(count + 1, x.rank))]))
 
 
+def _padded(g: Emitter, x: Tensor, padding: Tensor, count: int) -> Tensor:
+    """padding: (axes of space, 2)."""
+    pairs = g.content(padding)
+    if pairs is None or any(isinstance(each, Size) for each in pairs.reshape(-1)):
+        before, after = (
+            g.Reshape(g.Slice(g.index(padding), g.ints(at), g.ints(at + 1), g.ints(1)), g.ints(-1))
+            for at in (0, 1)
+        )
+        none, rest = g.ints(0), g.ints(*[0] * (x.rank - 1 - count))
+        y = g.Pad(x, g.Concat(none, before, rest, none, after, rest, axis=0))
+        if pairs is None:
+            return y
+    flat = [(0, 0), *(tuple(pair) for pair in pairs), *[(0, 0)] * (x.rank - 1 - count)]
+    sizes = [size + low + high for size, (low, high) in zip(g.sizes_of(x), flat, strict=True)]
+    if any(isinstance(each, Size) for pair in flat for each in pair):
+        return g.sized(y, sizes)
+    if not any(low or high for low, high in flat):
+        return x
+    return g.sized(g.Pad(x, g.ints(*(int(low) for low, _ in flat), *(int(high) for _, high in flat))), sizes)
+
+
 def _divided(g: Emitter, x: Tensor, axis: int, by: int) -> int | Tensor:
     size = g.size(x, axis)
     return size // by if isinstance(size, int) else g.Div(size, g.constant(by, np.int64))
@@ -323,7 +339,10 @@ def _divided(g: Emitter, x: Tensor, axis: int, by: int) -> int | Tensor:
 
 @ROWS.row("BatchToSpaceND")
 def batch_to_space(g: Emitter, a: Attrs, x: Tensor, block: Tensor, crops: Tensor) -> Tensor:
-    sizes, cut = g.numbers(block, "block"), np.asarray(g.numbers(crops, "crops")).reshape(-1, 2)
+    sizes = g.numbers(block, "block")
+    if (convolution := dilated(g, x, sizes, crops)) is not None:
+        return convolution
+    cut = np.asarray(g.numbers(crops, "crops")).reshape(-1, 2)
     count = len(sizes)
     inner = [g.size(x, axis) for axis in range(1, count + 1)]
     rest = [g.size(x, axis) for axis in range(count + 1, x.rank)]

@@ -10,6 +10,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size
+from netferry.converters.tensorflow.graphdef.to_onnx import patterns
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 
 _END = 2**62
@@ -155,7 +156,8 @@ def gather(g: Emitter, a: Attrs, x: Tensor, indices: Tensor, axis: Tensor | None
     batch = a.integer("batch_dims")
     batch = batch + indices.rank if batch < 0 else batch
     if not batch:
-        return g.Gather(x, _placed(indices), axis=along)
+        size = None if x.dims is None else x.dims[along]
+        return g.Gather(x, _placed(patterns.plain_indices(g, indices, size)), axis=along)
     along = along % x.rank
     if along == batch and indices.rank == batch + 1 and x.rank == batch + 1:
         return g.GatherElements(x, g.index(indices), axis=along)

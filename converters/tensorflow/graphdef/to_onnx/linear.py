@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.graphdef.to_onnx import patterns
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 
 
@@ -51,7 +52,18 @@ def bias_add(g: Emitter, a: Attrs, x: Tensor, bias: Tensor) -> Tensor:
 
 @ROWS.row("Add", "AddV2")
 def add(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
-    return with_bias(g, x, y) or with_bias(g, y, x) or g.Add(x, y)
+    return (
+        with_bias(g, x, y)
+        or with_bias(g, y, x)
+        or patterns.normalised(g, x, y)
+        or patterns.prelu(g, x, y)
+        or g.Add(x, y)
+    )
+
+
+@ROWS.row("Mul")
+def multiply(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    return patterns.gelu(g, x, y) or g.Mul(x, y)
 
 
 def with_bias(g: Emitter, x: Tensor, bias: Tensor) -> Tensor | None:
@@ -63,7 +75,7 @@ def with_bias(g: Emitter, x: Tensor, bias: Tensor) -> Tensor | None:
     channels = bias.array.shape[-1:] or (1,)
     if bias.array.size != channels[0] or channels[0] != x.dims[-1]:  # type: ignore[index]
         return None
-    flat = bias if bias.array.ndim == 1 else g.weight(bias.array.reshape(-1), bias.name)
+    flat = bias if bias.array.ndim == 1 else g.weight(bias.array.reshape(-1), g.title(bias))
     y = g.op(operator, *operands, flat, **attributes)
     return replace(y, perm=x.perm, dims=x.dims)
 

@@ -12,6 +12,7 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size, product
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef.to_onnx import recurrent
+from netferry.converters.tensorflow.graphdef.to_onnx.dilation import with_one_axis
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 
 
@@ -42,7 +43,7 @@ def reshape(g: Emitter, a: Attrs, x: Tensor, wanted: Tensor) -> Tensor:
     if known is None:
         return g.Reshape(x, g.index(wanted))
     if x.value in g.weights and x.array is not None and all(not isinstance(each, Size) for each in known):
-        return g.weight(x.array.reshape([int(each) for each in known]), x.name)
+        return g.weight(x.array.reshape([int(each) for each in known]), g.title(x))
     sizes = _completed(g, x, known)
     own = g.sizes_of(x) if x.dims is not None else []
     written = [
@@ -80,7 +81,7 @@ def expand_dims(g: Emitter, a: Attrs, x: Tensor, axis: Tensor) -> Tensor:
         return g.Unsqueeze(x, g.ints(along))
     along = along % (x.rank + 1)
     if x.value in g.weights and x.array is not None:
-        return g.weight(np.expand_dims(x.array, along), x.name)
+        return g.weight(np.expand_dims(x.array, along), g.title(x))
     return g.sized(g.Unsqueeze(x, g.ints(along)), [*g.sizes_of(x)[:along], 1, *g.sizes_of(x)[along:]])
 
 
@@ -95,7 +96,9 @@ def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
             )
     along = g.flat_axes(x, axes)
     if x.value in g.weights and x.array is not None:
-        return g.weight(np.squeeze(x.array, tuple(along)), x.name)
+        return g.weight(np.squeeze(x.array, tuple(along)), g.title(x))
+    if len(along) == 1 and (narrow := with_one_axis(g, x, along[0])) is not None:
+        return narrow
     y = g.Squeeze(x, g.ints(*along)) if along else x
     return (
         y if x.dims is None else g.sized(y, [s for axis, s in enumerate(g.sizes_of(x)) if axis not in along])

@@ -133,7 +133,7 @@ class Walk:
                 g.contents[x.value] = array
         for x in named:
             if x is not None and x.array is None:
-                g.made_by.setdefault(x.value, (node.operator, a, tuple(operands)))
+                g.made(x, node.operator, a, operands)
         return named
 
     def _typed(self, node: Node, a: Attrs, known: Sequence[Array]) -> list[Array]:
