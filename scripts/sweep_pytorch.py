@@ -1,0 +1,265 @@
+"""Every model of the libraries that people use with PyTorch, small and with random weights, to ONNX: right at two sizes, or why not.
+
+    python scripts/sweep_pytorch.py                      what has no result yet, into sweep-pytorch.json
+    python scripts/sweep_pytorch.py llama gpt2 --again   these alone, anew
+    python scripts/sweep_pytorch.py --every 10 --seed 3  a seeded tenth
+    python scripts/sweep_pytorch.py --table              the results as Markdown (docs/models.md)
+
+Each model runs in a process of its own, forked once the libraries are imported, and each result is kept as soon as it is there. Where
+a library is missing, the script makes an environment for it (``--env``), which sees this one's packages. The oracle is the model
+itself; an output is right within 1e-3 of its scale at the sizes of the export and at others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import venv
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+PACKAGES = ("transformers",)
+LIMIT_S = 240.0
+LARGEST = 60_000_000
+"""Weights of a model that counts as small."""
+TOLERANCE = 1e-3
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+# ---- one model -----------------------------------------------------------------------------------------
+
+
+def examined(name: str) -> dict[str, Any]:
+    """What becomes of one model: right, wrong, refused, or not built."""
+    from sweep import families_transformers
+
+    import netferry
+    from netferry.converters.errors import NetferryError
+    from netferry.converters.pytorch.calling import as_shown
+    from netferry.converters.pytorch.huggingface import inputs
+
+    try:
+        model = families_transformers.build(name)
+        count = sum(tensor.numel() for tensor in model.parameters())
+        if count > LARGEST:
+            return {"status": "not built", "why": f"{count:,} weights with the table's sizes"}
+        shown = inputs.shown(model)
+        run = as_shown(model, shown)
+        wanted(run, {one.name: one.array for one in shown})
+    except Exception as error:
+        return {"status": "not built", "why": short(error)}
+    started = time.process_time()
+    made = {"model": type(model).__name__, "inputs": [one.name for one in shown]}
+    try:
+        done = netferry.convert(model, "onnx", verify=False)
+    except NetferryError as error:
+        return {**made, "status": "refused", "why": short(error)}
+    except Exception as error:
+        return {**made, "status": "crashed", "why": short(error)}
+    made |= {"seconds": round(time.process_time() - started, 2), "route": done.route}
+    wrong = compared(run, shown, done.model)
+    return {**made, "status": "wrong" if wrong else "right", **({"why": wrong} if wrong else {})}
+
+
+def compared(run: Any, shown: Any, proto: Any) -> str:
+    """Where the ONNX model is not the model: at the sizes of the export, and at others; "" where it is."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    try:
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        return f"onnxruntime refuses it: {short(error)}"
+    for sizes in (None, {"batch_size": 3, "sequence_length": 11, "past_sequence_length": 3}):
+        feeds = {one.name: resized(one, sizes) for one in shown}
+        try:
+            want = wanted(run, feeds)
+        except Exception as error:
+            if sizes is None:
+                return short(error)
+            continue  # the model itself takes no such sizes
+        try:
+            outputs = [one.name for one in session.get_outputs()]
+            got = dict(
+                zip(
+                    outputs,
+                    session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()}),
+                    strict=True,
+                )
+            )
+        except Exception as error:
+            return f"at {sizes or 'its own sizes'}: {short(error)}"
+        for output, array in want.items():
+            if found := difference(got.get(output), array):
+                return f"at {'other sizes' if sizes else 'its own sizes'}, {output}: {found}"
+    return ""
+
+
+def resized(example: Any, sizes: dict[str, int] | None) -> Any:
+    """The example's array at other sizes: its entries once more, new numbers where it holds floats."""
+    import numpy as np
+
+    from netferry.converters import size_bounds
+
+    array = example.array
+    if sizes is None:
+        return array
+    known = {
+        "encoder_sequence_length": 9,
+        "decoder_sequence_length": 7,
+        "audio_sequence_length": 3300,
+        **sizes,
+    }
+    for axis, symbol in example.free.items():
+        array = array.take(
+            np.arange(size_bounds.size_of(symbol, known) or array.shape[axis]) % array.shape[axis], axis
+        )
+    if example.name == "position_ids":
+        first = known["past_sequence_length"] if example.array.min() else 0
+        return np.tile(np.arange(first, first + array.shape[1]), (array.shape[0], 1))
+    if array.dtype.kind == "f":
+        return np.random.default_rng(1).standard_normal(array.shape).astype(array.dtype)
+    if example.name.endswith("attention_mask") and array.ndim == 2:
+        array = array.copy()
+        array[0, :1] = 0
+    return array
+
+
+def wanted(run: Any, feeds: Any) -> dict[str, Any]:
+    from netferry.converters.pytorch.live import run as run_model
+
+    found: dict[str, Any] = run_model(
+        run, [feeds[name] for name in getattr(type(run), "netferry_inputs", feeds)]
+    )
+    return found
+
+
+def difference(got: Any, want: Any) -> str:
+    import numpy as np
+
+    if got is None:
+        return "it is not there"
+    if got.shape != want.shape:
+        return f"{got.shape}, not {want.shape}"
+    if want.dtype.kind != "f":
+        return "" if np.array_equal(got, want) else "whole numbers differ"
+    finite = np.isfinite(want)
+    scale = np.abs(want[finite]).max(initial=0) or 1.0
+    off = np.abs(got[finite].astype(np.float64) - want[finite]).max(initial=0) / scale
+    same = np.array_equal(np.isfinite(got), finite) and off <= TOLERANCE
+    return "" if same else f"off by {off:.1e} of its scale"
+
+
+def short(error: object) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:420]
+
+
+# ---- processes -----------------------------------------------------------------------------------------
+
+
+def forked(name: str, folder: Path) -> dict[str, Any]:
+    """The result of a model that is examined in a process of its own."""
+    result = folder / f".{name}.json"
+    pid = os.fork()
+    if pid == 0:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            try:
+                result.write_text(json.dumps(examined(name)))
+            finally:
+                os._exit(0)
+    until = time.monotonic() + LIMIT_S
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > until:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            return {"status": "crashed", "why": f"no result after {LIMIT_S:.0f} s"}
+        time.sleep(0.05)
+    try:
+        return dict(json.loads(result.read_text()))
+    except (OSError, ValueError):
+        return {"status": "crashed", "why": "the process ended without a result"}
+    finally:
+        result.unlink(missing_ok=True)
+
+
+def demand_packages(env: Path) -> None:
+    """Go on in an environment that has the libraries; it is made where it is missing."""
+    if all(find_spec(package) for package in PACKAGES):
+        return
+    python = env / "bin" / "python"
+    if not python.exists():
+        venv.create(env, with_pip=True)
+        site = next(path for path in sys.path if path.endswith("site-packages"))
+        own = next((env / "lib").glob("python*/site-packages"))
+        (own / "here.pth").write_text(f"{site}\n")
+        limits = ["-c", str(ROOT / "constraints.txt")]
+        subprocess.run([python, "-m", "pip", "install", "-q", *limits, *PACKAGES], check=True)
+    os.execv(python, [str(python), *sys.argv])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--results", type=Path, default=Path("sweep-pytorch.json"))
+    parser.add_argument("--env", type=Path, default=Path.home() / ".cache" / "netferry-sweep")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--seconds", type=float, default=7200.0, help="stop after so many")
+    given = parser.parse_args()
+    known = json.loads(given.results.read_text()) if given.results.exists() else {}
+    if given.table:
+        from sweep.models_page import page
+
+        print(page(known), end="")
+        return 0
+    demand_packages(given.env)
+    import torch
+    import transformers
+    from sweep import families_transformers
+
+    import netferry
+
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    versions = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "netferry": netferry.__version__,
+    }
+    names = given.names or families_transformers.names()
+    random.Random(given.seed).shuffle(names)
+    until = time.monotonic() + given.seconds
+    for name in names[: -(-len(names) // given.every)]:
+        key = f"transformers/{name}"
+        if (key in known and not given.again) or time.monotonic() > until:
+            continue
+        known[key] = forked(name, given.results.parent.resolve())
+        known["versions"] = {**versions, "date": time.strftime("%Y-%m-%d", time.gmtime())}
+        given.results.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        print(f"{known[key]['status']:<10} {name}: {known[key].get('why', '')}"[:300], flush=True)
+    counted = [one["status"] for key, one in known.items() if key != "versions"]
+    print(", ".join(f"{counted.count(status)} {status}" for status in sorted(set(counted))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
