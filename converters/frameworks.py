@@ -1,7 +1,7 @@
 """The frameworks, as a table. A framework's folder is imported only when it is used.
 
 Each folder has the same modules: ``safety`` looks into its native formats without loading them, ``files`` reads and writes
-them, ``live`` recognises, describes and runs a model in memory, ``intermediate`` shows the tensors inside it while it runs,
+them, ``live`` recognises, describes and runs a model in memory, ``part`` cuts it, ``intermediate`` shows the tensors inside it while it runs,
 ``to_onnx`` exports to ONNX and ``from_onnx`` imports from there.
 """
 
@@ -61,6 +61,10 @@ class Framework:
         """What a model in memory takes and gives; ``given`` are inputs that show it."""
         found: Signature = self._module("signature").signature(model, given)
         return found
+
+    @property
+    def part(self) -> ModuleType:
+        return self._module("part")
 
     @property
     def intermediate(self) -> ModuleType:

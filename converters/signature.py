@@ -198,10 +198,10 @@ def _made(spec: TensorSpec, seen: Mapping[str, int], rng: np.random.Generator) -
         for axis, dim in enumerate(spec.dims)
     ]
     free = {axis: dim for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
-    return Example(spec.name, _drawn(sizes, spec.dtype, rng), free)
+    return Example(spec.name, drawn(sizes, spec.dtype, rng), free)
 
 
-def _drawn(shape: Sequence[int], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+def drawn(shape: Sequence[int], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
     """Floats from a normal distribution; integers are 0 or 1."""
     if dtype.kind in "biu":
         return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
@@ -249,7 +249,7 @@ def _example(flag: str, rng: np.random.Generator) -> Example:
             free[axis] = dim["symbol"]
         shown = BATCH_SHOWN if dim["symbol"] == BATCH else SIZE_SHOWN
         shape.append(int(dim["fixed"] or dim["size"] or shown))
-    return Example(name, _drawn(shape, dtype, rng), free, asked=bool(free))
+    return Example(name, drawn(shape, dtype, rng), free, asked=bool(free))
 
 
 def _dtype(name: str, word: str) -> np.dtype[Any]:

@@ -16,10 +16,12 @@ from netferry.arguments import (
     Data,
     Dynamic,
     Inputs,
+    Outputs,
     PathLike,
     drawn,
     given_examples,
     opened,
+    part_of,
     rows_of,
     tolerance_of,
 )
@@ -33,10 +35,11 @@ from netferry.conversion import (
     target_of,
     without_fixed_axes,
 )
-from netferry.converters import frameworks, source
+from netferry.converters import frameworks, part as parts, source
 from netferry.converters.disk import staging
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import RefusedError, UnsupportedError
+from netferry.converters.part import Sizes
 from netferry.converters.signature import Example, Signature
 from netferry.results import Conversion, Inspection, Prospect
 
@@ -71,7 +74,10 @@ def convert(
     pixels: Pixels | None = None,
     quick: bool = False,
     samples: int | None = None,
-    outputs: Mapping[str, str] | None = None,
+    outputs: Outputs = None,
+    input_at: Sequence[str] | str | None = None,
+    rename: Mapping[str, str] | None = None,
+    fix: Sizes | None = None,
     force: bool = False,
     task: str | None = None,
     progress: Progress | None = None,
@@ -81,9 +87,11 @@ def convert(
     Left out, ``to`` follows from the name of ``destination`` (``.onnx``, ``.pt2``, ``.keras``,
     ``-symbol.json``). ``inputs`` maps names to example arrays, bound by position; their names become the
     model's input names. ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is
-    free. ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``write_source`` also writes the model as a readable Python module beside ``destination``.
+    free. ``outputs`` names tensors, nodes, layers or submodules at which the model ends instead (a mapping is as for ``verify``), ``input_at``
+    those at which it begins; ``fix`` maps inputs to their sizes, ``rename`` inputs and outputs to other names (``inspect(layers=True)``
+    lists all names). ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``write_source`` also writes the model as a readable Python module beside ``destination``.
     With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
-    when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick``, ``samples`` and ``outputs`` are as for ``verify``;
+    when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick`` and ``samples`` are as for ``verify``.
     What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed it since; anything else,
     and the source itself, only with ``force``. A Hugging Face folder knows its inputs; ``task`` says what its model is for, if that is
     not what it was saved for, and its tokenizer's and processors' files are copied beside ``destination``. ``progress(done, total, what)`` is called at each stage. A file that names anything that could act outside the model is
@@ -95,13 +103,16 @@ def convert(
     target = target_of(to, path, opset, write_source, fuse, device)
     stages = Stages(progress, writes=path is not None, imports=target != "onnx", verifies=verify)
     title, given = source.title(model), given_examples(inputs, dynamic)
+    part, pairs = part_of(outputs, input_at, fix, rename)
     source.demand(model)
     replacing = Overwriting(force, (model, weights, data))
     staging.demand(path, MODEL, replacing, companions(path, target, write_source, model))
     stages.begin("reading")
     live = frameworks.called(source.open_source(model, weights, unsafe=unsafe, task=task), given)
     stages.begin("exporting")
+    live, given = part.of(live, given)
     export, given = exported(live, given, opset, fuse)
+    export = part.exported(export)
     stages.begin("importing")
     imported = (
         None if target == "onnx" else converters.import_model(export.model, target, name=Path(title).stem)
@@ -116,7 +127,7 @@ def convert(
 
         return compare(
             live, result(), without_fixed_axes(given, export), names=(title, path.name if path else target), seed=drawn(seed), device=device,
-            quick=quick, count=samples, outputs=outputs, rows=rows_of(data, columns, pixels), graph=export.model, progress=stages.samples,
+            quick=quick, count=samples, outputs=part.pairs(pairs, export), rows=rows_of(data, columns, pixels), graph=export.model, progress=stages.samples,
         )  # fmt: skip
 
     done = (
@@ -145,7 +156,9 @@ def verify(
     training_steps: int = 0,
     quick: bool = False,
     samples: int | None = None,
-    outputs: Mapping[str, str] | None = None,
+    outputs: Outputs = None,
+    input_at: Sequence[str] | str | None = None,
+    fix: Sizes | None = None,
     data: Data = None,
     columns: Columns = None,
     pixels: Pixels | None = None,
@@ -162,27 +175,31 @@ def verify(
     and the gradients of every weight and input are compared; ``training_steps`` adds so many steps of SGD and of
     Adam (``report.training``). Neither side may be ONNX then. ``quick`` takes few inputs, ``samples`` is the most
     that are taken. ``data`` is a file or folder whose first rows come before all others (``columns`` and ``pixels``
-    as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names. ``seed`` is
+    as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names; names alone cut ``a`` there, as
+    ``input_at`` and ``fix`` do, to compare that part of it with ``b``. ``seed`` is
     drawn anew where it is None; the report keeps it. ``progress(done, total, what)`` is called at each sample.
     """
     from netferry.validation.reports.certificate_form import options_text
     from netferry.validation.verify import verify as compare
 
     seed, rows = drawn(seed), rows_of(data, columns, pixels)
+    part, pairs = part_of(outputs, input_at, fix, None)
     replacing = Overwriting(force, (a, b, *weights, data))
     staging.demand(certificate, CERTIFICATE, replacing)
     if device != "cpu":
         from netferry.inference.devices import choose
 
         choose(device)  # what is missing is reported before any work
-    left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
+    left, right = opened(a, weights[0], unsafe, cut=bool(part)), opened(b, weights[1], unsafe)
     examples_given = given_examples(inputs, dynamic)
     left, right = frameworks.called(left, examples_given), frameworks.called(right, examples_given)
+    if part:
+        left, examples_given = part.of(left, examples_given)
     if gradients or training_steps:
         _demand_gradients(left, right)
     report = compare(
         left, right, examples_given, names=(source.title(a), source.title(b)), seed=seed, tolerance=tolerance_of(rtol, atol),
-        device=device, quick=quick, count=samples, outputs=outputs, rows=rows, progress=progress,
+        device=device, quick=quick, count=samples, outputs=pairs, rows=rows, progress=progress,
     )  # fmt: skip
     if gradients or training_steps:
         report = replace(
@@ -191,7 +208,8 @@ def verify(
     options: dict[str, Any] = {
         "seed": seed, "rtol": rtol, "atol": atol, "device": device, "gradients": gradients,
         "training_steps": training_steps, "quick": quick, "samples": samples,
-        "outputs": None if outputs is None else dict(outputs),
+        "outputs": dict(outputs) if isinstance(outputs, Mapping) else list(part.outputs) or None,
+        "input_at": list(part.inputs) or None, "fix": {name: list(sizes) for name, sizes in part.fix.items()} or None,
     }  # fmt: skip
     report = replace(report, options=options_text(options))
     if certificate is not None:
@@ -320,14 +338,20 @@ def inspect(
     dynamic: Dynamic | None = None,
     weights: PathLike | None = None,
     to: str | Sequence[str] = (),
+    outputs: Sequence[str] | str | None = None,
+    input_at: Sequence[str] | str | None = None,
+    fix: Sizes | None = None,
+    layers: bool = False,
     unsafe: bool = False,
 ) -> Inspection:
     """Describe a model as it stands in ONNX, which is what every conversion starts from.
 
-    ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it.
+    ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it. ``outputs``, ``input_at``
+    and ``fix`` are as for ``convert``: the part is described. With ``layers`` the names are listed at which the model can be cut.
     """
-    live = source.open_source(model, weights, unsafe=unsafe)
-    export = converters.export_model(live, given=given_examples(inputs, dynamic))
+    part, given = part_of(outputs, input_at, fix, None)[0], given_examples(inputs, dynamic)
+    live, given = part.of(source.open_source(model, weights, unsafe=unsafe), given)
+    export = part.exported(converters.export_model(live, given=given))
     graph = export.model.graph
     tensors = [value.const_value for value in graph.initializers.values() if value.const_value is not None]
     weights_only = [tensor for tensor in tensors if tensor.dtype.is_floating_point()]
@@ -348,6 +372,7 @@ def inspect(
         route=export.route,
         notes=export.notes,
         targets=targets,
+        layers=parts.layers(live, export, given) if layers else (),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from netferry.converters import source
 from netferry.converters.calling import examples
 from netferry.converters.errors import UsageError
+from netferry.converters.part import Part, Sizes, part
 from netferry.converters.signature import Example
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
@@ -43,6 +44,21 @@ def given_examples(inputs: Inputs | None, dynamic: Dynamic | None) -> tuple[Exam
     return examples(inputs, dynamic)
 
 
+Outputs = Mapping[str, str] | Sequence[str] | None
+"""Names at which the source is cut; a mapping pairs the source's outputs with those of the target that have other names."""
+
+
+def part_of(
+    outputs: Outputs,
+    input_at: Sequence[str] | str | None,
+    fix: Sizes | None,
+    rename: Mapping[str, str] | None,
+) -> tuple[Part, Mapping[str, str] | None]:
+    """What is wanted of the source, and which of its outputs is which of the target, as far as that is given."""
+    paired = outputs if isinstance(outputs, Mapping) else None
+    return part(None if isinstance(outputs, Mapping) else outputs, input_at, fix, rename), paired
+
+
 Data = PathLike | None
 
 
@@ -70,8 +86,9 @@ def tolerance_of(rtol: float | None, atol: float | None) -> Tolerance | None:
     return Tolerance(rtol, atol)
 
 
-def opened(model: object, weights: PathLike | None, unsafe: bool) -> object:
-    """What can be run: a model in memory, or the path of an ONNX file, which onnxruntime opens itself."""
-    if isinstance(model, str | os.PathLike) and source.is_onnx_file(model):
+def opened(model: object, weights: PathLike | None, unsafe: bool, *, cut: bool = False) -> object:
+    """What can be run: a model in memory, or the path of an ONNX file, which onnxruntime opens itself unless it is to be
+    ``cut``."""
+    if isinstance(model, str | os.PathLike) and source.is_onnx_file(model) and not cut:
         return source.looked_at(model, unsafe=unsafe)
     return source.open_source(model, weights, unsafe=unsafe)

@@ -14,7 +14,7 @@ from netferry.converters import escaping, frameworks
 from netferry.converters.errors import Unsupported
 from netferry.converters.exported import ExportedModel
 from netferry.converters.imported import ImportedModel
-from netferry.converters.signature import Signature
+from netferry.converters.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
     from netferry.validation.reports.report import Report
@@ -126,6 +126,7 @@ class Inspection:
     route: str
     notes: tuple[str, ...] = ()
     targets: Mapping[str, Prospect] = field(default_factory=dict)
+    layers: tuple[TensorSpec, ...] = ()
 
     road = _renamed("road", "route")
 
@@ -142,4 +143,5 @@ class Inspection:
             "road": self.route,  # its former name
             "notes": list(self.notes),
             "targets": {name: prospect.to_dict() for name, prospect in self.targets.items()},
+            "layers": [spec.to_json() for spec in self.layers],
         }

@@ -13,14 +13,18 @@ from netferry.cli.options import (
     AsJson,
     Columns,
     Device,
+    Fix,
     Force,
     FreshSeed,
+    InputAt,
     InputFlags,
     MapOutput,
     Memory,
+    OutputAt,
     PixelFlag,
     Quick,
     RealRows,
+    Rename,
     ReportFolder,
     Samples,
     Source,
@@ -35,6 +39,8 @@ from netferry.cli.options import (
     limits_of,
     outputs_of,
     pixels_of,
+    renames_of,
+    sizes_of,
 )
 from netferry.cli.progress import bar, busy
 from netferry.cli.reports import demand_forms, write_report
@@ -57,6 +63,10 @@ def convert(
         typer.Option(help="pytorch, tensorflow, mxnet or onnx; left out, the end of DST's name decides."),
     ] = None,
     inputs: InputFlags = None,
+    output: OutputAt = None,
+    input_at: InputAt = None,
+    fix: Fix = None,
+    rename: Rename = None,
     weights: Weights = None,
     opset: Annotated[int | None, typer.Option(help="Opset of the written model.")] = None,
     fuse: Annotated[
@@ -116,7 +126,8 @@ def convert(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
                 opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
                 device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
-                quick=quick, samples=samples, outputs=outputs_of(map_output), task=task, progress=progress,
+                quick=quick, samples=samples, outputs=outputs_of(map_output, output), input_at=input_at, fix=sizes_of(fix),
+                rename=renames_of(rename), task=task, progress=progress,
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.tasks.extras import extras_of
@@ -149,6 +160,12 @@ def inspect(
         list[str] | None, typer.Option(help="What this framework could take of it; all for every framework.")
     ] = None,
     inputs: InputFlags = None,
+    output: OutputAt = None,
+    input_at: InputAt = None,
+    fix: Fix = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="The names at which the model can be cut, with the sizes there.")
+    ] = False,
     weights: Weights = None,
     unsafe: Unsafe = False,
     memory: Memory = None,
@@ -161,7 +178,10 @@ def inspect(
 
         with busy(f"reading {model}"):
             wanted = "all" if "all" in (to or ()) else to or ()
-            found = do(model, inputs=examples_of(inputs, 0), weights=weights, to=wanted, unsafe=unsafe)
+            found = do(
+                model, inputs=examples_of(inputs, 0), weights=weights, to=wanted, unsafe=unsafe,
+                outputs=output, input_at=input_at, fix=sizes_of(fix), layers=layers,
+            )  # fmt: skip
         say(found.to_dict(), lambda: _inspection_text(found))
 
 
@@ -173,6 +193,7 @@ def _inspection_text(found: Any) -> str:
     lines += [f"  out  {spec}" for spec in found.signature.outputs]
     lines.append(f"  {found.parameters:,} parameters, {found.bytes:,} bytes")
     lines.append("  " + ", ".join(f"{name} {count}" for name, count in found.operators.items()))
+    lines += [f"  layer {spec}" for spec in found.layers]
     for target, prospect in found.targets.items():
         count = len(prospect.problems)
         lines.append(

@@ -18,6 +18,26 @@ InputFlags = Annotated[
         help="An input: x:1,3,224,224:f32, x:batch,3,h=224,w=224 (free axes), or x=photo.npy (its values).",
     ),
 ]
+OutputAt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="End the model at a tensor, node, layer or submodule (inspect --layers).",
+    ),
+]
+InputAt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-at", metavar="NAME", help="Begin the model there instead, with what comes out of it."
+    ),
+]
+Fix = Annotated[
+    list[str] | None, typer.Option("--fix", metavar="X:SIZES", help="Fix an input's sizes: x:1,3,640,640.")
+]
+Rename = Annotated[
+    list[str] | None, typer.Option("--rename", metavar="OLD=NEW", help="Another name for an input or output.")
+]
 Weights = Annotated[
     Path | None,
     typer.Option(help="Weights for a factory (.safetensors, a state dict) or an MXNet symbol (.params)."),
@@ -134,15 +154,39 @@ def files_of(flags: Sequence[str] | None) -> list[str]:
     return [flag.rpartition("=")[2] for flag in flags or () if flag.endswith(_ARRAYS)]
 
 
-def outputs_of(flags: Sequence[str] | None) -> dict[str, str] | None:
-    """``A=B`` as the target's output for each of the source's; None where there are none."""
+def outputs_of(flags: Sequence[str] | None, cut: Sequence[str] | None = None) -> Any:
+    """``A=B`` as the target's output for each of the source's, or the names at which the source is ``cut``; None where
+    there are neither."""
+    from netferry.converters.errors import UsageError
+
+    if cut and flags:
+        raise UsageError(
+            "--map-output names the outputs of a whole model", remedy="Use --rename with --output"
+        )
+    return list(cut) if cut else pairs_of(flags, "outputs are paired as A=B", "logits=output_0")
+
+
+def pairs_of(flags: Sequence[str] | None, rule: str, example: str) -> dict[str, str] | None:
+    """``A=B`` as a mapping; None where there are none."""
     from netferry.converters.errors import UsageError
 
     pairs = [flag.partition("=") for flag in flags or ()]
     for (ours, _, theirs), flag in zip(pairs, flags or (), strict=True):
         if not ours or not theirs:
-            raise UsageError("outputs are paired as A=B", expected="logits=output_0", received=flag)
+            raise UsageError(rule, expected=example, received=flag)
     return {ours: theirs for ours, _, theirs in pairs} or None
+
+
+def renames_of(flags: Sequence[str] | None) -> dict[str, str] | None:
+    """``--rename`` flags."""
+    return pairs_of(flags, "names are given as OLD=NEW", "logits=scores")
+
+
+def sizes_of(flags: Sequence[str] | None) -> Any:
+    """``--fix`` flags as the sizes of each input."""
+    from netferry.converters.part import sizes_from_flags
+
+    return sizes_from_flags(flags) or None
 
 
 def columns_of(flags: Sequence[str] | None) -> dict[str, list[str]]:

@@ -16,14 +16,17 @@ from netferry.cli.options import (
     Columns,
     Device,
     Engine,
+    Fix,
     Force,
     FreshSeed,
     Html,
+    InputAt,
     InputFlags,
     Junit,
     MapOutput,
     Markdown,
     Memory,
+    OutputAt,
     PixelFlag,
     Quick,
     RealRows,
@@ -41,6 +44,7 @@ from netferry.cli.options import (
     limits_of,
     outputs_of,
     pixels_of,
+    sizes_of,
 )
 from netferry.cli.progress import bar, busy, progress_bar
 from netferry.cli.reports import demand_forms, write_forms, write_report
@@ -54,6 +58,9 @@ def verify(
     ] = None,
     b: Annotated[str | None, typer.Argument(help="The target, likewise.")] = None,
     inputs: InputFlags = None,
+    output: OutputAt = None,
+    input_at: InputAt = None,
+    fix: Fix = None,
     weights: Weights = None,
     data: RealRows = None,
     columns: Columns = None,
@@ -130,7 +137,7 @@ def verify(
             verdict = do(
                 a, b, examples_of(inputs, seed), weights=(weights, None), seed=seed, rtol=rtol, atol=atol,
                 device=device, unsafe=unsafe, certificate=certificate, force=force, gradients=grad, training_steps=train_steps,
-                quick=quick, samples=samples, outputs=outputs_of(map_output), data=data,
+                quick=quick, samples=samples, outputs=outputs_of(map_output, output), input_at=input_at, fix=sizes_of(fix), data=data,
                 columns=columns_of(columns), pixels=pixels_of(pixels), progress=progress,
             )  # fmt: skip
         from netferry.tasks.extras import extras_between
