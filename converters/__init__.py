@@ -64,9 +64,9 @@ def importer(model: ir.Model, *, name: str = "model") -> Callable[[str], Importe
     from netferry.converters.graph.ir.budget import Budget, counted
     from netferry.converters.graph.passes.normalize import plan
 
-    signature = frameworks.named("onnx").signature(model)
     with counted(Budget.of(model)):
         planned = plan(model)
+    signature = frameworks.named("onnx").signature(model).narrowed(planned.sizes)
 
     def imported(to: str) -> ImportedModel:
         with counted(Budget.of(model)):

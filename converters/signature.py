@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +89,27 @@ class Signature:
 
     def __str__(self) -> str:
         return f"({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
+
+    def narrowed(self, sizes: Mapping[str, Sequence[int | None]]) -> Signature:
+        """With the sizes of inputs that are known by now; one that is free under a name is known wherever it stands."""
+        known: dict[str, int] = {}
+        for spec in self.inputs:
+            for own, size in zip(spec.dims or (), sizes.get(spec.name, ()), strict=False):
+                if isinstance(own, str) and size is not None:
+                    known[own] = size
+
+        def dim(own: Dim, size: int | None = None) -> Dim:
+            return own if isinstance(own, int) else known.get(own or "", own if size is None else size)
+
+        def narrow(spec: TensorSpec) -> TensorSpec:
+            if spec.dims is None:
+                return spec
+            said = [*sizes.get(spec.name, ()), *[None] * len(spec.dims)]
+            return replace(spec, dims=tuple(map(dim, spec.dims, said)))
+
+        inputs = tuple(map(narrow, self.inputs))
+        outputs = (replace(s, dims=s.dims and tuple(map(dim, s.dims))) for s in self.outputs)
+        return Signature(inputs, tuple(outputs))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -352,10 +352,9 @@ def inspect(
     part, given = part_of(outputs, input_at, fix, None)[0], given_examples(inputs, dynamic)
     live, given = part.of(source.open_source(model, weights, unsafe=unsafe), given)
     export = part.exported(converters.export_model(live, given=given))
-    graph = export.model.graph
-    tensors = [value.const_value for value in graph.initializers.values() if value.const_value is not None]
+    tensors = list(frameworks.named("onnx").live.constants(export.model))
     weights_only = [tensor for tensor in tensors if tensor.dtype.is_floating_point()]
-    counts = Counter(node.op_type for node in graph)
+    counts = Counter(node.op_type for node in export.model.graph.all_nodes())
     signature: Signature = frameworks.named("onnx").signature(export.model)
     try:
         targets = _prospects(export.model, _targets(to))
@@ -368,7 +367,7 @@ def inspect(
         operators=dict(sorted(counts.items())),
         parameters=sum(tensor.size for tensor in weights_only),
         bytes=sum(tensor.nbytes for tensor in tensors),
-        opset=export.model.opset_imports[""],
+        opset=export.model.opset_imports.get("", 0),
         route=export.route,
         notes=export.notes,
         targets=targets,

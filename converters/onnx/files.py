@@ -15,6 +15,7 @@ from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.schema.opset import EARLIER, OPSET, UNDER_THE_STANDARD
 from netferry.converters.onnx import safety, stream
+from netferry.converters.onnx.completing import completed
 from netferry.converters.onnx.safety import Files, rules
 from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
@@ -35,7 +36,7 @@ def read(
     if weights is not None:
         raise UsageError("an ONNX model brings its own weights", where=where, remedy="Leave --weights out")
     looked = looked or safety.look(artifact)
-    model: onnx.ModelProto = looked.message
+    model: onnx.ModelProto = completed(looked.message)
     external = [tensor for tensor in safety.tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
     try:
         onnx.checker.check_model(_as_known(_without_content(model) if external else model))

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from netferry.converters.errors import RefusedError
+from netferry.converters.onnx.completing import completed
 from netferry.converters.signature import Array
 
 
@@ -32,10 +33,10 @@ _FITS = 1_900_000_000
 
 
 def proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
-    """The model as a message. Weights that lie in files are read into it, as far as it can hold them."""
+    """The model as a message that is complete. Weights that lie in files are read into it, as far as it can hold them."""
     if not isinstance(model, ir.Model):
-        return with_free_sizes(model)
-    made = with_free_sizes(ir.to_proto(model))
+        return completed(model)
+    made = completed(ir.to_proto(model))
     weights = {name: value.const_value for name, value in model.graph.initializers.items()}
     external = {name: weight for name, weight in weights.items() if isinstance(weight, ir.ExternalTensor)}
     if sum(weight.nbytes for weight in weights.values() if weight is not None) > _FITS:
@@ -48,24 +49,17 @@ def proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
     return made
 
 
-def with_free_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without sizes below 0 in its inputs, which old exporters write for free ones; itself where it has none."""
-    if not any(map(_is_no_size, _declared(model))):
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for dim in filter(_is_no_size, _declared(copy)):
-        dim.Clear()
-    return copy
-
-
-def _declared(model: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
-    for value in (*model.graph.input, *model.graph.output):
-        yield from value.type.tensor_type.shape.dim
-
-
-def _is_no_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
-    return dim.HasField("dim_value") and dim.dim_value < 0
+def constants(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """The weights of a model: initializers and constants, of the graphs inside it too."""
+    graphs = [model.graph, *model.graph.subgraphs()]
+    for graph in graphs:
+        yield from (
+            value.const_value for value in graph.initializers.values() if value.const_value is not None
+        )
+        for node in graph:
+            value = node.attributes.get("value") if node.op_type == "Constant" and not node.domain else None
+            if value is not None and value.type == ir.AttributeType.TENSOR:
+                yield value.value
 
 
 WITHOUT_MAPS = "Export the classifier without ZipMap (skl2onnx: options={'zipmap': False})"

@@ -14,6 +14,7 @@ from netferry.converters.graph.inference import contents
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.names import identifier
 from netferry.converters.graph.passes.normalize import evaluated
+from netferry.converters.onnx.completing import completed
 from netferry.converters.part import Sizes, found, unknown
 from netferry.converters.signature import Dim, Example, TensorSpec
 
@@ -116,7 +117,7 @@ def specs(model: Model) -> tuple[TensorSpec, ...]:
 
 def copied(model: Model) -> ir.Model:
     """A copy that may be changed; weights are shared."""
-    return model.clone() if isinstance(model, ir.Model) else ir.from_proto(model)
+    return model.clone() if isinstance(model, ir.Model) else ir.from_proto(completed(model))
 
 
 def _named(graph: ir.Graph) -> dict[str, ir.Value]:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx import helper
 
 from netferry.converters.errors import RefusedError
+from netferry.converters.onnx.completing import completed
 from netferry.converters.signature import NAMELESS, Dim, Example, Signature, TensorSpec
 
 
@@ -18,6 +19,7 @@ def signature(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None
         inside = model.graph
         inputs = [value for value in inside.inputs if value.name not in inside.initializers]
         return Signature(*(_specs(map(ir.serde.serialize_value, side)) for side in (inputs, inside.outputs)))
+    model = completed(model)
     weights = {tensor.name for tensor in model.graph.initializer}
     return Signature(
         _specs(value for value in model.graph.input if value.name not in weights), _specs(model.graph.output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -67,6 +67,14 @@ class Plan:
     homes: Mapping[str, Home]
     read: Mapping[ir.Value, tuple[int | Size, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> Mapping[str, Sequence[int | None]]:
+        """The sizes of the inputs, as far as they are numbers."""
+        return {
+            str(value.name): [dim if isinstance(dim, int) else None for dim in self.fact(value).dims or ()]
+            for value in self.graph.inputs
+        }
 
     def fact(self, value: ir.Value) -> Fact:
         """What is known of a value; of an output that nobody asked for, nothing."""

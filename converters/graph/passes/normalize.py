@@ -2,7 +2,8 @@
 
 1. Weights are initializers alone, and calls of local functions what they call.
 2. Every operator is of one opset (``versions``), every node has a name.
-3. Every value has its fact (``inference``); operators that nobody knows are expanded meanwhile (``expand``).
+3. Every value has its fact (``inference``); operators that nobody knows are expanded meanwhile (``expand``). Once more where that
+   tells what ranks and sizes must be (``demands``).
 4. Patterns that stand for one operator are that operator (``fuse``).
 5. What nothing reads is gone.
 """
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.graph.inference import demands
 from netferry.converters.graph.inference.evaluate import Evaluator
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.budget import Budget
@@ -71,9 +73,13 @@ def standard(model: ir.Model) -> ir.Model:
 def _evaluated(model: ir.Model, known: Collection[str] | None) -> tuple[ir.Graph, Evaluator]:
     model = versions.raised(_with_weights(_without_functions(model)))  # 1, 2
     _name_nodes(model.graph)
-    evaluator = Evaluator(expand.expander(expand.supported() if known is None else known))
-    evaluator.graph(model.graph)  # 3
-    return model.graph, evaluator
+    expander = expand.expander(expand.supported() if known is None else known)
+    while True:
+        evaluator = Evaluator(expander)
+        evaluator.graph(model.graph)  # 3
+        if not demands.settled(model.graph, evaluator):
+            return model.graph, evaluator
+        budget.look_again(len(model.graph), "its ranks are to be found out too often")
 
 
 def _without_functions(model: ir.Model) -> ir.Model:

@@ -72,7 +72,7 @@ def look(
             files[name] = take_inside(artifact.path.parent, name, f"{where}: tensor '{tensor.name}'")
         _check_tensor(tensor, files, where)
     for graph in graphs(model):
-        for sparse in graph.sparse_initializer:
+        for sparse in (*graph.sparse_initializer, *_sparse(graph.node)):
             budget.take(_size(sparse.dims, sparse.values.data_type, sparse.values.name, where))
     rules.check(model, graphs(model), where)
     _check_sums(model, files, where)
@@ -196,6 +196,16 @@ def _attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+    for sparse in _sparse(nodes):
+        yield from (sparse.values, sparse.indices)
+
+
+def _sparse(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.SparseTensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor
+            yield from attribute.sparse_tensors
 
 
 def _check_tensor(tensor: onnx.TensorProto, files: Files, where: str) -> None:

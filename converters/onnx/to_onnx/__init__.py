@@ -10,6 +10,7 @@ import onnx_ir as ir
 from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.exported import ExportedModel
 from netferry.converters.onnx import live
+from netferry.converters.onnx.completing import completed
 from netferry.converters.signature import Example
 
 
@@ -19,7 +20,7 @@ def to_onnx(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None =
         return ExportedModel(model, route="as it is")
     live.demand_no_maps(model)
     try:
-        read = ir.from_proto(model)
+        read = ir.from_proto(completed(model))
         read.graph.sort()  # onnxruntime takes nodes in any order
         return ExportedModel(read, route="as it is")
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError) as error:

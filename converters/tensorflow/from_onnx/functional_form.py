@@ -243,6 +243,13 @@ class Functional(TensorflowNamespace):
             return self.asarray(np.full(tuple(sizes), value), dtype)
         return self.broadcast_to(self.asarray(np.full((1,) * len(sizes), value), dtype), sizes)
 
+    def squeeze(self, x: Symbol, axes: Sequence[int]) -> Tensor:
+        """Keras refuses to drop an axis whose size it cannot see."""
+        dims = x.fact.dims or ()
+        if unseen := [dims[axis] for axis in axes if dims and isinstance(dims[axis], Size)]:
+            raise CannotConvert(_FREE.format(unseen[0]))
+        return super().squeeze(x, axes)
+
     def shape(self, x: Symbol) -> Tensor:
         if not known(x.shape):
             raise CannotConvert(_FREE.format(next(size for size in x.shape if isinstance(size, Size))))

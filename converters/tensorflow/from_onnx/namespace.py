@@ -230,17 +230,25 @@ class TensorflowNamespace(ElementwiseNamespace):
         for axis, (before, after) in enumerate(pairs):
             if before == 0 and after == 0:
                 continue
-            size = x.size(axis)
-            if isinstance(before, Size) or isinstance(after, Size):
-                raise CannotConvert(
-                    f"it pads axis {axis} in mode {mode} by a size that is known only when it runs"
-                )
-            budget.make(size + before + after)
-            positions = np.pad(np.arange(size), (before, after), mode=_NUMPY_MODES[mode])
+            size = x.shape[axis]
             dims = result.fact.dims
-            result = self.take(result, self.asarray(positions, INT64), axis)
-            result.fact = Fact(x.fact.dtype, dims and (*dims[:axis], len(positions), *dims[axis + 1 :]))
+            result = self.take(result, self._mirror(size, before, after, mode), axis)
+            grown = size + before + after
+            result.fact = Fact(x.fact.dtype, dims and (*dims[:axis], grown, *dims[axis + 1 :]))
         return result if isinstance(result, Tensor) else Tensor(self, x.fact, x.expr)
+
+    def _mirror(self, size: Any, before: Any, after: Any, mode: str) -> Any:
+        """The places along an axis that is grown; those beyond its ends come from inside."""
+        if known((size, before, after)):
+            budget.make(size + before + after)
+            return self.asarray(np.pad(np.arange(size), (before, after), mode=_NUMPY_MODES[mode]), INT64)
+        places = self.let(self.arange(-1 * before, after + size, 1, INT64), "places")
+        if mode == "edge":
+            return self.minimum(self.maximum(places, 0), size - 1)
+        if mode == "wrap":
+            return self.remainder(places, size)
+        turned = self.let(self.remainder(places, 2 * size - 2), "places")
+        return self.minimum(turned, self.subtract(2 * size - 2, turned))
 
     def split(self, x: Symbol, lengths: Sequence[Any], axis: int) -> tuple[Symbol, ...]:
         perm = perm_of(x)

@@ -1,0 +1,172 @@
+"""An ONNX message as runtimes take it, where a file leaves out or says otherwise what ONNX asks for.
+
+Old exporters write weights that are no inputs before IR version 4, sizes of -1 and 0 for free ones, outputs without types; some write
+sparse weights. onnxruntime runs them all, and so they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+
+from netferry.converters.errors import RefusedError
+from netferry.converters.signature import Array
+
+_WEIGHTS_ALONE = 4
+"""The IR version from which weights need not be inputs."""
+
+
+def completed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as it should have been written; itself where it is."""
+    wanted = [repair for asks, repair in _REPAIRS if asks(model)]
+    if not wanted:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for repair in wanted:
+        repair(copy)
+    return copy
+
+
+# ---- IR version -----------------------------------------------------------------------------------
+
+
+def _is_old(model: onnx.ModelProto) -> bool:
+    inputs = {value.name for value in model.graph.input}
+    return 0 < model.ir_version < _WEIGHTS_ALONE and any(
+        tensor.name not in inputs for tensor in model.graph.initializer
+    )
+
+
+def _raise_version(model: onnx.ModelProto) -> None:
+    model.ir_version = _WEIGHTS_ALONE
+
+
+# ---- sizes ----------------------------------------------------------------------------------------
+
+
+def _dims(values: Iterable[onnx.ValueInfoProto]) -> Iterator[onnx.TensorShapeProto.Dimension]:
+    for value in values:
+        if value.type.HasField("tensor_type"):
+            yield from value.type.tensor_type.shape.dim
+
+
+def _is_no_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    return dim.HasField("dim_value") and dim.dim_value <= 0
+
+
+def _has_no_sizes(model: onnx.ModelProto) -> bool:
+    return any(map(_is_no_size, _dims((*model.graph.input, *model.graph.output))))
+
+
+def _free_sizes(model: onnx.ModelProto) -> None:
+    for dim in filter(_is_no_size, _dims((*model.graph.input, *model.graph.output))):
+        dim.Clear()
+
+
+# ---- types of outputs -----------------------------------------------------------------------------
+
+
+def _untyped(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.WhichOneof("value")
+    return kind is None or (kind == "tensor_type" and not value.type.tensor_type.elem_type)
+
+
+def _has_untyped(model: onnx.ModelProto) -> bool:
+    return any(map(_untyped, model.graph.output))
+
+
+def _type_outputs(model: onnx.ModelProto) -> None:
+    """As ONNX infers them of a model without its large weights; what it cannot tell stays as it is."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for tensor in light.graph.initializer:
+        if len(tensor.raw_data) > _SMALL:
+            tensor.ClearField("raw_data")
+    for value in light.graph.output:
+        if _untyped(value):
+            value.ClearField("type")
+    try:
+        light = shape_inference.infer_shapes(light)
+    except Exception:  # what is wrong with the model, the checker says
+        return
+    known = {
+        value.name: value for value in (*light.graph.input, *light.graph.value_info, *light.graph.output)
+    }
+    for value in model.graph.output:
+        if _untyped(value) and value.name in known and not _untyped(known[value.name]):
+            value.type.CopyFrom(known[value.name].type)
+
+
+_SMALL = 4096
+"""Bytes of a weight that inference may have to read: a shape, an axis."""
+
+
+# ---- sparse tensors -------------------------------------------------------------------------------
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The graph and every graph inside it."""
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting.extend(attribute.graphs)
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+
+
+def _sparse_constants(graph: onnx.GraphProto) -> Iterator[onnx.AttributeProto]:
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            yield from (one for one in node.attribute if one.HasField("sparse_tensor"))
+
+
+def _has_sparse(model: onnx.ModelProto) -> bool:
+    return any(graph.sparse_initializer or any(_sparse_constants(graph)) for graph in _graphs(model))
+
+
+def _fill(model: onnx.ModelProto) -> None:
+    """Sparse weights and constants as dense ones."""
+    for graph in _graphs(model):
+        for sparse in graph.sparse_initializer:
+            graph.initializer.append(numpy_helper.from_array(dense(sparse), sparse.values.name))
+        del graph.sparse_initializer[:]
+        for attribute in _sparse_constants(graph):
+            tensor = numpy_helper.from_array(dense(attribute.sparse_tensor))
+            attribute.Clear()
+            attribute.name, attribute.type = "value", onnx.AttributeProto.TENSOR
+            attribute.t.CopyFrom(tensor)
+
+
+def dense(sparse: onnx.SparseTensorProto) -> Array:
+    """The tensor with its zeros: indices are places of the flat tensor (count,), or of its axes (count, rank)."""
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    full = np.zeros(tuple(sparse.dims), values.dtype)
+    try:
+        if (indices < 0).any():
+            raise IndexError("a place below 0")
+        if indices.ndim == 1:
+            full.reshape(-1)[indices] = values
+        else:
+            full[tuple(indices.T)] = values
+    except (IndexError, ValueError) as error:
+        name = sparse.values.name
+        raise RefusedError(
+            f"the places of the sparse tensor '{name}' do not fit its sizes ({error})"
+        ) from error
+    return full
+
+
+_REPAIRS: tuple[tuple[Callable[[onnx.ModelProto], bool], Callable[[onnx.ModelProto], None]], ...] = (
+    (_is_old, _raise_version),
+    (_has_no_sizes, _free_sizes),
+    (_has_sparse, _fill),
+    (_has_untyped, _type_outputs),
+)
+"""(what a message may want, what gives it): in this order."""
