@@ -103,7 +103,7 @@ class Signature:
 
         def narrow(spec: TensorSpec) -> TensorSpec:
             if spec.dims is None:
-                return spec
+                return replace(spec, dims=tuple(sizes[spec.name])) if sizes.get(spec.name) else spec
             said = [*sizes.get(spec.name, ()), *[None] * len(spec.dims)]
             return replace(spec, dims=tuple(map(dim, spec.dims, said)))
 

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,10 @@ class Session:
             ) from error
         if self._session.get_providers()[0] != PROVIDERS[self.device]:
             raise no_cuda()
+        inputs = tuple(spec_of(node) for node in self._session.get_inputs())
+        unknown = live.unranked(model) if any(spec.dims == () for spec in inputs) else ()
         self.signature = Signature(
-            tuple(spec_of(node) for node in self._session.get_inputs()),
+            tuple(replace(spec, dims=None) if spec.name in unknown else spec for spec in inputs),
             tuple(spec_of(node) for node in self._session.get_outputs()),
         )
         self._names = [spec.name for spec in self.signature.outputs]

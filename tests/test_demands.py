@@ -151,7 +151,7 @@ def test_an_if_of_two_ranks_that_nobody_asks_for_stays() -> None:
 def test_a_batch_is_what_the_state_beside_it_says(to: str) -> None:
     """A recurrent state of one row as an input, and a Squeeze without axes of all that is left."""
     nodes = [
-        node("GRU", ["x", "w", "r", "", "", "h"], ["s", "last"], hidden_size=4),
+        node("GRU", ["x", "w", "r", "", "", "h"], ["s", "last"], hidden_size=4, linear_before_reset=1),
         node("MatMul", ["last", "v"], ["m"]),
         node("Squeeze", ["m"], ["z"]),
         node("Slice", ["z", "zero", "two", "zero"], ["y"]),

@@ -11,7 +11,7 @@ import numpy as np
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet.files import SymbolModel
-from netferry.converters.mxnet.symbol import IMAGE, WEIGHTS, Node, input_name
+from netferry.converters.mxnet.symbol import IMAGE, INPUT, WEIGHTS, Node, input_name
 from netferry.converters.signature import Dim
 
 _GLUON_PARAMETER = frozenset({"__storage_type__", "__init__"})
@@ -36,7 +36,7 @@ def variables(model: SymbolModel) -> Variables:
         roles = _roles(model, position)
         if node.name in model.params:
             kind = "weight"
-        elif node.name in model.called:
+        elif node.name in model.called or INPUT in node.hidden:
             kind = "input"
         elif roles == {"label"}:
             kind = "label"
@@ -59,6 +59,7 @@ def variables(model: SymbolModel) -> Variables:
             received=", ".join(graph.nodes[position].name for position in kinds["missing"]),
             remedy="Name the params file that belongs to this symbol with --weights",
         )
+    kinds["input"].sort(key=lambda position: _said(graph.nodes[position].hidden.get(INPUT, "")))
     if model.called:
         kinds["input"].sort(key=lambda position: _rank(graph.nodes[position].name, model.called))
     return Variables(tuple(kinds["input"]), tuple(kinds["weight"]), tuple(kinds["label"]))
@@ -92,9 +93,16 @@ def with_zero_states(model: SymbolModel, count: int | None) -> SymbolModel:
 
 
 def _is_state(model: SymbolModel, position: int) -> bool:
+    if INPUT in model.graph.nodes[position].hidden:
+        return False
     roles = _roles(model, position)
     named = _BEGINNING.search(model.graph.nodes[position].name) is not None
     return bool(roles) and (roles <= _STATES or named)
+
+
+def _said(place: str) -> int:
+    """The place of an input as its variable says it; those that do not come last, as they stand."""
+    return int(place) if place.isdecimal() and len(place) < 10 else 1 << 32
 
 
 def _rank(name: str, called: Sequence[str]) -> int:

@@ -101,6 +101,9 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
 OUTPUT = "__output__"
 """The hidden attribute with the name that an output had where the model came from."""
 
+INPUT = "__input__"
+"""The hidden attribute of an input of a model that was imported: its place among the inputs, whatever reads it."""
+
 IMAGE = "image"
 """An input on which MXNet writes an initialiser, as on a weight, and which is none."""
 

@@ -1,18 +1,20 @@
 """An ONNX message as runtimes take it, where a file leaves out or says otherwise what ONNX asks for.
 
-Old exporters write weights that are no inputs before IR version 4, sizes of -1 and 0 for free ones, outputs without types; some write
-sparse weights. onnxruntime runs them all, and so they are read.
+Old exporters write weights that are no inputs before IR version 4, sizes of -1 and 0 for free ones, outputs without types, inputs without ranks; some write nodes
+out of order, or sparse weights. onnxruntime runs them all, and so they are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from netferry.converters.errors import RefusedError
+from netferry.converters.errors import NetferryError, RefusedError
+from netferry.converters.graph.passes.normalize import evaluated
 from netferry.converters.signature import Array
 
 _WEIGHTS_ALONE = 4
@@ -67,6 +69,45 @@ def _free_sizes(model: onnx.ModelProto) -> None:
         dim.Clear()
 
 
+# ---- order ----------------------------------------------------------------------------------------
+
+
+def _is_unsorted(model: onnx.ModelProto) -> bool:
+    made: set[str] = set()
+    given = {name for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if any(name in given and name not in made for name in node.input):
+            return True
+        made.update(node.output)
+    return False
+
+
+def _sort(model: onnx.ModelProto) -> None:
+    """Every node behind those that it needs, as they stand else; a circle is left for the checker to refuse."""
+    nodes = list(model.graph.node)
+    maker = {name: place for place, node in enumerate(nodes) for name in node.output if name}
+    needs = {
+        place: sorted({maker[name] for name in _reads(node) if name in maker})
+        for place, node in enumerate(nodes)
+    }
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError:
+        return
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[place] for place in order)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The names that a node reads, in the graphs inside it too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from _reads(inner)
+
+
 # ---- types of outputs -----------------------------------------------------------------------------
 
 
@@ -103,6 +144,32 @@ def _type_outputs(model: onnx.ModelProto) -> None:
 
 _SMALL = 4096
 """Bytes of a weight that inference may have to read: a shape, an axis."""
+
+
+# ---- ranks of inputs ------------------------------------------------------------------------------
+
+
+def _unranked(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type
+    return kind.HasField("tensor_type") and not kind.tensor_type.HasField("shape")
+
+
+def _has_unranked(model: onnx.ModelProto) -> bool:
+    return any(map(_unranked, model.graph.input))
+
+
+def _rank_inputs(model: onnx.ModelProto) -> None:
+    """Where one rank alone is what the operators take, it is the one, and so with sizes; else it stays unknown."""
+    try:
+        graph, _ = evaluated(model)
+    except NetferryError:  # whoever asks for the plan is told
+        return
+    shapes = {value.name: value.shape for value in graph.inputs}
+    for value in filter(_unranked, model.graph.input):
+        for size in shapes.get(value.name) or ():
+            dim = value.type.tensor_type.shape.dim.add()
+            if isinstance(size, int):
+                dim.dim_value = size
 
 
 # ---- sparse tensors -------------------------------------------------------------------------------
@@ -166,7 +233,9 @@ def dense(sparse: onnx.SparseTensorProto) -> Array:
 _REPAIRS: tuple[tuple[Callable[[onnx.ModelProto], bool], Callable[[onnx.ModelProto], None]], ...] = (
     (_is_old, _raise_version),
     (_has_no_sizes, _free_sizes),
+    (_is_unsorted, _sort),
     (_has_sparse, _fill),
     (_has_untyped, _type_outputs),
+    (_has_unranked, _rank_inputs),
 )
 """(what a message may want, what gives it): in this order."""

@@ -39,7 +39,8 @@ def read(
     model: onnx.ModelProto = completed(looked.message)
     external = [tensor for tensor in safety.tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
     try:
-        onnx.checker.check_model(_as_known(_without_content(model) if external else model))
+        seen = _for_checker(model) if external or _shapeless(model) else model
+        onnx.checker.check_model(_as_known(seen))
     except Exception as error:  # ValidationError, and RuntimeError from inside the checker
         raise RefusedError(f"ONNX's checker refuses it ({first_line(error)})", where=where) from error
     rules.check_types(model, where)
@@ -107,8 +108,9 @@ def _mapped(model: onnx.ModelProto, large: Sequence[TensorProto], files: Files, 
     return made
 
 
-def _without_content(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy for the checker, which does not follow the links of a Hugging Face cache: external tensors are empty in it."""
+def _for_checker(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for the checker, which does not follow the links of a Hugging Face cache, and wants a rank of all that goes in
+    and out: external tensors are empty in it, and ranks that are not said are 0."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for tensor in safety.tensors(copy):
@@ -116,6 +118,8 @@ def _without_content(model: onnx.ModelProto) -> onnx.ModelProto:
             tensor.ClearField("data_location")
             del tensor.external_data[:]
             tensor.dims[:] = [0]
+    for value in _shapeless(copy):
+        value.type.tensor_type.shape.SetInParent()
     return copy
 
 
@@ -140,6 +144,16 @@ _FOREIGN = "netferry.foreign"
 def _is_foreign(node: onnx.NodeProto, opset: int) -> bool:
     foreign = node.op_type in UNDER_THE_STANDARD or opset < EARLIER.get(node.op_type, 0)
     return foreign and node.domain in ("", "ai.onnx")
+
+
+def _shapeless(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What goes in and out of a model, and of graphs inside it, and does not say its rank."""
+    return [
+        value
+        for graph in safety.graphs(model)
+        for value in (*graph.input, *graph.output)
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+    ]
 
 
 def _read_into(tensor: TensorProto, files: Files, where: str) -> None:

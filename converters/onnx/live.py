@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -47,6 +48,16 @@ def proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
             del tensor.external_data[:]
             tensor.raw_data = external[tensor.name].tobytes()
     return made
+
+
+def unranked(model: object) -> frozenset[str]:
+    """The inputs of a graph, or of a file, whose rank is not said: onnxruntime shows them as if they had no axes."""
+    if isinstance(model, str | os.PathLike):
+        model = onnx.load(os.fspath(model), load_external_data=False)
+    if not isinstance(model, onnx.ModelProto):
+        return frozenset()
+    inputs = (value for value in model.graph.input if value.type.HasField("tensor_type"))
+    return frozenset(value.name for value in inputs if not value.type.tensor_type.HasField("shape"))
 
 
 def constants(model: ir.Model) -> Iterator[ir.TensorProtocol]:

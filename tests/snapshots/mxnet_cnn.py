@@ -16,7 +16,7 @@ CONSTANTS = []
 
 def symbol():
     """The graph; parameters are variables under their names."""
-    x = mx.sym.var('x', shape=(0, 3, 0, 0), dtype='float32')
+    x = mx.sym.var('x', shape=(0, 3, 0, 0), dtype='float32', attr={'__input__': '0'})
     stem_0_weight = mx.sym.var('stem.0.weight', shape=(8, 3, 3, 3), dtype='float32')
     stem_0 = mx.sym.Convolution(x, stem_0_weight, kernel=(3, 3), stride=(2, 2), pad=(1, 1), num_filter=8, no_bias=True, name='stem.0')
     stem_1_weight = mx.sym.var('stem.1.weight', shape=(8,), dtype='float32')

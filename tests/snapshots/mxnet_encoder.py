@@ -24,7 +24,7 @@ def numpy_like(operator, *inputs, **attributes):
 
 def symbol():
     """The graph; parameters are variables under their names."""
-    x = mx.sym.var('x', shape=(0, 0, 16), dtype='float32')
+    x = mx.sym.var('x', shape=(0, 0, 16), dtype='float32', attr={'__input__': '0'})
     position = mx.sym.var('position', shape=(1, 9, 16), dtype='float32')
     getitem = mx.sym.slice_like(position, x, axes=(1,), name='getitem')
     add = mx.sym.broadcast_add(x, getitem, name='add')

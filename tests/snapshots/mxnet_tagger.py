@@ -16,7 +16,7 @@ CONSTANTS = []
 
 def symbol():
     """The graph; parameters are variables under their names."""
-    x = mx.sym.var('x', shape=(0, 0), dtype='int64')
+    x = mx.sym.var('x', shape=(0, 0), dtype='int64', attr={'__input__': '0'})
     words_mod_scalar = mx.sym._internal._mod_scalar(x, scalar=50, is_int=True, name='words_mod_scalar')
     words_weight = mx.sym.var('words.weight', shape=(50, 12), dtype='float32')
     words = mx.sym.Embedding(words_mod_scalar, words_weight, input_dim=50, output_dim=12, dtype='float32', name='words')

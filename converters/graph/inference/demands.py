@@ -120,16 +120,19 @@ _EQUAL: Mapping[str, Callable[[ir.Node, Sequence[Any], Evaluator], Pairs]] = {
 # ---- ranks ----------------------------------------------------------------------------------------------------
 
 
-def _decide(graph: ir.Graph, evaluator: Evaluator) -> bool:
+def _decide(graph: ir.Graph, evaluator: Evaluator, *, top: bool = True) -> bool:
     """Decide what the ranks decide, in this graph and in those inside it."""
     changed = False
     for inside in _inner(graph):
-        changed |= _decide(inside, evaluator)
+        changed |= _decide(inside, evaluator, top=False)
     open_nodes = [node for node in graph if _is_open(node, evaluator)]
-    if not open_nodes:
+    unsaid = [value for value in graph.inputs if value.type is not None and value.shape is None and top]
+    if not open_nodes and not unsaid:
         return changed
     ranks = _Ranks(evaluator)
     ranks.narrow(graph)
+    for value in unsaid:
+        changed |= _give_rank(value, ranks)
     for node in open_nodes:
         changed |= (_take_branch if node.op_type == "If" else _give_axes)(node, ranks)
     return changed
@@ -149,6 +152,14 @@ def _is_open(node: ir.Node, evaluator: Evaluator) -> bool:
     if node.op_type == "Squeeze" and any(value is not None for value in node.inputs[1:]):
         return False
     return any(evaluator.facts[value].dims is None for value in node.outputs if value in evaluator.facts)
+
+
+def _give_rank(value: ir.Value, ranks: _Ranks) -> bool:
+    """An input whose rank the file does not say has the one that its readers take."""
+    demanded = ranks.of(value)
+    if len(demanded) == 1:
+        value.shape = ir.Shape([None] * next(iter(demanded)))
+    return len(demanded) == 1
 
 
 def _take_branch(node: ir.Node, ranks: _Ranks) -> bool:

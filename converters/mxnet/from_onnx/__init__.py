@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.codegen.walk import Walk
 from netferry.converters.graph.ir.facts import Plan
+from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.imported import ImportedModel
 from netferry.converters.mxnet import symbol
 from netferry.converters.mxnet.from_onnx import (
@@ -26,6 +27,7 @@ from netferry.converters.mxnet.from_onnx import (
 )
 from netferry.converters.mxnet.from_onnx.namespace import MxnetNamespace
 from netferry.converters.mxnet.from_onnx.table import NATIVE
+from netferry.converters.mxnet.from_onnx.writer import FLOAT32
 from netferry.converters.mxnet.imported import ImportedSymbol
 from netferry.converters.signature import Array, Signature
 
@@ -34,8 +36,10 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Impor
     """A symbol with its parameters; refused, with every node that MXNet cannot express, before anything is written."""
     xp = MxnetNamespace(plan)
     xp.rows = NATIVE
-    results = Walk(plan, xp).run(lambda value: xp.input(str(value.name), plan.fact(value)))
+    walk = Walk(plan, xp)
+    written = walk.run(lambda value: xp.input(str(value.name), plan.fact(value)))
     names = [spec.name for spec in signature.outputs]
+    results = _reading_all(xp, list(written), [walk.values[value] for value in plan.graph.inputs])
     graph = _finished(xp, plan, results, names)
     used = {node.name for node in graph.nodes if node.is_variable}
     _demand_inputs(signature, used)
@@ -75,6 +79,20 @@ def _demand_inputs(signature: Signature, used: set[str]) -> None:
         names = ", ".join(idle) or "none"
         reason = "its outputs do not depend on its inputs, which an MXNet block cannot have"
         raise UnsupportedError([Unsupported(names, "Input", reason, "Remove them from the source model")])
+
+
+def _reading_all(xp: MxnetNamespace, results: list[Symbol], inputs: Sequence[Symbol]) -> list[Symbol]:
+    """The outputs, of which one reads the inputs that nothing else reads: as zeros, whatever they hold."""
+    read = xp.reached(results)
+    idle = [x for x in inputs if x.expr[0] not in read]
+    place = next((i for i, y in enumerate(results) if y.fact.dims and y.dtype.kind in "fiu"), None)
+    if place is None:
+        return results
+    for x in idle:
+        zeros = xp.apply("zeros_like", xp.astype(x, FLOAT32), dims=x.shape)
+        none = xp.reshape(xp.sum(zeros, tuple(range(x.ndim)), True), (1,) * results[place].ndim)
+        results[place] = xp.add(results[place], xp.astype(none, results[place].dtype))
+    return results
 
 
 def _finished(xp: MxnetNamespace, plan: Plan, results: Any, names: list[str]) -> symbol.Symbol:

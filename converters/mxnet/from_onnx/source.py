@@ -11,7 +11,7 @@ from typing import Any
 
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.ir.names import identifier
-from netferry.converters.mxnet.symbol import Entry, Node, Symbol
+from netferry.converters.mxnet.symbol import INPUT, Entry, Node, Symbol
 from netferry.converters.signature import Signature
 
 _HEADER = '''\
@@ -133,6 +133,8 @@ def _hidden(node: Node) -> dict[str, str]:
     found = {known[key]: _literal(text) for key, text in node.hidden.items() if key in known}
     if "__dtype__" in node.hidden:
         found["dtype"] = repr(_DTYPES[int(node.hidden["__dtype__"])])
+    if INPUT in node.hidden:
+        found["attr"] = repr({INPUT: node.hidden[INPUT]})
     return found
 
 

@@ -22,7 +22,7 @@ from netferry.converters.graph.ir.facts import Fact, Home, Plan
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet import symbol as graphs
-from netferry.converters.mxnet.symbol import OUTPUT, Entry, Node
+from netferry.converters.mxnet.symbol import INPUT, OUTPUT, Entry, Node
 from netferry.converters.signature import Array
 
 Dims = tuple[Any, ...]
@@ -94,7 +94,11 @@ class SymbolWriter(Namespace):
                 f"the input '{name}' has no axes", "Give it an axis of size 1 in the source model"
             )
         check_dtype(fact.dtype)
-        return self.variable(self._fresh(name), fact.dtype, fact.dims)
+        number = sum(INPUT in node.hidden for node in self.nodes)
+        made = self.variable(self._fresh(name), fact.dtype, fact.dims)
+        node = self.nodes[-1]
+        self.nodes[-1] = replace(node, hidden={**node.hidden, INPUT: str(number)})
+        return made
 
     def bind_input(self, value: ir.Value, symbol: Symbol) -> None:
         self.remember(symbol)
@@ -265,6 +269,11 @@ class SymbolWriter(Namespace):
         return self._size_sources[size]
 
     # ---- the graph -----------------------------------------------------------------------------------
+
+    def reached(self, results: Sequence[Symbol]) -> set[int]:
+        """The places of the nodes that these need."""
+        heads = tuple(x.expr for x in results)  # which writes the nodes of constants
+        return set(graphs.Symbol(tuple(self.nodes), heads).order)
 
     def finish(self, results: Sequence[Symbol], names: Sequence[str]) -> graphs.Symbol:
         """The graph whose outputs are ``results``; each stands under its own name."""
