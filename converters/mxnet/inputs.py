@@ -93,6 +93,8 @@ def with_zero_states(model: SymbolModel, count: int | None) -> SymbolModel:
 
 
 def _is_state(model: SymbolModel, position: int) -> bool:
+    if INPUT in model.graph.nodes[position].hidden:
+        return False
     roles = _roles(model, position)
     named = _BEGINNING.search(model.graph.nodes[position].name) is not None
     return bool(roles) and (roles <= _STATES or named)
