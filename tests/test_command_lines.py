@@ -35,12 +35,12 @@ def zoo(name: str) -> Callable[[Path], None]:
     return make
 
 
-def converted(name: str, **keywords: object) -> Callable[[Path], None]:
+def converted(source: str) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         import netferry
-        from netferry.zoo import catalog, tensorflow
 
-        netferry.convert(tensorflow.build(catalog.named(name)), destination=path, verify=False, **keywords)  # type: ignore[arg-type]
+        made(path.with_name(source))
+        netferry.convert(path.with_name(source), destination=path, verify=False)
 
     return make
 
@@ -89,7 +89,7 @@ def symbol(size: int) -> Callable[[Path], None]:
 
 MAKERS: Mapping[str, Callable[[Path], None]] = {
     "cnn.keras": zoo("cnn"), "model.keras": zoo("lstm"), "a.keras": zoo("mlp"), "mlp.keras": zoo("mlp"),
-    "cnn.onnx": converted("cnn"), "mlp.onnx": converted("mlp"), "b.onnx": converted("mlp"), "mlp.pt2": converted("mlp"),
+    "cnn.onnx": converted("cnn.keras"), "mlp.onnx": converted("mlp.keras"), "b.onnx": converted("a.keras"), "mlp.pt2": converted("mlp.keras"),
     "rows.parquet": rows, "image.npy": pixels, "models.toml": catalogue,
     "resnet-symbol.json": symbol(224), "model-symbol.json": symbol(112), "yolo3-symbol.json": symbol(416),
 }  # fmt: skip

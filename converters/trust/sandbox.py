@@ -28,14 +28,10 @@ OFF = "NETFERRY_SANDBOX"
 
 @dataclass(frozen=True)
 class Rooms:
-    """What stays open: files and folders to read, folders to write in, programs to start; nothing more.
-
-    A program that is started has no more rights than the process that starts it.
-    """
+    """What stays open: files and folders to read, folders to write in; nothing more."""
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    programs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def enclose(rooms: Rooms) -> Held:
         _held = Held(why="the kernel does not let a process give up its privileges")
         return _held
     files = _close_files(libc, rooms)
-    calls = _close_calls(libc, _TO_START if rooms.programs else frozenset())
+    calls = _close_calls(libc)
     why = "; ".join(part for part in (files, calls) if part)
     _held = Held(not files, not calls, why)
     return _held
@@ -164,7 +160,6 @@ def _close_files(libc: ctypes.CDLL, rooms: Rooms) -> str:
             (rooms.reads, _TO_READ),
             (rooms.writes, _TO_WRITE),
             (_DEVICE_FILES, _READ | _WRITE),
-            (rooms.programs and (*rooms.programs, *_LOADERS), _READ | _EXECUTE),
         ):
             for position in dict.fromkeys(positions):
                 _open_to(libc, ruleset, position, rights & handled[0])
@@ -187,12 +182,6 @@ def _open_to(libc: ctypes.CDLL, ruleset: int, position: str, rights: int) -> Non
             os.close(handle)
 
 
-_LOADERS = (
-    "/lib64/ld-linux-x86-64.so.2",
-    "/lib/ld-linux-aarch64.so.1",
-    "/lib/ld-musl-x86_64.so.1",
-    "/lib/ld-musl-aarch64.so.1",
-)
 _DEVICE_FILES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 SYSTEM: tuple[str, ...] = (
@@ -248,9 +237,6 @@ _REFUSED: Mapping[str, tuple[int, int]] = {
 that is ended as one. ``truncate`` by name is not Landlock's before its third version.
 """
 
-_TO_START = frozenset({"execve", "execveat", "setsid"})
-"""What a process needs that may start programs, each in a session of its own."""
-
 _IOCTL_CALL = (16, 29)
 _TYPING = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX type into the terminal that the process shares with its caller's shell."""
@@ -274,9 +260,9 @@ def _machine() -> tuple[int, int] | None:
     return _MACHINES.get(os.uname().machine) if sys.maxsize > 1 << 32 else None
 
 
-def program(column: int, architecture: int, allowed: frozenset[str] = frozenset()) -> bytes:
+def program(column: int, architecture: int) -> bytes:
     """The filter: EACCES for a refused call, for any call of another machine, for typing into the terminal."""
-    numbers = sorted(row[column] for name, row in _REFUSED.items() if name not in allowed)
+    numbers = sorted(row[column] for row in _REFUSED.values())
     count = len(numbers)
     lines = [
         (_LOAD, 0, 0, _ARCHITECTURE),
@@ -298,12 +284,12 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("lines", ctypes.c_char_p))
 
 
-def _close_calls(libc: ctypes.CDLL, allowed: frozenset[str]) -> str:
+def _close_calls(libc: ctypes.CDLL) -> str:
     """Why calls stay open; nothing where they do not."""
     machine = _machine()
     if machine is None:
         return f"no seccomp filter is known for {os.uname().machine}"
-    lines = program(*machine, allowed)
+    lines = program(*machine)
     given = _Program(len(lines) // 8, lines)
     if _call(libc, _SECCOMP[machine[0]], _SET_FILTER, _ALL_THREADS, ctypes.byref(given)):
         return f"{_NO_FILTER} ({os.strerror(ctypes.get_errno())})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ MODEL, TIMED, FILE, ROWS, ARRAYS, BESIDE, WITHIN, CODE, NOTHING = (
     "model", "timed", "file", "rows", "arrays", "beside", "within", "code", "",
 )  # fmt: skip
 """A model, unless it is a factory, is read with its folder; so is a file that is never a factory (weights, certificates).
-One that is timed starts in a fresh interpreter, too. Rows are a file, or a folder with what its links mean; arrays stand
+One that is timed starts in fresh interpreters, too, which no closed process could start: it knows nothing of their /proc. Rows are a file, or a folder with what its links mean; arrays stand
 in flags as NAME=FILE; both are read with the ledger beside them, which records what they were made from. A result is
 staged in the folder that it lies ``BESIDE`` others in; several go ``WITHIN`` one."""
 
@@ -37,15 +36,12 @@ def rooms_of(arguments: Mapping[str, Any]) -> Rooms:
     """What may be read and written for these arguments; Python and the system are read in any case."""
     reads: list[Path] = []
     writes: list[Path] = []
-    programs: list[Path] = []
     for role, path in _paths(arguments):
         if role in (BESIDE, WITHIN):
             writes.append(_existing(path if role == WITHIN else path.parent))
         else:
             reads += _read(role, path)
-        if role == TIMED:
-            programs.append(Path(sys.executable).resolve())
-    return Rooms(*(tuple(dict.fromkeys(map(str, each))) for each in (reads, writes, programs)))
+    return Rooms(*(tuple(dict.fromkeys(map(str, each))) for each in (reads, writes)))
 
 
 def destinations_of(arguments: Mapping[str, Any]) -> list[Path]:
@@ -67,7 +63,9 @@ def excuse(arguments: Mapping[str, Any]) -> str:
         return "a GPU's driver needs its devices"
     if any(role == CODE for role, _ in _texts(arguments)):
         return "an imported module is code of yours and has your rights"
-    models = (text for role, text in _texts(arguments) if role in (MODEL, TIMED))
+    if any(role == TIMED for role, _ in _texts(arguments)):
+        return "it starts fresh interpreters, and each of these is closed by itself"
+    models = (text for role, text in _texts(arguments) if role == MODEL)
     return "a factory is code of yours and has your rights" if any(map(is_factory, models)) else ""
 
 

@@ -40,7 +40,7 @@ def confine(arguments: Mapping[str, Any], own: str) -> None:
         sandbox.excused(why)
         return
     named, always = access.rooms_of(arguments), access.everywhere(own)
-    sandbox.enclose(Rooms(named.reads + always.reads, named.writes + always.writes, named.programs))
+    sandbox.enclose(Rooms(named.reads + always.reads, named.writes + always.writes))
 
 
 def end_group(group: int) -> None:
