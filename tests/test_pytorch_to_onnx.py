@@ -576,25 +576,24 @@ def test_code_that_looks_at_values_is_refused_with_its_line(function: Any) -> No
 
 def test_functions_without_a_row_are_named_all_at_once() -> None:
     def strange(x: torch.Tensor) -> torch.Tensor:
-        return torch.lgamma(x) + torch.special.bessel_j0(x) + torch.digamma(x)
+        return torch.special.airy_ai(x) + torch.special.bessel_j0(x) + torch.special.i1(x)
 
     with pytest.raises(UnsupportedError) as caught:
         export(Fn(strange), X)
     assert [problem.operator for problem in caught.value.problems] == [
-        "lgamma",
+        "special_airy_ai",
         "special_bessel_j0",
-        "digamma",
+        "special_i1",
     ]
     assert "PyTorch's TorchScript exporter" in str(caught.value)
 
 
 def test_what_has_no_row_goes_by_pytorchs_exporter_and_says_so() -> None:
-    pool = nn.Sequential(
-        nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6), nn.MaxPool2d(2, return_indices=True)
-    )
-    found = check(randomized(pool), ("b", 4, 10, 10), route="torchscript")
+    rounded = Fn(lambda x: torch.fake_quantize_per_tensor_affine(x, 0.01, 0, -128, 127))
+    steps = nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6), rounded)
+    found = check(randomized(steps), ("b", 4, 10, 10), route="torchscript", tolerance=1e-2)
     assert "BatchNormalization" in operators(found)
-    assert "TorchScript exporter was used" in found.notes[0] and "maxima" in found.notes[0]
+    assert "TorchScript exporter was used" in found.notes[0] and "fake_quantize" in found.notes[0]
     assert "0.weight" in found.model.graph.initializers
 
 

@@ -12,11 +12,13 @@ from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.layers import MODULES
 from netferry.converters.pytorch.to_onnx.table import FUNCTIONS, Row
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Value, leaves_of, map_structure
-from netferry.converters.pytorch.to_onnx.tracer.names import by_position
+from netferry.converters.pytorch.to_onnx.tracer.names import by_position, qualified, writes
 
 
 def row_of(call: Call) -> Row | None:
-    return FUNCTIONS.get(call.target) if call.module is None else MODULES.get(call.target)
+    if call.module is not None:
+        return MODULES.get(call.target)
+    return FUNCTIONS.get(call.target) or FUNCTIONS.get(qualified(call.target))
 
 
 def missing_row(call: Call) -> Unsupported:
@@ -43,6 +45,10 @@ def write_call(e: Emitter, call: Call, known: dict[Value, Tensor]) -> Unsupporte
         _fits(row, e, *first, *given, **kwargs)
         with e.g.scope(_scope(call)):
             made = leaves_of(row(e, *first, *given, **kwargs), Tensor)
+            if writes(call.target):
+                made = [
+                    e.cast(made[0], e.dtype)
+                ]  # whatever was written is of the dtype of what it was written into
         for tensor, value in zip(made, results, strict=True):
             known[value] = _checked(e, tensor, value)
     except CannotConvert as problem:

@@ -88,6 +88,8 @@ def _conv_transpose(
 ) -> Tensor:
     """(batch, channels, *space) with weight (in, out / groups, *kernel)."""
     extra = each(output_padding, axes)
+    if not all(isinstance(one, int) for one in extra):
+        return _cut(e, input, weight, bias, each(stride, axes), padding, groups, dilation)
     return batched(
         e,
         input,
@@ -104,6 +106,19 @@ def _conv_transpose(
             group=groups,
         ),
     )
+
+
+def _cut(
+    e: Emitter, input: Tensor, weight: Tensor, bias: Tensor | None, stride: list[Any], padding: Any, groups: int, dilation: Any
+) -> Tensor:  # fmt: skip
+    """To the sizes that were asked for: as much as a stride can add at the ends is added, and the rest cut off."""
+    axes = len(stride)
+    whole = _conv_transpose(
+        axes, e, input, weight, bias, stride, padding, [s - 1 for s in stride], groups, dilation
+    )
+    places = range(whole.rank - axes, whole.rank)
+    starts, ends = e.g.ints(*[0] * axes), e.shape(list(e.out.dims[-axes:]))
+    return e.g.Slice(whole, starts, ends, e.g.ints(*places))
 
 
 for _axes in (1, 2, 3):

@@ -14,8 +14,12 @@ from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
 
 
 @row("copy")
-def copy(e: Emitter, input: Tensor, src: Operand, non_blocking: bool = False) -> Tensor:
-    return e.expand(e.tensor(src, e.dtype), e.out.dims)
+def copy(e: Emitter, input: Tensor, *given: Any, **named: Any) -> Tensor:
+    """Of ``src``, which the method calls ``other``."""
+    source: Operand = next(
+        value for value in (*given, named.get("src"), named.get("other")) if value is not None
+    )
+    return e.expand(e.tensor(source, e.dtype), e.out.dims)
 
 
 def _filled(value: float, e: Emitter, *_: Any, **__: Any) -> Tensor:
@@ -31,7 +35,11 @@ row("ones", "ones_like", "new_ones")(partial(_filled, 1))
 @row("full", "full_like", "new_full", "fill")
 def full(e: Emitter, *given: Any, **named: Any) -> Tensor:
     """The value comes last: ``full(size, v)``, ``full_like(x, v)``, ``x.new_full(size, v)``, ``x.fill_(v)``."""
-    return e.full(named.get("fill_value", named.get("value", given[-1])), e.out.dims, e.dtype)
+    named |= (
+        dict(zip(("value",), given[-1:], strict=False)) if not named.keys() & {"fill_value", "value"} else {}
+    )
+    value: Operand = named.get("fill_value", named.get("value"))
+    return e.full(value, e.out.dims, e.dtype)
 
 
 @row("scalar_tensor", "tensor", "as_tensor")

@@ -22,7 +22,7 @@ UNARY = {
     "Asinh": "asinh arcsinh", "Atan": "atan arctan", "Atanh": "atanh arctanh", "Ceil": "ceil", "Cos": "cos",
     "Cosh": "cosh", "Erf": "erf", "Exp": "exp", "Floor": "floor", "HardSwish": "hardswish", "Log": "log",
     "Mish": "mish", "Neg": "neg negative", "Reciprocal": "reciprocal", "Relu": "relu", "Selu": "selu",
-    "Sigmoid": "sigmoid", "Sign": "sign sgn", "Sin": "sin", "Sinh": "sinh", "Softsign": "softsign",
+    "Sigmoid": "sigmoid expit", "Sign": "sign sgn", "Sin": "sin", "Sinh": "sinh", "Softsign": "softsign",
     "Sqrt": "sqrt", "Tan": "tan", "Tanh": "tanh",
 }  # fmt: skip
 """ONNX's operator for what PyTorch has under one or several names."""

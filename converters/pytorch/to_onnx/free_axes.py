@@ -14,6 +14,7 @@ from torch.utils._sympy import functions as symbolic
 from netferry.converters import origin
 from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.to_onnx.layers import MODULES
+from netferry.converters.pytorch.to_onnx.table import FUNCTIONS
 from netferry.converters.pytorch.to_onnx.tracer.calls import Trace
 from netferry.converters.pytorch.to_onnx.tracer.replay import harmless
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing, broken, without
@@ -97,7 +98,7 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
     that it has. So traces are also made at sizes at which conditions of the first fail, and the one that narrows least is
     taken, as long as the example is within it.
     """
-    best = _bounded(module, trace(module, given, MODULES), given)
+    best = _bounded(module, trace(module, given, MODULES, rows=FUNCTIONS), given)
     own = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
     tried: set[tuple[tuple[str, int], ...]] = set()
     while len(tried) < _OTHER_TRACES:
@@ -106,7 +107,7 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
             break
         tried.add(tuple(sorted(sizes.items())))
         try:
-            other = _bounded(module, trace(module, given, MODULES, sizes), given)
+            other = _bounded(module, trace(module, given, MODULES, sizes, FUNCTIONS), given)
         except Untraceable:
             continue
         if _doubts(other, own) < _doubts(best, own):

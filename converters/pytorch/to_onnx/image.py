@@ -12,7 +12,7 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.pytorch.to_onnx.convolution import batched, each
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.pooling import adaptive_pool
-from netferry.converters.pytorch.to_onnx.table import row
+from netferry.converters.pytorch.to_onnx.table import INT64, row
 
 _LINEAR = ("linear", "bilinear", "trilinear")
 
@@ -31,7 +31,9 @@ def interpolate(
     """With a scale PyTorch reads the input by that scale, with a size or aligned corners by the sizes."""
     axes = input.rank - 2
     if mode == "area":
-        return adaptive_pool("AveragePool", axes, e, input, list(e.out.dims[2:]))
+        found = adaptive_pool("AveragePool", axes, e, input, list(e.out.dims[2:]))
+        assert isinstance(found, Tensor)
+        return found
     kind: dict[str, Any] = _resize_kind(mode, bool(align_corners))
     if antialias:
         kind |= {"antialias": 1, "exclude_outside": 1}
@@ -95,3 +97,53 @@ def pixel_unshuffle(e: Emitter, input: Tensor, downscale_factor: int) -> Tensor:
     split = e.reshape(input, [*front, c, e.out.dims[-2], r, e.out.dims[-1], r])
     order = [*range(n), n, n + 2, n + 4, n + 1, n + 3]
     return e.reshape(e.g.transpose(split, order), e.out.dims)
+
+
+# ---- regions and boxes of torchvision ---------------------------------------------------------------
+
+
+def _corners(e: Emitter, rois: Tensor) -> tuple[Tensor, Tensor]:
+    """(regions, 5) as the images that they lie in and their corners."""
+    batch = e.g.Squeeze(e.g.Slice(rois, e.g.ints(0), e.g.ints(1), e.g.ints(1)), e.g.ints(1))
+    corners = e.g.Slice(rois, e.g.ints(1), e.g.ints(5), e.g.ints(1))
+    return e.cast(batch, INT64), corners
+
+
+@row("torchvision::roi_align")
+def roi_align(
+    e: Emitter, input: Tensor, rois: Tensor, spatial_scale: float, pooled_height: int, pooled_width: int,
+    sampling_ratio: int = -1, aligned: bool = False,
+) -> Tensor:  # fmt: skip
+    batch, corners = _corners(e, rois)
+    where = "half_pixel" if aligned else "output_half_pixel"
+    return e.g.RoiAlign(
+        input, corners, batch, output_height=pooled_height, output_width=pooled_width, mode="avg",
+        sampling_ratio=max(sampling_ratio, 0), spatial_scale=float(spatial_scale), coordinate_transformation_mode=where,
+    )  # fmt: skip
+
+
+@row("torchvision::nms")
+def nms(e: Emitter, boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """The numbers of the boxes that stay, the best first."""
+    every = e.g.constant([np.iinfo(np.int64).max], np.int64)
+    found = e.g.NonMaxSuppression(
+        e.g.Unsqueeze(boxes, e.g.ints(0)),
+        e.g.Unsqueeze(scores, e.g.ints(0, 1)),
+        every,
+        e.g.constant([iou_threshold], np.float32),
+    )
+    kept = e.g.Gather(found, e.g.constant(2, np.int64), axis=1)
+    e.define(e.out.dims[0], e.g.Shape(kept, start=0, end=1))
+    return kept
+
+
+@row("torchvision::deform_conv2d")
+def deform_conv2d(
+    e: Emitter, input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor, bias: Tensor, stride_h: int, stride_w: int,
+    pad_h: int, pad_w: int, dilation_h: int, dilation_w: int, groups: int, offset_groups: int, use_mask: bool,
+) -> Tensor:  # fmt: skip
+    return e.g.DeformConv(
+        input, weight, offset, bias, mask if use_mask else None, dilations=[dilation_h, dilation_w], group=groups,
+        kernel_shape=[weight.size(2), weight.size(3)], offset_group=offset_groups, pads=[pad_h, pad_w, pad_h, pad_w],
+        strides=[stride_h, stride_w],
+    )  # fmt: skip

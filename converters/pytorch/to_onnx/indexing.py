@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import sympy
+import torch
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
@@ -36,7 +37,7 @@ def narrow(e: Emitter, input: Tensor, dim: int, start: Any, length: Any) -> Tens
     return _sliced(e, input, [_Slice(dim % input.rank, start, start + length, 1)])
 
 
-@row("slice")
+@row("slice", torch.ops.aten.slice.Tensor)
 def slice_(
     e: Emitter, input: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Tensor:
@@ -61,6 +62,7 @@ _REDUCTIONS = {
     "prod": "mul",
     "amax": "max",
     "amin": "min",
+    "mean": "add",
 }
 """How updates of one element are combined: PyTorch's reductions and ONNX's."""
 
@@ -77,17 +79,37 @@ def scatter(
     include_self: bool = True,
 ) -> Tensor:
     """ONNX wants as many updates as indices: more of them in ``src`` are cut off."""
-    if reduce not in _REDUCTIONS or not include_self:
-        raise CannotConvert(
-            f"a scatter that reduces by '{reduce}'" + ("" if include_self else " without what is there")
-        )
+    if reduce not in _REDUCTIONS:
+        raise CannotConvert(f"a scatter that reduces by '{reduce}'")
     if isinstance(src, Tensor):
         wanted = [(0, size) for size in e.sizes_of(index)]
         src = _sliced(e, src, [_Slice(axis, *ends, 1) for axis, ends in enumerate(wanted)])
     updates = src if isinstance(src, Tensor) else e.full(src, e.sizes_of(index), input.dtype)
-    return e.g.ScatterElements(
-        input, index, e.cast(updates, input.dtype), axis=dim, reduction=_REDUCTIONS[reduce]
-    )
+    updates = e.cast(updates, input.dtype)
+    if not include_self:
+        nothing = e.full(_neutral(reduce, input.dtype), e.sizes_of(index), input.dtype)
+        input = e.g.ScatterElements(input, index, nothing, axis=dim)
+    found = e.g.ScatterElements(input, index, updates, axis=dim, reduction=_REDUCTIONS[reduce])
+    return found if reduce != "mean" else e.g.Div(found, _counted(e, input, dim, index, include_self))
+
+
+def _neutral(reduce: str | None, dtype: np.dtype[Any]) -> float:
+    """What changes nothing that it is combined with."""
+    if reduce in ("prod", "multiply"):
+        return 1
+    if reduce not in ("amax", "amin"):
+        return 0
+    whole = dtype.kind in "iu"
+    low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if whole else (-np.inf, np.inf)
+    return low if reduce == "amax" else high
+
+
+def _counted(e: Emitter, input: Tensor, dim: int, index: Tensor, include_self: bool) -> Tensor:
+    """How many values have come together at each place; one where none has."""
+    one = e.full(1, e.sizes_of(index), input.dtype)
+    start = e.full(int(include_self), e.sizes_of(input), input.dtype)
+    count = e.g.ScatterElements(start, index, one, axis=dim, reduction="add")
+    return count if include_self else e.g.Max(count, e.tensor(1, input.dtype))
 
 
 @row("scatter_add")
@@ -122,11 +144,64 @@ def index_fill(e: Emitter, input: Tensor, dim: int, index: Tensor, value: Operan
     return scatter(e, input, dim, _along_axis(e, input, dim, index), value)
 
 
+@row("index_reduce")
+def index_reduce(
+    e: Emitter, input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:  # fmt: skip
+    where_ = _along_axis(e, input, dim, index)
+    return scatter(e, input, dim, where_, source, reduce, include_self=include_self)
+
+
+@row("nonzero", "argwhere")
+def nonzero(e: Emitter, input: Tensor) -> Tensor:
+    """(found, axes)."""
+    found = e.g.Transpose(e.g.NonZero(input), perm=(1, 0))
+    e.define(e.out.dims[0], e.g.Shape(found, start=0, end=1))
+    return found
+
+
+@row("repeat_interleave")
+def repeat_interleave(e: Emitter, repeats: Tensor) -> Tensor:
+    """The number of each element, as often as it is repeated: how many ends of its predecessors lie before each place."""
+    ends = e.g.CumSum(e.cast(repeats, INT64), e.g.constant(0, np.int64))
+    total = e.g.ReduceMax(ends, keepdims=1)
+    e.define(e.out.dims[0], total)
+    line = e.g.Range(e.tensor(0, INT64), e.g.Squeeze(total, e.g.ints(0)), e.tensor(1, INT64))
+    before = e.g.GreaterOrEqual(e.g.Unsqueeze(line, e.g.ints(1)), ends)
+    return e.cast(e.g.ReduceSum(e.cast(before, INT64), e.g.ints(1), keepdims=0), e.dtype)
+
+
 @row("one_hot")
-def one_hot(e: Emitter, input: Tensor, num_classes: int = -1) -> Tensor:
-    if num_classes < 0:
-        raise CannotConvert("one_hot without num_classes depends on the values it is given")
-    return e.g.OneHot(input, e.g.constant(num_classes, np.int64), e.g.constant([0, 1], np.int64), axis=-1)
+def one_hot(e: Emitter, input: Tensor, num_classes: Any = -1) -> Tensor:
+    """Without a number of classes there are as many as the largest one asks for."""
+    count = e.tensor(num_classes, INT64)
+    if isinstance(num_classes, int) and num_classes < 0:
+        count = e.g.Add(e.g.ReduceMax(input, keepdims=0), e.tensor(1, INT64))
+        e.define(e.out.dims[-1], e.g.Unsqueeze(count, e.g.ints(0)))
+    return e.g.OneHot(input, count, e.g.constant([0, 1], np.int64), axis=-1)
+
+
+@row("bincount")
+def bincount(e: Emitter, input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each number comes, or the sum of its weights; as long as the largest number asks for."""
+    numbers = e.cast(input, INT64)
+    length = e.g.Add(e.g.ReduceMax(numbers, keepdims=1), e.g.ints(1))
+    length = e.g.Max(length, e.g.ints(minlength)) if minlength else length
+    e.define(e.out.dims[0], length)
+    nothing = e.g.Expand(e.tensor(0, e.dtype), length)
+    what = e.full(1, e.sizes_of(input), e.dtype) if weights is None else e.cast(weights, e.dtype)
+    return e.g.ScatterElements(nothing, numbers, what, axis=0, reduction="add")
+
+
+@row("_unique2")
+def unique(
+    e: Emitter, input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
+) -> Sequence[Tensor]:
+    values, _, inverse, counts = e.g.ops("Unique", input, outputs=4, sorted=1)
+    e.define(e.out.dims[0], e.g.Shape(values, start=0, end=1))
+    nothing = e.g.constant(np.zeros(0, np.int64))
+    where_ = e.reshape(inverse, e.sizes_of(input)) if return_inverse else nothing
+    return values, where_, counts if return_counts else nothing
 
 
 @dataclass(frozen=True)
@@ -192,8 +267,8 @@ def getitem(e: Emitter, input: Tensor, index: Any) -> Tensor:
     x = _sliced(e, input, parts.slices)
     axes = sorted(parts.lists)
     if len(axes) > 1:
-        x = _gather_together(e, x, parts)
-    elif axes:
+        return _gather_together(e, x, parts)
+    if axes:
         x = e.g.Gather(x, parts.lists[axes[0]], axis=axes[0])
     grown = sum(parts.lists[axis].rank - 1 for axis in axes[:1])
     for axis in sorted(parts.picks, reverse=True):
@@ -202,14 +277,33 @@ def getitem(e: Emitter, input: Tensor, index: Any) -> Tensor:
 
 
 def _gather_together(e: Emitter, x: Tensor, parts: _Index) -> Tensor:
-    """``x[i, j]``: lists of indices on the leading axes, taken pairwise."""
-    axes = sorted(parts.lists)
-    if axes != list(range(len(axes))) or parts.picks:
-        raise CannotConvert("lists of indices on several axes that are not the first")
-    shape = list(e.out.dims[: max(index.rank for index in parts.lists.values())])
-    lists = [e.expand(e.cast(parts.lists[axis], INT64), shape) for axis in axes]
-    together = e.g.Concat(*(e.g.Unsqueeze(index, e.g.ints(-1)) for index in lists), axis=-1)
-    return e.g.GatherND(x, together)
+    """``x[i, j]``: lists of indices taken pairwise; what they give stands where they do, or in front if they are apart."""
+    for axis in sorted(parts.picks, reverse=True):
+        x = select(e, x, axis, parts.picks[axis])
+    kept = [axis for axis in range(x.rank + len(parts.picks)) if axis not in parts.picks]
+    lists = {kept.index(axis): index for axis, index in parts.lists.items()}
+    axes = sorted(lists)
+    together = axes == list(range(axes[0], axes[0] + len(axes)))
+    if parts.new and (not together or axes[0] > 0):
+        raise CannotConvert("new axes beside lists of indices on several axes", "Index first, then unsqueeze")
+    rank = max(index.rank for index in lists.values())
+    first = axes[0] if together else 0
+    shared = _alike(e, [lists[axis] for axis in axes])
+    found = e.g.GatherND(e.transpose(x, [*axes, *(a for a in range(x.rank) if a not in lists)]), shared)
+    if first:
+        found = e.transpose(
+            found, [*range(rank, rank + first), *range(rank), *range(rank + first, found.rank)]
+        )
+    return e.g.Unsqueeze(found, e.g.ints(*parts.new)) if parts.new else found
+
+
+def _alike(e: Emitter, lists: Sequence[Tensor]) -> Tensor:
+    """Lists of indices broadcast to each other, side by side on a new last axis."""
+    rank = max(index.rank for index in lists)
+    shapes = [[1] * (rank - index.rank) + e.sizes_of(index) for index in lists]
+    sizes = [next((size for size in sizes if size != 1), 1) for sizes in zip(*shapes, strict=True)]
+    wide = [e.expand(e.cast(index, INT64), sizes) for index in lists]
+    return e.g.Concat(*(e.g.Unsqueeze(index, e.g.ints(-1)) for index in wide), axis=-1)
 
 
 def _sliced(e: Emitter, x: Tensor, slices: Sequence[_Slice]) -> Tensor:
@@ -241,8 +335,17 @@ def _bounds(e: Emitter, bounds: Sequence[Any]) -> Tensor:
     return parts[0] if len(parts) == 1 else e.g.Concat(*parts, axis=0)
 
 
+@row("index_put", "_index_put_impl", "_unsafe_index_put")
+def index_put(
+    e: Emitter, input: Tensor, indices: Any, values: Tensor, accumulate: bool = False, *_: Any
+) -> Tensor:
+    """What is put is added to what is there."""
+    items = tuple(slice(None) if index is None else index for index in indices)
+    return setitem(e, input, items, values, "add" if accumulate else None)
+
+
 @row("setitem")
-def setitem(e: Emitter, input: Tensor, index: Any, value: Operand) -> Tensor:
+def setitem(e: Emitter, input: Tensor, index: Any, value: Operand, reduction: str | None = None) -> Tensor:
     """The tensor with new content at the index; what the index covers is found by indexing the elements' numbers."""
     update = e.tensor(value, input.dtype)
     if isinstance(index, Tensor) and index.dtype == np.bool_:
@@ -262,14 +365,20 @@ def setitem(e: Emitter, input: Tensor, index: Any, value: Operand) -> Tensor:
         e.g.Reshape(numbers, e.g.ints(-1)),
         e.g.Reshape(region, e.g.ints(-1)),
         axis=0,
+        reduction=reduction,
     )
     return e.reshape(flat, sizes)
 
 
 def _where_true(e: Emitter, input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
-    if value.rank:
-        raise CannotConvert("a tensor written where a mask is true", "Use torch.where")
+    """One value for all, or one for each place where the mask is true."""
     behind = range(mask.rank, input.rank)
+    if value.rank > len(behind):
+        line = e.cast(e.g.Reshape(mask, e.g.ints(-1)), INT64)
+        place = e.g.Sub(e.g.CumSum(line, e.g.constant(0, np.int64)), e.tensor(1, INT64))
+        place = e.g.Reshape(e.g.Max(place, e.tensor(0, INT64)), e.shape(e.sizes_of(mask)))
+        last = e.g.Sub(e.g.Shape(value, start=0, end=1), e.g.ints(1))  # one row stands for all
+        value = e.g.Gather(value, e.g.Min(place, last), axis=0)
     mask = e.g.Unsqueeze(mask, e.g.ints(*behind)) if behind else mask
     return e.g.Where(mask, value, input)
 

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.registry import Table
 from netferry.converters.pytorch.to_onnx import (
@@ -167,12 +166,10 @@ def _conv(function: Any, e: Emitter, m: Any, input: Tensor) -> Any:
 
 
 def _conv_transpose(function: Any, e: Emitter, m: Any, input: Tensor, output_size: Any = None) -> Any:
-    if output_size is not None:
-        raise CannotConvert("a transposed convolution with an output size of its own", "Set output_padding")
+    """An output size of its own is given; what it adds at the ends follows from the input's."""
     weights = e.weight(m, "weight"), e.weight(m, "bias")
-    return FUNCTIONS[function](
-        e, input, *weights, m.stride, m.padding, m.output_padding, m.groups, m.dilation
-    )
+    extra = m.output_padding if output_size is None else [None] * len(m.stride)
+    return FUNCTIONS[function](e, input, *weights, m.stride, m.padding, extra, m.groups, m.dilation)
 
 
 for _kind, _function in {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}.items():

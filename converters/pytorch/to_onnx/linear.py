@@ -12,6 +12,7 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.pytorch.to_onnx.elementwise import reversed_
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.table import row
+from netferry.converters.pytorch.to_onnx.tracer.spectra import dft
 
 
 @row("matmul", "bmm", "mm", "mv", "dot")
@@ -90,3 +91,15 @@ def _rest(e: Emitter, axis: int, end: Tensor) -> Tensor:
     sizes = [e.size(size) for size in e.out.dims]
     sizes[axis] = e.g.Sub(sizes[axis], e.cast(end, np.dtype(np.int64)))
     return e.g.Expand(e.tensor(0, e.dtype), e.g.Concat(*sizes, axis=0))
+
+
+@row(torch.linalg.det, "det")
+def det(e: Emitter, A: Tensor) -> Tensor:
+    return e.g.Det(A)
+
+
+@row(dft)
+def transform(e: Emitter, input: Tensor, dim: int, inverse: bool, onesided: bool) -> Tensor:
+    """Along one axis, the parts on the last."""
+    axis = e.g.constant(dim, np.int64)
+    return e.g.DFT(input, None, axis, inverse=int(inverse) or None, onesided=int(onesided) or None)

@@ -78,8 +78,12 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """ONNX's momentum is the share that the old statistics keep, PyTorch's that of the new ones."""
+    if running_mean is None and running_var is None:
+        return _by_its_batch(e, input, weight, bias, eps)
     if training or running_mean is None or running_var is None:
-        raise CannotConvert("it normalises by its batch's own statistics in inference too")
+        raise CannotConvert(
+            "it normalises by its batch's own statistics in inference too, and changes its own by them"
+        )
     channels = running_mean.size(0)
     return e.g.BatchNormalization(
         input,
@@ -90,6 +94,17 @@ def batch_norm(
         epsilon=float(eps),
         momentum=None if momentum is None else 1 - momentum,
     )
+
+
+def _by_its_batch(e: Emitter, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """By mean and spread of each channel over all else, as weights are standardised."""
+    axes = e.g.ints(*(axis for axis in range(x.rank) if axis != 1))
+    apart = e.g.Sub(x, e.g.ReduceMean(x, axes, keepdims=1))
+    variance = e.g.ReduceMean(e.g.Mul(apart, apart), axes, keepdims=1)
+    y = e.g.Mul(apart, rsqrt(e, e.g.Add(variance, e.tensor(eps, x.dtype))))
+    shape = e.g.ints(-1, *[1] * (x.rank - 2))
+    y = y if weight is None else e.g.Mul(y, e.g.Reshape(weight, shape))
+    return y if bias is None else e.g.Add(y, e.g.Reshape(bias, shape))
 
 
 @row(F.group_norm, torch.group_norm)

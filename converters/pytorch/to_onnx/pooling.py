@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import sympy
+from torch.utils._sympy import functions as symbolic
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.padding import symmetric
 from netferry.converters.pytorch.to_onnx.convolution import batched, each
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
-from netferry.converters.pytorch.to_onnx.table import row
+from netferry.converters.pytorch.to_onnx.table import INT64, Row, row
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Size
 
 
@@ -93,12 +95,21 @@ def _max_pool(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
-    if return_indices:
-        raise CannotConvert("a pool that returns where its maxima stood")
+) -> Tensor | Sequence[Tensor]:
     windows = _windows(axes, kernel_size, stride, padding, dilation)
     ceil = ceil_mode and _rounds_up(e, input, windows)
-    return batched(e, input, axes, lambda x: e.g.MaxPool(x, **_attributes(windows, ceil)))
+    attributes = _attributes(windows, ceil)
+    if not return_indices:
+        return batched(e, input, axes, lambda x: e.g.MaxPool(x, **attributes))
+    stacked = input if input.rank == axes + 2 else e.g.Unsqueeze(input, e.g.ints(0))
+    values, numbers = e.g.ops("MaxPool", stacked, outputs=2, **attributes)
+    plane = e.scalar_size(_product(e.sizes_of(input)[-axes:]))
+    found = values, e.g.Mod(numbers, plane)  # ONNX counts through batch and channels too
+    return found if stacked is input else [e.g.Squeeze(y, e.g.ints(0)) for y in found]
+
+
+def _product(sizes: Sequence[Size]) -> Any:
+    return math.prod(sizes) if all(isinstance(size, int) for size in sizes) else sympy.Mul(*sizes)
 
 
 def _avg_pool(
@@ -115,7 +126,7 @@ def _avg_pool(
     windows = _windows(axes, kernel_size, stride, padding, 1)
     ceil = ceil_mode and _rounds_up(e, input, windows)
     if divisor_override is not None and ceil:
-        raise CannotConvert("an average with a divisor of its own whose sizes are rounded up")
+        input, windows, ceil = _with_room(e, input, windows), [replace(w, pad=0) for w in windows], False
     whole = divisor_override is not None or count_include_pad
     counted = int(whole and any(window.pad for window in windows))
     attributes = _attributes(windows, ceil) | {"count_include_pad": counted}
@@ -126,14 +137,21 @@ def _avg_pool(
     return e.g.Mul(average, e.g.scalar(area / divisor_override, average))
 
 
+def _with_room(e: Emitter, input: Tensor, windows: Sequence[_Window]) -> Tensor:
+    """Padded with zeros so that the last windows are whole: what ``ceil_mode`` adds is then rounded down to."""
+    front = [0] * (input.rank - len(windows))
+    begins, ends = [w.pad for w in windows], [w.pad + w.stride - 1 for w in windows]
+    return e.g.Pad(input, e.g.ints(*front, *begins, *front, *ends))
+
+
 def adaptive_pool(
     operator: str, axes: int, e: Emitter, input: Tensor, output_size: Any, return_indices: bool = False
-) -> Tensor:
-    """To one element per axis: the global pool; to sizes that divide the input's: windows side by side; else by matrices."""
-    if return_indices:
-        raise CannotConvert("a pool that returns where its maxima stood")
+) -> Tensor | Sequence[Tensor]:
+    """To one element per axis: the global pool; to sizes that divide the input's: windows side by side; else axis by axis."""
     have = e.sizes_of(input)[-axes:]
     want = [h if w is None else w for h, w in zip(have, each(output_size, axes), strict=True)]
+    if return_indices:
+        return _largest(e, input, have, want)
     if all(size == 1 for size in want):
         return batched(e, input, axes, lambda x: e.g.op(f"Global{operator}", x))
     if have == want:
@@ -143,10 +161,7 @@ def adaptive_pool(
     ):
         if operator == "AveragePool":
             return _averaged(e, input, have, want)
-        raise CannotConvert(
-            f"an adaptive pool from {_shown(have)} to {_shown(want)} has windows of several sizes",
-            "Give it input sizes that are multiples of its output sizes",
-        )
+        return _largest(e, input, have, want)[0]
     window = [int(h) // int(w) for h, w in zip(have, want, strict=True)]
     return batched(e, input, axes, lambda x: e.g.op(operator, x, kernel_shape=window, strides=window))
 
@@ -163,24 +178,62 @@ def _averaged(e: Emitter, x: Tensor, have: Sequence[Size], want: Sequence[Size])
     return x
 
 
+def _bounds(e: Emitter, n: Size, o: Size) -> tuple[Tensor, Tensor]:
+    """(o,): where each window begins and ends."""
+    size, count = (e.cast(e.scalar_size(one), INT64) for one in (n, o))
+    zero, one = e.tensor(0, INT64), e.tensor(1, INT64)
+    scaled = e.g.Mul(e.g.Range(zero, count, one), size)
+    stop = e.g.Div(e.g.Add(scaled, e.g.Sub(e.g.Add(size, count), one)), count)
+    return e.g.Div(scaled, count), stop
+
+
+def _line(e: Emitter, size: Size) -> Tensor:
+    return e.g.Range(e.tensor(0, INT64), e.cast(e.scalar_size(size), INT64), e.tensor(1, INT64))
+
+
 def _bins(e: Emitter, n: Size, o: Size, dtype: np.dtype[Any]) -> Tensor:
     """(n, o): how much of each element goes into each window."""
-    size, count = (e.cast(e.scalar_size(one), np.dtype(np.int64)) for one in (n, o))
-    zero, one = e.tensor(0, np.dtype(np.int64)), e.tensor(1, np.dtype(np.int64))
-    position = e.g.Unsqueeze(e.g.Range(zero, size, one), e.g.ints(1))
-    scaled = e.g.Mul(e.g.Range(zero, count, one), size)
-    start = e.g.Div(scaled, count)
-    stop = e.g.Div(e.g.Add(scaled, e.g.Sub(e.g.Add(size, count), one)), count)
+    position = e.g.Unsqueeze(_line(e, n), e.g.ints(1))
+    start, stop = _bounds(e, n, o)
     inside = e.g.And(e.g.GreaterOrEqual(position, start), e.g.Less(position, stop))
     return e.g.Div(e.cast(inside, dtype), e.cast(e.g.Sub(stop, start), dtype))
 
 
-def _shown(sizes: Sequence[Size]) -> str:
-    return "x".join(map(str, sizes))
+def _largest(e: Emitter, x: Tensor, have: Sequence[Size], want: Sequence[Size]) -> Sequence[Tensor]:
+    """The maxima, the last axis first, and their numbers in the plane: the first of equal ones, row by row."""
+    first = x.rank - len(have)
+    numbers = e.expand(e.reshape(_line(e, _product(have)), list(have)), e.sizes_of(x))
+    for axis in range(x.rank - 1, first - 1, -1):
+        windows = _windows_of(e, have[axis - first], want[axis - first])
+        spread, places = (e.g.Gather(one, windows, axis=axis) for one in (x, numbers))
+        best = e.g.ArgMax(spread, axis=axis + 1, keepdims=1)
+        sizes = [*e.sizes_of(x)[:axis], want[axis - first], *e.sizes_of(x)[axis + 1 :]]
+        x, numbers = (
+            e.known(e.g.Squeeze(e.g.GatherElements(one, best, axis=axis + 1), e.g.ints(axis + 1)), sizes)
+            for one in (spread, places)
+        )
+    return x, numbers
+
+
+def _windows_of(e: Emitter, n: Size, o: Size) -> Tensor:
+    """(o, longest): the positions in each window; a shorter one repeats its last."""
+    start, stop = _bounds(e, n, o)
+    longest: Any = 1 - (-n // o) if isinstance(n, int) and isinstance(o, int) else symbolic.FloorDiv(n, o) + 2
+    within = e.g.Add(e.g.Unsqueeze(start, e.g.ints(1)), _line(e, longest))
+    return e.g.Min(within, e.g.Unsqueeze(e.g.Sub(stop, e.tensor(1, INT64)), e.g.ints(1)))
+
+
+def _with_indices(pool: Row, *args: Any, **kwargs: Any) -> Any:
+    """Whatever ``return_indices`` says: the function's name says it."""
+    return pool(*args, **kwargs | {"return_indices": True})
 
 
 for _axes in (1, 2, 3):
     row(f"max_pool{_axes}d")(partial(_max_pool, _axes))
+    row(f"max_pool{_axes}d_with_indices")(partial(_with_indices, partial(_max_pool, _axes)))
     row(f"avg_pool{_axes}d")(partial(_avg_pool, _axes))
     row(f"adaptive_avg_pool{_axes}d")(partial(adaptive_pool, "AveragePool", _axes))
     row(f"adaptive_max_pool{_axes}d")(partial(adaptive_pool, "MaxPool", _axes))
+    row(f"adaptive_max_pool{_axes}d_with_indices")(
+        partial(_with_indices, partial(adaptive_pool, "MaxPool", _axes))
+    )

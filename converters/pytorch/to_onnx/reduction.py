@@ -105,6 +105,9 @@ def norm(
         return reduced(e, _NORMS[order], x, dim, keepdim)
     if order in (math.inf, -math.inf):
         return reduced(e, "ReduceMax" if order > 0 else "ReduceMin", e.g.Abs(x), dim, keepdim)
+    if order == 0:
+        there = e.cast(e.g.Not(e.g.Equal(x, e.tensor(0, e.dtype))), e.dtype)
+        return reduced(e, "ReduceSum", there, dim, keepdim)
     powers = reduced(e, "ReduceSum", e.g.Pow(e.g.Abs(x), e.tensor(order, e.dtype)), dim, keepdim)
     return e.g.Pow(powers, e.tensor(1 / order, e.dtype))
 

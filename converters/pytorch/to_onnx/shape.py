@@ -44,6 +44,7 @@ FUNCTIONS.row(getter("data"), torch.Tensor.requires_grad_)(same)
     "byte",
     "bool",
     "_to_copy",
+    torch.ops.aten._to_copy.default,
 )
 def convert(e: Emitter, input: Tensor, *_: Any, **__: Any) -> Tensor:
     return e.cast(input, e.dtype)
@@ -93,12 +94,12 @@ def transpose(e: Emitter, input: Tensor, dim0: int, dim1: int) -> Tensor:
     return e.transpose(input, axes)
 
 
-@row("t", "numpy_T", getter("T"))
+@row("t", "numpy_T", getter("T"), getter("H"))
 def reverse_axes(e: Emitter, input: Tensor) -> Tensor:
     return e.transpose(input, range(input.rank)[::-1])
 
 
-@row("adjoint", getter("mT"))
+@row("adjoint", getter("mT"), getter("mH"))
 def swap_last(e: Emitter, input: Tensor) -> Tensor:
     return transpose(e, input, -2, -1)
 
@@ -127,8 +128,8 @@ def repeat(e: Emitter, input: Tensor, *sizes: Any, **named: Any) -> Tensor:
 
 
 @row("flip")
-def flip(e: Emitter, input: Tensor, *dims: Any) -> Tensor:
-    axes = [d for dim in dims for d in (dim if isinstance(dim, list | tuple) else [dim])]
+def flip(e: Emitter, input: Tensor, *given: Any, dims: Any = ()) -> Tensor:
+    axes = [d for dim in (*given, dims) for d in (dim if isinstance(dim, list | tuple) else [dim])]
     n = len(axes)
     return e.g.Slice(
         input, e.g.ints(*[-1] * n), e.g.ints(*[_TO_THE_START] * n), e.g.ints(*axes), e.g.ints(*[-1] * n)
@@ -166,7 +167,15 @@ def stack(e: Emitter, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return e.g.Concat(*parts, axis=dim)
 
 
-@row("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split", "hsplit")
+@row(
+    "chunk",
+    "split",
+    "split_with_sizes",
+    "tensor_split",
+    "unsafe_chunk",
+    "unsafe_split",
+    "unsafe_split_with_sizes",
+)
 def split(e: Emitter, input: Tensor, sections: Any = None, dim: int = 0, **named: Any) -> Sequence[Tensor]:
     """The sizes of the parts are those that PyTorch gave them."""
     if len(e.outs) == 1:

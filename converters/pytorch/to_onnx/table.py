@@ -26,8 +26,9 @@ INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 
 def row(*functions: Any) -> Callable[[RowT], RowT]:
-    """Register for torch functions: by name in each of PyTorch's namespaces, or one as it is."""
+    """Register for torch functions: by name in each of PyTorch's namespaces, one as it is, or ``library::operator``."""
     keys: dict[Any, None] = {}
     for function in functions:
-        keys |= dict.fromkeys(everywhere(function) if isinstance(function, str) else (function,))
+        plain = isinstance(function, str) and "::" not in function
+        keys |= dict.fromkeys(everywhere(function) if plain else (function,))
     return FUNCTIONS.row(*keys)

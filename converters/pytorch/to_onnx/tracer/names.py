@@ -5,12 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-_PLACES: tuple[Any, ...] = (torch, torch.Tensor, functional, torch._C._nn, torch.special)
+_PLACES: tuple[Any, ...] = (
+    torch,
+    torch.Tensor,
+    functional,
+    torch._C._nn,
+    torch.special,
+    torch._C._VariableFunctions,
+)
 
 
 @cache
@@ -58,16 +66,53 @@ def writes(function: Any) -> bool:
 
 
 def torch_function(function: Any) -> Any:
-    """The torch function that an ATen overload (of an exported program) stands for; others are themselves."""
+    """The torch function that an ATen operator (of an exported program) stands for; others are themselves."""
     if isinstance(function, torch._ops.OpOverload):
-        return _of_overload(function)
+        return _of_operator(function, function._schema.name)
+    if isinstance(function, torch._ops.OpOverloadPacket):
+        return _of_operator(function, function._qualified_op_name)
     return function
 
 
+def qualified(function: Any) -> str | None:
+    """``torchvision::nms``: the name of an operator that a library has registered."""
+    if isinstance(function, torch._ops.OpOverload):
+        return str(function._schema.name)
+    return str(function._qualified_op_name) if isinstance(function, torch._ops.OpOverloadPacket) else None
+
+
+_NAMESAKES = {"index"}
+"""Operators that PyTorch has another function of the same name for."""
+
+
 @cache
-def _of_overload(overload: torch._ops.OpOverload[Any, Any]) -> Any:
-    name = overload._schema.name.removeprefix("aten::").removesuffix("_")
-    return next(iter(everywhere(name)), overload) if "::" not in name else overload
+def _of_operator(operator: Any, full: str) -> Any:
+    name = full.removeprefix("aten::").removesuffix("_")
+    if "::" in name or name in _NAMESAKES:
+        return operator
+    room, _, rest = name.partition("_")
+    within = getattr(getattr(torch, room, None), rest, None) if room in ("linalg", "special", "fft") else None
+    return within or next(iter(everywhere(name)), operator)
+
+
+@cache
+def body_of(function: Any) -> FunctionType | None:
+    """What a torch function that is written in Python does, without asking whether someone sees its calls; else None."""
+    if not isinstance(function, FunctionType) or not function.__module__.startswith("torch."):
+        return None
+    asked = [name for name in function.__code__.co_names if name.startswith("has_torch_function")]
+    if not asked:
+        return None
+    namespace = {**function.__globals__, **dict.fromkeys(asked, _nobody)}
+    body = FunctionType(
+        function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__
+    )
+    body.__kwdefaults__ = function.__kwdefaults__
+    return body
+
+
+def _nobody(*_: Any) -> bool:
+    return False
 
 
 def by_position(

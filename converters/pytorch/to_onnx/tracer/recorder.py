@@ -17,19 +17,34 @@ from torch.overrides import TorchFunctionMode
 from netferry.converters import size_bounds
 from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.live import torch_dtype
-from netferry.converters.pytorch.to_onnx.tracer import (  # noqa: F401 - they fill the table
-    decompositions_attention,
-    decompositions_grouped,
-    decompositions_indexing,
-)
 from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown, wanted_truth
 from netferry.converters.pytorch.to_onnx.tracer.cache import Memo
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, leaves_of, map_structure
+from netferry.converters.pytorch.to_onnx.tracer.complex_numbers import ComplexNumbers
 from netferry.converters.pytorch.to_onnx.tracer.contents import SYMBOLS
-from netferry.converters.pytorch.to_onnx.tracer.decompositions import DECOMPOSITIONS
-from netferry.converters.pytorch.to_onnx.tracer.names import by_position, torch_function, writes
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import (  # noqa: F401 - they fill the table
+    DECOMPOSITIONS,
+    aten,
+    attention,
+    basic,
+    elementwise,
+    grouped,
+    images,
+    indexing,
+    linear,
+    losses,
+    reduction,
+    writing,
+)
+from netferry.converters.pytorch.to_onnx.tracer.names import (
+    body_of,
+    by_position,
+    qualified,
+    torch_function,
+    writes,
+)
 from netferry.converters.pytorch.to_onnx.tracer.python_names import FreeRange
-from netferry.converters.pytorch.to_onnx.tracer.shape_rules import SHAPES
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules import COUNTED, SHAPES
 from netferry.converters.pytorch.to_onnx.tracer.sizes import users_frame, users_line
 from netferry.converters.pytorch.to_onnx.tracer.tensors import TracedTensors, storage_of
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
@@ -93,8 +108,10 @@ _DRAWS = frozenset(
 class Recorder(TracedTensors, TorchFunctionMode):
     """Sees every torch function that the model's code calls, and every call of a module."""
 
-    def __init__(self, root: nn.Module, leaves: Container[type[nn.Module]]) -> None:
+    def __init__(self, root: nn.Module, leaves: Container[type[nn.Module]], rows: Container[Any]) -> None:
         super().__init__(root)
+        self._rows = rows
+        self._complex = ComplexNumbers(self._fake, self._is_traced)
         self._memo = Memo(self.sizes, self._fake, self._seen)
         self._leaves = leaves
         self.looks: Unknown | None = None  # the first number of data that the code has got hold of
@@ -134,6 +151,9 @@ class Recorder(TracedTensors, TorchFunctionMode):
         func, kwargs = torch_function(func), dict(kwargs or {})
         if leaves_of((args, kwargs), _NO_ARGUMENTS):
             args, kwargs = self._plain_arguments(func, args, kwargs)
+        if self._complex.concerns(func, args, kwargs):
+            with self.sizes.kernels(), self:
+                return self._complex.call(func, args, kwargs)
         if func in DECOMPOSITIONS:
             given = by_position(func, DECOMPOSITIONS[func], args, kwargs)
             with self.sizes.kernels(), self:
@@ -152,10 +172,15 @@ class Recorder(TracedTensors, TorchFunctionMode):
             raise Stateful(f"the code gives {self._called(args[0])} other memory", users_line())
         if func is Tensor.__setitem__ and traced and self._is_there(*args):
             return None
-        with self.sizes.kernels():
-            if not traced and not leaves_of((args, kwargs), SYMBOLS):
+        if not traced and not leaves_of((args, kwargs), SYMBOLS):
+            with self.sizes.kernels():
                 return self._constant(func, tensors, args, kwargs)
-            return self._record(func, SHAPES.get(func, func), args, kwargs)
+        body = None if func in self._rows else body_of(func)
+        if body is not None:
+            with self:
+                return body(*args, **kwargs)
+        with self.sizes.kernels():
+            return self._record(func, SHAPES.get(func) or SHAPES.get(qualified(func), func), args, kwargs)
 
     def _plain_arguments(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """What PyTorch takes of what stands for Python's numbers here: tensors of ranges, truths of sizes."""
@@ -230,7 +255,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
     ) -> Any:
         """Call over fake tensors and write it down; whatever it wrote into is a new value from now on."""
         tensors = leaves_of((args, kwargs), Tensor)
-        key = self._memo.key(target, args, kwargs, module)
+        counted = target in COUNTED or qualified(target) in COUNTED
+        key = None if counted else self._memo.key(target, args, kwargs, module)
         given, given_kwargs = map_structure(self._argument, (args, kwargs))
         try:
             result, written = self._found(key, tensors) or self._made_by(function, args, kwargs, tensors, key)
@@ -300,7 +326,7 @@ class Recorder(TracedTensors, TorchFunctionMode):
 
     def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A call of a module: recorded where it is kept whole, else entered."""
-        key = self._leaf(module)
+        key = None if self._complex.concerns(None, args, kwargs) else self._leaf(module)
         with self._inside(module):
             if key is None:
                 return enter(module, *args, **kwargs)

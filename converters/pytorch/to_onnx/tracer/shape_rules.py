@@ -13,6 +13,7 @@ from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_pointwise import POINTWISE, REDUCED
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import VIEWS
+from netferry.converters.pytorch.to_onnx.tracer.spectra import dft, dft_sizes
 
 
 def _recurrent(module: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Any, Any]:
@@ -171,8 +172,70 @@ def _grouped_mm(
     return input.new_empty((*front, input.shape[-2], mat2.shape[-1]), dtype=out_dtype or input.dtype)
 
 
+def _nonzero(input: Tensor) -> Tensor:
+    """(found, axes): how many there are is known only when the model runs."""
+    sizes: Any = input.fake_mode.shape_env  # type: ignore[attr-defined]
+    return input.new_empty((sizes.inner("found", hint=3), input.dim()), dtype=torch.int64)
+
+
+def _repeated(repeats: Tensor) -> Tensor:
+    """The number of each element as often as it is repeated."""
+    sizes: Any = repeats.fake_mode.shape_env  # type: ignore[attr-defined]
+    return repeats.new_empty((sizes.inner("total", hint=3),), dtype=torch.int64)
+
+
+def _unique(
+    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
+) -> tuple[Tensor, ...]:
+    """Values, where each element is among them, and how often; what is not asked for is empty."""
+    sizes: Any = input.fake_mode.shape_env  # type: ignore[attr-defined]
+    count = sizes.inner("found", hint=3)
+    inverse = input.new_empty(input.shape if return_inverse else (0,), dtype=torch.int64)
+    counts = input.new_empty((count if return_counts else 0,), dtype=torch.int64)
+    return input.new_empty((count,)), inverse, counts
+
+
+def _bincount(input: Tensor, weights: Tensor | None = None, minlength: Any = 0) -> Tensor:
+    sizes: Any = input.fake_mode.shape_env  # type: ignore[attr-defined]
+    kind = (
+        torch.int64 if weights is None else torch.float64 if weights.dtype is torch.float64 else torch.float32
+    )
+    return input.new_empty((sizes.inner("counted", hint=3),), dtype=kind)
+
+
+def _one_hot(input: Tensor, num_classes: Any = -1) -> Tensor:
+    """As many classes as the largest number asks for, where it is not said."""
+    sizes: Any = input.fake_mode.shape_env  # type: ignore[attr-defined]
+    known = not isinstance(num_classes, int) or num_classes >= 0
+    return input.new_empty((*input.shape, num_classes if known else sizes.inner("classes", hint=3)))
+
+
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """The numbers of the boxes that stay."""
+    sizes: Any = boxes.fake_mode.shape_env  # type: ignore[attr-defined]
+    return boxes.new_empty((sizes.inner("kept", hint=3),), dtype=torch.int64)
+
+
+COUNTED: Mapping[Any, Callable[..., Any]] = {
+    torch._pack_padded_sequence: _pack,
+    torch.nonzero: _nonzero,
+    Tensor.nonzero: _nonzero,
+    torch.argwhere: _nonzero,
+    Tensor.argwhere: _nonzero,
+    torch.repeat_interleave: _repeated,
+    Tensor.repeat_interleave: _repeated,
+    torch._unique2: _unique,
+    torch.bincount: _bincount,
+    Tensor.bincount: _bincount,
+    F.one_hot: _one_hot,
+    "torchvision::nms": _nms,
+}
+"""Functions whose result has a size of its own at each call."""
+
 SHAPES: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((*everywhere("grouped_mm"), *everywhere("_grouped_mm")), _grouped_mm),
+    **COUNTED,
+    dft: dft_sizes,
     **POINTWISE,
     **VIEWS,
     **REDUCED,
@@ -188,7 +251,6 @@ SHAPES: Mapping[Any, Callable[..., Any]] = {
     torch.matmul: _matmul,
     F.max_pool1d: _max_pool1d,
     torch.max_pool1d: _max_pool1d,
-    torch._pack_padded_sequence: _pack,
     torch._pad_packed_sequence: _unpack,
     torch.lstm: _recurrent_function,
     torch.gru: _recurrent_function,

@@ -32,12 +32,13 @@ def trace(
     given: Sequence[Example],
     leaves: Container[type[nn.Module]],
     at: Mapping[str, int] | None = None,
+    rows: Container[Any] = (),
 ) -> Trace:
     """Run ``module`` over fake tensors shaped as ``given``; layers whose class is in ``leaves`` stay whole.
 
-    Where the code branches on free sizes, it goes the way of ``at``, else that of the examples.
+    So do functions in ``rows``; others that PyTorch has written in Python are entered. Where the code branches on free sizes, it goes the way of ``at``, else that of the examples.
     """
-    recorder = Recorder(module, leaves)
+    recorder = Recorder(module, leaves, rows)
     inputs = recorder.inputs(given, device_of(module), at or {})
     values = tuple(map(recorder.value, inputs))
     try:

@@ -12,6 +12,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.pytorch.to_onnx.tracer.decompositions import decomposed
 
+_BROADCAST: Any = torch.broadcast_tensors
+
 
 @decomposed("diff")
 def _diff(
@@ -118,29 +120,96 @@ def _atleast_1d(*tensors: Tensor) -> Any:
 
 @decomposed("take_along_dim")
 def _take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """As ``gather``, of what is broadcast along the other axes first."""
     if dim is None:
         return input.flatten().gather(0, indices.flatten())
+    axis = dim % input.dim()
     sizes = [
-        max(a, b) if isinstance(a, int) and isinstance(b, int) else a
+        max(a, b) if isinstance(a, int) and isinstance(b, int) else b if isinstance(a, int) else a
         for a, b in zip(input.shape, indices.shape, strict=True)
     ]
-    wide = [n if axis != dim % input.dim() else -1 for axis, n in enumerate(sizes)]
-    return input.expand(wide).gather(dim, indices.expand(wide))
+    wide = [-1 if position == axis else size for position, size in enumerate(sizes)]
+    return input.expand(wide).gather(axis, indices.expand(wide))
 
 
 @decomposed("diagonal", "diag")
 def _diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of two axes of known sizes, as the last axis; of a vector, the matrix that has it."""
+    """The diagonal of two axes, as the last axis; of a vector, the matrix that has it."""
     if input.dim() == 1:
-        raise NotImplementedError("diag of a vector")
+        return torch.diag_embed(input, offset)
     rest = [axis for axis in range(input.dim()) if axis not in (dim1 % input.dim(), dim2 % input.dim())]
     x = input.permute(*rest, dim1, dim2)
-    rows, columns = x.shape[-2:]
-    if not isinstance(rows, int) or not isinstance(columns, int):
-        raise NotImplementedError("the diagonal of a free axis")
-    count = min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns)
-    positions = torch.arange(count) * (columns + 1) + (offset if offset >= 0 else -offset * columns)
-    return x.flatten(-2)[..., positions]
+    rows, columns = x.shape[-2] + min(offset, 0), x.shape[-1] - max(offset, 0)
+    smaller: Any = torch.sym_min
+    count = rows if rows is columns else smaller(rows, columns)
+    line = torch.arange(count, device=input.device)
+    places = (line - min(offset, 0)) * x.shape[-1] + line + max(offset, 0)
+    return x.flatten(-2).index_select(-1, places)
+
+
+@decomposed("hsplit")
+def _hsplit(input: Tensor, sections: Any) -> Any:
+    return torch.tensor_split(input, sections, 1 if input.dim() > 1 else 0)
+
+
+@decomposed("vsplit")
+def _vsplit(input: Tensor, sections: Any) -> Any:
+    return torch.tensor_split(input, sections, 0)
+
+
+@decomposed("dsplit")
+def _dsplit(input: Tensor, sections: Any) -> Any:
+    return torch.tensor_split(input, sections, 2)
+
+
+@decomposed("as_strided")
+def _as_strided(input: Tensor, size: Any, stride: Any, storage_offset: Any = None) -> Tensor:
+    """Elements of what lies in memory as it is written, by their numbers."""
+    if not input.is_contiguous() or (input._base is not None and storage_offset is not None):
+        raise NotImplementedError("as_strided of a tensor that is a view")
+    place = torch.zeros((), dtype=torch.int64, device=input.device) + (storage_offset or 0)
+    for axis, (count, step) in enumerate(zip(size, stride, strict=True)):
+        line = torch.arange(count, device=input.device) * step
+        place = place + line.view([-1] + [1] * (len(size) - 1 - axis))
+    return input.flatten().index_select(0, place.flatten()).reshape(list(size))
+
+
+# ---- where something is true ---------------------------------------------------------------------
+
+
+@decomposed("nonzero", "argwhere", "nonzero_numpy")
+def _nonzero(input: Tensor, *, as_tuple: bool = False, out: None = None) -> Any:
+    """(found, axes): as columns where they are asked for one by one."""
+    if not as_tuple:
+        return NotImplemented
+    return torch.nonzero(input).unbind(1)
+
+
+@decomposed(torch.where)
+def _where(condition: Tensor, *sides: Any, **named: Any) -> Any:
+    return NotImplemented if sides or named else _nonzero(condition, as_tuple=True)
+
+
+@decomposed("masked_select")
+def _masked_select(input: Tensor, mask: Tensor) -> Any:
+    x, there = _BROADCAST(input, mask)
+    return x.flatten().index_select(0, torch.nonzero(there.flatten()).squeeze(1))
+
+
+@decomposed(Tensor.__getitem__)
+def _getitem(input: Tensor, index: Any) -> Any:
+    """A mask picks what it is true for, as the indices of those do."""
+    items = index if isinstance(index, tuple) else (index,)
+    if not any(_is_mask(item) for item in items):
+        return NotImplemented
+    plain: list[Any] = []
+    for item in items:
+        plain += torch.nonzero(item).unbind(1) if _is_mask(item) else [item]
+    return input[tuple(plain)]
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8) and item.dim() > 0
 
 
 @decomposed("cdist")

@@ -1,47 +1,19 @@
-"""Functions that are decomposed into others before they are recorded.
-
-Each takes what the function takes and runs under the trace, so that its sizes stay symbolic.
-"""
+"""Functions that are decomposed into others: moments, cells, sums of products, what is repeated and rolled."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from netferry.converters.pytorch.to_onnx.tracer.names import everywhere, writes
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import decomposed
 from netferry.converters.pytorch.to_onnx.tracer.sizes import users_line
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import Random
-
-Body = TypeVar("Body", bound=Callable[..., Any])
-
-DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
-"""The torch function, in each of PyTorch's namespaces, and what it is made of."""
-
-
-def decomposed(*functions: Any) -> Callable[[Body], Body]:
-    """Register for torch functions: by name in each of PyTorch's namespaces, or one as it is."""
-
-    def register(body: Body) -> Body:
-        for function in functions:
-            for position in everywhere(function) if isinstance(function, str) else (function,):
-                DECOMPOSITIONS[position] = _in_place(body) if writes(position) else body
-        return body
-
-    return register
-
-
-def _in_place(body: Callable[..., Any]) -> Callable[..., Any]:
-    def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        result = body(input, *args, **kwargs)
-        return input if result is input else input.copy_(result)
-
-    return write
 
 
 @decomposed(
@@ -135,6 +107,16 @@ def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) 
     return (first * second).sum(dim)
 
 
+@decomposed("rrelu")
+def _rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """In inference the slope is the middle of what training draws from."""
+    if training:
+        raise Random("rrelu draws its slopes in inference too; pass training=self.training", users_line())
+    return F.leaky_relu(input, (lower + upper) / 2)
+
+
 @decomposed("glu")
 def _glu(input: Tensor, dim: int = -1) -> Tensor:
     value, gate = input.chunk(2, dim)
@@ -147,7 +129,7 @@ def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | Non
     return product if bias is None else product + bias
 
 
-@decomposed("baddbmm", "addmm", "addmv", "addbmm")
+@decomposed("baddbmm", "addmm", "addmv")
 def _add_product(input: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     product = left @ right
     product = product if alpha == 1 else product * alpha
@@ -224,12 +206,15 @@ def _unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 @decomposed("repeat_interleave")
 def _repeat_interleave(
-    input: Tensor, repeats: Any, dim: int | None = None, *, output_size: Any = None
-) -> Tensor:
-    if isinstance(repeats, Tensor):
-        raise NotImplementedError("repeat_interleave with a tensor of repeats")
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: Any = None
+) -> Any:
+    """Each element as often; a tensor says how often for each, and alone it gives their numbers, which have a row."""
+    if repeats is None:
+        return NotImplemented
     if dim is None:
         input, dim = input.flatten(), 0
+    if isinstance(repeats, Tensor):
+        return input.index_select(dim, torch.repeat_interleave(repeats.expand(input.size(dim))))
     dim %= input.dim()
     sizes = [-1] * (input.dim() + 1)
     sizes[dim + 1] = repeats

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from netferry.converters.pytorch.to_onnx.tracer.decompositions import decomposed, dropout
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import decomposed
+from netferry.converters.pytorch.to_onnx.tracer.decompositions.basic import dropout
 
 
 @decomposed("scaled_dot_product_attention")
