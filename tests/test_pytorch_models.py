@@ -302,7 +302,7 @@ def test_the_first_export_of_a_process_brings_in_no_compiler_of_pytorch() -> Non
     script = (
         "import sys, numpy as np, torch; from netferry.converters import export_model; from netferry.converters.signature import "
         "Example; net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), "
-        "torch.nn.Flatten(), torch.nn.Linear(144, 2)); x = np.ones((2, 3, 8, 8), np.float32); "
+        "torch.nn.AdaptiveAvgPool2d(6), torch.nn.Flatten(), torch.nn.GELU(), torch.nn.Linear(144, 2)); x = np.ones((2, 3, 8, 8), np.float32); "
         "export_model(net, given=[Example('x', x, {0: 'batch'})]); "
         "print(sorted(m for m in sys.modules if m in ('torch._dynamo', 'torch._inductor'))); "
         "print(torch.compile(net, backend='eager')(torch.ones(2, 3, 8, 8)).shape)"

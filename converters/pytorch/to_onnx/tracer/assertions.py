@@ -15,6 +15,8 @@ from functools import cache
 from types import FrameType
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 _SAYS = frozenset(
     "warn warning warning_once warning_advice warn_once info debug print error exception".split()
 )
@@ -46,7 +48,9 @@ class Unknown:
         raise self.refuse()
 
 
-def _another(self: Unknown, *_: Any) -> Unknown:
+def _another(self: Unknown, *others: Any) -> Unknown:
+    if any(isinstance(other, Tensor) for other in others):
+        raise self.refuse()
     return Unknown(self._truth, self.refuse)
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from netferry.converters.errors import first_line
 from netferry.converters.pytorch.live import device_of, layer_by_layer
 from netferry.converters.pytorch.outputs import outputs_of
+from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import without_compilers
 from netferry.converters.pytorch.to_onnx.tracer.patching import ONE_AT_A_TIME, left_as_it_was, stand_ins
@@ -57,6 +58,8 @@ def trace(
         if recorder.looks is not None:  # what has come of it may be anything
             raise recorder.looks.refuse() from error
         raise Untraceable(f"{type(error).__name__}: {first_line(error)}", users_line_of(error)) from error
+    for unknown in leaves_of(result, Unknown):
+        raise unknown.refuse()
     outputs = {name: recorder.value(tensor) for name, tensor in outputs_of(module, result).items()}
     if odd := [name for name, value in outputs.items() if value.dtype.is_complex]:
         raise Complex(f"the output '{odd[0]}' is complex, which ONNX's operators do not take")
