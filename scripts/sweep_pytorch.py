@@ -70,7 +70,10 @@ def examined(name: str) -> dict[str, Any]:
         return {**made, "status": "crashed", "why": short(error)}
     made |= {"seconds": round(time.process_time() - started, 2), "route": done.route}
     wrong = compared(run, shown, done.model)
-    return {**made, "status": "wrong" if wrong else "right", **({"why": wrong} if wrong else {})}
+    if not wrong:
+        return {**made, "status": "right"}
+    report = netferry.convert(model, "onnx", quick=True, seed=0).report
+    return {**made, "status": "wrong", "why": f"{wrong}; its verdict: {report.status if report else 'none'}"}
 
 
 def compared(run: Any, shown: Any, proto: Any) -> str:
@@ -175,7 +178,7 @@ def forked(name: str, folder: Path) -> dict[str, Any]:
     result = folder / f".{name}.json"
     pid = os.fork()
     if pid == 0:
-        with open(os.devnull, "w") as nowhere:
+        with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
             try:
@@ -246,7 +249,8 @@ def main() -> int:
         "netferry": netferry.__version__,
     }
     names = given.names or families_transformers.names()
-    random.Random(given.seed).shuffle(names)
+    if not given.names:
+        random.Random(given.seed).shuffle(names)
     until = time.monotonic() + given.seconds
     for name in names[: -(-len(names) // given.every)]:
         key = f"transformers/{name}"
