@@ -126,6 +126,7 @@ TRAINERS = frozenset(
     CudnnRNN CudnnRNNV2 CudnnRNNV3 CudnnRNNBackprop CudnnRNNBackpropV2 CudnnRNNBackpropV3 CudnnRNNCanonicalToParams
     CudnnRNNCanonicalToParamsV2 CudnnRNNParamsSize CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2 BlockLSTMV2
     ScalarSummary HistogramSummary ImageSummary MergeSummary TensorSummary TensorSummaryV2
+    OptionalFromValue OptionalGetValue OptionalNone OptionalHasValue CudnnRNNParamsToCanonical
     IteratorGetNext IteratorV2 MakeIterator TensorDataset TensorSliceDataset BatchDatasetV2 RepeatDataset ShuffleDatasetV3
     PrefetchDataset GlobalStep StackV2 StackPushV2 StackPopV2 RefSwitch RefMerge RefEnter RefExit RefNextIteration RefIdentity
     RefSelect PlaceholderV2 AccumulateNV2 UniqueWithCountsV2 Sum LookupTableRemoveV2 InitializeTableV2 HashTable
