@@ -47,7 +47,7 @@ def looking(monkeypatch: pytest.MonkeyPatch) -> None:
     def files(self: frameworks.Framework) -> Any:
         if self.name in ("pytorch", "tensorflow"):
             raise Loaded
-        return self._module("files")
+        return self.module("files")
 
     monkeypatch.setattr(frameworks.Framework, "files", property(files))
 

@@ -77,7 +77,7 @@ def test_a_hostile_file_is_refused(
     def loaded(self: frameworks.Framework) -> Any:
         if self.name in ("pytorch", "tensorflow") and ".py:" not in arguments[0]:
             raise Loaded
-        return self._module("files")
+        return self.module("files")
 
     monkeypatch.setattr(frameworks.Framework, "files", property(loaded))
     weights = arguments[arguments.index("--weights") + 1] if "--weights" in arguments else None

@@ -92,7 +92,7 @@ def swapping(monkeypatch: pytest.MonkeyPatch, folder: Path, names: tuple[str, ..
             done.append(self.name)
             for name in names:
                 swap(folder / name)
-        return self._module("files")
+        return self.module("files")
 
     monkeypatch.setattr(frameworks.Framework, "files", property(files))
     monkeypatch.setattr(source.staging, "steadily", lambda path, read: read())

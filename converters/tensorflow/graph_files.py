@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.tensorflow import safety
 from netferry.converters.tensorflow.graphdef.model import GraphModel, Port, Source
+from netferry.converters.tensorflow.graphdef.safety import MAIN
 from netferry.converters.tensorflow.runtime import quiet, tf
 from netferry.converters.tensorflow.safety import allowlist
+from netferry.converters.trust import snapshot
 
 _CODE = "Cut the model behind it"
 
@@ -46,17 +46,15 @@ Loaded = tuple[Callable[..., Mapping[str, Any]], Any]
 
 
 def _saved_model(model: GraphModel, source: Source) -> Loaded:
-    held = safety.look(Artifact(source.kind, source.path), permit=source.looked.permit).content
-    if (held.path / "saved_model.pb").read_bytes() != bytes(source.looked.content.view()):
-        raise RefusedError("it was changed while it was read", where=model.label)
-    loaded = tf.saved_model.load(str(held.path))
+    home = snapshot.together({MAIN: source.looked.content, **source.looked.files})
+    loaded = tf.saved_model.load(str(home))
     function = loaded.signatures[model.signature.name]
 
     def serve(*tensors: Any) -> dict[str, Any]:
         named = function(**_by_name(model.signature.inputs, tensors))
         return {port.name: named[port.name] for port in model.signature.outputs}
 
-    return serve, (held, loaded)
+    return serve, (source, loaded)
 
 
 def _by_name(ports: Sequence[Port], tensors: Sequence[Any]) -> dict[str, Any]:
@@ -71,7 +69,10 @@ def _frozen_graph(model: GraphModel, source: Source) -> Loaded:
         if graph.node[position].name not in nodes:
             del graph.node[position]
     source.looked.permit.ask(
-        "operators that are on no list", set(operators - allowlist.OPERATORS), model.label, _CODE
+        "operators that are on no list",
+        set(operators - allowlist.OPERATORS - allowlist.TRAINERS),
+        model.label,
+        _CODE,
     )
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     signature = model.signature

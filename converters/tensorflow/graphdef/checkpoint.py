@@ -48,7 +48,7 @@ class Checkpoint:
     def read(self, name: str) -> Array:
         """The tensor of this name, or what its slices make together."""
         if name not in self._entries:
-            raise RefusedError(f"the checkpoint has no '{name}'", where=self.where)
+            raise RefusedError(f"the checkpoint is damaged: it has no '{name}'", where=self.where)
         entry = self._entries[name]
         dims = [dim.size for dim in entry.shape.dims]
         if not entry.slices:
@@ -62,7 +62,9 @@ class Checkpoint:
             key = _slice_key(name, each)
             part = self._entries.get(key.decode("utf-8", "surrogateescape"))
             if part is None:
-                raise RefusedError(f"a slice of '{name}' is missing", where=self.where)
+                raise RefusedError(
+                    f"the checkpoint is damaged: a slice of '{name}' is missing", where=self.where
+                )
             sizes = [stop - start for start, stop in spans]
             whole[tuple(slice(*span) for span in spans)] = self._content(part, name, sizes)
         return whole
@@ -76,15 +78,24 @@ class Checkpoint:
         shard = self._shards.get(entry.shard)
         if shard is None:
             raise RefusedError(
-                "the file that holds it is missing", where=where, received=f"shard {entry.shard}"
+                "the checkpoint is damaged: the file that holds it is missing",
+                where=where,
+                received=f"shard {entry.shard}",
             )
         size = math.prod(dims) * dtype.itemsize
         if any(dim < 0 for dim in dims) or size != entry.size:
             raise RefusedError(
-                "its bytes do not fit its sizes", where=where, expected=size, received=entry.size
+                "the checkpoint is damaged: its bytes do not fit its sizes",
+                where=where,
+                expected=size,
+                received=entry.size,
             )
         if entry.offset < 0 or entry.offset + entry.size > shard.size:
-            raise RefusedError("it lies outside of the file", where=where, received=f"byte {entry.offset}")
+            raise RefusedError(
+                "the checkpoint is damaged: it lies outside of the file",
+                where=where,
+                received=f"byte {entry.offset}",
+            )
         content = shard.view()[entry.offset : entry.offset + size]
         return np.frombuffer(content, dtype).reshape(dims)
 
@@ -103,7 +114,7 @@ def _span(extent: Any, size: int) -> tuple[int, int]:
 
 def _entries(data: memoryview, where: str) -> Iterator[tuple[bytes, bytes]]:
     if len(data) < _FOOTER or int.from_bytes(data[-8:], "little") != _MAGIC:
-        raise RefusedError("no index of a checkpoint", where=where)
+        raise RefusedError("damaged: no index of a checkpoint", where=where)
     footer = data[-_FOOTER:]
     _, at = _handle(footer, 0, where)
     index, _ = _handle(footer, at, where)

@@ -132,7 +132,8 @@ class GraphModel:
             return np.asarray(self.bindings.constants[name])
         if self.checkpoint is None:
             raise RefusedError(
-                f"the variable '{name}' has no content: there is no checkpoint", where=self.label
+                f"the variable '{name}' has no content: the file is damaged, its checkpoint is missing",
+                where=self.label,
             )
         if saved is None:
             saved = restore.Saved(name)

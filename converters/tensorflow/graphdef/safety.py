@@ -1,7 +1,6 @@
 """What a SavedModel or a frozen graph may hold. The reader is our own: nothing of the file runs, and no size is believed.
 
-What would act outside the model has no row in ``to_onnx``; before TensorFlow itself loads such a file, ``native.py`` has it
-looked at as strictly as TensorFlow's loader asks for.
+What it may name is judged as if TensorFlow loaded it, which is what happens where a model is verified.
 """
 
 from __future__ import annotations
@@ -14,12 +13,15 @@ from typing import Any
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.tensorflow.graphdef import messages
-from netferry.converters.trust import calls, snapshot
+from netferry.converters.tensorflow.safety import allowlist, saved_graph
+from netferry.converters.trust import calls, paths, snapshot
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Snapshot
 from netferry.converters.trust.tables import room
 
-MAIN, VARIABLES = "saved_model.pb", "variables/variables"
+MAIN, _VARIABLES = "saved_model.pb", "variables/"
+_SHARD = f"{_VARIABLES}variables.data-"
+_CODE = "Cut the model behind it"
 
 
 def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None = None) -> Looked:
@@ -42,20 +44,24 @@ def look_at_weights(path: Path, permit: Permit) -> Looked:
 def _saved_model(folder: Path, permit: Permit) -> Looked:
     where = f"{folder}/{MAIN}"
     main = snapshot.mapped_inside(folder, MAIN, str(folder))
-    model = messages.parsed("SavedModel", bytes(main.view()), where)
+    files = dict(_checkpoint(folder))
+    content = bytes(main.view())
+    size = main.size + sum(each.size for each in files.values())
+    for asset in saved_graph.look(content, size, where, permit):
+        with paths.opened_inside(folder / "assets", asset, f"{where}: an asset") as file:
+            files[f"assets/{asset}"] = snapshot.copied(file, f"{where}: an asset")
+    model = messages.parsed("SavedModel", content, where)
     if not model.graphs:
         raise RefusedError("it holds no graph", where=where)
-    size = main.size
-    for meta in model.graphs:
-        _look_at_graph(meta.graph, size, where)
-    return Looked(permit, content=main, message=model, files=dict(_checkpoint(folder)))
+    return Looked(permit, content=main, message=model, files=files)
 
 
 def _checkpoint(folder: Path) -> Iterator[tuple[str, Snapshot]]:
     """The files of the variables, each opened once, by their names in the folder."""
     for path in sorted((folder / "variables").glob("variables.*")):
         if path.suffix == ".index" or path.name.startswith("variables.data-"):
-            yield path.name, snapshot.mapped_inside(folder, f"variables/{path.name}", str(folder))
+            name = f"{_VARIABLES}{path.name}"
+            yield name, snapshot.mapped_inside(folder, name, str(folder))
 
 
 def _frozen(path: Path, permit: Permit) -> Looked:
@@ -65,20 +71,21 @@ def _frozen(path: Path, permit: Permit) -> Looked:
         raise RefusedError(
             "not a graph of TensorFlow, nor another model that netferry knows", where=str(path)
         )
-    _look_at_graph(graph, content.size, str(path))
+    _look_at_graph(graph, content.size, str(path), permit)
     return Looked(permit, content=content, message=graph)
 
 
 _LOOKS = {"saved_model": _saved_model, "frozen_graph": _frozen}
 
 
-def _look_at_graph(graph: Any, size: int, where: str) -> None:
+def _look_at_graph(graph: Any, size: int, where: str, permit: Permit) -> None:
     functions = {each.signature.name: each for each in graph.library.functions}
     counted = {name: (len(each.nodes), list(_calls(each.nodes))) for name, each in functions.items()}
     calls.check(counted, list(_calls(graph.nodes)), where)
-    _check_constants(graph.nodes, size, where)
-    for each in functions.values():
-        _check_constants(each.nodes, size, where)
+    nodes = [*graph.nodes, *(node for each in functions.values() for node in each.nodes)]
+    _check_constants(nodes, size, where)
+    strange = {node.operator for node in nodes} - allowlist.OPERATORS - allowlist.TRAINERS - set(functions)
+    permit.ask("operators that are on no list", strange, where, _CODE)
 
 
 def _calls(nodes: Iterable[Any]) -> Iterator[str]:
@@ -108,8 +115,7 @@ def checkpoint_files(files: Mapping[str, Snapshot]) -> tuple[Snapshot | None, di
     """The index, and the shards by their numbers."""
     shards = {}
     for name, content in files.items():
-        if name.startswith("variables.data-"):
-            number = name.removeprefix("variables.data-").partition("-")[0]
-            if number.isdigit():
-                shards[int(number)] = content
-    return files.get("variables.index"), shards
+        number = name.removeprefix(_SHARD).partition("-")[0]
+        if name.startswith(_SHARD) and number.isdigit():
+            shards[int(number)] = content
+    return files.get(f"{_VARIABLES}variables.index"), shards

@@ -110,5 +110,32 @@ OPERATORS = frozenset(
     """.split()
 )
 
+TRAINERS = frozenset(
+    """
+    ApplyAdadelta ApplyAdagrad ApplyAdagradV2 ApplyAdam ApplyAddSign ApplyCenteredRMSProp ApplyFtrl ApplyFtrlV2
+    ApplyGradientDescent ApplyMomentum ApplyPowerSign ApplyRMSProp ResourceApplyAdadelta ResourceApplyAdagrad
+    ResourceApplyAdagradV2 ResourceApplyAdam ResourceApplyAdamWithAmsgrad ResourceApplyAdaMax ResourceApplyCenteredRMSProp
+    ResourceApplyFtrl ResourceApplyFtrlV2 ResourceApplyGradientDescent ResourceApplyKerasMomentum ResourceApplyMomentum
+    ResourceApplyRMSProp ResourceSparseApplyAdagrad ResourceSparseApplyAdagradV2 ResourceSparseApplyFtrl
+    ResourceSparseApplyKerasMomentum ResourceSparseApplyMomentum ResourceSparseApplyRMSProp AssignAdd AssignSub ScatterAdd
+    ScatterSub ScatterUpdate IsVariableInitialized
+    AvgPoolGrad BiasAddGrad BroadcastGradientArgs Conv2DBackpropFilter Conv3DBackpropFilterV2
+    DepthwiseConv2dNativeBackpropFilter DepthwiseConv2dNativeBackpropInput EluGrad FusedBatchNormGrad FusedBatchNormGradV2
+    FusedBatchNormGradV3 InvGrad LeakyReluGrad LRNGrad MaxPoolGrad MaxPoolGradGrad MaxPool3DGrad MaxPoolGradV2
+    MaxPoolGradWithArgmax MirrorPadGrad ReciprocalGrad Relu6Grad ReluGrad ResizeBilinearGrad ResizeNearestNeighborGrad
+    RsqrtGrad SeluGrad SigmoidGrad SoftplusGrad SoftsignGrad SqrtGrad StridedSliceGrad TanhGrad
+    CudnnRNN CudnnRNNV2 CudnnRNNV3 CudnnRNNBackprop CudnnRNNBackpropV2 CudnnRNNBackpropV3 CudnnRNNCanonicalToParams
+    CudnnRNNCanonicalToParamsV2 CudnnRNNParamsSize CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2 BlockLSTMV2
+    ScalarSummary HistogramSummary ImageSummary MergeSummary TensorSummary TensorSummaryV2
+    OptionalFromValue OptionalGetValue OptionalNone OptionalHasValue CudnnRNNParamsToCanonical
+    IteratorGetNext IteratorV2 MakeIterator TensorDataset TensorSliceDataset BatchDatasetV2 RepeatDataset ShuffleDatasetV3
+    PrefetchDataset GlobalStep StackV2 StackPushV2 StackPopV2 RefSwitch RefMerge RefEnter RefExit RefNextIteration RefIdentity
+    RefSelect PlaceholderV2 AccumulateNV2 UniqueWithCountsV2 Sum LookupTableRemoveV2 InitializeTableV2 HashTable
+    LookupTableFind LookupTableImport LookupTableSize EmptyTensorList TensorListPushBackBatch TensorListScatter
+    TensorListScatterV2 TensorListScatterIntoExistingList TensorListConcat TensorListConcatLists TensorListSplit BatchFunction
+    """.split()
+)
+"""Operators that train, summarise or feed a graph, or are of one processor: they act on nothing but the model itself."""
+
 SAVERS = frozenset("SaveV2 RestoreV2 MergeV2Checkpoints ShardedFilename".split())
 """What every SavedModel needs to be saved and restored, and nothing else may reach."""

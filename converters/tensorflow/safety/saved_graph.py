@@ -121,6 +121,7 @@ def _look_at_graph(meta: Any, size: int, where: str, permit: Permit) -> None:
     _check_constants(nodes, size, where)
     known = (
         allowlist.OPERATORS
+        | allowlist.TRAINERS
         | allowlist.SAVERS
         | {name for name in functions if not _AN_OPERATOR.fullmatch(name)}
     )

@@ -30,13 +30,14 @@ from netferry.converters.tensorflow.graphdef.to_onnx import (
     pooling,
     reduction,
     shape,
+    special,
 )
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
 
 __all__ = [
     "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "loops", "normalization", "pooling",
-    "reduction", "shape", "to_onnx",
+    "reduction", "shape", "special", "to_onnx",
 ]  # fmt: skip
 
 

@@ -73,8 +73,15 @@ class Cell:
 
 def _weights(cell: Cell, arrays: Mapping[Any, Array]) -> tuple[Array, Array, Array | None]:
     found = [arrays[key] for key in cell.keys]
+    if cell.form == "gates":
+        return _of_gates(*found)
     if not cell.form.startswith("joint"):
+        if len(found) > 3:
+            return found[0], found[1], np.stack(found[2:])
         return found[0], found[1], found[2] if len(found) > 2 else None
+    if cell.kind == "RNN":
+        inputs = found[0].shape[0] - found[0].shape[1]
+        return found[0][:inputs], found[0][inputs:], found[1] if len(found) > 1 else None
     units = found[0].shape[1] // 4
     blocks = [np.split(each, 4, axis=-1) for each in found]
     i, j, f, o = range(4)
@@ -83,6 +90,14 @@ def _weights(cell: Cell, arrays: Mapping[Any, Array]) -> tuple[Array, Array, Arr
     moved = [bias[i], bias[f] + kernel.dtype.type(float(cell.form.removeprefix("joint "))), bias[j], bias[o]]
     inputs = kernel.shape[0] - units
     return kernel[:inputs], kernel[inputs:], np.concatenate(moved)
+
+
+def _of_gates(gates: Array, bias: Array, candidate: Array, inner: Array) -> tuple[Array, Array, Array]:
+    """TensorFlow 1's GRU: both gates (reset, then update) in one kernel, the candidate in another."""
+    (reset, update), (low, high) = (np.split(each, 2, axis=-1) for each in (gates, bias))
+    kernel = np.concatenate([update, reset, candidate], axis=1)
+    inputs = kernel.shape[0] - candidate.shape[1]
+    return kernel[:inputs], kernel[inputs:], np.concatenate([high, low, inner])
 
 
 def found(trial: Trial) -> Cell | None:
@@ -110,8 +125,7 @@ def _candidates(trial: Trial) -> Iterator[Cell]:
                 for activations in _activations(kind):
                     forms = ("after", "before") if kind == "GRU" else ("",)
                     yield from (Cell(kind, keys, states, activations, form) for form in forms)
-        if kind == "LSTM":
-            yield from _joint(trial, inputs, units)
+        yield from _JOINT[kind](trial, inputs, units)
 
 
 def _joint(trial: Trial, inputs: int, units: int) -> Iterator[Cell]:
@@ -125,15 +139,35 @@ def _joint(trial: Trial, inputs: int, units: int) -> Iterator[Cell]:
         yield from (Cell("LSTM", keys, states, each, f"joint {extra}") for each in _activations("LSTM"))
 
 
-def _keys(trial: Trial, inputs: int, units: int, gates: int, kind: str) -> Iterator[tuple[Any, ...]]:
-    def of(*shapes: tuple[int, ...]) -> list[Any]:
-        return [key for key, array in trial.arrays.items() if array.shape in shapes]
+def _joint_rnn(trial: Trial, inputs: int, units: int) -> Iterator[Cell]:
+    kernels, biases = _of(trial, (inputs + units, units)), _of(trial, (units,))
+    for kernel, bias in product(kernels, [*biases, None]):
+        keys = (kernel,) if bias is None else (kernel, bias)
+        yield from (Cell("RNN", keys, (0,), each, "joint 0.0") for each in _activations("RNN"))
 
+
+def _gates(trial: Trial, inputs: int, units: int) -> Iterator[Cell]:
+    shapes = ((inputs + units, 2 * units), (2 * units,), (inputs + units, units), (units,))
+    for keys in product(*(_of(trial, shape) for shape in shapes)):
+        yield from (Cell("GRU", keys, (0,), each, "gates") for each in _activations("GRU"))
+
+
+def _of(trial: Trial, *shapes: tuple[int, ...]) -> list[Any]:
+    return [key for key, array in trial.arrays.items() if array.shape in shapes]
+
+
+_JOINT = {"LSTM": _joint, "GRU": _gates, "RNN": _joint_rnn}
+
+
+def _keys(trial: Trial, inputs: int, units: int, gates: int, kind: str) -> Iterator[tuple[Any, ...]]:
     shapes = [(gates * units,)] + ([(2, gates * units)] if kind == "GRU" else [])
-    for kernel, recurrent in product(of((inputs, gates * units)), of((units, gates * units))):
-        if kernel != recurrent:
-            yield from ((kernel, recurrent, bias) for bias in of(*shapes))
-            yield kernel, recurrent
+    for kernel, recurrent in product(_of(trial, (inputs, gates * units)), _of(trial, (units, gates * units))):
+        if kernel == recurrent:
+            continue
+        if kind == "GRU":
+            yield from ((kernel, recurrent, *pair) for pair in permutations(_of(trial, (gates * units,)), 2))
+        yield from ((kernel, recurrent, bias) for bias in _of(trial, *shapes))
+        yield kernel, recurrent
 
 
 def _activations(kind: str) -> Iterator[tuple[Activation, ...]]:

@@ -113,11 +113,6 @@ def multiply_no_nan(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     return g.Where(g.Equal(y, zero), zero, g.Mul(x, y))
 
 
-@ROWS.row("Xlogy", "Xlog1py", "Xdivy")
-def x_log_y(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
-    raise CannotConvert("it is not supported")
-
-
 @ROWS.row("Cast")
 def cast(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return g.cast(x, a.dtype("DstT"))

@@ -247,14 +247,21 @@ class Emitter(GraphBuilder):
 
     def is_zero(self, x: Tensor) -> bool:
         """Whether ``x`` is known to hold zeros alone."""
+        return self._is_filled(x, 0, "ZerosLike")
+
+    def is_one(self, x: Tensor) -> bool:
+        """Whether ``x`` is known to hold ones alone."""
+        return self._is_filled(x, 1, "OnesLike")
+
+    def _is_filled(self, x: Tensor, number: float, like: str) -> bool:
         if x.array is not None:
-            return x.value not in self.weights and not np.any(x.array)
+            return bool(np.all(x.array == number)) and (x.value not in self.weights or x.array.size == 0)
         operator, _, read = self.made_by.get(x.value, ("", None, ()))
         if operator == "Fill":
-            return self.is_zero(read[1])
+            return self._is_filled(read[1], number, like)
         if operator in ("Tile", "BroadcastTo", "Reshape", "ExpandDims", "Squeeze"):
-            return self.is_zero(read[0])
-        return operator == "ZerosLike"
+            return self._is_filled(read[0], number, like)
+        return operator == like
 
     def _call_as_wished(self, model: ir.Model) -> None:
         """A weight whose name went to one that nobody reads in the end gets it back."""

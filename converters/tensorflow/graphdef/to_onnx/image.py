@@ -68,7 +68,10 @@ def _resized(g: Emitter, x: Tensor, height: int, width: int, settings: dict[str,
             and settings["coordinate_transformation_mode"] != "align_corners"
         ):
             return g.Resize(x, None, g.constant([1, 1, *scales], np.float32), None, **settings)
-    return g.Resize(x, None, None, g.ints(height, width), axes=[2, 3], **settings)
+    front = g.Slice(g.shape(x), g.ints(0), g.ints(2), g.ints(0))
+    known = x.dims is not None and all(isinstance(size, int) for size in x.dims[:2])
+    fixed = g.ints(*x.dims[:2], height, width) if known and x.dims is not None else None  # type: ignore[arg-type]
+    return g.Resize(x, None, None, fixed or g.Concat(front, g.ints(height, width), axis=0), **settings)
 
 
 for _name in _MODES:

@@ -254,14 +254,22 @@ def reverse_sequence(g: Emitter, a: Attrs, x: Tensor, lengths: Tensor) -> Tensor
 
 @ROWS.row("Unique", "UniqueV2")
 def unique(g: Emitter, a: Attrs, x: Tensor, axis: Tensor | None = None) -> list[Tensor]:
-    values, _, inverse, _ = g.ops("Unique", x, outputs=4, sorted=0)
-    return [values, g.cast(inverse, a.dtype("out_idx", np.int32))]
+    values, _, inverse, _ = g.ops("Unique", _comparable(g, x), outputs=4, sorted=0)
+    return [g.cast(values, x.dtype), g.cast(inverse, a.dtype("out_idx", np.int32))]
+
+
+def _comparable(g: Emitter, x: Tensor) -> Tensor:
+    """onnxruntime has a kernel for int64 and float32."""
+    return g.index(x) if x.dtype.kind in "iu" else x
 
 
 @ROWS.row("UniqueWithCounts", "UniqueWithCountsV2")
 def unique_with_counts(g: Emitter, a: Attrs, x: Tensor, axis: Tensor | None = None) -> list[Tensor]:
-    values, _, inverse, counts = g.ops("Unique", x, outputs=4, sorted=0)
-    return [values, *(g.cast(each, a.dtype("out_idx", np.int32)) for each in (inverse, counts))]
+    values, _, inverse, counts = g.ops("Unique", _comparable(g, x), outputs=4, sorted=0)
+    return [
+        g.cast(values, x.dtype),
+        *(g.cast(each, a.dtype("out_idx", np.int32)) for each in (inverse, counts)),
+    ]
 
 
 # ---- diagonals --------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def add(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
         with_bias(g, x, y)
         or with_bias(g, y, x)
         or patterns.normalised(g, x, y)
+        or patterns.layer_normalised(g, x, y)
         or patterns.prelu(g, x, y)
         or g.Add(x, y)
     )

@@ -9,6 +9,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.graphdef.to_onnx import patterns
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 
 
@@ -20,6 +21,11 @@ def batch_normalization(
     first = a.text("data_format", "NHWC").startswith("NC")
     epsilon = a.number("epsilon", 1e-4)
     channel = 1 if first else x.rank - 1
+    if (
+        a.flag("is_training", True)
+        and (rows_ := patterns.rows_normalised(g, x, scale, offset, first, epsilon)) is not None
+    ):
+        return [rows_] + [None] * 5
     if a.flag("is_training", True):
         return [_normalised(g, x, scale, offset, channel, epsilon)] + [None] * 5
     with_first = x if first else g.transpose(x, layout.channels_first(x.rank))

@@ -198,6 +198,55 @@ def _layer_normalization(
     return g.LayerNormalization(x, ones, shift, axis=-1, epsilon=epsilon)
 
 
+def rows_normalised(
+    g: Emitter, x: Tensor, scale: Tensor, offset: Tensor, first: bool, epsilon: float
+) -> Tensor | None:
+    """Each row a channel of a batch of one, without scale: how Keras 2 normalises layers. x: (1, rows, size, 1)."""
+    if not first or x.dims is None or len(x.dims) != 4 or (x.dims[0], x.dims[3]) != (1, 1):
+        return None
+    size = x.dims[2]
+    if not isinstance(size, int) or not g.is_one(scale) or not g.is_zero(offset):
+        return None
+    ones = g.constant(np.ones((size, 1), x.dtype))
+    return g.LayerNormalization(x, ones, None, axis=2, epsilon=epsilon)
+
+
+def layer_normalised(g: Emitter, left: Tensor, right: Tensor) -> Tensor | None:
+    """Rows that were normalised, in the shape from which they came, times gamma, plus beta."""
+    for scaled, beta in _either((left, right)):
+        product = read_by(g, scaled, *_MUL)
+        for shaped, gamma in _either(product) if product is not None else []:
+            found = _rows_of(g, shaped)
+            if found is None or any(each.array is None or each.array.ndim != 1 for each in (gamma, beta)):
+                continue
+            x, epsilon = found
+            if x.dims is not None and all(each.array.shape == x.dims[-1:] for each in (gamma, beta)):
+                return g.LayerNormalization(x, gamma, beta, axis=-1, epsilon=epsilon)
+    return None
+
+
+def _rows_of(g: Emitter, shaped: Tensor) -> tuple[Tensor, float] | None:
+    """What was made rows of, normalised and shaped back, and the epsilon."""
+    back = read_by(g, shaped, "Reshape")
+    made = (
+        None
+        if back is None
+        else read_by(g, back[0], "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+    )
+    if back is None or made is None or not attributes_of(g, back[0]).flag("is_training", True):
+        return None
+    producer = back[0].value.producer()
+    source = read_by(g, made[0], "Reshape")
+    if source is None or producer is None or producer.op_type != "LayerNormalization":
+        return None
+    x = source[0]
+    if x.dims is None or shaped.dims is None or made[0].dims is None or made[0].dims[2] != x.dims[-1]:
+        return None
+    if g.sizes_of(shaped) != g.sizes_of(x):
+        return None
+    return x, attributes_of(g, back[0]).number("epsilon", 1e-4)
+
+
 # ---- activations ------------------------------------------------------------------------------------
 
 

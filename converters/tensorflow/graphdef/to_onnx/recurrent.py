@@ -281,6 +281,8 @@ def _written(
 
 def _names(cell: Cell, sources: Mapping[Any, tuple[Array, str]]) -> Names:
     own = [sources[key][1] for key in cell.keys]
+    if cell.form == "gates":
+        own = [own[2], f"{own[2]}/recurrent", own[3]]
     if cell.form.startswith("joint"):
         own = [own[0], f"{own[0]}/recurrent", *own[1:]]
     return Names(own[0], own[1], own[2] if len(own) > 2 else f"{own[0]}/bias")

@@ -147,6 +147,8 @@ def pack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
 @ROWS.row("Unpack")
 def unpack(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
     axis, count = a.integer("axis"), a.integer("num")
+    if x.value in g.weights and x.array is not None:
+        return [g.weight(each, g.title(x)) for each in np.moveaxis(x.array, axis, 0)]
     if count == 1:
         return [g.Squeeze(x, g.ints(axis))]
     return [
@@ -158,6 +160,8 @@ def unpack(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
 def split(g: Emitter, a: Attrs, axis: Tensor, x: Tensor) -> Sequence[Tensor]:
     (along,) = g.numbers(axis, "axis")
     count = a.integer("num_split", 1)
+    if x.value in g.weights and x.array is not None:
+        return [g.weight(each, g.title(x)) for each in np.split(x.array, count, axis=along)]
     return [x] if count == 1 else g.ops("Split", x, outputs=count, axis=along, num_outputs=count)
 
 

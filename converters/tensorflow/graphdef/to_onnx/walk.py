@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import CannotConvert, RefusedError, Unsupported, UnsupportedError
+from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.registry import Table
@@ -160,10 +160,7 @@ class Walk:
         raise CannotConvert(f"it reads what is no tensor ({type(value).__name__})")
 
     def read(self, handle: Handle) -> Tensor:
-        try:
-            return self.g.weight(self.model.variable(handle.name), self.model.title_of(handle.name))
-        except RefusedError as error:
-            raise CannotConvert(str(error)) from error
+        return self.g.weight(self.model.variable(handle.name), self.model.title_of(handle.name))
 
 
 class _Bounded:
