@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
-
 from netferry import converters
 from netferry.arguments import (
     Columns,
@@ -32,19 +30,19 @@ from netferry.conversion import (
     companions,
     deliver,
     exported,
+    prospects,
     target_of,
     without_fixed_axes,
 )
 from netferry.converters import frameworks, part as parts, source
 from netferry.converters.disk import staging
 from netferry.converters.disk.ledger import Overwriting
-from netferry.converters.errors import RefusedError, UnsupportedError
+from netferry.converters.errors import RefusedError
 from netferry.converters.part import Sizes
 from netferry.converters.signature import Example, Signature
-from netferry.results import Conversion, Inspection, Prospect
+from netferry.results import Conversion, Inspection
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
-    from netferry.converters.imported import ImportedModel
     from netferry.inference.images import Pixels
     from netferry.validation.reports.certificate import Check
     from netferry.validation.reports.report import Report
@@ -365,7 +363,7 @@ def inspect(
     counts = Counter(node.op_type for node in export.model.graph.all_nodes())
     ports: Signature = frameworks.named("onnx").signature(export.model)
     try:
-        targets = _prospects(export.model, _targets(to))
+        targets = prospects(export.model, to)
     except RefusedError as error:
         raise error if error.where else error.at(source.title(model)) from None
     return Inspection(
@@ -386,29 +384,3 @@ def inspect(
 
 _DEFAULT = "serving_default"
 """The signature of a SavedModel that is meant where none is named."""
-
-
-def _targets(to: str | Sequence[str]) -> tuple[str, ...]:
-    names = tuple(name for name in frameworks.FRAMEWORKS if name != "onnx") if to == "all" else to
-    return tuple(frameworks.named(name).name for name in ([names] if isinstance(names, str) else names))
-
-
-def _prospects(model: ir.Model, targets: Sequence[str]) -> dict[str, Prospect]:
-    found = {"onnx": Prospect("graph")}
-    others = [name for name in targets if name != "onnx"]
-    if others:
-        try:
-            importer = converters.importer(model)
-        except UnsupportedError as error:
-            found |= dict.fromkeys(others, Prospect(problems=error.problems))
-        else:
-            found |= {name: _prospect(importer, name) for name in others}
-    return {name: found[name] for name in targets}
-
-
-def _prospect(importer: Callable[[str], ImportedModel], to: str) -> Prospect:
-    try:
-        imported = importer(to)
-    except UnsupportedError as error:
-        return Prospect(problems=error.problems)
-    return Prospect(imported.form, notes=imported.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import onnx
 import onnx_ir as ir
 from onnx import version_converter
 
@@ -57,9 +58,15 @@ def raised(model: ir.Model, target: int = OPSET, check: Step = lambda _: None) -
 
 def converted(model: ir.Model, opset: int, finish: Step) -> ir.Model:
     """What ONNX's converter makes of a model, which is used up; ``finish`` gets it before its large weights are back."""
+    return changed_by(model, lambda proto: version_converter.convert_version(proto, opset), finish)
+
+
+def changed_by(
+    model: ir.Model, change: Callable[[onnx.ModelProto], onnx.ModelProto], finish: Step = lambda _: None
+) -> ir.Model:
+    """What a function makes of a model as a message, through which its large weights do not go."""
     weights = _taken_out(model.graph)
-    made = version_converter.convert_version(ir.serde.serialize_model(model), opset)
-    whole = ir.serde.deserialize_model(made)
+    whole = ir.serde.deserialize_model(change(ir.serde.serialize_model(model)))
     finish(whole)
     for value in [value for value in whole.graph.inputs if value.name in weights]:
         whole.graph.inputs.remove(value)

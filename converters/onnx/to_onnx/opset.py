@@ -5,8 +5,9 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.graph.passes.versions import converted, means_the_same, put_aside, raised, taken_back
+from netferry.converters.onnx.to_onnx.lower import fits, lowered
 
 OLDEST = 7
 
@@ -21,8 +22,12 @@ def to_opset(model: ir.Model, opset: int) -> ir.Model:
         return model
     try:
         return (_higher if opset > current else _lower)(model.clone(), opset)
+    except UnsupportedError as error:
+        raise error.at(f"at opset {opset}") from None
     except Exception as error:  # the converter raises RuntimeError, ConvertError and checker errors
-        reason = str(error).strip().splitlines()[0]
+        reason = (
+            str(error).strip().splitlines()[0].rpartition("` failed: ")[2]
+        )  # without the converter's own lines
         raise RefusedError(
             f"the model cannot be written at opset {opset} ({reason})",
             remedy=f"Leave --opset out: opset {current} holds it",
@@ -30,18 +35,44 @@ def to_opset(model: ir.Model, opset: int) -> ir.Model:
 
 
 def _check(model: ir.Model) -> None:
-    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    """What ONNX's checker does where every output says its rank."""
+    proto = ir.to_proto(model)
+    onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+    for value in proto.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    onnx.checker.check_model(proto)
 
 
 def _higher(model: ir.Model, opset: int) -> ir.Model:
+    """What netferry raises it raises to today's form, which is lowered where the opset is older than that."""
+    if opset == _RESIZE_OF_TWO:
+        for node in model.graph.all_nodes():
+            if node.op_type == "Upsample" and not node.domain and len(node.inputs) == 2:
+                node.op_type = "Resize"  # which it was called for one opset
+                put_aside(model, [node])
+        return raised(model, opset, _check)
+    if opset < _TODAYS_FORM and any(
+        node.op_type in ("Resize", "Upsample") for node in model.graph.all_nodes()
+    ):
+        return _lower(raised(model, _TODAYS_FORM), opset)
     return raised(model, opset, _check)
+
+
+_RESIZE_OF_TWO, _TODAYS_FORM = 10, 13
+"""The opset whose Resize takes scales alone; the first whose Resize takes what today's does."""
 
 
 def _lower(model: ir.Model, opset: int) -> ir.Model:
     """ONNX's converter knows few ways back, and needs none where an operator means the same in both opsets."""
+    model = lowered(model, opset)
     if opset < _ONE_AXIS <= model.opset_imports[""]:
         _look_along_the_last_axis(model)
-    alike = [n for n in model.graph.all_nodes() if n.op_type in _SOFTMAXES or means_the_same(n, opset)]
+    alike = [
+        node
+        for node in model.graph.all_nodes()
+        if node.op_type in _SOFTMAXES or means_the_same(node, opset) or fits(node, opset)
+    ]
     put_aside(model, alike)
 
     def finish(lower: ir.Model) -> None:
