@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from sweep.case import Feed, Network, feeds
@@ -18,14 +17,31 @@ Maker = Callable[[Path, Path, Network], None]
 def exported(network: Network, path: Path) -> None:
     """The network as ONNX: PyTorch's by its own exporter, those of other frameworks by netferry's."""
     if network.framework == "pytorch":
-        _from_torch(network, path)
+        _from_torch(network, path, network.dynamic)
+        if not _runs_elsewhere(network, path):  # the trace has frozen sizes that it declares free
+            _from_torch(network, path, {})
         return
     from netferry.converters import export_model, write
 
     write(export_model(network.make()), path)
 
 
-def _from_torch(network: Network, path: Path) -> None:
+def _runs_elsewhere(network: Network, path: Path) -> bool:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    try:
+        for _, feed in feeds(network):
+            session.run(None, dict(zip(names, feed.values(), strict=True)))
+    except Exception:  # whatever a kernel says
+        return False
+    return True
+
+
+def _from_torch(network: Network, path: Path, dynamic: Mapping[str, Mapping[int, str]]) -> None:
     import torch
 
     example = network.example
@@ -35,7 +51,7 @@ def _from_torch(network: Network, path: Path) -> None:
     count = len(outputs) if isinstance(outputs, tuple) else 1
     torch.onnx.export(
         made, tuple(map(torch.from_numpy, example.values())), str(path), input_names=list(example),
-        output_names=[f"y{place}" for place in range(count)], dynamic_axes=network.dynamic, dynamo=False,
+        output_names=[f"y{place}" for place in range(count)], dynamic_axes=dynamic, dynamo=False,
         opset_version=17,
     )  # fmt: skip
 
@@ -62,6 +78,12 @@ def dynamic(source: Path, path: Path, _network: Network) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(str(source), str(path), weight_type=QuantType.QInt8)
+
+
+def dynamic_extended(source: Path, path: Path, network: Network) -> None:
+    middle = path.with_suffix(".quantised.onnx")
+    dynamic(source, middle, network)
+    extended(middle, path, network)
 
 
 def _static(source: Path, path: Path, network: Network, form: str) -> None:
@@ -114,6 +136,7 @@ KINDS: Mapping[str, Maker] = {
     "extended": extended,
     "transformers": transformers,
     "dynamic": dynamic,
+    "dynamic extended": dynamic_extended,
     "QDQ": qdq,
     "QOperator": qoperator,
     "few bits": few_bits,
@@ -124,10 +147,6 @@ def foreign(path: Path) -> list[str]:
     """The operators of the file that are not ONNX's."""
     found = {node.op_type for node in onnx.load(path).graph.node if node.domain not in ("", "ai.onnx")}
     return sorted(found)
-
-
-def sizes(path: Path) -> int:
-    return int(np.sum([np.prod(t.dims) for t in onnx.load(path).graph.initializer]))
 
 
 def bert() -> Any:

@@ -102,6 +102,10 @@ def _examples(signature: Signature, sample: Sample) -> tuple[Example, ...]:
     )
 
 
+MOST_ELEMENTS = 1 << 25
+"""Numbers that the inputs of one try may hold together."""
+
+
 @dataclass
 class _Asked:
     """The source on normal inputs: whether it runs at some sizes, and what it gave there."""
@@ -113,8 +117,10 @@ class _Asked:
 
     def accepts(self, sizes: Sizes) -> bool:
         """Sizes at which nothing comes out, or nothing finite, count as refused, and so do those at which some tensor
-        inside is empty: kernels that are left without a pixel each go on in their own way."""
-        if self.hollow(sizes):
+        inside is empty: kernels that are left without a pixel each go on in their own way. Inputs that would fill the
+        memory are not drawn.
+        """
+        if self.maker.elements(sizes) > MOST_ELEMENTS or self.hollow(sizes):
             return False
         sample = self.maker.sample(NORMAL, sizes)
         try:

@@ -63,6 +63,10 @@ class Maker:
         words = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
         return Sample(f"{kind}, {words}" if words else kind, arrays)
 
+    def elements(self, sizes: Sizes) -> int:
+        """How many numbers all inputs hold together at these sizes."""
+        return sum(math.prod(_shape(spec, sizes)) for spec in self.signature.inputs)
+
     def _whole(self, position: int, spec: TensorSpec, shapes: Shapes) -> Whole | None:
         """The whole numbers that an input has; None for one of fractions. Integers of which nothing is known are 0, 1."""
         known = [one for one in (self.ranges or {}).get(position, ()) if one.column is None]
