@@ -21,7 +21,7 @@ from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import heads, safety
 from netferry.converters.mxnet.array_format import Reader, read_array, write_array
-from netferry.converters.mxnet.symbol import OLDEST, VERSION, Entry, Node, Symbol, upgrade
+from netferry.converters.mxnet.symbol import COMPRESSED, OLDEST, VERSION, Entry, Node, Symbol, upgrade
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
@@ -56,6 +56,9 @@ def model_of(
 ) -> SymbolModel:
     """A symbol with its parameters as inference runs it: labels and heads of training fall away, which notes say."""
     graph, said = heads.prepared(graph, params)
+    sparse = [node.name for node in graph.nodes if COMPRESSED in node.hidden and node.name not in params]
+    if sparse:
+        said = (*said, f"sparse inputs are dense in the result, with the same numbers: {', '.join(sparse)}")
     return SymbolModel(graph, params, label, (*notes, *said))
 
 

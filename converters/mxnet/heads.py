@@ -21,6 +21,9 @@ _OF_TRAINING = CTC | {"_contrib_MultiBoxTarget", "softmax_cross_entropy", "_cont
 _DRAWING = re.compile(r"_(npi_)?(sample|random)_|_(npi|npx)_(normal|uniform)|_contrib_mrcnn_mask_target")
 """Operators that draw by chance, or make targets."""
 
+_MASKED = frozenset({"LeakyReLU", "Dropout"})
+"""Operators whose second output is the mask that training drew."""
+
 _LOSSES = frozenset({"MakeLoss", "make_loss", "smooth_l1"})
 
 INFERENCE, LOSS, TRAINING = range(3)
@@ -29,17 +32,33 @@ INFERENCE, LOSS, TRAINING = range(3)
 
 def prepared(graph: Symbol, params: Container[str]) -> tuple[Symbol, tuple[str, ...]]:
     """The graph as inference runs it, and sentences for the report. ``params`` are the names of the weights."""
-    graph = without_labels(graph, params)
+    graph, said = _without_chance(without_labels(graph, params))
     kinds = [_kind(graph, head, params) for head in graph.heads]
     if (best := min(kinds)) == TRAINING:
-        return _before_ctc(graph)
+        graph, more = _before_ctc(graph)
+        return graph, (*said, *more)
     kept = [head for head, kind in zip(graph.heads, kinds, strict=True) if kind == best]
     dropped = [head for head, kind in zip(graph.heads, kinds, strict=True) if kind != best]
     if not dropped:
-        return graph, ()
+        return graph, said
     names = ", ".join(name_of(graph, head) for head in dropped)
     note = f"outputs of training fall away: {names}; --output NAME keeps one"
-    return replace(graph, heads=tuple(kept)), (note,)
+    return replace(graph, heads=tuple(kept)), (*said, note)
+
+
+def _without_chance(graph: Symbol) -> tuple[Symbol, tuple[str, ...]]:
+    """Dropout that acts in inference too would give other numbers at each run: it is left out."""
+    names = [node.name for node in graph.nodes if node.op == "Dropout" and node.attrs.get("mode") == "always"]
+    if not names:
+        return graph, ()
+    nodes = (
+        replace(node, attrs={k: v for k, v in node.attrs.items() if k != "mode"})
+        if node.op == "Dropout"
+        else node
+        for node in graph.nodes
+    )
+    note = f"dropout that acts in inference too (mode=always) is left out: {', '.join(names)}"
+    return replace(graph, nodes=tuple(nodes)), (note,)
 
 
 def without_labels(graph: Symbol, params: Container[str]) -> Symbol:
@@ -67,7 +86,7 @@ def _plain(node: Node, params: Container[str]) -> bool:
 
 def _kind(graph: Symbol, head: Entry, params: Container[str]) -> int:
     node = graph.nodes[head[0]]
-    if _needs_training(graph, head[0], params):
+    if _needs_training(graph, head[0], params) or (node.op in _MASKED and head[1] > 0):
         return TRAINING
     weighed = node.attrs.get("grad_scale", "1") not in ("0", "0.0")
     return LOSS if node.op in _LOSSES and weighed else INFERENCE

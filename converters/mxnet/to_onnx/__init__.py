@@ -41,6 +41,7 @@ from netferry.converters.mxnet.to_onnx import (
     recurrent,
     reduction,
     shape,
+    special,
 )
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
 from netferry.converters.signature import Example, TensorSpec, aligned
@@ -87,7 +88,7 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedMo
 def _require_rows(model: SymbolModel) -> None:
     graph = model.graph
     unknown = [
-        Unsupported(node.name, node.op, "netferry does not support this operator")
+        _without_row(graph, node)
         for node in (graph.nodes[position] for position in graph.order)
         if not node.is_variable and node.op not in ROWS
     ]
@@ -101,6 +102,15 @@ def _require_rows(model: SymbolModel) -> None:
                 expected="the output of an operator",
                 received=graph.nodes[position].name,
             )
+
+
+def _without_row(graph: Symbol, node: Node) -> Unsupported:
+    if node.op != "Custom" or not node.inputs:
+        return Unsupported(node.name, node.op, "netferry does not support this operator")
+    before = graph.nodes[node.inputs[0][0]].name
+    kind = node.attrs.get("op_type", "")
+    reason = f"it runs Python code of the model's own{f' ({kind})' if kind else ''}, which is not in the file"
+    return Unsupported(node.name, node.op, reason, f"What comes before it can be had with --output {before}")
 
 
 def _fixed(given: Sequence[Example]) -> tuple[TensorSpec, ...] | None:
