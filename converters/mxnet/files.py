@@ -62,14 +62,6 @@ def model_of(
     return SymbolModel(graph, params, label, (*notes, *said))
 
 
-def with_outputs(model: SymbolModel, names: Sequence[str]) -> SymbolModel:
-    """The model with the tensors of these names inside of it as its outputs (``fc1_output``, or ``fc1``)."""
-    graph = heads.without_labels(heads.selected(model.graph, names), model.params)
-    known = {graph.nodes[position].name for position in graph.variables}
-    params = {name: array for name, array in model.params.items() if name in known}
-    return replace(model, graph=graph, params=params, notes=())
-
-
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> SymbolModel:
     """Read a symbol and the params that belong to it: ``weights``, or what stands beside it.
 

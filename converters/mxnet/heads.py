@@ -1,18 +1,18 @@
-"""What a symbol gives in inference: its labels and its training heads fall away, and any tensor inside can be its output."""
+"""What a symbol gives in inference: its labels and its training heads fall away."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container
 from dataclasses import replace
 
-from netferry.converters.errors import UsageError
 from netferry.converters.mxnet.symbol import INPUTS, Entry, Node, Symbol, output_name
 
 CTC = frozenset({"CTCLoss", "_contrib_CTCLoss", "_contrib_ctc_loss", "ctc_loss"})
 
 LABEL = "label"
+
+DROPPED = "outputs of training fall away"
 
 _LABELLED = re.compile(r"labels?\d*$", re.IGNORECASE)
 """How a variable is called that training alone is given."""
@@ -42,7 +42,7 @@ def prepared(graph: Symbol, params: Container[str]) -> tuple[Symbol, tuple[str, 
     if not dropped:
         return graph, said
     names = ", ".join(name_of(graph, head) for head in dropped)
-    note = f"outputs of training fall away: {names}; --output NAME keeps one"
+    note = f"{DROPPED}: {names}; --output NAME keeps one"
     return replace(graph, heads=tuple(kept)), (*said, note)
 
 
@@ -125,40 +125,6 @@ def _before_ctc(graph: Symbol) -> tuple[Symbol, tuple[str, ...]]:
         return graph, ()
     note = f"a CTC loss falls away, which needs labels: the output is what it reads, {', '.join(read)}, before its softmax"
     return replace(graph, heads=tuple(dict.fromkeys(heads))), (note,)
-
-
-# ---- any tensor as output ----------------------------------------------------------------------------
-
-
-def selected(graph: Symbol, names: Sequence[str]) -> Symbol:
-    """The graph with the tensors of these names as its outputs, as MXNet's ``get_internals()`` has them.
-
-    ``_output`` may be left out.
-    """
-    known = _internals(graph)
-    return replace(graph, heads=tuple(_found(known, name) for name in names))
-
-
-def _found(known: Mapping[str, Entry], name: str) -> Entry:
-    for wish in (name, f"{name}_output", f"{name}_output0"):
-        if wish in known:
-            return known[wish]
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or list(known)[-4:]
-    raise UsageError(
-        f"the symbol computes nothing called '{name}'",
-        expected=f"a name that get_internals() lists, such as {', '.join(near)}",
-        received=name,
-    )
-
-
-def _internals(graph: Symbol) -> dict[str, Entry]:
-    """What every node gives, by MXNet's name for it."""
-    found: dict[str, Entry] = {}
-    counts = _counts(graph)
-    for position, node in enumerate(graph.nodes):
-        for index in range(0 if node.is_variable else counts[position]):
-            found.setdefault(output_name(node, index, counts[position]), (position, index))
-    return found
 
 
 def _counts(graph: Symbol) -> list[int]:
