@@ -22,9 +22,11 @@ NOTE = "weights were drawn by chance (--random-weights): the result shows that t
 Shape = tuple[int, ...]
 
 
-def with_random_weights(model: SymbolModel, given: Sequence[Example] | None, seed: int) -> SymbolModel:
+def with_random_weights(model: object, given: Sequence[Example] | None, seed: int) -> SymbolModel:
     """The model with an array for each parameter that it lacks; the sizes follow from those of the inputs."""
     made: dict[str, Array] = {}
+    if not isinstance(model, SymbolModel):
+        raise UsageError("a live model has its weights", remedy="Leave out --random-weights")
 
     def make(
         name: str, node: Node, slot: int, operands: Sequence[Tensor | None], hidden: Mapping[str, str]
