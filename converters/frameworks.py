@@ -51,6 +51,10 @@ class Framework:
         return self.module("live")
 
     @property
+    def random_weights(self) -> ModuleType:
+        return self.module("random_weights")
+
+    @property
     def to_onnx(self) -> ModuleType:
         return self.module("to_onnx")
 

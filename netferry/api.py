@@ -32,6 +32,7 @@ from netferry.conversion import (
     exported,
     prospects,
     target_of,
+    with_random_weights,
     without_fixed_axes,
 )
 from netferry.converters import frameworks, part as parts, source
@@ -79,6 +80,7 @@ def convert(
     fix: Sizes | None = None,
     force: bool = False,
     task: str | None = None,
+    random_weights: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
@@ -94,7 +96,8 @@ def convert(
     What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed it since; anything else,
     and the source itself, only with ``force``. A Hugging Face folder knows its inputs; ``task`` says what its model is for, if that is
     not what it was saved for, and its tokenizer's and processors' files are copied beside ``destination``. ``progress(done, total, what)`` is called at each stage. A file that names anything that could act outside the model is
-    refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly.
+    refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly. With ``random_weights`` an MXNet symbol
+    without its params is tried with weights drawn by chance.
 
     Raises a ``NetferryError`` that names the place, what was expected, what was received, and what to do.
     """
@@ -108,6 +111,8 @@ def convert(
     staging.demand(path, MODEL, replacing, companions(path, target, write_source, model))
     stages.begin("reading")
     opened_source = source.open_source(model, weights, unsafe=unsafe, task=task, signature=signature)
+    if random_weights:
+        opened_source = with_random_weights(opened_source, given, drawn(seed))
     live = frameworks.called(opened_source, given)
     stages.begin("exporting")
     live, given = part.of(live, given)

@@ -67,6 +67,17 @@ class Stages:
             self.progress(len(self.names), len(self.names), "done")
 
 
+def with_random_weights(model: object, given: tuple[Example, ...] | None, seed: int) -> object:
+    """A symbol without params, with weights that were drawn by chance."""
+    framework = frameworks.of(model)
+    if framework.name != "mxnet":
+        raise UsageError(
+            "only an MXNet symbol comes without its weights", received=f"a {framework.title} model"
+        )
+    filled: object = framework.random_weights.with_random_weights(model, given, seed)
+    return filled
+
+
 def exported(
     live: object, given: tuple[Example, ...] | None, opset: int | None, fuse: bool
 ) -> tuple[ExportedModel, tuple[Example, ...] | None]:

@@ -348,6 +348,14 @@ def quantized(case: str, data: Any, prefix: str, kind: str, seed: int = 0) -> An
     return dict(zip(group.list_outputs(), [y.asnumpy() for y in bound.forward(is_train=False)], strict=True))
 
 
+def bare(case: str, prefix: str) -> None:
+    """A symbol without parameters, saved."""
+    import mxnet as mx
+
+    eval(case, _words(mx)).save(f"{prefix}-symbol.json")
+    mx.nd.save(f"{prefix}-0000.params", {})
+
+
 def fused(case: str, inputs: dict[str, Any], prefix: str) -> Any:
     """``symbol``, saved as oneDNN's fusion writes it."""
     import mxnet as mx

@@ -10,8 +10,7 @@ import pytest
 from mxnet_cases import assert_equal, onnx_outputs, read
 from mxnet_oracle import Oracle
 
-from netferry.converters.errors import UsageError
-from netferry.converters.mxnet import files
+from netferry.converters.mxnet import files, part
 from netferry.converters.mxnet.to_onnx import to_onnx
 from netferry.converters.signature import Array, examples
 
@@ -126,16 +125,20 @@ def test_a_ctc_of_baidus_is_a_softmax() -> None:
 def test_any_tensor_inside_can_be_the_output(name: str, oracle: Oracle, tmp_path: Path) -> None:
     case = f"F.SoftmaxOutput(F.Activation({_SCORES}, act_type='tanh'), F.reshape(var('a_label', shape=(3, 1)), shape=(-1,)), name='softmax')"
     oracle.symbol(case, [{"data": ROWS}], str(tmp_path / "net"))
-    model = files.with_outputs(read(tmp_path), [name])
+    model, _ = part.cut(read(tmp_path), [name], [], None)
     (mine,) = onnx_outputs(to_onnx(model, examples({"data": ROWS})).model, [ROWS]).values()
     expected = ROWS @ model.params["scores_weight"].T + model.params["scores_bias"]
     assert_equal(mine, expected, 1e-5, name)
 
 
-def test_an_output_that_is_not_there_is_refused_with_names_like_it(oracle: Oracle, tmp_path: Path) -> None:
-    oracle.symbol(_SCORES, [{"data": ROWS}], str(tmp_path / "net"))
-    with pytest.raises(UsageError, match="scores_output"):
-        files.with_outputs(read(tmp_path), ["score"])
+def test_an_output_of_training_can_be_asked_for(oracle: Oracle, tmp_path: Path) -> None:
+    case = f"(lambda s: [F.softmax(s), F.MakeLoss(F.sum(F.square(s), axis=1), name='cost')])({_SCORES})"
+    oracle.symbol(case, [{"data": ROWS}], str(tmp_path / "net"))
+    model, _ = part.cut(read(tmp_path), ["cost"], [], None)
+    scores = ROWS @ model.params["scores_weight"].T + model.params["scores_bias"]
+    outputs = onnx_outputs(to_onnx(model, examples({"data": ROWS})).model, [ROWS])
+    assert list(outputs) == ["cost_output"] and model.notes == ()
+    assert_equal(outputs["cost_output"], np.square(scores).sum(axis=1), 1e-5, "cost")
 
 
 @pytest.mark.parametrize("layer", ["LSTM(5, 2, layout='NTC')", "GRU(5, 2, bidirectional=True)", "RNN(4, 1)"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mxnet_cases import NAMES, Dims, assert_arrives, drawn, inputs_of, read
+from mxnet_cases import NAMES, Dims, assert_arrives, assert_equal, drawn, inputs_of, onnx_outputs, read
 from mxnet_oracle import Oracle
 
 from netferry.converters.errors import UnsupportedError
@@ -97,6 +97,21 @@ FIXED: dict[str, tuple[Dims, ...]] = {
     "F._ravel_multi_index(F.round(F.abs(data)), shape=(5, 9, 7))": ((3, 6),),
     "F._zeros_without_dtype(shape=(1, 4)) + data": ((1, 4),),
     "F._unravel_index(F._arange(start=3,stop=9), shape=(5, 9, 7)) + data": ((3, 6),),
+    "F._contrib_arange_like(data, start=1, step=0.5) + data": (ROWS2,),
+    "F._contrib_arange_like(data, start=2, repeat=2) + data": (SEQUENCE,),
+    "F._contrib_arange_like(data, start=2, repeat=2, axis=1)": (SEQUENCE,),
+    "F.SoftmaxOutput(data, name='softmax')": ((3, 4, 5, 6),),
+    "F.SoftmaxOutput(data, name='softmax', preserve_shape=True)": ((3, 4, 5, 6),),
+    "F.LeakyReLU(data, act_type='rrelu')[0] * 1": (SEQUENCE,),
+    "F._contrib_DeformableConvolution(data, other, kernel=(3, 3), pad=(1, 1), num_filter=4, num_deformable_group=2)": (
+        (2, 8, 7, 6), (2, 36, 7, 6),
+    ),
+    "F._contrib_DeformableConvolution(data, other, kernel=(3, 2), stride=(2, 1), pad=(1, 0), dilate=(1, 2), num_filter=4)": (
+        (2, 8, 7, 6), (2, 12, 4, 4),
+    ),
+    "F._contrib_ModulatedDeformableConvolution(data, other, F.sigmoid(third), kernel=(3, 3), pad=(1, 1), num_filter=4)": (
+        (2, 8, 7, 6), (2, 18, 7, 6), (2, 9, 7, 6),
+    ),
 }  # fmt: skip
 """Cases whose first axis is not a batch."""
 
@@ -104,6 +119,25 @@ FIXED: dict[str, tuple[Dims, ...]] = {
 def positive(array: Array) -> Array:
     """Matrices with a logarithm."""
     return (array @ np.swapaxes(array, -1, -2) + np.eye(array.shape[-1])).astype(np.float32)
+
+
+def triangle(array: Array) -> Array:
+    return np.linalg.cholesky(positive(array)).astype(np.float32)
+
+
+def upper(array: Array) -> Array:
+    return np.ascontiguousarray(np.swapaxes(triangle(array), -1, -2))
+
+
+def scores(array: Array) -> Array:
+    """Between minus one and one, near the ends and zero too."""
+    found = np.clip(array / 3, -0.999999, 0.999999)
+    found.flat[:4] = 1e-6, -1e-7, 0.99999, -0.999999
+    return found
+
+
+def regions(array: Array) -> Array:
+    return np.array([[0, 1, 1, 6, 5], [1, 0, 2, 5, 6], [0, 2, 0, 6.5, 6]], np.float32)
 
 
 def lengths(array: Array) -> Array:
@@ -134,6 +168,18 @@ FED: dict[str, tuple[tuple[Dims, ...], dict[str, Feed], tuple[int, ...]]] = {
     "F.softmax(data, other, use_length=True)": ((SEQUENCE, (3, 5)), {"other": none_too}, (0, 3)),
     "F.softmax_cross_entropy(data, other)": ((ROWS2, (3,)), {"other": labels}, (0,)),
     "F.scatter_nd(data, other, shape=(3, 8))": (((4,), (2, 4)), {"other": places}, (0,)),
+    "F.gamma(data)": (((3, 40),), {"data": lambda x: 2 * x}, (0, 3)),
+    "F.gammaln(data)": (((3, 40),), {"data": lambda x: 5 * x}, (0, 3)),
+    "F.erfinv(data)": (((3, 40),), {"data": scores}, (0, 3)),
+    "F._linalg_potrf(data)": ((SQUARES,), {"data": positive}, (0, 3)),
+    "F._linalg_potri(data)": ((SQUARES,), {"data": triangle}, (0, 3)),
+    "F._linalg_inverse(data)": ((SQUARES,), {"data": positive}, (0, 3)),
+    "F._linalg_trsm(data, other, alpha=2.5)": ((SQUARES, (3, 4, 5)), {"data": triangle}, (0, 3)),
+    "F._linalg_trsm(data, other, lower=False)": ((SQUARES, (3, 4, 5)), {"data": upper}, (0, 3)),
+    "F._linalg_trsm(data, other, rightside=True, transpose=True)": ((SQUARES, (3, 5, 4)), {"data": triangle}, (0, 3)),
+    "F._contrib_ROIAlign(data, other, pooled_size=(2, 2), spatial_scale=1.0, sample_ratio=2, position_sensitive=True)": (
+        ((2, 8, 7, 8), (3, 5)), {"other": regions}, (0,),
+    ),
     "F.contrib.boolean_mask(data, other)": ((SEQUENCE, (3,)), {"other": chosen}, (0,)),
 }  # fmt: skip
 
@@ -163,6 +209,30 @@ def test_a_loop_is_written_out_step_by_step(case: str, oracle: Oracle, tmp_path:
     inputs = [grown(0), grown(2)]
     free = {name: {array.ndim - 2: "batch"} for name, array in inputs[0].items()}
     assert_arrives(text, inputs, oracle, tmp_path, free=free)
+
+
+BRANCHES = {
+    "mx.sym.contrib.cond(F.sum(data) > 0, lambda: data * 2, lambda: data - 1)": ((3, 4),),
+    "mx.sym.contrib.cond(F.sum(data) < 0, lambda: data * 2, lambda: other - 1)": ((3, 4), (3, 4)),
+    "mx.sym.contrib.while_loop(lambda i, s: F.sum(i) <= 3, lambda i, s: ([i + s], [i + 1, s * data + i]), "
+    "loop_vars=(other, third), max_iterations=6)[1][1]": ((2,), (2,), (2,)),
+    "mx.sym.contrib.while_loop(lambda s: F.sum(s) < 90, lambda s: (s * 2, [s + F.abs(data) + 1]), "
+    "loop_vars=[other], max_iterations=9)[1][0]": ((2,), (2,)),
+}
+
+
+@pytest.mark.parametrize("case", BRANCHES)
+def test_a_branch_or_a_loop_with_a_condition_arrives(case: str, oracle: Oracle, tmp_path: Path) -> None:
+    (inputs,) = inputs_of(case, BRANCHES[case], (0,))
+    oracle.bare(case, str(tmp_path / "net"))
+    model = read(tmp_path)
+    names = [model.graph.nodes[position].name for position in model.graph.variables]
+    arrays = [inputs[name] for name in names]
+    truth = oracle.run_files(str(tmp_path / "net"), arrays)
+    outputs = onnx_outputs(to_onnx(model, examples({name: inputs[name] for name in names}, {})).model, arrays)
+    assert list(outputs) == list(truth)
+    for name, expected in truth.items():
+        assert_equal(outputs[name], expected, 1e-5, name)
 
 
 def test_a_loop_of_unknown_length_is_refused(oracle: Oracle, tmp_path: Path) -> None:

@@ -12,14 +12,16 @@ from netferry.converters.mxnet.symbol import Node
 HARMLESS: Mapping[str, frozenset[str]] = {
     op: frozenset(names.split())
     for op, names in {
-        "*": "workspace cudnn_tune cudnn_off is_int sparse_grad ctx num_args forward_stype"
+        "*": "workspace cudnn_tune cudnn_off mkldnn_off cudnn_algo_verbose cudnn_algo_fwd cudnn_algo_fwd_prec"
+             " cudnn_algo_bwd_data cudnn_algo_bwd_data_prec cudnn_algo_bwd_filter cudnn_algo_bwd_filter_prec is_int sparse_grad ctx num_args forward_stype"
              " min_calib_range max_calib_range",
         "BatchNorm": "use_global_stats output_mean_var",
         "_contrib_SyncBatchNorm": "use_global_stats output_mean_var key ndev",
         "_contrib_BatchNormWithReLU": "use_global_stats output_mean_var",
         "LayerNorm": "output_mean_var", "GroupNorm": "output_mean_var",
         "Dropout": "p axes", "RNN": "p",
-        "Convolution": "num_filter", "Deconvolution": "num_filter", "FullyConnected": "num_hidden",
+        "Convolution": "num_filter", "_contrib_DeformableConvolution": "num_filter",
+        "_contrib_ModulatedDeformableConvolution": "num_filter", "Deconvolution": "num_filter", "FullyConnected": "num_hidden",
         "Embedding": "input_dim output_dim dtype", "_contrib_SparseEmbedding": "input_dim output_dim dtype",
         "IdentityAttachKLSparseReg": "sparseness_target penalty momentum",
         "LeakyReLU": "slope lower_bound upper_bound",

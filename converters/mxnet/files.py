@@ -21,7 +21,7 @@ from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import heads, safety
 from netferry.converters.mxnet.array_format import Reader, read_array, write_array
-from netferry.converters.mxnet.symbol import OLDEST, VERSION, Entry, Node, Symbol, upgrade
+from netferry.converters.mxnet.symbol import COMPRESSED, OLDEST, VERSION, Entry, Node, Symbol, upgrade
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
@@ -56,15 +56,10 @@ def model_of(
 ) -> SymbolModel:
     """A symbol with its parameters as inference runs it: labels and heads of training fall away, which notes say."""
     graph, said = heads.prepared(graph, params)
+    sparse = [node.name for node in graph.nodes if COMPRESSED in node.hidden and node.name not in params]
+    if sparse:
+        said = (*said, f"sparse inputs are dense in the result, with the same numbers: {', '.join(sparse)}")
     return SymbolModel(graph, params, label, (*notes, *said))
-
-
-def with_outputs(model: SymbolModel, names: Sequence[str]) -> SymbolModel:
-    """The model with the tensors of these names inside of it as its outputs (``fc1_output``, or ``fc1``)."""
-    graph = heads.without_labels(heads.selected(model.graph, names), model.params)
-    known = {graph.nodes[position].name for position in graph.variables}
-    params = {name: array for name, array in model.params.items() if name in known}
-    return replace(model, graph=graph, params=params, notes=())
 
 
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> SymbolModel:

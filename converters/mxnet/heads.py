@@ -1,18 +1,18 @@
-"""What a symbol gives in inference: its labels and its training heads fall away, and any tensor inside can be its output."""
+"""What a symbol gives in inference: its labels and its training heads fall away."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container
 from dataclasses import replace
 
-from netferry.converters.errors import UsageError
 from netferry.converters.mxnet.symbol import INPUTS, Entry, Node, Symbol, output_name
 
 CTC = frozenset({"CTCLoss", "_contrib_CTCLoss", "_contrib_ctc_loss", "ctc_loss"})
 
 LABEL = "label"
+
+DROPPED = "outputs of training fall away"
 
 _LABELLED = re.compile(r"labels?\d*$", re.IGNORECASE)
 """How a variable is called that training alone is given."""
@@ -20,6 +20,9 @@ _LABELLED = re.compile(r"labels?\d*$", re.IGNORECASE)
 _OF_TRAINING = CTC | {"_contrib_MultiBoxTarget", "softmax_cross_entropy", "_contrib_box_encode"}
 _DRAWING = re.compile(r"_(npi_)?(sample|random)_|_(npi|npx)_(normal|uniform)|_contrib_mrcnn_mask_target")
 """Operators that draw by chance, or make targets."""
+
+_MASKED = frozenset({"LeakyReLU", "Dropout"})
+"""Operators whose second output is the mask that training drew."""
 
 _LOSSES = frozenset({"MakeLoss", "make_loss", "smooth_l1"})
 
@@ -29,17 +32,33 @@ INFERENCE, LOSS, TRAINING = range(3)
 
 def prepared(graph: Symbol, params: Container[str]) -> tuple[Symbol, tuple[str, ...]]:
     """The graph as inference runs it, and sentences for the report. ``params`` are the names of the weights."""
-    graph = without_labels(graph, params)
+    graph, said = _without_chance(without_labels(graph, params))
     kinds = [_kind(graph, head, params) for head in graph.heads]
     if (best := min(kinds)) == TRAINING:
-        return _before_ctc(graph)
+        graph, more = _before_ctc(graph)
+        return graph, (*said, *more)
     kept = [head for head, kind in zip(graph.heads, kinds, strict=True) if kind == best]
     dropped = [head for head, kind in zip(graph.heads, kinds, strict=True) if kind != best]
     if not dropped:
-        return graph, ()
+        return graph, said
     names = ", ".join(name_of(graph, head) for head in dropped)
-    note = f"outputs of training fall away: {names}; --output NAME keeps one"
-    return replace(graph, heads=tuple(kept)), (note,)
+    note = f"{DROPPED}: {names}; --output NAME keeps one"
+    return replace(graph, heads=tuple(kept)), (*said, note)
+
+
+def _without_chance(graph: Symbol) -> tuple[Symbol, tuple[str, ...]]:
+    """Dropout that acts in inference too would give other numbers at each run: it is left out."""
+    names = [node.name for node in graph.nodes if node.op == "Dropout" and node.attrs.get("mode") == "always"]
+    if not names:
+        return graph, ()
+    nodes = (
+        replace(node, attrs={k: v for k, v in node.attrs.items() if k != "mode"})
+        if node.op == "Dropout"
+        else node
+        for node in graph.nodes
+    )
+    note = f"dropout that acts in inference too (mode=always) is left out: {', '.join(names)}"
+    return replace(graph, nodes=tuple(nodes)), (note,)
 
 
 def without_labels(graph: Symbol, params: Container[str]) -> Symbol:
@@ -67,7 +86,7 @@ def _plain(node: Node, params: Container[str]) -> bool:
 
 def _kind(graph: Symbol, head: Entry, params: Container[str]) -> int:
     node = graph.nodes[head[0]]
-    if _needs_training(graph, head[0], params):
+    if _needs_training(graph, head[0], params) or (node.op in _MASKED and head[1] > 0):
         return TRAINING
     weighed = node.attrs.get("grad_scale", "1") not in ("0", "0.0")
     return LOSS if node.op in _LOSSES and weighed else INFERENCE
@@ -106,40 +125,6 @@ def _before_ctc(graph: Symbol) -> tuple[Symbol, tuple[str, ...]]:
         return graph, ()
     note = f"a CTC loss falls away, which needs labels: the output is what it reads, {', '.join(read)}, before its softmax"
     return replace(graph, heads=tuple(dict.fromkeys(heads))), (note,)
-
-
-# ---- any tensor as output ----------------------------------------------------------------------------
-
-
-def selected(graph: Symbol, names: Sequence[str]) -> Symbol:
-    """The graph with the tensors of these names as its outputs, as MXNet's ``get_internals()`` has them.
-
-    ``_output`` may be left out.
-    """
-    known = _internals(graph)
-    return replace(graph, heads=tuple(_found(known, name) for name in names))
-
-
-def _found(known: Mapping[str, Entry], name: str) -> Entry:
-    for wish in (name, f"{name}_output", f"{name}_output0"):
-        if wish in known:
-            return known[wish]
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or list(known)[-4:]
-    raise UsageError(
-        f"the symbol computes nothing called '{name}'",
-        expected=f"a name that get_internals() lists, such as {', '.join(near)}",
-        received=name,
-    )
-
-
-def _internals(graph: Symbol) -> dict[str, Entry]:
-    """What every node gives, by MXNet's name for it."""
-    found: dict[str, Entry] = {}
-    counts = _counts(graph)
-    for position, node in enumerate(graph.nodes):
-        for index in range(0 if node.is_variable else counts[position]):
-            found.setdefault(output_name(node, index, counts[position]), (position, index))
-    return found
 
 
 def _counts(graph: Symbol) -> list[int]:

@@ -27,8 +27,35 @@ class Variables:
     labels: tuple[int, ...]
 
 
-def variables(model: SymbolModel) -> Variables:
-    """Sort a symbol's variables by kind; refuse it where parameters are missing, naming all of them."""
+def _is_parameter(model: SymbolModel, node: Node, roles: set[str]) -> bool:
+    """By what gluon writes on parameters; where the symbol's params are not at hand, by its name too."""
+    written = bool(_GLUON_PARAMETER & node.hidden.keys()) and IMAGE not in roles
+    return written or (bool(model.absent) and _NAMED.search(node.name) is not None)
+
+
+_NAMED = re.compile(r"_(weight|bias|gamma|beta|moving_mean|moving_var|running_mean|running_var)$")
+"""How a parameter is called whose reader does not tell that it is one."""
+
+
+def absent(model: SymbolModel) -> tuple[int, ...]:
+    """Places of the parameters that are missing."""
+    return tuple(_sorted(model)["missing"])
+
+
+def variables(model: SymbolModel, *, whole: bool = True) -> Variables:
+    """Sort a symbol's variables by kind; refuse it where parameters are missing, naming all of them, unless ``whole`` is
+    not asked for."""
+    kinds = _sorted(model)
+    if whole:
+        _demand_all(model, kinds["missing"])
+    nodes = model.graph.nodes
+    kinds["input"].sort(key=lambda position: _said(nodes[position].hidden.get(INPUT, "")))
+    if model.called:
+        kinds["input"].sort(key=lambda position: _rank(nodes[position].name, model.called))
+    return Variables(tuple(kinds["input"]), tuple(kinds["weight"]), tuple(kinds["label"]))
+
+
+def _sorted(model: SymbolModel) -> dict[str, list[int]]:
     graph = model.graph
     kinds: dict[str, list[int]] = {"input": [], "weight": [], "label": [], "missing": []}
     for position in graph.variables:
@@ -40,29 +67,29 @@ def variables(model: SymbolModel) -> Variables:
             kind = "input"
         elif roles == {"label"}:
             kind = "label"
-        elif roles & WEIGHTS or (_GLUON_PARAMETER & node.hidden.keys() and IMAGE not in roles):
+        elif roles & WEIGHTS or _is_parameter(model, node, roles):
             kind = "missing"
         else:
             kind = "input"
         kinds[kind].append(position)
-    if kinds["missing"] and model.absent:
+    return kinds
+
+
+def _demand_all(model: SymbolModel, missing: Sequence[int]) -> None:
+    if missing and model.absent:
         raise RefusedError(
             "no params file stands beside the symbol",
             where=model.label,
             expected=model.absent,
             remedy="Name it with --weights; --random-weights tries the symbol without",
         )
-    if kinds["missing"]:
+    if missing:
         raise RefusedError(
             "parameters are missing",
             where=model.label,
-            received=", ".join(graph.nodes[position].name for position in kinds["missing"]),
+            received=", ".join(model.graph.nodes[position].name for position in missing),
             remedy="Name the params file that belongs to this symbol with --weights",
         )
-    kinds["input"].sort(key=lambda position: _said(graph.nodes[position].hidden.get(INPUT, "")))
-    if model.called:
-        kinds["input"].sort(key=lambda position: _rank(graph.nodes[position].name, model.called))
-    return Variables(tuple(kinds["input"]), tuple(kinds["weight"]), tuple(kinds["label"]))
 
 
 _STATES = frozenset({"state", "state_cell"})
@@ -72,7 +99,7 @@ _BEGINNING = re.compile(r"begin_state(_\d+)?$|_init_[ch]$|_state_?\d*$")
 
 def with_zero_states(model: SymbolModel, count: int | None) -> SymbolModel:
     """The model with first states that are zeros, where ``count`` inputs (or none) are given and states are not among them."""
-    taken = variables(model).inputs
+    taken = variables(model, whole=False).inputs
     states = [position for position in taken if _is_state(model, position)]
     if not states or count == len(taken) or len(states) == len(taken):
         return model

@@ -9,6 +9,7 @@ from netferry.converters.errors import UsageError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.frameworks import named
 from netferry.converters.mxnet.files import SymbolModel
+from netferry.converters.mxnet.heads import DROPPED
 from netferry.converters.mxnet.live import symbol_model
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol, output_name
 from netferry.converters.part import found
@@ -32,7 +33,8 @@ def cut(
         if name not in read:
             raise UsageError(f"nothing between the part's begin and end reads '{name}'")
     params = {name: array for name, array in source.params.items() if name in read}
-    part = replace(source, graph=begun, params=params, called=_called(source, begun, inputs))
+    notes = tuple(note for note in source.notes if not (outputs and note.startswith(DROPPED)))
+    part = replace(source, graph=begun, params=params, called=_called(source, begun, inputs), notes=notes)
     shown = (
         None if given is None else tuple(one for one in given if one.name in read and one.name not in params)
     )
@@ -45,7 +47,8 @@ def names(graph: Symbol) -> dict[str, Entry]:
     for position, index in (*graph.heads, *(entry for node in graph.nodes for entry in node.inputs)):
         counts[position] = max(counts.get(position, 1), index + 1)
     known: dict[str, Entry] = {}
-    for position in graph.order:
+    # those that inference needs first, then what only outputs that fell away need
+    for position in dict.fromkeys((*graph.order, *range(len(graph.nodes)))):
         node, count = graph.nodes[position], counts.get(position, 1)
         known.setdefault(node.name, (position, 0))
         for index in range(count):

@@ -53,7 +53,7 @@ ALIASES: Mapping[str, str] = {
     "_npx_activation": "Activation", "_npx_arange_like": "_contrib_arange_like", "_npx_batch_dot": "batch_dot",
     "_npx_batch_flatten": "Flatten", "_npx_batch_norm": "BatchNorm", "_npx_cast": "Cast", "_npi_cast": "Cast",
     "_npx_convolution": "Convolution", "_npx_deconvolution": "Deconvolution", "_npx_dropout": "Dropout",
-    "_npx_embedding": "Embedding", "_npx_erf": "erf", "_npx_fully_connected": "FullyConnected",
+    "_npx_embedding": "Embedding", "_npx_erf": "erf", "_npx_erfinv": "erfinv", "_npx_gamma": "gamma", "_npx_gammaln": "gammaln", "_npx_fully_connected": "FullyConnected",
     "_npx_layer_norm": "LayerNorm", "_npx_leaky_relu": "LeakyReLU", "_npx_log_softmax": "log_softmax",
     "_npx_one_hot": "one_hot", "_npx_pick": "pick", "_npx_pooling": "Pooling", "_npx_rnn": "RNN",
     "_npx_reshape_like": "reshape_like", "_npx_sequence_mask": "SequenceMask", "_npx_slice": "slice",
@@ -79,7 +79,10 @@ ALIASES: Mapping[str, str] = {
         "crop flip_left_right flip_top_bottom normalize to_tensor"
     ).split()},
     **{f"_npi_{name}": f"_np_{name}" for name in MXNET_2.split()},
-    "BatchNorm_v1": "BatchNorm", "Convolution_v1": "Convolution",
+    "BatchNorm_v1": "BatchNorm", "Convolution_v1": "Convolution", "ChannelwiseConvolution": "Convolution",
+    "_npi_scatter_set_nd": "_scatter_set_nd", "_npi_nonzero": "_npx_nonzero", "_npi_cholesky": "_linalg_potrf", "_npi_inv": "_linalg_inverse",
+    **{f"linalg_{name}": f"_linalg_{name}" for name in "potrf potri trsm inverse".split()},
+    "_npi_Custom": "Custom", "_npx__image_resize": "_image_resize",
 }  # fmt: skip
 """Names under which older (and numpy-like) symbols call an operator of MXNet 1.9.1."""
 
@@ -87,7 +90,8 @@ _NORMALIZATION = ("data", "gamma", "beta")
 _STATISTICS = (*_NORMALIZATION, "moving_mean", "moving_var")
 
 INPUTS: Mapping[str, tuple[str, ...]] = {
-    "Convolution": ("data", "weight", "bias"), "Deconvolution": ("data", "weight", "bias"),
+    "Convolution": ("data", "weight", "bias"), "_contrib_DeformableConvolution": ("data", "offset", "weight", "bias"),
+    "_contrib_ModulatedDeformableConvolution": ("data", "offset", "mask", "weight", "bias"), "Deconvolution": ("data", "weight", "bias"),
     "FullyConnected": ("data", "weight", "bias"), "Embedding": ("data", "weight"), "_contrib_SparseEmbedding": ("data", "weight"),
     "BatchNorm": _STATISTICS, "_contrib_SyncBatchNorm": _STATISTICS, "_contrib_BatchNormWithReLU": _STATISTICS,
     "LayerNorm": _NORMALIZATION, "InstanceNorm": _NORMALIZATION, "GroupNorm": _NORMALIZATION,
@@ -103,6 +107,9 @@ OUTPUT = "__output__"
 
 INPUT = "__input__"
 """The hidden attribute of an input of a model that was imported: its place among the inputs, whatever reads it."""
+
+STORAGE, COMPRESSED = "__storage_type__", "__compressed__"
+"""The hidden attributes that say how an array is stored, and that an input came as compressed rows."""
 
 IMAGE = "image"
 """An input on which MXNet writes an initialiser, as on a weight, and which is none."""
@@ -244,6 +251,9 @@ def _with_todays_attributes(node: Node) -> Node:
             hidden[f"__{bare or key}__"] = text
         elif not _TRAINING_ONLY.search(key):
             attrs[key] = text
+    if hidden.get(STORAGE) == "2":  # an input that comes as compressed rows: its numbers are the same
+        del hidden[STORAGE]
+        hidden[COMPRESSED] = "csr"
     op = node.op.removeprefix("_sparse_")
     if op == "WarpCTC":  # outside of training a softmax of what it reads
         return replace(node, op="softmax", attrs={}, hidden=hidden, inputs=node.inputs[:1])

@@ -13,6 +13,7 @@ from netferry.cli.options import (
     AsJson,
     Columns,
     Device,
+    Epoch,
     Fix,
     Force,
     FreshSeed,
@@ -24,6 +25,7 @@ from netferry.cli.options import (
     OutputAt,
     PixelFlag,
     Quick,
+    RandomWeights,
     RealRows,
     Rename,
     ReportFolder,
@@ -44,6 +46,7 @@ from netferry.cli.options import (
     pixels_of,
     renames_of,
     sizes_of,
+    weights_of,
 )
 from netferry.cli.progress import bar, busy
 from netferry.cli.reports import demand_forms, write_report
@@ -71,6 +74,8 @@ def convert(
     fix: Fix = None,
     rename: Rename = None,
     weights: Weights = None,
+    epoch: Epoch = None,
+    random_weights: RandomWeights = False,
     signature: ServedAs = None,
     opset: Annotated[int | None, typer.Option(help="Opset of the written model.")] = None,
     fuse: Annotated[
@@ -111,6 +116,7 @@ def convert(
         import_code(imports)
         from netferry.converters.disk.ledger import Overwriting
 
+        weights = weights_of(weights, epoch)
         replacing = Overwriting(force, (source, weights, data, *files_of(inputs)))
         demand_forms(replacing, {}, report)
         if precision is not None:
@@ -133,7 +139,7 @@ def convert(
                 signature=signature, opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
                 device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                 quick=quick, samples=samples, outputs=outputs_of(map_output, output), input_at=input_at, fix=sizes_of(fix),
-                rename=renames_of(rename), task=task, progress=progress,
+                rename=renames_of(rename), task=task, random_weights=random_weights, progress=progress,
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.tasks.extras import extras_of

@@ -42,6 +42,16 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="Weights for a factory (.safetensors, a state dict) or an MXNet symbol (.params)."),
 ]
+Epoch = Annotated[
+    int | None, typer.Option(min=0, help="Of an MXNet checkpoint: take the parameters of this epoch.")
+]
+RandomWeights = Annotated[
+    bool,
+    typer.Option(
+        "--random-weights",
+        help="For an MXNet symbol whose params are not there: try it with weights drawn by chance.",
+    ),
+]
 Task = Annotated[
     str | None,
     typer.Option(
@@ -172,6 +182,17 @@ def examples_of(flags: Sequence[str] | None, seed: int | None = None) -> Any:
 def files_of(flags: Sequence[str] | None) -> list[str]:
     """The files that ``--input`` flags name."""
     return [flag.rpartition("=")[2] for flag in flags or () if flag.endswith(_ARRAYS)]
+
+
+def weights_of(weights: Path | None, epoch: int | None) -> Path | None:
+    """``--weights``, or ``--epoch`` as the number that it may be, too."""
+    if epoch is None:
+        return weights
+    if weights is not None:
+        from netferry.converters.errors import UsageError
+
+        raise UsageError("--weights and --epoch name the same parameters", remedy="Give one of them")
+    return Path(str(epoch))
 
 
 def outputs_of(flags: Sequence[str] | None, cut: Sequence[str] | None = None) -> Any:

@@ -5,8 +5,9 @@ mxnet is not imported on the way from files to ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import onnx_ir as ir
 
@@ -41,9 +42,10 @@ from netferry.converters.mxnet.to_onnx import (
     recurrent,
     reduction,
     shape,
+    special,
 )
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
-from netferry.converters.signature import Example, TensorSpec, aligned
+from netferry.converters.signature import Array, Example, TensorSpec, aligned
 
 _FILLERS = frozenset({"_zeros", "_ones", "_full"})
 _TAKES_FILLERS = elementwise.POINTWISE | set(
@@ -52,16 +54,20 @@ _TAKES_FILLERS = elementwise.POINTWISE | set(
 """Operators to which a constant of unknown size may come: it is broadcast, or stands for no state."""
 
 
-def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedModel:
+Make = Callable[[str, Node, int, Sequence[Tensor | None], Mapping[str, str]], Array]
+"""Makes a weight that is not there: (its name, its reader, which input of that, those before it, its hidden attributes)."""
+
+
+def to_onnx(model: object, given: Sequence[Example] | None = None, make: Make | None = None) -> ExportedModel:
     """Export a symbol with its parameters, a gluon block or a Module to ONNX.
 
     ``given`` are bound by name to the inputs where all names are theirs, else by position, and name them; without
-    them names and sizes come from the symbol, where it declares them.
+    them names and sizes come from the symbol, where it declares them. ``make`` makes parameters that the model lacks.
     """
     source = symbol_model(model, given)
     _require_rows(source)
     source = inputs.with_zero_states(source, None if given is None else len(given))
-    kinds = inputs.variables(source)
+    kinds = inputs.variables(source, whole=make is None)
     given = (
         None
         if given is None
@@ -70,15 +76,15 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedMo
     specs, notes = input_specs.specs(source, kinds.inputs, given)
     notes = source.notes + notes
     if given is None:
-        return _walk(source, kinds, specs, notes, sizes_given=False)
+        return _walk(source, kinds, specs, notes, make, sizes_given=False)
     try:
-        return _walk(source, kinds, specs, notes)
+        return _walk(source, kinds, specs, notes, make)
     except UnsupportedError:
         fixed = _fixed(given)
         if fixed is None:
             raise
         try:
-            return _walk(source, kinds, fixed, (*notes, *_notes(given, fixed)))
+            return _walk(source, kinds, fixed, (*notes, *_notes(given, fixed)), make)
         except UnsupportedError:
             pass
         raise
@@ -87,7 +93,7 @@ def to_onnx(model: object, given: Sequence[Example] | None = None) -> ExportedMo
 def _require_rows(model: SymbolModel) -> None:
     graph = model.graph
     unknown = [
-        Unsupported(node.name, node.op, "netferry does not support this operator")
+        _without_row(graph, node)
         for node in (graph.nodes[position] for position in graph.order)
         if not node.is_variable and node.op not in ROWS
     ]
@@ -101,6 +107,15 @@ def _require_rows(model: SymbolModel) -> None:
                 expected="the output of an operator",
                 received=graph.nodes[position].name,
             )
+
+
+def _without_row(graph: Symbol, node: Node) -> Unsupported:
+    if node.op != "Custom" or not node.inputs:
+        return Unsupported(node.name, node.op, "netferry does not support this operator")
+    before = graph.nodes[node.inputs[0][0]].name
+    kind = node.attrs.get("op_type", "")
+    reason = f"it runs Python code of the model's own{f' ({kind})' if kind else ''}, which is not in the file"
+    return Unsupported(node.name, node.op, reason, f"What comes before it can be had with --output {before}")
 
 
 def _fixed(given: Sequence[Example]) -> tuple[TensorSpec, ...] | None:
@@ -122,6 +137,7 @@ def _walk(
     kinds: inputs.Variables,
     specs: Sequence[TensorSpec],
     notes: tuple[str, ...],
+    make: Make | None = None,
     *,
     sizes_given: bool = True,
 ) -> ExportedModel:
@@ -135,6 +151,7 @@ def _walk(
         name = graph.nodes[position].name
         values[position] = [g.constant(model.params[name], name=name)]
     values |= {position: [None] for position in kinds.labels}
+    g.absent = None if make is None else partial(_made, g, graph, values, make)
     g.inline = lambda body, operands: _inlined(g, model, body, operands)
     unsized = _walk_nodes(g, model, graph, values)
     if g.demands and not sizes_given:
@@ -154,7 +171,7 @@ def _walk_nodes(
             continue
         with g.scope(node.name or node.op):
             try:
-                operands = _operands(graph, values, node)
+                operands = _operands(g, graph, values, node)
                 _watch_fillers(graph, node, position, unsized, operands)
                 values[position] = _row(g, node, operands)
             except CannotConvert as problem:
@@ -192,11 +209,27 @@ def _refused(model: SymbolModel, node: Node, problem: CannotConvert) -> Unsuppor
     return UnsupportedError([found], where=model.label)
 
 
+def _made(
+    g: Emitter,
+    graph: Symbol,
+    values: dict[int, Sequence[Tensor | None]],
+    make: Make,
+    node: Node,
+    slot: int,
+    source: int,
+    before: Sequence[Tensor | None],
+) -> None:
+    own = graph.nodes[source]
+    values[source] = [g.constant(make(own.name, node, slot, before, own.hidden), name=own.name)]
+
+
 def _operands(
-    graph: Symbol, values: Mapping[int, Sequence[Tensor | None]], node: Node
+    g: Emitter, graph: Symbol, values: Mapping[int, Sequence[Tensor | None]], node: Node
 ) -> list[Tensor | None]:
-    operands = []
-    for source, index in node.inputs:
+    operands: list[Tensor | None] = []
+    for slot, (source, index) in enumerate(node.inputs):
+        if source not in values and g.absent is not None:
+            g.absent(node, slot, source, operands)
         outputs = values[source]
         if index >= len(outputs):
             raise CannotConvert(f"output {index} of {graph.nodes[source].label()} is not converted")

@@ -15,6 +15,7 @@ from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, Row, cast, 
 from netferry.converters.mxnet.to_onnx.sizes import (
     positions_along,
     positive,
+    reshape,
     shape_of,
 )
 
@@ -63,12 +64,16 @@ def arange(g: Emitter, a: Attrs) -> Tensor:
 
 @ROWS.row("_contrib_arange_like")
 def arange_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """start, start + step, ... as many as an axis has positions."""
+    """start, start + step, ... as many as an axis has positions, or as many as there are elements."""
     axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
-    if axis is None or a.integer("repeat", 1) != 1:
-        raise CannotConvert("a range over all axes, or one that repeats", "Name the axis")
-    positions = cast(g, positions_along(g, x, positive(axis, x.rank)), x.dtype)
-    return g.Add(g.Mul(positions, g.scalar(step, x)), g.scalar(start, x))
+    repeat = a.integer("repeat", 1)
+    flat = x if axis is not None else reshape(g, x, [-1])
+    positions = positions_along(g, flat, 0 if axis is None else positive(axis, x.rank))
+    if repeat > 1:
+        positions = g.Div(positions, g.constant(repeat, np.int64))
+    numbers = cast(g, positions, x.dtype)
+    y = g.Add(g.Mul(numbers, g.scalar(step, x)), g.scalar(start, x))
+    return y if axis is not None else g.Reshape(y, shape_of(g, x))
 
 
 @ROWS.row("shape_array")

@@ -14,7 +14,7 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.files import parse_symbol
 from netferry.converters.mxnet.symbol import VERSION, Symbol
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast
 from netferry.converters.mxnet.to_onnx.sizes import stacked
 
 _MOST_STEPS, _WEIGHT = 1024, 2
@@ -24,6 +24,53 @@ def _body(raw: Any) -> Symbol:
     """A graph inside of a node is of its symbol's own generation, and does not say so."""
     document = {**raw, "attrs": {"mxnet_version": ["int", VERSION]}} if isinstance(raw, Mapping) else raw
     return parse_symbol(json.dumps(document), "the loop's body")
+
+
+def _bound(
+    g: Emitter, a: Attrs, graph: int, inputs: Sequence[Tensor], positions: Sequence[int]
+) -> list[Tensor]:
+    """A graph inside of the node, its variables being those of the node's inputs that ``positions`` name."""
+    return g.inline(_body(a.subgraph(graph)), [inputs[position] for position in positions])
+
+
+@ROWS.row("_cond")
+def cond(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+    """Both branches are computed, and the one that holds is taken: they change nothing."""
+    a.ignore("num_args", "num_outputs")
+    condition, first, second = (
+        _bound(g, a, index, inputs, a.integers(f"{name}_input_locs"))
+        for index, name in enumerate(("cond", "then", "else"))
+    )
+    holds = cast(g, g.Reshape(condition[0], g.ints()), np.bool_)
+    return [g.Where(holds, x, y) for x, y in zip(first, second, strict=True)]
+
+
+@ROWS.row("_while_loop")
+def while_loop(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
+    """Every step that the loop may take, of which those count that it takes; what it gives, zeros behind, then its variables."""
+    a.ignore("num_args", "num_outputs")
+    steps, given = a.integer("max_iterations"), a.integer("num_out_data")
+    places = {name: a.integers(f"{name}_input_locs") for name in ("cond", "func")}
+    names = a.integers("func_var_locs")
+    body = _body(a.subgraph(1))
+    if not 0 < steps <= _MOST_STEPS or not budget.take("nodes", steps * _WEIGHT * len(body.nodes)):
+        raise CannotConvert(f"{steps} steps of a loop", f"Up to {_MOST_STEPS} are written out")
+    state = list(inputs)
+    variables = [places["func"][position] for position in names]
+    running: Tensor | None = None
+    found: list[list[Tensor]] = []
+    for _ in range(steps):
+        (asked,) = _bound(g, a, 0, state, places["cond"])
+        holds = cast(g, g.Reshape(asked, g.ints()), np.bool_)
+        running = holds if running is None else g.And(running, holds)
+        made = _bound(g, a, 1, state, places["func"])
+        found.append([g.Where(running, x, g.scalar(0, x)) for x in made[:given]])
+        for place, x in zip(variables, made[given:], strict=True):
+            state[place] = g.Where(running, x, state[place])
+    return [
+        *(stacked(g, column, 0) for column in zip(*found, strict=True)),
+        *(state[place] for place in variables),
+    ]
 
 
 @ROWS.row("_foreach")

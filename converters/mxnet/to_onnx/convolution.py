@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast, few
 
 _CHANNELS_FIRST = "None NCW NCHW NCDHW"
 
@@ -55,4 +57,63 @@ def deconvolution(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor 
         pads=padding.symmetric(per_axis(a, "pad", 0, len(kernel))),
         output_padding=adj if any(adj) else None,
         group=a.integer("num_group", 1),
+    )
+
+
+@ROWS.row("_contrib_DeformableConvolution")
+def deformable(
+    g: Emitter, a: Attrs, x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """x: (batch, channels, height, width); offset: (batch, 2 * groups * kernel, ...), of each position down, then across.
+
+    Outside of the image there is nothing, and behind the middle of its last pixel that pixel goes on: ONNX fades there.
+    """
+    kernel, kinds = list(a.integers("kernel")), a.integer("num_deformable_group", 1)
+    strides, dilations, pads = (
+        per_axis(a, name, default, 2) for name, default in (("stride", 1), ("dilate", 1), ("pad", 0))
+    )
+    rows, columns = np.indices((offset.size(2), offset.size(3)))
+    base, last = [], []
+    for down, across in np.ndindex(*kernel):
+        base += [
+            rows * strides[0] - pads[0] + down * dilations[0],
+            columns * strides[1] - pads[1] + across * dilations[1],
+        ]
+        last += [x.size(2) - 1, x.size(3) - 1]
+    few(kinds * len(base) * rows.size)
+    start = g.constant(np.tile(np.stack(base), (kinds, 1, 1))[None], offset.dtype)
+    end = g.constant(np.tile(last, kinds).reshape(1, -1, 1, 1), offset.dtype)
+    place = g.Add(offset, start)
+    inside = g.And(g.GreaterOrEqual(place, g.scalar(0, place)), g.Less(place, g.Add(end, g.scalar(1, end))))
+    pairs = g.Reshape(cast(g, inside, x.dtype), g.ints(0, kinds * len(base) // 2, 2, *rows.shape))
+    mask = g.ReduceMin(pairs, g.ints(2), keepdims=0)
+    return _deformed(g, a, x, g.Sub(g.Min(place, end), start), weight, bias, mask)
+
+
+@ROWS.row("_contrib_ModulatedDeformableConvolution")
+def modulated(
+    g: Emitter, a: Attrs, x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """As ``deformable``; mask: (batch, groups * kernel, ...), how much each position counts."""
+    a.ignore("im2col_step")
+    return _deformed(g, a, x, offset, weight, bias, mask)
+
+
+def _deformed(
+    g: Emitter, a: Attrs, x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    demand_channels_first(a)
+    kernel = list(a.integers("kernel"))
+    return g.DeformConv(
+        x,
+        weight,
+        offset,
+        None if a.flag("no_bias", False) else bias,
+        mask,
+        kernel_shape=kernel,
+        strides=per_axis(a, "stride", 1, len(kernel)),
+        dilations=per_axis(a, "dilate", 1, len(kernel)),
+        pads=padding.symmetric(per_axis(a, "pad", 0, len(kernel))),
+        group=a.integer("num_group", 1),
+        offset_group=a.integer("num_deformable_group", 1),
     )

@@ -38,6 +38,7 @@ class Emitter(GraphBuilder):
     ``made_of``: of an initializer, the source's weights that it was made of, where they differ.
     ``demands``: weights that fix how large an image is, whose size the caller did not give: (the node, how
     many numbers it takes).
+    ``absent``: makes a weight that is not there, where that is asked for.
     ``inline``: writes a graph inside of the graph once, its variables bound in order.
     """
 
@@ -46,6 +47,7 @@ class Emitter(GraphBuilder):
         self.parts: dict[str, tuple[str, ...]] = {}
         self.made_of: dict[str, tuple[str, ...]] = {}
         self.demands: list[tuple[str, int]] = []
+        self.absent: Callable[..., None] | None = None
         self.inline: Callable[[Symbol, Sequence[Tensor | None]], list[Tensor]]
 
     @property

@@ -219,8 +219,30 @@ def argsort(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return cast(g, positions, dtype_named(a.string("dtype", "float32")))
 
 
+@ROWS.row("fill_element_0index")
+def filled(g: Emitter, a: Attrs, x: Tensor, values: Tensor, columns: Tensor) -> Tensor:
+    """x with one element of each row replaced."""
+    index, one = (g.Unsqueeze(each, g.ints(1)) for each in (cast(g, columns, np.int64), values))
+    return g.ScatterElements(x, index, one, axis=1)
+
+
+@ROWS.row("_scatter_set_nd")
+def scattered(g: Emitter, a: Attrs, x: Tensor, values: Tensor, indices: Tensor) -> Tensor:
+    """x with ``values`` where ``indices``, (axes, ...), point."""
+    a.ignore("shape")
+    order = (*range(1, indices.rank), 0)
+    return g.ScatterND(x, g.transpose(cast(g, indices, np.int64), order), values)
+
+
+@ROWS.row("_onehot_encode")
+def one_hot_like(g: Emitter, a: Attrs, indices: Tensor, like: Tensor) -> Tensor:
+    positions = positions_along(g, like, 1)
+    return cast(g, g.Equal(g.Unsqueeze(cast(g, indices, np.int64), g.ints(1)), positions), like.dtype)
+
+
 rows(
     {
+        "_npx_nonzero": lambda g, _, x: g.transpose(g.NonZero(x), (1, 0)),
         "_contrib_index_copy": lambda g, _, x, rows, y: g.ScatterND(
             x, g.Unsqueeze(cast(g, rows, np.int64), g.ints(1)), y
         ),

@@ -9,8 +9,9 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few, rows
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast, few, rows
 from netferry.converters.mxnet.to_onnx.sizes import (
+    cut,
     matrix_transposed,
     moved,
     positive,
@@ -190,3 +191,111 @@ rows(
         "_np_diagflat": lambda g, a, x: spread_on_diagonal(g, reshape(g, x, [-1]), a.integer("k", 0)),
     }
 )
+
+
+# ---- factorisations of small matrices -------------------------------------------------------------------
+
+_LARGEST = 32
+"""Rows of a matrix that is factorised step by step."""
+
+
+def _few_rows(x: Tensor) -> int:
+    count = x.size(-1)
+    if x.size(-2) != count:
+        raise CannotConvert("a matrix that is not square")
+    if count > _LARGEST:
+        raise CannotConvert(
+            f"a factorisation of {count} rows", f"Up to {_LARGEST} are written out, step by step"
+        )
+    return count
+
+
+def _row(g: Emitter, x: Tensor, index: int) -> Tensor:
+    """(..., 1, columns)."""
+    return cut(g, x, [x.rank - 2], [index], [index + 1])
+
+
+def _column(g: Emitter, x: Tensor, index: int) -> Tensor:
+    """(..., rows, 1)."""
+    return cut(g, x, [x.rank - 1], [index], [index + 1])
+
+
+def _unit(g: Emitter, x: Tensor, count: int, index: int) -> Tensor:
+    """(count, 1): one at ``index``."""
+    return g.constant(np.eye(count)[:, index : index + 1], x.dtype)
+
+
+def eliminated(g: Emitter, x: Tensor, count: int) -> Tensor:
+    """(..., count, count + more) with the square in front made the unit matrix: Gauss and Jordan, by the largest pivot."""
+    for step in range(count):
+        column = _column(g, x, step)
+        open_rows = g.constant((np.arange(count) >= step)[:, None], np.bool_)
+        size = g.Where(open_rows, g.Abs(column), g.scalar(-1, x))
+        best = g.ArgMax(size, axis=-2, keepdims=1)
+        chosen = cast(g, g.Equal(best, g.constant(np.arange(count)[:, None], np.int64)), x.dtype)
+        here = _unit(g, x, count, step)
+        pivot, own = g.MatMul(matrix_transposed(g, chosen), x), _row(g, x, step)
+        x = g.Add(x, g.Mul(g.Sub(chosen, here), g.Sub(own, pivot)))
+        scaled = g.Div(pivot, _column(g, pivot, step))
+        x = g.Sub(x, g.Mul(g.Sub(_column(g, x, step), here), scaled))
+    return x
+
+
+def inverse(g: Emitter, x: Tensor) -> Tensor:
+    count = _few_rows(x)
+    unit = g.Add(g.Mul(x, g.scalar(0, x)), g.constant(np.eye(count), x.dtype))
+    return cut(g, eliminated(g, g.Concat(x, unit, axis=-1), count), [x.rank - 1], [count], [None])
+
+
+@ROWS.row("_npi_solve")
+def solve(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """The z with x z = y; y: (..., n) or (..., n, columns)."""
+    count, flat = _few_rows(x), y.rank == x.rank - 1
+    right = g.Unsqueeze(y, g.ints(-1)) if flat else y
+    found = cut(g, eliminated(g, g.Concat(x, right, axis=-1), count), [x.rank - 1], [count], [None])
+    return g.Squeeze(found, g.ints(-1)) if flat else found
+
+
+def cholesky(g: Emitter, x: Tensor, lower: bool = True) -> Tensor:
+    """The triangle whose product with its own transpose is x, column by column."""
+    count = _few_rows(x)
+    columns: list[Tensor] = []
+    for step in range(count):
+        column = _column(g, x, step)
+        for before in columns:
+            column = g.Sub(column, g.Mul(before, _row(g, before, step)))
+        column = g.Div(column, g.Sqrt(_row(g, column, step)))
+        below = g.constant((np.arange(count) >= step)[:, None], np.bool_)
+        columns.append(g.Where(below, column, g.scalar(0, x)))
+    found = columns[0] if count == 1 else g.Concat(*columns, axis=-1)
+    return found if lower else matrix_transposed(g, found)
+
+
+@ROWS.row("_linalg_potrf")
+def potrf(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    return cholesky(g, x, a.flag("lower", True))
+
+
+@ROWS.row("_linalg_potri")
+def potri(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    """The inverse of a matrix whose triangle is given."""
+    own = inverse(g, x)
+    other = matrix_transposed(g, own)
+    return g.MatMul(other, own) if a.flag("lower", True) else g.MatMul(own, other)
+
+
+@ROWS.row("_linalg_trsm")
+def trsm(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """alpha times the z with x z = y, or z x = y; x counts as the triangle that ``lower`` names."""
+    count, lower = _few_rows(x), a.flag("lower", True)
+    mask = np.tril(np.ones((count, count), bool)) if lower else np.triu(np.ones((count, count), bool))
+    x = g.Where(g.constant(mask), x, g.scalar(0, x))
+    x = matrix_transposed(g, x) if a.flag("transpose", False) else x
+    y = g.Mul(y, g.scalar(a.number("alpha", 1.0), y))
+    if not a.flag("rightside", False):
+        return cut(g, eliminated(g, g.Concat(x, y, axis=-1), count), [x.rank - 1], [count], [None])
+    both = g.Concat(matrix_transposed(g, x), matrix_transposed(g, y), axis=-1)
+    return matrix_transposed(g, cut(g, eliminated(g, both, count), [x.rank - 1], [count], [None]))
+
+
+rows({"_linalg_inverse": lambda g, _, x: inverse(g, x)})

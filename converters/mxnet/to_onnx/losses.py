@@ -24,14 +24,15 @@ from netferry.converters.mxnet.to_onnx.sizes import (
 def softmax_output(g: Emitter, a: Attrs, x: Tensor, label: Tensor | None = None) -> Tensor:
     """A loss in training, a softmax in inference; the label falls away.
 
-    Over the channels, over the last axis, or over all but the batch at once.
+    Over the channels, over the last axis, or over all but the batch at once; of four axes MXNet's CPU build takes the last.
     """
     several, keep = a.flag("multi_output", False), a.flag("preserve_shape", False)
-    if x.rank == 4 and not several and not keep:
+    if x.rank == 4 and not several and x.dims is not None and x.dims[-1] == 1:
         raise CannotConvert(
-            "a softmax that MXNet's builds take over other axes each", "Set multi_output or preserve_shape"
+            "a softmax over (batch, channels, height, 1), for which MXNet's CPU build gives ones and others a share",
+            "Set multi_output, or flatten its input",
         )
-    if several or keep or x.rank == 2:
+    if several or keep or x.rank in (2, 4):
         return g.Softmax(x, axis=1 if several else -1)
     flat = g.Softmax(g.Flatten(x, axis=1), axis=1)
     sizes = [size_of(x, axis) for axis in range(x.rank)]

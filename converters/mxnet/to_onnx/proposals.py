@@ -169,12 +169,11 @@ def _regions(g: Emitter, rois: Tensor) -> tuple[Tensor, Tensor]:
 @ROWS.row("_contrib_ROIAlign")
 def roi_align(g: Emitter, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
     """(regions, channels, *pooled_size)."""
-    if a.flag("position_sensitive", False):
-        raise CannotConvert("position_sensitive")
+    apart = a.flag("position_sensitive", False)
     height, width = a.integers("pooled_size")
     aligned = a.flag("aligned", False)
     image, boxes = _regions(g, rois)
-    return g.RoiAlign(
+    y = g.RoiAlign(
         x,
         boxes,
         image,
@@ -185,6 +184,15 @@ def roi_align(g: Emitter, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
         spatial_scale=a.number("spatial_scale"),
         coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
     )
+    return _by_position(g, y, height, width) if apart else y
+
+
+def _by_position(g: Emitter, y: Tensor, height: int, width: int) -> Tensor:
+    """Of (regions, channels, height, width): each cell from the channel that is its own, (regions, channels / cells, ...)."""
+    cells = height * width
+    own = g.constant(np.eye(cells), y.dtype)
+    grouped = g.Reshape(y, g.ints(0, -1, cells, cells))
+    return g.Reshape(g.ReduceSum(g.Mul(grouped, own), g.ints(2), keepdims=0), g.ints(0, -1, height, width))
 
 
 @ROWS.row("ROIPooling")
