@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from netferry.converters import frameworks, origin
 from netferry.converters.errors import MissingError, NetferryError, RefusedError, first_line
+from netferry.converters.graph.own import OWN
 from netferry.converters.signature import Array, Example, Signature, examples
 from netferry.inference.binding import bind
 from netferry.inference.session import Session
@@ -65,17 +66,26 @@ def runnable(
     A path is an ONNX file, which onnxruntime opens itself; any other model is one in memory. ``spinning`` is for
     onnxruntime, see ``Session``.
     """
-    if isinstance(model, str | os.PathLike):
-        return Session(model, device, spinning=spinning)
-    framework = frameworks.of(model)
+    is_path = isinstance(model, str | os.PathLike)
+    framework = frameworks.named("onnx") if is_path else frameworks.of(model)
     if framework.name == "onnx":
-        return Session(model, device, spinning=spinning)
+        return Session(_without_own(model), device, spinning=spinning)
     if device == "cuda":
         raise MissingError(
             f"a {framework.title} model runs on the CPU here",
             remedy="Convert it to ONNX first, then run that with --device cuda",
         )
     return Native(model, given)
+
+
+def _without_own(model: object) -> object:
+    """The model without operators of a person's own; asked for only where there are any."""
+    if not OWN:
+        return model
+    from netferry.converters.onnx.own import runnable as opened
+
+    found: object = opened(model)
+    return found
 
 
 def run(model: object, inputs: Mapping[str, Any] | Sequence[Any], device: str = "cpu") -> dict[str, Array]:

@@ -1,6 +1,7 @@
 """netferry converts a trained model from one framework to another and proves that the result is equal.
 
-``convert``, ``verify``, ``check``, ``bisect``, ``diff``, ``run`` and ``inspect`` are loaded when they are first used.
+``convert``, ``verify``, ``check``, ``bisect``, ``diff``, ``run`` and ``inspect``, and ``operator`` and ``exporter`` for
+what is a person's own, are loaded when they are first used.
 """
 
 import sys
@@ -20,6 +21,7 @@ from netferry.version import VERSION as __version__  # noqa: N811 - its name in 
 if TYPE_CHECKING:
     from netferry.api import bisect, check, convert, inspect, run, verify
     from netferry.converters.errors import NetferryError
+    from netferry.extending import exporter, operator
     from netferry.results import Conversion
     from netferry.tasks.diff import diff
     from netferry.validation.reports.report import Report
@@ -33,7 +35,9 @@ __all__ = [
     "check",
     "convert",
     "diff",
+    "exporter",
     "inspect",
+    "operator",
     "run",
     "verify",
 ]
@@ -44,6 +48,8 @@ _HOMES = {
     "check": "netferry.api",
     "convert": "netferry.api",
     "diff": "netferry.tasks.diff",
+    "exporter": "netferry.extending",
+    "operator": "netferry.extending",
     "inspect": "netferry.api",
     "run": "netferry.api",
     "verify": "netferry.api",

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.graph.own import domains
 from netferry.converters.onnx.safety import tables
 
 _PLUG_INS = re.compile(r"com\.(microsoft|ms|nvidia|intel|amd|qti|xilinx)(\..*)?|org\.(pytorch|tensorflow)(\..*)?|"
@@ -35,7 +36,7 @@ def check(model: onnx.ModelProto, graphs: Iterable[onnx.GraphProto], where: str)
                 where=where,
                 expected="a domain of ONNX, of a function in the file, or of a plug-in",
                 received=repr(node.domain),
-                remedy="Register the plug-in's schemas first (onnx.defs.register_schema)",
+                remedy="Define its operators (netferry.operator), or register the plug-in's schemas (onnx.defs.register_schema)",
             )
         if node.op_type == "Loop" and node.domain in ("", "ai.onnx"):
             _check_loop(node, outside, where)
@@ -74,6 +75,7 @@ def _is_known(domain: str, own: set[str]) -> bool:
     if (
         domain in ("", "ai.onnx")
         or domain in own
+        or domain in domains()
         or domain in _schema_domains()
         or _PLUG_INS.fullmatch(domain)
     ):

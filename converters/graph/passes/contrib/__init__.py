@@ -1,4 +1,4 @@
-"""Operators of onnxruntime's own domain, opened into those of the standard.
+"""Operators of onnxruntime's own domain, and those that a person has defined, opened into those of the standard.
 
 onnxruntime's optimiser and quantiser write ``com.microsoft``. Each row says what its operator is made of; what comes behind
 (targets, constants, the float64 run) sees ONNX alone. Semantics: onnxruntime's schemas, "Contrib Operator Schemas".
@@ -9,8 +9,10 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotConvert
+from netferry.converters.graph import own
 from netferry.converters.graph.inference.evaluate import Evaluator
 from netferry.converters.graph.ir.sizes import TooLong
+from netferry.converters.graph.own import OWN
 from netferry.converters.graph.passes.contrib import (  # noqa: F401 - they register rows
     activations,
     attention,
@@ -23,11 +25,11 @@ from netferry.converters.graph.passes.contrib import (  # noqa: F401 - they regi
     shape,
 )
 from netferry.converters.graph.passes.contrib.refused import BLOCKED, REFUSED
-from netferry.converters.graph.passes.contrib.table import CONTRIB, Results
+from netferry.converters.graph.passes.contrib.table import CONTRIB, Results, Row
 from netferry.converters.graph.passes.contrib.writer import Writer
 from netferry.converters.graph.schema.opset import UNDER_THE_STANDARD
 
-__all__ = ["CONTRIB", "DOMAIN", "is_contrib", "opened"]
+__all__ = ["CONTRIB", "DOMAIN", "is_contrib", "is_own", "opened"]
 
 DOMAIN = "com.microsoft"
 _BLOCKED_DOMAIN = "com.microsoft.nchwc"
@@ -35,9 +37,16 @@ _BLOCKED_DOMAIN = "com.microsoft.nchwc"
 
 def is_contrib(node: ir.Node) -> bool:
     """onnxruntime puts some of its own operators under the standard's domain."""
-    return node.domain in (DOMAIN, _BLOCKED_DOMAIN) or (
-        not node.domain and node.op_type in UNDER_THE_STANDARD
+    return (
+        node.domain in (DOMAIN, _BLOCKED_DOMAIN)
+        or (not node.domain and node.op_type in UNDER_THE_STANDARD)
+        or is_own(node)
     )
+
+
+def is_own(node: ir.Node) -> bool:
+    """Whether a person has defined the operator."""
+    return own.key(node.domain, node.op_type) in OWN
 
 
 def opened(node: ir.Node, evaluator: Evaluator) -> bool:
@@ -58,6 +67,20 @@ def opened(node: ir.Node, evaluator: Evaluator) -> bool:
 
 def _results(writer: Writer, node: ir.Node) -> list[ir.Value | None]:
     """A value for each output that something reads."""
+    made: Results = _row(node)(writer, node)
+    results: list[ir.Value | None] = [*made] if isinstance(made, tuple) else [made]
+    for position, value in enumerate(node.outputs):
+        if writer.asked(position) and (position >= len(results) or results[position] is None):
+            raise CannotConvert(
+                f"its output '{value.name}' (number {position + 1}) is not one that netferry makes"
+            )
+    return results
+
+
+def _row(node: ir.Node) -> Row:
+    defined = OWN.get(own.key(node.domain, node.op_type))
+    if defined is not None:
+        return Row(defined, {})
     if node.domain == _BLOCKED_DOMAIN:
         raise CannotConvert(*BLOCKED)
     if node.op_type in REFUSED:
@@ -66,16 +89,9 @@ def _results(writer: Writer, node: ir.Node) -> list[ir.Value | None]:
     if row is None:
         raise CannotConvert(
             f"netferry does not support {node.domain}.{node.op_type}",
-            "Replace the operator in the source model",
+            "Replace the operator in the source model, or define it (netferry.operator)",
         )
-    made: Results = row(writer, node)
-    results: list[ir.Value | None] = [*made] if isinstance(made, tuple) else [made]
-    for position, value in enumerate(node.outputs):
-        if writer.asked(position) and (position >= len(results) or results[position] is None):
-            raise CannotConvert(
-                f"its output '{value.name}' (number {position + 1}) is not one that netferry makes"
-            )
-    return results
+    return row
 
 
 def _replace(writer: Writer, node: ir.Node, results: list[ir.Value | None]) -> None:
