@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from netferry.converters import frameworks, origin
 from netferry.converters.errors import MissingError, NetferryError, RefusedError, first_line
-from netferry.converters.graph.own import OWN
+from netferry.converters.graph.schema.own import OWN
 from netferry.converters.signature import Array, Example, Signature, examples
 from netferry.inference.binding import bind
 from netferry.inference.session import Session

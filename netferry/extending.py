@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from netferry.converters import frameworks
 from netferry.converters.errors import UsageError
-from netferry.converters.graph.own import OWN
 from netferry.converters.graph.registry import Table
+from netferry.converters.graph.schema.own import OWN
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -13,7 +13,7 @@ from onnx import helper
 from netferry import converters
 from netferry.converters import frameworks
 from netferry.converters.errors import UsageError
-from netferry.converters.graph.own import OWN
+from netferry.converters.graph.schema.own import OWN
 from netferry.converters.onnx.own import runnable
 from netferry.converters.signature import Array
 from netferry.inference.run import run

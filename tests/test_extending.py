@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import netferry
 from netferry.converters.errors import NetferryError, UnsupportedError, UsageError
-from netferry.converters.graph.own import OWN
+from netferry.converters.graph.schema.own import OWN
 from netferry.testing import check_operator
 
 NAME = "my.ops::Softcap"

@@ -10,8 +10,8 @@ import onnx
 import onnx_ir as ir
 
 from netferry.converters.artifact import Artifact
-from netferry.converters.graph.own import OWN
 from netferry.converters.graph.passes import contrib, normalize, versions
+from netferry.converters.graph.schema.own import OWN
 from netferry.converters.onnx import files
 from netferry.converters.onnx.live import proto
 from netferry.converters.onnx.to_onnx.opset import to_opset

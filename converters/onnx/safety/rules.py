@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from netferry.converters.errors import RefusedError, first_line
-from netferry.converters.graph.own import domains
+from netferry.converters.graph.schema.own import domains
 from netferry.converters.onnx.safety import tables
 
 _PLUG_INS = re.compile(r"com\.(microsoft|ms|nvidia|intel|amd|qti|xilinx)(\..*)?|org\.(pytorch|tensorflow)(\..*)?|"

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.exported import ExportedModel
-from netferry.converters.graph.own import OWN, key
+from netferry.converters.graph.schema.own import OWN, key
 from netferry.converters.onnx import live
 from netferry.converters.onnx.completing import completed
 from netferry.converters.signature import Example

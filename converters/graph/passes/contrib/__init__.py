@@ -9,10 +9,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotConvert
-from netferry.converters.graph import own
 from netferry.converters.graph.inference.evaluate import Evaluator
 from netferry.converters.graph.ir.sizes import TooLong
-from netferry.converters.graph.own import OWN
 from netferry.converters.graph.passes.contrib import (  # noqa: F401 - they register rows
     activations,
     attention,
@@ -27,7 +25,9 @@ from netferry.converters.graph.passes.contrib import (  # noqa: F401 - they regi
 from netferry.converters.graph.passes.contrib.refused import BLOCKED, REFUSED
 from netferry.converters.graph.passes.contrib.table import CONTRIB, Results, Row
 from netferry.converters.graph.passes.contrib.writer import Writer
+from netferry.converters.graph.schema import own
 from netferry.converters.graph.schema.opset import UNDER_THE_STANDARD
+from netferry.converters.graph.schema.own import OWN
 
 __all__ = ["CONTRIB", "DOMAIN", "is_contrib", "is_own", "opened"]
 
