@@ -265,22 +265,18 @@ def _fulfilling(condition: Any, symbol: sympy.Symbol) -> list[int]:
 def _always(expr: Any) -> Any:
     """What a condition or a number of sizes is at all sizes; None where it depends on them."""
     symbols = sorted(expr.free_symbols, key=str)
-    if len(symbols) not in CHOICES:
-        return None
     first: Any = None
-    for choice in itertools.product(CHOICES[len(symbols)], repeat=len(symbols)):
+    for choice in itertools.product(CHOICES.get(len(symbols), ()), repeat=len(symbols)):
         found = value(expr, dict(zip(symbols, choice, strict=True)))
         if found is None:  # what is nothing there occurs nowhere
             continue
         if first is not None and found != first:
             return None
         first = found
-    if first is None:
-        return None
     if expr.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod):
-        return sympy.sympify(first)
+        return None if first is None else sympy.sympify(first)
     moved = sympy.expand(expr.lhs - expr.rhs) if isinstance(expr, sympy.core.relational.Relational) else None
-    return sympy.sympify(first) if moved is not None and moved.is_number else None
+    return sympy.sympify(bool(expr.func(moved, 0))) if moved is not None and moved.is_number else None
 
 
 def broken(condition: Any, sizes: Mapping[str, int]) -> bool:
