@@ -17,12 +17,12 @@ from torch import Tensor
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(input: Tensor, a: Any, b: Any) -> bool:
     """Whether two sizes are one, without asking anything of them."""
     if isinstance(a, int) and isinstance(b, int):
         return a == b
-    symbols = isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt)
-    return a is b or (symbols and bool(a.node.expr == b.node.expr))
+    sizes: Any = input.fake_mode.shape_env  # type: ignore[attr-defined]
+    return a is b or bool(sizes.alike(a, b))
 
 
 def _strides(sizes: Sequence[Any]) -> list[Any]:
@@ -35,7 +35,7 @@ def _strides(sizes: Sequence[Any]) -> list[Any]:
 
 def _in_order(input: Tensor) -> bool:
     return all(
-        (isinstance(size, int) and size == 1) or _same(have, want)
+        (isinstance(size, int) and size == 1) or _same(input, have, want)
         for size, have, want in zip(input.shape, input.stride(), _strides(input.shape), strict=True)
     )
 
@@ -49,13 +49,13 @@ def _seen(input: Tensor, sizes: Sequence[Any]) -> Tensor | None:
         or not all(isinstance(size, int | torch.SymInt) for size in sizes)
     ):
         return None
-    total, known = math.prod(input.shape), math.prod(size for size in sizes if not _same(size, -1))
-    wanted = list(sizes)
+    total, wanted = math.prod(input.shape), list(sizes)
     if rest:
+        known = math.prod(size for position, size in enumerate(sizes) if position != rest[0])
         if isinstance(known, int) and known < 1:
             return None
         wanted[rest[0]] = total // known
-    if not _same(math.prod(wanted), total):
+    if not _same(input, math.prod(wanted), total):
         return None
     return input.as_strided(wanted, _strides(wanted), input.storage_offset())
 

@@ -24,6 +24,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from netferry.converters.pytorch.to_onnx.tracer.assertions import is_demanded
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainShapeEnv
+from netferry.converters.pytorch.to_onnx.tracer.values import CHOICES, MANY, equal_sizes, value
 
 Size: TypeAlias = int | sympy.Expr
 """A size of a tensor: known, or an expression over the free axes' names."""
@@ -131,13 +132,13 @@ class Sizes(PlainShapeEnv):
         expr = self.replace(orig_expr)
         if isinstance(expr, BooleanAtom) or expr.is_number:
             return expr
-        known = None if self._depth else self._maybe_evaluate_static(expr)
-        if known is not None:
-            return known
         always = _always(expr)
         if always is not None:
             return always
-        answer = expr.xreplace(self.backed_var_to_val)
+        known = None if self._depth else self._maybe_evaluate_static(expr)
+        if known is not None:
+            return known
+        answer = self._answer(expr)
         if _is_equality(expr, answer):
             self._narrow(expr, answer)
             super().evaluate_expr(orig_expr, hint, forcing_spec=forcing_spec)
@@ -147,6 +148,19 @@ class Sizes(PlainShapeEnv):
         else:
             self._answers[orig_expr] = answer
         return answer
+
+    def _answer(self, expr: sympy.Basic) -> sympy.Basic:
+        """What an expression is at the sizes of the trace."""
+        found = value(expr, {symbol: int(size) for symbol, size in self.backed_var_to_val.items()})
+        return expr.xreplace(self.backed_var_to_val) if found is None else sympy.sympify(found)
+
+    def alike(self, a: Any, b: Any) -> bool:
+        """Whether two sizes are one wherever they are sizes at all: by enumeration, nothing is asked of the model."""
+        left, right = (
+            self.replace(one.node.expr) if isinstance(one, torch.SymInt) else sympy.Integer(one)
+            for one in (a, b)
+        )
+        return left == right or equal_sizes(left, right)
 
     def _get_stack_summary(
         self,
@@ -244,46 +258,30 @@ def _fixes_one(condition: Any, a_number: bool = False) -> bool:
     return bool(moving.is_polynomial(symbol)) or len(_fulfilling(condition, symbol)) < 2
 
 
-_MANY = (*range(1, 65), 96, 97, 128, 255, 1000, 4097, 65536, 1_000_007)
-"""Sizes at which a condition is asked that arithmetic does not decide."""
-_SOME = (1, 2, 3, 4, 5, 7, 8, 12, 13, 31, 64, 1000, 4097)
-
-
-def _at(expression: Any, sizes: Mapping[Any, int]) -> Any:
-    """What an expression is at some sizes; None where it is nothing there (a remainder of zero)."""
-    try:
-        found = expression.xreplace({symbol: sympy.Integer(size) for symbol, size in sizes.items()})
-    except ZeroDivisionError:
-        return None
-    return bool(found) if isinstance(found, BooleanAtom) else found if found.is_number else None
-
-
 def _fulfilling(condition: Any, symbol: sympy.Symbol) -> list[int]:
-    return [size for size in _MANY if _at(condition, {symbol: size})]
+    return [size for size in MANY if value(condition, {symbol: size})]
 
 
 def _always(expr: Any) -> Any:
     """What a condition or a number of sizes is at all sizes; None where it depends on them."""
-    if isinstance(expr, sympy.core.relational.Relational):
-        moved = sympy.expand(expr.lhs - expr.rhs)
-        if moved.is_number:
-            return sympy.sympify(bool(expr.func(moved, 0)))
     symbols = sorted(expr.free_symbols, key=str)
-    if not expr.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod) or len(symbols) > 2:
-        return None
-    sizes = itertools.product(*[_MANY if len(symbols) == 1 else _SOME] * len(symbols))
     first: Any = None
-    for choice in sizes:
-        found = _at(expr, dict(zip(symbols, choice, strict=True)))
-        if found is None or (first is not None and found != first):
+    for choice in itertools.product(CHOICES.get(len(symbols), ()), repeat=len(symbols)):
+        found = value(expr, dict(zip(symbols, choice, strict=True)))
+        if found is None:  # what is nothing there occurs nowhere
+            continue
+        if first is not None and found != first:
             return None
         first = found
-    return sympy.sympify(first)
+    if expr.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod):
+        return None if first is None else sympy.sympify(first)
+    moved = sympy.expand(expr.lhs - expr.rhs) if isinstance(expr, sympy.core.relational.Relational) else None
+    return sympy.sympify(bool(expr.func(moved, 0))) if moved is not None and moved.is_number else None
 
 
 def broken(condition: Any, sizes: Mapping[str, int]) -> bool:
     """Whether a bound does not hold at some sizes."""
-    return _at(condition, {symbol: sizes.get(str(symbol), 3) for symbol in condition.free_symbols}) is False
+    return value(condition, {symbol: sizes.get(str(symbol), 3) for symbol in condition.free_symbols}) is False
 
 
 def without(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], ...]:
@@ -292,7 +290,7 @@ def without(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], .
     usual = {symbol: hints.get(str(symbol), 3) for symbol in symbols}
 
     def fails(sizes: Mapping[Any, int]) -> bool:
-        return _at(condition, sizes) is False
+        return value(condition, sizes) is False
 
     found = []
     for symbol in symbols:
@@ -340,7 +338,7 @@ def simplest(condition: Any) -> Any:
     (symbol,) = symbols
 
     def holds(size: int) -> bool:
-        return bool(_at(condition, {symbol: size}))
+        return bool(value(condition, {symbol: size}))
 
     low, high, first = 1, _FAR, holds(1)
     if first == holds(_FAR):
@@ -349,7 +347,7 @@ def simplest(condition: Any) -> Any:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) == first else (low, middle)
     plain = sympy.Le(symbol, low) if first else sympy.Ge(symbol, high)
-    alike = all(holds(size) == bool(plain.xreplace({symbol: sympy.Integer(size)})) for size in _MANY)
+    alike = all(holds(size) == bool(plain.xreplace({symbol: sympy.Integer(size)})) for size in MANY)
     return plain if alike else condition
 
 
