@@ -89,7 +89,7 @@ def symbol(size: int) -> Callable[[Path], None]:
 
 MAKERS: Mapping[str, Callable[[Path], None]] = {
     "cnn.keras": zoo("cnn"), "model.keras": zoo("lstm"), "a.keras": zoo("mlp"), "mlp.keras": zoo("mlp"),
-    "cnn.onnx": converted("cnn.keras"), "mlp.onnx": converted("mlp.keras"), "b.onnx": converted("a.keras"), "mlp.pt2": converted("mlp.keras"),
+    "cnn.onnx": converted("cnn.keras"), "other.onnx": converted("cnn.keras"), "mlp.onnx": converted("mlp.keras"), "b.onnx": converted("a.keras"), "mlp.pt2": converted("mlp.keras"),
     "rows.parquet": rows, "image.npy": pixels, "models.toml": catalogue,
     "resnet-symbol.json": symbol(224), "model-symbol.json": symbol(112), "yolo3-symbol.json": symbol(416),
 }  # fmt: skip

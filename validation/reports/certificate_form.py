@@ -33,6 +33,10 @@ def _or_none(kind: Kind) -> Kind:
     return Kind(f"{kind.title}, or null", lambda v: v is None or kind.fits(v))
 
 
+def _either(one: Kind, other: Kind) -> Kind:
+    return Kind(f"{one.title} or {other.title}", lambda v: one.fits(v) or other.fits(v))
+
+
 def _one_of(*values: str) -> Kind:
     return Kind(" or ".join(values), lambda v: isinstance(v, str) and v in values)
 
@@ -53,6 +57,7 @@ def _record(title: str, /, **kinds: Kind) -> Kind:
 
 
 TEXT = Kind("a text", lambda v: isinstance(v, str))
+NAMES = _list("a list of texts", TEXT)
 FLAG = Kind("true or false", lambda v: isinstance(v, bool))
 OBJECT = Kind("an object", lambda v: isinstance(v, dict))
 TOLERANCE = Kind(
@@ -70,7 +75,9 @@ OPTIONS: Mapping[str, tuple[Kind, Any]] = {
     "training_steps": (_whole(0, 100_000), 0),
     "quick": (FLAG, False),
     "samples": (_or_none(_whole(1, 1_000_000)), None),
-    "outputs": (_or_none(_map("an object of texts", TEXT)), None),
+    "outputs": (_or_none(_either(_map("an object of texts", TEXT), NAMES)), None),
+    "input_at": (_or_none(NAMES), None),
+    "fix": (_or_none(_map("an object of lists of sizes", _list("a list of sizes", _whole(1, 2**31)))), None),
 }
 """What a comparison may be repeated with: the option, what it may be, and its default."""
 
