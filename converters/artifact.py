@@ -198,7 +198,7 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
         raise RefusedError(
             "the state of an MXNet optimizer, not a model",
             where=str(path),
-            remedy="Give the symbol, and name this file with --optimizer-state",
+            remedy="Give the symbol; netferry.optimizer_state takes this file over to PyTorch",
         )
     if head.startswith(b"\x80"):
         raise RefusedError(

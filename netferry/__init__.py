@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from netferry.extending import exporter, operator
     from netferry.results import Conversion
     from netferry.tasks.diff import diff
+    from netferry.tasks.optimizer_state import optimizer_state
     from netferry.validation.reports.report import Report
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "exporter",
     "inspect",
     "operator",
+    "optimizer_state",
     "run",
     "verify",
 ]
@@ -51,6 +53,7 @@ _HOMES = {
     "exporter": "netferry.extending",
     "operator": "netferry.extending",
     "inspect": "netferry.api",
+    "optimizer_state": "netferry.tasks.optimizer_state",
     "run": "netferry.api",
     "verify": "netferry.api",
     "NetferryError": "netferry.converters.errors",

@@ -348,6 +348,31 @@ def quantized(case: str, data: Any, prefix: str, kind: str, seed: int = 0) -> An
     return dict(zip(group.list_outputs(), [y.asnumpy() for y in bound.forward(is_train=False)], strict=True))
 
 
+def continued(
+    case: str, batches: list[Any], prefix: str, kind: str, options: dict[str, float], steps: int
+) -> Any:
+    """Train a Module for one step a batch, save its checkpoint with the optimizer's state, and go on: losses."""
+    import mxnet as mx
+    import numpy as np
+
+    made = mx.mod.Module(eval(case, _words(mx)), context=mx.cpu())
+    made.bind([("data", batches[0][0].shape)], [("softmax_label", batches[0][1].shape)])
+    made.init_params(mx.init.Xavier())
+    made.init_optimizer(optimizer=kind, optimizer_params=options)
+
+    def step(data: Any, label: Any) -> float:
+        made.forward(mx.io.DataBatch([mx.nd.array(data)], [mx.nd.array(label)]), is_train=True)
+        chance = made.get_outputs()[0].asnumpy()
+        made.backward()
+        made.update()
+        return float(-np.log(chance[np.arange(len(label)), label.astype(int)]).mean())
+
+    for data, label in batches:
+        step(data, label)
+    made.save_checkpoint(prefix, 1, save_optimizer_states=True)
+    return [step(*batches[index % len(batches)]) for index in range(steps)]
+
+
 def bare(case: str, prefix: str) -> None:
     """A symbol without parameters, saved."""
     import mxnet as mx

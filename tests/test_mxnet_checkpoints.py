@@ -197,7 +197,7 @@ def test_a_damaged_archive_or_one_that_swells_is_refused(content: bytes, tmp_pat
             b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12\n",
             "git lfs pull",
         ),
-        (b"\x80\x03}q\x00.", "--optimizer-state"),
+        (b"\x80\x03}q\x00.", "netferry.optimizer_state"),
         (b"\x13\x01\x00\x00\x00\x00\x00\x00" + bytes(40), "0x112"),
     ],
 )

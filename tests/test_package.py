@@ -75,7 +75,8 @@ def write_mxnet_model(folder: Path) -> None:
 
 def test_the_public_face_is_what_it_says() -> None:
     assert set(netferry.__all__) == {
-        "Conversion", "NetferryError", "Report", "__version__", "bisect", "check", "convert", "inspect", "run", "verify",
+        "Conversion", "NetferryError", "Report", "__version__", "bisect", "check", "convert", "diff", "exporter",
+        "inspect", "operator", "optimizer_state", "run", "verify",
     }  # fmt: skip
     for name in netferry.__all__:
         assert getattr(netferry, name) is not None

@@ -186,7 +186,7 @@ def _demand_no_states(content: Snapshot) -> None:
             "the state of an optimizer, or another pickle, not parameters",
             where=content.where,
             expected="a params file",
-            remedy="An optimizer's state is named with --optimizer-state",
+            remedy="netferry.optimizer_state takes an optimizer's state over to PyTorch",
         )
 
 

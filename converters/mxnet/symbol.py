@@ -79,12 +79,15 @@ ALIASES: Mapping[str, str] = {
         "crop flip_left_right flip_top_bottom normalize to_tensor"
     ).split()},
     **{f"_npi_{name}": f"_np_{name}" for name in MXNET_2.split()},
-    "BatchNorm_v1": "BatchNorm", "Convolution_v1": "Convolution", "ChannelwiseConvolution": "Convolution",
-    "_npi_scatter_set_nd": "_scatter_set_nd", "_npi_nonzero": "_npx_nonzero", "_npi_cholesky": "_linalg_potrf", "_npi_inv": "_linalg_inverse",
+    "BatchNorm_v1": "BatchNorm", "Convolution_v1": "Convolution",
+    "_npi_scatter_set_nd": "_scatter_set_nd", "_npi_nonzero": "_npx_nonzero", "_npi_inv": "_linalg_inverse",
     **{f"linalg_{name}": f"_linalg_{name}" for name in "potrf potri trsm inverse".split()},
     "_npi_Custom": "Custom", "_npx__image_resize": "_image_resize",
 }  # fmt: skip
 """Names under which older (and numpy-like) symbols call an operator of MXNet 1.9.1."""
+
+FORKED: Mapping[str, str] = {"ChannelwiseConvolution": "Convolution"}
+"""Names that forks of MXNet have given to its operators."""
 
 _NORMALIZATION = ("data", "gamma", "beta")
 _STATISTICS = (*_NORMALIZATION, "moving_mean", "moving_var")
@@ -257,6 +260,7 @@ def _with_todays_attributes(node: Node) -> Node:
     op = node.op.removeprefix("_sparse_")
     if op == "WarpCTC":  # outside of training a softmax of what it reads
         return replace(node, op="softmax", attrs={}, hidden=hidden, inputs=node.inputs[:1])
+    op = FORKED.get(op, op)
     return replace(node, op=ALIASES.get(op, op), attrs=attrs, hidden=hidden)
 
 

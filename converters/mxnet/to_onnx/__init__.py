@@ -42,7 +42,6 @@ from netferry.converters.mxnet.to_onnx import (
     recurrent,
     reduction,
     shape,
-    special,
 )
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
 from netferry.converters.signature import Array, Example, TensorSpec, aligned

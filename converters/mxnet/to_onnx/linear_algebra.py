@@ -271,7 +271,7 @@ def cholesky(g: Emitter, x: Tensor, lower: bool = True) -> Tensor:
     return found if lower else matrix_transposed(g, found)
 
 
-@ROWS.row("_linalg_potrf")
+@ROWS.row("_linalg_potrf", "_npi_cholesky")
 def potrf(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     return cholesky(g, x, a.flag("lower", True))
 

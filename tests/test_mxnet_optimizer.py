@@ -1,0 +1,95 @@
+"""Training that goes on in PyTorch from where MXNet left it: its optimizers' states, read without their code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mxnet_oracle import Oracle
+
+import netferry
+from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.mxnet import optimizer
+
+RNG = np.random.default_rng(9)
+ROWS, STEPS = 16, 20
+BATCHES = [
+    (RNG.normal(size=(ROWS, 1, 8, 8)).astype(np.float32), RNG.integers(0, 3, ROWS).astype(np.float32))
+    for _ in range(4)
+]
+NETWORK = (
+    "F.SoftmaxOutput(F.FullyConnected(F.Activation(F.FullyConnected(F.Flatten(F.Pooling(F.Activation(F.Convolution(data, "
+    "kernel=(3, 3), num_filter=6, name='c1'), act_type='relu'), kernel=(2, 2), stride=(2, 2), pool_type='max')), num_hidden=8, "
+    "name='f1'), act_type='tanh'), num_hidden=3, name='f2'), name='softmax')"
+)
+OPTIMIZERS: dict[str, tuple[dict[str, float], Any, dict[str, Any]]] = {
+    "sgd": (
+        {"learning_rate": 0.05, "momentum": 0.9},
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+        {"learning_rate": 0.05},
+    ),
+    "adam": ({"learning_rate": 0.01}, lambda p: torch.optim.Adam(p, lr=0.01), {"updates": len(BATCHES)}),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_training_goes_on_in_pytorch_with_mxnets_own_losses(
+    kind: str, oracle: Oracle, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("mxnet") is None:
+        pytest.skip("mxnet, the oracle, is not installed")
+    options, make, said = OPTIMIZERS[kind]
+    prefix = str(tmp_path / "net")
+    truth = oracle.continued(NETWORK, BATCHES, prefix, kind, options, STEPS)
+    done = netferry.convert(prefix, "pytorch", inputs={"data": BATCHES[0][0]}, verify=False)
+    module: Any = done.model
+    module.train()
+    training = make(list(module.parameters()))
+    state = netferry.optimizer_state(f"{prefix}-0001.states", prefix, module, **said)
+    training.load_state_dict({"state": state, "param_groups": training.state_dict()["param_groups"]})
+    losses = []
+    for index in range(STEPS):
+        data, label = BATCHES[index % len(BATCHES)]
+        training.zero_grad()
+        chance = module(torch.from_numpy(data))
+        loss = -torch.log(chance[torch.arange(ROWS), torch.from_numpy(label).long()]).mean()
+        loss.backward()
+        training.step()
+        losses.append(loss.item())
+    assert truth[-1] < truth[0]
+    np.testing.assert_allclose(losses, truth, rtol=1e-4)
+    with pytest.raises(UsageError, match="does not say"):
+        netferry.optimizer_state(f"{prefix}-0001.states", prefix, module)
+
+
+class _Hostile:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch here",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps({0: _Hostile()}),
+        pickle.dumps({0: np.ones(3)}),
+        pickle.dumps({}),
+        pickle.dumps([1, 2]),
+        pickle.dumps({0: None}),
+        b"\x80\x04damaged",
+        b"no pickle",
+    ],
+)
+def test_a_state_that_is_none_or_would_act_is_refused(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.states").write_bytes(content)
+    with pytest.raises(RefusedError):
+        optimizer.read(tmp_path / "net.states")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.states"]
