@@ -31,6 +31,7 @@ from netferry.conversion import (
     deliver,
     exported,
     prospects,
+    simplified,
     target_of,
     with_random_weights,
     without_fixed_axes,
@@ -61,6 +62,7 @@ def convert(
     dynamic: Dynamic | None = None,
     opset: int | None = None,
     fuse: bool = False,
+    simplify: bool = False,
     weights: PathLike | None = None,
     signature: str | None = None,
     write_source: bool = False,
@@ -90,7 +92,7 @@ def convert(
     model's input names. ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is
     free. ``outputs`` names tensors, nodes, layers or submodules at which the model ends instead (a mapping is as for ``verify``), ``input_at``
     those at which it begins; ``fix`` maps inputs to their sizes, ``rename`` inputs and outputs to other names (``inspect(layers=True)``
-    lists all names). ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model. ``signature`` names the one that is meant of a SavedModel's. ``write_source`` also writes the model as a readable Python module beside ``destination``.
+    lists all names). ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model, and ``simplify`` writes what is known before it runs as constants. ``signature`` names the one that is meant of a SavedModel's. ``write_source`` also writes the model as a readable Python module beside ``destination``.
     With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
     when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick`` and ``samples`` are as for ``verify``.
     What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed it since; anything else,
@@ -102,7 +104,7 @@ def convert(
     Raises a ``NetferryError`` that names the place, what was expected, what was received, and what to do.
     """
     path = None if destination is None else Path(destination)
-    target = target_of(to, path, opset, write_source, fuse, device)
+    target = target_of(to, path, opset, write_source, fuse or simplify, device)
     stages = Stages(progress, writes=path is not None, imports=target != "onnx", verifies=verify)
     title, given = source.title(model), given_examples(inputs, dynamic)
     part, pairs = part_of(outputs, input_at, fix, rename)
@@ -118,6 +120,7 @@ def convert(
     live, given = part.of(live, given)
     export, given = exported(live, given, opset, fuse)
     export = part.exported(export)
+    export = simplified(export) if simplify else export
     stages.begin("importing")
     imported = (
         None if target == "onnx" else converters.import_model(export.model, target, name=Path(title).stem)

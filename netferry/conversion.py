@@ -97,6 +97,17 @@ def exported(
     return converters.export_model(live, given=whole, opset=opset, fuse=fuse), whole
 
 
+def simplified(export: ExportedModel) -> ExportedModel:
+    """The export with what is known before the model runs written as constants."""
+    from netferry.converters.onnx.to_onnx import simplify
+
+    try:
+        smaller, count = simplify.simplified(export.model)
+    except NetferryError as error:
+        return replace(export, notes=(*export.notes, f"nothing was simplified: {error}"))
+    return replace(export, model=smaller, notes=(*export.notes, f"{count} nodes were simplified away"))
+
+
 def target_of(
     to: str | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool, device: str
 ) -> str:

@@ -36,7 +36,7 @@ def cut(
     entering = [_begun(graph, value) for value in begins]
     if outputs:
         graph.outputs[:] = list(dict.fromkeys(ends))
-    _drop_unread(graph)
+    drop_unread(graph, inputs=True)
     for name, value in zip(inputs, entering, strict=True):
         if value not in graph.inputs:
             raise UsageError(f"nothing between the part's begin and end reads '{name}'")
@@ -167,8 +167,8 @@ def _begun(graph: ir.Graph, value: ir.Value) -> ir.Value:
     return begun
 
 
-def _drop_unread(graph: ir.Graph) -> None:
-    """Leave only what the outputs are made of: nodes, weights, and inputs."""
+def drop_unread(graph: ir.Graph, *, inputs: bool = False) -> None:
+    """Leave only what the outputs are made of: nodes, weights, and, of a part, inputs."""
     wanted: set[ir.Value] = set(graph.outputs)
     for node in reversed(list(graph)):
         if wanted.isdisjoint(node.outputs):
@@ -177,7 +177,8 @@ def _drop_unread(graph: ir.Graph) -> None:
                 node.replace_input_with(position, None)
         else:
             wanted.update(_reads(node))
-    graph.inputs[:] = [value for value in graph.inputs if value in wanted]
+    if inputs:
+        graph.inputs[:] = [value for value in graph.inputs if value in wanted]
     for name, value in list(graph.initializers.items()):
         if value not in wanted:
             del graph.initializers[name]

@@ -81,6 +81,9 @@ def convert(
     fuse: Annotated[
         bool, typer.Option("--fuse", help="For ONNX: fold BatchNormalization into the convolution before it.")
     ] = False,
+    simplify: Annotated[
+        bool, typer.Option("--simplify", help="For ONNX: write what is known before it runs as constants.")
+    ] = False,
     write_source: Annotated[
         bool, typer.Option("--source", help="Write the model as readable Python beside DST, too.")
     ] = False,
@@ -136,7 +139,7 @@ def convert(
         with bar(f"converting {source}") as progress:
             done = do(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
-                signature=signature, opset=opset, fuse=fuse, write_source=write_source, verify=verify, keep=keep, seed=seed,
+                signature=signature, opset=opset, fuse=fuse, simplify=simplify, write_source=write_source, verify=verify, keep=keep, seed=seed,
                 device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                 quick=quick, samples=samples, outputs=outputs_of(map_output, output), input_at=input_at, fix=sizes_of(fix),
                 rename=renames_of(rename), task=task, random_weights=random_weights, progress=progress,

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import helper, inliner
 
-from netferry.converters.graph.inference import evaluate
+from netferry.converters.graph.inference import contents, evaluate
 from netferry.converters.graph.inference.evaluate import Evaluator
-from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.passes import contrib
 from netferry.converters.graph.schema.opset import OPSET, schema_of
 
@@ -54,6 +55,8 @@ def expander(known: Collection[str]) -> Expand:
     def expand(node: ir.Node, evaluator: Evaluator) -> list[ir.Node] | None:
         if contrib.is_contrib(node):
             return opener(node, evaluator)
+        if node.op_type == "Range" and not node.domain:
+            return _counted(node, evaluator.facts)
         if not node.domain and node.op_type in known:
             return None
         schema = schema_of(node.domain, node.op_type)
@@ -62,6 +65,34 @@ def expander(known: Collection[str]) -> Expand:
         return _inlined(node, evaluator.facts)
 
     return expand
+
+
+def _counted(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:
+    """Range(0.0, Cast(size), 1.0)    becomes    Cast(Range(0, size, 1)):   its length follows from sizes then."""
+    x = node.inputs[1]
+    cast = None if x is None else x.producer()
+    numbers = [None if v is None else facts[v].constant for v in (node.inputs[0], node.inputs[2])]
+    size = cast.inputs[0] if cast is not None and cast.op_type == "Cast" and not cast.domain else None
+    whole = [
+        int(n) for n in numbers if n is not None and n.size == 1 and float(n.reshape(-1)[0]).is_integer()
+    ]
+    dtype = None if x is None else facts[x].dtype
+    if size is None or dtype is None or len(whole) != 2 or not is_float(dtype):
+        return None
+    if facts[size].dtype != np.dtype(np.int64) or facts[size].content is None:
+        return None
+    ends = [ir.node("Constant", [], {"value_int": number}, name=f"{node.name}/whole") for number in whole]
+    counted = ir.node("Range", [ends[0].outputs[0], size, ends[1].outputs[0]], name=f"{node.name}/whole")
+    floats = ir.node("Cast", counted.outputs, {"to": contents.onnx_dtype(dtype).value}, name=node.name)  # type: ignore[arg-type]
+    made, old = [*ends, counted, floats], node.outputs[0]
+    for position, one in enumerate(made):
+        one.outputs[0].name = f"{old.name}/whole_{position}"
+    old.replace_all_uses_with(floats.outputs[0], replace_graph_outputs=True)
+    floats.outputs[0].name, old.name = old.name, f"{old.name}/before"
+    assert node.graph is not None
+    node.graph.insert_before(node, made)
+    node.graph.remove(node, safe=True)
+    return made
 
 
 def _inlined(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:

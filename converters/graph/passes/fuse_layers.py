@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
+from netferry.converters.graph.inference import contents
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.passes.edit import Editor, Rule
 from netferry.converters.graph.registry import Table
@@ -121,9 +123,25 @@ def recurrent(edit: Editor, node: ir.Node) -> None:
     for position, value in enumerate(node.outputs):
         if value.uses() or value.is_graph_output():
             transposed = batch_first and position > 0
+            if position and lengths is not None and not (h is c is None):
+                results[position] = _of_some_length(edit, node, results[position], lengths)
             edit.replace(
                 value, edit.transpose(node, results[position], (1, 0, 2)) if transposed else results[position]
             )
+
+
+def _of_some_length(edit: Editor, node: ir.Node, state: ir.Value, lengths: ir.Value) -> ir.Value:
+    """The last state (directions, batch, hidden) of a sequence without a step is zero, whatever it was to begin with."""
+    known = edit.constant(lengths)
+    if known is not None and (known > 0).all():
+        return state
+    fact = edit.facts[lengths]
+    zero = edit.value(contents.of_array(np.zeros((), fact.dtype)), f"{lengths.name}_none")
+    axes = edit.sizes((0, 2), f"{lengths.name}_axes")
+    some = edit.add(node, "Unsqueeze", [edit.add(node, "Greater", [lengths, zero]), axes])
+    rest = edit.value(contents.of_array(np.zeros((), edit.dtype(state))), f"{state.name}_rest")
+    made: ir.Value = edit.add(node, "Where", [some, state, rest])
+    return made
 
 
 def _state(edit: Editor, node: ir.Node, state: ir.Value | None, batch_first: bool) -> ir.Value | None:

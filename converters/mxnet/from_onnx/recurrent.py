@@ -168,7 +168,8 @@ def _of_many_lengths(
     initial_c: Symbol | None,
     ways: tuple[bool, ...],
 ) -> tuple[Any, ...]:
-    """Each direction by itself: beyond its length a sequence is zero, and its last state is that of its last step.
+    """Each direction by itself: beyond its length a sequence is zero, and its last state is that of its last step, zero
+    where it has none.
 
     On a CPU MXNet's RNN takes no lengths; SequenceReverse, SequenceMask and SequenceLast do.
     """
@@ -176,15 +177,17 @@ def _of_many_lengths(
     if layer.cell == "LSTM" and xp.wanted(2):
         raise CannotConvert("the last cell states of sequences of different lengths")
     length = xp.astype(lens, np.dtype("f4"))
+    step = xp.let(xp.maximum(length, 1))  # SequenceLast of none reads what is not there
+    some = xp.expand_dims(xp.minimum(length, 1), (1,))
     sequences, states = [], []
     for way, backwards in enumerate(ways):
         own = [None if s is None else xp.slice(s, {0: (way, way + 1, 1)}) for s in (initial_h, initial_c)]
         start = _sequence(xp, "SequenceReverse", x, length) if backwards else x
         sequence = layer.run(start, (way,), own[0], own[1])[0]
         masked = _sequence(xp, "SequenceMask", sequence, length, value=0.0)
-        last = _sequence(xp, "SequenceLast", sequence, length, dims=sequence.shape[1:])
+        last = _sequence(xp, "SequenceLast", sequence, step, dims=sequence.shape[1:])
         sequences.append(_sequence(xp, "SequenceReverse", masked, length) if backwards else masked)
-        states.append(xp.expand_dims(last, (0,)))
+        states.append(xp.expand_dims(xp.multiply(last, xp.astype(some, last.dtype)), (0,)))
     return xp.concat(sequences, 2), xp.concat(states, 0)
 
 

@@ -51,7 +51,7 @@ def _axes(array: Array | None, batch_first: bool) -> Array | None:
 def _run(
     cell: _Cell, x: Array, states: Sequence[Array], lengths: Array, backward: bool
 ) -> tuple[Array, list[Array]]:
-    """y: (time, batch, hidden), zero beyond each row's length, and the states after its last step."""
+    """y: (time, batch, hidden), zero beyond each row's length, and the states after its last step; of none, zeros."""
     h, c = (state.copy() for state in states)
     y = np.zeros((x.shape[0], *h.shape))
     for step in range(x.shape[0]):
@@ -61,7 +61,8 @@ def _run(
         new_h, new_c = cell(x[index, row].astype(np.float64), h, c)
         h, c = np.where(alive[:, None], new_h, h), np.where(alive[:, None], new_c, c)
         y[index[alive], row[alive]] = new_h[alive]
-    return y, [h, c]
+    some = (lengths > 0)[:, None]
+    return y, [h * some, c * some]
 
 
 class _Cell:

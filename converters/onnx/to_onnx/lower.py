@@ -67,7 +67,7 @@ def fits(node: ir.Node, opset: int) -> bool:
 _UNCHANGED: Mapping[str, int] = {
     "BatchNormalization": 9, "Dropout": 12, "LpPool": 11, "MeanVarianceNormalization": 9, "NegativeLogLikelihoodLoss": 12,
     "Pad": 11, "Pow": 7, "SoftmaxCrossEntropyLoss": 12, "GridSample": 16, "Resize": 11, "Split": 7,
-    "Scatter": 9, "ScatterElements": 11, "ScatterND": 11, "Squeeze": 7, "Unsqueeze": 7,
+    "Scatter": 9, "ScatterElements": 11, "ScatterND": 11, "Slice": 7, "Squeeze": 7, "Unsqueeze": 7,
     **dict.fromkeys(
         "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare".split(),
         7,
@@ -187,9 +187,30 @@ def _attribute(name: str) -> Callable[[ir.Node], None]:
     return form
 
 
+def _slice(node: ir.Node) -> None:
+    """Before opset 10 its bounds are attributes, and every step is 1."""
+    given = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:]]
+    numbers = [None if one is None else [int(n) for n in one.numpy().reshape(-1)] for one in given]
+    starts, ends, axes, steps = [*numbers, None, None, None, None][:4]
+    if any(value is not None and one is None for value, one in zip(node.inputs[1:], given, strict=True)):
+        return
+    if starts is None or ends is None or set(steps or [1]) != {1}:
+        return
+    x = node.inputs[0]
+    if axes is not None and x is not None and x.shape is not None:
+        axes = [axis % x.shape.rank() for axis in axes]
+    for position in range(1, len(node.inputs)):
+        node.replace_input_with(position, None)
+    node.resize_inputs(1)
+    for name, value in (("starts", starts), ("ends", ends), ("axes", axes)):
+        if value is not None:
+            node.attributes[name] = ir.AttrInt64s(name, value)
+
+
 Form = tuple[int, Callable[[ir.Node], None]]
 _FORMS: Mapping[str, tuple[Form, ...]] = {
     "Resize": ((13, _resize),),
+    "Slice": ((10, _slice),),
     "Split": ((18, _split), (13, _attribute("split"))),
     "GridSample": ((20, _grid_sample),),
     **dict.fromkeys(("ReduceSum", "Squeeze", "Unsqueeze"), ((13, _attribute("axes")),)),

@@ -1,0 +1,86 @@
+"""A smaller ONNX model that computes the same, for who asks: ``--simplify``.
+
+1. Branches that sizes or constants decide are in the place of their If.
+2. What is known before the model runs is a weight, not a chain of nodes: shapes, axes, masks. Weights that are trained are moved
+   and never computed with, so each stays the weight that it was.
+3. What hands on its input as it is, and what nothing reads, is gone.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from netferry.converters.graph.inference import contents
+from netferry.converters.graph.inference.evaluate import Evaluator, declared_dtype
+from netferry.converters.graph.passes.normalize import evaluated
+from netferry.converters.onnx.part import drop_unread
+from netferry.converters.onnx.to_onnx.opset import to_opset
+
+
+def simplified(model: ir.Model) -> tuple[ir.Model, int]:
+    """The model at its own opset, and how many nodes it has less."""
+    nodes = list(model.graph.all_nodes())
+    graph, evaluator = evaluated(model, {node.op_type for node in nodes})
+    for inside in (graph, *graph.subgraphs()):
+        _write_constants(inside, evaluator)
+        _write_sizes(inside, evaluator)
+        _pass_on(inside)
+    drop_unread(graph)
+    opsets = {**model.opset_imports}
+    made = ir.Model(
+        graph,
+        ir_version=max(model.ir_version, 8),
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        metadata_props=dict(model.metadata_props),
+    )
+    graph.opset_imports.update({domain: version for domain, version in opsets.items() if domain})
+    own = opsets.get("", opsets.get("ai.onnx"))
+    whole = made if own is None else to_opset(made, own)
+    return whole, len(nodes) - sum(1 for _ in whole.graph.all_nodes())
+
+
+def _write_constants(graph: ir.Graph, evaluator: Evaluator) -> None:
+    """Weights for all values that are known, where nodes are left that read them."""
+    for node in list(graph):
+        for value in node.outputs:
+            fact = evaluator.facts.get(value)
+            if fact is None or fact.constant is None or value.is_graph_output() or not value.uses():
+                continue
+            if fact.constant.dtype.kind in "UO" or fact.dtype is None:
+                continue
+            array = fact.constant.astype(declared_dtype(value) or fact.dtype, copy=False)
+            weight = ir.Value(
+                name=f"{value.name}_known",
+                type=ir.TensorType(contents.onnx_dtype(array.dtype)),
+                shape=ir.Shape(array.shape),
+                const_value=ir.tensor(array, name=f"{value.name}_known"),
+            )
+            graph.register_initializer(weight)
+            value.replace_all_uses_with(weight)
+
+
+def _write_sizes(graph: ir.Graph, evaluator: Evaluator) -> None:
+    """Ranks and sizes of values whose types do not say them."""
+    for node in graph:
+        for value in node.outputs:
+            fact = evaluator.facts.get(value)
+            if fact is not None and fact.dtype is not None and fact.dims is not None and value.shape is None:
+                value.type = value.type or ir.TensorType(contents.onnx_dtype(fact.dtype))
+                value.shape = ir.Shape([dim if isinstance(dim, int) else None for dim in fact.dims])
+
+
+def _pass_on(graph: ir.Graph) -> None:
+    """Readers of an Identity read what it reads; an output of the graph is what another node makes, under its name."""
+    for node in list(graph):
+        x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if node.op_type != "Identity" or node.domain or x is None:
+            continue
+        if not y.is_graph_output():
+            y.replace_all_uses_with(x)
+            continue
+        maker = x.producer()
+        if maker is not None and maker.graph is graph and not x.is_graph_output():
+            name = y.name
+            y.replace_all_uses_with(x, replace_graph_outputs=True)
+            y.name, x.name = f"{name}_before", name

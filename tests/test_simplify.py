@@ -1,0 +1,90 @@
+"""``--simplify``: a smaller ONNX model that computes the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+import netferry
+
+node = helper.make_node
+RNG = np.random.default_rng(8)
+
+
+def model() -> onnx.ModelProto:
+    """A Reshape by sizes that are computed, a branch that a constant decides, a chain of constants, dead nodes."""
+    branches = {
+        name: helper.make_graph(
+            [node(operator, ["h"], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name, operator in (("then_branch", "Relu"), ("else_branch", "Neg"))
+    }
+    nodes = [
+        node("Shape", ["w"], ["s"]),
+        node("Gather", ["s", "one"], ["d"], axis=0),
+        node("Mul", ["d", "two"], ["e"]),
+        node("Unsqueeze", ["e", "zero"], ["f"]),
+        node("Concat", ["minus", "f"], ["sizes"], axis=0),
+        node("MatMul", ["x", "w"], ["m"]),
+        node("Identity", ["m"], ["i"]),
+        node("Reshape", ["i", "sizes"], ["h"]),
+        node("Sqrt", ["h"], ["nobody"]),
+        node("Greater", ["two", "one"], ["up"]),
+        node("If", ["up"], ["y"], **branches),
+    ]
+    weights: dict[str, Any] = {
+        "w": RNG.standard_normal((4, 3)).astype(np.float32),
+        "one": np.array(1),
+        "two": np.array(2),
+        "zero": np.array([0]),
+        "minus": np.array([-1]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+
+
+def run(proto: onnx.ModelProto, x: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"x": x})[0]
+
+
+def test_what_is_known_is_written_and_the_bits_stay() -> None:
+    made, x = model(), RNG.standard_normal((6, 4)).astype(np.float32)
+    done = netferry.convert(made, "onnx", simplify=True, quick=True, seed=1)
+    assert done.report is not None and done.report.status == "passed"
+    assert [one.op_type for one in done.model.graph.node] == ["MatMul", "Reshape", "Relu"]
+    assert "w" in {tensor.name for tensor in done.model.graph.initializer}
+    assert done.model.opset_import[0].version == 15
+    assert "nodes were simplified away" in " ".join(done.notes)
+    np.testing.assert_array_equal(run(done.model, x), run(made, x))
+
+
+def test_fixed_sizes_are_folded() -> None:
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("ConstantOfShape", ["s"], ["z"]),
+        node("Add", ["x", "z"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    free = netferry.convert(made, "onnx", simplify=True, verify=False)
+    fixed = netferry.convert(made, "onnx", simplify=True, fix={"x": (2, 3)}, verify=False)
+    assert len(free.model.graph.node) == 3 and [one.op_type for one in fixed.model.graph.node] == ["Add"]
