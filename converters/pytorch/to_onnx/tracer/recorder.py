@@ -33,12 +33,14 @@ from netferry.converters.pytorch.to_onnx.tracer.decompositions import (  # noqa:
     indexing,
     linear,
     losses,
+    quantized,
     reduction,
     writing,
 )
 from netferry.converters.pytorch.to_onnx.tracer.names import (
     body_of,
     by_position,
+    everywhere,
     qualified,
     torch_function,
     writes,
@@ -46,7 +48,7 @@ from netferry.converters.pytorch.to_onnx.tracer.names import (
 from netferry.converters.pytorch.to_onnx.tracer.python_names import FreeRange
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules import COUNTED, SHAPES
 from netferry.converters.pytorch.to_onnx.tracer.sizes import users_frame, users_line
-from netferry.converters.pytorch.to_onnx.tracer.tensors import TracedTensors, storage_of
+from netferry.converters.pytorch.to_onnx.tracer.tensors import PARTS, TracedTensors, storage_of
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
     DataDependent,
     Random,
@@ -105,6 +107,12 @@ _DRAWS = frozenset(
 """Names of functions that draw random numbers."""
 
 
+_VIEWS_MADE_ANEW = frozenset(
+    (*everywhere("diagonal"), *everywhere("as_strided"), torch.linalg.diagonal, Tensor.unfold)
+)
+"""Functions that give views in PyTorch and are decomposed into such as copy: what is written into one is noticed."""
+
+
 class Recorder(TracedTensors, TorchFunctionMode):
     """Sees every torch function that the model's code calls, and every call of a module."""
 
@@ -159,6 +167,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
             with self.sizes.kernels(), self:
                 result = DECOMPOSITIONS[func](*given[0], **given[1])
             if result is not NotImplemented:
+                if func in _VIEWS_MADE_ANEW and isinstance(result, Tensor) and self._is_traced(result):
+                    self._share(result, args[0] if args else kwargs["input"])
                 return result
         tensors = leaves_of((args, kwargs), Tensor)
         traced = [tensor for tensor in tensors if self._is_traced(tensor)]
@@ -280,6 +290,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
             self._write_through(self._seen(tensor))
         if not written and isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
             self._note_view(result, self._seen(args[0]), target, given, given_kwargs)
+        if isinstance(result, list | tuple) and getattr(target, "__name__", "") in PARTS:
+            self._note_parts(result, self._seen(args[0]), given, given_kwargs)
         return self._as_called(result, written)
 
     def _found(self, key: Hashable | None, tensors: list[Tensor]) -> tuple[Any, list[Tensor]] | None:
