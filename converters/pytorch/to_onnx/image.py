@@ -39,7 +39,7 @@ def interpolate(
         return found
     by = None if size is not None or recompute_scale_factor else each(scale_factor, axes)
     if mode in _NEAREST and not all(
-        _as_onnx_picks(n, out, None if by is None else by[i], _NEAREST[mode])
+        _as_onnx_picks(n, out, None if by is None else by[i], _NEAREST[mode], plane=axes > 1)
         for i, (n, out) in enumerate(zip(e.sizes_of(input)[2:], e.out.dims[2:], strict=True))
     ):
         return _picked(e, input, by, _NEAREST[mode])
@@ -60,13 +60,20 @@ _NEAREST = {"nearest": 0.0, "nearest-exact": 0.5}
 _FAR = 1 << 14
 
 
-def _as_onnx_picks(n: Size, out: Size, by: float | None, shift: float) -> bool:
-    """Whether ONNX, which divides by the scale, picks the very elements that PyTorch does, which multiplies by one over it."""
+def _as_onnx_picks(n: Size, out: Size, by: float | None, shift: float, *, plane: bool) -> bool:
+    """Whether ONNX, which divides by the scale, picks the very elements that PyTorch does, which multiplies by one over it.
+
+    Of planes and volumes that come out as large or twice as large PyTorch takes the element or the half, whatever the scale;
+    onnxruntime copies whatever comes out as large.
+    """
     if by is None and not (isinstance(n, int) and isinstance(out, int)):
         share: Any = sympy.sympify(out) / n
         by = float(share) if share.is_Integer else None
         if by is None:
             return False
+    odd = by is not None and not float(by).is_integer()
+    if odd and not (isinstance(n, int) and out != n and (shift or not plane or out != 2 * n)):
+        return False
     line = np.arange(out if isinstance(out, int) else _FAR, dtype=np.float32)
     if by is None:
         assert isinstance(n, int)
@@ -78,24 +85,36 @@ def _as_onnx_picks(n: Size, out: Size, by: float | None, shift: float) -> bool:
 
 
 def _picked(e: Emitter, x: Tensor, by: Sequence[float] | None, shift: float) -> Tensor:
-    """Element by element: the floor of its position times one over the scale, in float32."""
-    float32 = np.dtype(np.float32)
+    """Element by element, each axis by the positions that PyTorch computes."""
     for axis in range(2, x.rank):
         n, out = e.size_of(x, axis), e.out.dims[axis]
-        if n == out:
+        scale = None if by is None else by[axis - 2]
+        if n == out and (scale in (None, 1) or (x.rank > 3 and not shift)):
             continue
-        size, count = (e.cast(e.scalar_size(one), INT64) for one in (n, out))
-        step = (
-            e.g.Div(e.cast(size, float32), e.cast(count, float32))
-            if by is None
-            else e.g.constant(np.float32(1 / by[axis - 2]))
-        )
-        line = e.cast(e.g.Range(e.tensor(0, INT64), count, e.tensor(1, INT64)), float32)
-        place = e.g.Floor(e.g.Mul(e.g.Add(line, e.tensor(shift, float32)) if shift else line, step))
-        last = e.g.Sub(size, e.tensor(1, INT64))
+        places = _places(e, n, out, scale, shift, plane=x.rank > 3)
         sizes = [*e.sizes_of(x)[:axis], out, *e.sizes_of(x)[axis + 1 :]]
-        x = e.known(e.g.Gather(x, e.g.Min(e.cast(place, INT64), last), axis=axis), sizes)
+        x = e.known(e.g.Gather(x, places, axis=axis), sizes)
     return x
+
+
+def _places(e: Emitter, n: Size, out: Size, by: float | None, shift: float, *, plane: bool) -> Tensor:
+    """The floor of each position times one over the scale, in float32."""
+    float32 = np.dtype(np.float32)
+    size, count = (e.cast(e.scalar_size(one), INT64) for one in (n, out))
+    line = e.g.Range(e.tensor(0, INT64), count, e.tensor(1, INT64))
+    position = e.cast(line, float32)
+    position = e.g.Add(position, e.tensor(shift, float32)) if shift else position
+    if by is None:
+        step = e.g.Div(e.cast(size, float32), e.cast(count, float32))
+    else:
+        step = e.g.constant(np.float32(1 / by))
+    last = e.g.Sub(size, e.tensor(1, INT64))
+    places = e.g.Min(e.cast(e.g.Floor(e.g.Mul(position, step)), INT64), last)
+    if by is None or shift or not plane:
+        return places
+    two = e.tensor(2, INT64)
+    places = e.g.Where(e.g.Equal(count, e.g.Mul(size, two)), e.g.Div(line, two), places)
+    return e.g.Where(e.g.Equal(count, size), line, places)
 
 
 def _resize_kind(mode: str, align_corners: bool) -> dict[str, Any]:

@@ -53,6 +53,7 @@ from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
     DataDependent,
     Random,
     Stateful,
+    Untraceable,
 )
 from netferry.converters.signature import Example
 
@@ -338,6 +339,9 @@ class Recorder(TracedTensors, TorchFunctionMode):
 
     def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A call of a module: recorded where it is kept whole, else entered."""
+        if isinstance(module, torch.jit.ScriptModule):
+            name = self._module_names.get(id(module), type(module).__name__)
+            raise Untraceable(f"'{name}' is a scripted module, whose code PyTorch runs by itself")
         key = None if self._complex.concerns(None, args, kwargs) else self._leaf(module)
         with self._inside(module):
             if key is None:

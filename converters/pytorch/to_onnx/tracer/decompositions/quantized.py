@@ -17,14 +17,14 @@ def _rounded(input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_m
 
 
 @decomposed("fake_quantize_per_tensor_affine")
-def _fake_quantize(input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+def _fake_quantize(input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Any:
     return _rounded(input, scale, zero_point, quant_min, quant_max)
 
 
 @decomposed("fake_quantize_per_channel_affine")
 def _fake_quantize_channels(
     input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int
-) -> Tensor:
+) -> Any:
     shape = [-1 if position == axis % input.dim() else 1 for position in range(input.dim())]
     zero = zero_point.to(input.dtype).view(shape)
     return _rounded(input, scale.view(shape), zero, quant_min, quant_max)
