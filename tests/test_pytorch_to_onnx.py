@@ -600,7 +600,7 @@ def test_what_has_no_row_goes_by_pytorchs_exporter_and_says_so() -> None:
 def test_reading_a_tensor_after_a_view_of_it_was_written_is_never_left_to_torchscript() -> None:
     def aliased(x: torch.Tensor) -> torch.Tensor:
         y = x * 2
-        y.chunk(3, -1)[0].mul_(5)
+        y.unfold(-1, 2, 2)[..., 0].mul_(5)
         return y + 1
 
     assert check(Fn(aliased), X, route="dynamo").notes[0].count("shares its memory") == 1
@@ -612,6 +612,13 @@ WRITTEN_THROUGH = {
     "a transposed view": lambda y, x: y.transpose(0, 1).add_(x.transpose(0, 1)),
     "a slice of a slice": lambda y, x: y[:, 1:][:, :2].copy_(x[:, :2]),
     "a row": lambda y, x: y[0].zero_(),
+    "a part of several": lambda y, x: y.chunk(3, -1)[1].mul_(5),
+    "a part beside another": lambda y, x: y.split([1, 2, 3], dim=-1)[2].add_(1),
+    "what is cut out by name": lambda y, x: y.narrow(1, 0, 2).mul_(3),
+    "one of an axis": lambda y, x: y.select(dim=1, index=0).fill_(3),
+    "a permuted view": lambda y, x: y.permute(2, 0, 1)[0].zero_(),
+    "a transposed view by keyword": lambda y, x: y.transpose(dim0=0, dim1=1)[0].mul_(2),
+    "what is detached": lambda y, x: y.detach().mul_(2),
     "a slice, with its sum": lambda y, x: y[:, :2].__iadd__(x[:, 2:4]),
 }
 

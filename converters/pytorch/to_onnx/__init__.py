@@ -27,6 +27,7 @@ from netferry.converters.pytorch.to_onnx import (
     linear,
     normalization,
     pooling,
+    quantized,
     recurrent,
     reduction,
     shape,

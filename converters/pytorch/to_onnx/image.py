@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import sympy
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.errors import CannotConvert
@@ -13,6 +15,7 @@ from netferry.converters.pytorch.to_onnx.convolution import batched, each
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.pooling import adaptive_pool
 from netferry.converters.pytorch.to_onnx.table import INT64, row
+from netferry.converters.pytorch.to_onnx.tracer.sizes import Size
 
 _LINEAR = ("linear", "bilinear", "trilinear")
 
@@ -34,6 +37,12 @@ def interpolate(
         found = adaptive_pool("AveragePool", axes, e, input, list(e.out.dims[2:]))
         assert isinstance(found, Tensor)
         return found
+    by = None if size is not None or recompute_scale_factor else each(scale_factor, axes)
+    if mode in _NEAREST and not all(
+        _as_onnx_picks(n, out, None if by is None else by[i], _NEAREST[mode], plane=axes > 1)
+        for i, (n, out) in enumerate(zip(e.sizes_of(input)[2:], e.out.dims[2:], strict=True))
+    ):
+        return _picked(e, input, by, _NEAREST[mode])
     kind: dict[str, Any] = _resize_kind(mode, bool(align_corners))
     if antialias:
         kind |= {"antialias": 1, "exclude_outside": 1}
@@ -43,6 +52,69 @@ def interpolate(
         return e.g.Resize(input, None, scales, **kind)
     sizes = e.shape([*e.sizes_of(input)[:2], *e.out.dims[2:]])
     return e.g.Resize(input, None, None, sizes, **kind)
+
+
+_NEAREST = {"nearest": 0.0, "nearest-exact": 0.5}
+"""Where in an element its position is looked up."""
+
+_FAR = 1 << 14
+
+
+def _as_onnx_picks(n: Size, out: Size, by: float | None, shift: float, *, plane: bool) -> bool:
+    """Whether ONNX, which divides by the scale, picks the very elements that PyTorch does, which multiplies by one over it.
+
+    Of planes and volumes that come out as large or twice as large PyTorch takes the element or the half, whatever the scale;
+    onnxruntime copies whatever comes out as large.
+    """
+    if by is None and not (isinstance(n, int) and isinstance(out, int)):
+        share: Any = sympy.sympify(out) / n
+        by = float(share) if share.is_Integer else None
+        if by is None:
+            return False
+    odd = by is not None and not float(by).is_integer()
+    if odd and not (isinstance(n, int) and out != n and (shift or not plane or out != 2 * n)):
+        return False
+    line = np.arange(out if isinstance(out, int) else _FAR, dtype=np.float32)
+    if by is None:
+        assert isinstance(n, int)
+        scale, step = np.float32(out) / np.float32(n), np.float32(n) / np.float32(out)
+    else:
+        scale, step = np.float32(by), np.float32(1 / by)
+    half = np.float32(shift)
+    return np.array_equal(np.floor((line + half) / scale), np.floor((line + half) * step))
+
+
+def _picked(e: Emitter, x: Tensor, by: Sequence[float] | None, shift: float) -> Tensor:
+    """Element by element, each axis by the positions that PyTorch computes."""
+    for axis in range(2, x.rank):
+        n, out = e.size_of(x, axis), e.out.dims[axis]
+        scale = None if by is None else by[axis - 2]
+        if n == out and (scale in (None, 1) or (x.rank > 3 and not shift)):
+            continue
+        places = _places(e, n, out, scale, shift, plane=x.rank > 3)
+        sizes = [*e.sizes_of(x)[:axis], out, *e.sizes_of(x)[axis + 1 :]]
+        x = e.known(e.g.Gather(x, places, axis=axis), sizes)
+    return x
+
+
+def _places(e: Emitter, n: Size, out: Size, by: float | None, shift: float, *, plane: bool) -> Tensor:
+    """The floor of each position times one over the scale, in float32."""
+    float32 = np.dtype(np.float32)
+    size, count = (e.cast(e.scalar_size(one), INT64) for one in (n, out))
+    line = e.g.Range(e.tensor(0, INT64), count, e.tensor(1, INT64))
+    position = e.cast(line, float32)
+    position = e.g.Add(position, e.tensor(shift, float32)) if shift else position
+    if by is None:
+        step = e.g.Div(e.cast(size, float32), e.cast(count, float32))
+    else:
+        step = e.g.constant(np.float32(1 / by))
+    last = e.g.Sub(size, e.tensor(1, INT64))
+    places = e.g.Min(e.cast(e.g.Floor(e.g.Mul(position, step)), INT64), last)
+    if by is None or shift or not plane:
+        return places
+    two = e.tensor(2, INT64)
+    places = e.g.Where(e.g.Equal(count, e.g.Mul(size, two)), e.g.Div(line, two), places)
+    return e.g.Where(e.g.Equal(count, size), line, places)
 
 
 def _resize_kind(mode: str, align_corners: bool) -> dict[str, Any]:

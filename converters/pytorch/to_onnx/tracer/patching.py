@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -69,6 +70,8 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
             for kind in (torch.SymInt, torch.SymFloat):
                 for name, method in METHODS.items():
                     stack.enter_context(patch.object(kind, name, method, create=True))
+            if "torch._dynamo" in sys.modules:  # what is compiled runs as it was written
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(numbers_in(code_names(module)))
             stack.enter_context(_hushed())
             yield
@@ -119,6 +122,11 @@ class _InATrace:
 
     def __bool__(self) -> bool:
         return _RECORDER.get() is not None
+
+    def __or__(self, other: Any) -> Any:
+        return bool(self) | other
+
+    __ror__ = __or__
 
 
 def _hashed(plain: Callable[[torch.SymInt], int]) -> Callable[[torch.SymInt], int]:

@@ -188,6 +188,7 @@ METHODS: Mapping[str, Callable[..., Any]] = {
 
 def _attention(*args: Any, is_causal: Any = False, **kwargs: Any) -> Any:
     """Takes a truth, as ``length > 1`` is none yet."""
+    *args, is_causal = args if len(args) == 6 else (*args, is_causal)  # type: ignore[assignment]
     return _plain_attention(*args, **{**kwargs, "is_causal": bool(is_causal)})
 
 

@@ -33,12 +33,14 @@ from netferry.converters.pytorch.to_onnx.tracer.decompositions import (  # noqa:
     indexing,
     linear,
     losses,
+    quantized,
     reduction,
     writing,
 )
 from netferry.converters.pytorch.to_onnx.tracer.names import (
     body_of,
     by_position,
+    everywhere,
     qualified,
     torch_function,
     writes,
@@ -46,11 +48,12 @@ from netferry.converters.pytorch.to_onnx.tracer.names import (
 from netferry.converters.pytorch.to_onnx.tracer.python_names import FreeRange
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules import COUNTED, SHAPES
 from netferry.converters.pytorch.to_onnx.tracer.sizes import users_frame, users_line
-from netferry.converters.pytorch.to_onnx.tracer.tensors import TracedTensors, storage_of
+from netferry.converters.pytorch.to_onnx.tracer.tensors import PARTS, TracedTensors, storage_of
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
     DataDependent,
     Random,
     Stateful,
+    Untraceable,
 )
 from netferry.converters.signature import Example
 
@@ -103,6 +106,12 @@ _DRAWS = frozenset(
     """.split()
 )
 """Names of functions that draw random numbers."""
+
+
+_VIEWS_MADE_ANEW = frozenset(
+    (*everywhere("diagonal"), *everywhere("as_strided"), torch.linalg.diagonal, Tensor.unfold)
+)
+"""Functions that give views in PyTorch and are decomposed into such as copy: what is written into one is noticed."""
 
 
 class Recorder(TracedTensors, TorchFunctionMode):
@@ -159,6 +168,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
             with self.sizes.kernels(), self:
                 result = DECOMPOSITIONS[func](*given[0], **given[1])
             if result is not NotImplemented:
+                if func in _VIEWS_MADE_ANEW and isinstance(result, Tensor) and self._is_traced(result):
+                    self._share(result, args[0] if args else kwargs["input"])
                 return result
         tensors = leaves_of((args, kwargs), Tensor)
         traced = [tensor for tensor in tensors if self._is_traced(tensor)]
@@ -280,6 +291,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
             self._write_through(self._seen(tensor))
         if not written and isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
             self._note_view(result, self._seen(args[0]), target, given, given_kwargs)
+        if isinstance(result, list | tuple) and getattr(target, "__name__", "") in PARTS:
+            self._note_parts(result, self._seen(args[0]), given, given_kwargs)
         return self._as_called(result, written)
 
     def _found(self, key: Hashable | None, tensors: list[Tensor]) -> tuple[Any, list[Tensor]] | None:
@@ -326,6 +339,9 @@ class Recorder(TracedTensors, TorchFunctionMode):
 
     def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A call of a module: recorded where it is kept whole, else entered."""
+        if isinstance(module, torch.jit.ScriptModule):
+            name = self._module_names.get(id(module), type(module).__name__)
+            raise Untraceable(f"'{name}' is a scripted module, whose code PyTorch runs by itself")
         key = None if self._complex.concerns(None, args, kwargs) else self._leaf(module)
         with self._inside(module):
             if key is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -14,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Value, leaves_of, map_structure
 from netferry.converters.pytorch.to_onnx.tracer.contents import MOST, SYMBOLS, Content, content
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainFakeTensorMode
+from netferry.converters.pytorch.to_onnx.tracer.names import getter
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Sizes, users_line
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
     StaleAlias,
@@ -190,6 +192,25 @@ class TracedTensors:
         if fake is not base and self._memories[id(fake)] == self._memories[id(base)]:
             self._views.setdefault(id(fake), _View(base, target, tuple(given[1:]), kwargs))
 
+    def _share(self, copy: Tensor, base: Tensor) -> None:
+        """A copy that is a view in PyTorch: once one of both is written, the other is not read any more."""
+        memory = self._memories[id(self._seen(base))]
+        own = self._sharing[self._memories[id(copy)]]
+        if own is self._sharing[memory]:
+            return
+        self._memories |= dict.fromkeys(map(id, own), memory)
+        self._sharing[memory] += own
+        own.clear()
+
+    def _note_parts(self, parts: Sequence[Tensor], base: Tensor, given: Any, kwargs: Any) -> None:
+        """Views that lie side by side along one axis."""
+        dim, start = kwargs.get("dim", given[2] if len(given) > 2 else 0), sympy.Integer(0)
+        for part in parts:
+            size = self._values[id(part)][1].dims[dim]
+            where = (dim, int(start) if start.is_Integer else start, size)
+            self._note_view(part, base, Tensor.narrow, (base, *where), {})
+            start = start + size
+
     def _view_again(self, fake: Tensor) -> None:
         """A view whose base was written is made of it once more."""
         view = self._views.get(id(fake))
@@ -228,14 +249,63 @@ class _View:
             return lambda base, view: (Tensor.__setitem__, (base, self.rest[0], view))
         if name in _RESHAPES:
             return lambda base, view: (Tensor.reshape, (view, base.dims))
-        if name in ("transpose", "swapaxes", "t", "adjoint"):
-            positions = self.rest[:2] if name in ("transpose", "swapaxes") else (-2, -1)
-            return lambda _, view: (Tensor.transpose, (view, *positions))
+        if name in _CUTS:
+            return lambda base, view: (Tensor.__setitem__, (base, self._index(base, name), view))
+        if name in _TURNS or self.target in _GETS:
+            return lambda base, view: (Tensor.permute, (view, self._turned_back(base, name)))
         return None
 
+    def _given(self, *names: str) -> list[Any]:
+        """The arguments of these names, however they were handed over."""
+        return [*self.rest[: len(names)], *(self.kwargs[name] for name in names[len(self.rest) :])]
 
-_RESHAPES = frozenset({"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as"})
+    def _index(self, base: Value, name: str) -> tuple[Any, ...]:
+        """What the view is cut out by, as an index."""
+        dim, *rest = self._given(*_CUTS[name])
+        part = rest[0] if name == "select" else slice(rest[0], rest[0] + rest[1])
+        return (*(slice(None),) * (dim % len(base.dims)), part)
+
+    def _turned_back(self, base: Value, name: str) -> list[int]:
+        """The order of axes that takes the view back to the base."""
+        rank = len(base.dims)
+        order = list(range(rank))
+        if name == "permute":
+            given = self.rest or (self.kwargs["dims"],)
+            flat = given[0] if isinstance(given[0], list | tuple) else given
+            order = [axis % rank for axis in flat]
+        elif self.target is _GETS[0]:
+            order.reverse()
+        else:
+            first, second = self._given("dim0", "dim1") if name in ("transpose", "swapaxes") else (-2, -1)
+            order[first], order[second] = order[second], order[first]
+        return [order.index(axis) for axis in range(rank)]
+
+
+_RESHAPES = frozenset(
+    {
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "squeeze",
+        "unsqueeze",
+        "view_as",
+        "detach",
+        "contiguous",
+        "alias",
+    }
+)
 """Functions whose result has all elements of their first argument, in order."""
+
+_CUTS: Mapping[str, tuple[str, ...]] = {"select": ("dim", "index"), "narrow": ("dim", "start", "length")}
+"""Functions that cut a part out along one axis, and what they are given."""
+
+_TURNS = frozenset({"transpose", "swapaxes", "t", "adjoint", "permute"})
+_GETS = getter("T"), getter("mT")
+"""What reorders axes."""
+
+PARTS = frozenset({"chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split"})
+"""Functions that cut a tensor into parts along one axis."""
 
 
 @dataclass

@@ -1,0 +1,143 @@
+"""Forms that PyTorch models come in: with hooks, parametrised, compiled, quantised, with pools that keep their indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pytorch_oracle import Fn, check, operators, randomized
+from torch import nn
+from torch.nn import functional as F, utils
+from torch.nn.utils import parametrizations, prune
+
+from netferry.converters.errors import UnsupportedError
+
+pytest.importorskip("onnxruntime")
+
+ROWS, IMAGE = ("b", 5), ("b", 4, "h", "w")
+
+
+def _hooked() -> nn.Module:
+    layer = nn.Linear(5, 3)
+    layer.register_forward_pre_hook(lambda _, given: (given[0] * 2,))
+    layer.register_forward_hook(lambda _, __, result: result + 1)
+    return layer
+
+
+WRAPPED = {
+    "hooks": _hooked,
+    "weight norm": lambda: utils.weight_norm(nn.Linear(5, 3)),
+    "weight norm as a parametrisation": lambda: parametrizations.weight_norm(nn.Linear(5, 3)),
+    "spectral norm": lambda: parametrizations.spectral_norm(nn.Linear(5, 3)),
+    "orthogonal": lambda: parametrizations.orthogonal(nn.Linear(5, 3)),
+    "pruned": lambda: prune.l1_unstructured(nn.Linear(5, 3), "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("make", WRAPPED.values(), ids=WRAPPED)
+def test_a_layer_that_is_wrapped_is_what_it_computes(make: Any) -> None:
+    check(nn.Sequential(make(), nn.ReLU()).eval(), ROWS)
+
+
+@pytest.mark.slow
+def test_what_is_compiled_runs_as_it_was_written() -> None:
+    inner = torch.compile(nn.Sequential(nn.Linear(5, 4), nn.Tanh()), backend="eager")
+    check(nn.Sequential(inner, nn.Linear(4, 2)), ROWS)
+
+
+def test_a_scripted_part_is_named() -> None:
+    part = torch.jit.script(nn.Linear(5, 4))
+    with pytest.raises(UnsupportedError, match="'0' is a scripted module"):
+        check(nn.Sequential(part, nn.ReLU()), ROWS)
+
+
+class Unpooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, where = self.pool(x)
+        return self.unpool(y * 2, where, output_size=x.shape)
+
+
+class Grown(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(4, 3, 3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.up(x, output_size=(x.shape[2] * 2, x.shape[3] * 2))
+
+
+class Standardised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = self.conv.weight.reshape(1, 6, -1)
+        weight = F.batch_norm(flat, None, None, training=True, eps=1e-6).reshape_as(self.conv.weight)
+        return F.conv2d(x, weight, self.conv.bias)
+
+
+@pytest.mark.parametrize("make", [Unpooled, Grown, Standardised])
+def test_what_layers_do_besides(make: Any) -> None:
+    check(randomized(make()), IMAGE)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+@pytest.mark.parametrize("scale", [(2.1, 1.3), (1.05, 1 / 3), 2])
+def test_the_nearest_pixel_is_the_one_that_pytorch_takes(mode: str, scale: Any) -> None:
+    """Eight rows become sixteen by 2.1, which PyTorch takes for a doubling, and stay eight by 1.05."""
+    check(Fn(lambda x: F.interpolate(x, scale_factor=scale, mode=mode)), IMAGE, tolerance=0)
+
+
+@pytest.mark.parametrize("scale", [2.1, 1.05])
+def test_the_nearest_element_of_a_series_is_the_one_that_pytorch_takes(scale: float) -> None:
+    check(Fn(lambda x: F.interpolate(x, scale_factor=scale)), ("b", 4, "h"), tolerance=0)
+
+
+def test_the_nearest_pixel_of_a_size_beside_another_is_the_one_that_pytorch_takes() -> None:
+    check(
+        Fn(lambda x, y: F.interpolate(x, size=y.shape[2:])),
+        IMAGE,
+        ("b", 4, "t", "s"),
+        tolerance=0,
+    )
+
+
+def turned(x: torch.Tensor) -> torch.Tensor:
+    """Rotary positions by complex numbers, as the first llama has them."""
+    angles = torch.outer(torch.arange(32.0), 10.0 ** -torch.arange(0, 3.0))
+    turns = torch.polar(torch.ones_like(angles), angles)[: x.shape[1]]
+    pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], 3, 2))
+    return torch.view_as_real(pairs * turns).flatten(-2)
+
+
+def test_complex_rotations_are_written_over_real_numbers() -> None:
+    check(Fn(turned), ("b", "t", 6))
+
+
+class Quantised(nn.Module):
+    """What PyTorch's quantiser makes of a linear layer: steps and back, of eight bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randint(-127, 127, (3, 5), dtype=torch.int8))
+        self.register_buffer("scales", torch.rand(3) * 0.1 + 0.01)
+        self.register_buffer("zeros", torch.zeros(3, dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = torch.ops.quantized_decomposed
+        steps = q.quantize_per_tensor(x, 0.02, 3, -128, 127, torch.int8)
+        y = q.dequantize_per_tensor(steps, 0.02, 3, -128, 127, torch.int8)
+        weight = q.dequantize_per_channel(self.weight, self.scales, self.zeros, 0, -127, 127, torch.int8)
+        return F.linear(y, weight)
+
+
+def test_a_quantised_program_is_written_as_steps_and_back() -> None:
+    pytest.importorskip("torch.ao.quantization.fx._decomposed")
+    found = check(Quantised(), ROWS)
+    assert operators(found).count("DequantizeLinear") == 2
