@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph import own
+from netferry.converters.graph.codegen.namespace import without
 from netferry.converters.graph.inference.evaluate import Evaluator
 from netferry.converters.graph.ir.sizes import TooLong
 from netferry.converters.graph.own import OWN
@@ -89,7 +90,7 @@ def _row(node: ir.Node) -> Row:
     if row is None:
         raise CannotConvert(
             f"netferry does not support {node.domain}.{node.op_type}",
-            "Replace the operator in the source model, or define it (netferry.operator)",
+            f"{without(node)}, or define it (netferry.operator)",
         )
     return row
 
