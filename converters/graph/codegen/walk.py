@@ -81,7 +81,7 @@ class Walk:
         if node.domain not in ("", "netferry"):
             raise CannotConvert(
                 f"netferry does not support {node.domain}.{node.op_type}",
-                without(node),
+                f"{without(node)}, or define it (netferry.operator)",
             )
         return self.xp.operator(node.op_type, *self._operands(node), **attributes(node, self))
 
