@@ -14,7 +14,7 @@ LINKED = ("converters", "inference", "validation", "zoo")
 """Folders at the top level that are imported as ``netferry.<folder>``."""
 
 FRAMEWORKS = ("pytorch", "tensorflow", "mxnet", "onnx")
-GRAPH = ("registry", "ir", "schema", "ops", "codegen", "numpy", "inference", "passes")
+GRAPH = ("registry", "own", "ir", "schema", "ops", "codegen", "numpy", "inference", "passes")
 """The folders of ``converters/graph``, each above those before it."""
 
 LAYERS = (
