@@ -59,17 +59,22 @@ class Native:
 
 
 def runnable(
-    model: object, given: Sequence[Example] | None = None, device: str = "cpu", *, spinning: bool = True
+    model: object,
+    given: Sequence[Example] | None = None,
+    device: str = "cpu",
+    *,
+    spinning: bool = True,
+    threads: int | None = None,
 ) -> Runnable:
     """Make a model runnable: ONNX in onnxruntime on ``device``, others where they are at home.
 
-    A path is an ONNX file, which onnxruntime opens itself; any other model is one in memory. ``spinning`` is for
-    onnxruntime, see ``Session``.
+    A path is an ONNX file, which onnxruntime opens itself; any other model is one in memory. ``spinning`` and
+    ``threads`` are for onnxruntime, see ``Session``.
     """
     is_path = isinstance(model, str | os.PathLike)
     framework = frameworks.named("onnx") if is_path else frameworks.of(model)
     if framework.name == "onnx":
-        return Session(_without_own(model), device, spinning=spinning)
+        return Session(_without_own(model), device, spinning=spinning, threads=threads)
     if device == "cuda":
         raise MissingError(
             f"a {framework.title} model runs on the CPU here",

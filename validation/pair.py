@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from netferry.converters import frameworks
 from netferry.converters.errors import MissingError, NetferryError, RefusedError, UsageError
+from netferry.converters.onnx import live
 from netferry.converters.signature import Array, Example, Signature
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
@@ -70,7 +71,7 @@ def opened(
     Raises MissingError where onnxruntime has no kernel for what is a model all the same.
     """
     try:
-        return runnable(model, given, device), given
+        return runnable(model, given, device, threads=_threads(model)), given
     except RefusedError as error:
         if why := no_kernel(error):
             raise MissingError(why) from error
@@ -79,7 +80,12 @@ def opened(
         own = _signature(model)
         if given is None or own is None or len(given) >= len(own.inputs):
             raise
-        return runnable(model, None, device), None
+        return runnable(model, None, device, threads=_threads(model)), None
+
+
+def _threads(model: object) -> int | None:
+    """One, where what onnxruntime computes depends on how many threads share the work."""
+    return 1 if kind(model) == "onnx" and live.depends_on_threads(model) else None
 
 
 def _signature(model: object) -> Signature | None:
@@ -111,7 +117,7 @@ def unoptimised(model: object, target: Runnable) -> Runnable | None:
     if not isinstance(target, Session):
         return None
     try:
-        return Session(model, target.device, optimize=False)
+        return Session(model, target.device, optimize=False, threads=_threads(model))
     except NetferryError:
         return None
 

@@ -18,6 +18,19 @@ def accepts(model: object) -> bool:
     return isinstance(model, onnx.ModelProto | ir.Model)
 
 
+SPLIT = frozenset({"DynamicQuantizeLSTM"})
+"""Operators of onnxruntime that quantise the rows of each thread apart: with more threads they compute something else."""
+
+
+def depends_on_threads(model: object) -> bool:
+    """Whether what onnxruntime computes depends on the number of its threads; ``model`` may be a path."""
+    if isinstance(model, str | os.PathLike):
+        model = onnx.load(os.fspath(model), load_external_data=False)
+    if isinstance(model, ir.Model):
+        return any(node.op_type in SPLIT for node in model.graph.all_nodes())
+    return isinstance(model, onnx.ModelProto) and any(node.op_type in SPLIT for node in model.graph.node)
+
+
 class Runs(Protocol):
     """A graph that runs itself: what ``double.as_float64`` gives."""
 

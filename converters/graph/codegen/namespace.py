@@ -55,6 +55,19 @@ REDUCTIONS = tuple("sum mean prod max min".split())
 Sizes = Sequence[Any]
 
 
+def without(node: ir.Node | None) -> str:
+    """What to do about a node that cannot be converted: the model is cut behind it, or before it."""
+    outputs = () if node is None else node.outputs
+    inputs = () if node is None else node.inputs
+    behind = next((value.name for value in outputs if value.name and value.uses()), None)
+    before = next(
+        (value.name for value in inputs if value is not None and value.producer() is not None), None
+    )
+    begin, end = f"begin behind it (--input-at '{behind}')", f"end before it (--output '{before}')"
+    ways = [way for way, name in ((begin, behind), (end, before)) if name]
+    return f"Cut the model: {' or '.join(ways)}" if ways else "Replace the operator in the source model"
+
+
 class Namespace:
     """What a target must be able to write; every function is refused until it is overridden."""
 
@@ -100,9 +113,7 @@ class Namespace:
                 refusal, made = unused, NotImplemented
             if made is not NotImplemented:
                 return made
-        raise refusal or CannotConvert(
-            f"netferry does not support {name}", "Replace the operator in the source model"
-        )
+        raise refusal or CannotConvert(f"netferry does not support {name}", without(self.node))
 
     def symbol(self, fact: Fact) -> Any:
         """A constant: its content is known, its expression is made when it is first needed.

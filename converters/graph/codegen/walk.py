@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
-from netferry.converters.graph.codegen.namespace import Namespace
+from netferry.converters.graph.codegen.namespace import Namespace, without
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.schema.constants import SIZES
 
@@ -81,7 +81,7 @@ class Walk:
         if node.domain not in ("", "netferry"):
             raise CannotConvert(
                 f"netferry does not support {node.domain}.{node.op_type}",
-                "Replace the operator in the source model",
+                f"{without(node)}, or define it (netferry.operator)",
             )
         return self.xp.operator(node.op_type, *self._operands(node), **attributes(node, self))
 

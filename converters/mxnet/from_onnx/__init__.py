@@ -15,6 +15,7 @@ from netferry.converters.imported import ImportedModel
 from netferry.converters.mxnet import symbol
 from netferry.converters.mxnet.from_onnx import (
     activations,
+    control_flow,
     convolution,
     embedding,
     image,

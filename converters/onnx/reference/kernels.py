@@ -67,6 +67,17 @@ class Inverse(OpRun):
         return (np.linalg.inv(x),)
 
 
+class GatherElements(OpRun):
+    """The evaluator's fails where the data has one row."""
+
+    op_domain = ""
+
+    def _run(self, data: Array, indices: Array, *, axis: int = 0) -> tuple[Array]:  # type: ignore[override]
+        axis %= data.ndim
+        part = [slice(None) if place == axis else slice(size) for place, size in enumerate(indices.shape)]
+        return (np.take_along_axis(data[tuple(part)], indices % data.shape[axis], axis),)
+
+
 class RMSNormalization(OpRun):
     """The evaluator's refuses a computation in float64."""
 
@@ -337,7 +348,7 @@ class DynamicQuantizeLinear(OpRun):
 
 ALWAYS: tuple[type[OpRun], ...] = (
     Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
-    MeanVarianceNormalization, Resize, DynamicQuantizeLinear, Inverse, RMSNormalization,
+    MeanVarianceNormalization, Resize, DynamicQuantizeLinear, GatherElements, Inverse, RMSNormalization,
 )  # fmt: skip
 WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN, GridSample)
 

@@ -17,6 +17,7 @@ from netferry.converters.graph.codegen.writer import dotted
 from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.ir.sizes import Size, known, largest
 from netferry.converters.graph.ir.symbol import Symbol
+from netferry.converters.graph.ops.table import ints
 from netferry.converters.tensorflow.from_onnx.function_names import INT32, INT64
 from netferry.converters.tensorflow.from_onnx.function_writer import SMALL_FLOATS, FunctionWriter
 from netferry.converters.tensorflow.from_onnx.layout import Tensor
@@ -239,18 +240,18 @@ class Function(FunctionWriter):
         return self.call(f"tf.tensor_scatter_nd_{operation}", x, positions, updates, dtype=x.dtype)
 
     def _scattered_product(self, x: Symbol, positions: Symbol, updates: Symbol) -> Tensor:
-        """Each element times the product of its updates, element by element."""
-        if positions.fact.dims is not None and positions.size(positions.ndim - 1) != x.ndim:
-            raise CannotConvert("TensorFlow multiplies into single elements only")
-        strides = self.call(
-            "tf.math.cumprod", self.shape(x), exclusive=True, reverse=True, dtype=INT64, dims=(x.ndim,)
+        """Each element, or each slice that a position names, times the product of its updates."""
+        (depth,) = (x.ndim,) if positions.fact.dims is None else ints(positions.shape[-1:], "positions")
+        head = (
+            self.shape(x) if depth == x.ndim else self.index(self.shape(x), slice(None, depth), dims=(depth,))
         )
+        strides = self.call("tf.math.cumprod", head, exclusive=True, reverse=True, dtype=INT64, dims=(depth,))
         flat = self.call(
             "tf.reduce_sum", self.multiply(self.astype(positions, INT64), strides), axis=-1, dtype=INT64
         )
         line = self.call("tf.reshape", flat, (-1,), dtype=INT64)
-        changes = self.call("tf.reshape", updates, (-1,), dtype=x.dtype)
-        total = self.call("tf.size", x, dtype=INT32)
+        changes = self.call("tf.reshape", updates, (-1, *x.shape[depth:]), dtype=x.dtype)
+        total = self.call("tf.reduce_prod", head, dtype=INT64)
         factors = self.call("tf.math.unsorted_segment_prod", changes, line, total, dtype=x.dtype)
         product = self.call(
             "tf.reshape", factors, self.call("tf.shape", x, dtype=INT32), dtype=x.dtype, dims=x.fact.dims

@@ -55,22 +55,30 @@ def pool_of(windows: Windows, space: Sequence[Any]) -> Pool:
         missing = tuple(0 if axis.stride == 1 else axis.missing for axis in windows.over(space))
     if not known(missing):
         raise CannotConvert("ceil_mode on an axis whose size is not known before it runs")
-    return Pool(windows, pairs, missing, not any(missing) and is_same(pairs, windows, space))
+    same = not any(missing) and not leaps(windows) and is_same(pairs, windows, space)
+    return Pool(windows, pairs, missing, same)
+
+
+def leaps(windows: Windows) -> bool:
+    """Whether it steps over elements, which TensorFlow's pools refuse."""
+    return any(stride > size for stride, size in zip(windows.strides, windows.kernel, strict=True))
 
 
 def pooled(xp: TensorflowNamespace, kind: str, base: Any, windows: Windows, dtype: Any, padding: str) -> Any:
     """The pool itself over a channels-last tensor: a layer of Keras, or TensorFlow's operation."""
     rank, strides = windows.rank, windows.strides
     dilated = max(windows.dilations) > 1
-    if xp.functional and not dilated:
+    if xp.functional and not (dilated or leaps(windows)):
         layer = xp.call_expr(
             dotted(f"layers.{kind}Pooling{rank}D"), concise(windows.kernel), strides=concise(strides),
             padding=None if padding == "valid" else padding, dtype=layer_dtype(dtype),
         )  # fmt: skip
         return xp.call_expr(layer, base)
     if xp.functional:
-        raise CannotConvert("a functional Keras model has no pool with dilations")
-    apart = dilated and max(strides) > 1
+        raise CannotConvert(
+            "a functional Keras model has no pool with dilations, or with strides beyond its windows"
+        )
+    apart = (dilated or leaps(windows)) and max(strides) > 1
     made = xp.call_expr(
         dotted("tf.nn.pool"), base, list(windows.kernel), "MAX" if kind == "Max" else "AVG",
         strides=[1] * rank if apart else list(strides), padding=padding.upper(),

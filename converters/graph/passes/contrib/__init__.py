@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.codegen.namespace import without
 from netferry.converters.graph.inference.evaluate import Evaluator
 from netferry.converters.graph.ir.sizes import TooLong
 from netferry.converters.graph.passes.contrib import (  # noqa: F401 - they register rows
@@ -89,7 +90,7 @@ def _row(node: ir.Node) -> Row:
     if row is None:
         raise CannotConvert(
             f"netferry does not support {node.domain}.{node.op_type}",
-            "Replace the operator in the source model, or define it (netferry.operator)",
+            f"{without(node)}, or define it (netferry.operator)",
         )
     return row
 
