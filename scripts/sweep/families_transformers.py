@@ -95,12 +95,19 @@ def small(kind: Any, more: Mapping[str, Any]) -> Any:
         for name, size in SIZES.items()
         if isinstance(value := getattr(default, name, None), int | float | list | tuple)
         and isinstance(value, list | tuple) == isinstance(size, list | tuple)
+        and not _is_computed(kind, name)
     }
     for name, inner in vars(default).items():
         if hasattr(inner, "model_type") and hasattr(inner, "to_dict"):
             given[name] = small(type(inner), {}).to_dict()
     taken = dict(_tokens(default, given.get("vocab_size")))
     return kind(**{**given, **taken, **more})
+
+
+def _is_computed(kind: Any, name: str) -> bool:
+    """Whether a configuration works a size out of others."""
+    own = getattr(kind, name, None)
+    return isinstance(own, property) and own.fset is None
 
 
 def _tokens(default: Any, vocabulary: int | None) -> Iterator[tuple[str, int]]:

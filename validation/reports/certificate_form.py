@@ -33,6 +33,10 @@ def _or_none(kind: Kind) -> Kind:
     return Kind(f"{kind.title}, or null", lambda v: v is None or kind.fits(v))
 
 
+def _one_size() -> Kind:
+    return Kind("a size", lambda v: v is None or isinstance(v, str) or (type(v) is int and v > 0))
+
+
 def _one_of(*values: str) -> Kind:
     return Kind(" or ".join(values), lambda v: isinstance(v, str) and v in values)
 
@@ -71,6 +75,9 @@ OPTIONS: Mapping[str, tuple[Kind, Any]] = {
     "quick": (FLAG, False),
     "samples": (_or_none(_whole(1, 1_000_000)), None),
     "outputs": (_or_none(_map("an object of texts", TEXT)), None),
+    "input_at": (_or_none(_list("a list of texts", TEXT)), None),
+    "fix": (_or_none(_map("an object of lists of sizes", _list("a list", _one_size()))), None),
+    "task": (_or_none(TEXT), None),
 }
 """What a comparison may be repeated with: the option, what it may be, and its default."""
 
