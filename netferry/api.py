@@ -171,6 +171,7 @@ def verify(
     columns: Columns = None,
     pixels: Pixels | None = None,
     force: bool = False,
+    task: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run two models on the same inputs; the report's ``status`` is passed, failed or not_checked.
@@ -185,7 +186,7 @@ def verify(
     that are taken. ``data`` is a file or folder whose first rows come before all others (``columns`` and ``pixels``
     as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names; names alone cut ``a`` there, as
     ``input_at`` and ``fix`` do, to compare that part of it with ``b``. ``seed`` is
-    drawn anew where it is None; the report keeps it. ``progress(done, total, what)`` is called at each sample.
+    drawn anew where it is None; the report keeps it. ``task`` is what ``a`` is for, a Hugging Face folder. ``progress(done, total, what)`` is called at each sample.
     """
     from netferry.validation.reports.certificate_form import options_text
     from netferry.validation.verify import verify as compare
@@ -198,7 +199,7 @@ def verify(
         from netferry.inference.devices import choose
 
         choose(device)  # what is missing is reported before any work
-    left, right = opened(a, weights[0], unsafe, cut=bool(part)), opened(b, weights[1], unsafe)
+    left, right = opened(a, weights[0], unsafe, cut=bool(part), task=task), opened(b, weights[1], unsafe)
     examples_given = given_examples(inputs, dynamic)
     left, right = frameworks.called(left, examples_given), frameworks.called(right, examples_given)
     if part:
@@ -217,7 +218,7 @@ def verify(
         "seed": seed, "rtol": rtol, "atol": atol, "device": device, "gradients": gradients,
         "training_steps": training_steps, "quick": quick, "samples": samples,
         "outputs": dict(outputs) if isinstance(outputs, Mapping) else list(part.outputs) or None,
-        "input_at": list(part.inputs) or None, "fix": {name: list(sizes) for name, sizes in part.fix.items()} or None,
+        "task": task, "input_at": list(part.inputs) or None, "fix": {name: list(sizes) for name, sizes in part.fix.items()} or None,
     }  # fmt: skip
     report = replace(report, options=options_text(options))
     if certificate is not None:
@@ -297,9 +298,10 @@ def bisect(
     replacing = Overwriting(force, (a, b, *weights, data))
     staging.demand(output, reproduction.KIND, replacing)
     left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
-    names = (source.title(a), source.title(b))
+    names, given = (source.title(a), source.title(b)), given_examples(inputs, dynamic)
+    left, right = frameworks.called(left, given), frameworks.called(right, given)
     found = bisection.bisect(
-        left, right, given_examples(inputs, dynamic), names=names, seed=drawn(seed),
+        left, right, given, names=names, seed=drawn(seed),
         tolerance=tolerance_of(rtol, atol), rows=rows_of(data, columns, pixels),
     )  # fmt: skip
     return found if output is None else reproduction.write(found, (left, right), Path(output), replacing)
@@ -351,6 +353,7 @@ def inspect(
     input_at: Sequence[str] | str | None = None,
     fix: Sizes | None = None,
     layers: bool = False,
+    task: str | None = None,
     unsafe: bool = False,
 ) -> Inspection:
     """Describe a model as it stands in ONNX, which is what every conversion starts from.
@@ -360,7 +363,7 @@ def inspect(
     and ``fix`` are as for ``convert``: the part is described. With ``layers`` the names are listed at which the model can be cut.
     """
     part, given = part_of(outputs, input_at, fix, None)[0], given_examples(inputs, dynamic)
-    live = source.open_source(model, weights, unsafe=unsafe, signature=signature)
+    live = source.open_source(model, weights, unsafe=unsafe, signature=signature, task=task)
     signatures = source.signatures(live)
     if signature is None and len(signatures) > 1 and _DEFAULT not in signatures:
         live = source.served(live, signatures[0])

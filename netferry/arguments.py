@@ -86,9 +86,11 @@ def tolerance_of(rtol: float | None, atol: float | None) -> Tolerance | None:
     return Tolerance(rtol, atol)
 
 
-def opened(model: object, weights: PathLike | None, unsafe: bool, *, cut: bool = False) -> object:
+def opened(
+    model: object, weights: PathLike | None, unsafe: bool, *, cut: bool = False, task: str | None = None
+) -> object:
     """What can be run: a model in memory, or the path of an ONNX file, which onnxruntime opens itself unless it is to be
     ``cut``."""
     if isinstance(model, str | os.PathLike) and source.is_onnx_file(model) and not cut:
         return source.looked_at(model, unsafe=unsafe)
-    return source.open_source(model, weights, unsafe=unsafe)
+    return source.open_source(model, weights, unsafe=unsafe, task=task)

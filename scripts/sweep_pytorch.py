@@ -43,7 +43,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 def examined(name: str) -> dict[str, Any]:
     """What becomes of one model: right, wrong, refused, or not built."""
-    from sweep import families_transformers
+    from models import families_transformers
 
     import netferry
     from netferry.converters.errors import NetferryError
@@ -230,14 +230,14 @@ def main() -> int:
     given = parser.parse_args()
     known = json.loads(given.results.read_text()) if given.results.exists() else {}
     if given.table:
-        from sweep.models_page import page
+        from models.page import page
 
         print(page(known), end="")
         return 0
     demand_packages(given.env)
     import torch
     import transformers
-    from sweep import families_transformers
+    from models import families_transformers
 
     import netferry
 

@@ -217,3 +217,19 @@ def test_a_factory_takes_saved_weights_without_tied_copies(tmp_path: Path, devic
     with torch.no_grad():
         want = model(torch.from_numpy(tokens(3, 7))).logits
     np.testing.assert_allclose(run(done.model, {"input_ids": tokens(3, 7)})["logits"], want, atol=1e-5)
+
+
+def test_a_mixture_of_experts_is_right_at_another_length() -> None:
+    config = transformers.MixtralConfig(
+        **SMALL, **ENDS, intermediate_size=48, num_key_value_heads=2, num_local_experts=4
+    )
+    torch.manual_seed(0)
+    model = transformers.MixtralForCausalLM(config).eval()
+    ids = tokens(2, 6)
+    free = {"input_ids": {0: "batch", 1: "length"}}
+    done = netferry.convert(model, "onnx", inputs={"input_ids": ids}, dynamic=free, verify=False)
+    assert done.route == "direct"
+    other = tokens(3, 9)
+    with torch.no_grad():
+        want = model(torch.from_numpy(other)).logits
+    np.testing.assert_allclose(run(done.model, {"input_ids": other})["logits"], want, atol=1e-5)

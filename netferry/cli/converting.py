@@ -129,7 +129,7 @@ def convert(
                 lowered = lower(
                     source, destination, precision, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
                     even_if_slower=even_if_slower, inputs=examples_of(inputs, seed), weights=weights, signature=signature, opset=opset,
-                    verify=verify, seed=seed, device=device, unsafe=unsafe, force=force,
+                    verify=verify, seed=seed, device=device, unsafe=unsafe, force=force, task=task,
                 )  # fmt: skip
             say(lowered.to_dict(), lowered.to_text)
             leave(EXIT_CODES[lowered.status])
@@ -183,6 +183,7 @@ def inspect(
     ] = False,
     weights: Weights = None,
     signature: ServedAs = None,
+    task: Task = None,
     unsafe: Unsafe = False,
     imports: Imports = None,
     memory: Memory = None,
@@ -198,7 +199,7 @@ def inspect(
             wanted = "all" if "all" in (to or ()) else to or ()
             found = do(
                 model, inputs=examples_of(inputs, 0), weights=weights, signature=signature, to=wanted, unsafe=unsafe,
-                outputs=output, input_at=input_at, fix=sizes_of(fix), layers=layers,
+                outputs=output, input_at=input_at, fix=sizes_of(fix), layers=layers, task=task,
             )  # fmt: skip
         say(found.to_dict(), lambda: _inspection_text(found))
 

@@ -35,6 +35,7 @@ from netferry.cli.options import (
     Rtol,
     Samples,
     Strict,
+    Task,
     TimeLimit,
     Unsafe,
     Weights,
@@ -64,6 +65,7 @@ def verify(
     input_at: InputAt = None,
     fix: Fix = None,
     weights: Weights = None,
+    task: Task = None,
     data: RealRows = None,
     columns: Columns = None,
     pixels: PixelFlag = None,
@@ -142,7 +144,7 @@ def verify(
                 a, b, examples_of(inputs, seed), weights=(weights, None), seed=seed, rtol=rtol, atol=atol,
                 device=device, unsafe=unsafe, certificate=certificate, force=force, gradients=grad, training_steps=train_steps,
                 quick=quick, samples=samples, outputs=outputs_of(map_output, output), input_at=input_at, fix=sizes_of(fix), data=data,
-                columns=columns_of(columns), pixels=pixels_of(pixels), progress=progress,
+                columns=columns_of(columns), pixels=pixels_of(pixels), task=task, progress=progress,
             )  # fmt: skip
         from netferry.tasks.extras import extras_between
         from netferry.tasks.pages import of_verdict

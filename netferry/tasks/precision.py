@@ -103,6 +103,7 @@ def lower(
     device: str = "cpu",
     unsafe: bool = False,
     force: bool = False,
+    task: str | None = None,
 ) -> Lowered:
     """Convert ``model`` to ONNX (checked as always), then to ``precision``; judge that on rows of ``data``.
 
@@ -120,7 +121,7 @@ def lower(
         full, small = Path(scratch) / "full.onnx", Path(scratch) / "small.onnx"
         done = convert(
             model, destination=full, inputs=inputs, weights=weights, signature=signature, opset=opset, verify=verify, seed=seed,
-            device=device, unsafe=unsafe,
+            device=device, unsafe=unsafe, task=task,
         )  # fmt: skip
         if not done.files:
             raise RefusedError("the conversion itself does not pass", where=done.source)

@@ -78,6 +78,7 @@ OPTIONS: Mapping[str, tuple[Kind, Any]] = {
     "outputs": (_or_none(_either(_map("an object of texts", TEXT), NAMES)), None),
     "input_at": (_or_none(NAMES), None),
     "fix": (_or_none(_map("an object of lists of sizes", _list("a list of sizes", _whole(1, 2**31)))), None),
+    "task": (_or_none(TEXT), None),
 }
 """What a comparison may be repeated with: the option, what it may be, and its default."""
 

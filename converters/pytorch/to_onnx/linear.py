@@ -103,3 +103,9 @@ def transform(e: Emitter, input: Tensor, dim: int, inverse: bool, onesided: bool
     """Along one axis, the parts on the last."""
     axis = e.g.constant(dim, np.int64)
     return e.g.DFT(input, None, axis, inverse=int(inverse) or None, onesided=int(onesided) or None)
+
+
+@row("transformers::grouped_mm_fallback")
+def grouped_mm_fallback(e: Emitter, input: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
+    """What transformers calls in place of ``grouped_mm`` where PyTorch has no kernel for the weights' type."""
+    return grouped_mm(e, input, weight, offs=offs)

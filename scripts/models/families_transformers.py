@@ -7,7 +7,7 @@ from typing import Any
 
 SIZES: Mapping[str, Any] = {
     **dict.fromkeys(
-        "hidden_size d_model n_embd dim embed_dim encoder_hidden_size decoder_hidden_size projection_dim emb_dim "
+        "hidden_size d_model n_embd dim encoder_hidden_size decoder_hidden_size projection_dim emb_dim "
         "hidden_dim embedding_size word_embed_proj_dim projection_size out_hidden_size proj_dim vision_hidden_size".split(),
         32,
     ),
@@ -33,7 +33,7 @@ SIZES: Mapping[str, Any] = {
     **dict.fromkeys("max_position_embeddings n_positions max_target_positions max_seq_len".split(), 64),
     **dict.fromkeys("qk_rope_head_dim".split(), 4),
     **dict.fromkeys("q_lora_rank kv_lora_rank".split(), 16),
-    "vocab_size": 99, "num_mel_bins": 16, "max_source_positions": 30, "sliding_window": 16, "num_labels": 3,
+    "embed_dim": 24, "vocab_size": 99, "num_mel_bins": 16, "max_source_positions": 30, "sliding_window": 16, "num_labels": 3,
     "image_size": 32, "patch_size": 8, "num_queries": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
     "conv_dim": (16, 16, 16), "conv_stride": (5, 2, 2), "conv_kernel": (10, 3, 3), "num_feat_extract_layers": 3,
     "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "state_size": 8, "num_codevectors_per_group": 8,
@@ -95,12 +95,19 @@ def small(kind: Any, more: Mapping[str, Any]) -> Any:
         for name, size in SIZES.items()
         if isinstance(value := getattr(default, name, None), int | float | list | tuple)
         and isinstance(value, list | tuple) == isinstance(size, list | tuple)
+        and not _is_computed(kind, name)
     }
     for name, inner in vars(default).items():
         if hasattr(inner, "model_type") and hasattr(inner, "to_dict"):
             given[name] = small(type(inner), {}).to_dict()
     taken = dict(_tokens(default, given.get("vocab_size")))
     return kind(**{**given, **taken, **more})
+
+
+def _is_computed(kind: Any, name: str) -> bool:
+    """Whether a configuration works a size out of others."""
+    own = getattr(kind, name, None)
+    return isinstance(own, property) and own.fset is None
 
 
 def _tokens(default: Any, vocabulary: int | None) -> Iterator[tuple[str, int]]:

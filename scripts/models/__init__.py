@@ -1,0 +1,1 @@
+"""The models that people bring, as data, and the page of what becomes of them."""
