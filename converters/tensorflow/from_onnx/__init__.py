@@ -17,6 +17,7 @@ from netferry.converters.tensorflow.from_onnx import (
     convolution,
     dynamic,
     embedding,
+    image,
     linear,
     normalization,
     pooling,

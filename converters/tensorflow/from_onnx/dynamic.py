@@ -66,6 +66,8 @@ def Unsqueeze(xp: Any, data: Symbol, axes: Sizes) -> Any:
 
 @NATIVE.row("Squeeze")
 def Squeeze(xp: Any, data: Symbol, axes: Sizes | None = None) -> Any:
+    if axes is None and not known(data.shape) and isinstance(xp, Function):
+        return xp.call("tf.squeeze", data, dtype=data.dtype)
     if not only_at_run_time(xp, axes):
         return NotImplemented
     rank = data.ndim
