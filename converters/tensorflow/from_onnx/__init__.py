@@ -17,7 +17,6 @@ from netferry.converters.tensorflow.from_onnx import (
     convolution,
     dynamic,
     embedding,
-    image,
     linear,
     normalization,
     pooling,

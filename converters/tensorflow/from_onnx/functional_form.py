@@ -25,8 +25,7 @@ from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.addition import base_dims, plain_sum
 from netferry.converters.tensorflow.from_onnx.function_names import INT32, INT64, layer_dtype
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
-from netferry.converters.tensorflow.from_onnx.lengthening import lengthened
-from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace, lengthened
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 float16 bfloat16 float32 float64".split())
