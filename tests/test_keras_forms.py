@@ -228,6 +228,30 @@ def test_a_query_that_may_look_nowhere_gets_what_keras_gives_it(dropout: float, 
     compared(model, {"x": values, "mask": allowed}, model([values, allowed]))
 
 
+def dense() -> tuple[Any, Any]:
+    x = given("x")
+    return keras.Model([x], L.Dense(3)(L.Dense(8, activation="relu")(x))), X
+
+
+def attending() -> tuple[Any, Any]:
+    x = keras.Input((5, 6), name="x")
+    return keras.Model([x], L.MultiHeadAttention(2, 4)(x, x)), RNG.standard_normal((2, 5, 6)).astype("f4")
+
+
+def looked_up() -> tuple[Any, Any]:
+    x = keras.Input((4,), dtype="int32", name="x")
+    return keras.Model([x], L.Dense(3)(L.Embedding(9, 8)(x))), RNG.integers(0, 9, (2, 4)).astype("int32")
+
+
+@pytest.mark.parametrize("make", [dense, attending, looked_up])
+def test_layers_that_are_quantised_compute_with_the_same_integers(
+    make: Callable[[], tuple[Any, Any]],
+) -> None:
+    model, x = make()
+    randomised(model).quantize("int8")
+    compared(model, {"x": x}, model([x]))
+
+
 def test_a_loss_that_is_added_is_no_part_of_the_result() -> None:
     class Sparse(L.Layer):  # type: ignore[misc] # Keras has no types
         def call(self, x: Any) -> Any:

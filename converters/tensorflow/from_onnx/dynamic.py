@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.tensorflow.from_onnx.function_form import Function
-from netferry.converters.tensorflow.from_onnx.function_names import BOOL, INT32
+from netferry.converters.tensorflow.from_onnx.function_names import BOOL, INT32, INT64
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
@@ -66,6 +67,8 @@ def Unsqueeze(xp: Any, data: Symbol, axes: Sizes) -> Any:
 
 @NATIVE.row("Squeeze")
 def Squeeze(xp: Any, data: Symbol, axes: Sizes | None = None) -> Any:
+    if axes is None and not known(data.shape) and isinstance(xp, Function):
+        return xp.call("tf.squeeze", data, dtype=data.dtype)
     if not only_at_run_time(xp, axes):
         return NotImplemented
     rank = data.ndim
@@ -131,3 +134,25 @@ def _cumulative(function: str) -> Any:
 
 for _operator, _function in (("CumSum", "tf.cumsum"), ("CumProd", "tf.math.cumprod")):
     NATIVE.row(_operator)(_cumulative(_function))
+
+
+@NATIVE.row("NonMaxSuppression")
+def NonMaxSuppression(
+    xp: TensorflowNamespace, boxes: Symbol, scores: Symbol, max_output_boxes_per_class: Symbol | None = None,
+    iou_threshold: Symbol | None = None, score_threshold: Symbol | None = None, *, center_point_box: int,
+) -> Any:  # fmt: skip
+    if not isinstance(xp, Function):
+        raise CannotConvert("a functional Keras model cannot hold as many boxes as are left when it runs")
+    xp.use("regions")
+    limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
+    given = {
+        name: _number(limit)
+        for name, limit in zip(("limit", "iou_threshold", "score_threshold"), limits, strict=True)
+        if limit is not None
+    }
+    center = True if center_point_box else None
+    return xp.call("non_max_suppression", boxes, scores, **given, center=center, dtype=INT64)
+
+
+def _number(limit: Symbol) -> Any:
+    return limit if limit.content is None else limit.content.reshape(-1)[0].item()

@@ -25,7 +25,7 @@ from netferry.converters.signature import Array
 from netferry.converters.tensorflow.from_onnx.addition import base_dims, plain_sum
 from netferry.converters.tensorflow.from_onnx.function_names import INT32, INT64, layer_dtype
 from netferry.converters.tensorflow.from_onnx.layout import Tensor, perm_of
-from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
+from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace, lengthened
 from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 float16 bfloat16 float32 float64".split())
@@ -272,6 +272,16 @@ class Functional(TensorflowNamespace):
             raise CannotConvert("Keras pads no booleans")
         filled = None if value == 0 else value
         return self.write_call("pad", base, pairs, mode="constant", constant_values=filled, dtype=dtype).base  # type: ignore[no-any-return]
+
+    def _mirrored(self, x: Symbol, pairs: Sequence[tuple[Any, Any]], mode: str) -> Tensor:
+        """Along an axis of a free size without a table of its places: from slices of both ends."""
+        free = [axis for axis, pair in enumerate(pairs) if isinstance(x.shape[axis], Size) and any(pair)]
+        if not free or not all(known(pair) for pair in pairs):
+            return super()._mirrored(x, pairs, mode)
+        result = super()._mirrored(x, [(0, 0) if axis in free else p for axis, p in enumerate(pairs)], mode)
+        for axis in free:
+            result = lengthened(self, result, axis, *pairs[axis], mode)
+        return result
 
     def parted(self, base: ast.expr, lengths: Sequence[Any], axis: int, dtype: np.dtype[Any]) -> Tensor:
         if not known(lengths):

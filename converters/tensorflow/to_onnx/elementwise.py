@@ -28,7 +28,6 @@ _BINARY: STRAIGHT = {
     kn.GreaterEqual: "GreaterOrEqual",
     kn.Less: "Less",
     kn.LessEqual: "LessOrEqual",
-    kn.Matmul: "MatMul",
     kn.Maximum: "Max",
     kn.Minimum: "Min",
     kn.Multiply: "Mul",

@@ -83,6 +83,8 @@ def _hooks() -> Iterator[tuple[Any, str, Make]]:
             yield owner, name, partial(_through, operation=getattr(keras.ops, name))
     for module in (keras.ops, all_ops):
         yield module, "is_tensor", _is_tensor
+    for module in (keras.ops, all_ops):
+        yield module, "custom_gradient", _instead(_without_gradient)
     yield keras.Layer, "add_loss", _instead(lambda *_, **__: None)
     yield keras.Variable, "assign", _instead(_refuse_state)
     for name, function in _ARITHMETIC.items():
@@ -166,6 +168,11 @@ def _shape(original: Original) -> Original:
 
 def _is_tensor(original: Original) -> Original:
     return lambda x: (ACTIVE.get() is not None and isinstance(x, Traced)) or original(x)
+
+
+def _without_gradient(function: Original) -> Original:
+    """What a function with a gradient of its own gives, which it hands on beside that gradient."""
+    return lambda *args, **kwargs: function(*args, **kwargs)[0]
 
 
 _MODULES: Mapping[str, Any] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.runtime import keras, numpy_ops as kn
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, activate, axes_of, refuse_unless
@@ -50,10 +52,20 @@ def dot_layer(g: Emitter, layer: Any, inputs: Sequence[Any]) -> Tensor:
     return g.Squeeze(y, g.ints(2)) if b.rank == 2 else y
 
 
+@ROWS.row(kn.Matmul)
+def matmul(g: Emitter, op: Any, x1: Any, x2: Any) -> Tensor:
+    return g.MatMul(*_summed(g, g.promoted(x1, x2)))
+
+
 @ROWS.row(kn.Einsum)
 def einsum(g: Emitter, op: Any, *operands: Any) -> Tensor:
     refuse_unless("->" in op.subscripts, "its equation does not name its output")
-    return g.Einsum(*g.promoted(*operands), equation=op.subscripts.replace(" ", ""))
+    return g.Einsum(*_summed(g, g.promoted(*operands)), equation=op.subscripts.replace(" ", ""))
+
+
+def _summed(g: Emitter, operands: list[Tensor]) -> list[Tensor]:
+    """Products of bytes are summed in int32, as Keras does it in layers that are quantised."""
+    return [g.cast(x, np.int32) if x.dtype == np.int8 else x for x in operands]
 
 
 @ROWS.row(kn.Dot)

@@ -77,7 +77,7 @@ class Walk:
         """By its row where it has one that takes what it is called with, else from the inside."""
         if kwargs.get("training"):
             self.outright.append(Unsupported(name, title(operation), TRAINING))
-        row = ROWS.get(type(operation))
+        row = None if _quantised(operation) else ROWS.get(type(operation))
         if row is None:
             return self._opened(name, operation, args, kwargs)
         seen = len(self.problems)
@@ -122,8 +122,9 @@ class Walk:
         taken = inspect.signature(layer.call).parameters
         open_ended = any(p.kind is p.VAR_KEYWORD for p in taken.values())
         given = {key: value for key, value in kwargs.items() if open_ended or key in taken}
+        quantised = getattr(layer, "quantization_mode", None) is not None
         with self._g.scope(name or layer.name), self._below(layer):
-            return followed(layer.call, *args, **given)
+            return followed(layer.quantized_call if quantised else layer.call, *args, **given)
 
     @contextmanager
     def _below(self, operation: Any) -> Iterator[None]:
@@ -206,6 +207,13 @@ TRAINING = "it is called with training=True, so it draws at random"
 def title(operation: Any) -> str:
     kind = type(operation)
     return kind.__name__ if issubclass(kind, keras.Layer) else f"keras.ops {kind.__name__}"
+
+
+def _quantised(operation: Any) -> bool:
+    """Whether a layer computes with integers, or one inside it does: then its own code says how."""
+    return isinstance(operation, keras.Layer) and any(
+        layer.quantization_mode is not None for layer in operation._flatten_layers()
+    )
 
 
 def _arranged(
