@@ -254,6 +254,48 @@ def test_a_frozen_graph_is_converted_and_verified(tmp_path: Path) -> None:
     assert {tensor.name for tensor in done.model.graph.initializer} == {"w", "b"}
 
 
+def old_recurrence(x: Any) -> Any:
+    """x: (batch, 7, 3); a layer as people wrote it by hand."""
+    v1 = tf.compat.v1
+    kernel, recurrent = v1.get_variable("kernel", [3, 4]), v1.get_variable("recurrent", [4, 4])
+    inputs = tf.TensorArray(tf.float32, 7).unstack(tf.transpose(x, [1, 0, 2]))
+
+    def step(place: Any, h: Any, outputs: Any) -> Any:
+        h = tf.tanh(inputs.read(place) @ kernel + h @ recurrent)
+        return place + 1, h, outputs.write(place, h)
+
+    first = 0, tf.zeros([tf.shape(x)[0], 4]), tf.TensorArray(tf.float32, 7)
+    return tf.transpose(v1.while_loop(lambda place, *_: place < 7, step, first)[2].stack(), [1, 0, 2])
+
+
+def old_loop(x: Any) -> Any:
+    return tf.compat.v1.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y * 1.5 + x), [0, x])[1]
+
+
+def old_branches(x: Any) -> Any:
+    return tf.compat.v1.cond(tf.reduce_sum(x) > 0, lambda: x * 2.0, lambda: tf.sigmoid(x))
+
+
+@pytest.mark.parametrize(
+    ("build", "kinds"),
+    [(old_recurrence, {"RNN", "Squeeze", "Transpose"}), (old_loop, {"Loop"}), (old_branches, {"Where"})],
+)
+def test_control_flow_of_tensorflow_1_is_followed(
+    build: Callable[[Any], Any], kinds: set[str], tmp_path: Path
+) -> None:
+    v1 = tf.compat.v1
+    with quiet():
+        v1.disable_control_flow_v2()
+        try:
+            old_model(tmp_path / "net", build, [None, 7, 3])
+        finally:
+            v1.enable_control_flow_v2()
+    model = netferry.convert(tmp_path / "net", "onnx", verify=False).model
+    assert kinds <= set(operators(model))
+    for x in (np.abs(floats(2, 7, 3)), -np.abs(floats(4, 7, 3))):
+        agree(ran(model, {"x": x}), served(tmp_path / "net", {"x": x}))
+
+
 # ---- what is refused -------------------------------------------------------------------------------
 
 
