@@ -296,6 +296,30 @@ def test_control_flow_of_tensorflow_1_is_followed(
         agree(ran(model, {"x": x}), served(tmp_path / "net", {"x": x}))
 
 
+@pytest.mark.parametrize("strings", [False, True])
+def test_a_table_of_numbers_is_looked_up_and_one_of_strings_refused(strings: bool, tmp_path: Path) -> None:
+    class Table(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            keys = tf.constant(["3", "5"] if strings else [3, 5], tf.string if strings else tf.int64)
+            held = tf.lookup.KeyValueTensorInitializer(keys, tf.constant([1.5, -2.0]))
+            self.table = tf.lookup.StaticHashTable(held, 9.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.int64, name="x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": self.table.lookup(tf.strings.as_string(x) if strings else x)}
+
+    module, feeds = Table(), {"x": np.asarray([[3, 4], [5, 3]])}
+    with quiet():
+        tf.saved_model.save(module, str(tmp_path / "net"), signatures=module.serve)
+    if strings:
+        with pytest.raises(NetferryError):
+            netferry.convert(tmp_path / "net", "onnx", verify=False)
+        return
+    model = netferry.convert(tmp_path / "net", "onnx", verify=False).model
+    agree(ran(model, feeds), served(tmp_path / "net", feeds))
+
+
 # ---- what is refused -------------------------------------------------------------------------------
 
 

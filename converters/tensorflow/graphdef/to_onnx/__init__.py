@@ -26,6 +26,7 @@ from netferry.converters.tensorflow.graphdef.to_onnx import (
     indexing,
     linear,
     lists,
+    lookups,
     loops,
     normalization,
     pooling,
@@ -37,7 +38,7 @@ from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
 
 __all__ = [
-    "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "loops", "normalization", "pooling",
+    "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
     "reduction", "shape", "special", "to_onnx",
 ]  # fmt: skip
 
