@@ -13,6 +13,7 @@ from netferry.converters.exported import ExportedModel
 from netferry.converters.frameworks import named
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.signature import Example, TensorSpec
+from netferry.converters.tensorflow.graphdef.frames import with_functions
 from netferry.converters.tensorflow.graphdef.inputs import specs_of
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.native import native
@@ -25,6 +26,7 @@ from netferry.converters.tensorflow.graphdef.to_onnx import (
     indexing,
     linear,
     lists,
+    lookups,
     loops,
     normalization,
     pooling,
@@ -36,7 +38,7 @@ from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
 
 __all__ = [
-    "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "loops", "normalization", "pooling",
+    "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
     "reduction", "shape", "special", "to_onnx",
 ]  # fmt: skip
 
@@ -66,7 +68,8 @@ def direct(model: GraphModel, specs: Sequence[TensorSpec], notes: Sequence[str] 
         port.ref.node: g.input(spec) for port, spec in zip(signature.inputs, specs, strict=True)
     }
     fed |= {name: g.constant(x) if isinstance(x, np.ndarray) else x for name, x in model.captured.items()}
-    results = Walk(model, g).outputs(model.graph, [port.ref for port in signature.outputs], fed)
+    graph = with_functions(model.graph, model.label)
+    results = Walk(model, g).outputs(graph, [port.ref for port in signature.outputs], fed)
     for port, value in zip(signature.outputs, results, strict=True):
         with g.scope(port.name):
             g.output(_output(model, g, port.name, value), port.name)

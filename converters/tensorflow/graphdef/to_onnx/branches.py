@@ -10,6 +10,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.tensor import typed
+from netferry.converters.tensorflow.graphdef.frames import CHOICE
 from netferry.converters.tensorflow.graphdef.graph import Node
 from netferry.converters.tensorflow.graphdef.to_onnx.lists import TensorList
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import DEAD, STRUCTURES, Dead, Walk
@@ -109,11 +110,26 @@ def switch(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     assert condition is not None
     known = walk.g.content(condition)
     if known is None:
-        raise CannotConvert(
-            "a branch of TensorFlow 1 whose condition is computed", "Export the model with TensorFlow 2"
-        )
+        return [value, value]
     taken = bool(known.reshape(-1)[0])
     return [DEAD, value] if taken else [value, DEAD]
+
+
+@STRUCTURES.row(CHOICE)
+def choice(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
+    """Both branches of TensorFlow 1 are computed, and one is taken."""
+    g, alive = walk.g, [place for place, value in enumerate(read[:2]) if not isinstance(value, Dead)]
+    if len(alive) == 1:
+        return [read[alive[0]], g.constant(alive[0], np.int32)]
+    condition, sides = walk.tensor(read[2]), [walk.tensor(value) for value in read[:2]]
+    holds = node.attributes["true"]
+    one, other = sides[holds], sides[1 - holds]
+    assert condition is not None and one is not None and other is not None
+    if one.dims is None or one.dims != other.dims or one.dtype != other.dtype:
+        raise CannotConvert("the branches of a condition of TensorFlow 1 give different sizes")
+    condition = truth(walk, condition)
+    place = g.Where(condition, g.constant(holds, np.int32), g.constant(1 - holds, np.int32))
+    return [g.Where(condition, one, other), place]
 
 
 @STRUCTURES.row("Merge", "RefMerge")

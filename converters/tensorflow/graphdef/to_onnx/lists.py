@@ -82,6 +82,13 @@ def reserve(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     return [TensorList(_dtype(walk, node), _element(walk, read[0]), count=walk.tensor(read[1]))]
 
 
+@STRUCTURES.row("TensorArrayV3")
+def array(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
+    """An array of TensorFlow 1: what flows is the list, the handle says nothing more."""
+    dtype = Attrs(node.attributes, node.name).dtype("dtype", np.float32)
+    return [None, TensorList(dtype, None, count=walk.tensor(read[0]))]
+
+
 @STRUCTURES.row("EmptyTensorList")
 def empty(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     return [TensorList(_dtype(walk, node), _element(walk, read[0]), count=walk.g.constant(0, np.int32))]
@@ -98,7 +105,7 @@ def from_tensor(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
 def stack(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     _demand_list(read[0])
     y = read[0].stacked(walk.g)
-    element = _element(walk, read[1])
+    element = _element(walk, read[1]) if len(read) > 1 else None
     if y.dims is None or element is None or len(element) + 1 != y.rank:
         return [y]
     count = Attrs(node.attributes, node.name).integer("num_elements", -1)

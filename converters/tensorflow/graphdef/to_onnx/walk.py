@@ -14,6 +14,7 @@ from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.registry import Table
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import messages
+from netferry.converters.tensorflow.graphdef.frames import CHOICE
 from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, in_order
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.restore import CALLS, TABLES, VARIABLES, Handle, handle_of
@@ -91,7 +92,9 @@ class Walk:
             return [handle_of(node)]
         if node.operator in CALLS or self.model.functions(node.operator) is not None:
             return self._called(node, read)
-        if node.operator not in ("Merge", "RefMerge") and any(isinstance(each, Dead) for each in read):
+        if node.operator not in ("Merge", "RefMerge", CHOICE) and any(
+            isinstance(each, Dead) for each in read
+        ):
             return [DEAD] * _MOST_OUTPUTS
         structure = STRUCTURES.get(node.operator)
         if structure is not None:
