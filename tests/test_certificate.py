@@ -235,7 +235,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "steps without end": {"training_steps": 10**9},
     "no samples": {"samples": 0},
     "samples in letters": {"samples": "many"},
-    "outputs in a row": {"outputs": ["y", "y"]},
+    "outputs in a row that are numbers": {"outputs": [1, 2]},
+    "a size of nothing": {"fix": {"x": [0]}},
+    "an input at a number": {"input_at": [3]},
     "outputs that are numbers": {"outputs": {"y": 1}},
 }
 
