@@ -361,3 +361,25 @@ def test_an_operator_without_a_row_is_named(tmp_path: Path) -> None:
 def test_a_saved_model_is_read_by_the_path_of_its_file(coder: Path) -> None:
     assert set(files.read(Artifact("saved_model", coder)).signatures) == {"encode", "decode"}
     assert netferry.inspect(coder / "saved_model.pb").signatures == ("decode", "encode")
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("size", [(13, 5), (4, 18)])
+def test_bicubic_resizing_has_tensorflows_own_table_of_weights(size: tuple[int, int], half: bool) -> None:
+    image = tf.TensorSpec((None, 7, 9, 2), tf.float32, name="image")
+    resized = tf.function(
+        lambda image: tf.raw_ops.ResizeBicubic(images=image, size=size, half_pixel_centers=half), [image]
+    )
+    done = netferry.convert(resized, "onnx", verify=False)
+    for batch in (1, 3):
+        x = np.random.default_rng(batch).normal(size=(batch, 7, 9, 2)).astype(np.float32)
+        [made] = netferry.run(done.model, [x]).values()
+        np.testing.assert_allclose(made, resized(x).numpy(), rtol=0, atol=3e-6)
+
+
+def test_bicubic_resizing_of_a_free_size_is_left_to_tf2onnx_with_the_reason() -> None:
+    image = tf.TensorSpec((None, None, 9, 2), tf.float32, name="image")
+    resized = tf.function(lambda image: tf.raw_ops.ResizeBicubic(images=image, size=(4, 4)), [image])
+    done = netferry.convert(resized, "onnx", verify=False)
+    assert done.route == "tf2onnx"
+    assert any("cubic weights are a table" in note for note in done.notes)

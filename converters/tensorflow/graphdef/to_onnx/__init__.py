@@ -18,6 +18,7 @@ from netferry.converters.tensorflow.graphdef.inputs import specs_of
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.native import native
 from netferry.converters.tensorflow.graphdef.to_onnx import (
+    bicubic,
     branches,
     control_flow,
     convolution,
@@ -38,7 +39,7 @@ from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
 
 __all__ = [
-    "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
+    "bicubic", "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
     "reduction", "shape", "special", "to_onnx",
 ]  # fmt: skip
 

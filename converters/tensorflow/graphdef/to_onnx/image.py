@@ -18,7 +18,6 @@ from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs,
 _MODES = {
     "ResizeBilinear": {"mode": "linear"},
     "ResizeNearestNeighbor": {"mode": "nearest"},
-    "ResizeBicubic": {"mode": "cubic"},
 }
 
 
@@ -37,9 +36,6 @@ def _resize(name: str) -> Callable[..., Tensor]:
         settings = {**_MODES[name], **_coordinates(a)}
         if name == "ResizeNearestNeighbor" and a.flag("half_pixel_centers") and not a.flag("align_corners"):
             settings |= {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
-        if name == "ResizeBicubic":
-            half = a.flag("half_pixel_centers")
-            settings |= {"cubic_coeff_a": -0.5 if half else -0.75, "exclude_outside": int(half)}
         value = x if name == "ResizeNearestNeighbor" else g.cast(x, np.float32)
         first = g.transpose(value, layout.channels_first(4))
         known = g.content(size)
