@@ -40,8 +40,7 @@ def from_onnx(plan: Plan, signature: Signature, *, name: str = "model") -> Impor
     walk = Walk(plan, xp)
     written = walk.run(lambda value: xp.input(str(value.name), plan.fact(value)))
     names = [spec.name for spec in signature.outputs]
-    results = _reading_all(xp, list(written), [walk.values[value] for value in plan.graph.inputs])
-    graph = _finished(xp, plan, results, names)
+    graph = _finished(xp, list(written), [walk.values[value] for value in plan.graph.inputs], names)
     used = {node.name for node in graph.nodes if node.is_variable}
     _demand_inputs(signature, used)
     weights = {name: array for name, array in xp.params.items() if name in used}
@@ -96,9 +95,11 @@ def _reading_all(xp: MxnetNamespace, results: list[Symbol], inputs: Sequence[Sym
     return results
 
 
-def _finished(xp: MxnetNamespace, plan: Plan, results: Any, names: list[str]) -> symbol.Symbol:
+def _finished(
+    xp: MxnetNamespace, results: list[Symbol], inputs: Sequence[Symbol], names: list[str]
+) -> symbol.Symbol:
     try:
-        return xp.finish(results, names)
+        return xp.finish(_reading_all(xp, results, inputs), names)
     except CannotConvert as cannot:
         raise UnsupportedError(
             [Unsupported(", ".join(names), "Output", cannot.reason, cannot.remedy)]

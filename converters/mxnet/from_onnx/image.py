@@ -40,7 +40,6 @@ def resize(
     coordinate_transformation_mode: str,
     mode: str,
     nearest_mode: str,
-    **_: Any,
 ) -> Any:
     """Images of free sizes that grow by a whole factor to the nearest pixel; others are tables of indices."""
     factors = None if scales is None or scales.content is None else scales.content.reshape(-1).tolist()
