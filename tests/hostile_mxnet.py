@@ -113,7 +113,7 @@ cases({f"at_{percent}": (percent / 100, "") for percent in (10, 50, 90)}, "param
 )
 
 
-@case("not a regular file|FIFO")
+@case("not a regular file|FIFO|no params")
 def params_fifo(kit: Kit) -> Path:
     path = kit.copy("mx-symbol.json")
     (kit.folder / "mx-0000.params").unlink()

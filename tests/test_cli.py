@@ -161,7 +161,7 @@ BAD_CALLS = {
         5,
         "without their symbol",
     ),
-    "a symbol without its params": (("convert", "lone-symbol.json", "out.onnx"), 5, "param"),
+    "a symbol without its params": (("convert", "alone/lone-symbol.json", "out.onnx"), 5, "param"),
     "weights without a model": (("convert", "w.safetensors", "out.onnx"), 5, "weights only"),
     "a module that is not there": (("convert", "no_such_module:f", "out.onnx"), 5, "No module named"),
     "a factory that is not there": (("convert", "json:nothing", "out.onnx"), 5, "no 'nothing'"),
@@ -199,9 +199,11 @@ def test_bad_input_gives_one_message_and_leaves_nothing(name: str, tmp_path: Pat
     (tmp_path / "net-0001.params").write_bytes((0x112).to_bytes(8, "little") + bytes(24))
     variable = {"op": "null", "name": "data", "inputs": []}
     weight = {"op": "null", "name": "w", "inputs": []}
-    layer = {"op": "broadcast_mul", "name": "y", "inputs": [[0, 0, 0], [1, 0, 0]]}
+    sizes = {"num_hidden": "3", "no_bias": "True"}
+    layer = {"op": "FullyConnected", "name": "y", "attrs": sizes, "inputs": [[0, 0, 0], [1, 0, 0]]}
     symbol = {"nodes": [variable, weight, layer], "arg_nodes": [0, 1], "heads": [[2, 0, 0]]}
-    (tmp_path / "lone-symbol.json").write_text(json.dumps(symbol))
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone/lone-symbol.json").write_text(json.dumps(symbol))
     (tmp_path / "w.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     np.save(tmp_path / "wide.npy", np.ones((2, 9), np.float32))
     before = sorted(tmp_path.rglob("*"))

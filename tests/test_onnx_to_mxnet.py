@@ -558,7 +558,7 @@ def test_the_source_builds_the_same_symbol(name: str, oracle: Oracle, tmp_path: 
 SNAPSHOT = """\
 def symbol():
     \"\"\"The graph; parameters are variables under their names.\"\"\"
-    x = mx.sym.var('x', shape=(0, 3), dtype='float32')
+    x = mx.sym.var('x', shape=(0, 3), dtype='float32', attr={'__input__': '0'})
     fc_weight = mx.sym.var('fc.weight', shape=(2, 3), dtype='float32')
     fc_bias = mx.sym.var('fc.bias', shape=(2,), dtype='float32')
     fc = mx.sym.FullyConnected(x, fc_weight, fc_bias, num_hidden=2, name='fc')

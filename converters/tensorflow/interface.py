@@ -210,11 +210,11 @@ class _Served(Subclassed):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        specs = model.serve.input_signature
-        self._own = [spec_of(spec.name or f"input_{position}", spec) for position, spec in enumerate(specs)]
+        self._specs = model.serve.input_signature
 
     def inputs(self, given: Sequence[Example] | None) -> Bound:
-        return bind(self._own, given)
+        own = [spec_of(spec.name or f"input_{position}", spec) for position, spec in enumerate(self._specs)]
+        return bind(own, given)
 
 
 class _Traced(_Python):
