@@ -52,7 +52,7 @@ def _higher(model: ir.Model, opset: int) -> ir.Model:
                 node.op_type = "Resize"  # which it was called for one opset
                 put_aside(model, [node])
         return raised(model, opset, _check)
-    if opset < _TODAYS_FORM and any(
+    if _RESIZE_OF_TWO < opset < _TODAYS_FORM and any(
         node.op_type in ("Resize", "Upsample") for node in model.graph.all_nodes()
     ):
         return _lower(raised(model, _TODAYS_FORM), opset)
