@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+import netferry
 from netferry.converters import import_model
 from netferry.converters.tensorflow import live
 
@@ -110,3 +111,24 @@ def test_loops_in_a_row_hand_on_what_has_grown(operators: tuple[str, str], rows:
         nodes, [("x", FLOAT, [rows, 4])], [("y", FLOAT, [None, 4])], three=np.array(3), true=np.array(True)
     )
     compared(proto, {"x": RNG.standard_normal((2, 4)).astype("f4")}, form="function")
+
+
+@pytest.mark.parametrize(("activation", "infinite"), [("Relu", False), ("Sigmoid", False), ("Tanh", True)])
+def test_a_pool_is_padded_with_a_number_that_small_integers_hold(activation: str, infinite: bool) -> None:
+    """Behind what is never negative zero is as low as anything; minus infinity has no place in eight bits."""
+    nodes = [
+        helper.make_node(activation, ["x"], ["a"], name="act"),
+        helper.make_node(
+            "MaxPool", ["a"], ["y"], name="pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]
+        ),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 9, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2, 5, 4])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 20)], ir_version=9
+    )
+    done = netferry.convert(model, "tensorflow", quick=True)
+    assert done.report is not None
+    assert done.report.status == "passed"
+    assert done.imported is not None
+    assert ("inf" in done.imported.source) is infinite

@@ -89,7 +89,7 @@ def pooled(xp: TensorflowNamespace, kind: str, base: Any, windows: Windows, dtyp
 
 @NATIVE.row("MaxPool")
 def MaxPool(xp: TensorflowNamespace, x: Symbol, *, windows: Windows, storage_order: int) -> Any:
-    """Padding is lower than anything: -inf."""
+    """Padding is lower than anything, -inf; behind what is never negative 0, which small integers hold too."""
     pool = pool_of(windows, x.shape[2:])
     if x.dtype.kind not in "fiu" or not 1 <= windows.rank <= 3:
         raise CannotConvert(f"TensorFlow pools no {x.dtype} over {windows.rank} axes")
@@ -100,10 +100,22 @@ def MaxPool(xp: TensorflowNamespace, x: Symbol, *, windows: Windows, storage_ord
     if xp.wanted(1):
         return _with_indices(xp, x, base, perm, pool, bool(storage_order))
     if not pool.plain and not pool.same:
-        base = xp.padded(base, ((0, 0), *pool.all_pads, (0, 0)), float("-inf"), as_float.dtype)
+        base = xp.padded(base, ((0, 0), *pool.all_pads, (0, 0)), _lowest(xp), as_float.dtype)
     largest = pooled(xp, "Max", base, windows, as_float.dtype, pool.padding)
     made = Tensor(xp, Fact(as_float.dtype), largest, perm)
     return made if as_float is x else xp.astype(made, x.dtype)
+
+
+_NEVER_NEGATIVE = frozenset({"Abs", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus"})
+
+
+def _lowest(xp: TensorflowNamespace) -> float:
+    """What never is the largest in a window, nor takes a gradient that would go elsewhere."""
+    value = xp.node.inputs[0]
+    maker = None if value is None else value.producer()
+    return (
+        0.0 if maker is not None and not maker.domain and maker.op_type in _NEVER_NEGATIVE else float("-inf")
+    )
 
 
 def _with_indices(
