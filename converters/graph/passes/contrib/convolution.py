@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from netferry.converters.errors import CannotConvert
@@ -10,7 +10,7 @@ from netferry.converters.graph.passes.contrib.activations import activated
 from netferry.converters.graph.passes.contrib.table import opens
 from netferry.converters.graph.passes.contrib.writer import Maybe, Value, Writer
 
-Ints = Sequence[int] | None
+Windows = Mapping[str, Any]
 
 
 def first(rank: int) -> list[int]:
@@ -33,15 +33,10 @@ def fused_conv(
     *,
     activation: str | None = None,
     activation_params: Sequence[float] = (),
-    auto_pad: str = "NOTSET",
-    dilations: Ints = None,
     group: int = 1,
-    kernel_shape: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
+    windows: Windows,
 ) -> Value:
     """activation(Conv(X, W, B) + Z)."""
-    windows = _windows(auto_pad, dilations, kernel_shape, pads, strides)
     y = g.Conv(x, w, b, group=group, **windows)
     return activated(g, activation, y if z is None else g.Add(y, z), activation_params)
 
@@ -56,15 +51,10 @@ def nhwc_fused_conv(
     *,
     activation: str | None = None,
     activation_params: Sequence[float] = (),
-    auto_pad: str = "NOTSET",
-    dilations: Ints = None,
     group: int = 1,
-    kernel_shape: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
+    windows: Windows,
 ) -> Value:
     """``fused_conv`` on (batch, *space, channels); the kernel is (out, in, *space) as ever."""
-    windows = _windows(auto_pad, dilations, kernel_shape, pads, strides)
     y = g.Conv(g.transpose(x, first(g.rank(x))), w, b, group=group, **windows)
     y = y if z is None else g.Add(y, g.transpose(z, first(g.rank(z))))
     return g.transpose(activated(g, activation, y, activation_params), last(g.rank(x)))
@@ -77,16 +67,11 @@ def nhwc_conv(
     w: Value,
     b: Maybe = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints = None,
     group: int = 1,
-    kernel_shape: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
+    windows: Windows,
 ) -> Value:
     """x: (batch, *space, channels), w: (out, *space, in / group)."""
     rank = g.rank(x)
-    windows = _windows(auto_pad, dilations, kernel_shape, pads, strides)
     y = g.Conv(g.transpose(x, first(rank)), g.transpose(w, first(rank)), b, group=group, **windows)
     return g.transpose(y, last(rank))
 
@@ -97,15 +82,13 @@ def nhwc_max_pool(
     x: Value,
     *,
     kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
-    dilations: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
+    windows: Windows,
 ) -> Value:
     rank = g.rank(x)
-    windows = _windows(auto_pad, dilations, kernel_shape, pads, strides)
-    return g.transpose(g.MaxPool(g.transpose(x, first(rank)), ceil_mode=ceil_mode, **windows), last(rank))
+    moved = g.transpose(x, first(rank))
+    y = g.MaxPool(moved, kernel_shape=list(kernel_shape), ceil_mode=ceil_mode, **windows)
+    return g.transpose(y, last(rank))
 
 
 @opens("ConvTransposeWithDynamicPads")
@@ -116,25 +99,24 @@ def conv_transpose_with_dynamic_pads(
     pads: Maybe = None,
     b: Maybe = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Ints = None,
     group: int = 1,
-    kernel_shape: Ints = None,
-    output_padding: Ints = None,
-    strides: Ints = None,
+    output_padding: Sequence[int] | None = None,
+    windows: Windows,
 ) -> Value:
     """Pads that are computed are cut off the result."""
-    if auto_pad != "NOTSET" and pads is not None:
-        raise CannotConvert(f"auto_pad={auto_pad!r} beside pads: netferry supports only 'NOTSET' here")
+    if "auto_pad" in windows and pads is not None:
+        raise CannotConvert(
+            f"auto_pad={windows['auto_pad']!r} beside pads: netferry supports only 'NOTSET' here"
+        )
     held = g.constant_of(pads)
     fixed = None if held is None else [int(size) for size in held]
-    windows = _windows(auto_pad, dilations, kernel_shape, fixed, strides)
     y = g.ConvTranspose(
         x,
         w,
         b,
         group=group,
         output_padding=None if output_padding is None else list(output_padding),
+        pads=fixed,
         **windows,
     )
     if pads is None or fixed is not None:
@@ -143,9 +125,3 @@ def conv_transpose_with_dynamic_pads(
     start, cut = g.slice(pads, 0, 0, space), g.slice(pads, 0, space, 2 * space)
     end = g.Sub(g.Shape(y, start=2), cut)
     return g.Slice(y, start, end, g.ints(*range(2, 2 + space)))
-
-
-def _windows(auto_pad: str, dilations: Ints, kernel_shape: Ints, pads: Ints, strides: Ints) -> dict[str, Any]:
-    lists = {"dilations": dilations, "kernel_shape": kernel_shape, "pads": pads, "strides": strides}
-    given: dict[str, Any] = {name: list(value) for name, value in lists.items() if value is not None}
-    return given if auto_pad == "NOTSET" else {**given, "auto_pad": auto_pad}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
-from netferry.converters.graph.passes.contrib.convolution import Ints, first, last
+from netferry.converters.graph.passes.contrib.convolution import Windows, first, last
 from netferry.converters.graph.passes.contrib.table import opens
 from netferry.converters.graph.passes.contrib.writer import Maybe, Value, Writer
 
@@ -114,22 +114,16 @@ def quantized_conv(
     y_zero: Value,
     bias: Maybe = None,
     *,
-    auto_pad: str = "NOTSET",
     channels_last: int = 0,
-    dilations: Ints = None,
     group: int = 1,
-    kernel_shape: Ints = None,
-    pads: Ints = None,
-    strides: Ints = None,
+    windows: Windows,
 ) -> Value:
     """ONNX's, also on (batch, *space, channels); the kernel is (out, in, *space) as ever."""
     rank = g.rank(x)
-    lists = {"dilations": dilations, "kernel_shape": kernel_shape, "pads": pads, "strides": strides}
-    given = {name: None if value is None else list(value) for name, value in lists.items()}
     y = g.QLinearConv(
         g.transpose(x, first(rank)) if channels_last else x,
         x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias,
-        auto_pad=None if auto_pad == "NOTSET" else auto_pad, group=group, **given,
+        group=group, **windows,
     )  # fmt: skip
     return g.transpose(y, last(rank)) if channels_last else y
 
@@ -137,21 +131,13 @@ def quantized_conv(
 # ---- between floats -------------------------------------------------------------------------------------------
 
 
-@opens("QLinearAdd")
-def quantized_add(
+@opens("QLinearAdd", "QLinearMul")
+def quantized_add_or_mul(
     g: Writer, a: Value, a_scale: Value, a_zero: Maybe, b: Value, b_scale: Value, b_zero: Maybe, c_scale: Value,
     c_zero: Maybe = None,
 ) -> Value:  # fmt: skip
-    y = g.Add(g.DequantizeLinear(a, a_scale, a_zero), g.DequantizeLinear(b, b_scale, b_zero))
-    return _quantized(g, y, c_scale, c_zero, a)
-
-
-@opens("QLinearMul")
-def quantized_mul(
-    g: Writer, a: Value, a_scale: Value, a_zero: Maybe, b: Value, b_scale: Value, b_zero: Maybe, c_scale: Value,
-    c_zero: Maybe = None,
-) -> Value:  # fmt: skip
-    y = g.Mul(g.DequantizeLinear(a, a_scale, a_zero), g.DequantizeLinear(b, b_scale, b_zero))
+    combine = getattr(g, g.node.op_type.removeprefix("QLinear"))
+    y = combine(g.DequantizeLinear(a, a_scale, a_zero), g.DequantizeLinear(b, b_scale, b_zero))
     return _quantized(g, y, c_scale, c_zero, a)
 
 
@@ -212,8 +198,8 @@ def quantized_average_pool(
     ceil_mode: int = 0,
     channels_last: int = 0,
     count_include_pad: int = 0,
-    pads: Ints = None,
-    strides: Ints = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
 ) -> Value:
     rank = g.rank(x)
     wide = g.DequantizeLinear(x, x_scale, x_zero)
