@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from netferry.converters.signature import Example, TensorSpec
+from netferry.converters.tensorflow.declared import dims_of
 from netferry.converters.tensorflow.runtime import keras, quiet, tf
-from netferry.converters.tensorflow.specs import dims_of
 
 _CONTEXT = ("training", "mask")
 """Arguments of ``call`` that are no inputs."""

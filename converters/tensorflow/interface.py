@@ -13,13 +13,11 @@ from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Example, TensorSpec
 from netferry.converters.tensorflow import calling
+from netferry.converters.tensorflow.declared import Bound, bind, dims_of
 from netferry.converters.tensorflow.runtime import ConcreteFunction, Functional, keras, tf, tree
 from netferry.converters.tensorflow.specs import (
-    Bound,
     Named,
-    bind,
     demand_dense,
-    dims_of,
     named_outputs,
     output_names,
     spec_of,

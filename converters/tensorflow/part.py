@@ -12,9 +12,9 @@ from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.part import found
 from netferry.converters.signature import Example, TensorSpec
+from netferry.converters.tensorflow.declared import dims_of
 from netferry.converters.tensorflow.interface import functional, interface_of
 from netferry.converters.tensorflow.runtime import keras
-from netferry.converters.tensorflow.specs import dims_of
 
 
 def cut(

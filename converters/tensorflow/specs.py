@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import RefusedError
 from netferry.converters.graph.ir.build import unique
-from netferry.converters.signature import BATCH, Dim, Example, Signature, TensorSpec
+from netferry.converters.signature import Signature, TensorSpec
+from netferry.converters.tensorflow.declared import dims_of
 from netferry.converters.tensorflow.names import served_name
 from netferry.converters.tensorflow.runtime import Functional, KerasTensor, tf, tree
 
 Named = dict[str, Any]
 """Tensors under the names of the outputs, in their order."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The inputs as they will be converted, with notes on them."""
-
-    specs: tuple[TensorSpec, ...]
-    notes: tuple[str, ...] = ()
 
 
 def named_outputs(result: Any) -> Named:
@@ -129,63 +121,3 @@ def spec_of(name: str, spec: Any, kind: str = "input") -> TensorSpec:
     return TensorSpec(
         name, np.dtype(spec.dtype.as_numpy_dtype), None if shape is None else dims_of(name, shape)
     )
-
-
-def dims_of(name: str, shape: Sequence[int | None]) -> tuple[Dim, ...]:
-    """Sizes with a name for each that is free: ``batch`` for the first, ``<input>_dim1`` ... for others."""
-    return tuple(
-        size if size is not None else BATCH if axis == 0 else f"{name}_dim{axis}"
-        for axis, size in enumerate(shape)
-    )
-
-
-def bind(own: Sequence[TensorSpec], given: Sequence[Example] | None) -> Bound:
-    """What the model declares of its inputs, met with the examples: by name where all names are its own,
-    else by position."""
-    if given is None:
-        return Bound(tuple(own))
-    if len(given) != len(own):
-        names = ", ".join(spec.name for spec in own)
-        raise UsageError("the wrong number of inputs", expected=f"{len(own)} ({names})", received=len(given))
-    by_name = {example.name: example for example in given}
-    if set(by_name) == {spec.name for spec in own}:
-        given = [by_name[spec.name] for spec in own]
-    met = [_met(spec, example) for spec, example in zip(own, given, strict=True)]
-    return Bound(tuple(spec for spec, _ in met), tuple(note for _, notes in met for note in notes))
-
-
-def _met(own: TensorSpec, example: Example) -> tuple[TensorSpec, list[str]]:
-    """One input as the example shows it, within what the model allows."""
-    dtype = example.array.dtype if example.array.dtype.kind in "iu" and own.dtype.kind == "f" else own.dtype
-    if own.dims is None:
-        return replace(example.spec, dtype=dtype), []
-    shape = example.array.shape
-    fits = len(shape) == len(own.dims) and all(
-        not isinstance(dim, int) or dim == size for dim, size in zip(own.dims, shape, strict=True)
-    )
-    if not fits:
-        raise UsageError(
-            f"input '{example.name}' does not fit the model", expected=own, received=f"sizes {list(shape)}"
-        )
-    fixed = [axis for axis in example.free if isinstance(own.dims[axis], int)]
-    if fixed and example.asked:
-        raise UsageError(
-            f"axis {fixed[0]} of input '{example.name}' cannot be free",
-            expected=f"{own.dims[fixed[0]]}, the size that the model fixes",
-            received=example.free[fixed[0]],
-        )
-    notes = [f"input '{example.name}': the model fixes axis {axis} at {own.dims[axis]}" for axis in fixed]
-    return TensorSpec(example.name, dtype, _free_dims(own, example)), notes
-
-
-def _free_dims(own: TensorSpec, example: Example) -> tuple[Dim, ...]:
-    """Where freedom was asked for, nothing else is free; else what the model leaves free stays free."""
-
-    def dim(axis: int, size: Dim) -> Dim:
-        if isinstance(size, int):
-            return size
-        if example.asked:
-            return example.free.get(axis, example.array.shape[axis])
-        return example.free.get(axis) or dims_of(example.name, [None] * (axis + 1))[axis]
-
-    return tuple(dim(axis, size) for axis, size in enumerate(own.dims or ()))

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from netferry.converters.signature import Example, Signature, TensorSpec
+from netferry.converters.tensorflow.declared import dims_of
 from netferry.converters.tensorflow.graphdef import messages
-from netferry.converters.tensorflow.graphdef.inputs import named_dims, specs_of
+from netferry.converters.tensorflow.graphdef.inputs import specs_of
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 
 
 def signature(model: GraphModel, given: Sequence[Example] | None = None) -> Signature:
     """Real names, dtypes and sizes; what is free has a name, the batch is ``batch``."""
-    inputs, _ = specs_of(model, given)
+    inputs = specs_of(model, given).specs
     outputs = tuple(
         TensorSpec(
             port.name,
             messages.DTYPES.get(port.dtype, np.dtype(np.float32)),
-            None if port.dims is None else named_dims(port.name, port.dims),
+            None if port.dims is None else dims_of(port.name, port.dims),
         )
         for port in model.signature.outputs
     )

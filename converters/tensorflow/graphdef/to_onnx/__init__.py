@@ -50,9 +50,9 @@ def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> Export
     Raises:
         UnsupportedError: what it executes has operators without a row, all of them at once.
     """
-    specs, notes = specs_of(model, given)
+    found = specs_of(model, given)
     try:
-        return direct(model, specs, notes)
+        return direct(model, found.specs, found.notes)
     except UnsupportedError as error:
         if model.source is None or not named("tensorflow").installed:
             raise
