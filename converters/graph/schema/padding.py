@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.sizes import ceil_div, largest
 
 Pairs = list[tuple[Any, Any]]
@@ -19,6 +20,29 @@ def same_upper(size: Any, kernel: int, stride: int, dilation: int = 1) -> tuple[
     span = (kernel - 1) * dilation + 1
     total = largest((ceil_div(size, stride) - 1) * stride + span - size, 0)
     return total // 2, total - total // 2
+
+
+def attributes_of_same(
+    sizes: Sequence[Any], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> dict[str, Any]:
+    """TensorFlow's SAME as ONNX writes it: ``pads`` where they can be counted now, ``auto_pad`` where they depend on a
+    size that is free, nothing where there are none.
+
+    Raises:
+        CannotConvert: ONNX's ``auto_pad`` counts otherwise where a kernel is dilated.
+    """
+    if all(isinstance(size, int) or stride == 1 for size, stride in zip(sizes, strides, strict=True)):
+        pairs = [
+            same_upper(size if isinstance(size, int) else 1, *window)
+            for size, *window in zip(sizes, kernel, strides, dilations, strict=True)
+        ]
+        pads = onnx_pads(pairs)
+        return {"pads": pads} if any(pads) else {}
+    if max(dilations) > 1:
+        raise CannotConvert(
+            "its padding 'same' with strides and dilation needs a size that is free", "Fix the input's size"
+        )
+    return {"auto_pad": "SAME_UPPER"}
 
 
 def halves(auto_pad: str, total: Any) -> tuple[Any, Any]:

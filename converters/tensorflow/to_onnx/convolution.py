@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema.padding import onnx_pads, same_upper
-from netferry.converters.signature import Dim
+from netferry.converters.graph.schema.padding import attributes_of_same, onnx_pads
 from netferry.converters.tensorflow.runtime import keras, nn_ops as nn
 from netferry.converters.tensorflow.to_onnx.emitter import (
     ROWS,
@@ -108,20 +106,7 @@ def padding_of(
         return {}
     if mode == "causal":
         return {"pads": onnx_pads([((kernel[0] - 1) * dilations[0], 0)])}
-    sizes: tuple[Dim, ...] = (x.dims or ())[2:]
-    if all(isinstance(size, int) or stride == 1 for size, stride in zip(sizes, strides, strict=True)):
-        pairs = [
-            same_upper(size if isinstance(size, int) else 1, *window)
-            for size, *window in zip(sizes, kernel, strides, dilations, strict=True)
-        ]
-        pads = onnx_pads(pairs)
-        return {"pads": pads} if any(pads) else {}
-    if max(dilations) > 1:
-        raise CannotConvert(
-            "its padding 'same' with strides and dilation needs a size that is free",
-            "Fix the input's size",
-        )
-    return {"auto_pad": "SAME_UPPER"}
+    return attributes_of_same((x.dims or ())[2:], kernel, strides, dilations)
 
 
 @ROWS.row(layers.Conv1D, layers.Conv2D, layers.Conv3D)

@@ -8,7 +8,7 @@ from typing import Any
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.schema.padding import onnx_pads, same_upper
+from netferry.converters.graph.schema.padding import attributes_of_same, onnx_pads
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter, Row
 
 
@@ -52,19 +52,7 @@ def padding_of(
         pairs = list(zip(flat[::2], flat[1::2], strict=True))
         pairs = pairs[2:] if first else pairs[1:-1]
         return {"pads": onnx_pads(pairs)}
-    sizes = (x.dims or ())[2:]
-    if all(isinstance(size, int) or stride == 1 for size, stride in zip(sizes, strides, strict=True)):
-        pairs = [
-            same_upper(size if isinstance(size, int) else 1, *window)
-            for size, *window in zip(sizes, kernel, strides, dilations, strict=True)
-        ]
-        pads = onnx_pads(pairs)
-        return {"pads": pads} if any(pads) else {}
-    if max(dilations) > 1:
-        raise CannotConvert(
-            "its padding SAME with strides and dilation needs a size that is free", "Fix the input's size"
-        )
-    return {"auto_pad": "SAME_UPPER"}
+    return attributes_of_same((x.dims or ())[2:], kernel, strides, dilations)
 
 
 def plain_weight(g: Emitter, kernel: Tensor, x: Tensor) -> tuple[Tensor, int]:
