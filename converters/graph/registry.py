@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from netferry.converters.errors import CannotConvert
 
 Key = TypeVar("Key")
 Row = TypeVar("Row", bound=Callable[..., object])
@@ -43,3 +45,19 @@ class Table(Generic[Key, Row]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def written(row: Callable[..., Any], *arguments: Any, operands: Sequence[Any]) -> Any:
+    """What a row makes of an operator of a file, whose inputs and attributes are the file's own.
+
+    Raises:
+        CannotConvert: they do not fit the row.
+    """
+    try:
+        return row(*arguments, *operands)
+    except TypeError as error:
+        if "positional argument" not in str(error):
+            raise
+        raise CannotConvert(f"it has {len(operands)} inputs, which do not fit the operator") from error
+    except (ValueError, IndexError, ArithmeticError) as error:
+        raise CannotConvert(f"its attributes do not fit its inputs ({error})") from error

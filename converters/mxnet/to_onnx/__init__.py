@@ -14,6 +14,7 @@ import onnx_ir as ir
 from netferry.converters.errors import CannotConvert, RefusedError, Unsupported, UnsupportedError, UsageError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.graph.registry import written
 from netferry.converters.mxnet import inputs
 from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.files import SymbolModel
@@ -238,14 +239,7 @@ def _operands(
 
 def _row(g: Emitter, node: Node, operands: Sequence[Tensor | None]) -> Sequence[Tensor]:
     attrs = Attrs(node)
-    try:
-        results = ROWS[node.op](g, attrs, *operands)
-    except TypeError as error:
-        if "positional argument" not in str(error):
-            raise
-        raise CannotConvert(f"it has {len(operands)} inputs, which do not fit the operator") from error
-    except (ValueError, IndexError, ArithmeticError) as error:
-        raise CannotConvert(f"its attributes do not fit its inputs ({error})") from error
+    results = written(ROWS[node.op], g, attrs, operands=operands)
     if attrs.unread():
         raise CannotConvert(f"attribute {', '.join(map(repr, attrs.unread()))} is not one netferry knows")
     return [results] if isinstance(results, Tensor) else results

@@ -11,7 +11,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.graph.registry import Table
+from netferry.converters.graph.registry import Table, written
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.tensorflow.graphdef.frames import CHOICE
@@ -119,14 +119,7 @@ class Walk:
         known = contents.folded(node.operator, a, [g.content(x) for x in operands])
         if known is not None and all(map(contents.is_known, known)):
             return [g.constant(array) for array in self._typed(node, a, known)]
-        try:
-            results = row(g, a, *operands)
-        except TypeError as error:
-            if "positional argument" not in str(error):
-                raise
-            raise CannotConvert(f"it has {len(operands)} inputs, which do not fit the operator") from error
-        except (ValueError, IndexError, ArithmeticError) as error:
-            raise CannotConvert(f"its attributes do not fit its inputs ({error})") from error
+        results = written(row, g, a, operands=operands)
         named = [
             x if x is None else g.settled_names(x)
             for x in ([results] if isinstance(results, Tensor) else results)
