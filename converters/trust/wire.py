@@ -50,7 +50,8 @@ def fields(data: memoryview, where: str) -> Iterator[Field]:
         yield Field(tag >> 3, content, data[start:at])
 
 
-def _varint(data: memoryview, at: int, where: str) -> tuple[int, int]:
+def varint(data: memoryview, at: int) -> tuple[int, int] | None:
+    """The number that stands at a place, seven bits a byte, and the place behind it; None where it has no end."""
     number = shift = 0
     while at < len(data) and shift < 70:
         byte = data[at]
@@ -58,7 +59,14 @@ def _varint(data: memoryview, at: int, where: str) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 128:
             return number, at
-    raise _damaged("a number without an end", where)
+    return None
+
+
+def _varint(data: memoryview, at: int, where: str) -> tuple[int, int]:
+    found = varint(data, at)
+    if found is None:
+        raise _damaged("a number without an end", where)
+    return found
 
 
 def _damaged(what: str, where: str) -> RefusedError:

@@ -17,6 +17,7 @@ from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.trust.snapshot import Snapshot
+from netferry.converters.trust.wire import varint
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER, _TRAILER = 48, 5
@@ -153,14 +154,10 @@ def _block(data: memoryview, handle: tuple[int, int], where: str) -> Iterator[tu
 
 
 def _varint(data: memoryview, at: int, where: str) -> tuple[int, int]:
-    number = shift = 0
-    while at < len(data) and shift < 64:
-        byte = data[at]
-        number |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return number, at
-    raise _damaged(where)
+    found = varint(data, at)
+    if found is None:
+        raise _damaged(where)
+    return found
 
 
 def _damaged(where: str) -> RefusedError:
