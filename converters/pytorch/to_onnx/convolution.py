@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
@@ -15,13 +15,7 @@ from netferry.converters.graph.schema.padding import onnx_pads, symmetric
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.table import row
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Size
-
-
-def each(value: Any, axes: int) -> list[Any]:
-    """One value per spatial axis; PyTorch takes a single one for all."""
-    if not isinstance(value, tuple | list):
-        return [value] * axes
-    return list(value) * axes if len(value) == 1 else list(value)
+from netferry.converters.pytorch.to_onnx.tracer.windows import both_sides, each
 
 
 def batched(e: Emitter, input: Tensor, axes: int, layer: Callable[[Tensor], Tensor]) -> Tensor:
@@ -57,21 +51,11 @@ def _conv(
             bias,
             kernel_shape=kernel,
             strides=each(stride, axes),
-            pads=_conv_pads(padding, kernel, dilations),
+            pads=onnx_pads(both_sides(padding, kernel, dilations)),
             dilations=dilations,
             group=groups,
         ),
     )
-
-
-def _conv_pads(padding: Any, kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
-    """As numbers; 'same' puts the odd element behind."""
-    if padding == "valid":
-        return symmetric([0] * len(kernel))
-    if padding == "same":
-        totals = [dilation * (size - 1) for size, dilation in zip(kernel, dilations, strict=True)]
-        return onnx_pads([(total // 2, total - total // 2) for total in totals])
-    return symmetric(each(padding, len(kernel)))
 
 
 def _conv_transpose(

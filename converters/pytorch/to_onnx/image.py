@@ -11,11 +11,12 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.pytorch.to_onnx.convolution import batched, each
+from netferry.converters.pytorch.to_onnx.convolution import batched
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.pooling import adaptive_pool
 from netferry.converters.pytorch.to_onnx.table import INT64, row
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Size
+from netferry.converters.pytorch.to_onnx.tracer.windows import each
 
 _LINEAR = ("linear", "bilinear", "trilinear")
 

@@ -15,10 +15,11 @@ from torch.utils._sympy import functions as symbolic
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema.padding import symmetric
-from netferry.converters.pytorch.to_onnx.convolution import batched, each
+from netferry.converters.pytorch.to_onnx.convolution import batched
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.table import INT64, Row, row
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Size
+from netferry.converters.pytorch.to_onnx.tracer.windows import each
 
 
 @dataclass(frozen=True)

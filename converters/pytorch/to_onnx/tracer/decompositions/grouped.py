@@ -17,15 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.pytorch.to_onnx.tracer.decompositions import decomposed
+from netferry.converters.pytorch.to_onnx.tracer.windows import both_sides, each
 
 _MOST_PLACES = 1024
 """Places of a kernel, each of which is a slice of the input."""
-
-
-def _each(value: Any, axes: int) -> list[Any]:
-    if not isinstance(value, tuple | list):
-        return [value] * axes
-    return list(value) * axes if len(value) == 1 else list(value)
 
 
 def _convolution(
@@ -45,10 +40,10 @@ def _convolution(
         return _convolution(
             axes, input.unsqueeze(0), weight, bias, stride, padding, dilation, groups
         ).squeeze(0)
-    kernel, steps, apart = list(weight.shape[2:]), _each(stride, axes), _each(dilation, axes)
+    kernel, steps, apart = list(weight.shape[2:]), each(stride, axes), each(dilation, axes)
     if not all(isinstance(size, int) for size in kernel) or math.prod(kernel) > _MOST_PLACES:
         raise NotImplementedError(f"a convolution of {groups} groups whose kernel has the size {kernel}")
-    x = _padded(input, _both_sides(padding, kernel, apart))
+    x = _padded(input, both_sides(padding, kernel, apart))
     spans = [spread * (size - 1) for size, spread in zip(kernel, apart, strict=True)]
     sizes = [
         (n - span - 1) // step + 1 if step != 1 else n - span
@@ -75,14 +70,6 @@ def _window(x: Tensor, place: Sequence[int], sizes: Sequence[Any], steps: Sequen
     return found
 
 
-def _both_sides(padding: Any, kernel: Sequence[int], apart: Sequence[int]) -> list[tuple[int, int]]:
-    """What stands before and behind each axis; 'same' puts the odd element behind."""
-    if padding == "same":
-        totals = [spread * (size - 1) for size, spread in zip(kernel, apart, strict=True)]
-        return [(total // 2, total - total // 2) for total in totals]
-    return [(one, one) for one in _each(0 if padding == "valid" else padding, len(kernel))]
-
-
 def _padded(x: Tensor, sides: Sequence[tuple[int, int]]) -> Tensor:
     flat = [one for side in reversed(sides) for one in side]
     return F.pad(x, flat) if any(flat) else x
@@ -107,14 +94,14 @@ def _transposed(
             axes, input.unsqueeze(0), weight, bias, stride, padding, output_padding, groups, dilation
         )
         return whole.squeeze(0)
-    kernel, apart = list(weight.shape[2:]), _each(dilation, axes)
+    kernel, apart = list(weight.shape[2:]), each(dilation, axes)
     x = input
-    for axis, step in enumerate(_each(stride, axes), 2):
+    for axis, step in enumerate(each(stride, axes), 2):
         x = _with_zeros_between(x, axis, step) if step != 1 else x
     reach = [spread * (size - 1) for size, spread in zip(kernel, apart, strict=True)]
     sides = [
         (far - cut, far - cut + more)
-        for far, cut, more in zip(reach, _each(padding, axes), _each(output_padding, axes), strict=True)
+        for far, cut, more in zip(reach, each(padding, axes), each(output_padding, axes), strict=True)
     ]
     channels, out = weight.shape[0] // groups, weight.shape[1]
     turned = weight.reshape(groups, channels, out, *kernel).transpose(1, 2).flip(tuple(range(3, 3 + axes)))
