@@ -153,7 +153,7 @@ class _Reader:
         return (str(reference[0]), int(reference[1])) in self._outputs
 
     def _call(self, part: Part, node: Any) -> Any:
-        first, keywords = self._first_argument(node), self._keywords(node)
+        first, keywords = self._tensors(node), self._keywords(node)
         given = {key: value for key, value in keywords.items() if value is not None and key != "name"}
         try:
             if part.kind in known.FUNCTIONS:
@@ -168,15 +168,6 @@ class _Reader:
         except Exception as error:  # whatever Keras raises for a call that it does not take
             reason = f"Keras 3 does not call it so ({first_line(error)})"
             raise UnsupportedError([Unsupported(part.name, part.kind, reason)]) from error
-
-    def _first_argument(self, node: Any) -> Any:
-        """Lists and mappings of ``[layer, node, tensor, keywords]``; one alone in a list is that tensor."""
-        if _is_reference(node, self._parts):
-            return self._tensor(node)
-        if isinstance(node, Mapping):
-            return {key: self._first_argument(inner) for key, inner in node.items()}
-        values = [self._first_argument(inner) for inner in node]
-        return values[0] if len(values) == 1 else values
 
     def _keywords(self, node: Any) -> dict[str, Any]:
         reference = next(_nodes(node, self._parts), None)
@@ -199,6 +190,7 @@ class _Reader:
         return results if isinstance(results, Sizes) else _flat(results)[int(reference[2])]
 
     def _tensors(self, references: Any) -> Any:
+        """Lists and mappings of ``[layer, node, tensor, keywords]``; one alone in a list is that tensor."""
         if _is_reference(references, self._parts):
             return self._tensor(references)
         if isinstance(references, Mapping):

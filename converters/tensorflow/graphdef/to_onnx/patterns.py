@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,8 +68,27 @@ def normalised(g: Emitter, left: Tensor, right: Tensor) -> Tensor | None:
                 continue
             statistics = _scale(g, inverse)
             if statistics is not None:
-                return _normalisation(g, x, mean, beta, *statistics)
+                return _written(g, _Normalised(x, mean, beta, *statistics))
     return None
+
+
+class _Normalised(NamedTuple):
+    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``."""
+
+    x: Tensor
+    mean: Tensor
+    beta: Tensor | None
+    variance: Tensor
+    epsilon: float
+    gamma: Tensor | None
+
+
+def _written(g: Emitter, found: _Normalised) -> Tensor | None:
+    if found.x.dims is None:
+        return None
+    if found.mean.array is not None and found.variance.array is not None:
+        return _batch_normalization(g, found)
+    return _layer_normalization(g, found)
 
 
 def _shift(g: Emitter, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None] | None:
@@ -111,31 +130,8 @@ def _scale(g: Emitter, x: Tensor) -> tuple[Tensor, float, Tensor | None] | None:
     return None
 
 
-def _normalisation(
-    g: Emitter,
-    x: Tensor,
-    mean: Tensor,
-    beta: Tensor | None,
-    variance: Tensor,
-    epsilon: float,
-    gamma: Tensor | None,
-) -> Tensor | None:
-    if x.dims is None:
-        return None
-    if mean.array is not None and variance.array is not None:
-        return _batch_normalization(g, x, mean, beta, variance, epsilon, gamma)
-    return _layer_normalization(g, x, mean, beta, variance, epsilon, gamma)
-
-
-def _batch_normalization(
-    g: Emitter,
-    x: Tensor,
-    mean: Tensor,
-    beta: Tensor | None,
-    variance: Tensor,
-    epsilon: float,
-    gamma: Tensor | None,
-) -> Tensor | None:
+def _batch_normalization(g: Emitter, found: _Normalised) -> Tensor | None:
+    x, mean, beta, variance, epsilon, gamma = found
     assert mean.array is not None
     axis = _channel(mean.array, x.rank)
     if axis is None or x.rank < 2:
@@ -167,15 +163,8 @@ def _flat(g: Emitter, x: Tensor | None, count: int, axis: int, rank: int) -> Ten
     return x if x.array.ndim == 1 else g.weight(x.array.reshape(-1), g.title(x))
 
 
-def _layer_normalization(
-    g: Emitter,
-    x: Tensor,
-    mean: Tensor,
-    beta: Tensor | None,
-    variance: Tensor,
-    epsilon: float,
-    gamma: Tensor | None,
-) -> Tensor | None:
+def _layer_normalization(g: Emitter, found: _Normalised) -> Tensor | None:
+    x, mean, beta, variance, epsilon, gamma = found
     averaged, squares = read_by(g, mean, "Mean"), read_by(g, variance, "Mean")
     if averaged is None or squares is None or not same(averaged[0], x):
         return None

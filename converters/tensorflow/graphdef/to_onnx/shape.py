@@ -176,9 +176,7 @@ def split_v(g: Emitter, a: Attrs, x: Tensor, sizes: Tensor, axis: Tensor) -> Seq
 
 @ROWS.row("Fill")
 def fill(g: Emitter, a: Attrs, sizes: Tensor, value: Tensor) -> Tensor:
-    known = g.content(sizes)
-    y = g.Expand(value, g.index(sizes))
-    return y if known is None else g.sized(y, list(known))
+    return broadcast_to(g, a, value, sizes)
 
 
 @ROWS.row("Empty")
