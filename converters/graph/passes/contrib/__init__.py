@@ -47,7 +47,7 @@ def is_contrib(node: ir.Node) -> bool:
 
 def is_own(node: ir.Node) -> bool:
     """Whether a person has defined the operator."""
-    return own.key(node.domain, node.op_type) in OWN
+    return len(OWN) > 0 and own.key(node.domain, node.op_type) in OWN
 
 
 def opened(node: ir.Node, evaluator: Evaluator) -> bool:
