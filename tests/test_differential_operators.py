@@ -285,7 +285,7 @@ def torchscript(good: Path) -> tuple[bytes, Compared]:
             trees = [script.parsed(each, "file") for each in (code, *others)]
             own = script.attributes(trees)
             strange = {word for tree in trees for word in script.strange(tree, own)}
-            safety.refuse_hidden(Looked(Permit(), own - trusted.ATEN), "file")
+            safety.refuse_hidden(Looked(Permit(), message=own - trusted.ATEN), "file")
         except NetferryError:
             return False
         if strange:
