@@ -20,6 +20,7 @@ from netferry.version import VERSION as __version__  # noqa: N811 - its name in 
 
 if TYPE_CHECKING:
     from netferry.api import bisect, check, convert, inspect, run, verify
+    from netferry.arguments import Reading
     from netferry.converters.errors import NetferryError
     from netferry.extending import exporter, operator
     from netferry.results import Conversion
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Conversion",
     "NetferryError",
+    "Reading",
     "Report",
     "__version__",
     "bisect",
@@ -56,6 +58,7 @@ _HOMES = {
     "optimizer_state": "netferry.tasks.optimizer_state",
     "run": "netferry.api",
     "verify": "netferry.api",
+    "Reading": "netferry.arguments",
     "NetferryError": "netferry.converters.errors",
     "Report": "netferry.validation.reports.report",
 }

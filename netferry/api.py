@@ -16,10 +16,13 @@ from netferry.arguments import (
     Inputs,
     Outputs,
     PathLike,
+    Reading,
+    Readings,
     drawn,
     given_examples,
-    opened,
     part_of,
+    reading_of,
+    readings_of,
     rows_of,
     tolerance_of,
 )
@@ -60,60 +63,76 @@ def convert(
     destination: PathLike | None = None,
     inputs: Inputs | None = None,
     dynamic: Dynamic | None = None,
+    reading: Reading | None = None,
+    weights: PathLike | None = None,
+    task: str | None = None,
+    signature: str | None = None,
+    random_weights: bool = False,
+    unsafe: bool = False,
+    outputs: Outputs = None,
+    input_at: Sequence[str] | str | None = None,
+    fix: Sizes | None = None,
+    rename: Mapping[str, str] | None = None,
     opset: int | None = None,
     fuse: bool = False,
     simplify: bool = False,
-    weights: PathLike | None = None,
-    signature: str | None = None,
     write_source: bool = False,
-    verify: bool = True,
     keep: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    verify: bool = True,
     seed: int | None = None,
     device: str = "cpu",
-    unsafe: bool = False,
     data: Data = None,
     columns: Columns = None,
     pixels: Pixels | None = None,
     quick: bool = False,
     samples: int | None = None,
-    outputs: Outputs = None,
-    input_at: Sequence[str] | str | None = None,
-    rename: Mapping[str, str] | None = None,
-    fix: Sizes | None = None,
-    force: bool = False,
-    task: str | None = None,
-    random_weights: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Convert ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``.
+    """Convert ``model`` (a path, ``package.module:factory``, or a live model) to the framework ``to``, check it, and write it.
 
-    Left out, ``to`` follows from the name of ``destination`` (``.onnx``, ``.pt2``, ``.keras``,
-    ``-symbol.json``). ``inputs`` maps names to example arrays, bound by position; their names become the
-    model's input names. ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is
-    free. ``outputs`` names tensors, nodes, layers or submodules at which the model ends instead (a mapping is as for ``verify``), ``input_at``
-    those at which it begins; ``fix`` maps inputs to their sizes, ``rename`` inputs and outputs to other names (``inspect(layers=True)``
-    lists all names). ``fuse`` folds BatchNormalization into the convolution before it, in an ONNX model, and ``simplify`` writes what is known before it runs as constants. ``signature`` names the one that is meant of a SavedModel's. ``write_source`` also writes the model as a readable Python module beside ``destination``.
-    With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto). Nothing is written to ``destination``
-    when they differ, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``quick`` and ``samples`` are as for ``verify``.
-    What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed it since; anything else,
-    and the source itself, only with ``force``. A Hugging Face folder knows its inputs; ``task`` says what its model is for, if that is
-    not what it was saved for, and its tokenizer's and processors' files are copied beside ``destination``. ``progress(done, total, what)`` is called at each stage. A file that names anything that could act outside the model is
-    refused; ``unsafe`` lets it through and warns (``UnsafeWarning``) of what exactly. With ``random_weights`` an MXNet symbol
-    without its params is tried with weights drawn by chance.
+    **Where to.** Left out, ``to`` follows from the name of ``destination`` (``.onnx``, ``.pt2``, ``.keras``, ``-symbol.json``). Without a
+    ``destination`` nothing is written: the result is ``.model``.
 
-    Raises a ``NetferryError`` that names the place, what was expected, what was received, and what to do.
+    **Inputs.** ``inputs`` maps names to example arrays; for a model that has no names of its own they become its names.
+    ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is free.
+
+    **How the source is read.** ``reading`` holds what a file alone does not say (``Reading``); each of its fields is also a keyword here:
+    ``weights``, ``task``, ``signature``, ``random_weights``, ``unsafe``.
+
+    **Which part.** ``outputs`` names tensors, nodes, layers or submodules at which the model ends instead (a mapping is as for ``verify``),
+    ``input_at`` those at which it begins; ``fix`` maps inputs to their sizes, ``rename`` inputs and outputs to other names.
+    ``inspect(layers=True)`` lists all names.
+
+    **What is written.** For ONNX, ``opset`` chooses the opset, ``fuse`` folds BatchNormalization into the convolution before it, and
+    ``simplify`` writes what is known before the model runs as constants. ``write_source`` also writes the model as a readable Python
+    module beside ``destination``. What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed
+    it since; anything else, and the source itself, only with ``force``. A Hugging Face folder's tokenizer and processors are copied beside it.
+    With ``dry_run`` all is done but the writing and the check.
+
+    **How it is checked.** With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto).
+    Where they differ nothing is written, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``columns``, ``pixels``,
+    ``quick`` and ``samples`` are as for ``verify``. ``progress(done, total, what)`` is called at each stage.
+
+    Raises:
+        NetferryError: it names the place, what was expected, what was received, and what to do.
     """
     path = None if destination is None else Path(destination)
     target = target_of(to, path, opset, write_source, fuse or simplify, device)
-    stages = Stages(progress, writes=path is not None, imports=target != "onnx", verifies=verify)
+    how = reading_of(
+        reading, weights=weights, task=task, signature=signature, random_weights=random_weights, unsafe=unsafe
+    )
+    writes = path is not None and not dry_run
+    stages = Stages(progress, writes=writes, imports=target != "onnx", verifies=verify and not dry_run)
     title, given = source.title(model), given_examples(inputs, dynamic)
     part, pairs = part_of(outputs, input_at, fix, rename)
     source.demand(model)
-    replacing = Overwriting(force, (model, weights, data))
+    replacing = Overwriting(force, (model, how.parameters, data))
     staging.demand(path, MODEL, replacing, companions(path, target, write_source, model))
     stages.begin("reading")
-    opened_source = source.open_source(model, weights, unsafe=unsafe, task=task, signature=signature)
-    if random_weights:
+    opened_source = how.open(model)
+    if how.random_weights:
         opened_source = with_random_weights(opened_source, given, drawn(seed))
     live = frameworks.called(opened_source, given)
     stages.begin("exporting")
@@ -138,11 +157,10 @@ def convert(
             quick=quick, count=samples, outputs=part.pairs(pairs, export), rows=rows_of(data, columns, pixels), graph=export.model, progress=stages.samples,
         )  # fmt: skip
 
-    done = (
-        replace(done, report=check(lambda: done.model))
-        if path is None
-        else deliver(done, path, check, keep, write_source, replacing, model)
-    )
+    if path is None:
+        done = replace(done, report=None if dry_run else check(lambda: done.model))
+    elif not dry_run:
+        done = deliver(done, path, check, keep, write_source, replacing, model)
     stages.end()
     return done
 
@@ -172,6 +190,8 @@ def verify(
     pixels: Pixels | None = None,
     force: bool = False,
     task: str | None = None,
+    signature: str | None = None,
+    reading: Readings = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run two models on the same inputs; the report's ``status`` is passed, failed or not_checked.
@@ -186,20 +206,23 @@ def verify(
     that are taken. ``data`` is a file or folder whose first rows come before all others (``columns`` and ``pixels``
     as for ``run --data``). ``outputs`` maps outputs of ``a`` to those of ``b`` that have other names; names alone cut ``a`` there, as
     ``input_at`` and ``fix`` do, to compare that part of it with ``b``. ``seed`` is
-    drawn anew where it is None; the report keeps it. ``task`` is what ``a`` is for, a Hugging Face folder. ``progress(done, total, what)`` is called at each sample.
+    drawn anew where it is None; the report keeps it. ``task`` is what ``a`` is for, a Hugging Face folder, ``signature`` the one that is
+    meant of a SavedModel; ``reading`` says how ``a`` is read (``Reading``), or of both, as a pair. ``progress(done, total, what)`` is called at each sample.
     """
     from netferry.validation.reports.certificate_form import options_text
     from netferry.validation.verify import verify as compare
 
     seed, rows = drawn(seed), rows_of(data, columns, pixels)
     part, pairs = part_of(outputs, input_at, fix, None)
+    ways = readings_of(reading, weights, unsafe=unsafe, task=task, signature=signature)
+    weights, task, signature = (ways[0].parameters, ways[1].parameters), ways[0].task, ways[0].signature
     replacing = Overwriting(force, (a, b, *weights, data))
     staging.demand(certificate, CERTIFICATE, replacing)
     if device != "cpu":
         from netferry.inference.devices import choose
 
         choose(device)  # what is missing is reported before any work
-    left, right = opened(a, weights[0], unsafe, cut=bool(part), task=task), opened(b, weights[1], unsafe)
+    left, right = ways[0].runnable(a, cut=bool(part)), ways[1].runnable(b)
     examples_given = given_examples(inputs, dynamic)
     left, right = frameworks.called(left, examples_given), frameworks.called(right, examples_given)
     if part:
@@ -218,7 +241,7 @@ def verify(
         "seed": seed, "rtol": rtol, "atol": atol, "device": device, "gradients": gradients,
         "training_steps": training_steps, "quick": quick, "samples": samples,
         "outputs": dict(outputs) if isinstance(outputs, Mapping) else list(part.outputs) or None,
-        "task": task, "input_at": list(part.inputs) or None, "fix": {name: list(sizes) for name, sizes in part.fix.items()} or None,
+        "task": task, "signature": signature, "input_at": list(part.inputs) or None, "fix": {name: list(sizes) for name, sizes in part.fix.items()} or None,
     }  # fmt: skip
     report = replace(report, options=options_text(options))
     if certificate is not None:
@@ -254,7 +277,10 @@ def check(
     known = certificates.read(Path(certificate))
     named = known.subject("source", a), known.subject("target", b)
     examples_given = known.inputs(given_examples(inputs, dynamic), data is not None)
-    left, right = (opened(model, own, unsafe) for model, own in zip(named, weights, strict=True))
+    options = known.options
+    reading = {key: options.pop(key) for key in ("task", "signature")}
+    ways = readings_of(None, weights, unsafe=unsafe, **reading)
+    left, right = (how.runnable(model) for model, how in zip(named, ways, strict=True))
     return known.check(
         (Subject(named[0], left, weights[0]), Subject(named[1], right, weights[1])),
         examples_given,
@@ -266,7 +292,7 @@ def check(
             data=data,
             columns=columns,
             pixels=pixels,
-            **known.options,
+            **options,
         ),
     )
 
@@ -287,17 +313,19 @@ def bisect(
     columns: Columns = None,
     pixels: Pixels | None = None,
     force: bool = False,
+    reading: Readings = None,
 ) -> Bisection:
-    """Name the first tensor inside ``a`` that differs in ``b``: what ``verify`` takes, across frameworks.
+    """Name the first tensor inside ``a`` that differs in ``b``: what ``verify`` takes (``reading`` too), across frameworks.
 
     ``output`` names a folder for a reproduction: the step alone, its inputs, both results and a script. It is new or
     empty, or as an earlier reproduction left it; what was changed there is replaced with ``force``.
     """
     from netferry.validation.tensors import bisect as bisection, reproduction
 
-    replacing = Overwriting(force, (a, b, *weights, data))
+    ways = readings_of(reading, weights, unsafe=unsafe)
+    replacing = Overwriting(force, (a, b, *(how.parameters for how in ways), data))
     staging.demand(output, reproduction.KIND, replacing)
-    left, right = (opened(model, given, unsafe) for model, given in zip((a, b), weights, strict=True))
+    left, right = (how.runnable(model) for model, how in zip((a, b), ways, strict=True))
     names, given = (source.title(a), source.title(b)), given_examples(inputs, dynamic)
     left, right = frameworks.called(left, given), frameworks.called(right, given)
     found = bisection.bisect(
@@ -334,11 +362,16 @@ def run(
     weights: PathLike | None = None,
     device: str = "cpu",
     unsafe: bool = False,
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
-    """Run a path, a factory or a live model once; outputs come in the model's order under its names."""
+    """Run a path, a factory or a live model once; outputs come in the model's order under its names.
+
+    ``reading`` says how the model is read (``Reading``), in place of ``weights`` and ``unsafe``.
+    """
     from netferry.inference import run as inference
 
-    return inference.run(opened(model, weights, unsafe), inputs, device)
+    how = reading_of(reading, weights=weights, unsafe=unsafe)
+    return inference.run(how.runnable(model), inputs, device)
 
 
 def inspect(
@@ -355,17 +388,20 @@ def inspect(
     layers: bool = False,
     task: str | None = None,
     unsafe: bool = False,
+    reading: Reading | None = None,
 ) -> Inspection:
     """Describe a model as it stands in ONNX, which is what every conversion starts from.
 
     Of a SavedModel, ``signature`` names the one that is meant; all are listed, and the first is described where none is the
     default. ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it. ``outputs``, ``input_at``
     and ``fix`` are as for ``convert``: the part is described. With ``layers`` the names are listed at which the model can be cut.
+    ``reading`` says how the model is read (``Reading``), in place of ``weights``, ``task``, ``signature`` and ``unsafe``.
     """
+    how = reading_of(reading, weights=weights, task=task, signature=signature, unsafe=unsafe)
     part, given = part_of(outputs, input_at, fix, None)[0], given_examples(inputs, dynamic)
-    live = source.open_source(model, weights, unsafe=unsafe, signature=signature, task=task)
+    live = how.open(model)
     signatures = source.signatures(live)
-    if signature is None and len(signatures) > 1 and _DEFAULT not in signatures:
+    if how.signature is None and len(signatures) > 1 and _DEFAULT not in signatures:
         live = source.served(live, signatures[0])
     live, given = part.of(live, given)
     export = part.exported(converters.export_model(live, given=given))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,11 +87,72 @@ def tolerance_of(rtol: float | None, atol: float | None) -> Tolerance | None:
     return Tolerance(rtol, atol)
 
 
-def opened(
-    model: object, weights: PathLike | None, unsafe: bool, *, cut: bool = False, task: str | None = None
-) -> object:
-    """What can be run: a model in memory, or the path of an ONNX file, which onnxruntime opens itself unless it is to be
-    ``cut``."""
-    if isinstance(model, str | os.PathLike) and source.is_onnx_file(model) and not cut:
-        return source.looked_at(model, unsafe=unsafe)
-    return source.open_source(model, weights, unsafe=unsafe, task=task)
+@dataclass(frozen=True)
+class Reading:
+    """How a source is read, where its file alone does not say it.
+
+    ``weights`` is a file of weights for a factory (``.safetensors``, a state dict, ``.weights.h5``) or an MXNet symbol (``.params``);
+    ``epoch`` chooses among an MXNet checkpoint's instead. ``task`` is what a Hugging Face folder's model is for, ``signature`` the one
+    that is meant of a SavedModel's. With ``random_weights`` an MXNet symbol without its params gets weights drawn by chance.
+    ``unsafe`` lets through, with an ``UnsafeWarning``, what may act outside the model.
+    """
+
+    weights: PathLike | None = None
+    epoch: int | None = None
+    task: str | None = None
+    signature: str | None = None
+    random_weights: bool = False
+    unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and self.epoch is not None:
+            raise UsageError("weights and epoch name the same parameters", remedy="Give one of them")
+
+    @property
+    def parameters(self) -> PathLike | None:
+        """Where the weights are: a file, or the number of an epoch as a path."""
+        return self.weights if self.epoch is None else Path(str(self.epoch))
+
+    def open(self, model: object) -> object:
+        """The source as a model in memory."""
+        return source.open_source(
+            model, self.parameters, unsafe=self.unsafe, task=self.task, signature=self.signature
+        )
+
+    def runnable(self, model: object, *, cut: bool = False) -> object:
+        """What can be run: a model in memory, or the path of an ONNX file, which onnxruntime opens itself unless it is to be ``cut``."""
+        if isinstance(model, str | os.PathLike) and source.is_onnx_file(model) and not cut:
+            return source.looked_at(model, unsafe=self.unsafe)
+        return self.open(model)
+
+
+_READING = Reading()
+
+
+def reading_of(reading: Reading | None, **named: Any) -> Reading:
+    """How a source is read, given as one object or by ``named`` keywords, not both."""
+    given = {key: value for key, value in named.items() if value != getattr(_READING, key)}
+    if reading is None:
+        return Reading(**given)
+    if given:
+        raise UsageError(
+            f"'{next(iter(given))}' belongs to reading, which is given, too",
+            remedy=f"Write reading=Reading({', '.join(f'{key}=...' for key in given)}), or leave reading out",
+        )
+    return reading
+
+
+Readings = Reading | tuple[Reading | None, Reading | None] | None
+"""How two models are read: each its own way, or one way for the first alone, which is the source."""
+
+
+def readings_of(
+    reading: Readings, weights: Sequence[PathLike | None], **first: Any
+) -> tuple[Reading, Reading]:
+    """The same for two models; ``first`` holds for the source, ``unsafe`` for both."""
+    one, two = reading if isinstance(reading, tuple) else (reading, None)
+    unsafe = first.get("unsafe", False)
+    return (
+        reading_of(one, weights=weights[0], **first),
+        reading_of(two, weights=weights[1], **({} if two is not None else {"unsafe": unsafe})),
+    )

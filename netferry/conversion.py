@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # a conversion that is not verified does without inference an
     from netferry.validation.verify import Progress
 
 
+_LOGGER = logging.getLogger("netferry")
+
 MODEL, CERTIFICATE = "model", "certificate"
 """What is written here, as the ledger has it."""
 
@@ -51,6 +54,8 @@ class Stages:
         ]
 
     def begin(self, name: str) -> None:
+        if name in self.names:
+            _LOGGER.info("%s", name)
         if self.progress is not None and name in self.names:
             self._at = self.names.index(name)
             left = self.names[self._at + 1 :]

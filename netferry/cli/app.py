@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
+from netferry.cli.voice import spoken
 from netferry.converters.errors import UsageError
+
+Function = TypeVar("Function", bound=Callable[..., None])
 
 _MISTYPED: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
@@ -32,16 +36,33 @@ class _Group(TyperGroup):
         sys.exit(code or 0)
 
 
-app = typer.Typer(
+class _Program(typer.Typer):
+    """Commands that all have the flags of ``voice``, and help in panels."""
+
+    def command(self, *arguments: Any, **keywords: Any) -> Callable[[Function], Function]:
+        register = super().command(*arguments, **keywords)
+
+        def add(function: Function) -> Function:
+            register(spoken(function))
+            return function
+
+        return add
+
+
+app = _Program(
     name="netferry",
     cls=_Group,
     help="Convert a trained model from one framework to another, and prove that the result is equal.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-zoo_app = typer.Typer(help="The reference models, trained natively in each framework.", no_args_is_help=True)
+zoo_app = _Program(
+    help="The reference models, trained natively in each framework.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
 app.add_typer(zoo_app, name="zoo")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import warnings
@@ -12,6 +13,7 @@ from typing import Any
 
 import typer
 
+from netferry.cli.voice import LOGGER, TO_FILE, voice
 from netferry.converters import escaping
 from netferry.converters.trust import sandbox
 from netferry.runtime import fork
@@ -54,14 +56,19 @@ def speaking(
         with os.fdopen(os.dup(answer), "w", encoding="utf-8") as stream:
             stream.write(text_line + "\n")
 
+    held: list[str] = []
+
     def say(document: dict[str, Any], text: Callable[[], str]) -> None:
         from netferry.validation.reports.report import as_json as dumped
 
         if as_json:
             whole = document if limits is None else {"sandbox": sandbox.told(), **document}
             write(dumped(whole))
-        else:
-            write(escaping.lines(text()))
+            return
+        said = escaping.lines(text())
+        for line in said.splitlines():
+            LOGGER.debug("answer: %s", line, extra=TO_FILE)
+        held.append(said) if voice.quiet else write(said)
 
     try:
         if limits is not None:
@@ -73,7 +80,10 @@ def speaking(
         del spare
         _tell(error, write, as_json)
         leave(error.exit_code)
-    except typer.Exit:
+    except typer.Exit as end:
+        for said in held if end.exit_code else ():
+            write(said)
+        LOGGER.debug("ended with exit code %s", end.exit_code, extra=TO_FILE)
         raise
     except Exception as error:
         del spare
@@ -96,9 +106,10 @@ def speaking(
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """What netferry itself warns of is shown; frameworks warn of their own future."""
-    if category.__module__.startswith("netferry."):
-        print(f"netferry: {escaping.line(str(message))}", file=sys.stderr)
+    """What netferry itself warns of is shown; frameworks warn of their own future, which ``-vv`` shows."""
+    own = category.__module__.startswith("netferry.")
+    text = str(message) if own else f"{category.__name__}: {message}"
+    LOGGER.log(logging.WARNING if own else logging.DEBUG, "%s", text)
 
 
 def _tell(error: Any, write: Callable[[str], None], as_json: bool) -> None:
@@ -107,6 +118,7 @@ def _tell(error: Any, write: Callable[[str], None], as_json: bool) -> None:
         write(escaping.in_json(json.dumps(error.to_json(), indent=2)))
     else:
         print(f"netferry: {error}", file=sys.stderr)
+    LOGGER.debug("error: %s", error, extra=TO_FILE)
 
 
 def leave(code: int) -> None:

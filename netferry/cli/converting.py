@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,10 +10,12 @@ import typer
 
 from netferry.cli.app import app
 from netferry.cli.console import EXIT_CODES, code_of, leave, speaking
+from netferry.cli.many import convert_many
 from netferry.cli.options import (
     AsJson,
     Columns,
     Device,
+    Engine,
     Epoch,
     Fix,
     Force,
@@ -37,36 +40,36 @@ from netferry.cli.options import (
     TimeLimit,
     Unsafe,
     Weights,
+    Workers,
     columns_of,
+    conversion_options,
     examples_of,
     files_of,
     import_code,
     limits_of,
-    outputs_of,
     pixels_of,
-    renames_of,
     sizes_of,
     weights_of,
 )
 from netferry.cli.progress import bar, busy
-from netferry.cli.reports import demand_forms, write_report
+from netferry.cli.reports import demand_forms, sizes_text, write_report
 
 
 @app.command(
-    epilog="Example: netferry convert cnn.keras cnn.pt2, or netferry convert cnn.onnx cnn --to pytorch"
+    epilog="Example: netferry convert cnn.keras cnn.pt2, or netferry convert cnn.onnx cnn --to pytorch, or "
+    "netferry convert a.keras mlp.keras --to onnx --output-dir out --quick"
 )
 def convert(
-    source: Source,
-    destination: Annotated[
-        Path,
+    models: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="What to write: NAME.onnx, .pt2, .keras, NAME-symbol.json, or a folder with --to.",
-            metavar="DST",
+            help="What to convert: a file, a folder, or package.module:factory; then what to write: NAME.onnx, .pt2, .keras, "
+            "NAME-symbol.json, or a folder with --to. With --output-dir all are sources.",
+            metavar="SRC DST",
         ),
-    ],
+    ] = None,
     to: Annotated[
-        str | None,
-        typer.Option(help="pytorch, tensorflow, mxnet or onnx; left out, the end of DST's name decides."),
+        str | None, typer.Option(help="The framework; left out, the end of DST's name decides.")
     ] = None,
     inputs: InputFlags = None,
     output: OutputAt = None,
@@ -89,10 +92,12 @@ def convert(
     ] = False,
     verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Keep a result that differs from its source.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do all but the writing and the check, and say what would be.")
+    ] = False,
     report: ReportFolder = None,
     precision: Annotated[
-        str | None,
-        typer.Option(help="For ONNX: float16, bfloat16, int8-dynamic or int8-static, judged on --data."),
+        str | None, typer.Option(help="For ONNX: another precision, judged on --data.")
     ] = None,
     data: RealRows = None,
     columns: Columns = None,
@@ -106,6 +111,18 @@ def convert(
     strict: Strict = False,
     seed: FreshSeed = None,
     device: Device = "cpu",
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Many sources at once: each is converted into this folder."),
+    ] = None,
+    catalogue: Annotated[
+        Path | None, typer.Option(help="A TOML file of pairs: each a is converted to its b.")
+    ] = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    factories: Annotated[
+        bool, typer.Option("--factories", help="Let a catalogue name factories, whose code is then run.")
+    ] = False,
     unsafe: Unsafe = False,
     imports: Imports = None,
     force: Force = False,
@@ -114,8 +131,20 @@ def convert(
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Convert SRC to DST and check that both are equal."""
-    with speaking(as_json, limits_of(memory, time_limit), source, opens=locals()) as say:
+    """Convert SRC to DST and check that both are equal; with --output-dir or --catalogue, many at once."""
+    given = dict(locals())
+    if output_dir is not None or catalogue is not None:
+        convert_many(given)
+        return
+    if engine is not None or workers is not None or factories:
+        raise typer.BadParameter("engines, workers and --factories are for --output-dir or a --catalogue")
+    if len(models or ()) != 2:
+        raise typer.BadParameter(
+            "a source and a destination are needed: netferry convert SRC DST, or many sources with --to and --output-dir"
+        )
+    source, destination = models[0], Path(models[1])  # type: ignore[index]
+    opens = given | {"models": None, "source": source, "destination": destination}
+    with speaking(as_json, limits_of(memory, time_limit), source, opens=opens) as say:
         import_code(imports)
         from netferry.converters.disk.ledger import Overwriting
 
@@ -123,48 +152,51 @@ def convert(
         replacing = Overwriting(force, (source, weights, data, *files_of(inputs)))
         demand_forms(replacing, {}, report)
         if precision is not None:
-            from netferry.tasks.precision import lower
-
-            with busy(f"converting {source}"):
-                lowered = lower(
-                    source, destination, precision, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
-                    even_if_slower=even_if_slower, inputs=examples_of(inputs, seed), weights=weights, signature=signature, opset=opset,
-                    verify=verify, seed=seed, device=device, unsafe=unsafe, force=force, task=task,
-                )  # fmt: skip
-            say(lowered.to_dict(), lowered.to_text)
-            leave(EXIT_CODES[lowered.status])
+            _lower(say, source, destination, given | {"weights": weights})
             return
         from netferry.api import convert as do
 
         with bar(f"converting {source}") as progress:
             done = do(
-                source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights,
-                signature=signature, opset=opset, fuse=fuse, simplify=simplify, write_source=write_source, verify=verify, keep=keep, seed=seed,
-                device=device, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
-                quick=quick, samples=samples, outputs=outputs_of(map_output, output), input_at=input_at, fix=sizes_of(fix),
-                rename=renames_of(rename), task=task, random_weights=random_weights, progress=progress,
+                source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights, data=data,
+                progress=progress, **conversion_options(given),
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.tasks.extras import extras_of
 
-            given = examples_of(inputs, seed)
-
             def extras() -> Any:
-                return extras_of(done, source, weights, given, signature=signature, unsafe=unsafe)
+                shown = examples_of(inputs, seed)
+                return extras_of(done, source, weights, shown, signature=signature, unsafe=unsafe)
 
             write_report(report, done.report, extras, replacing)
-        say(done.to_dict(), lambda: _conversion_text(done, destination))
+        say(done.to_dict(), lambda: _conversion_text(done, destination, dry_run))
         leave(0 if done.report is None else code_of(done.report, strict))
 
 
-def _conversion_text(done: Any, destination: Path) -> str:
+def _lower(say: Any, source: str, destination: Path, given: Mapping[str, Any]) -> None:
+    from netferry.tasks.precision import lower
+
+    passed = ("weights", "signature", "opset", "verify", "seed", "device", "unsafe", "force", "task", "data", "even_if_slower")  # fmt: skip
+    with busy(f"converting {source}"):
+        lowered = lower(
+            source, destination, given["precision"], columns=columns_of(given["columns"]), pixels=pixels_of(given["pixels"]),
+            inputs=examples_of(given["inputs"], given["seed"]), **{name: given[name] for name in passed},
+        )  # fmt: skip
+    say(lowered.to_dict(), lowered.to_text)
+    leave(EXIT_CODES[lowered.status])
+
+
+def _conversion_text(done: Any, destination: Path, dry_run: bool = False) -> str:
     from netferry.converters import escaping
 
-    lines = [f"{done.source} -> {destination if done.files else 'nothing written'} ({done.route})"]
+    written = "would be written (--dry-run)" if dry_run else "nothing written"
+    goal = f"{destination}" if done.files else f"{destination}: {written}"
+    lines = [f"{done.source} -> {goal} ({done.route})"]
     if done.report is not None:
         lines += done.report.to_text().splitlines()
-    else:
+    elif not dry_run:
         lines.append("not checked: source and result were not compared (--no-verify)")
+    lines += [f"  {line}" for line in sizes_text(done.files)]
     return "\n".join(map(escaping.line, [*lines, *(f"  note: {note}" for note in done.notes)]))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from netferry.cli.panels import PART
 from netferry.runtime.limits import GIB, Limits
 
 Source = Annotated[str, typer.Argument(help="A file, a folder, or package.module:factory.", metavar="SRC")]
@@ -23,6 +24,7 @@ OutputAt = Annotated[
     typer.Option(
         "--output",
         metavar="NAME",
+        rich_help_panel=PART,
         help="End the model at a tensor, node, layer or submodule (inspect --layers).",
     ),
 ]
@@ -248,3 +250,20 @@ def pixels_of(flag: str | None) -> Any:
     from netferry.inference.images import pixels_from_flag
 
     return None if flag is None else pixels_from_flag(flag)
+
+
+def conversion_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of ``convert`` that hold alike for one source and for each of many, as ``netferry.convert`` takes them."""
+    return {name: given[name] for name in _PASSED_ON} | {
+        "outputs": outputs_of(given["map_output"], given["output"]),
+        "columns": columns_of(given["columns"]),
+        "pixels": pixels_of(given["pixels"]),
+        "fix": sizes_of(given["fix"]),
+        "rename": renames_of(given["rename"]),
+    }
+
+
+_PASSED_ON = (
+    "signature", "opset", "fuse", "simplify", "write_source", "verify", "keep", "seed", "device", "unsafe", "force", "quick", "samples",
+    "input_at", "task", "random_weights", "dry_run",
+)  # fmt: skip

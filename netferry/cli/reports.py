@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,21 @@ def write_forms(
     for form, path in wanted.items():
         if path is not None:
             write_text(path, forms[form](), form, replacing)
+
+
+def sizes_text(files: Iterable[Path | str]) -> list[str]:
+    """The files that were written, each with its size."""
+    found = [Path(file) for file in files]
+    width = max((len(str(file)) for file in found), default=0) + 2
+    return [f"wrote {file!s:<{width}}{_size(file.stat().st_size)}" for file in found if file.is_file()]
+
+
+def _size(count: int) -> str:
+    """Bytes in the unit in which they have one to three digits before the point."""
+    size, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{count} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
 
 
 def open_on_desktop(page: Path) -> None:

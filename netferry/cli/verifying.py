@@ -34,6 +34,7 @@ from netferry.cli.options import (
     ReportFolder,
     Rtol,
     Samples,
+    ServedAs,
     Strict,
     Task,
     TimeLimit,
@@ -66,6 +67,7 @@ def verify(
     fix: Fix = None,
     weights: Weights = None,
     task: Task = None,
+    signature: ServedAs = None,
     data: RealRows = None,
     columns: Columns = None,
     pixels: PixelFlag = None,
@@ -144,7 +146,7 @@ def verify(
                 a, b, examples_of(inputs, seed), weights=(weights, None), seed=seed, rtol=rtol, atol=atol,
                 device=device, unsafe=unsafe, certificate=certificate, force=force, gradients=grad, training_steps=train_steps,
                 quick=quick, samples=samples, outputs=outputs_of(map_output, output), input_at=input_at, fix=sizes_of(fix), data=data,
-                columns=columns_of(columns), pixels=pixels_of(pixels), task=task, progress=progress,
+                columns=columns_of(columns), pixels=pixels_of(pixels), task=task, signature=signature, progress=progress,
             )  # fmt: skip
         from netferry.tasks.extras import extras_between
         from netferry.tasks.pages import of_verdict

@@ -43,12 +43,14 @@ def call(
     *args: Any,
     limits: Limits | None = None,
     stop: threading.Event | None = None,
+    imports: Sequence[str] = (),
     **keywords: Any,
 ) -> Any:
     """``netferry.<name>(*args, **keywords)`` in a process of its own: its ``to_dict()``, or for ``run`` the arrays.
 
     ``name`` is convert, verify, run or inspect, or ``package.module:function`` of netferry's own; models are given as
-    paths or factories. ``stop``, once it is set by another thread, ends the process.
+    paths or factories. ``stop``, once it is set by another thread, ends the process. ``imports`` are modules or files of a person's own,
+    which the process reads first; it keeps its rights then.
 
     Raises:
         NetferryError: what the function raises, or that its process crashed, was killed, or took too long.
@@ -56,7 +58,7 @@ def call(
     files = [each for each in (*args[:2], keywords.get("weights")) if isinstance(each, str | os.PathLike)]
     files = files if name == "verify" else files[:1]
     limits = (limits or Limits()).over(files)
-    arguments = _arguments(name, args, keywords)
+    arguments = _arguments(name, args, keywords) | {"imports": list(imports)}
     finish_saves(access.models_of(arguments))
     with scratch.folder() as own:
         Path(own, "call").write_bytes(pickle.dumps((name, args, keywords)))
@@ -174,12 +176,18 @@ def serve(own: str) -> NoReturn:
     else:
         sandbox.excused("it opens no file of others")
     name, args, keywords = pickle.loads(Path(own, "call").read_bytes())  # our own parent wrote it
-    _answered(Path(own, "answer"), name, args, keywords)
+    _answered(Path(own, "answer"), name, args, keywords, request["arguments"].get("imports", ()))
     raise SystemExit
 
 
-def _answered(answer: Path, name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+def _answered(
+    answer: Path, name: str, args: Sequence[Any], keywords: Mapping[str, Any], imports: Sequence[str] = ()
+) -> None:
     try:
+        if imports:
+            from netferry.converters.source import import_code
+
+            import_code(imports)
         result = _function(name)(*args, **keywords)
     except NetferryError as error:
         _put(answer, {"fault": error.to_json() | {"problem": error.problem}})

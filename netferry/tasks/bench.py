@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from netferry import converters
-from netferry.arguments import Inputs, PathLike, given_examples, opened
+from netferry.arguments import Inputs, PathLike, Reading, given_examples
 from netferry.converters import source
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.graph.inference.cost import cost
@@ -47,7 +47,10 @@ def bench(
         raise UsageError("no model is given")
     given = given_examples(inputs, None)
     names = _names(models)
-    live = {name: opened(model, _own(model, weights), unsafe) for name, model in names.items()}
+    live = {
+        name: Reading(weights=_own(model, weights), unsafe=unsafe).runnable(model)
+        for name, model in names.items()
+    }
     first = runnable(next(iter(live.values())), given, device)
     feeds = _feeds(first, next(iter(live.values())), given, batches)
     show = list(next(iter(feeds.values())).values())
@@ -84,7 +87,10 @@ def first_result(
 ) -> Start:
     """What it takes to have a model of a file ready, in a process that was begun for it at ``since``."""
     _, start = measure.started(
-        name, lambda: runnable(opened(model, weights, unsafe), given, device), arrays, since
+        name,
+        lambda: runnable(Reading(weights=weights, unsafe=unsafe).runnable(model), given, device),
+        arrays,
+        since,
     )
     return start
 

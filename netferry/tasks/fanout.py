@@ -19,8 +19,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from netferry.conversion import MODEL
 from netferry.converters.disk.digests import below, of_file
-from netferry.converters.disk.ledger import Overwriting, digest_of
+from netferry.converters.disk.ledger import Overwriting, digest_of, written
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import NetferryError, UsageError
 from netferry.runtime import guard
@@ -36,7 +37,11 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A call: ``function`` as ``guard.call`` takes it. ``known_by`` distinguishes it from all others, with what is in ``files``."""
+    """A call: ``function`` as ``guard.call`` takes it. ``known_by`` distinguishes it from all others, with what is in ``files``.
+
+    Where it ``writes`` a model, its answer holds only as long as that stands as it was written. ``imports`` is a person's own code,
+    which its process reads first.
+    """
 
     name: str
     function: str
@@ -45,6 +50,8 @@ class Task:
     known_by: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[Path] = ()
     limits: Limits = field(default_factory=Limits)
+    writes: Path | None = None
+    imports: Sequence[str] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -68,14 +75,14 @@ class Answer:
 
 def fan_out(
     tasks: Sequence[Task],
-    folder: Path,
+    folder: Path | None,
     *,
     engine: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
     force: bool = False,
 ) -> list[Answer]:
-    """Every task's answer, in the order of the tasks; those that came to a document are kept in ``folder``.
+    """Every task's answer, in the order of the tasks; those that came to a document are kept in ``folder``, if there is one.
 
     A file of another's that stands where an answer is to be kept is replaced only with ``force``.
 
@@ -85,18 +92,20 @@ def fan_out(
         raise UsageError("no such engine", expected=" or ".join(ENGINES), received=engine)
     if workers is not None and workers < 1:
         raise UsageError("at least one worker is needed", received=workers)
-    paths = {task.name: folder / f"{_plain(task.name)}.json" for task in tasks}
-    if len(set(paths.values())) < len(tasks):
+    names = {_plain(task.name) for task in tasks}
+    if len(names) < len(tasks):
         raise UsageError("two tasks have one name", received=", ".join(task.name for task in tasks[:20]))
+    paths = {} if folder is None else {task.name: folder / f"{_plain(task.name)}.json" for task in tasks}
     replacing = Overwriting(force)
     for path in paths.values():
         demand(path, ANSWER, replacing)
-    answers = {task.name: kept for task in tasks if (kept := _kept(paths[task.name], task)) is not None}
+    known = ((task.name, _kept(paths[task.name], task)) for task in tasks if task.name in paths)
+    answers = {name: kept for name, kept in known if kept is not None}
     tell = progress or _silent
     tell(len(answers), len(tasks), f"{len(answers)} kept from an earlier run" if answers else "begun")
     for answer in ENGINES[engine]([task for task in tasks if task.name not in answers], workers):
         answers[answer.task.name] = answer
-        if answer.document is not None:
+        if answer.document is not None and answer.task.name in paths:
             _keep(paths[answer.task.name], answer, replacing)
         tell(len(answers), len(tasks), answer.task.name)
     return [answers[task.name] for task in tasks]
@@ -111,7 +120,14 @@ def run(task: Task, stop: threading.Event | None = None) -> Answer:
     begun = time.perf_counter()
     document = error = None
     try:
-        document = guard.call(task.function, *task.arguments, limits=task.limits, stop=stop, **task.options)
+        document = guard.call(
+            task.function,
+            *task.arguments,
+            limits=task.limits,
+            stop=stop,
+            imports=task.imports,
+            **task.options,
+        )
     except NetferryError as fault:
         error = fault.to_json() | {"problem": fault.problem}
     return Answer(task, document, error, time.perf_counter() - begun)
@@ -173,11 +189,21 @@ def _kept(path: Path, task: Task) -> Answer | None:
         if hashlib.sha256(content).hexdigest() != digest_of(path, ANSWER):
             return None
         found = json.loads(content)
-        if found["digest"] == task.digest:
+        if found["digest"] == task.digest and _stands(task.writes, found["document"]):
             return Answer(task, found["document"], None, found["seconds"], kept=True)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, NetferryError):
         pass
     return None
+
+
+def _stands(destination: Path | None, document: Document) -> bool:
+    """Whether all that was written there is as it was written."""
+    if destination is None:
+        return True
+    known = {destination.parent / name: one[0] for name, one in written(destination, MODEL).items()}
+    return bool(document["files"]) and all(
+        known.get(file) == of_file(file) for file in map(Path, document["files"])
+    )
 
 
 def _keep(path: Path, answer: Answer, replacing: Overwriting) -> None:

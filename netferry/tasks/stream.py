@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from netferry.arguments import PathLike, opened
+from netferry.arguments import PathLike, Reading
 from netferry.converters import source
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import UsageError
@@ -61,7 +61,7 @@ def stream(
         force, tuple(one for one in (model, weights, data) if isinstance(one, str | os.PathLike))
     )
     local.demand_output(Path(output), Path(data), replacing)
-    live = opened(model, weights, unsafe)
+    live = Reading(weights=weights, unsafe=unsafe).runnable(model)
     named = identity(Subject(model, live, weights), Path.cwd())
     if isinstance(model, str | os.PathLike):
         open_model: Callable[[], Runnable] = partial(_open, _absolute(model), inputs, weights, unsafe, device)
@@ -97,4 +97,4 @@ def _open(
     unsafe: bool,
     device: str,
 ) -> Runnable:
-    return runnable(opened(model, weights, unsafe), inputs, device, spinning=False)
+    return runnable(Reading(weights=weights, unsafe=unsafe).runnable(model), inputs, device, spinning=False)

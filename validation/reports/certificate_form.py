@@ -79,6 +79,7 @@ OPTIONS: Mapping[str, tuple[Kind, Any]] = {
     "input_at": (_or_none(NAMES), None),
     "fix": (_or_none(_map("an object of lists of sizes", _list("a list of sizes", _whole(1, 2**31)))), None),
     "task": (_or_none(TEXT), None),
+    "signature": (_or_none(TEXT), None),
 }
 """What a comparison may be repeated with: the option, what it may be, and its default."""
 

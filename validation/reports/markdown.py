@@ -55,11 +55,11 @@ def of_matrix(document: Document) -> str:
     return "\n".join([*lines, "", _footer(document)]).rstrip() + "\n"
 
 
-def of_catalogue(document: Document) -> str:
-    """The pairs of a catalogue, one row each, with what did not pass listed below."""
-    pairs: Sequence[Document] = list(document["pairs"])
+def of_catalogue(document: Document, noun: str = "pairs") -> str:
+    """The pairs of a catalogue (or conversions), one row each, with what did not pass listed below."""
+    pairs: Sequence[Document] = list(document[noun])
     passed = sum(pair["status"] == PASSED for pair in pairs)
-    lines = [f"## {MARKS[document['status']]} {passed} of {len(pairs)} pairs passed", ""]
+    lines = [f"## {MARKS[document['status']]} {passed} of {len(pairs)} {noun} passed", ""]
     head = ("pair", "A", "B", "verdict", "error / yardstick", "error / scale")
     lines += _table(head, map(_pair, pairs))
     lines += [

@@ -1,0 +1,98 @@
+"""How much a command says: more with -v, nothing with -q, all of it in a log; help in panels, words completed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from models import dense, saved
+
+from netferry.cli import app
+from netferry.cli.panels import CHOICES, PANELS
+
+
+def netferry(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "netferry", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    saved(tmp_path, dense(), "a.onnx")
+    saved(tmp_path, dense(1.01), "b.onnx")
+    return tmp_path
+
+
+def test_more_and_less_is_said_and_a_log_has_it_all(folder: Path) -> None:
+    conversion = ("convert", "a.onnx", "out.onnx", "--quick")
+    loud = netferry(*conversion, "-vv", "--log", "run.log", cwd=folder)
+    assert loud.returncode == 0, loud.stderr
+    stages = [line.removeprefix("netferry: ") for line in loud.stderr.splitlines()]
+    for stage in ("reading", "exporting", "writing", "verifying"):
+        assert any(stage in line for line in stages), (stage, stages)
+    assert "wrote out.onnx  " in loud.stdout
+    quiet = netferry(*conversion, "-q", "--log", "run.log", cwd=folder)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    log = (folder / "run.log").read_text()
+    assert log.startswith("# netferry log\n")
+    assert log.count("ended with exit code") == log.count("convert a.onnx out.onnx") == 2
+    assert "answer: a.onnx -> out.onnx" in log
+
+
+def test_quiet_still_says_what_went_wrong(folder: Path) -> None:
+    differs = netferry("verify", "a.onnx", "b.onnx", "--quick", "-q", cwd=folder)
+    assert differs.returncode == 1
+    assert differs.stdout.startswith("failed")
+    missing = netferry("convert", "nowhere.onnx", "out.onnx", "-q", "--log", "run.log", cwd=folder)
+    assert missing.returncode == 5
+    assert "no such file" in missing.stderr
+    assert "no such file" in (folder / "run.log").read_text()
+
+
+def test_a_log_never_goes_into_a_file_of_a_person(folder: Path) -> None:
+    before = (folder / "a.onnx").read_bytes()
+    done = netferry("inspect", "a.onnx", "--log", "a.onnx", cwd=folder)
+    assert done.returncode == 2
+    assert "no log of netferry" in done.stderr
+    assert (folder / "a.onnx").read_bytes() == before
+
+
+def commands() -> dict[str, typer.core.TyperCommand]:
+    group = typer.main.get_command(app)
+    return {name: one for name, one in group.commands.items() if not hasattr(one, "commands")}  # type: ignore[attr-defined]
+
+
+def test_every_command_has_these_flags_and_its_options_stand_in_panels() -> None:
+    for name, command in commands().items():
+        options = {flag: one for one in command.params for flag in one.opts}
+        assert {"--verbose", "-v", "--quiet", "-q", "--log"} <= options.keys(), name
+    convert = {one.name: one for one in commands()["convert"].params}
+    loose = {name for name, one in convert.items() if getattr(one, "rich_help_panel", None) is None}
+    assert loose <= {"models", "help"}, loose
+    assert {one.name for command in commands().values() for one in command.params} > set(PANELS) - {
+        "write_source"
+    }
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_words_that_an_option_takes_are_shown_and_completed(name: str) -> None:
+    found = [one for command in commands().values() for one in command.params if one.name == name]
+    if name == "framework":
+        found = [
+            one
+            for one in typer.main.get_command(app).commands["zoo"].commands["train"].params
+            if one.name == name
+        ]  # type: ignore[attr-defined]
+    assert found
+    for option in found:
+        assert option.metavar == "|".join(CHOICES[name])
+        word = CHOICES[name][0]
+        assert (
+            [item.value for item in option.shell_complete(None, word[:1])]
+            == [  # type: ignore[arg-type]
+                one for one in CHOICES[name] if one.startswith(word[:1])
+            ]
+        )
