@@ -87,6 +87,20 @@ def test_planning_stays_within_the_budget(name: str, tmp_path: Path, good: Path)
     assert counts is None or all(counts.spent[kind] <= counts.limits[kind] for kind in counts.limits)
 
 
+@pytest.mark.parametrize(
+    "name", ["served_range_2_30", "served_fill_2_30", "served_tile_2_30", "served_broadcast_2_30"]
+)
+def test_a_graph_of_tensorflow_makes_no_large_constant(name: str, tmp_path: Path, good: Path) -> None:
+    read = source.open_source(made(name, tmp_path, good))
+    tracemalloc.start()
+    try:
+        converters.export_model(read)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MOST_BYTES
+
+
 def planned(path: Path) -> Budget:
     read = converters.export_model(source.open_source(path)).model
     with counted(Budget.of(read)) as counts:

@@ -577,6 +577,18 @@ def test_a_hostile_name_is_only_a_name(name: str) -> None:
     assert worst(proto, imported.model, drawn(2, 3)) < CLOSE
 
 
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_reflection_by_pads_that_are_data_takes_any_size(size: int) -> None:
+    nodes = [helper.make_node("Pad", ["x", "pads"], ["y"], mode="reflect")]
+    proto = small(nodes, {"x": ("n", size), "pads": (4,)}, {"y": (None, None)})
+    proto.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    module = arrived(proto).model
+    for batch, pads in ((3, [0, 0, 0, 0]), (2, [1, size - 1, 1, 0]), (4, [0, 0, 3, size - 1])):
+        x = np.random.default_rng(batch).normal(size=(batch, size)).astype(np.float32)
+        (y,) = live.run(module, [x, np.array(pads, np.int64)]).values()
+        assert np.array_equal(y, np.pad(x, ((pads[0], pads[2]), (pads[1], pads[3])), mode="reflect"))
+
+
 def test_a_weight_that_serves_two_nodes_is_one_layer() -> None:
     proto = small(
         [node("Gemm", "x w b", "h"), node("Relu", "h", "r"), node("Gemm", "r w b", "y")],

@@ -17,7 +17,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget, layout
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.layout import Perm
-from netferry.converters.graph.ir.sizes import Size, known, product, total
+from netferry.converters.graph.ir.sizes import Size, known, largest, product, total
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.tensorflow.from_onnx.elementwise import ElementwiseNamespace
 from netferry.converters.tensorflow.from_onnx.function_names import INT64
@@ -247,8 +247,9 @@ class TensorflowNamespace(ElementwiseNamespace):
             return self.minimum(self.maximum(places, 0), size - 1)
         if mode == "wrap":
             return self.remainder(places, size)
-        turned = self.let(self.remainder(places, 2 * size - 2), "places")
-        return self.minimum(turned, self.subtract(2 * size - 2, turned))
+        period = largest(2 * size - 2, 1)  # an axis of one place repeats it
+        turned = self.let(self.remainder(places, period), "places")
+        return self.minimum(turned, self.subtract(period, turned))
 
     def split(self, x: Symbol, lengths: Sequence[Any], axis: int) -> tuple[Symbol, ...]:
         perm = perm_of(x)

@@ -22,6 +22,8 @@ def folded(operator: str, a: Attrs, contents: Sequence[Array | None]) -> list[Ar
         return None
     try:
         with np.errstate(all="ignore"):
+            if operator in _GROWN and not _GROWN[operator](*contents) <= MOST_CONTENT:
+                return None
             made = fold(a, *contents)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, CannotConvert):
         return None
@@ -188,3 +190,16 @@ _FOLDS: Mapping[str, Fold] = {
     "BroadcastTo": _numbers_only(lambda _a, x, sizes: np.broadcast_to(x, sizes)),
     "InvertPermutation": _numbers_only(lambda _a, x: np.argsort(x).astype(x.dtype)),
 }
+
+_GROWN: Mapping[str, Callable[..., float]] = {
+    "Range": lambda start, limit, delta: (float(limit) - float(start)) / float(delta),
+    "Fill": lambda sizes, _value: _count(sizes),
+    "Tile": lambda x, times: x.size * _count(times),
+    "Pad": lambda x, amounts: _count(np.add(x.shape, amounts.sum(axis=1, dtype=np.float64))),
+    "BroadcastTo": lambda _x, sizes: _count(sizes),
+}
+"""How many elements an operator makes out of a few numbers: asked before it makes them."""
+
+
+def _count(sizes: Array) -> float:
+    return float(np.prod(sizes.astype(np.float64)))
