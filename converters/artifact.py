@@ -21,6 +21,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "h5": ("tensorflow", "a Keras HDF5 model"),
     "saved_model": ("tensorflow", "a TensorFlow SavedModel"),
     "frozen_graph": ("tensorflow", "a frozen graph of TensorFlow"),
+    "tflite": ("tensorflow", "a TFLite model"),
     "mxnet": ("mxnet", "an MXNet symbol with its parameters"),
     "onnx": ("onnx", "an ONNX model"),
 }
@@ -48,8 +49,12 @@ _FOREIGN = frozenset(
 )
 """How models' files end: a destination that ends so is meant as such a file, never as a folder."""
 
-_GRAPHS = frozenset({"saved_model", "frozen_graph"})
-"""Kinds that are read without TensorFlow."""
+_WITHOUT: Mapping[str, frameworks.Framework] = {
+    "saved_model": frameworks.GRAPHS,
+    "frozen_graph": frameworks.GRAPHS,
+    "tflite": frameworks.LITE,
+}
+"""Kinds that are read without TensorFlow, and what reads them."""
 
 _HEAD = 64
 _LARGEST_CONFIG = 64 << 20
@@ -59,6 +64,9 @@ _ONNX_FIRST_BYTES = frozenset(b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
 _SAVED_MODEL = "saved_model.pb"
 _GRAPH_FIRST_BYTE = 0x0A
 """The tag of a GraphDef's nodes, which stand first in it; no field of a ModelProto has it."""
+
+_TFLITE = b"TFL3"
+"""Behind four bytes of a distance, what a TFLite file is told by."""
 
 _GIVE_A_FACTORY = (
     "Weights alone are not a model: give the code that builds it, "
@@ -103,9 +111,7 @@ class Artifact:
 
     @property
     def framework(self) -> frameworks.Framework:
-        if self.kind in _GRAPHS:
-            return frameworks.GRAPHS
-        return frameworks.named(KINDS[self.kind][0])
+        return _WITHOUT.get(self.kind) or frameworks.named(KINDS[self.kind][0])
 
     @property
     def title(self) -> str:
@@ -206,6 +212,8 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
             where=str(path),
             remedy=_GIVE_A_FACTORY.format("weights.safetensors"),
         )
+    if head[4:8] == _TFLITE:
+        return Artifact("tflite", path)
     if path.name == _SAVED_MODEL:
         return Artifact("saved_model", path.parent)
     if head[0] == _GRAPH_FIRST_BYTE:

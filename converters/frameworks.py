@@ -121,6 +121,15 @@ GRAPHS = Framework(
 )
 """TensorFlow's own files, which are read without it; it is what they run in."""
 
+LITE = Framework(
+    "tensorflow",
+    "TFLite",
+    "tensorflow",
+    ("netferry.converters.tensorflow.tflite",),
+    folder="tensorflow.tflite",
+)
+"""TFLite's files, which are read without TensorFlow; its interpreter of them is what they run in."""
+
 
 def installed_version(distribution: str) -> str | None:
     """The version of an installed distribution (what pip installs), or None where it is not."""
@@ -148,7 +157,7 @@ def of(model: object) -> Framework:
     The class nearest to the model's own decides: a Keras model that runs on PyTorch is a Keras model.
     """
     for cls in type(model).__mro__:
-        for framework in (*FRAMEWORKS.values(), GRAPHS):
+        for framework in (*FRAMEWORKS.values(), GRAPHS, LITE):
             inside = any(f"{cls.__module__}.".startswith(f"{root}.") for root in framework.roots)
             if inside and framework.live.accepts(model):
                 return framework

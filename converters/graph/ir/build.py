@@ -202,7 +202,12 @@ class GraphBuilder:
     # ---- inside -----------------------------------------------------------------------------
 
     def _make_way(self, name: str) -> None:
-        """A value inside the graph gives up a name that an output is to have."""
+        """A value inside the graph, or a weight, gives up a name that an output is to have."""
+        weight = self._initializers.pop(name, None)
+        if weight is not None:
+            weight.name = self._fresh(name)
+            self._initializers[weight.name] = weight
+            self._taken.discard(name)
         for node in self._graph:
             for value in node.outputs:
                 if value.name == name and value not in self._outputs:

@@ -51,14 +51,14 @@ def _saved_model(path: Path, looked: Looked) -> GraphModel:
         graph,
         functions,
         signatures,
-        _meant(signatures),
+        meant_of(signatures),
         steps=tuple(_steps(meta)),
         checkpoint=None if index is None else Checkpoint(index, shards),
         source=Source(path, "saved_model", looked),
     )
 
 
-def _meant(signatures: Mapping[str, CalledBy]) -> CalledBy | None:
+def meant_of(signatures: Mapping[str, CalledBy]) -> CalledBy | None:
     """``serving_default``, or the only one there is."""
     return signatures.get(_DEFAULT) or (next(iter(signatures.values())) if len(signatures) == 1 else None)
 
@@ -79,8 +79,8 @@ def _steps(meta: Any) -> Iterator[str]:
 
 
 def _signature(name: str, message: Any, graph: Graph, functions: Library) -> CalledBy:
-    outputs = sorted(map(_port, message.outputs), key=lambda port: _numbered(port.name))
-    inputs = sorted(map(_port, message.inputs), key=lambda port: _numbered(port.name))
+    outputs = sorted(map(_port, message.outputs), key=lambda port: numbered(port.name))
+    inputs = sorted(map(_port, message.inputs), key=lambda port: numbered(port.name))
     order = _called_in_order(outputs, graph, functions)
     placed = {node: position for position, node in enumerate(order)}
     inputs.sort(key=lambda port: placed.get(port.ref.node, len(placed)))
@@ -93,7 +93,7 @@ def _port(entry: Any) -> Port:
     return Port(entry.key, Ref(node, int(number or 0)), info.dtype, messages.dims_of(info.shape))
 
 
-def _numbered(name: str) -> list[tuple[int, int, str]]:
+def numbered(name: str) -> list[tuple[int, int, str]]:
     """``output_2`` comes before ``output_10``."""
     return [
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part

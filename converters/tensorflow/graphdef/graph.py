@@ -13,6 +13,9 @@ from netferry.converters.errors import RefusedError
 ARGUMENT = "_Arg"
 """The operator of a node that stands for what a function is given."""
 
+ARRAY = "_Array"
+"""The operator of a node whose attribute ``array`` is a constant that has been read already."""
+
 
 class Ref(NamedTuple):
     """An output of a node."""

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from netferry.converters.errors import Unsupported, UnsupportedError
 from netferry.converters.signature import Example, TensorSpec
 from netferry.converters.tensorflow.declared import Bound, bind, dims_of
 from netferry.converters.tensorflow.graphdef import messages
-from netferry.converters.tensorflow.graphdef.model import GraphModel, Port
+from netferry.converters.tensorflow.graphdef.model import CalledBy, Port
 
 
-def own_specs(model: GraphModel) -> tuple[TensorSpec, ...]:
+class Declares(Protocol):
+    """A model of a file that declares its inputs: where it came from, and the signature that is meant."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def signature(self) -> CalledBy: ...
+
+
+def own_specs(model: Declares) -> tuple[TensorSpec, ...]:
     """What the signature declares: ``batch`` for a free first axis, ``<input>_dim1`` ... for others."""
     return tuple(_spec(model, port) for port in model.signature.inputs)
 
 
-def _spec(model: GraphModel, port: Port) -> TensorSpec:
+def _spec(model: Declares, port: Port) -> TensorSpec:
     code = port.dtype - 100 if port.dtype > 100 else port.dtype
     if code not in messages.DTYPES:
         what = "strings" if code == messages.STRING else "what is no tensor"
@@ -36,6 +46,6 @@ def _spec(model: GraphModel, port: Port) -> TensorSpec:
     )
 
 
-def specs_of(model: GraphModel, given: Sequence[Example] | None) -> Bound:
+def specs_of(model: Declares, given: Sequence[Example] | None) -> Bound:
     """The inputs as they will be converted, by name where all names are the signature's, else by position; and notes."""
     return bind(own_specs(model), given, integers=False)

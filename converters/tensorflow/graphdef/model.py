@@ -48,6 +48,34 @@ class Source:
     looked: Looked
 
 
+def signature_called(signatures: Mapping[str, CalledBy], name: str, where: str) -> CalledBy:
+    """The signature of this name."""
+    if name not in signatures:
+        raise UsageError(
+            "the model has no such signature",
+            where=where,
+            expected=f"one of {', '.join(signatures) or 'none'}",
+            received=name,
+        )
+    return signatures[name]
+
+
+def the_signature(meant: CalledBy | None, signatures: Mapping[str, CalledBy], where: str) -> CalledBy:
+    """The signature that is meant.
+
+    Raises:
+        UsageError: there are several, and none is the default.
+    """
+    if meant is None:
+        raise UsageError(
+            "the model has several signatures and none is the default",
+            where=where,
+            expected=f"one of {', '.join(signatures)}",
+            remedy="Name the one that is meant: --signature NAME",
+        )
+    return meant
+
+
 class Library:
     """The functions of a graph, each read when it is called for the first time."""
 
@@ -87,14 +115,7 @@ class GraphModel:
 
     def called_by(self, name: str) -> GraphModel:
         """The same model, another signature of it meant."""
-        if name not in self.signatures:
-            raise UsageError(
-                "the model has no such signature",
-                where=self.label,
-                expected=f"one of {', '.join(self.signatures) or 'none'}",
-                received=name,
-            )
-        return replace(self, meant=self.signatures[name])
+        return replace(self, meant=signature_called(self.signatures, name, self.label))
 
     @property
     def signature(self) -> CalledBy:
@@ -103,14 +124,7 @@ class GraphModel:
         Raises:
             UsageError: there are several, and none is the default.
         """
-        if self.meant is None:
-            raise UsageError(
-                "the model has several signatures and none is the default",
-                where=self.label,
-                expected=f"one of {', '.join(self.signatures)}",
-                remedy="Name the one that is meant: --signature NAME",
-            )
-        return self.meant
+        return the_signature(self.meant, self.signatures, self.label)
 
     @cached_property
     def bindings(self) -> Bindings:

@@ -9,11 +9,10 @@ import numpy as np
 from netferry.converters.signature import Example, Signature, TensorSpec
 from netferry.converters.tensorflow.declared import dims_of
 from netferry.converters.tensorflow.graphdef import messages
-from netferry.converters.tensorflow.graphdef.inputs import specs_of
-from netferry.converters.tensorflow.graphdef.model import GraphModel
+from netferry.converters.tensorflow.graphdef.inputs import Declares, specs_of
 
 
-def signature(model: GraphModel, given: Sequence[Example] | None = None) -> Signature:
+def signature(model: Declares, given: Sequence[Example] | None = None) -> Signature:
     """Real names, dtypes and sizes; what is free has a name, the batch is ``batch``."""
     inputs = specs_of(model, given).specs
     outputs = tuple(

@@ -11,7 +11,7 @@ import numpy as np
 from netferry.converters.errors import Unsupported, UnsupportedError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.frameworks import named
-from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.graph.ir.build import OPSET, Tensor
 from netferry.converters.signature import Example, TensorSpec
 from netferry.converters.tensorflow.graphdef.frames import with_functions
 from netferry.converters.tensorflow.graphdef.inputs import specs_of
@@ -61,10 +61,12 @@ def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> Export
         return converted
 
 
-def direct(model: GraphModel, specs: Sequence[TensorSpec], notes: Sequence[str] = ()) -> ExportedModel:
+def direct(
+    model: GraphModel, specs: Sequence[TensorSpec], notes: Sequence[str] = (), *, opset: int = OPSET
+) -> ExportedModel:
     """The route of our own: inputs of these sizes."""
     signature = model.signature
-    g = Emitter("tensorflow")
+    g = Emitter("tensorflow", opset)
     fed: dict[str, Any] = {
         port.ref.node: g.input(spec) for port, spec in zip(signature.inputs, specs, strict=True)
     }

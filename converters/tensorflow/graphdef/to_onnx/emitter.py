@@ -16,7 +16,7 @@ from onnx import helper
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
-from netferry.converters.graph.ir.build import GraphBuilder, Tensor
+from netferry.converters.graph.ir.build import OPSET, GraphBuilder, Tensor
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.registry import Table
 from netferry.converters.signature import Array, Dim
@@ -39,8 +39,8 @@ class Emitter(GraphBuilder):
     ``made_by`` is the operator that gave a tensor, and what it read; ``lay`` under which permutation it came.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, opset: int = OPSET) -> None:
+        super().__init__(name, opset=opset)
         self.contents: dict[ir.Value, Array] = {}
         self.weights: set[ir.Value] = set()
         self.made_by: dict[ir.Value, tuple[str, Any, tuple[Any, ...]]] = {}

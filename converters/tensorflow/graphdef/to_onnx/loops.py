@@ -20,7 +20,7 @@ from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.tensor import typed
 from netferry.converters.signature import Dim
 from netferry.converters.tensorflow.graphdef import messages
-from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref
+from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, ARRAY, Graph, Node, Ref
 from netferry.converters.tensorflow.graphdef.restore import Handle
 from netferry.converters.tensorflow.graphdef.to_onnx.branches import truth
 from netferry.converters.tensorflow.graphdef.to_onnx.lists import Growing, TensorList
@@ -49,9 +49,12 @@ def constant_of(graph: Graph, ref: Ref) -> float | None:
     """The number that a value is, where it is a constant of one."""
     node = graph.nodes[origin(graph, ref).node]
     value = node.attributes.get("value")
-    if node.operator != "Const" or value is None or value.tensor.dtype not in messages.DTYPES:
+    if node.operator == ARRAY:
+        array = node.attributes["array"]
+    elif node.operator == "Const" and value is not None and value.tensor.dtype in messages.DTYPES:
+        array = messages.array_of(value.tensor, node.name)
+    else:
         return None
-    array = messages.array_of(value.tensor, node.name)
     return float(array.reshape(-1)[0]) if array.size == 1 and array.dtype.kind in "iuf" else None
 
 

@@ -15,7 +15,7 @@ from netferry.converters.graph.registry import Table, written
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.tensorflow.graphdef.frames import CHOICE
-from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, in_order
+from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, ARRAY, Graph, Node, Ref, in_order
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.restore import CALLS, TABLES, VARIABLES, Handle, handle_of
 from netferry.converters.tensorflow.graphdef.to_onnx import contents
@@ -195,9 +195,24 @@ def constant(walk: Walk, node: Node, _: Sequence[Any]) -> list[Any]:
     if value.tensor.dtype in (messages.RESOURCE, messages.VARIANT):
         return [None]
     array = messages.array_of(value.tensor, f"{walk.model.label}: {node.name}")
+    return [_held(walk, array, node.name)]
+
+
+@STRUCTURES.row(ARRAY)
+def array_(walk: Walk, node: Node, _: Sequence[Any]) -> list[Any]:
+    weight = node.attributes.get("weight")
+    array: Array = node.attributes["array"]
+    return [
+        walk.g.weight(array, node.name)
+        if weight is not None and weight.flag
+        else _held(walk, array, node.name)
+    ]
+
+
+def _held(walk: Walk, array: Array, name: str) -> Tensor:
     if (array.dtype.kind == "f" and array.ndim and array.size > 1) or array.size > MOST_CONTENT:
-        return [walk.g.weight(array, node.name)]
-    return [walk.g.constant(array)]
+        return walk.g.weight(array, name)
+    return walk.g.constant(array)
 
 
 @STRUCTURES.row(

@@ -1,0 +1,89 @@
+"""TFLite's own interpreter, which TensorFlow brings: it runs a model that was read without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.signature import Array
+from netferry.converters.tensorflow.runtime import quiet, tf
+from netferry.converters.tensorflow.tflite.model import LiteModel, Operation, place_of
+
+_RESOLVERS = tf.lite.experimental.OpResolverType
+
+
+def run(model: LiteModel, arrays: Sequence[Array], *, plain: bool = False) -> dict[str, Array]:
+    """Outputs by name; ``plain`` are TFLite's own kernels, without XNNPACK's.
+
+    Raises:
+        RefusedError: the interpreter does not take the file, or not these inputs.
+    """
+    try:
+        with quiet():
+            return _run(model, arrays, plain)
+    except (RuntimeError, ValueError) as error:
+        raise RefusedError(
+            f"TFLite's interpreter does not run it ({first_line(error)})", where=model.label
+        ) from error
+
+
+def _run(model: LiteModel, arrays: Sequence[Array], plain: bool) -> dict[str, Array]:
+    ports = model.signature.inputs
+    if model.main.index:
+        return _by_name(model, arrays, plain)
+    interpreter = interpreter_of(model, plain)
+    places = [place_of(port) for port in ports]
+    fill(interpreter, places, arrays)
+    interpreter.invoke()
+    return {port.name: np.array(interpreter.get_tensor(place_of(port))) for port in model.signature.outputs}
+
+
+def fill(interpreter: Any, places: Sequence[int], arrays: Sequence[Array]) -> None:
+    """Inputs of any sizes, and states that begin anew."""
+    details: Mapping[int, Any] = {each["index"]: each for each in interpreter.get_input_details()}
+    for place, array in zip(places, arrays, strict=True):
+        if tuple(details[place]["shape"]) != array.shape:
+            interpreter.resize_tensor_input(place, array.shape)
+    interpreter.allocate_tensors()
+    interpreter.reset_all_variables()
+    for place, array in zip(places, arrays, strict=True):
+        interpreter.set_tensor(place, np.ascontiguousarray(array))
+
+
+def _by_name(model: LiteModel, arrays: Sequence[Array], plain: bool) -> dict[str, Array]:
+    """A signature of another subgraph than the first."""
+    runner = interpreter_of(model, plain).get_signature_runner(model.signature.name)
+    given = {port.name: array for port, array in zip(model.signature.inputs, arrays, strict=True)}
+    found = runner(**given)
+    return {port.name: np.array(found[port.name]) for port in model.signature.outputs}
+
+
+@lru_cache(maxsize=4)
+def interpreter_of(model: LiteModel, plain: bool = False, keep: bool = False) -> Any:
+    """An interpreter of the file; ``keep`` keeps all tensors of a run."""
+    kind = _RESOLVERS.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain or keep else _RESOLVERS.AUTO
+    return tf.lite.Interpreter(
+        model_content=content(model),
+        experimental_op_resolver_type=kind,
+        experimental_preserve_all_tensors=keep,
+        num_threads=1,
+    )
+
+
+def content(model: LiteModel) -> bytes:
+    """The file as it was looked at."""
+    return bytes(model.source.looked.content.view())
+
+
+def steps(model: LiteModel, arrays: Sequence[Array]) -> Iterator[tuple[Operation, dict[int, Array]]]:
+    """Each operator of the main subgraph with what it gave, by the numbers of the tensors."""
+    with quiet():
+        interpreter = interpreter_of(model, keep=True)
+        fill(interpreter, [place_of(port) for port in model.signature.inputs], arrays)
+        interpreter.invoke()
+    for operation in model.main.operations:
+        yield operation, {index: np.array(interpreter.get_tensor(index)) for index in operation.outputs}

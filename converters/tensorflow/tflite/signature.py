@@ -1,0 +1,7 @@
+"""What a signature takes and gives, as its file declares it."""
+
+from __future__ import annotations
+
+from netferry.converters.tensorflow.graphdef.signature import signature
+
+__all__ = ["signature"]

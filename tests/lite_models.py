@@ -1,0 +1,123 @@
+"""TFLite files as TensorFlow's converter writes them, and what its interpreter makes of them; for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from netferry import converters
+from netferry.converters import frameworks, source
+from netferry.converters.exported import ExportedModel
+from netferry.converters.tensorflow.runtime import keras, quiet, tf
+
+Sizes = Sequence[int | None]
+RNG = np.random.default_rng(0)
+
+
+def floats(*sizes: int) -> np.ndarray:
+    return RNG.standard_normal(sizes).astype(np.float32)
+
+
+def randomised(model: Any) -> Any:
+    for variable in model.variables:
+        value = floats(*variable.shape) * 0.4
+        variable.assign(np.abs(value) + 0.5 if "variance" in variable.path else value)
+    return model
+
+
+def of_function(call: Callable[..., Any], *specs: Any, extra: Any = ()) -> bytes:
+    """A function of tensors as a file without signatures."""
+    with quiet():
+        traced = tf.function(call, autograph=False).get_concrete_function(*specs)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, *extra]
+        made: bytes = converter.convert()
+    return made
+
+
+def of_keras(model: Any, precision: str = "float32", *, whole: bool = False, kinds: Any = None) -> bytes:
+    """A model in a precision; static ones are calibrated on numbers drawn by chance. ``whole`` takes and gives int8."""
+    with quiet():
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if precision in ("int8", "int16"):
+            converter.representative_dataset = lambda: _rows(model)
+        if precision == "int16":
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            ]
+        if whole:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = kinds or tf.int8
+        made: bytes = converter.convert()
+    return made
+
+
+def _rows(model: Any) -> Iterator[list[np.ndarray]]:
+    draw = np.random.default_rng(1)
+    for _ in range(16):
+        yield [
+            draw.standard_normal([1 if s is None else s for s in each.shape]).astype(np.float32)
+            for each in model.inputs
+        ]
+
+
+def functional(build: Callable[[Any], Any], *sizes: int | None, batch: int | None = None) -> Any:
+    with quiet():
+        x = keras.Input(sizes, batch_size=batch, name="x")
+        return randomised(keras.Model(x, build(x)))
+
+
+def opened(content: bytes, folder: Path) -> Any:
+    path = folder / "model.tflite"
+    path.write_bytes(content)
+    return source.open_source(path)
+
+
+def exported(model: Any) -> ExportedModel:
+    return converters.export_model(model)
+
+
+def drawn(model: Any, batch: int = 2, seed: int = 3) -> list[np.ndarray]:
+    """Inputs of the sizes that the file declares; a free one is ``batch``."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for spec in frameworks.of(model).signature(model).inputs:
+        sizes = [size if isinstance(size, int) else batch for size in spec.dims or ()]
+        whole = (
+            draw.integers(0, 3, sizes)
+            if spec.dtype.itemsize > 1
+            else draw.integers(-120 if spec.dtype.kind == "i" else 0, 120, sizes)
+        )
+        found.append(
+            draw.standard_normal(sizes).astype(spec.dtype)
+            if spec.dtype.kind == "f"
+            else whole.astype(spec.dtype)
+        )
+    return found
+
+
+def both(
+    model: Any, export: ExportedModel, arrays: Sequence[np.ndarray]
+) -> tuple[Mapping[str, np.ndarray], dict[str, np.ndarray]]:
+    """What TFLite's interpreter gives, and what onnxruntime gives for the export."""
+    want = frameworks.of(model).live.run(model, arrays)
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(export.model).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    feeds = dict(zip([each.name for each in session.get_inputs()], arrays, strict=True))
+    return want, dict(
+        zip([each.name for each in session.get_outputs()], session.run(None, feeds), strict=True)
+    )
+
+
+def operators(export: ExportedModel) -> list[str]:
+    return [node.op_type for node in export.model.graph.all_nodes()]
