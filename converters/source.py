@@ -12,7 +12,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from netferry.converters import artifact, frameworks, origin, pipeline
+from netferry.converters import artifact, frameworks, origin, pipeline, plugins
 from netferry.converters.disk import staging
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.trust.paths import is_factory
@@ -33,6 +33,7 @@ def open_source(
     ``task`` says what the model of a Hugging Face folder is for; ``signature`` chooses among those of a SavedModel. A file
     is looked at before a framework loads it; what ``unsafe`` lets through is reported in an ``UnsafeWarning``.
     """
+    plugins.load()
     if task is not None and pipeline.folder_of(source) is None:
         raise UsageError("only a Hugging Face folder has tasks", received=task, remedy="Leave --task out")
     if not isinstance(source, str | os.PathLike):
@@ -84,6 +85,8 @@ def looked_at(path: str | os.PathLike[str], *, unsafe: bool = False) -> Opened:
     """A private copy of an ONNX file, which onnxruntime will open itself, once it is known to be harmless."""
     permit = Permit(unsafe)
 
+    plugins.load()
+
     def read() -> Opened:
         found = artifact.look(path)
         opened: Opened = found.framework.files.opened(found, permit)
@@ -109,9 +112,20 @@ def _read(text: str, weights: Path | None, permit: Permit, task: str | None) -> 
 
 
 def import_code(modules: Sequence[str]) -> None:
-    """Import modules that a person named, which register classes and functions that files hold: dotted names or ``.py`` files."""
+    """Import modules that a person named, which register classes, operators and layers: dotted names or ``.py`` files, each once."""
     for name in modules:
-        _module(name, name)
+        known = str(Path(name).absolute()) if name.endswith(".py") else name
+        if known not in _IMPORTED:
+            _module(name, name)
+            _IMPORTED[known] = None
+
+
+_IMPORTED: dict[str, None] = {}
+
+
+def imported_code() -> tuple[str, ...]:
+    """What ``import_code`` has imported, for a process that goes on with the work."""
+    return tuple(_IMPORTED)
 
 
 def open_module(module: Path, name: str = "load") -> object:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from netferry.converters.errors import NetferryError, RefusedError
+from netferry.converters.source import import_code, imported_code
 from netferry.inference.data import DataSet, open_data, require
 from netferry.inference.parts import Parts
 from netferry.inference.stream import PART_ROWS, Job, Outcome, Progress, Worker, check, finish, gaps, keeping
@@ -29,8 +30,9 @@ TASKS_PER_WORKER = 4
 class _Actor:
     """One worker: the model and the data are opened once, in its own process."""
 
-    def __init__(self, job: Job, folder: str) -> None:
+    def __init__(self, job: Job, folder: str, imports: Sequence[str]) -> None:
         go_to(folder)
+        import_code(imports)
         self._job = job
         self._worker: Worker | None = None
 
@@ -125,7 +127,7 @@ def _run_all(
     )
     results = items.map_batches(
         _Actor,
-        fn_constructor_args=(job, str(Path.cwd())),
+        fn_constructor_args=(job, str(Path.cwd()), imported_code()),
         batch_size=1,
         compute=data.ActorPoolStrategy(size=workers),
         num_gpus=1 if job.device == "cuda" else None,

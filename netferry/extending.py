@@ -42,7 +42,8 @@ def exporter(target: object) -> Callable[[Function], Function]:
 
     ``target`` is a class of ``torch.nn.Module`` (whose ``forward`` runs over fake tensors, which have sizes alone) or ``keras.Layer`` (``function(g, layer, *inputs)``), a function of PyTorch or a
     custom operator such as ``torch.ops.my.softcap`` (``function(g, *arguments)``, as it is called), or the name of an
-    operator of MXNet (``function(g, attributes, *inputs)``; ``attributes.number("cap", 30.0)``).
+    operator of MXNet (``function(g, attributes, *inputs)``; ``attributes.number("cap", 30.0)``), one that ``mx.operator.register`` has
+    named among them.
     """
 
     def register(function: Function) -> Function:
@@ -93,9 +94,10 @@ def _of_tensorflow(target: Any, function: Callable[..., Any]) -> None:
 
 
 def _of_mxnet(target: Any, function: Callable[..., Any]) -> None:
-    from netferry.converters.mxnet.to_onnx.emitter import ROWS
+    from netferry.converters.mxnet.to_onnx.emitter import CUSTOM, ROWS
 
-    _add(ROWS, target, function, target)
+    for key in (target, f"{CUSTOM}{target}"):
+        _add(ROWS, key, function, target)
 
 
 _REGISTER = {"pytorch": _of_pytorch, "tensorflow": _of_tensorflow, "mxnet": _of_mxnet}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +19,15 @@ from onnx import TensorProto, helper, numpy_helper
 import netferry
 from netferry.converters.errors import NetferryError, UnsupportedError, UsageError
 from netferry.converters.graph.schema.own import OWN
+from netferry.converters.mxnet.files import SymbolModel, parse_symbol
+from netferry.converters.mxnet.to_onnx.emitter import ROWS as MXNET_ROWS
 from netferry.converters.pytorch.to_onnx.layers import MODULES
 from netferry.converters.pytorch.to_onnx.table import FUNCTIONS
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS
 from netferry.testing import check_operator
 
 NAME = "my.ops::Softcap"
-TABLES = (MODULES, FUNCTIONS, ROWS)
+TABLES = (MODULES, FUNCTIONS, ROWS, MXNET_ROWS)
 """What is registered here is no row of netferry's: other tests count those."""
 
 
@@ -136,6 +142,122 @@ def test_a_custom_operator_of_pytorch_is_exported(softcap: Any) -> None:
     assert done.route == "direct"
     assert done.report is not None
     assert done.report.status == "passed"
+
+
+def symbol(op: str, **attrs: str) -> SymbolModel:
+    """An operator of a person's own behind a layer with trained weights, as MXNet's files have it."""
+    nodes = [
+        {"op": "null", "name": "data", "inputs": []},
+        {"op": "null", "name": "w", "inputs": []},
+        {"op": "FullyConnected", "name": "fc", "attrs": {"num_hidden": "3", "no_bias": "True"}, "inputs": [[0, 0, 0], [1, 0, 0]]},
+        {"op": op, "name": "cap", "attrs": attrs, "inputs": [[2, 0, 0]]},
+    ]  # fmt: skip
+    text = json.dumps({"nodes": nodes, "arg_nodes": [0, 1], "heads": [[3, 0, 0]]})
+    weight = np.random.default_rng(5).normal(size=(3, 4)).astype(np.float32)
+    return SymbolModel(parse_symbol(text), {"w": weight}, label="net")
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs"), [("softcap", {"cap": "2.0"}), ("Custom", {"op_type": "softcap", "cap": "2.0"})]
+)
+def test_an_operator_of_mxnet_is_exported_under_its_own_name(
+    op: str, attrs: dict[str, str], softcap: Any
+) -> None:
+    example = {"data": np.ones((2, 4), np.float32)}
+    with pytest.raises(UnsupportedError, match=r"netferry\.exporter|does not support"):
+        netferry.convert(symbol(op, **attrs), "onnx", inputs=example, verify=False)
+    netferry.exporter("softcap")(lambda g, attributes, x: softcap(g, x, cap=attributes.number("cap", 30.0)))
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    source = symbol(op, **attrs)
+    for to in ("onnx", "pytorch"):
+        done = netferry.convert(source, to, inputs=example, verify=False)
+        [made] = netferry.run(done.model, [x]).values()
+        np.testing.assert_allclose(made, in_numpy(x @ source.params["w"].T, 2.0), rtol=0, atol=2e-6)
+    with pytest.raises(UnsupportedError, match="sharp"):
+        netferry.convert(symbol(op, **attrs, sharp="1"), "onnx", inputs=example, verify=False)
+
+
+def test_a_custom_operator_that_mxnet_itself_runs_is_verified(softcap: Any) -> None:
+    from netferry.converters.mxnet.live import import_mxnet
+
+    pytest.importorskip("mxnet", reason="MXNet is not installed")
+    mx = import_mxnet()
+
+    class Softcap(mx.operator.CustomOp):  # type: ignore[name-defined, misc]
+        def forward(self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any) -> None:
+            self.assign(out_data[0], req[0], mx.nd.tanh(in_data[0] / 2) * 2)
+
+    class Prop(mx.operator.CustomOpProp):  # type: ignore[name-defined, misc]
+        def create_operator(self, context: Any, shapes: Any, dtypes: Any) -> Softcap:
+            return Softcap()
+
+    mx.operator.register("softcap")(Prop)
+    netferry.exporter("softcap")(lambda g, attributes, x: softcap(g, x, cap=2.0))
+    example = {"data": np.ones((2, 4), np.float32)}
+    done = netferry.convert(symbol("Custom", op_type="softcap"), "onnx", inputs=example, quick=True)
+    assert done.report is not None
+    assert done.report.status == "passed", done.report.to_text()
+
+
+def test_an_operator_with_its_function_body_in_the_file_needs_no_definition(tmp_path: Path) -> None:
+    own = model(domain="their.ops")
+    two = numpy_helper.from_array(np.float32(2.0), "two")
+    steps = [
+        helper.make_node("Constant", [], ["c"], value=two),
+        helper.make_node("Div", ["x", "c"], ["d"]),
+        helper.make_node("Tanh", ["d"], ["t"]),
+        helper.make_node("Mul", ["t", "c"], ["y"]),
+    ]
+    opsets = [helper.make_opsetid("", 18)]
+    own.functions.append(helper.make_function("their.ops", "Softcap", ["x"], ["y"], steps, opsets))
+    onnx.save(own, tmp_path / "m.onnx")
+    for to in ("pytorch", "tensorflow", "onnx"):
+        done = netferry.convert(tmp_path / "m.onnx", to, quick=True)
+        assert done.report is not None
+        assert done.report.status == "passed"
+
+
+PLUGIN = """
+import netferry
+
+@netferry.operator("my.ops::Softcap")
+def softcap(g, x, *, cap=30.0):
+    limit = g.scalar(cap, x)
+    return g.Mul(g.Tanh(g.Div(x, limit)), limit)
+"""
+
+
+def command(*words: object, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    paths = [str(path), os.environ.get("PYTHONPATH", "")] if path else [os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return subprocess.run(
+        [sys.executable, "-m", "netferry", *map(str, words)], cwd=cwd, env=environment, capture_output=True,
+        text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_a_plug_in_that_is_named_reaches_every_child_process(tmp_path: Path) -> None:
+    onnx.save(model(cap=2.0), tmp_path / "m.onnx")
+    (tmp_path / "caps.py").write_text(PLUGIN)
+    assert "my.ops" in command("inspect", "m.onnx", cwd=tmp_path).stderr
+    assert command("inspect", "m.onnx", "--plugin", "caps.py", cwd=tmp_path).returncode == 0
+    many = ("convert", "m.onnx", "--to", "pytorch", "--output-dir", "out", "--quick", "--plugin", "caps.py")
+    done = command(*many, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_plug_in_of_an_installed_package_is_found(tmp_path: Path) -> None:
+    site, work = tmp_path / "site", tmp_path / "work"
+    about = site / "caps-1.0.dist-info"
+    about.mkdir(parents=True)
+    work.mkdir()
+    (site / "caps.py").write_text(PLUGIN)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: caps\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[netferry.plugins]\ncaps = caps\nbroken = no_such_module\n")
+    onnx.save(model(cap=2.0), work / "m.onnx")
+    done = command("convert", "m.onnx", "out.onnx", "--quick", cwd=work, path=site)
+    assert done.returncode == 0, done.stderr
+    assert "the plug-in 'broken' (no_such_module) cannot be loaded" in done.stderr
 
 
 @pytest.mark.parametrize(

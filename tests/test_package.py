@@ -75,7 +75,7 @@ def write_mxnet_model(folder: Path) -> None:
 
 def test_the_public_face_is_what_it_says() -> None:
     assert set(netferry.__all__) == {
-        "Conversion", "NetferryError", "Report", "__version__", "bisect", "check", "convert", "diff", "exporter",
+        "Conversion", "NetferryError", "Reading", "Report", "__version__", "bisect", "check", "convert", "diff", "exporter",
         "inspect", "operator", "optimizer_state", "run", "verify",
     }  # fmt: skip
     for name in netferry.__all__:

@@ -97,8 +97,9 @@ Imports = Annotated[
     list[str] | None,
     typer.Option(
         "--import",
+        "--plugin",
         metavar="MODULE",
-        help="Code of yours to import first (a module or a .py file), which registers classes and functions of a Keras file.",
+        help="Code of yours to import first (a module or a .py file): operators and layers of your own, classes of a Keras file.",
     ),
 ]
 Memory = Annotated[

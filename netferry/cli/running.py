@@ -170,6 +170,7 @@ def bench(
     device: Device = "cpu",
     html: Html = None,
     unsafe: Unsafe = False,
+    imports: Imports = None,
     force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -177,6 +178,7 @@ def bench(
 ) -> None:
     """Time models side by side, in turns."""
     with speaking(as_json, limits_of(memory, time_limit), *models, opens=locals()) as say:
+        import_code(imports)
         from netferry.converters.disk.ledger import Overwriting
         from netferry.tasks.bench import bench as do
 
@@ -212,6 +214,7 @@ def package(
     verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,
     seed: Seed = 0,
     unsafe: Unsafe = False,
+    imports: Imports = None,
     force: Force = False,
     memory: Memory = None,
     time_limit: TimeLimit = None,
@@ -219,6 +222,7 @@ def package(
 ) -> None:
     """Pack a model for the engines that serve it."""
     with speaking(as_json, limits_of(memory, time_limit), model, opens=locals()) as say:
+        import_code(imports)
         from netferry.tasks.package import package as do
 
         with busy(f"packing {model}"):

@@ -117,7 +117,7 @@ def verify(
                 "a catalogue names its own models, and has --junit, --markdown and --json alone"
             )
         how = {
-            "engine": engine or "local", "workers": workers, "unsafe": unsafe, "factories": factories, "device": device,
+            "engine": engine or "local", "workers": workers, "unsafe": unsafe, "factories": factories, "device": device, "imports": imports or (),
         }  # fmt: skip
         _verify_all(catalogue, how, {"junit": junit, "markdown": markdown}, force, as_json)
         return
@@ -126,7 +126,7 @@ def verify(
     if check is not None:
         rows = {"data": data, "columns": columns_of(columns), "pixels": pixels_of(pixels)}
         limits = limits_of(memory, time_limit)
-        _check(check, (a, b), inputs, seed, weights, rows, device, unsafe, limits, as_json)
+        _check(check, (a, b), inputs, seed, weights, rows, device, unsafe, imports, limits, as_json)
         return
     if a is None or b is None:
         raise typer.BadParameter("two models are needed, A and B, or --check with a certificate")
@@ -189,6 +189,7 @@ def _check(
     rows: Mapping[str, Any],
     device: str,
     unsafe: bool,
+    imports: Sequence[str] | None,
     limits: Limits,
     as_json: bool,
 ) -> None:
@@ -200,9 +201,11 @@ def _check(
         "inputs": inputs,
         "weights": weights,
         "device": device,
+        "imports": imports,
         **rows,
     }
     with speaking(as_json, limits, *named, opens=opens) as say:
+        import_code(imports)
         from netferry.api import check as do
 
         with busy(f"checking {certificate}"):
@@ -225,12 +228,14 @@ def diff(
     inputs: InputFlags = None,
     weights: Weights = None,
     unsafe: Unsafe = False,
+    imports: Imports = None,
     memory: Memory = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """What of inputs, weights, operators and attributes differs between two models; exit code 1 where anything does."""
     with speaking(as_json, limits_of(memory, time_limit), a, b, opens=locals()) as say:
+        import_code(imports)
         from netferry.tasks.diff import diff as do
 
         with busy(f"comparing {a} and {b}"):

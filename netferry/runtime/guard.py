@@ -50,7 +50,7 @@ def call(
 
     ``name`` is convert, verify, run or inspect, or ``package.module:function`` of netferry's own; models are given as
     paths or factories. ``stop``, once it is set by another thread, ends the process. ``imports`` are modules or files of a person's own,
-    which the process reads first; it keeps its rights then.
+    which the process reads first, after those that this one has read; it keeps its rights then.
 
     Raises:
         NetferryError: what the function raises, or that its process crashed, was killed, or took too long.
@@ -58,7 +58,7 @@ def call(
     files = [each for each in (*args[:2], keywords.get("weights")) if isinstance(each, str | os.PathLike)]
     files = files if name == "verify" else files[:1]
     limits = (limits or Limits()).over(files)
-    arguments = _arguments(name, args, keywords) | {"imports": list(imports)}
+    arguments = _arguments(name, args, keywords) | {"imports": list(dict.fromkeys([*_imported(), *imports]))}
     finish_saves(access.models_of(arguments))
     with scratch.folder() as own:
         Path(own, "call").write_bytes(pickle.dumps((name, args, keywords)))
@@ -72,6 +72,13 @@ def call(
                 sweep_results(access.destinations_of(arguments))
         exit_code(code, files, limits)
         return _answer(Path(own, "answer"))
+
+
+def _imported() -> Sequence[str]:
+    """A person's own code that this process has imported, and its child needs as well."""
+    from netferry.converters.source import imported_code
+
+    return imported_code()
 
 
 _START = (

@@ -88,6 +88,7 @@ def verify_all(
     unsafe: bool = False,
     factories: bool = False,
     device: str = CPU,
+    imports: Sequence[str] = (),
     progress: Progress | None = None,
     force: bool = False,
 ) -> Verdicts:
@@ -95,13 +96,13 @@ def verify_all(
 
     ``unsafe`` lets those pairs be unsafe that say so, ``factories`` lets models be ``package.module:factory``: both run
     code that the catalogue chose. With a ``device`` that is not "cpu" pairs run on the device that they say: a GPU's driver
-    needs rights that they lose else. What came to a verdict is kept in the folder ``<catalogue>.results`` and not compared again until a file of the
+    needs rights that they lose else. ``imports`` is code of the caller's, which each pair's process reads first. What came to a verdict is kept in the folder ``<catalogue>.results`` and not compared again until a file of the
     pair, an option or a version changes.
     """
     path = Path(catalogue)
     pairs = pairs_of(path)
     demand_allowed(path, pairs, unsafe, factories, device)
-    tasks = [_task(path.parent, pair, number) for number, pair in enumerate(pairs, 1)]
+    tasks = [_task(path.parent, pair, number, imports) for number, pair in enumerate(pairs, 1)]
     answers = fan_out(tasks, results_of(path), engine=engine, workers=workers, progress=progress, force=force)
     return Verdicts(str(path), tuple(map(compared, answers)))
 
@@ -188,7 +189,7 @@ def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
     return pair
 
 
-def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
+def _task(folder: Path, pair: Mapping[str, Any], number: int, imports: Sequence[str]) -> Task:
     if "rename" in pair:
         raise UsageError(
             "a pair with 'rename' is compared where it is converted",
@@ -204,9 +205,18 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int) -> Task:
         models,
         {"inputs": given, "weights": tuple(weights), **options_of(pair, COMPARING)},
         {"pair": dict(pair), "number": number if "name" not in pair else None},
-        tuple(file for one, own in zip(models, weights, strict=True) for file in model_files(one, own)),
+        (
+            *(file for one, own in zip(models, weights, strict=True) for file in model_files(one, own)),
+            *code_of(imports),
+        ),
         limits_of(pair),
+        imports=imports,
     )
+
+
+def code_of(imports: Sequence[str]) -> list[Path]:
+    """The files of a person's own code, whose change changes an answer."""
+    return [Path(one) for one in imports if one.endswith(".py")]
 
 
 def model_files(model: str, weights: str | None) -> list[Path]:

@@ -124,7 +124,7 @@ def _task(folder: Path, pair: Mapping[str, Any], where: str, force: bool, import
         [model, pair.get("to")],
         options,
         {"convert": dict(pair)},
-        (*catalogue.model_files(model, weights), *map(Path, imports)),
+        (*catalogue.model_files(model, weights), *catalogue.code_of(imports)),
         catalogue.limits_of(pair),
         writes=destination,
         imports=imports,

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from netferry.converters.disk.digests import below, of_file
 from netferry.converters.disk.ledger import Overwriting, digest_of, written
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import NetferryError, UsageError
+from netferry.converters.source import imported_code
 from netferry.runtime import guard
 from netferry.runtime.limits import Limits
 from netferry.validation.reports.report import versions
@@ -101,6 +102,8 @@ def fan_out(
         demand(path, ANSWER, replacing)
     known = ((task.name, _kept(paths[task.name], task)) for task in tasks if task.name in paths)
     answers = {name: kept for name, kept in known if kept is not None}
+    own = imported_code()
+    tasks = [replace(task, imports=tuple(dict.fromkeys([*own, *task.imports]))) for task in tasks]
     tell = progress or _silent
     tell(len(answers), len(tasks), f"{len(answers)} kept from an earlier run" if answers else "begun")
     for answer in ENGINES[engine]([task for task in tasks if task.name not in answers], workers):

@@ -44,7 +44,7 @@ from netferry.converters.mxnet.to_onnx import (
     reduction,
     shape,
 )
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter
+from netferry.converters.mxnet.to_onnx.emitter import CUSTOM, ROWS, Emitter
 from netferry.converters.signature import Array, Example, TensorSpec, aligned
 
 _FILLERS = frozenset({"_zeros", "_ones", "_full"})
@@ -95,7 +95,7 @@ def _require_rows(model: SymbolModel) -> None:
     unknown = [
         _without_row(graph, node)
         for node in (graph.nodes[position] for position in graph.order)
-        if not node.is_variable and node.op not in ROWS
+        if not node.is_variable and row_key(node) not in ROWS
     ]
     if unknown:
         raise UnsupportedError(unknown, where=model.label)
@@ -109,13 +109,21 @@ def _require_rows(model: SymbolModel) -> None:
             )
 
 
+def row_key(node: Node) -> str:
+    """The row that a node wants: its operator's, and of one that runs Python code (``Custom``) that of its own name."""
+    return f"{CUSTOM}{node.attrs.get('op_type', '')}" if node.op == "Custom" else node.op
+
+
 def _without_row(graph: Symbol, node: Node) -> Unsupported:
     if node.op != "Custom" or not node.inputs:
         return Unsupported(node.name, node.op, "netferry does not support this operator")
     before = graph.nodes[node.inputs[0][0]].name
     kind = node.attrs.get("op_type", "")
     reason = f"it runs Python code of the model's own{f' ({kind})' if kind else ''}, which is not in the file"
-    return Unsupported(node.name, node.op, reason, f"What comes before it can be had with --output {before}")
+    remedy = (
+        f"Say what it is made of with netferry.exporter({kind!r}), or end before it with --output {before}"
+    )
+    return Unsupported(node.name, node.op, reason, remedy)
 
 
 def _fixed(given: Sequence[Example]) -> tuple[TensorSpec, ...] | None:
@@ -239,7 +247,9 @@ def _operands(
 
 def _row(g: Emitter, node: Node, operands: Sequence[Tensor | None]) -> Sequence[Tensor]:
     attrs = Attrs(node)
-    results = written(ROWS[node.op], g, attrs, operands=operands)
+    if node.op == "Custom":
+        attrs.ignore("op_type")
+    results = written(ROWS[row_key(node)], g, attrs, operands=operands)
     if attrs.unread():
         raise CannotConvert(f"attribute {', '.join(map(repr, attrs.unread()))} is not one netferry knows")
     return [results] if isinstance(results, Tensor) else results

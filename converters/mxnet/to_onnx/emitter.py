@@ -24,6 +24,9 @@ from netferry.converters.mxnet.symbol import Symbol
 Row = Callable[..., "Tensor | Sequence[Tensor]"]
 ROWS: Table[str, Row] = Table("mxnet")
 
+CUSTOM = "Custom:"
+"""What stands before the name of an operator that runs a person's own Python code, in the table."""
+
 FLOAT32 = np.dtype(np.float32)
 MOST = 2**24
 """The most elements of a constant that is made of attributes alone."""
