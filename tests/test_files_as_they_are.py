@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import netferry
+from netferry.converters.onnx import files as onnx_files, safety as onnx_safety
 from netferry.converters.onnx.completing import dense
 
 RNG = np.random.default_rng(5)
@@ -82,6 +83,29 @@ def test_a_file_is_carried_as_onnxruntime_runs_it(name: str, tmp_path: Path) -> 
     (right,) = session.run(None, {"x": X})
     done = netferry.convert(tmp_path / "m.onnx", "pytorch", quick=True, seed=1)
     assert done.report is not None and done.report.status == "passed", done.report
+    np.testing.assert_allclose(netferry.run(done.model, {"x": X})["y"], right, atol=1e-5)
+
+
+def apart(made: onnx.ModelProto, folder: Path) -> None:
+    """Saved with every tensor, those of sparse ones too, in a file of its own."""
+    for number, tensor in enumerate(onnx_safety.tensors(made)):
+        (folder / f"{number}.bin").write_bytes(numpy_helper.to_array(tensor).tobytes())
+        for field in ("raw_data", "float_data", "int64_data"):
+            tensor.ClearField(field)
+        tensor.external_data.add(key="location", value=f"{number}.bin")
+        tensor.data_location = TensorProto.EXTERNAL
+    (folder / "m.onnx").write_bytes(made.SerializeToString())
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_carried_with_its_weights_apart(
+    name: str, is_large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_files, "_LARGE", 1 if is_large else 1 << 20)
+    right = np.asarray(netferry.run(FILES[name](), {"x": X})["y"])
+    apart(FILES[name](), tmp_path)
+    done = netferry.convert(tmp_path / "m.onnx", "pytorch", verify=False)
     np.testing.assert_allclose(netferry.run(done.model, {"x": X})["y"], right, atol=1e-5)
 
 

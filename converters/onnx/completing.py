@@ -6,11 +6,12 @@ out of order, or sparse weights. onnxruntime runs them all, and so they are read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
 from netferry.converters.errors import NetferryError, RefusedError
@@ -22,7 +23,12 @@ _WEIGHTS_ALONE = 4
 
 
 def completed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model as it should have been written; itself where it is."""
+    """The model as it should have been written; itself where it is. Its weights are in it."""
+    return _ranked_message(repaired(model))
+
+
+def repaired(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as it should have been written, but for ranks, which may hang on weights that lie in other files."""
     wanted = [repair for asks, repair in _REPAIRS if asks(model)]
     if not wanted:
         return model
@@ -154,22 +160,43 @@ def _unranked(value: onnx.ValueInfoProto) -> bool:
     return kind.HasField("tensor_type") and not kind.tensor_type.HasField("shape")
 
 
-def _has_unranked(model: onnx.ModelProto) -> bool:
-    return any(map(_unranked, model.graph.input))
+def ranked(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto | ir.Model:
+    """Where one rank alone is what the operators take, an input has it, and so with sizes; else it stays unknown."""
+    return _ranked(model) if isinstance(model, ir.Model) else _ranked_message(model)
 
 
-def _rank_inputs(model: onnx.ModelProto) -> None:
-    """Where one rank alone is what the operators take, it is the one, and so with sizes; else it stays unknown."""
-    try:
-        graph, _ = evaluated(model)
-    except NetferryError:  # whoever asks for the plan is told
-        return
-    shapes = {value.name: value.shape for value in graph.inputs}
-    for value in filter(_unranked, model.graph.input):
+def _ranked_message(model: onnx.ModelProto) -> onnx.ModelProto:
+    if not any(map(_unranked, model.graph.input)):
+        return model
+    shapes = _shapes(model)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in filter(_unranked, copy.graph.input):
         for size in shapes.get(value.name) or ():
             dim = value.type.tensor_type.shape.dim.add()
             if isinstance(size, int):
                 dim.dim_value = size
+    return copy
+
+
+def _ranked(model: ir.Model) -> ir.Model:
+    if all(value.shape is not None for value in model.graph.inputs):
+        return model
+    shapes = _shapes(model)
+    copy = model.clone()
+    for value in copy.graph.inputs:
+        if value.shape is None and (found := shapes.get(str(value.name))) is not None:
+            value.shape = ir.Shape([size if isinstance(size, int) else None for size in found])
+    return copy
+
+
+def _shapes(model: onnx.ModelProto | ir.Model) -> Mapping[str, ir.Shape | None]:
+    """What is found out of the inputs."""
+    try:
+        graph, _ = evaluated(model)
+    except NetferryError:  # whoever asks for the plan is told
+        return {}
+    return {str(value.name): value.shape for value in graph.inputs}
 
 
 # ---- sparse tensors -------------------------------------------------------------------------------
@@ -236,6 +263,5 @@ _REPAIRS: tuple[tuple[Callable[[onnx.ModelProto], bool], Callable[[onnx.ModelPro
     (_is_unsorted, _sort),
     (_has_sparse, _fill),
     (_has_untyped, _type_outputs),
-    (_has_unranked, _rank_inputs),
 )
 """(what a message may want, what gives it): in this order."""

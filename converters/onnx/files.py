@@ -15,7 +15,7 @@ from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.graph.schema.opset import EARLIER, OPSET, UNDER_THE_STANDARD
 from netferry.converters.onnx import safety, stream
-from netferry.converters.onnx.completing import completed
+from netferry.converters.onnx.completing import ranked, repaired
 from netferry.converters.onnx.safety import Files, rules
 from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
@@ -36,23 +36,21 @@ def read(
     if weights is not None:
         raise UsageError("an ONNX model brings its own weights", where=where, remedy="Leave --weights out")
     looked = looked or safety.look(artifact)
-    model: onnx.ModelProto = completed(looked.message)
-    external = [tensor for tensor in safety.tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
+    kept = [tensor for tensor in looked.message.graph.initializer if _is_large(tensor, looked.files, where)]
+    apart = {id(tensor) for tensor in kept}  # by identity: an inner graph may have a weight of the same name
+    for tensor in safety.tensors(looked.message):
+        if tensor.data_location == TensorProto.EXTERNAL and id(tensor) not in apart:
+            _read_into(tensor, looked.files, where)
+    model: onnx.ModelProto = repaired(looked.message)
     try:
-        onnx.checker.check_model(_as_known(_for_checker(model) if external or _shapeless(model) else model))
+        onnx.checker.check_model(_as_known(_for_checker(model) if apart or _shapeless(model) else model))
     except Exception as error:  # ValidationError, and RuntimeError from inside the checker
         raise RefusedError(f"ONNX's checker refuses it ({first_line(error)})", where=where) from error
     rules.check_types(model, where)
     for graph in safety.graphs(model):
         _name_uniquely(graph)
-    large = [tensor for tensor in model.graph.initializer if _is_large(tensor, looked.files, where)]
-    mapped = {
-        id(tensor) for tensor in large
-    }  # by identity: an inner graph may have a weight of the same name
-    for tensor in external:
-        if id(tensor) not in mapped:
-            _read_into(tensor, looked.files, where)
-    return _mapped(model, large, looked.files, where) if large else model
+    large = [tensor for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
+    return ranked(_mapped(model, large, looked.files, where) if large else model)
 
 
 def opened(artifact: Artifact, permit: Permit) -> Opened:
