@@ -174,7 +174,7 @@ def test_the_two_kinds_lie_apart(capsys: pytest.CaptureFixture[str]) -> None:
 
 ROUNDED = (
     "BatchNorm folded", "GELU's root of two", "two affine maps merged", "Keras' one LSTM bias",
-    "attention by hand", "the encoder to mxnet",
+    "attention by hand",
 )  # fmt: skip
 """The passing pairs in which numbers were rounded anew on the way; attention has its scale in float32 on one side."""
 

@@ -82,8 +82,8 @@ def Attention(
     present = key, value
     key, value = (_repeated(xp, x, *counts, q.shape[0], total) for x in present)
 
-    root = math.sqrt(1 / math.sqrt(size) if scale is None else scale)
-    raw = xp.matmul(query * root, xp.permute_dims(key, (0, 1, 3, 2)) * root)
+    factor = 1 / math.sqrt(size) if scale is None else scale
+    raw = xp.matmul(query * factor, xp.permute_dims(key, (0, 1, 3, 2)))
     capped = xp.tanh(raw / softcap) * softcap if softcap else raw
     right = 0 if is_causal else right_window_size
     sight = _sight(xp, length, total, past, nonpad_kv_seqlen, left_window_size, right)
