@@ -1,4 +1,4 @@
-"""For tests of one's own: an operator in every framework against a function of numpy."""
+"""For tests of one's own: two models that must be equal, an operator in every framework against a function of numpy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,31 @@ import onnx_ir as ir
 from onnx import helper
 
 from netferry import converters
+from netferry.api import verify
+from netferry.arguments import Inputs
 from netferry.converters import frameworks
 from netferry.converters.errors import UsageError
 from netferry.converters.graph.schema.own import OWN
 from netferry.converters.onnx.own import runnable
 from netferry.converters.signature import Array
 from netferry.inference.run import run
+from netferry.validation.comparison.metrics import PASSED
+from netferry.validation.reports.report import Report
 
 _OPSET = 21
+
+
+def assert_equivalent(a: object, b: object, inputs: Inputs | None = None, **options: Any) -> Report:
+    """Run two models on the same inputs, as ``netferry.verify`` does with these ``options``; the report, where it passed.
+
+    In pytest the fixture of the same name also attaches the report to the test (``netferry.pytest_plugin``).
+
+    Raises:
+        AssertionError: they differ, or nothing was proved; its text is the whole report.
+    """
+    report = verify(a, b, inputs, **options)
+    assert report.status == PASSED, report.to_text()
+    return report
 
 
 def check_operator(

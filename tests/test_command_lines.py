@@ -20,6 +20,7 @@ LEFT_OUT: Mapping[str, str] = {
     "netferry zoo matrix": "it trains the whole zoo",
     "netferry zoo train": "training is what tests/test_zoo.py tries",
     "bert-symbol.json": "tests/test_mxnet_structures.py carries such a network",
+    "FOLDER": "tests/test_huggingface.py converts such folders",
     "--engine ray": "tests/test_cluster.py starts a cluster",
     "--device cuda": "only its refusal can be seen without a GPU",
 }
@@ -132,10 +133,7 @@ def run(line: str, folder: Path) -> None:
 
 PAGES = (
     "README.md",
-    "docs/cli.md",
-    "docs/inference.md",
-    "docs/leaving-mxnet.md",
-    "docs/verdict.md",
+    *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md") if shown(f"docs/{page.name}")),
     "--help",
 )
 

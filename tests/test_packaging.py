@@ -14,8 +14,9 @@ import pytest
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import UsageError, WriteError
 from netferry.inference.serving import DATATYPES
+from netferry.tasks.hub import origin_of
 from netferry.tasks.package import package
 from netferry.validation.reports.report import Report
 
@@ -155,6 +156,59 @@ def test_a_card_tells_how_to_run_the_model_and_what_was_proved(tmp_path: Path) -
     assert done.report.status == "passed"
     assert "| y |" in text
     assert "onnxruntime.InferenceSession" in text
+
+
+def front_of(card: str) -> Any:
+    yaml = pytest.importorskip("yaml", reason="PyYAML, which reads the head of a card, is not installed")
+    return yaml.safe_load(card.split("---")[1])
+
+
+def test_a_hub_folder_holds_the_model_and_a_card_that_says_where_it_comes_from(tmp_path: Path) -> None:
+    done = package(
+        model(tmp_path / "m.onnx"),
+        name="my: m",
+        hub=tmp_path / "hub",
+        base_model="org/base",
+        licence="apache-2.0",
+    )
+    assert {file.name for file in done.files} == {"model.onnx", "README.md"}
+    front = front_of((tmp_path / "hub" / "README.md").read_text())
+    assert (front["library_name"], front["base_model"], front["license"]) == (
+        "onnx",
+        "org/base",
+        "apache-2.0",
+    )
+    [entry] = front["model-index"]
+    assert entry["name"] == "my: m"
+    [result] = entry["results"]
+    assert {"type", "name"} <= result["dataset"].keys()
+    assert done.report is not None
+    assert {one["type"]: one["value"] for one in result["metrics"]}["max_rel_error"] == done.report.max_rel
+    again = package(model(tmp_path / "m.onnx"), name="m", hub=tmp_path / "hub")
+    assert again.notes == ("the card names no licence: --licence apache-2.0, say",)
+    (tmp_path / "hub" / "README.md").write_text("mine")
+    with pytest.raises(WriteError):
+        package(model(tmp_path / "m.onnx"), name="m", hub=tmp_path / "hub")
+
+
+def test_a_folder_of_hugging_face_states_its_own_base_and_licence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"_name_or_path": "org/made-from"}')
+    (tmp_path / "README.md").write_text("---\nlicense: mit\ntags:\n- x\n---\n# base_model: no/this\n")
+    monkeypatch.setattr("netferry.tasks.hub.pipeline.folder_of", lambda model: tmp_path)
+    assert origin_of(tmp_path, None, None) == ("org/made-from", "mit")
+    assert origin_of(tmp_path, "org/mine", "bsd-3-clause") == ("org/mine", "bsd-3-clause")
+    (tmp_path / "config.json").write_text('{"_name_or_path": "/somewhere/on/a/disk"}')
+    (tmp_path / "README.md").write_text("---\nlicense: [mit\n---")
+    assert origin_of(tmp_path, None, None) == (None, None)
+
+
+@pytest.mark.parametrize("given", [{"base_model": "a b"}, {"licence": "MIT: yes"}, {"base_model": "../x"}])
+def test_what_is_no_name_of_the_hub_is_refused(given: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="as the Hub names them"):
+        package(model(tmp_path / "m.onnx"), name="m", hub=tmp_path / "hub", **given)  # type: ignore[arg-type]
+    assert not (tmp_path / "hub").exists()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../m", "a b", "-m"])

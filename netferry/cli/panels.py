@@ -11,7 +11,7 @@ from typer.models import OptionInfo
 
 MODEL, PART, WRITTEN, CHECK, MANY, FORMS, SAFETY, SPEECH = (
     "How the model is read", "A part of the model", "What is written", "How it is checked", "Many at once",
-    "Reports", "Safety and limits", "What is said",
+    "Files beside it", "Safety and limits", "What is said",
 )  # fmt: skip
 
 _PANELS: Mapping[str, str] = {
@@ -20,7 +20,7 @@ _PANELS: Mapping[str, str] = {
     WRITTEN: "to opset fuse simplify write_source precision even_if_slower keep force dry_run",
     CHECK: "verify data seed quick samples map_output strict rtol atol grad train_steps device certificate check",
     MANY: "output_dir catalogue engine workers factories",
-    FORMS: "report html junit markdown",
+    FORMS: "report html junit markdown triton kserve card hub base_model licence max_batch",
     SAFETY: "unsafe memory time_limit",
     SPEECH: "as_json verbose quiet log",
 }

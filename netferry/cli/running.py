@@ -33,7 +33,7 @@ from netferry.cli.options import (
     pixels_of,
 )
 from netferry.cli.progress import busy, progress_bar
-from netferry.cli.reports import demand_forms, write_text
+from netferry.cli.reports import demand_forms, sizes_text, write_text
 from netferry.converters import escaping
 
 BATCH = 1024
@@ -197,7 +197,8 @@ def bench(
 
 
 @app.command(
-    epilog="Example: netferry package cnn.keras --name cnn --triton models --kserve samples --card README.md"
+    epilog="Example: netferry package cnn.keras --name cnn --triton models --kserve samples --card README.md, or "
+    "netferry package cnn.keras --hub hub --licence apache-2.0"
 )
 def package(
     model: Source,
@@ -208,6 +209,16 @@ def package(
         typer.Option(metavar="DIR", help="A sample request (Open Inference Protocol) and its answer."),
     ] = None,
     card: Annotated[Path | None, typer.Option(metavar="FILE", help="A model card with the verdict.")] = None,
+    hub: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder for the Hugging Face Hub: model, tokenizer, card."),
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="For the card of --hub: what it was made from.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", metavar="NAME", help="For the card of --hub.")
+    ] = None,
     max_batch: Annotated[int, typer.Option(help="Rows that Triton may batch.")] = 32,
     inputs: InputFlags = None,
     weights: Weights = None,
@@ -227,13 +238,14 @@ def package(
 
         with busy(f"packing {model}"):
             done = do(
-                model, name=name or _plain_name(model), triton=triton, kserve=kserve, card=card,
+                model, name=name or _plain_name(model), triton=triton, kserve=kserve, card=card, hub=hub, base_model=base_model, licence=licence,
                 max_batch=max_batch, inputs=examples_of(inputs, seed), weights=weights, verify=verify, seed=seed,
                 unsafe=unsafe, force=force,
             )  # fmt: skip
         verdict = [] if done.report is None else [done.report.to_text()]
         batching = [] if done.unbatched is None else [f"Triton will not batch requests: {done.unbatched}"]
-        written = [escaping.line(line) for line in (*map(str, done.files), *batching)]
+        notes = [f"note: {note}" for note in done.notes]
+        written = [escaping.line(line) for line in (*sizes_text(done.files), *batching, *notes)]
         say(done.to_dict(), lambda: "\n".join([*written, *verdict]))
         leave(0 if done.report is None else EXIT_CODES[done.report.status])
 

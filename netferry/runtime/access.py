@@ -23,7 +23,7 @@ OPENS: Mapping[str, str] = {
     "source": MODEL, "model": MODEL, "models": TIMED, "a": MODEL, "b": MODEL, "weights": FILE, "check": FILE,
     "data": ROWS, "inputs": ARRAYS, "imports": CODE,
     "destination": BESIDE, "output": BESIDE, "certificate": BESIDE, "html": BESIDE, "junit": BESIDE,
-    "markdown": BESIDE, "card": BESIDE,
+    "markdown": BESIDE, "card": BESIDE, "hub": BESIDE,
     "report": WITHIN, "triton": WITHIN, "kserve": WITHIN,
 }  # fmt: skip
 """Every argument, on the command line and in Python, that names a file; all others open nothing."""

@@ -96,7 +96,7 @@ def convert_all(
     _demand_apart([task.arguments[0] for task in tasks], [task.options["destination"] for task in tasks])
     if dry_run:
         tasks = [_rehearsed(task) for task in tasks]
-    kept = None if dry_run else catalogue.results_of(file)
+    kept = None if dry_run else catalogue.results_of(file) / "converted"
     return _done(str(file), tasks, kept, engine, workers, force, progress)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from netferry.api import convert
 from netferry.arguments import Inputs, PathLike
-from netferry.converters import escaping
+from netferry.converters import escaping, pipeline
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import UsageError
@@ -21,13 +21,14 @@ from netferry.converters.signature import Example, Signature
 from netferry.inference.rows import mixed, rowless, rows_are_free
 from netferry.inference.serving import DOCUMENTS, requests, triton_config
 from netferry.inference.session import Session
+from netferry.tasks.hub import MODEL, README, head, origin_of
 from netferry.validation.comparison.metrics import FAILED
 from netferry.validation.reports import markdown
 from netferry.validation.reports.report import Report
 from netferry.validation.samples.explore import made_for
 from netferry.validation.samples.inputs import Sample
 
-REPOSITORY, REQUEST, CARD = "model repository", "request", "model card"
+REPOSITORY, REQUEST, CARD, HUB = "model repository", "request", "model card", "Hub folder"
 """What is written here, as the ledger has it."""
 
 
@@ -40,12 +41,14 @@ class Package:
     report: Report | None
     unbatched: str | None = None
     """Why Triton is configured not to batch requests, where their sizes would let it."""
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "files": [str(file) for file in self.files],
             "unbatched": self.unbatched,
+            "notes": list(self.notes),
             "report": None if self.report is None else self.report.to_dict(),
         }
 
@@ -57,6 +60,9 @@ def package(
     triton: PathLike | None = None,
     kserve: PathLike | None = None,
     card: PathLike | None = None,
+    hub: PathLike | None = None,
+    base_model: str | None = None,
+    licence: str | None = None,
     max_batch: int = 32,
     inputs: Inputs | None = None,
     weights: PathLike | None = None,
@@ -69,18 +75,26 @@ def package(
 
     ``triton``: the folder of a model repository, which gets ``name/config.pbtxt`` and ``name/1/model.onnx``.
     ``kserve``: a folder for a sample request of the Open Inference Protocol, the answer that is due and the model's
-    metadata. ``card``: a Markdown file, a model card with the table of the verdict. Nothing is written where the
+    metadata. ``card``: a Markdown file, a model card with the table of the verdict. ``hub``: a folder as the
+    Hugging Face Hub has them: ``model.onnx``, the source's tokenizer and processors, and a card that names the ``base_model`` and the
+    ``licence`` (a Hugging Face folder's own where they are left out) and holds the verdict as its ``model-index``. Nothing is written where the
     model in ONNX differs from its source, and nothing is replaced that an earlier ``package`` has not written, except
     with ``force``.
     """
-    if triton is kserve is card is None:
-        raise UsageError("nothing is asked for", remedy="Use --triton DIR, --kserve DIR or --card FILE")
+    if triton is kserve is card is hub is None:
+        raise UsageError(
+            "nothing is asked for", remedy="Use --triton DIR, --kserve DIR, --card FILE or --hub DIR"
+        )
+    if hub is None and (base_model or licence):
+        raise UsageError("--base-model and --licence stand on the card of --hub", remedy="Use --hub DIR")
+    base_model, licence = origin_of(model, base_model, licence)
     replacing = Overwriting(force, (model, weights))
     if triton is not None:
         demand(Path(triton) / name, REPOSITORY, replacing)
     for document in DOCUMENTS if kserve is not None else ():
         demand(Path(kserve or "") / document, REQUEST, replacing)
     demand(card, CARD, replacing)
+    demand(hub, HUB, replacing)
     done = convert(model, "onnx", inputs=inputs, weights=weights, verify=verify, seed=seed, unsafe=unsafe)
     if done.report is not None and done.report.status == FAILED:
         return Package(name, (), done.report)
@@ -95,8 +109,14 @@ def package(
         documents = requests(session.signature, *_sample(session, inputs, seed), name)
         files += _documents(Path(kserve), documents, replacing)
     if card is not None:
-        files += _text(Path(card), _card(name, done.report, session.signature), CARD, replacing)
-    return Package(name, tuple(files), done.report, unbatched)
+        text = head(name, None, None, None) + _card(name, done.report, session.signature)
+        files += _text(Path(card), text, CARD, replacing)
+    notes: tuple[str, ...] = ()
+    if hub is not None:
+        top = head(name, base_model, licence, done.report)
+        files += _hub(Path(hub), done, model, top + _card(name, done.report, session.signature), replacing)
+        notes = () if licence else ("the card names no licence: --licence apache-2.0, say",)
+    return Package(name, tuple(files), done.report, unbatched, notes)
 
 
 def _mixed(session: Session, seed: int) -> str | None:
@@ -123,6 +143,18 @@ def _repository(folder: Path, name: str, done: Any, config: str, replacing: Over
         converters.write(done.export, stage / "1" / "model.onnx")
         (stage / "config.pbtxt").write_text(config, encoding="utf-8")
     return sorted(file for file in (folder / name).rglob("*") if file.is_file())
+
+
+def _hub(folder: Path, done: Any, model: object, card: str, replacing: Overwriting) -> list[Path]:
+    from netferry import converters
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with staged(folder, HUB, replacing) as stage:
+        stage.mkdir(parents=True)
+        converters.write(done.export, stage / MODEL)
+        pipeline.copy_beside(model, folder, stage)
+        (stage / README).write_text(card, encoding="utf-8")
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _documents(folder: Path, documents: Mapping[str, Any], replacing: Overwriting) -> list[Path]:
@@ -152,7 +184,7 @@ def _sample(session: Session, inputs: Inputs | None, seed: int) -> tuple[dict[st
 
 
 def _card(name: str, report: Report | None, signature: Signature) -> str:
-    """A model card as Hugging Face reads it: a head in YAML, then Markdown."""
+    """What stands below the head of a model card."""
     rows = [
         f"| {kind} | {escaping.code(spec.name)} | {spec.dtype} | {escaping.markdown(str(spec.dims))} |"
         for kind, specs in (("input", signature.inputs), ("output", signature.outputs))
@@ -161,12 +193,6 @@ def _card(name: str, report: Report | None, signature: Signature) -> str:
     feed = ", ".join(f"{spec.name!r}: {identifier(spec.name)}_array" for spec in signature.inputs)
     return "\n".join(
         [
-            "---",
-            "library_name: onnx",
-            "tags:",
-            "- onnx",
-            "- netferry",
-            "---",
             "",
             f"# {escaping.markdown(name)}",
             "",
