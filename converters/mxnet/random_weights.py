@@ -10,7 +10,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert, UsageError
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.mxnet import inputs
+from netferry.converters.mxnet import inputs, magnitudes
 from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.files import SymbolModel
 from netferry.converters.mxnet.symbol import Node, input_name
@@ -32,22 +32,47 @@ def with_random_weights(model: object, given: Sequence[Example] | None, seed: in
         name: str, node: Node, slot: int, operands: Sequence[Tensor | None], hidden: Mapping[str, str]
     ) -> Array:
         if name not in made:
-            made[name] = _drawn(name, _shape(name, node, slot, operands, hidden), seed)
+            made[name] = _drawn(
+                name, node, slot, _shape(name, node, slot, operands, hidden), come[node.name], seed
+            )
         return made[name]
 
     if not inputs.absent(model):
         raise UsageError("the model has its weights", where=model.label, remedy="Leave out --random-weights")
+    come = magnitudes.of_first_inputs(model, given)
     to_onnx(model, given, make)
     return replace(model, params={**model.params, **made}, absent="", notes=(*model.notes, NOTE))
 
 
-def _drawn(name: str, shape: Shape, seed: int) -> Array:
-    """Variances and scales around one; weights that keep the size of what they multiply."""
+def _drawn(name: str, node: Node, slot: int, shape: Shape, come: float, seed: int) -> Array:
+    """Statistics near those of what comes to the node, whose magnitude is ``come``; weights that bring it to 1.
+
+    The squares of the scales, drawn from 0.5 to 1.5, over variances from 0.6 to 1.8, are 1 on average.
+    """
     rng = np.random.default_rng([seed, *name.encode()])
-    if name.endswith(("gamma", "var")):
+    role = input_name(node, slot)
+    if role == "moving_var" or name.endswith("var"):
+        return (rng.uniform(0.6, 1.8, shape) * come**2).astype(np.float32)
+    if role == "moving_mean":
+        return rng.normal(0, 0.1 * come, shape).astype(np.float32)
+    if role == "gamma" or name.endswith("gamma"):
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-    spread = math.sqrt(2 / max(math.prod(shape[1:]), 4)) if len(shape) > 1 else 0.1
-    return rng.normal(0, spread, shape).astype(np.float32)
+    if node.op in _TABLES:
+        return rng.normal(0, 1, shape).astype(np.float32)
+    if len(shape) < 2:
+        return rng.normal(0, 0.1, shape).astype(np.float32)
+    terms = math.prod(shape[1:]) if node.op != "Deconvolution" else _met(node, shape)
+    return rng.normal(0, 1 / (come * math.sqrt(max(terms, 1))), shape).astype(np.float32)
+
+
+def _met(node: Node, shape: Shape) -> int:
+    """How many products an element of a transposed convolution is the sum of, on average."""
+    attrs = Attrs(node)
+    strides = attrs.integers("stride", ()) or (1,) * (len(shape) - 2)
+    return shape[0] * math.prod(shape[2:]) // (math.prod(strides) * attrs.integer("num_group", 1))
+
+
+_TABLES = frozenset({"Embedding", "_contrib_SparseEmbedding"})
 
 
 def _shape(

@@ -82,7 +82,12 @@ ALIASES: Mapping[str, str] = {
     "BatchNorm_v1": "BatchNorm", "Convolution_v1": "Convolution",
     "_npi_scatter_set_nd": "_scatter_set_nd", "_npi_nonzero": "_npx_nonzero", "_npi_inv": "_linalg_inverse",
     **{f"linalg_{name}": f"_linalg_{name}" for name in "potrf potri trsm inverse".split()},
-    "_npi_Custom": "Custom", "_npx__image_resize": "_image_resize",
+    "_npi_Custom": "Custom", "_npx__image_resize": "_image_resize", "_npx__image_adjust_lighting": "_image_adjust_lighting",
+    "_npi_histogram": "_histogram", "linalg_gelqf": "_linalg_gelqf", "_contrib_CTCLoss": "CTCLoss",
+    "_contrib_ctc_loss": "CTCLoss", "ctc_loss": "CTCLoss", "_npx_multibox_target": "_contrib_MultiBoxTarget",
+    **{f"random_pdf_{name}": f"_random_pdf_{name}" for name in (
+        "dirichlet exponential gamma generalized_negative_binomial negative_binomial normal poisson uniform"
+    ).split()},
 }  # fmt: skip
 """Names under which older (and numpy-like) symbols call an operator of MXNet 1.9.1."""
 
@@ -123,7 +128,7 @@ STATISTICS = frozenset({"moving_mean", "moving_var"})
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "RNN": ("output", "state_output", "statecell_output"),
     "make_loss": ("loss",),
-    **dict.fromkeys(("sort", "_contrib_box_nms", "_linalg_det", "_npi_average"), ("output0",)),
+    **dict.fromkeys(("sort", "_contrib_box_nms", "_linalg_det", "_npi_average", "_npi_norm"), ("output0",)),
     **dict.fromkeys(("_npi_matmul", "_npi_concatenate", "_npi_hstack", "_npi_dstack"), ("out",)),
     **dict.fromkeys(("_contrib_Proposal", "_contrib_MultiProposal"), ("output", "score")),
     "_sg_mkldnn_conv": ("output", "output_min", "output_max"),

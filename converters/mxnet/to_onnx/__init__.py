@@ -26,7 +26,7 @@ from netferry.converters.mxnet.to_onnx import (
     constants,
     control_flow,
     convolution,
-    detection,
+    densities,
     elementwise,
     image,
     indexing,
@@ -35,16 +35,20 @@ from netferry.converters.mxnet.to_onnx import (
     linear_algebra,
     losses,
     normalization,
-    numpy_elementwise,
-    numpy_shape,
     pooling,
-    proposals,
     quantized,
     recurrent,
     reduction,
+    refused,
     shape,
 )
+from netferry.converters.mxnet.to_onnx.detection import boxes, proposals, regions
 from netferry.converters.mxnet.to_onnx.emitter import CUSTOM, ROWS, Emitter
+from netferry.converters.mxnet.to_onnx.numpy import (
+    elementwise as numpy_elementwise,
+    sets,
+    shape as numpy_shape,
+)
 from netferry.converters.signature import Array, Example, TensorSpec, aligned
 
 _FILLERS = frozenset({"_zeros", "_ones", "_full"})
@@ -116,7 +120,8 @@ def row_key(node: Node) -> str:
 
 def _without_row(graph: Symbol, node: Node) -> Unsupported:
     if node.op != "Custom" or not node.inputs:
-        return Unsupported(node.name, node.op, "netferry does not support this operator")
+        why = refused.reason(node.op) or "netferry does not support this operator"
+        return Unsupported(node.name, node.op, why)
     before = graph.nodes[node.inputs[0][0]].name
     kind = node.attrs.get("op_type", "")
     reason = f"it runs Python code of the model's own{f' ({kind})' if kind else ''}, which is not in the file"

@@ -35,14 +35,23 @@ def _mixed(g: Emitter, attention: Tensor, values: Tensor, heads: int) -> Tensor:
     return g.Reshape(g.transpose(mixed, (1, 0, 2)), g.ints(0, -1, heads * values.size(2)))
 
 
-@ROWS.row("_contrib_interleaved_matmul_selfatt_qk")
+def _of_floats(a: Attrs) -> None:
+    """What oneDNN fused is the same as what it was made of, unless it computes with integers."""
+    if a.flag("quantized", False):
+        raise CannotConvert("attention of integers")
+    a.ignore("enable_float_output", "min_calib_range", "max_calib_range")
+
+
+@ROWS.row("_contrib_interleaved_matmul_selfatt_qk", "_sg_mkldnn_selfatt_qk")
 def self_attention_scores(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    _of_floats(a)
     queries, keys, _ = _heads(g, x, a.integer("heads"), 3)
     return _scores(g, queries, keys)
 
 
-@ROWS.row("_contrib_interleaved_matmul_selfatt_valatt")
+@ROWS.row("_contrib_interleaved_matmul_selfatt_valatt", "_sg_mkldnn_selfatt_valatt")
 def self_attention_values(g: Emitter, a: Attrs, x: Tensor, attention: Tensor) -> Tensor:
+    _of_floats(a)
     heads = a.integer("heads")
     return _mixed(g, attention, _heads(g, x, heads, 3)[2], heads)
 

@@ -318,7 +318,7 @@ def _parts(g: Emitter, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return below, _log_gamma_above_half(g, mirrored), sine
 
 
-def _gamma_log(g: Emitter, x: Tensor) -> Tensor:
+def log_gamma(g: Emitter, x: Tensor) -> Tensor:
     below, log, sine = _parts(g, wide := _wide(g, x))
     reflected = g.Sub(g.Sub(g.scalar(math.log(math.pi), wide), g.Log(g.Abs(sine))), log)
     return cast(g, g.Where(below, reflected, log), x.dtype)
@@ -344,4 +344,4 @@ def _inverse_erf(g: Emitter, x: Tensor) -> Tensor:
     return cast(g, g.Mul(found, g.scalar(1 / math.sqrt(2), wide)), x.dtype)
 
 
-rows({"gamma": of_one(_gamma), "gammaln": of_one(_gamma_log), "erfinv": of_one(_inverse_erf)})
+rows({"gamma": of_one(_gamma), "gammaln": of_one(log_gamma), "erfinv": of_one(_inverse_erf)})

@@ -11,7 +11,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, few, rows
+from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast, few, rows
 from netferry.converters.mxnet.to_onnx.sizes import cut, flipped, shape_tensor, size_of
 from netferry.converters.signature import Array
 
@@ -303,3 +303,40 @@ rows(
         "BilinearSampler": lambda g, _, x, grid: _sampled(g, x, grid),
     }
 )
+
+
+_LIGHT = np.array(
+    [[55.46 * -0.5675, 4.794 * 0.7192, 1.148 * 0.4009], [55.46 * -0.5808, 4.794 * -0.0045, 1.148 * -0.8140],
+     [55.46 * -0.5836, 4.794 * -0.6948, 1.148 * 0.4203]]
+)  # fmt: skip
+"""How red, green and blue vary together in photographs: Krizhevsky et al. 2012, section 4.1, as MXNet has it."""
+
+
+@ROWS.row("_image_adjust_lighting")
+def adjust_lighting(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    """x: (..., height, width, 3)."""
+    added = (_LIGHT @ np.array(a.numbers("alpha"))).astype(np.float32)
+    y = g.Add(cast(g, x, FLOAT32), g.constant(added, FLOAT32))
+    return y if x.dtype == FLOAT32 else cast(g, g.Clip(y, g.scalar(0, y), g.scalar(255, y)), x.dtype)
+
+
+@ROWS.row("_image_resize")
+def image_resize(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    """x: (..., height, width, channels); ``size`` is (width, height), or that of both or of the shorter side."""
+    sizes, kind = a.integers("size"), a.integer("interp", 1)
+    height, width = x.size(-3), x.size(-2)
+    if len(sizes) == 1 and a.flag("keep_ratio", False):
+        short = sizes[0]
+        sizes = (short, height * short // width) if width < height else (width * short // height, short)
+    elif len(sizes) == 1:
+        sizes = (sizes[0], sizes[0])
+    modes = {0: ("nearest", "asymmetric"), 1: ("linear", "half_pixel"), 2: ("cubic", "half_pixel")}
+    if kind not in modes or x.dtype != FLOAT32:
+        raise CannotConvert(f"interp={kind} of {x.dtype.name}", "Supported: 0, 1 and 2 of float32")
+    mode, coordinates = modes[kind]
+    more = {"nearest_mode": "floor"} if kind == 0 else {"cubic_coeff_a": -0.75} if kind == 2 else {}
+    target = g.ints(sizes[1], sizes[0])
+    return g.op(
+        "Resize", x, None, None, target, mode=mode, axes=[x.rank - 3, x.rank - 2],
+        coordinate_transformation_mode=coordinates, **more,
+    )  # fmt: skip

@@ -14,7 +14,7 @@ from netferry.converters.mxnet.to_onnx.emitter import (
     Emitter,
     few,
 )
-from netferry.converters.mxnet.to_onnx.numpy_elementwise import alike
+from netferry.converters.mxnet.to_onnx.numpy.elementwise import alike
 from netferry.converters.mxnet.to_onnx.sizes import (
     matrix_transposed,
     positive,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -299,3 +301,93 @@ def trsm(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 
 
 rows({"_linalg_inverse": lambda g, _, x: inverse(g, x)})
+
+
+# ---- step by step, in a loop ------------------------------------------------------------------------------
+
+_SWEEPS = 8
+"""How often each pair of rows is turned: Jacobi's method squares its error each time."""
+
+
+def _units(g: Emitter, positions: Array, count: int, dtype: np.dtype[Any]) -> Tensor:
+    """(steps, 1, count): a one at each of the positions."""
+    return g.constant(np.eye(count)[positions][:, None], dtype)
+
+
+def _unit_like(g: Emitter, x: Tensor, count: int) -> Tensor:
+    """The unit matrix for each matrix of x: (..., rows, columns)."""
+    zero = g.Mul(g.ReduceSum(x, g.ints(-2, -1), keepdims=1), g.scalar(0, x))
+    return g.Add(zero, g.constant(np.eye(count), x.dtype))
+
+
+@ROWS.row("_linalg_gelqf")
+def gelqf(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
+    """Rows that are orthonormal and the lower triangle with which they give x: Householder's reflections, signed as LAPACK does.
+
+    x: (..., rows, columns), no more rows than columns.
+    """
+    rows_, wide = x.size(-2), x.size(-1)
+    few((rows_ + wide) * wide)
+    steps = np.arange(rows_)
+    behind = g.constant((np.arange(wide) >= steps[:, None])[:, None], x.dtype)
+    sequences = [_units(g, steps, rows_, x.dtype), _units(g, steps, wide, x.dtype), behind]
+
+    def reflect(state: Sequence[Tensor], step: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        (matrix, turned), (own, unit, rest) = state, step
+        row = g.Mul(g.MatMul(own, matrix), rest)
+        first = g.Mul(row, unit)
+        square = g.ReduceSumSquare(row, g.ints(-1), keepdims=1)
+        others = g.ReduceSumSquare(g.Sub(row, first), g.ints(-1), keepdims=1)
+        head = g.ReduceSum(first, g.ints(-1), keepdims=1)
+        one, zero = g.scalar(1, x), g.scalar(0, x)
+        sign = g.Where(g.Less(head, zero), g.Neg(one), one)
+        normal = g.Add(row, g.Mul(g.Mul(sign, g.Sqrt(square)), unit))
+        done = g.LessOrEqual(others, zero)
+        length = g.Where(done, one, g.ReduceSumSquare(normal, g.ints(-1), keepdims=1))
+        scaled = g.Where(done, zero, g.Div(g.Mul(normal, g.scalar(2, x)), length))
+        column = matrix_transposed(g, normal)
+        return [g.Sub(z, g.MatMul(g.MatMul(z, column), scaled)) for z in (matrix, turned)], []
+
+    (lower, turned), _ = g.scan(reflect, [x, _unit_like(g, x, wide)], sequences)
+    triangle = g.Trilu(cut(g, lower, [x.rank - 1], [0], [rows_]), upper=0)
+    return [cut(g, matrix_transposed(g, turned), [x.rank - 2], [0], [rows_]), triangle]
+
+
+@ROWS.row("_npi_eigvalsh")
+def eigenvalues(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    """Of symmetric matrices, of which one triangle counts, in order: Jacobi's rotations, in double precision."""
+    count, lower = _few_rows(x), a.string("UPLO", "L", among="L U") == "L"
+    wide = cast(g, x, np.float64)
+    own = g.Trilu(wide, upper=not lower)
+    strict = g.Trilu(wide, g.constant(-1 if lower else 1, np.int64), upper=not lower)
+    pairs = np.array([(p, q) for p in range(count) for q in range(p + 1, count)]).reshape(-1, 2)
+    turns = np.tile(pairs, (_SWEEPS, 1))
+    sequences = [_units(g, turns[:, side], count, wide.dtype) for side in (0, 1)]
+
+    def turn(state: Sequence[Tensor], step: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        (matrix,), (first, second) = state, step
+        columns = [matrix_transposed(g, each) for each in step]
+        one, zero = g.scalar(1, wide), g.scalar(0, wide)
+        rows_ = [g.MatMul(each, matrix) for each in step]
+        across = g.MatMul(rows_[0], columns[1])
+        none = g.Equal(across, zero)
+        apart = g.Sub(g.MatMul(rows_[1], columns[1]), g.MatMul(rows_[0], columns[0]))
+        angle = g.Div(apart, g.Where(none, one, g.Mul(across, g.scalar(2, wide))))
+        sign = g.Where(g.Less(angle, zero), g.Neg(one), one)
+        tangent = g.Div(sign, g.Add(g.Abs(angle), g.Sqrt(g.Add(g.Mul(angle, angle), one))))
+        tangent = g.Where(none, zero, tangent)
+        cosine = g.Div(one, g.Sqrt(g.Add(g.Mul(tangent, tangent), one)))
+        sine = g.Mul(tangent, cosine)
+        kept = g.Add(g.MatMul(columns[0], first), g.MatMul(columns[1], second))
+        exchanged = g.Sub(g.MatMul(columns[0], second), g.MatMul(columns[1], first))
+        rotation = g.Add(
+            g.constant(np.eye(count), wide.dtype),
+            g.Add(g.Mul(g.Sub(cosine, one), kept), g.Mul(sine, exchanged)),
+        )
+        return [g.MatMul(g.MatMul(matrix_transposed(g, rotation), matrix), rotation)], []
+
+    whole = g.Add(own, matrix_transposed(g, strict))
+    if count > 1:
+        (whole,), _ = g.scan(turn, [whole], sequences)
+    values = on_diagonal(g, whole, 0, -2, -1)
+    return cast(g, g.ops("TopK", values, g.ints(count), outputs=2, axis=-1, largest=0)[0], x.dtype)

@@ -20,7 +20,7 @@ from netferry.converters.mxnet.to_onnx.emitter import (
     few,
     rows,
 )
-from netferry.converters.mxnet.to_onnx.numpy_elementwise import as_float
+from netferry.converters.mxnet.to_onnx.numpy.elementwise import as_float
 from netferry.converters.mxnet.to_onnx.sizes import (
     cut,
     flattened,

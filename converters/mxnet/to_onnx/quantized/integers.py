@@ -306,3 +306,40 @@ def quantized_batch_norm(
     y = g.Mul(cast(g, x, FLOAT32), g.constant(factor.astype(np.float32).reshape(shape)))
     y = g.Add(y, g.constant(shift.astype(np.float32).reshape(shape)))
     return [rounded(g, y, g.constant(1.0, FLOAT32), INT8), *out]
+
+
+# ---- tables and products -------------------------------------------------------------------------------
+
+
+@ROWS.row("_contrib_quantized_embedding")
+def embedding(g: Emitter, a: Attrs, x: Tensor, table: Tensor, low: Tensor, high: Tensor) -> Quantized:
+    """Rows of a table of integers, which keep its range; positions outside of it are clipped."""
+    a.ignore("output_dim", "dtype", "sparse_grad")
+    last = g.constant(a.integer("input_dim") - 1, np.int64)
+    index = g.Max(g.Min(cast(g, x, np.int64), last), g.constant(0, np.int64))
+    return [g.Gather(table, index, axis=0), single(g, low), single(g, high)]
+
+
+@ROWS.row("_contrib_quantized_elemwise_mul")
+def product(g: Emitter, a: Attrs, x: Tensor, y: Tensor, *ranges: Tensor) -> Tensor | Quantized:
+    """int8 times int8: as floats, in the range that was calibrated, or as int32.
+
+    Into that range MXNet cuts off where others round, and lets what lies beyond it wrap around.
+    """
+    if x.dtype != INT8 or y.dtype != INT8:
+        raise CannotConvert(f"a product of {x.dtype.name} and {y.dtype.name}", "Supported: int8")
+    exact = g.Mul(cast(g, x, INT32), cast(g, y, INT32))
+    step = of_ranges(g, "Mul", step_of(g, x, *ranges[:2]), step_of(g, y, *ranges[2:]))
+    ends = calibrated(g, a)
+    if a.flag("enable_float_output", False):
+        return g.Mul(cast(g, exact, FLOAT32), step)
+    if ends is None:
+        whole = g.constant(127.0, FLOAT32)
+        both = (of_ranges(g, "Div", largest_of(g, *pair), whole) for pair in (ranges[:2], ranges[2:]))
+        return [
+            exact,
+            *range_of(g, of_ranges(g, "Mul", of_ranges(g, "Mul", *both), levels_of(g, INT32)), INT32),
+        ]
+    scale = of_ranges(g, "Mul", step, of_ranges(g, "Div", levels_of(g, INT8), largest_of(g, *ends)))
+    numbers = cast(g, g.Mul(cast(g, exact, FLOAT32), scale), INT32)
+    return [cast(g, numbers, INT8), *(single(g, end) for end in ends)]

@@ -1,4 +1,4 @@
-"""Rows of what comes before and after a detector's boxes: anchors, proposals, features of regions."""
+"""Rows of what comes before a detector's boxes: anchors and proposals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.detection import Ranked, columns, gathered, largest_first, survivors
+from netferry.converters.mxnet.to_onnx.detection.boxes import (
+    Ranked,
+    columns,
+    gathered,
+    largest_first,
+    survivors,
+)
 from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast, few
 from netferry.converters.mxnet.to_onnx.sizes import cut, positions_along, shape_tensor, size_of
 
@@ -155,49 +161,3 @@ def _filled_up(g: Emitter, a: Attrs, rows: Tensor, kept: Tensor, most: int, want
     boxes = g.Reshape(g.Concat(image, cut(g, chosen, [2], [0], [4]), axis=2), g.ints(-1, 5))
     scores = g.Reshape(cut(g, chosen, [2], [4], [5]), g.ints(-1, 1))
     return [boxes, scores] if a.flag("output_score", False) else [boxes]
-
-
-# ---- features of regions ----------------------------------------------------------------------------
-
-
-def _regions(g: Emitter, rois: Tensor) -> tuple[Tensor, Tensor]:
-    """(regions,) the image of each, as int64, and (regions, 4) its corner box; rois: (regions, 5)."""
-    image = g.Squeeze(columns(g, rois, 0)[0], g.ints(1))
-    return cast(g, image, np.int64), cut(g, rois, [1], [1], [5])
-
-
-@ROWS.row("_contrib_ROIAlign")
-def roi_align(g: Emitter, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
-    """(regions, channels, *pooled_size)."""
-    apart = a.flag("position_sensitive", False)
-    height, width = a.integers("pooled_size")
-    aligned = a.flag("aligned", False)
-    image, boxes = _regions(g, rois)
-    y = g.RoiAlign(
-        x,
-        boxes,
-        image,
-        mode="avg",
-        output_height=height,
-        output_width=width,
-        sampling_ratio=max(a.integer("sample_ratio", -1), 0),
-        spatial_scale=a.number("spatial_scale"),
-        coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
-    )
-    return _by_position(g, y, height, width) if apart else y
-
-
-def _by_position(g: Emitter, y: Tensor, height: int, width: int) -> Tensor:
-    """Of (regions, channels, height, width): each cell from the channel that is its own, (regions, channels / cells, ...)."""
-    cells = height * width
-    own = g.constant(np.eye(cells), y.dtype)
-    grouped = g.Reshape(y, g.ints(0, -1, cells, cells))
-    return g.Reshape(g.ReduceSum(g.Mul(grouped, own), g.ints(2), keepdims=0), g.ints(0, -1, height, width))
-
-
-@ROWS.row("ROIPooling")
-def roi_pooling(g: Emitter, a: Attrs, x: Tensor, rois: Tensor) -> Tensor:
-    """(regions, channels, *pooled_size): maxima over the cells of each region."""
-    return g.MaxRoiPool(
-        x, rois, pooled_shape=list(a.integers("pooled_size")), spatial_scale=a.number("spatial_scale")
-    )

@@ -1,4 +1,4 @@
-"""Rows of MXNet's numpy interface that move, join and cut: see ``numpy_elementwise``."""
+"""Rows of MXNet's numpy interface that move, join and cut: see ``elementwise``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Rows of detectors: boxes, what is proposed, and features of regions."""
