@@ -16,11 +16,11 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import recurrent
+from netferry.converters.graph.schema.masks import MaskedSteps
 from netferry.converters.graph.schema.recurrent import DEFAULT_ACTIVATIONS
 from netferry.converters.tensorflow.keras2.activations import hard_sigmoid as keras2_hard_sigmoid
 from netferry.converters.tensorflow.runtime import keras
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, one, refuse_unless, title
-from netferry.converters.tensorflow.to_onnx.masks import MaskedSteps
 from netferry.converters.tensorflow.to_onnx.recurrent_steps import reversed_steps, scanned
 
 layers, functions = keras.layers, keras.activations
@@ -165,7 +165,7 @@ def recurrent_layer(
     if layer.return_sequences:
         output = _sequence(g, layer, states, masked)
     else:
-        output = last[0] if masked is None else masked.last_output(layer, last[0])
+        output = last[0] if masked is None else masked.last_output(last[0], **_reading(layer))
     return [output, *last] if layer.return_state else [output]
 
 
@@ -178,11 +178,16 @@ def _is_onnx_cell(layer: Any) -> bool:
     return all(function in ACTIVATIONS for function in [*gates, layer.cell.activation])
 
 
+def _reading(layer: Any) -> dict[str, bool]:
+    """In which direction a layer reads, and what it puts out at steps that its mask leaves out."""
+    return {"backwards": layer.go_backwards, "zeros": layer.zero_output_for_mask}
+
+
 def _sequence(g: Emitter, layer: Any, states: _States, masked: MaskedSteps | None) -> Tensor:
     """(batch, time, hidden). Keras leaves what was read backwards in the order of reading."""
     sequence = g.transpose(states.sequence, layout.batch_second(3))
     if masked is not None:
-        sequence = masked.unpacked(sequence, layer)
+        sequence = masked.unpacked(sequence, **_reading(layer))
     return reversed_steps(g, sequence) if layer.go_backwards else sequence
 
 
@@ -206,10 +211,10 @@ def bidirectional(
     states = _run(g, layer.path, [forward, backward], x, _listed(initial_state), masked)
     if layer.return_sequences:
         joined = g.transpose(states.sequence, layout.batch_second(3))
-        joined = joined if masked is None else masked.unpacked(joined, forward)
+        joined = joined if masked is None else masked.unpacked(joined, **_reading(forward))
     else:
         joined = g.Reshape(g.transpose(states.last[0], (1, 0, 2)), g.ints(0, -1))
-        joined = joined if masked is None else masked.last_output(forward, joined)
+        joined = joined if masked is None else masked.last_output(joined, **_reading(forward))
     outputs = [joined] if layer.merge_mode == "concat" else _merged(g, layer.merge_mode, joined)
     if not layer.return_state:
         return outputs

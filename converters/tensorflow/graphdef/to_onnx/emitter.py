@@ -47,6 +47,8 @@ class Emitter(GraphBuilder):
         self.lay: dict[ir.Value, layout.Perm | None] = {}
         self.convolutions: dict[ir.Value, tuple[str, tuple[Tensor, Tensor], dict[str, Any]]] = {}
         self.reversals: dict[ir.Value, tuple[Tensor, int]] = {}
+        self.turns: dict[ir.Value, tuple[Tensor, Tensor]] = {}
+        self.left_out: dict[Any, Any] = {}
         self.singles: dict[ir.Value, Tensor] = {}
         self.layers: dict[ir.Value, Any] = {}
         self.pairs: dict[Any, Any] = {}
@@ -147,7 +149,12 @@ class Emitter(GraphBuilder):
         """What a person trains, under its own name."""
         found = self.constant(array, name=name)
         self.weights.add(found.value)
-        self._wishes[found.value] = name
+        return found
+
+    def constant(self, array: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
+        found = super().constant(array, dtype, name=name)
+        if name:
+            self._wishes[found.value] = name
         return found
 
     def transpose(self, x: Tensor, perm: Sequence[int]) -> Tensor:
@@ -244,6 +251,29 @@ class Emitter(GraphBuilder):
         if held is None or held[1] != (axis if x.perm is None else x.perm[axis]):
             return x, False
         return replace(held[0], perm=x.perm, dims=x.dims), True
+
+    def turned(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """x: (batch, time, ...), the first steps of each row from behind, as many as ``lengths`` says."""
+        held, twice = self.unturned(x, lengths)
+        if twice:
+            return held
+        y = self.ReverseSequence(x, self.index(lengths), batch_axis=0, time_axis=1)
+        y = self.sized(y, self.sizes_of(x))
+        self.turns[y.value] = (x, self.as_given(lengths))
+        return y
+
+    def unturned(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, bool]:
+        """What ``x`` is with its rows from behind, and whether it is that."""
+        held = self.turns.get(x.value)
+        if held is None or x.perm is not None or held[1].value is not self.as_given(lengths).value:
+            return x, False
+        return held[0], True
+
+    def as_given(self, x: Tensor) -> Tensor:
+        """``x`` before it was cast."""
+        while self.made_by.get(x.value, ("",))[0] == "Cast":
+            x = self.made_by[x.value][2][0]
+        return x
 
     def is_zero(self, x: Tensor) -> bool:
         """Whether ``x`` is known to hold zeros alone."""

@@ -246,10 +246,8 @@ def reverse_sequence(g: Emitter, a: Attrs, x: Tensor, lengths: Tensor) -> Tensor
     time, batch = a.integer("seq_dim"), a.integer("batch_dim")
     others = [axis for axis in range(x.rank) if axis not in (time, batch)]
     order = (batch, time, *others)
-    y = g.ReverseSequence(g.transpose(x, order), g.index(lengths), batch_axis=0, time_axis=1)
-    return g.transpose(
-        g.sized(y, g.sizes_of(g.transpose(x, order))), [order.index(axis) for axis in range(x.rank)]
-    )
+    y = g.turned(g.transpose(x, order), lengths)
+    return g.transpose(y, [order.index(axis) for axis in range(x.rank)])
 
 
 @ROWS.row("Unique", "UniqueV2")

@@ -7,187 +7,136 @@ own. What does to them what a cell's step does (``cells.py``) is that cell, in w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
-from netferry.converters.errors import CannotConvert, NetferryError
+from netferry.converters.errors import NetferryError
+from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import recurrent
+from netferry.converters.graph.schema.masks import MaskedSteps, Padded
 from netferry.converters.graph.schema.recurrent import DEFAULT_ACTIVATIONS, Direction, Names
-from netferry.converters.signature import Array, TensorSpec
-from netferry.converters.tensorflow.graphdef.restore import Handle
-from netferry.converters.tensorflow.graphdef.to_onnx import cells, loops
-from netferry.converters.tensorflow.graphdef.to_onnx.cells import Cell, Trial
+from netferry.converters.signature import Array
+from netferry.converters.tensorflow.graphdef.to_onnx import loops, patterns
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
-from netferry.converters.tensorflow.graphdef.to_onnx.lists import Element, Growing, TensorList
-from netferry.converters.tensorflow.graphdef.to_onnx.walk import Walk
+from netferry.converters.tensorflow.graphdef.to_onnx.lists import TensorList
+from netferry.converters.tensorflow.graphdef.to_onnx.steps import masks
+from netferry.converters.tensorflow.graphdef.to_onnx.steps.cells import Cell
+from netferry.converters.tensorflow.graphdef.to_onnx.steps.form import Form, form_of
+from netferry.converters.tensorflow.graphdef.to_onnx.steps.trial import Probe
 
-_BATCH, _LARGEST = 3, 1 << 26
-
-
-@dataclass(frozen=True)
-class _Form:
-    """A loop that may be a recurrent layer: the places of its sequence, states, counters and what it yields."""
-
-    sequence: int
-    states: tuple[int, ...]
-    counters: tuple[int, ...]
-    yields: int | None
+SWAPPED = (1, 0, 2)
 
 
 def recognised(loop: loops.Loop) -> list[Any] | None:
     """The results of a loop that is a recurrent layer, which is written; None for any other loop."""
-    form = _form(loop)
+    form = form_of(loop)
     trips = None if form is None else loop.trips()
     if form is None or trips is None:
         return None
-    g, x = loop.walk.g, loop.given[form.sequence].tensor
-    if trips[1] is None or trips[1] != g.size_of(x, 0):
+    if not _reads_all(loop, form, trips):
         return None
     try:
-        trial, sources = _Probe(loop, form).trial()
+        trial, sources = Probe(loop, form).trial()
     except (NetferryError, ValueError, IndexError, TypeError):
         return None
-    cell = cells.found(trial)
-    return None if cell is None else _layer(loop, form, cell, sources, trips)
-
-
-def _form(loop: loops.Loop) -> _Form | None:
-    carried = [at for at, role in enumerate(loop.roles) if role == loops.CARRIED]
-    counters = tuple(at for at in carried if _is_counter(loop, at))
-    states = tuple(at for at in carried if at not in counters)
-    lists = [at for at, value in enumerate(loop.given) if isinstance(value, TensorList)]
-    yields = [at for at in lists if loop.roles[at] in (loops.YIELDED, loops.LAST)]
-    sequences = [at for at in lists if loop.roles[at] == loops.KEPT]
-    fits = loop.bounds and 1 <= len(states) <= 2 and len(sequences) == 1 and len(yields) <= 1
-    if not fits or not all(_is_state(loop.given[at]) for at in states):
+    step = masks.found(trial)
+    if step is None or not _begins_with_zeros(loop, form, step):
         return None
-    x = loop.given[sequences[0]].tensor
-    if (
-        x is None
-        or x.dims is None
-        or len(x.dims) != 3
-        or not isinstance(x.dims[2], int)
-        or x.dtype.kind != "f"
-    ):
-        return None
-    if not _is_read_in_order(loop, sequences[0]):
-        return None
-    return _Form(sequences[0], states, counters, yields[0] if yields else None)
+    return _layer(loop, form, step, sources, trips)
 
 
-def _is_counter(loop: loops.Loop, position: int) -> bool:
-    value = loop.given[position]
-    return isinstance(value, Tensor) and value.dtype.kind == "i" and loop.steps_by_one(position)
+def _reads_all(loop: loops.Loop, form: Form, trips: tuple[Tensor, Any]) -> bool:
+    """Whether the loop has as many steps as the sequence, or as the longest of its rows."""
+    g = loop.walk.g
+    size = g.size_of(loop.given[form.sequence].tensor, 0)
+    if trips[1] is not None and trips[1] == size:
+        return True
+    if form.lengths is None:
+        return False
+    lengths = g.as_given(loop.given[form.lengths])
+    limits = [loop.given[bound.limit] for bound in loop.bounds or () if bound.limit is not None]
+    return bool(limits) and all(
+        _is(g, limit, size) or _is_longest(g, limit, size, lengths) for limit in limits
+    )
 
 
-def _is_state(value: Any) -> bool:
-    return (
-        isinstance(value, Tensor) and value.dtype.kind == "f" and value.dims is not None
-        and len(value.dims) == 2 and isinstance(value.dims[1], int)
-    )  # fmt: skip
+def _is(g: Emitter, x: Tensor, size: Any) -> bool:
+    known = g.content(x)
+    return known is not None and known.size == 1 and known.reshape(-1)[0] == size
 
 
-def _is_read_in_order(loop: loops.Loop, sequence: int) -> bool:
-    """Every reader takes the element that the counter says, from the first one on."""
-    readers = [
-        node
-        for node in loop.body.nodes.values()
-        if node.operator not in ("Identity", "IdentityN")
-        and any(loops.argument_of(loop.body, ref) == sequence for ref in node.inputs)
-    ]
-    for node in readers:
-        counter = (
-            loops.argument_of(loop.body, node.inputs[1]) if node.operator == "TensorListGetItem" else None
-        )
-        if counter is None or not _is_counter(loop, counter) or loop.start(counter) != 0:
-            return False
-    return bool(readers)
+def _is_longest(g: Emitter, x: Tensor, size: Any, lengths: Tensor) -> bool:
+    """``min(size, max(1, max(lengths)))``, as TensorFlow 1 counts."""
+    least = patterns.read_by(g, x, "Minimum") or ()
+    for whole in least:
+        most = patterns.read_by(g, whole, "Maximum") or ()
+        longest = [patterns.read_by(g, each, "Max") for each in most if not _is(g, each, 1)]
+        if any(_is(g, each, size) for each in least) and len(longest) == 1 and longest[0] is not None:
+            return patterns.same(g.as_given(longest[0][0]), lengths)
+    return False
 
 
-# ---- the step by itself ----------------------------------------------------------------------------
-
-
-class _Probe(Walk):
-    """Writes the step of a loop as a model of its own, in which each weight is an input."""
-
-    def __init__(self, loop: loops.Loop, form: _Form) -> None:
-        super().__init__(loop.walk.model, Emitter("step"))
-        self._loop, self._form = loop, form
-        self._rng = np.random.default_rng(0)
-        self._feeds: dict[str, Array] = {}
-        self._weights: dict[Any, Tensor] = {}
-        self._arrays: dict[Any, Array] = {}
-        self._sources: dict[Any, tuple[Array, str]] = {}
-
-    def read(self, handle: Handle) -> Tensor:
-        if handle.name not in self._weights:
-            array = self.model.variable(handle.name)
-            self._weight(handle.name, array, self.model.title_of(handle.name))
-        return self._weights[handle.name]
-
-    def _weight(self, key: Any, array: Array, name: str) -> None:
-        drawn = self._rng.standard_normal(array.shape).astype(array.dtype) * np.asarray(0.6, array.dtype)
-        self._weights[key], self._arrays[key], self._sources[key] = self._input(drawn), drawn, (array, name)
-
-    def _input(self, array: Array) -> Tensor:
-        if array.size > _LARGEST:
-            raise CannotConvert("too large to be tried")
-        name = f"x{len(self._feeds)}"
-        self._feeds[name] = array
-        return self.g.input(TensorSpec(name, array.dtype, array.shape))
-
-    def trial(self) -> tuple[Trial, Mapping[Any, tuple[Array, str]]]:
-        loop, form = self._loop, self._form
-        given: list[Any] = [self._kept(at, value) for at, value in enumerate(loop.given)]
-        x = self._drawn(loop.given[form.sequence].tensor.dims[2], loop.given[form.sequence].dtype)
-        given[form.sequence] = Element(self._input(x))
-        states = [self._drawn(loop.given[at].dims[1], loop.given[at].dtype) for at in form.states]
-        for at, state in zip(form.states, states, strict=True):
-            given[at] = self._input(state)
-        for at in form.counters:
-            given[at] = self._input(np.asarray(3, loop.given[at].dtype))
-        if form.yields is not None:
-            given[form.yields] = Growing(loop.given[form.yields].dtype)
-        results = self.outputs(loop.body, loop.body.returns, {}, given)
-        wanted = [self.tensor(results[at]) for at in form.states]
-        if form.yields is not None:
-            wanted.append(results[form.yields].item)
-        for position, value in enumerate(wanted):
-            assert value is not None
-            self.g.output(value, f"y{position}")
-        made = self._run()
-        item = made[-1] if form.yields is not None else None
-        return Trial(x, states, self._arrays, made[: len(states)], item), self._sources
-
-    def _drawn(self, size: int, dtype: np.dtype[Any]) -> Array:
-        return self._rng.standard_normal((_BATCH, size)).astype(dtype)
-
-    def _kept(self, position: int, value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        if value.array is None:
-            dims = [dim if isinstance(dim, int) else _BATCH for dim in value.dims or ()]
-            return self._input(self._rng.standard_normal(dims).astype(value.dtype))
-        if value.dtype.kind != "f" or value.array.ndim == 0:
-            return self.g.constant(value.array)
-        self._weight(position, value.array, value.name)
-        return self._weights[position]
-
-    def _run(self) -> list[Array]:
-        model = ReferenceEvaluator(ir.to_proto(self.g.finish()))
-        names = {value.name for value in model.proto_.graph.input}
-        with np.errstate(all="ignore"):
-            return list(
-                model.run(None, {name: array for name, array in self._feeds.items() if name in names})
-            )
+def _begins_with_zeros(loop: loops.Loop, form: Form, step: masks.Step) -> bool:
+    """Whether what is put out before any step counts is zero: the first output that is handed on, else the first state."""
+    if form.lengths is not None and form.yields is not None and not step.zeros:
+        return False
+    if step.handed is None and (form.mask is None or step.zeros):
+        return True
+    first = step.cells[-1].states[0] if step.handed is None else step.handed
+    return loop.walk.g.is_zero(loop.given[form.states[first]])
 
 
 # ---- the layer -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a layer reads: ``x`` (time, batch, input) in the order of time, from behind where ``reverse``; steps that are left out, if any."""
+
+    x: Tensor
+    reverse: bool
+    steps: MaskedSteps | Padded | None = None
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """The same for two layers that read the same."""
+        return self.x.value, self.x.perm, self.steps
+
+
+def _source(loop: loops.Loop, form: Form) -> Source:
+    g, x = loop.walk.g, loop.given[form.sequence].tensor
+    if form.lengths is not None:
+        steps = _kept(g, g.as_given(loop.given[form.lengths]), Padded)
+        base, turned = g.unturned(g.transpose(x, SWAPPED), steps.lengths)
+        return Source(g.transpose(base, SWAPPED), turned, steps)
+    source, reverse = g.unreversed(x, 0)
+    if form.mask is None:
+        return Source(source, reverse)
+    mask, turned = g.unreversed(loop.given[form.mask].tensor, 0)
+    if turned != reverse:
+        source, reverse, mask = x, False, loop.given[form.mask].tensor
+    return Source(source, reverse, _kept(g, _of_rows(g, mask), MaskedSteps))
+
+
+def _of_rows(g: Emitter, mask: Tensor) -> Tensor:
+    """A mask (time, batch), or (time, batch, 1), as (batch, time)."""
+    if mask.rank == 2:
+        return g.transpose(mask, (1, 0))
+    swapped = g.transpose(mask, SWAPPED)
+    wide = patterns.read_by(g, swapped, "ExpandDims")
+    return wide[0] if wide is not None and wide[0].rank == 2 else g.Squeeze(swapped, g.ints(2))  # type: ignore[no-any-return]
+
+
+def _kept(g: Emitter, x: Tensor, kind: Any) -> Any:
+    """The steps that a mask or lengths leave out, written once for all layers that read them."""
+    key = x.value, x.perm
+    if key not in g.left_out:
+        g.left_out[key] = kind(g, x)
+    return g.left_out[key]
 
 
 @dataclass(frozen=True)
@@ -195,45 +144,83 @@ class Written:
     """A layer that has been written, so that the other direction may join it."""
 
     cell: Cell
-    x: Tensor
+    source: Source
     direction: Direction
     names: Names
-    reverse: bool
+    zeros: bool
     part: str
 
 
 def _layer(
     loop: loops.Loop,
-    form: _Form,
-    cell: Cell,
+    form: Form,
+    step: masks.Step,
     sources: Mapping[Any, tuple[Array, str]],
     trips: tuple[Tensor, Any],
 ) -> list[Any]:
-    g, x = loop.walk.g, loop.given[form.sequence].tensor
-    source, reverse = g.unreversed(x, 0)
-    direction = cell.direction({key: sources[key][0] for key in cell.keys})
-    names = _names(cell, sources)
-    initial = [loop.given[form.states[place]] for place in cell.states]
-    plain = all(g.is_zero(each) for each in initial)
-    sequence, *last = _written(g, cell, source, [direction], names, reverse, None if plain else initial)
-    finals = [g.Squeeze(each, g.ints(0)) for each in last if each is not None]
-    if plain:
-        g.layers[sequence.value] = Written(cell, source, direction, names, reverse, "sequence")
-        g.layers[finals[0].value] = Written(cell, source, direction, names, reverse, "last")
-    if reverse:
-        sequence = g.reversed(sequence, 0)
-    results = list(loop.given)
-    for place, final in zip(cell.states, finals, strict=True):
-        results[form.states[place]] = final
+    """The results of the loop: its cells written as layers, each on the sequence of the one before."""
+    g, source, results = loop.walk.g, _source(loop, form), list(loop.given)
+    for cell in step.cells:
+        last = cell is step.cells[-1]
+        initial = [loop.given[form.states[place]] for place in cell.states]
+        zeros = step.zeros or not last
+        run = _run(g, cell, source, sources, initial, zeros, alone=len(step.cells) == 1)
+        for place, final in zip(cell.states, run.finals, strict=True):
+            results[form.states[place]] = final
+        if not last:
+            source = replace(source, x=run.sequence)
+    if step.handed is not None:
+        results[form.states[step.handed]] = run.output
     for at in form.counters:
         results[at] = _counted(g, loop.given[at], trips)
     if form.yields is not None:
         held = loop.given[form.yields]
         only = loop.roles[form.yields] == loops.LAST
-        results[form.yields] = TensorList(
-            held.dtype, held.element, tensor=_stacked(g, finals[0]) if only else sequence
-        )
+        listed = _stacked(g, run.output) if only else _as_read(g, source, run.sequence)
+        results[form.yields] = TensorList(held.dtype, held.element, tensor=listed)
     return results
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a layer gives: the sequence in the order of time, its states at the end, and what it puts out last."""
+
+    sequence: Tensor
+    finals: Sequence[Tensor]
+    output: Tensor
+
+
+def _run(
+    g: Emitter,
+    cell: Cell,
+    source: Source,
+    sources: Mapping[Any, tuple[Array, str]],
+    initial: Sequence[Tensor],
+    zeros: bool,
+    *,
+    alone: bool,
+) -> _Run:
+    direction = cell.direction({key: sources[key][0] for key in cell.keys})
+    names = _names(cell, sources)
+    plain = all(g.is_zero(each) for each in initial)
+    sequence, *last = _written(g, cell, source, [direction], names, zeros, None if plain else initial)
+    finals = [g.Squeeze(each, g.ints(0)) for each in last if each is not None]
+    output = finals[0]
+    if isinstance(source.steps, MaskedSteps) and (zeros or not plain):
+        output = source.steps.last_output(output, backwards=source.reverse, zeros=zeros)
+    if plain and alone:
+        g.layers[sequence.value] = Written(cell, source, direction, names, zeros, "sequence")
+        g.layers[output.value] = Written(cell, source, direction, names, zeros, "last")
+    return _Run(sequence, finals, output)
+
+
+def _as_read(g: Emitter, source: Source, sequence: Tensor) -> Tensor:
+    """What was put out, in the order in which it was read."""
+    if not source.reverse:
+        return sequence
+    if not isinstance(source.steps, Padded):
+        return g.reversed(sequence, 0)
+    return g.transpose(g.turned(g.transpose(sequence, SWAPPED), source.steps.lengths), SWAPPED)
 
 
 def _stacked(g: Emitter, last: Tensor) -> Tensor:
@@ -251,32 +238,43 @@ def _counted(g: Emitter, start: Tensor, trips: tuple[Tensor, Any]) -> Tensor:
 def _written(
     g: Emitter,
     cell: Cell,
-    x: Tensor,
+    source: Source,
     directions: Sequence[Direction],
     names: Names,
-    reverse: bool,
+    zeros: bool,
     initial: Sequence[Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The sequence (time, batch, directions * units), and the last states (directions, batch, units)."""
     states = [None if initial is None else g.Unsqueeze(each, g.ints(0)) for each in initial or (None, None)]
     kinds, alphas, betas = zip(*cell.activations, strict=True)
     usual = kinds == DEFAULT_ACTIVATIONS[cell.kind]
+    x, steps = source.x, source.steps
     sequence, h, c = recurrent.layer(
         g,
         cell.kind,
         "tensorflow",
-        x,
+        x if steps is None else g.transpose(steps.packed(g.transpose(x, SWAPPED)), SWAPPED),
         directions,
         names,
-        reverse=reverse,
+        reverse=source.reverse,
         initial_h=states[0],
         initial_c=states[1] if cell.kind == "LSTM" else None,
+        sequence_lens=None if steps is None else steps.count,
         activations=None if usual else kinds,
         alpha=None if usual else [alpha for alpha in alphas if alpha is not None],
         beta=None if usual else [beta for beta in betas if beta is not None],
         linear_before_reset=cell.form == "after" if cell.kind == "GRU" else None,
     )
     sizes = [*g.sizes_of(x)[:2], directions[0].r.shape[1] * len(directions)]
-    return g.sized(sequence, sizes), h, c
+    sequence = g.sized(sequence, sizes)
+    if steps is None:
+        return sequence, h, c
+    unpacked = steps.unpacked(g.transpose(sequence, SWAPPED), backwards=source.reverse, zeros=zeros)
+    first = states if cell.kind == "LSTM" else states[:1]
+    h, *rest = (
+        steps.or_initial(last, start) for last, start in zip((h, c), first, strict=False) if last is not None
+    )
+    return g.transpose(unpacked, SWAPPED), h, rest[0] if rest else None
 
 
 def _names(cell: Cell, sources: Mapping[Any, tuple[Array, str]]) -> Names:
@@ -296,16 +294,21 @@ def joined(g: Emitter, parts: Sequence[Tensor], axis: int) -> Tensor | None:
     if len(parts) != 2:
         return None
     one, other = (g.layers.get(part.value) for part in parts)
-    if one is None or other is None or one.part != other.part or one.reverse == other.reverse or one.reverse:
+    if (
+        one is None
+        or other is None
+        or one.part != other.part
+        or one.source.reverse
+        or not other.source.reverse
+    ):
         return None
-    same = one.cell.kind == other.cell.kind and one.cell.activations == other.cell.activations
-    same = (
-        same
-        and one.cell.form == other.cell.form
-        and one.x.value is other.x.value
-        and one.x.perm == other.x.perm
+    same = all(
+        getattr(one.cell, each) == getattr(other.cell, each) for each in ("kind", "activations", "form")
     )
+    same = same and one.source.place == other.source.place and one.zeros == other.zeros
     if not same or one.direction.r.shape != other.direction.r.shape:
+        return None
+    if one.source.steps is not None and one.part == "sequence" and not one.zeros:
         return None
     if parts[0].perm != parts[1].perm or _axis(parts[0], axis) != parts[0].rank - 1:
         return None
@@ -318,18 +321,23 @@ def _axis(x: Tensor, axis: int) -> int:
 
 
 def _both(g: Emitter, one: Written, other: Written, like: Tensor) -> Tensor | None:
-    key = (one.names, other.names, one.x.value)
+    key = (one.names, other.names, one.source.place)
     if key not in g.pairs:
         names = Names(*(_common(a, b) for a, b in zip(_all(one.names), _all(other.names), strict=True)))
         for packed, pair in zip(
             _all(names), zip(_all(one.names), _all(other.names), strict=True), strict=True
         ):
             g.made_of[packed] = pair
-        g.pairs[key] = _written(g, one.cell, one.x, [one.direction, other.direction], names, False, None)
+        g.pairs[key] = _written(
+            g, one.cell, one.source, [one.direction, other.direction], names, one.zeros, None
+        )
     sequence, last, _ = g.pairs[key]
     if one.part == "sequence":
-        return sequence if like.perm is None else g.transpose(sequence, like.perm)
-    flat = g.Reshape(g.transpose(last, (1, 0, 2)), g.ints(0, -1))
+        lain = sequence if sequence.perm is None else g.transpose(sequence, layout.inverse(sequence.perm))
+        return lain if like.perm is None else g.transpose(lain, like.perm)
+    flat = g.Reshape(g.transpose(last, SWAPPED), g.ints(0, -1))
+    if isinstance(one.source.steps, MaskedSteps) and one.zeros:
+        flat = one.source.steps.last_output(flat, backwards=False, zeros=True)
     return g.with_dims(flat, None if like.dims is None else (like.dims[0], None))
 
 
@@ -338,7 +346,7 @@ def _all(names: Names) -> tuple[str, str, str]:
 
 
 def _common(one: str, other: str) -> str:
-    """What the names of two directions share: ``bidirectional/forward_lstm/kernel`` and the backward one's."""
-    a, b = one.split("/"), other.split("/")
-    same = [x for x, y in zip(a, b, strict=False) if x == y]
-    return "/".join(same) or one
+    """The layer of two directions, and the weight: ``bidirectional/kernel`` of ``bidirectional/forward_lstm/lstm_cell/kernel`` and the backward one's."""
+    *a, weight = one.split("/")
+    layer = [x for x, _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, other.split("/"), strict=False))]
+    return "/".join([*layer, weight])

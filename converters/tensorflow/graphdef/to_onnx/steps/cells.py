@@ -6,7 +6,7 @@ Gates and weights stand as Keras and TensorFlow 1 keep them. x: (batch, input), 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations, product
 from typing import Any
 
@@ -37,13 +37,17 @@ _GATES = [kind for kind in _ALL if kind[0] in ("Sigmoid", "HardSigmoid")] + [
 
 @dataclass(frozen=True)
 class Trial:
-    """What a step was given, and what it made of it: ``arrays`` are the weights that it may have read, by their keys."""
+    """What a step was given, and what it made of it: ``arrays`` are the weights that it may have read, by their keys.
+
+    ``alive`` are the rows that count, where some are left out.
+    """
 
     x: Array
     states: Sequence[Array]
     arrays: Mapping[Any, Array]
     next: Sequence[Array]
     item: Array | None
+    alive: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -105,14 +109,35 @@ def found(trial: Trial) -> Cell | None:
     return next((cell for cell in _candidates(trial) if _same(cell, trial)), None)
 
 
+def chain(trial: Trial) -> tuple[Cell, ...] | None:
+    """The cells whose steps, each on what the one before gives, give what the trial gave; their states stand in their order."""
+    x, at, listed = trial.x, 0, list[Cell]()
+    while at < len(trial.states):
+        cell = next(filter(None, (_at(trial, x, slice(at, at + count)) for count in (2, 1))), None)
+        if cell is None:
+            return None
+        listed.append(replace(cell, states=tuple(at + place for place in cell.states)))
+        x, at = trial.next[listed[-1].states[0]], at + len(cell.states)
+    return tuple(listed) if trial.item is None or close(x, trial.item) else None
+
+
+def _at(trial: Trial, x: Array, places: slice) -> Cell | None:
+    """The cell whose states are these alone."""
+    states = trial.states[places]
+    if len(states) != places.stop - places.start:
+        return None
+    return found(Trial(x, states, trial.arrays, trial.next[places], None))
+
+
+def close(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
 def _same(cell: Cell, trial: Trial) -> bool:
     want = [trial.next[place] for place in cell.states]
     item = trial.item if trial.item is not None else want[0]
     got = _step(cell, trial)
-    return all(
-        a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=2e-5)
-        for a, b in zip([*got, got[0]], [*want, item], strict=True)
-    )
+    return all(close(a, b) for a, b in zip([*got, got[0]], [*want, item], strict=True))
 
 
 def _candidates(trial: Trial) -> Iterator[Cell]:
