@@ -31,6 +31,7 @@ DESTINATIONS: Mapping[str, str] = {
     ".onnx": "onnx",
     ".pt2": "pytorch",
     ".keras": "tensorflow",
+    ".tflite": "tensorflow",
     "-symbol.json": "mxnet",
 }
 """How the name of a new file ends -> the framework that reads it."""
@@ -38,7 +39,7 @@ DESTINATIONS: Mapping[str, str] = {
 WRITTEN: Mapping[str, str] = {
     "onnx": "NAME.onnx",
     "pytorch": "a folder (model.py and model.safetensors), NAME.py (its weights beside it), or NAME.pt2",
-    "tensorflow": "NAME.keras, a folder (a SavedModel), or NAME.py (its weights beside it)",
+    "tensorflow": "NAME.keras, NAME.tflite, a folder (a SavedModel), or NAME.py (its weights beside it)",
     "mxnet": "NAME-symbol.json or NAME (its parameters beside it), or NAME.py",
 }
 """What each framework's models are written as."""

@@ -1,16 +1,19 @@
-"""Smaller numbers for onnxruntime: float16, bfloat16, int8; onnxruntime's own tools do the arithmetic of it."""
+"""Smaller numbers: float16, bfloat16, int8; the tools of onnxruntime and of TFLite do the arithmetic of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError, first_line, nearest
 from netferry.converters.signature import Array
+
+if TYPE_CHECKING:
+    from netferry.converters.imported import ImportedModel
 
 Feeds = Sequence[Mapping[str, Array]]
 
@@ -42,6 +45,37 @@ def reduce(model: Path, target: Path, precision: str, feeds: Feeds) -> None:
         raise RefusedError(
             f"onnxruntime's tools cannot write it as {precision} ({first_line(error)})", where=model.name
         ) from error
+
+
+def reduce_tflite(imported: ImportedModel, target: Path, precision: str, feeds: Feeds) -> None:
+    """Write a model that was imported into TensorFlow as a TFLite file in another precision.
+
+    Static int8 is calibrated on ``feeds``, row by row. Inputs and outputs keep their dtypes. Raises what ``write_tflite`` raises.
+    """
+    from netferry.converters.tensorflow.tflite.writing import write_tflite
+
+    if precision == "int8-static" and not feeds:
+        raise UsageError("static int8 is calibrated on real rows", remedy="Give them with --data")
+    free = {
+        spec.name for spec in imported.signature.inputs if spec.dims and not isinstance(spec.dims[0], int)
+    }
+    write_tflite(imported, target, precision, list(_single(feeds, free))[:CALIBRATION])
+
+
+def _single(feeds: Feeds, free: Collection[str]) -> Iterator[Mapping[str, Array]]:
+    """Row by row, where the first axis of all inputs is free."""
+    for feed in feeds:
+        if not set(feed) <= set(free):
+            yield feed
+            continue
+        for row in range(min(len(array) for array in feed.values())):
+            yield {name: array[row : row + 1] for name, array in feed.items()}
+
+
+CALIBRATION = 256
+"""The most rows that TFLite's converter is shown."""
+
+TFLITE_PRECISIONS = ("float16", "int8-dynamic", "int8-static")
 
 
 def _float16(model: Path, target: Path, feeds: Feeds, scratch: Path) -> None:  # noqa: ARG001

@@ -262,7 +262,7 @@ def test_interruption_says_so_and_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["convert", "m.onnx", "out.tflite", "--to", "keras"], "not written as .tflite: expected NAME.keras"),
+        (["convert", "m.onnx", "out.tflite", "--to", "pytorch"], "PyTorch models are not written as .tflite"),
         (["convert", "m.onnx", "out.h5", "--to", "pytorch"], "PyTorch models are not written as .h5"),
         (["convert", "m.onnx", "out.PT2", "--to", "onnx"], "ONNX models are not written as .pt2"),
         (["convert", "m.onnx", "out", "--to", "pytroch"], "Did you mean pytorch"),

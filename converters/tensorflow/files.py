@@ -1,8 +1,7 @@
-"""Read Keras' ``.keras`` and ``.h5`` and TensorFlow's SavedModel folders; write ``.keras`` and SavedModels."""
+"""Read Keras' ``.keras`` and ``.h5`` and TensorFlow's SavedModel folders; write ``.keras``, SavedModels and TFLite files."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import zipfile
@@ -16,7 +15,6 @@ import h5py
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import (
-    CannotConvert,
     RefusedError,
     Unsupported,
     UnsupportedError,
@@ -26,9 +24,10 @@ from netferry.converters.errors import (
 from netferry.converters.imported import ImportedModel
 from netferry.converters.tensorflow import keras2, operations_in_h5, safety
 from netferry.converters.tensorflow.interface import chosen_signature
-from netferry.converters.tensorflow.runtime import FingerprintDef, keras, quiet, tf
+from netferry.converters.tensorflow.runtime import keras, quiet, tf
 from netferry.converters.tensorflow.safety import limits
-from netferry.converters.tensorflow.specs import served_specs
+from netferry.converters.tensorflow.saved_models import write_saved_model
+from netferry.converters.tensorflow.tflite.writing import write_tflite
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Folder, Snapshot
 
@@ -65,13 +64,16 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
 
 
 def write(imported: ImportedModel, path: Path) -> None:
-    """Write ``.keras`` where that is asked for, else a SavedModel folder that serves ONNX's own names.
+    """Write ``.keras`` or ``.tflite`` where that is asked for, else a SavedModel folder that serves ONNX's own names.
 
     Raises:
-        UnsupportedError: a ``.keras`` is asked for and the model is no functional one.
+        UnsupportedError: a ``.keras`` is asked for and the model is no functional one, or TFLite lacks an operator.
     """
+    if path.suffix == ".tflite":
+        write_tflite(imported, path)
+        return
     if path.suffix != ".keras":
-        _write_saved_model(imported, path)
+        write_saved_model(imported, path)
         return
     if imported.form != "functional":
         why = next(iter(imported.notes), "its call is made of TensorFlow's operations")
@@ -108,47 +110,6 @@ def _write_keras(model: Any, path: Path) -> None:
 
 
 _PIECE = 1 << 20
-
-
-def _write_saved_model(imported: ImportedModel, path: Path) -> None:
-    """Inputs and outputs under ONNX's names, as far as TensorFlow takes them; the weights stay trainable."""
-    model, names = imported.model, [spec.name for spec in imported.signature.outputs]
-
-    def serve(*tensors: Any) -> dict[str, Any]:
-        given = list(tensors)
-        result = (
-            model(*given, training=False) if imported.form != "functional" else model(given, training=False)
-        )
-        if isinstance(result, dict):
-            return {name: result[name] for name in names}
-        return dict(zip(names, tf.nest.flatten(result), strict=True))
-
-    try:
-        with quiet():
-            archive = keras.export.ExportArchive()
-            archive.track(model)
-            archive.add_endpoint("serve", serve, input_signature=served_specs(model, imported.signature))
-            _in_one_order(archive, model)
-            archive.write_out(str(path), verbose=False)
-            _nameless(path / "fingerprint.pb")
-    except CannotConvert as cannot:
-        raise UnsupportedError([Unsupported(path.stem, "graph", cannot.reason, cannot.remedy)]) from cannot
-
-
-def _in_one_order(archive: Any, model: Any) -> None:
-    """A function lists its variables as they lie in memory; here as the model does."""
-    order = {id(variable.value): position for position, variable in enumerate(model.variables)}
-    for function in archive._tf_trackable.serve._list_all_concrete_functions():
-        function.graph.variables = sorted(function.variables, key=lambda v: order.get(id(v), len(order)))
-
-
-def _nameless(path: Path) -> None:
-    """A fingerprint whose random number is made of the digests beside it."""
-    fingerprint = FingerprintDef.FromString(path.read_bytes())
-    fingerprint.ClearField("uuid")
-    digest = hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).hexdigest()
-    fingerprint.uuid = str(int(digest[:16], 16))
-    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
 def load_weights(model: Any, path: Path, looked: Looked | None = None) -> None:

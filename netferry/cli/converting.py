@@ -97,7 +97,7 @@ def convert(
     ] = False,
     report: ReportFolder = None,
     precision: Annotated[
-        str | None, typer.Option(help="For ONNX: another precision, judged on --data.")
+        str | None, typer.Option(help="For ONNX and TFLite: another precision, judged on --data.")
     ] = None,
     data: RealRows = None,
     columns: Columns = None,
@@ -180,7 +180,7 @@ def _lower(say: Any, source: str, destination: Path, given: Mapping[str, Any]) -
     with busy(f"converting {source}"):
         lowered = lower(
             source, destination, given["precision"], columns=columns_of(given["columns"]), pixels=pixels_of(given["pixels"]),
-            inputs=examples_of(given["inputs"], given["seed"]), **{name: given[name] for name in passed},
+            inputs=examples_of(given["inputs"], given["seed"]), fix=sizes_of(given["fix"]), **{name: given[name] for name in passed},
         )  # fmt: skip
     say(lowered.to_dict(), lowered.to_text)
     leave(EXIT_CODES[lowered.status])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,12 +18,22 @@ from netferry.converters import escaping
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.part import Sizes
 from netferry.converters.signature import Array
+from netferry.converters.source import open_source
 from netferry.inference.bench import interleaved
 from netferry.inference.data import open_data
 from netferry.inference.feed import feeder
 from netferry.inference.images import Pixels
-from netferry.inference.precision import Feeds, named, reduce
+from netferry.inference.precision import (
+    PRECISIONS,
+    TFLITE_PRECISIONS,
+    Feeds,
+    named,
+    reduce,
+    reduce_tflite,
+)
+from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
 from netferry.results import Conversion
 from netferry.validation.comparison.metrics import FAILED, PASSED
@@ -85,6 +95,50 @@ class Lowered:
         return "\n".join(map(escaping.line, lines))
 
 
+@dataclass(frozen=True)
+class _Form:
+    """A kind of file: how it is opened, how it is written in another precision, and whether this is the machine that it is for."""
+
+    precisions: Collection[str]
+    opened: Callable[[Path, str], Runnable]
+    reduce: Callable[[Conversion, tuple[Path, Path], str, Feeds], None]
+    runs_here: bool = True
+
+
+def _reduce_onnx(_: Conversion, files: tuple[Path, Path], precision: str, feeds: Feeds) -> None:
+    reduce(*files, precision, feeds)
+
+
+def _reduce_tflite(done: Conversion, files: tuple[Path, Path], precision: str, feeds: Feeds) -> None:
+    assert done.imported is not None
+    reduce_tflite(done.imported, files[1], precision, feeds)
+
+
+def _opened_tflite(path: Path, device: str) -> Runnable:
+    return runnable(open_source(path), device=device)
+
+
+_FORMS: Mapping[str, _Form] = {
+    ".onnx": _Form(PRECISIONS, Session, _reduce_onnx),
+    ".tflite": _Form(TFLITE_PRECISIONS, _opened_tflite, _reduce_tflite, runs_here=False),
+}
+
+
+def _form_of(path: Path, precision: str) -> _Form:
+    form = _FORMS.get(path.suffix)
+    if form is None:
+        raise UsageError(
+            "another precision is for ONNX and TFLite",
+            where=str(path),
+            expected=f"a name that ends in {' or '.join(_FORMS)}",
+        )
+    if precision not in form.precisions:
+        raise UsageError(
+            f"{path.suffix} files are not written so", expected=", ".join(form.precisions), received=precision
+        )
+    return form
+
+
 def lower(
     model: object,
     destination: PathLike,
@@ -104,34 +158,32 @@ def lower(
     unsafe: bool = False,
     force: bool = False,
     task: str | None = None,
+    fix: Sizes | None = None,
 ) -> Lowered:
-    """Convert ``model`` to ONNX (checked as always), then to ``precision``; judge that on rows of ``data``.
+    """Convert ``model`` to ONNX or TFLite (checked as always), then to ``precision``; judge that on rows of ``data``.
 
-    ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. A model that would be slower than before
+    ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. An ONNX model that would be slower than before
     is refused unless ``even_if_slower``; ``force`` is as for ``convert``. One whose error is above ``LARGEST`` fails, and nothing is written.
     """
     path, seed, precision = Path(destination), drawn(seed), named(precision)
-    if path.suffix != ".onnx":
-        raise UsageError(
-            "another precision is for ONNX", where=str(path), expected="a name that ends in .onnx"
-        )
+    form = _form_of(path, precision)
     replacing = Overwriting(force, (model, weights, data))
     demand(path, MODEL, replacing)
     with TemporaryDirectory() as scratch:
-        full, small = Path(scratch) / "full.onnx", Path(scratch) / "small.onnx"
+        full, small = (Path(scratch) / f"{name}{path.suffix}" for name in ("full", "small"))
         done = convert(
             model, destination=full, inputs=inputs, weights=weights, signature=signature, opset=opset, verify=verify, seed=seed,
-            device=device, unsafe=unsafe, task=task,
+            device=device, unsafe=unsafe, task=task, fix=fix,
         )  # fmt: skip
         if not done.files:
             raise RefusedError("the conversion itself does not pass", where=done.source)
-        before = Session(full, device)
+        before = form.opened(full, device)
         feeds = rows_of(before, data, columns, pixels, seed)
-        reduce(full, small, precision, feeds)
+        form.reduce(done, (full, small), precision, feeds)
         lowered = _judged(
-            precision, done, (before, Session(small, device)), (full, small), feeds, data is not None
+            precision, done, (before, form.opened(small, device)), (full, small), feeds, data is not None
         )
-        if lowered.speed < SLOWER and not even_if_slower:
+        if form.runs_here and lowered.speed < SLOWER and not even_if_slower:
             raise RefusedError(
                 f"{precision} makes it slower here",
                 where=done.source,
@@ -146,7 +198,7 @@ def lower(
 
 
 def rows_of(
-    session: Session,
+    session: Runnable,
     data: PathLike | None,
     columns: Mapping[str, Sequence[str]] | None,
     pixels: Pixels | None,
@@ -172,7 +224,7 @@ def rows_of(
 def _judged(
     precision: str,
     done: Conversion,
-    sessions: tuple[Session, Session],
+    sessions: tuple[Runnable, Runnable],
     files: tuple[Path, Path],
     feeds: Feeds,
     real: bool,
@@ -202,7 +254,7 @@ Outputs = list[Array]
 """What one output was for each of the feeds, which may differ in length."""
 
 
-def _outputs(session: Session, feeds: Feeds) -> dict[str, Outputs]:
+def _outputs(session: Runnable, feeds: Feeds) -> dict[str, Outputs]:
     results = [session.run(feed) for feed in feeds]
     return {name: [result[name] for result in results] for name in results[0]}
 
