@@ -7,6 +7,7 @@ kernels compute it, and at which places it cannot tell two values apart (ties, t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -120,3 +121,16 @@ def table(**kinds: Iterable[str] | str) -> dict[str, Kind]:
         for kind, names in kinds.items()
         for operator in (names.split() if isinstance(names, str) else names)
     }
+
+
+@dataclass(frozen=True)
+class Step:
+    """How an output is rounded that a model makes of whole numbers.
+
+    ``size`` is the distance from one number to the next, a share of the output's scale where ``relative``; ``most`` are the
+    steps that another way of rounding inside may move a value by.
+    """
+
+    size: float
+    most: float
+    relative: bool = False

@@ -22,6 +22,7 @@ from netferry.validation.comparison.metrics import (
 from netferry.validation.comparison.runs import MOST_INDEX_RUNS, MOST_ROUNDED, ROUNDED, Runs
 from netferry.validation.comparison.stages import Noise
 from netferry.validation.comparison.truth import Double
+from netferry.validation.comparison.whole_numbers import in_steps
 
 MOSTLY = 0.5
 """Of the whole numbers that differ, the share that never moves from which no more runs are made."""
@@ -67,6 +68,11 @@ class Judge:
         direct = compare(s, t, self.tolerance)
         if self.tolerance is not None or direct.status == NOT_CHECKED or s.dtype != t.dtype:
             return direct
+        step = self.source.steps.get(name)
+        if step is not None and direct.status == FAILED:
+            found, said = in_steps(direct, s, t, runs.plain.get(name), step)
+            self.notes |= {f"{name} on '{runs.label}': {said}": None} if said else {}
+            return found
         if direct.status == FAILED:
             runs.demand_truth()
         if s.shape != t.shape:

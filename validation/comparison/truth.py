@@ -17,7 +17,7 @@ import numpy as np
 from netferry.converters import frameworks
 from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.frameworks import Framework
-from netferry.converters.rounding import widened
+from netferry.converters.rounding import Step, widened
 from netferry.converters.signature import Array, Example
 from netferry.validation.comparison.metrics import roundoff
 from netferry.validation.comparison.stages import has_few_bits, jitter
@@ -129,6 +129,12 @@ class Double:
     @cached_property
     def weights(self) -> Mapping[str, Array]:
         found: Mapping[str, Array] = self._module.weights(self.model)
+        return found
+
+    @cached_property
+    def steps(self) -> Mapping[str, Step]:
+        """How each output is rounded that is made of whole numbers; of other outputs nothing."""
+        found: Mapping[str, Step] = getattr(self._module, "steps", lambda _: {})(self.model)
         return found
 
     @property

@@ -128,6 +128,17 @@ class LiteModel:
             for tensor in graph.tensors
         )
 
+    def origin_of(self, index: int) -> TensorOf:
+        """The tensor of the main subgraph that is read to give this one, behind operators that only read it."""
+        for operation in reversed(self.main.operations):
+            if (
+                index in operation.outputs
+                and operation.name in ("DEQUANTIZE", "RESHAPE", "SQUEEZE")
+                and operation.inputs[0] >= 0
+            ):
+                index = operation.inputs[0]
+        return self.main.tensors[index]
+
     @property
     def weights(self) -> dict[str, Array]:
         """Constants of floats by name."""
