@@ -285,15 +285,9 @@ def _from_prefix(prefix: Path) -> Artifact:
 
 
 def _from_params(path: Path) -> Artifact:
+    """The symbol beside a params file; the file itself where there is none, for its weights may tell which network it is."""
     prefix = re.sub(r"(-\d+)?\.params$", "", path.name)
     symbol = path.with_name(f"{prefix}-symbol.json")
     if not symbol.is_file() and len(symbols := sorted(path.parent.glob("*symbol.json"))) == 1:
         symbol = symbols[0]
-    if symbol.is_file():
-        return Artifact("mxnet", symbol, (path,))
-    raise RefusedError(
-        "MXNet parameters without their symbol",
-        where=str(path),
-        expected=f"{symbol.name} beside it",
-        remedy="Give the -symbol.json and name this file with --weights",
-    )
+    return Artifact("mxnet", symbol, (path,)) if symbol.is_file() else Artifact("mxnet", path, (path,))

@@ -200,9 +200,15 @@ def zoo(name: str, inputs: list[list[Any]], prefix: str) -> Any:
     Scales are a little smaller than elsewhere: with larger ones the deep networks are chaotic, and one unit of
     rounding on their input moves their output by 3e-5 of its scale.
     """
+    block, results = _zoo(name, inputs)
+    block.export(prefix, 0)
+    return results
+
+
+def _zoo(name: str, inputs: list[list[Any]], **options: Any) -> Any:
     import mxnet as mx
 
-    block = mx.gluon.model_zoo.vision.get_model(name)
+    block = mx.gluon.model_zoo.vision.get_model(name, **options)
     block.initialize()
     block(mx.nd.array(inputs[0][0]))
     for key, parameter in block.collect_params().items():
@@ -211,8 +217,15 @@ def zoo(name: str, inputs: list[list[Any]], prefix: str) -> Any:
             values *= values.dtype.type(0.8)
         parameter.set_data(mx.nd.array(values))
     block.hybridize()
-    results = [_outputs(block, arrays) for arrays in inputs]
-    block.export(prefix, 0)
+    return block, [_outputs(block, arrays) for arrays in inputs]
+
+
+def zoo_weights(name: str, inputs: list[list[Any]], folder: str, classes: int) -> Any:
+    """A network of gluon's zoo, run, and its weights alone in each form in which gluon saves them."""
+    block, results = _zoo(name, inputs, classes=classes)
+    block.save_parameters(f"{folder}/structural.params")
+    block.collect_params().save(f"{folder}/collected.params")
+    block.collect_params().save(f"{folder}/stripped.params", strip_prefix=block.prefix)
     return results
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from netferry.converters import checkpoints
 from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
-from netferry.converters.mxnet import heads, safety
+from netferry.converters.mxnet import architectures, heads, safety
 from netferry.converters.mxnet.array_format import Reader, read_array, write_array
 from netferry.converters.mxnet.symbol import COMPRESSED, OLDEST, VERSION, Entry, Node, Symbol, upgrade
 from netferry.converters.signature import Array
@@ -68,12 +68,14 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     A symbol without params is read all the same: what cannot be converted is said before what is missing.
     """
     looked = looked or safety.look(artifact, weights)
-    graph = _sized(symbol_of(looked.message, str(artifact.path)), looked.files)
     params: dict[str, Array] = {}
     more = looked.weights
     while more is not None:
         params |= read_params(more.content)
         more = more.weights
+    if looked.message is None:
+        return _recognised(artifact, params)
+    graph = _sized(symbol_of(looked.message, str(artifact.path)), looked.files)
     known = {graph.nodes[position].name for position in graph.variables}
     notes = _said(artifact, weights, looked, sorted(set(params) - known))
     kept = {name: array for name, array in params.items() if name in known}
@@ -82,6 +84,22 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
         return model
     prefix = checkpoints.prefix_of(artifact.path.name) or artifact.path.name
     return replace(model, absent=f"{prefix}-0000.params")
+
+
+def _recognised(artifact: Artifact, params: Mapping[str, Array]) -> SymbolModel:
+    """The network that a params file without a symbol is known to belong to."""
+    found = architectures.recognised(params)
+    if found is None:
+        prefix = re.sub(r"(-\d+)?\.params$", "", artifact.path.name)
+        raise RefusedError(
+            "MXNet parameters without their symbol",
+            where=str(artifact.path),
+            expected=f"{prefix}-symbol.json beside it, or the weights of a network of gluon's model zoo",
+            remedy="Give the -symbol.json and name this file with --weights",
+        )
+    name, graph = found
+    note = f"no symbol stands beside the weights: by their names and sizes they are those of {name} of gluon's model zoo"
+    return model_of(graph, params, artifact.path.name, (note,))
 
 
 def _sized(graph: Symbol, sizes: Mapping[str, tuple[int, ...]]) -> Symbol:

@@ -13,13 +13,14 @@ from netferry.converters.trust.permit import Looked, Permit
 
 def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None = None) -> Looked:
     """Look into a symbol, or an archive with one; the params that are read with it are opened here, and read where they are
-    by our own reader. ``weights`` may be the number of an epoch."""
+    by our own reader. ``weights`` may be the number of an epoch. Of params without a symbol the document is None."""
     permit = permit or Permit()
     if weights is not None and weights.name.isdigit() and not weights.exists():
         weights = checkpoints.at_epoch(artifact.path, weights.name)
     package = packages.look(artifact.path)
     content = snapshot.mapped(artifact.path) if package is None else package.symbol
-    document = texts.document(content.read(), content.where)
+    bare = artifact.companions == (artifact.path,)
+    document = None if bare else texts.document(content.read(), content.where)
     if weights is not None:
         params = [snapshot.mapped(weights)]
     elif package is not None:
