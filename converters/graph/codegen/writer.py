@@ -370,8 +370,16 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 def source(statements: Sequence[ast.stmt]) -> str:
     """The statements as text."""
-    module = ast.Module(list(statements), [])
-    return ast.unparse(ast.fix_missing_locations(module))
+    _placed(statements)
+    return ast.unparse(ast.Module(list(statements), []))
+
+
+def _placed(statements: Sequence[ast.stmt]) -> None:
+    """Give statements a line, for which ``ast.unparse`` asks; expressions need none, and there are many."""
+    for statement in statements:
+        statement.lineno = 0
+        for block in ("body", "orelse"):
+            _placed(getattr(statement, block, ()))
 
 
 def flat(values: Any) -> Iterator[Any]:
