@@ -25,10 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from sweep import networks_keras, networks_torch, optimised
 from sweep.case import Input, Network
-
-import netferry
-from netferry.converters.errors import NetferryError
-from netferry.validation.reports.report import Report
+from sweep.outcome import ARRIVED, line, outcome
 
 IDS = (Input("ids", ("batch", "time"), "int64", 59), Input("mask", ("batch", "time"), "int64", 1))
 
@@ -62,7 +59,7 @@ def files(chosen: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str, 
         try:
             optimised.exported(network, source)
         except Exception as error:  # whatever an exporter raises
-            print(f"- {network.name}: not exported: {_line(error)}", flush=True)
+            print(f"- {network.name}: not exported: {line(error)}", flush=True)
             continue
         for kind, make in optimised.KINDS.items():
             if chosen.kind not in kind or rng.random() >= chosen.sample:
@@ -71,35 +68,9 @@ def files(chosen: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str, 
             try:
                 make(source, path, network)
             except Exception as error:  # whatever a quantiser raises
-                print(f"- {network.name}, {kind}: not made: {_line(error)}", flush=True)
+                print(f"- {network.name}, {kind}: not made: {line(error)}", flush=True)
                 continue
             yield network.name, kind, path
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def outcome(path: Path, to: str, verify: bool) -> tuple[str, str]:
-    """What became of a file, in a word and in a sentence."""
-    try:
-        result = netferry.convert(path, to=to, verify=verify, seed=1)
-    except NetferryError as error:
-        return "refused", _line(error)
-    except Exception as error:  # a crash is a finding
-        return "crashed", f"{type(error).__name__}: {_line(error)}"
-    report = result.report
-    if report is None:
-        return "converted", ""
-    return report.status, "" if report.status == "passed" else _why(report)
-
-
-def _why(report: Report) -> str:
-    """The first output that did not pass, and why."""
-    said = [
-        f"{one.name}: {one.comparison.reason}" for one in report.outputs if one.comparison.status != "passed"
-    ]
-    return " ".join((report.reason or report.unusable or (said or ["no outputs"])[0]).split())[:300]
 
 
 def main() -> int:
@@ -119,7 +90,7 @@ def main() -> int:
                 print(f"{name}, {kind} -> {to}: {word} {sentence} [{foreign}] {spent:.1f} s", flush=True)
     for (kind, to, word), count in sorted(table.items()):
         print(f"{kind:14} {to:12} {word:12} {count}")
-    return 0 if all(word in ("passed", "converted") for _, _, word in table) else 1
+    return 0 if all(word in ARRIVED for _, _, word in table) else 1
 
 
 if __name__ == "__main__":
