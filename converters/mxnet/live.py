@@ -90,8 +90,11 @@ def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
     mx = import_mxnet()
     source = symbol_model(model) if not _is_block(model) else traced(model, len(arrays))
     source = inputs.with_zero_states(source, len(arrays))
-    with mx.util.np_shape(source.graph.numpy):
-        outputs = _run_symbol(mx, source, arrays) if not _is_block(model) else _run_block(mx, model, arrays)
+    empty = any(array.size == 0 for array in arrays)  # else a size of 0 is one that is not known
+    with mx.util.np_shape(source.graph.numpy or empty):
+        outputs = _nothing(mx, source, arrays) if empty else None
+        if outputs is None:
+            outputs = _run_block(mx, model, arrays) if _is_block(model) else _run_symbol(mx, source, arrays)
         names = output_names(mx, source)
     return dict(zip(names, outputs, strict=True))
 
@@ -210,6 +213,22 @@ def output_names(mx: Any, source: SymbolModel) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def _nothing(mx: Any, source: SymbolModel, arrays: Sequence[Array]) -> list[Array] | None:
+    """The outputs, where all of them are empty: MXNet infers sizes of 0, and some of its kernels fail at them."""
+    names = [source.graph.nodes[position].name for position in inputs.variables(source).inputs]
+    given = {**dict(zip(names, arrays, strict=False)), **source.params}
+    symbol = mx.sym.load_json(symbol_text(source.graph))
+    known = {name: given[name] for name in symbol.list_arguments() if name in given}
+    try:
+        shapes = symbol.infer_shape(**{name: array.shape for name, array in known.items()})[1]
+        dtypes = symbol.infer_type(**{name: array.dtype for name, array in known.items()})[1]
+    except mx.base.MXNetError:
+        return None
+    if not shapes or not dtypes or any(0 not in shape for shape in shapes):
+        return None
+    return [np.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
 
 
 def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:

@@ -57,9 +57,16 @@ def _raise_version(model: onnx.ModelProto) -> None:
 
 
 def _dims(values: Iterable[onnx.ValueInfoProto]) -> Iterator[onnx.TensorShapeProto.Dimension]:
+    """A list of no integers (axes, a shape) is meant as it stands."""
     for value in values:
-        if value.type.HasField("tensor_type"):
-            yield from value.type.tensor_type.shape.dim
+        kind = value.type.tensor_type
+        if value.type.HasField("tensor_type") and not (
+            kind.elem_type in _INTEGERS and len(kind.shape.dim) == 1 and not kind.shape.dim[0].dim_value
+        ):
+            yield from kind.shape.dim
+
+
+_INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
 
 def _is_no_size(dim: onnx.TensorShapeProto.Dimension) -> bool:

@@ -6,19 +6,44 @@ those that pick, reduce and multiply.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
+from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.elementwise import FLOATS, SIGNED, UINT8
 from netferry.converters.mxnet.from_onnx.shape import Shapes
 from netferry.converters.mxnet.from_onnx.sizes import multiplied, reduced
 from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT32, INT64
+
+FLOAT16 = np.dtype("f2")
+
+_MOST_SCATTERED = 1 << 24
+"""Places times updates of a scatter with a reduction."""
+
+_REDUCTIONS: Mapping[str, tuple[str, str, float | None]] = {
+    "add": ("sum", "add", 0),
+    "mul": ("prod", "multiply", 1),
+    "max": ("max", "maximum", None),
+    "min": ("min", "minimum", None),
+}
+"""Of a scatter: how updates of one place meet, how they meet what stands there, and what changes nothing (None: the end of
+the dtype's range)."""
+
+
+def _least(dtype: np.dtype[Any]) -> Any:
+    return -np.inf if is_float(dtype) else np.iinfo(dtype).min
+
+
+def _most(dtype: np.dtype[Any]) -> Any:
+    return np.inf if is_float(dtype) else np.iinfo(dtype).max
+
 
 _MULTIPLIED = (FLOAT32, np.dtype("f8"))
 
@@ -101,7 +126,7 @@ class MxnetNamespace(Shapes):
 
     def _scatter(self, x: Symbol, positions: Symbol, updates: Symbol, reduction: str) -> Symbol:
         if reduction != "none":
-            raise CannotConvert(f"MXNet has no scatter with reduction '{reduction}'")
+            return self._scattered(x, positions, updates, reduction)
         if not known(x.shape):
             raise CannotConvert("a scatter into sizes that are known only when the model runs")
         if x.dtype == BOOL:
@@ -112,6 +137,36 @@ class MxnetNamespace(Shapes):
         hit = self.apply("scatter_nd", marks, positions, dims=x.shape, shape=x.shape)
         new = self.apply("scatter_nd", self._tensor(updates), positions, dims=x.shape, shape=x.shape)
         return self.where(self.greater(hit, 0), new, old)
+
+    def _scattered(self, x: Symbol, positions: Symbol, updates: Symbol, reduction: str) -> Symbol:
+        """MXNet's scatter keeps one of several updates of a place. So all places are held against all updates, (updates,
+        places, rest), and what is not meant is the neutral element.
+        """
+        word, combine, neutral = _REDUCTIONS[reduction]
+        if not known((*x.shape, *updates.shape)):
+            raise CannotConvert("a scatter into sizes that are known only when the model runs")
+        depth = positions.size(0)
+        places, rest = math.prod(x.shape[:depth]), math.prod(x.shape[depth:])
+        count = math.prod(updates.shape) // max(rest, 1)
+        if x.dtype == BOOL or places * rest * count > _MOST_SCATTERED:
+            raise CannotConvert(f"MXNet has no scatter with reduction '{reduction}' of {count} into {places}")
+        strides = [math.prod(x.shape[i + 1 : depth]) for i in range(depth)]
+        parts = [
+            self.multiply(part, stride)
+            for part, stride in zip(self.unstack(positions, 0), strides, strict=True)
+        ]
+        where = parts[0]
+        for part in parts[1:]:
+            where = self.add(where, part)
+        meant = self.equal(
+            self.reshape(where, (count, 1, 1)), self.constant(np.arange(places).reshape(1, -1, 1))
+        )
+        each = self.reshape(self._tensor(updates), (count, 1, rest))
+        edge = neutral if neutral is not None else _least(x.dtype) if word == "max" else _most(x.dtype)
+        wide = self.where(meant, each, self.full((1,), edge, x.dtype))
+        new = self.reshape(getattr(self, word)(wide, (0,), False), x.shape)
+        made: Symbol = getattr(self, combine)(self._tensor(x), new)
+        return made
 
     def topk(self, x: Symbol, k: Any, axis: int, largest: bool) -> tuple[Symbol, Symbol]:
         if isinstance(k, Size):
@@ -158,11 +213,16 @@ class MxnetNamespace(Shapes):
 
     def _triangle(self, x: Symbol, cut: Callable[..., Any], k: int) -> Symbol:
         rows, columns = x.shape[-2:]
+        if 0 in x.shape:
+            raise CannotConvert("MXNet has no empty tensors")
         if not known((rows, columns)):
             if cut is np.tril:
                 return self.apply("_npi_tril", x, dims=x.shape, k=k)
             mask = self.apply("_npi_tril", self.apply("ones_like", x, dims=x.shape), dims=x.shape, k=k - 1)
-            return self.where(self.greater(mask, 0), self._zero(x.dtype), x)
+            none = self.apply(
+                "zeros_like", self._tensor(x), dims=x.shape
+            )  # of one number, MXNet would make something of nothing
+            return self.where(self.greater(mask, 0), none, x)
         budget.make(rows * columns)
         mask = self.constant(cut(np.ones((rows, columns), np.uint8), k).astype(bool))
         return self.where(mask, x, self._zero(x.dtype))
@@ -183,10 +243,19 @@ class MxnetNamespace(Shapes):
         return self._reduce("prod", x, axes, keepdims)
 
     def max(self, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
-        return self.as_bytes(x, lambda y: self._reduce("max", y, axes, keepdims))
+        return self.as_bytes(x, lambda y: self._extreme("max", y, axes, keepdims))
 
     def min(self, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
-        return self.as_bytes(x, lambda y: self._reduce("min", y, axes, keepdims))
+        return self.as_bytes(x, lambda y: self._extreme("min", y, axes, keepdims))
+
+    def _extreme(self, op: str, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
+        """Of nothing, it is what changes no other number; MXNet's own kernel raises."""
+        dims = x.fact.dims or ()
+        if 0 in [dims[axis] for axis in axes]:
+            return self.full(
+                reduced(dims, axes, keepdims), _least(x.dtype) if op == "max" else _most(x.dtype), x.dtype
+            )
+        return self._reduce(op, x, axes, keepdims)
 
     def _reduce(self, op: str, x: Symbol, axes: Sequence[int], keepdims: bool, **attrs: Any) -> Symbol:
         if not x.ndim or not axes:
@@ -212,6 +281,26 @@ class MxnetNamespace(Shapes):
         self._check_kind("cumulative_sum", SIGNED, x)
         return self.apply("_np_cumsum", self._tensor(x), dims=x.fact.dims, axis=axis, dtype=x.dtype)
 
+    def cumulative_prod(self, x: Symbol, axis: int) -> Symbol:
+        """Of each place the product of all up to it: MXNet's own has sums alone."""
+        size = x.shape[axis]
+        if not isinstance(size, int):
+            raise CannotConvert(
+                "a running product along an axis whose size is known only when the model runs"
+            )
+        budget.make(size * size)
+        upto = np.tril(np.ones((size, size), bool)).reshape(size, size, *[1] * (x.ndim - axis - 1))
+        wide = self.where(self.constant(upto), self.expand_dims(x, (axis,)), self.full((1,), 1, x.dtype))
+        return self.prod(wide, (axis + 1,), False)
+
+    def compress(self, x: Symbol, condition: Symbol, axis: int) -> Symbol:
+        if condition.fact.constant is None:
+            raise CannotConvert("which elements it keeps is known only when the model runs")
+        kept = np.flatnonzero(condition.fact.constant[: x.size(axis)] if condition.fact.constant.size else [])
+        if not kept.size:
+            raise CannotConvert("MXNet has no empty tensors")
+        return self.take(x, self.constant(kept.astype(np.int64)), axis)
+
     def logsumexp(self, x: Symbol, axes: Sequence[int], keepdims: bool) -> Symbol:
         top = self.max(x, axes, True)
         total = self.log(self.sum(self.exp(self.subtract(x, top)), axes, True))
@@ -231,6 +320,9 @@ class MxnetNamespace(Shapes):
     def matmul(self, a: Symbol, b: Symbol) -> Symbol:
         """``_npi_matmul`` broadcasts as NumPy does."""
         one, other = self._pair(a, b)
+        if one.dtype == FLOAT16:  # no kernel, and sums belong in float32 anyway
+            wide = self.matmul(self.astype(one, FLOAT32), self.astype(other, FLOAT32))
+            return self.astype(wide, FLOAT16)
         if one.dtype not in _MULTIPLIED:
             raise CannotConvert(f"MXNet has no matrix product for {one.dtype.name}")
         dims = multiplied(one.fact.dims, other.fact.dims)

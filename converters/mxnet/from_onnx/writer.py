@@ -95,7 +95,10 @@ class SymbolWriter(Namespace):
             )
         check_dtype(fact.dtype)
         number = sum(INPUT in node.hidden for node in self.nodes)
-        made = self.variable(self._fresh(name), fact.dtype, fact.dims)
+        dims = tuple(  # a list of nothing: as a variable its size is one that is not known
+            Size.named(f"{name}_none") if size == 0 and len(fact.dims) == 1 else size for size in fact.dims
+        )
+        made = self.variable(self._fresh(name), fact.dtype, dims)
         node = self.nodes[-1]
         self.nodes[-1] = replace(node, hidden={**node.hidden, INPUT: str(number)})
         return made
