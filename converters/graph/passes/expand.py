@@ -49,6 +49,11 @@ def opener(node: ir.Node, evaluator: Evaluator) -> list[ir.Node] | None:
     return [] if contrib.opened(node, evaluator) else None
 
 
+def float_opener(node: ir.Node, evaluator: Evaluator) -> list[ir.Node] | None:
+    """``opener`` for weights of integers that are to be floats."""
+    return [] if contrib.is_contrib(node) and contrib.opened(node, evaluator, floats=True) else None
+
+
 def expander(known: Collection[str]) -> Expand:
     """A function that puts the body of an operator that is not ``known`` in its place, and opens those of onnxruntime."""
 

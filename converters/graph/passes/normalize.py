@@ -25,6 +25,7 @@ from netferry.converters.graph.ir.budget import Budget
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.passes import contrib, expand, fuse as fusion, versions
 from netferry.converters.graph.passes.edit import Editor
+from netferry.converters.graph.passes.floats import Floats
 from netferry.converters.graph.schema.opset import OPSET, OWN_DOMAIN
 
 _DEEPEST = 100
@@ -68,6 +69,26 @@ def standard(model: ir.Model) -> ir.Model:
             Evaluator(expand.opener).graph(model.graph)
         model.opset_imports.update({"": OPSET, OWN_DOMAIN: 1})
     return model
+
+
+def at_one_opset(model: ir.Model) -> ir.Model:
+    """A copy at the newest opset, without functions, every node with a name."""
+    made = versions.raised(_with_weights(_without_functions(model.clone())))
+    _name_nodes(made.graph)
+    return made
+
+
+def in_floats(model: ir.Model) -> tuple[ir.Graph, Floats]:
+    """The graph at one opset with floats in the place of integers that stand for floats, and how many those were."""
+    with budget.counted(budget.in_force() or Budget.of(model)):
+        made = at_one_opset(model)
+        Evaluator(expand.float_opener).graph(made.graph)
+        names = {str(value.name) for node in made.graph.all_nodes() for value in node.outputs}
+        floats = Floats(
+            names | set(made.graph.initializers) | {str(value.name) for value in made.graph.inputs}
+        )
+        Evaluator(floats).graph(made.graph)
+    return made.graph, floats
 
 
 def _evaluated(model: ir.Model, known: Collection[str] | None) -> tuple[ir.Graph, Evaluator]:

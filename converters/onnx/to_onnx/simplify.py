@@ -26,6 +26,12 @@ def simplified(model: ir.Model) -> tuple[ir.Model, int]:
         _write_sizes(inside, evaluator)
         _pass_on(inside)
     drop_unread(graph)
+    whole = rebuilt(graph, model)
+    return whole, len(nodes) - sum(1 for _ in whole.graph.all_nodes())
+
+
+def rebuilt(graph: ir.Graph, model: ir.Model) -> ir.Model:
+    """A graph that was made of a model's, as a model at its opset, with all else that it says of itself."""
     opsets = {**model.opset_imports}
     made = ir.Model(
         graph,
@@ -36,8 +42,7 @@ def simplified(model: ir.Model) -> tuple[ir.Model, int]:
     )
     graph.opset_imports.update({domain: version for domain, version in opsets.items() if domain})
     own = opsets.get("", opsets.get("ai.onnx"))
-    whole = made if own is None else to_opset(made, own)
-    return whole, len(nodes) - sum(1 for _ in whole.graph.all_nodes())
+    return made if own is None else to_opset(made, own)
 
 
 def _write_constants(graph: ir.Graph, evaluator: Evaluator) -> None:

@@ -50,19 +50,20 @@ def is_own(node: ir.Node) -> bool:
     return len(OWN) > 0 and own.key(node.domain, node.op_type) in OWN
 
 
-def opened(node: ir.Node, evaluator: Evaluator) -> bool:
+def opened(node: ir.Node, evaluator: Evaluator, *, floats: bool = False) -> bool:
     """Put what an operator is made of in its place, with the facts of every value; False where it cannot be done.
 
-    Why not is kept with the node, for the walk that will refuse it.
+    Why not is kept with the node, for the walk that will refuse it. With ``floats`` what quantises what it computes with
+    is opened into operators on floats, where it has a form of its own for that.
     """
-    writer = Writer(node, evaluator)
+    writer = Writer(node, evaluator, floats=floats)
     try:
         results = _results(writer, node)
     except (CannotConvert, TooLong) as cannot:
         writer.undo()
         node.meta["refused"] = (str(cannot), getattr(cannot, "remedy", ""))
         return False
-    _replace(writer, node, results)
+    writer.replace(results)
     return True
 
 
@@ -93,15 +94,3 @@ def _row(node: ir.Node) -> Row:
             f"{without(node)}, or define it (netferry.operator)",
         )
     return row
-
-
-def _replace(writer: Writer, node: ir.Node, results: list[ir.Value | None]) -> None:
-    for value, result in zip(node.outputs, results, strict=False):
-        if result is None or not value.name:
-            continue
-        if result.producer() is None or result.is_graph_output() or value.is_graph_output():
-            result = writer.Identity(result)
-        result.type, result.shape = result.type or value.type, result.shape or value.shape
-        value.replace_all_uses_with(result, replace_graph_outputs=True)
-        result.name, value.name = value.name, ""
-    writer.graph.remove(node, safe=True)

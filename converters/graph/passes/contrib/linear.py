@@ -200,7 +200,7 @@ def gather_block_quantized(
     parts = [_as_bytes(g, data), scales, None if zero_points is None else _as_bytes(g, zero_points)]
     if g.dtype(data) == np.uint8:
         parts = _of_bytes(g, data, scales, zero_points, bits)
-    if gather == along:
+    if gather == along or g.floats:
         whole = g.DequantizeLinear(*parts, axis=along, block_size=block_size)
         return g.Gather(whole, indices, axis=gather)
     rows = [None if part is None else g.Gather(part, indices, axis=gather) for part in parts]

@@ -40,7 +40,7 @@ def dynamic_quantize_lstm(
     clip: float | None = None,
     direction: str = "forward",
     hidden_size: int | None = None,
-) -> tuple[Value, Value, Value]:
+) -> tuple[Value, ...]:
     """x (steps, batch, width), w (directions, width, 4 hidden), r (directions, hidden, 4 hidden); gates are i, o, f, c.
 
     The input is quantised as a whole, the state of all rows anew at each step; weights have a scale of all or of each column.
@@ -50,6 +50,12 @@ def dynamic_quantize_lstm(
     if hidden_size not in (None, size):
         raise CannotConvert(f"hidden_size is {hidden_size}, and its weights are of {size}")
     names = _activations(activations, len(backward))
+    if g.floats:
+        parts = [_as_floats(g, *part) for part in ((w, w_scale, w_zero_point), (r, r_scale, r_zero_point))]
+        return g.ops(
+            "LSTM", x, *parts, b, sequence_lens, initial_h, initial_c, p, outputs=3,
+            activations=names, clip=clip, direction=direction, hidden_size=size,
+        )  # fmt: skip
     quantized, scale, zero = g.ops("DynamicQuantizeLinear", x, outputs=3)
     ys, hs, cs = [], [], []
     for place, reverse in enumerate(backward):
@@ -66,6 +72,16 @@ def dynamic_quantize_lstm(
         hs.append(g.unsqueeze(h, 0))
         cs.append(g.unsqueeze(c, 0))
     return _joined(g, ys, 1), _joined(g, hs, 0), _joined(g, cs, 0)
+
+
+def _as_floats(g: Writer, w: Value, scale: Value, zero: Value) -> Value:
+    """(directions, width, 4 hidden) of integers as ONNX's LSTM has it: (directions, 4 hidden, width) of floats."""
+    held = g.content(w, "its weight").astype(np.float64)
+    each = [
+        g.content(part, "its scale or zero point").astype(np.float64).reshape(len(held), 1, -1)
+        for part in (scale, zero)
+    ]
+    return g.constant(((held - each[1]) * each[0]).transpose(0, 2, 1), g.dtype(scale))
 
 
 def _joined(g: Writer, parts: Sequence[Value], axis: int) -> Value:

@@ -22,11 +22,12 @@ class Writer:
     """Nodes before ``node``, each with its facts at once: ``g.Relu(x)`` gives the value that it makes.
 
     Operators that a row writes are those that every target's table knows, so that none of them is opened in turn.
+    ``floats``: whether weights of integers are to be floats.
     """
 
-    def __init__(self, node: ir.Node, evaluator: Evaluator) -> None:
+    def __init__(self, node: ir.Node, evaluator: Evaluator, *, floats: bool = False) -> None:
         assert isinstance(node.graph, ir.Graph)
-        self.node = node
+        self.node, self.floats = node, floats
         self.graph: ir.Graph = node.graph
         self.facts = evaluator.facts
         self._evaluator = evaluator
@@ -61,10 +62,10 @@ class Writer:
         self._evaluator.node(node)
         return tuple(node.outputs)
 
-    def constant(self, array: Any, dtype: Any = None) -> Value:
+    def constant(self, array: Any, dtype: Any = None, name: str = "") -> Value:
         """An initializer of the graph."""
         content = np.asarray(array, dtype)
-        name = f"{self.node.name}/constant_{len(self._constants)}"
+        name = name or f"{self.node.name}/constant_{len(self._constants)}"
         value = ir.Value(name=name, const_value=ir.tensor(content, name=name))
         value.shape, value.type = ir.Shape(content.shape), ir.TensorType(contents.onnx_dtype(content.dtype))
         self.graph.register_initializer(value)
@@ -166,6 +167,18 @@ class Writer:
         return None if x is None else self.facts[x].constant
 
     # ---- ending -------------------------------------------------------------------------------------
+
+    def replace(self, results: Sequence[Maybe]) -> None:
+        """Let ``results`` stand in the place of the node's outputs, under their names; the node is gone."""
+        for value, result in zip(self.node.outputs, results, strict=False):
+            if result is None or not value.name:
+                continue
+            if result.producer() is None or result.is_graph_output() or value.is_graph_output():
+                result = self.Identity(result)
+            result.type, result.shape = result.type or value.type, result.shape or value.shape
+            value.replace_all_uses_with(result, replace_graph_outputs=True)
+            result.name, value.name = value.name, ""
+        self.graph.remove(self.node, safe=True)
 
     def undo(self) -> None:
         """Take everything back that was written."""
