@@ -32,6 +32,7 @@ from netferry.conversion import (
     Stages,
     companions,
     deliver,
+    dequantized,
     exported,
     prospects,
     simplified,
@@ -76,6 +77,7 @@ def convert(
     opset: int | None = None,
     fuse: bool = False,
     simplify: bool = False,
+    dequantize: bool = False,
     write_source: bool = False,
     keep: bool = False,
     force: bool = False,
@@ -106,7 +108,8 @@ def convert(
     ``inspect(layers=True)`` lists all names.
 
     **What is written.** For ONNX, ``opset`` chooses the opset, ``fuse`` folds BatchNormalization into the convolution before it, and
-    ``simplify`` writes what is known before the model runs as constants. ``write_source`` also writes the model as a readable Python
+    ``simplify`` writes what is known before the model runs as constants. With ``dequantize`` the integers of a quantised model become
+    floats, which can be trained, and activations are rounded no more. ``write_source`` also writes the model as a readable Python
     module beside ``destination``. What stands at ``destination`` is replaced where netferry itself has written it and nobody has changed
     it since; anything else, and the source itself, only with ``force``. A Hugging Face folder's tokenizer and processors are copied beside it.
     With ``dry_run`` all is done but the writing and the check.
@@ -139,6 +142,8 @@ def convert(
     live, given = part.of(live, given)
     export, given = exported(live, given, opset, fuse)
     export = part.exported(export)
+    floats = dequantized(export) if dequantize else None
+    export = export if floats is None else floats.export
     export = simplified(export) if simplify else export
     stages.begin("importing")
     imported = (
@@ -152,10 +157,13 @@ def convert(
             return None
         from netferry.validation.verify import verify as compare
 
-        return compare(
-            live, result(), without_fixed_axes(given, export), names=(title, path.name if path else target), seed=drawn(seed), device=device,
+        ours, ending = (live, title) if floats is None else floats.against(live, title)
+        theirs, shown = result(), without_fixed_axes(given, export)
+        report = compare(
+            ours, theirs, shown, names=(ending, path.name if path else target), seed=drawn(seed), device=device,
             quick=quick, count=samples, outputs=part.pairs(pairs, export), rows=rows_of(data, columns, pixels), graph=export.model, progress=stages.samples,
         )  # fmt: skip
+        return report if floats is None else floats.noted(report, live, theirs, shown)
 
     if path is None:
         done = replace(done, report=None if dry_run else check(lambda: done.model))

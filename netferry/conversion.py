@@ -113,6 +113,45 @@ def simplified(export: ExportedModel) -> ExportedModel:
     return replace(export, model=smaller, notes=(*export.notes, f"{count} nodes were simplified away"))
 
 
+@dataclass(frozen=True)
+class Dequantized:
+    """An export with floats in the place of integers, and what its result is held against: the source without its roundings,
+    or nothing else than the source where it has no integers."""
+
+    export: ExportedModel
+    yardstick: object = None
+
+    def against(self, live: object, title: str) -> tuple[object, str]:
+        """The model that the result is held against, and its name."""
+        return (live, title) if self.yardstick is None else (self.yardstick, f"{title} without its roundings")
+
+    def noted(
+        self, report: Report, source: object, result: object, given: Sequence[Example] | None
+    ) -> Report:
+        """The report, and how far the result lies from the source as it is."""
+        if self.yardstick is None:
+            return report
+        from netferry.validation.apart import apart
+
+        far = apart(source, result, given, report.seed)
+        said = ", ".join(f"{name} by {share:.2g} of its scale" for name, share in far.items())
+        note = (
+            "compared is the source with its roundings of activations left out, operator by operator"
+            f"{f'; as it is, it lies apart on an ordinary input: {said}' if said else ''}"
+        )
+        return replace(report, notes=(note, *report.notes))
+
+
+def dequantized(export: ExportedModel) -> Dequantized:
+    """The export with floats for a quantised model's integers."""
+    from netferry.converters.onnx.to_onnx import dequantize
+    from netferry.converters.onnx.unrounded import unrounded
+
+    model, notes = dequantize.dequantized(export.model)
+    made = replace(export, model=model, notes=(*export.notes, *notes))
+    return Dequantized(made, None if model is export.model else unrounded(export.model))
+
+
 def target_of(
     to: str | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool, device: str
 ) -> str:

@@ -87,6 +87,10 @@ def convert(
     simplify: Annotated[
         bool, typer.Option("--simplify", help="For ONNX: write what is known before it runs as constants.")
     ] = False,
+    dequantize: Annotated[
+        bool,
+        typer.Option("--dequantize", help="Integers of a quantised model as floats, which can be trained."),
+    ] = False,
     write_source: Annotated[
         bool, typer.Option("--source", help="Write the model as readable Python beside DST, too.")
     ] = False,

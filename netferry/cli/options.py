@@ -265,6 +265,6 @@ def conversion_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _PASSED_ON = (
-    "signature", "opset", "fuse", "simplify", "write_source", "verify", "keep", "seed", "device", "unsafe", "force", "quick", "samples",
+    "signature", "opset", "fuse", "simplify", "dequantize", "write_source", "verify", "keep", "seed", "device", "unsafe", "force", "quick", "samples",
     "input_at", "task", "random_weights", "dry_run",
 )  # fmt: skip

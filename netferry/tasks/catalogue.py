@@ -37,7 +37,7 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "name": str, "a": str, "b": str, "inputs": list, "weights": str, "weights_b": str, "seed": int,
     "rtol": NUMBER, "atol": NUMBER, "device": str, "samples": int, "quick": bool, "grad": bool,
     "train_steps": int, "unsafe": bool, "memory": NUMBER, "time_limit": NUMBER, "task": str, "signature": str,
-    "output": list, "input_at": list, "fix": list, "rename": list, "to": str, "opset": int, "fuse": bool, "simplify": bool,
+    "output": list, "input_at": list, "fix": list, "rename": list, "to": str, "opset": int, "fuse": bool, "simplify": bool, "dequantize": bool,
     "source": bool, "keep": bool, "random_weights": bool,
 }  # fmt: skip
 """What a pair may name, as flags have it: ``memory`` in GiB, ``time_limit`` in seconds, ``weights`` for a and ``weights_b`` for b."""
@@ -55,7 +55,7 @@ _BOTH = (
     "seed", "device", "samples", "quick", "unsafe", "task", "signature", "output", "input_at", "fix",
 )  # fmt: skip
 COMPARING = (*_BOTH, "rtol", "atol", "grad", "train_steps")
-CONVERTING = (*_BOTH, "rename", "opset", "fuse", "simplify", "source", "keep", "random_weights")
+CONVERTING = (*_BOTH, "rename", "opset", "fuse", "simplify", "dequantize", "source", "keep", "random_weights")
 """What is handed on to ``verify`` and to ``convert``."""
 
 
