@@ -96,7 +96,7 @@ def _alike(g: Writer, node: ir.Node) -> None:
                 node.replace_input_with(place, g.as_dtype(value, FLOAT))
 
 
-def _spread(g: Writer, part: Value, rank: int, axis: int, block: int, size: int | None = None) -> Value:
+def _spread(g: Writer, part: Value, rank: int, axis: int, block: int, size: int = 0) -> Value:
     """A scale or zero point as floats where it meets a tensor: of all, of an axis, or of blocks along it."""
     wide = g.as_dtype(part, FLOAT)
     dims = g.dims(part)
@@ -130,7 +130,7 @@ def _quantize(
 def _dequantize(
     g: Writer, x: Value, scale: Value, zero: Maybe = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0
 ) -> Value:  # fmt: skip
-    rank, size = g.rank(x), None
+    rank, size = g.rank(x), 0
     if block_size:
         size = g.known(x, axis, "the size of the axis that is quantised in blocks")
     y = g.as_dtype(x, FLOAT)

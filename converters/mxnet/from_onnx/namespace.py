@@ -145,12 +145,13 @@ class MxnetNamespace(Shapes):
         word, combine, neutral = _REDUCTIONS[reduction]
         if not known((*x.shape, *updates.shape)):
             raise CannotConvert("a scatter into sizes that are known only when the model runs")
-        depth = positions.size(0)
-        places, rest = math.prod(x.shape[:depth]), math.prod(x.shape[depth:])
-        count = math.prod(updates.shape) // max(rest, 1)
+        depth = int(positions.fact.dims[0]) if positions.fact.dims else 0  # type: ignore[arg-type]
+        sizes = [size for size in x.shape if isinstance(size, int)]
+        places, rest = math.prod(sizes[:depth]), math.prod(sizes[depth:])
+        count = math.prod(size for size in updates.shape if isinstance(size, int)) // max(rest, 1)
         if x.dtype == BOOL or places * rest * count > _MOST_SCATTERED:
             raise CannotConvert(f"MXNet has no scatter with reduction '{reduction}' of {count} into {places}")
-        strides = [math.prod(x.shape[i + 1 : depth]) for i in range(depth)]
+        strides = [math.prod(sizes[i + 1 : depth]) for i in range(depth)]
         parts = [
             self.multiply(part, stride)
             for part, stride in zip(self.unstack(positions, 0), strides, strict=True)
