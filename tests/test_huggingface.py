@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 import netferry
 from netferry.converters import artifact
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 
 transformers = pytest.importorskip("transformers")
 
@@ -233,3 +234,59 @@ def test_a_mixture_of_experts_is_right_at_another_length() -> None:
     with torch.no_grad():
         want = model(torch.from_numpy(other)).logits
     np.testing.assert_allclose(run(done.model, {"input_ids": other})["logits"], want, atol=1e-5)
+
+
+def mixtral(experts: str) -> Any:
+    config = transformers.MixtralConfig(
+        **SMALL, **ENDS, intermediate_size=48, num_key_value_heads=2, num_local_experts=4
+    )
+    config._experts_implementation = experts
+    return transformers.MixtralForCausalLM(config).eval()
+
+
+def test_a_refusal_names_the_implementation_that_can_be_converted() -> None:
+    with pytest.raises(UnsupportedError, match=r'Set model.config._experts_implementation = "batched_mm"'):
+        netferry.convert(mixtral("eager"), "onnx", verify=False)
+    done = netferry.convert(mixtral("batched_mm"), "onnx", verify=False)
+    assert done.route == "direct"
+
+
+def test_states_in_a_cache_keep_their_size_where_keys_and_values_grow() -> None:
+    config = transformers.Lfm2Config(
+        **SMALL, **ENDS, intermediate_size=48, num_key_value_heads=2, layer_types=["conv", "full_attention"]
+    )
+    torch.manual_seed(0)
+    model = transformers.Lfm2ForCausalLM(config).eval()
+    named = inputs_of(netferry.convert(model, "onnx", verify=False).model)
+    assert named["past_key_values.0.conv_states.0"] == ["batch_size", 32, 3]
+    assert named["past_key_values.1.key"] == ["batch_size", 2, "past_sequence_length", 8]
+
+
+class Masked(torch.nn.Module):
+    """Attention to the past, and within a first part, said as functions of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = transformers.LlamaConfig(**SMALL, attn_implementation="sdpa")
+        self.masks = importlib.import_module("transformers.masking_utils")
+
+    def forward(self, x: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+        def alike(batch: Any, head: Any, query: Any, key: Any) -> Any:
+            return (kinds[batch, query] == kinds[batch, key]) & (kinds[batch, key] == 1)
+
+        mask = self.masks.create_causal_mask(self.config, x, None, None, or_mask_function=alike)
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask[:, 0])
+
+
+def test_a_mask_of_functions_of_positions_is_right_at_another_length() -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.asarray([[0, 1, 1, 0, 1], [1, 1, 0, 0, 1], [0, 0, 1, 1, 1]])
+    x = rng.standard_normal((2, 4, 32)).astype(np.float32)
+    free = {"x": {0: "batch", 1: "length"}, "kinds": {0: "batch", 1: "length"}}
+    given = {"x": x, "kinds": kinds[:2, :4]}
+    done = netferry.convert(Masked(), "onnx", inputs=given, dynamic=free, verify=False)
+    assert done.route == "direct", done.notes
+    other = rng.standard_normal((3, 5, 32)).astype(np.float32)
+    want = Masked()(torch.from_numpy(other), torch.from_numpy(kinds))
+    (got,) = run(done.model, {"x": other, "kinds": kinds}).values()
+    np.testing.assert_allclose(got, want, atol=1e-5)

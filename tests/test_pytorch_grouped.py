@@ -94,3 +94,42 @@ def _compare(model: Any, function: Callable[[torch.Tensor], torch.Tensor], x: An
     (got,) = session.run(None, {"x": x})
     want = function(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * max(1.0, float(np.abs(want).max(initial=0))))
+
+
+def _mean(x: torch.Tensor) -> torch.Tensor:
+    where = torch.arange(x.shape[0]) % 3
+    return torch.zeros(3, dtype=torch.int64).scatter_reduce(0, where, x.long(), "mean", include_self=False)
+
+
+def _put(x: torch.Tensor) -> torch.Tensor:
+    where = torch.arange(x.shape[0]) % 3
+    return torch.ops.aten.index_put(torch.ones(2, 3), [None, where], x.expand(2, -1), True)
+
+
+@pytest.mark.parametrize("function", [_mean, _put])
+def test_what_comes_together_at_one_place(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """A mean of whole numbers is rounded down, as PyTorch rounds it; what programs of operators put is put along whole axes."""
+    rng = np.random.default_rng(0)
+    given = {"x": rng.integers(-9, 9, 7).astype(np.float32)}
+    done = netferry.convert(Fn(function), "onnx", inputs=given, dynamic={"x": {0: "many"}}, verify=False)
+    assert done.route == "direct", done.notes
+    for many in (7, 10):
+        _compare(done.model, function, rng.integers(-9, 9, many).astype(np.float32))
+
+
+def _experts_that_are_hit(x: torch.Tensor) -> torch.Tensor:
+    chosen = F.one_hot(x.abs().long().sum(-1) % 3, 3)
+    found = torch.zeros_like(x)
+    for number in chosen.sum(0).gt(0).nonzero():
+        (rows,) = torch.where(chosen[:, number[0]])
+        found = found.index_add(0, rows, x[rows] @ EXPERTS[number[0], :, :4])
+    return found
+
+
+def test_a_loop_over_what_is_found_in_data_is_refused() -> None:
+    """Each exporter would keep the experts that the example has hit."""
+    given = {"x": np.ones((5, 4), np.float32)}
+    with pytest.raises(
+        netferry.NetferryError, match=r"counts through what is found in the data .*for number in"
+    ):
+        netferry.convert(Fn(_experts_that_are_hit), "onnx", inputs=given, verify=False)

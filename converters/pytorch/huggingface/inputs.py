@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,15 +96,61 @@ def _frames(sizes: Sizes, rng: np.random.Generator) -> Array:
 
 
 def _samples(sizes: Sizes, rng: np.random.Generator) -> Array:
-    return rng.standard_normal((sizes.batch, 1600 + 160 * sizes.length)).astype(np.float32)
+    channels = () if sizes.of("codebook_size") is None else (int(sizes.of("audio_channels", default=1)),)
+    return rng.standard_normal((sizes.batch, *channels, 1600 + 160 * sizes.length)).astype(np.float32)
+
+
+_FRAMES_LAST = (
+    "whisper",
+    "moonshine_streaming",
+    "qwen2_audio",
+    "voxtral",
+    "audioflamingo",
+    "musicflamingo",
+    "glmasr",
+)
+"""Architectures whose features are (bins, frames), of exactly as many frames as they have positions for."""
 
 
 def _features(sizes: Sizes, rng: np.random.Generator) -> Array:
     bins = int(sizes.of("num_mel_bins", "input_feat_per_channel", "feature_size", default=80))
     frames = int(sizes.of("max_source_positions", default=30)) * 2
-    last = sizes.config.model_type not in ("whisper", "moonshine_streaming", "qwen2_audio")
+    last = not sizes.config.model_type.startswith(_FRAMES_LAST)
     shape = (sizes.batch, 40, bins) if last else (sizes.batch, bins, frames)
     return rng.standard_normal(shape).astype(np.float32)
+
+
+def _states(sizes: Sizes, rng: np.random.Generator) -> Array:
+    width = int(sizes.of("hidden_size", "d_model", "dim", default=32))
+    return rng.standard_normal((sizes.batch, sizes.length, width)).astype(np.float32)
+
+
+def _encoded(sizes: Sizes, rng: np.random.Generator) -> Array:
+    width = int(
+        sizes.of("encoder_hidden_size", "cross_attention_hidden_size", "hidden_size", "d_model", default=32)
+    )
+    return rng.standard_normal((sizes.batch, sizes.length - 1, width)).astype(np.float32)
+
+
+def _spectrogram(sizes: Sizes, rng: np.random.Generator) -> Array:
+    bins = int(sizes.of("model_in_dim", "num_mel_bins", "mel_dim", default=80))
+    return rng.standard_normal((sizes.batch, 2 * sizes.length, bins)).astype(np.float32)
+
+
+def _series(sizes: Sizes, rng: np.random.Generator) -> Array:
+    count = int(sizes.of("num_input_channels", default=1))
+    return rng.standard_normal((sizes.batch, int(sizes.of("context_length", default=32)), count)).astype(
+        np.float32
+    )
+
+
+def _patches(sizes: Sizes, rng: np.random.Generator) -> Array:
+    """Rows and columns of the patches, counted from 1, before their pixels."""
+    width = int(sizes.of("patch_embed_hidden_size", default=768))
+    made = rng.standard_normal((sizes.batch, 2 * sizes.length, width + 2)).astype(np.float32)
+    places = np.arange(2 * sizes.length)
+    made[..., 0], made[..., 1] = places // 4 + 1, places % 4 + 1
+    return made
 
 
 TOKENS = {0: BATCH_SIZE, 1: LENGTH}
@@ -118,6 +164,15 @@ INPUTS: Mapping[str, Row] = {
     "input_values": (_samples, {0: BATCH_SIZE, 1: "audio_sequence_length"}),
     "input_features": (_features, {0: BATCH_SIZE}),
     "decoder_input_ids": (_ids, {0: BATCH_SIZE, 1: "decoder_sequence_length"}),
+    "audio_input_ids": (_ids, TOKENS),
+    "image": (_pixels, {0: BATCH_SIZE}),
+    "hidden_states": (_states, TOKENS),
+    "inputs_embeds": (_states, TOKENS),
+    "query_embeds": (_states, TOKENS),
+    "encoder_hidden_states": (_encoded, {0: BATCH_SIZE, 1: "encoder_sequence_length"}),
+    "spectrogram": (_spectrogram, {0: BATCH_SIZE, 1: "frames"}),
+    "flattened_patches": (_patches, {0: BATCH_SIZE, 1: "patches"}),
+    "past_values": (_series, {0: BATCH_SIZE}),
 }
 """An input of each name: how it is made, and its free axes."""
 
@@ -141,7 +196,9 @@ def shown(model: Any, past: bool | None = None) -> tuple[Example, ...]:
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {name: INPUTS[name][0](sizes, rng).astype(_dtype(name, model)) for name in names}
     free = {name: dict(INPUTS[name][1]) for name in names}
-    if "attention_mask" in names and "input_values" in names:
+    if "input_values" in names and arrays["input_values"].ndim == 3:  # (batch, channels, samples)
+        free["input_values"] = {0: BATCH_SIZE, 2: free["input_values"][1]}
+    elif "attention_mask" in names and "input_values" in names:
         arrays["attention_mask"] = np.ones_like(arrays["input_values"], np.int64)
         free["attention_mask"] = free["input_values"]
     if with_past:
@@ -149,14 +206,21 @@ def shown(model: Any, past: bool | None = None) -> tuple[Example, ...]:
             {"attention_mask": {0: BATCH_SIZE, 1: f"{PAST} + {LENGTH}"}} if "attention_mask" in names else {}
         )
         arrays["past_key_values"] = cache_after(model, sizes)
-        free["past_key_values"] = {0: BATCH_SIZE, 2: PAST}
-    return calling.examples(arrays, free)
+        free["past_key_values"] = {0: BATCH_SIZE}
+    return tuple(_growing(one) for one in calling.examples(arrays, free))
+
+
+def _growing(example: Example) -> Example:
+    """Keys and values are as long as the past; the states of convolutions and recurrences in a cache are not."""
+    grows = example.array.ndim == 4 and example.name.startswith("past_key_values.")
+    if not grows or not example.name.endswith((".key", ".value")):
+        return example
+    return replace(example, free={**example.free, 2: PAST})
 
 
 def _dtype(name: str, model: Any) -> Any:
     floats = {torch.float16: np.float16, torch.float64: np.float64}
-    whole = name in ("input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids")
-    if whole:
+    if name.endswith(("_ids", "_mask")):
         return np.int64
     if model.dtype is torch.bfloat16:
         import ml_dtypes
@@ -167,10 +231,14 @@ def _dtype(name: str, model: Any) -> Any:
 
 def _is_wanted(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
     """Whether an input that ``forward`` has a parameter for belongs to it as people call it."""
-    main, config = model.main_input_name, model.config
+    main, config = main_input(model, takes), model.config
     language = main == "input_ids"
-    if name == main:
+    if name == main or takes[name].default is inspect.Parameter.empty:
         return True
+    if name == "encoder_hidden_states":
+        return bool(
+            getattr(config, "cross_attention_frequency", 0) or getattr(config, "add_cross_attention", False)
+        )
     if name == "token_type_ids":
         return language and (getattr(config, "type_vocab_size", 0) or 0) > 1
     if name == "position_ids":
@@ -184,8 +252,14 @@ def _is_wanted(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
     return name == "input_ids" and "text_config" in vars(config) and not model.can_generate()
 
 
+def main_input(model: Any, takes: Mapping[str, Any]) -> str:
+    """What the model says that it is called with, else the first of its parameters that is known."""
+    named: str = model.main_input_name
+    return named if named in takes else next((name for name in takes if name in INPUTS), named)
+
+
 def _can_go_on(model: Any, takes: Mapping[str, Any]) -> bool:
-    own = "past_key_values" in takes and model.main_input_name == "input_ids"
+    own = "past_key_values" in takes and main_input(model, takes) == "input_ids"
     return own and model.can_generate() and not model.config.is_encoder_decoder
 
 

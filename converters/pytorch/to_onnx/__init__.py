@@ -39,6 +39,7 @@ from netferry.converters.pytorch.to_onnx.tracer.calls import Trace, Value
 from netferry.converters.pytorch.to_onnx.tracer.patching import restored
 from netferry.converters.pytorch.to_onnx.tracer.sizes import as_text
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import Untraceable
+from netferry.converters.pytorch.to_onnx.ways_round import way_round
 from netferry.converters.signature import Example, TensorSpec
 
 
@@ -74,8 +75,9 @@ def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:
     try:
         return fallback.export(model, given, routes, reason)
     except fallback.Failed as failure:
-        where = Unsupported(origin.named(model), "forward", reason, str(failure))
-        raise UnsupportedError(_with_remedy(problems, str(failure)) or [where]) from failure
+        remedy = ". ".join(part for part in (way_round(model), str(failure)) if part)
+        where = Unsupported(origin.named(model), "forward", reason, remedy)
+        raise UnsupportedError(_with_remedy(problems, remedy) or [where]) from failure
 
 
 def _short(problem: Unsupported) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.pytorch.to_onnx.elementwise import div
 from netferry.converters.pytorch.to_onnx.emitter import Emitter, Operand
 from netferry.converters.pytorch.to_onnx.table import INT64, row
 from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
@@ -90,7 +91,10 @@ def scatter(
         nothing = e.full(_neutral(reduce, input.dtype), e.sizes_of(index), input.dtype)
         input = e.g.ScatterElements(input, index, nothing, axis=dim)
     found = e.g.ScatterElements(input, index, updates, axis=dim, reduction=_REDUCTIONS[reduce])
-    return found if reduce != "mean" else e.g.Div(found, _counted(e, input, dim, index, include_self))
+    if reduce != "mean":
+        return found
+    count = _counted(e, input, dim, index, include_self)
+    return div(e, found, count, rounding_mode="floor" if input.dtype.kind in "iu" else None)
 
 
 def _neutral(reduce: str | None, dtype: np.dtype[Any]) -> float:

@@ -21,6 +21,7 @@ from torch.nn.modules import transformer
 
 from netferry.converters.pytorch.snapshot import Snapshot, code_names
 from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown
+from netferry.converters.pytorch.to_onnx.tracer.masks import broadcast
 from netferry.converters.pytorch.to_onnx.tracer.python_names import (
     MATH,
     METHODS,
@@ -72,6 +73,7 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
                     stack.enter_context(patch.object(kind, name, method, create=True))
             if "torch._dynamo" in sys.modules:  # what is compiled runs as it was written
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(broadcast(lambda: _RECORDER.get() is not None))
             stack.enter_context(numbers_in(code_names(module)))
             stack.enter_context(_hushed())
             yield

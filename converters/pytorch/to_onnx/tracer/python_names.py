@@ -80,6 +80,15 @@ class FreeRange:
     def __iter__(self) -> Iterator[int]:
         return iter(range(*map(int, (self.start, self.stop, self.step))))
 
+    def __getitem__(self, place: Any) -> Any:
+        return [*self][place]
+
+    def __add__(self, other: Any) -> list[int]:
+        return [*self, *other]
+
+    def __radd__(self, other: Any) -> list[int]:
+        return [*other, *self]
+
     @property
     def count(self) -> Any:
         """How many numbers it has."""

@@ -275,7 +275,10 @@ class Recorder(TracedTensors, TorchFunctionMode):
             args, kwargs = map_structure(self._as_number, (args, kwargs))
             tensors = leaves_of((args, kwargs), Tensor)
             given, given_kwargs = map_structure(self._argument, (args, kwargs))
-            result, written = self._made_by(function, args, kwargs, tensors, None)
+            try:
+                result, written = self._made_by(function, args, kwargs, tensors, None)
+            except DataDependentOutputException as error:
+                raise DataDependent("the code looks at a tensor's values", users_line()) from error
         outputs = leaves_of(result, Tensor)
         if not outputs and not written:
             return result

@@ -55,6 +55,11 @@ def _unpack(
     return data.new_empty((*front, *data.shape[2:])), batch_sizes.new_empty((batch,))
 
 
+def _put(input: Tensor, *_: Any, **__: Any) -> Tensor:
+    """``index_put`` as programs of operators call it: None for an axis that is whole, which PyTorch's Python does not take."""
+    return input.new_empty(input.shape)
+
+
 def _recurrent_function(
     input: Tensor,
     hx: Any,
@@ -256,6 +261,7 @@ SHAPES: Mapping[Any, Callable[..., Any]] = {
     torch.gru: _recurrent_function,
     torch.rnn_tanh: _recurrent_function,
     torch.rnn_relu: _recurrent_function,
+    torch.index_put: _put,
     torch.tensor: _tensor,
     torch.as_tensor: _tensor,
     torch.scalar_tensor: _tensor,

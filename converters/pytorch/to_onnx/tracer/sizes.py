@@ -24,6 +24,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from netferry.converters.pytorch.to_onnx.tracer.assertions import is_demanded
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainShapeEnv
+from netferry.converters.pytorch.to_onnx.tracer.untraceable import DataDependent
 from netferry.converters.pytorch.to_onnx.tracer.values import CHOICES, MANY, equal_sizes, value
 
 Size: TypeAlias = int | sympy.Expr
@@ -186,6 +187,8 @@ class Sizes(PlainShapeEnv):
                 return
         free = not harmless and not named.free_symbols & self._inner
         a_number = not isinstance(answer, BooleanAtom)
+        if a_number and not harmless and not free:
+            raise DataDependent("the code counts through what is found in the data", line)
         bounds = free and not _fixes_one(named, a_number)
         asked, named = named, simplest(named) if bounds else named
         fixes = frozenset() if bounds or not free else frozenset(map(str, named.free_symbols))
