@@ -21,6 +21,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "h5": ("tensorflow", "a Keras HDF5 model"),
     "saved_model": ("tensorflow", "a TensorFlow SavedModel"),
     "frozen_graph": ("tensorflow", "a frozen graph of TensorFlow"),
+    "meta_graph": ("tensorflow", "a checkpoint of TensorFlow 1 with its graph"),
     "tflite": ("tensorflow", "a TFLite model"),
     "mxnet": ("mxnet", "an MXNet symbol with its parameters"),
     "onnx": ("onnx", "an ONNX model"),
@@ -53,6 +54,7 @@ _FOREIGN = frozenset(
 _WITHOUT: Mapping[str, frameworks.Framework] = {
     "saved_model": frameworks.GRAPHS,
     "frozen_graph": frameworks.GRAPHS,
+    "meta_graph": frameworks.GRAPHS,
     "tflite": frameworks.LITE,
 }
 """Kinds that are read without TensorFlow, and what reads them."""
@@ -120,8 +122,9 @@ class Artifact:
 
 
 def demand(path: str | os.PathLike[str]) -> Path:
-    """A path at which something stands, or the prefix of an MXNet checkpoint."""
-    if not os.path.lexists(path) and checkpoints.by_prefix(path) is None:
+    """A path at which something stands, or the prefix of a checkpoint."""
+    known = os.path.lexists(path) or checkpoints.meta_of(path) is not None
+    if not known and checkpoints.by_prefix(path) is None:
         raise RefusedError("there is no such file or folder", where=str(path))
     return Path(path)
 
@@ -129,6 +132,8 @@ def demand(path: str | os.PathLike[str]) -> Path:
 def look(path: str | os.PathLike[str]) -> Artifact:
     """What stands at ``path``; what is not a model is refused, with what to do where something can be done."""
     path = demand(path)
+    if (meta := checkpoints.meta_of(path)) is not None:
+        return Artifact("meta_graph", meta)
     if not os.path.lexists(path):
         return _from_prefix(path)
     if path.is_dir():
@@ -143,6 +148,8 @@ def _look_at_folder(path: Path) -> Artifact:
     symbols = sorted(path.glob("*symbol.json"))
     if len(symbols) == 1:
         return look(symbols[0])
+    if not symbols and (meta := checkpoints.meta_in(path)) is not None:
+        return Artifact("meta_graph", meta)
     if not symbols and _is_transformers(path):
         return Artifact("transformers", path)
     for name, reason, remedy in _OTHER_FOLDERS:
@@ -217,6 +224,13 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
         return Artifact("tflite", path)
     if path.name == _SAVED_MODEL:
         return Artifact("saved_model", path.parent)
+    if checkpoints.is_tensorflow(path):
+        raise RefusedError(
+            "a checkpoint of TensorFlow holds weights only",
+            where=str(path),
+            expected="its .meta beside it, which TensorFlow 1 writes",
+            remedy="Export the model from the code that builds it: model.export(path), or tf.saved_model.save(model, path)",
+        )
     if head[0] == _GRAPH_FIRST_BYTE:
         return Artifact("frozen_graph", path)
     if head[0] in _ONNX_FIRST_BYTES:

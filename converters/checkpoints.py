@@ -1,4 +1,4 @@
-"""Which files of a folder belong to an MXNet symbol, by the names that MXNet and its users give them."""
+"""Which files of a folder belong to an MXNet symbol, and which to a checkpoint of TensorFlow, by the names that they are given."""
 
 from __future__ import annotations
 
@@ -82,3 +82,44 @@ def at_epoch(symbol: Path, epoch: str) -> Path:
             received=", ".join(found[number] for number in sorted(found)) or "none of any epoch",
         )
     return symbol.with_name(found[int(epoch)])
+
+
+# ---- TensorFlow: NAME.meta, and NAME.index with NAME.data-00000-of-00001, or NAME alone (its first format) ------------
+
+_META = ".meta"
+_CHECKPOINT = re.compile(r"(?P<prefix>.+?)(\.index|\.meta|(\.data)?-\d{5}-of-\d{5})?")
+_LISTED, _LONGEST_LIST = re.compile(r'model_checkpoint_path:\s*"(?P<name>[^"]*)"'), 1 << 16
+
+
+def meta_of(path: str | os.PathLike[str]) -> Path | None:
+    """The ``.meta`` of a checkpoint of which this is a file or the prefix; None where there is none."""
+    match = _CHECKPOINT.fullmatch(Path(path).name)
+    meta = Path(path).with_name(f"{match['prefix']}{_META}") if match and Path(path).name else None
+    return meta if meta is not None and not Path(path).is_dir() and meta.is_file() else None
+
+
+def meta_in(folder: Path) -> Path | None:
+    """The ``.meta`` of a folder: the only one, or that of the checkpoint that the file ``checkpoint`` names."""
+    found = sorted(folder.glob(f"*{_META}"))
+    listed = folder / "checkpoint"
+    if len(found) > 1 and listed.is_file() and listed.stat().st_size < _LONGEST_LIST:
+        match = _LISTED.search(listed.read_text("utf-8", "replace"))
+        name = PurePosixPath(match["name"]).name if match else ""
+        found = [meta for meta in found if meta.name == f"{name}{_META}"]
+    return found[0] if len(found) == 1 else None
+
+
+def is_tensorflow(path: Path) -> bool:
+    """Whether a file is one of a checkpoint, by its name: ``.index`` or ``.data-00000-of-00001``."""
+    return re.fullmatch(r".+(\.index|\.data-\d{5}-of-\d{5})", path.name) is not None
+
+
+def of_tensorflow(meta: Path) -> dict[str, str]:
+    """The files of a checkpoint by the names that a SavedModel gives them; ``variables/old-N`` for the first format."""
+    prefix = meta.name.removesuffix(_META)
+    names = sorted(each.name for each in meta.parent.iterdir() if each.name.startswith(prefix))
+    if f"{prefix}.index" in names:
+        own = [name for name in names if name == f"{prefix}.index" or name.startswith(f"{prefix}.data-")]
+        return {f"variables/variables{name.removeprefix(prefix)}": name for name in own}
+    parts = [name for name in names if re.fullmatch(re.escape(prefix) + r"(-\d{5}-of-\d{5})?", name)]
+    return {f"variables/old-{number}": name for number, name in enumerate(parts)}

@@ -62,12 +62,16 @@ def _by_name(ports: Sequence[Port], tensors: Sequence[Any]) -> dict[str, Any]:
 
 
 def _frozen_graph(model: GraphModel, source: Source) -> Loaded:
+    return _pruned(model, source, tf.compat.v1.GraphDef.FromString(bytes(source.looked.content.view())))
+
+
+def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
     """Only what the outputs need is given to TensorFlow."""
-    graph = tf.compat.v1.GraphDef.FromString(bytes(source.looked.content.view()))
     nodes, operators = model.executed()
     for position in reversed(range(len(graph.node))):
         if graph.node[position].name not in nodes:
             del graph.node[position]
+    _open(graph, model)
     source.looked.permit.ask(
         "operators that are on no list",
         set(operators - allowlist.OPERATORS - allowlist.TRAINERS),
@@ -87,4 +91,39 @@ def _frozen_graph(model: GraphModel, source: Source) -> Loaded:
     return serve, pruned
 
 
-_LOADERS = {"saved_model": _saved_model, "frozen_graph": _frozen_graph}
+def _open(graph: Any, model: GraphModel) -> None:
+    """Where a part of a graph begins, stands what is fed."""
+    fed = {port.ref.node: port.dtype for port in model.signature.inputs}
+    for node in graph.node:
+        if node.name in fed and not node.op.startswith("Placeholder"):
+            node.op = "Placeholder"
+            del node.input[:]
+            node.attr.clear()
+            node.attr["dtype"].type = fed[node.name]
+
+
+def _meta_graph(model: GraphModel, source: Source) -> Loaded:
+    """TensorFlow restores its checkpoint and makes the variables constants; what is left is a frozen graph."""
+    v1, looked = tf.compat.v1, source.looked
+    named = {_in_folder(name): content for name, content in looked.files.items()}
+    home = snapshot.together({f"{_NAME}.meta": looked.content, **named})
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        saver = v1.train.import_meta_graph(str(home / f"{_NAME}.meta"), clear_devices=True)
+        if saver is not None:
+            saver.restore(session, str(home / _NAME))
+        ends = [port.ref.node for port in model.signature.outputs]
+        ends = [*ends, *(port.ref.node for port in model.signature.inputs)]
+        frozen = v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), ends)
+    return _pruned(model, source, frozen)
+
+
+_NAME = "model"
+
+
+def _in_folder(name: str) -> str:
+    """The name of a checkpoint's file beside ``model.meta``."""
+    part = name.removeprefix("variables/variables")
+    return _NAME if part == name else f"{_NAME}{part}"
+
+
+_LOADERS = {"saved_model": _saved_model, "frozen_graph": _frozen_graph, "meta_graph": _meta_graph}

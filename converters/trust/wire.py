@@ -62,6 +62,15 @@ def varint(data: memoryview, at: int) -> tuple[int, int] | None:
     return None
 
 
+def length(number: int) -> bytes:
+    """A number as it stands before so many bytes."""
+    written = bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*written, number])
+
+
 def _varint(data: memoryview, at: int, where: str) -> tuple[int, int]:
     found = varint(data, at)
     if found is None:

@@ -1,4 +1,5 @@
-"""A checkpoint of TensorFlow 2 (and 1, since 0.12): ``.index``, a sorted table of messages, and ``.data-*`` with the numbers.
+"""A checkpoint of TensorFlow 2 (and 1, since 0.12): ``.index``, a sorted table of messages, and ``.data-*`` with the numbers;
+before that, one such table with the numbers in it.
 
 The table is LevelDB's: data blocks, a block of their handles, and 48 bytes of footer. A block has entries (bytes shared
 with the key before, bytes of its own, bytes of the value, each a varint; then both), their restart points, and a
@@ -8,7 +9,7 @@ trailer of five bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from netferry.converters.errors import RefusedError
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import messages
+from netferry.converters.trust import crc32c
 from netferry.converters.trust.snapshot import Snapshot
 from netferry.converters.trust.wire import varint
 
@@ -31,6 +33,7 @@ class Checkpoint:
         self.where = index.where
         self._shards = shards
         self._entries: dict[str, Any] = {}
+        self._checked = set[str]()
         for key, value in _entries(index.view(), self.where):
             if not key:
                 header = messages.parsed("BundleHeader", value, self.where)
@@ -98,7 +101,60 @@ class Checkpoint:
                 received=f"byte {entry.offset}",
             )
         content = shard.view()[entry.offset : entry.offset + size]
+        if name not in self._checked and crc32c.masked(content) != entry.checksum:
+            raise RefusedError("the checkpoint is damaged: a check sum does not fit", where=where)
+        self._checked.add(name)
         return np.frombuffer(content, dtype).reshape(dims)
+
+
+class OldCheckpoint:
+    """TensorFlow's first format (``write_version=V1``): files of the table's form, each value a slice of a tensor."""
+
+    def __init__(self, parts: Sequence[Snapshot]) -> None:
+        self.where = parts[0].where
+        self._declared: dict[str, Any] = {}
+        self._slices: dict[str, list[tuple[Any, Any]]] = {}
+        for part in parts:
+            for key, value in _entries(part.view(), part.where):
+                message = messages.parsed("SavedSlices", value, part.where)
+                if key:
+                    held = message.data
+                    self._slices.setdefault(held.name, []).append((held.slice, held.data))
+                else:
+                    self._declared |= {each.name: each for each in message.meta.tensors}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._declared
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._declared)
+
+    def read(self, name: str) -> Array:
+        """The tensor of this name, of all its slices."""
+        if name not in self._declared:
+            raise RefusedError(f"the checkpoint is damaged: it has no '{name}'", where=self.where)
+        declared, where = self._declared[name], f"{self.where}: {name}"
+        dtype, dims = messages.dtype_of(declared.type, where), [dim.size for dim in declared.shape.dims]
+        held = self._slices.get(name, [])
+        missing = RefusedError("the checkpoint is damaged: its bytes do not fit its sizes", where=where)
+        if any(size < 0 for size in dims) or math.prod(dims) > sum(
+            len(_listed(data, dtype)) for _, data in held
+        ):
+            raise missing
+        whole = np.zeros(dims, dtype)
+        for each, data in held:
+            spans = [_span(extent, size) for extent, size in zip(each.extents, dims, strict=True)]
+            sizes = [stop - start for start, stop in spans]
+            numbers = _listed(data, dtype)
+            if len(numbers) != math.prod(sizes):
+                raise missing
+            whole[tuple(slice(*span) for span in spans)] = numbers.reshape(sizes)
+        return whole
+
+
+def _listed(tensor: Any, dtype: np.dtype[Any]) -> Array:
+    """The numbers of a slice, whose message has no sizes of its own."""
+    return np.frombuffer(tensor.content, dtype) if tensor.content else messages.numbers(tensor, dtype)
 
 
 def _span(extent: Any, size: int) -> tuple[int, int]:
@@ -133,6 +189,9 @@ def _block(data: memoryview, handle: tuple[int, int], where: str) -> Iterator[tu
     offset, size = handle
     if offset + size + _TRAILER > len(data) or size < 4:
         raise _damaged(where)
+    summed, expected = data[offset : offset + size + 1], data[offset + size + 1 : offset + size + _TRAILER]
+    if crc32c.masked(summed) != int.from_bytes(expected, "little"):
+        raise RefusedError("damaged: a check sum of the checkpoint's index does not fit", where=where)
     if data[offset + size]:
         raise RefusedError(
             "the index of the checkpoint is compressed", where=where, expected="one as TensorFlow writes it"

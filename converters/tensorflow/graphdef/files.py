@@ -10,8 +10,8 @@ from typing import Any
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
 from netferry.converters.tensorflow.graphdef import messages, safety
-from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint
-from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Ref, graph_of
+from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
+from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, graph_of, in_order
 from netferry.converters.tensorflow.graphdef.model import CalledBy, GraphModel, Library, Port, Source
 from netferry.converters.trust.permit import Looked
 
@@ -33,7 +33,6 @@ def _saved_model(path: Path, looked: Looked) -> GraphModel:
     )
     graph = graph_of(meta.graph.nodes, where)
     functions = Library(meta.graph.library.functions, where)
-    index, shards = safety.checkpoint_files(looked.files)
     signatures = {
         entry.key: _signature(entry.key, entry.value, graph, functions)
         for entry in sorted(meta.signatures, key=lambda entry: entry.key)
@@ -53,7 +52,7 @@ def _saved_model(path: Path, looked: Looked) -> GraphModel:
         signatures,
         meant_of(signatures),
         steps=tuple(_steps(meta)),
-        checkpoint=None if index is None else Checkpoint(index, shards),
+        checkpoint=_checkpoint(looked),
         source=Source(path, "saved_model", looked),
     )
 
@@ -130,8 +129,15 @@ def _callee(node: Any) -> str:
 # ---- frozen graphs ---------------------------------------------------------------------------------
 
 _UNREAD = frozenset(
-    "NoOp Assert Const Placeholder PlaceholderWithDefault VarHandleOp VariableV2 SaveV2 Print PrintV2".split()
+    """
+    NoOp Assert Const Placeholder PlaceholderWithDefault VarHandleOp VariableV2 Variable SaveV2 SaveSlices Print PrintV2
+    Shape ShapeN Size Rank VarIsInitializedOp IsVariableInitialized MergeSummary ScalarSummary HistogramSummary ImageSummary AudioSummary
+    TensorSummary TensorSummaryV2 ShardedFilename MergeV2Checkpoints HashTableV2 LookupTableImportV2
+    """.split()
 )
+_TRAINED = re.compile(r"^(Resource|Sparse)?(Sparse)?Apply[A-Z]\w*$|^Assign\w*$|^Scatter(Add|Sub|Update)$")
+_ASIDE = re.compile(r"(^|/)(gradients|save|report_uninitialized_variables|init)(_\d+)?/")
+"""Where the nodes of gradients, savers and first values stand in TensorFlow 1."""
 
 
 def _frozen(path: Path, looked: Looked) -> GraphModel:
@@ -139,21 +145,88 @@ def _frozen(path: Path, looked: Looked) -> GraphModel:
     where = str(path)
     graph = graph_of(looked.message.nodes, where)
     functions = Library(looked.message.library.functions, where)
-    read = {ref.node for node in graph.nodes.values() for ref in node.inputs}
-    outputs = [
-        Port(node.name, Ref(node.name, 0), 0, None)
-        for node in graph.nodes.values()
-        if node.name not in read and node.operator not in _UNREAD
-    ]
+    signature = _unserved(graph, where)
+    return GraphModel(where, graph, functions, {}, signature, source=Source(path, "frozen_graph", looked))
+
+
+def _meta_graph(path: Path, looked: Looked) -> GraphModel:
+    """A graph of TensorFlow 1, also one that trains, and its checkpoint: outputs as of a frozen graph, or its signatures."""
+    where, meta = str(path), looked.message
+    graph, functions = graph_of(meta.graph.nodes, where), Library(meta.graph.library.functions, where)
+    signatures = {
+        entry.key: _signature(entry.key, entry.value, graph, functions)
+        for entry in sorted(meta.signatures, key=lambda entry: entry.key)
+    }
+    return GraphModel(
+        where,
+        graph,
+        functions,
+        signatures,
+        meant_of(signatures) if signatures else _unserved(graph, where),
+        steps=tuple(_steps(meta)),
+        checkpoint=_checkpoint(looked),
+        source=Source(path, "meta_graph", looked),
+    )
+
+
+def _checkpoint(looked: Looked) -> Checkpoint | OldCheckpoint | None:
+    index, shards = safety.checkpoint_files(looked.files)
+    old = safety.old_files(looked.files)
+    if index is not None:
+        return Checkpoint(index, shards)
+    return OldCheckpoint(old) if old else None
+
+
+def _unserved(graph: Graph, where: str) -> CalledBy:
+    """What a graph without signatures gives: what nobody reads who computes, not trains; it takes what that is made of."""
+    computing = [node for node in graph.nodes.values() if _computes(node)]
+    read = {ref.node for node in computing for ref in node.inputs}
+    fed = _reached(
+        graph, [node.name for node in graph.nodes.values() if node.operator.startswith("Placeholder")]
+    )
+    ends = [node for node in computing if node.name not in read]
+    outputs = [port_of(graph, Ref(node.name, 0)) for node in ends if not fed or node.name in fed]
     if not outputs:
         raise RefusedError("the graph has no output: no node computes what nobody reads", where=where)
-    inputs = [
-        Port(node.name, Ref(node.name, 0), node.attributes["dtype"].type, _declared(node.attributes))
+    return CalledBy("", placeholders(graph, [port.ref.node for port in outputs], where), tuple(outputs))
+
+
+def _computes(node: Node) -> bool:
+    return node.operator not in _UNREAD and not _TRAINED.match(node.operator) and not _ASIDE.search(node.name)
+
+
+def _reached(graph: Graph, begins: Iterable[str]) -> set[str]:
+    """The nodes that read these, through others or not."""
+    readers: dict[str, list[str]] = {}
+    for node in graph.nodes.values():
+        for ref in node.inputs:
+            readers.setdefault(ref.node, []).append(node.name)
+    seen, waiting = set[str](), list(begins)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(readers.get(name, ()))
+    return seen
+
+
+def port_of(graph: Graph, ref: Ref) -> Port:
+    """A tensor of the main graph under its node's name."""
+    node = graph.nodes[ref.node]
+    held = node.attributes.get("dtype") or node.attributes.get("T")
+    return Port(node.name, ref, held.type if held is not None else 0, _declared(node.attributes))
+
+
+def placeholders(graph: Graph, outputs: Iterable[str], where: str) -> tuple[Port, ...]:
+    """What must be fed for these nodes, in the order of the graph."""
+    needed = {node.name for node in in_order(graph, outputs, where)}
+    return tuple(
+        port_of(graph, Ref(node.name, 0))
         for node in graph.nodes.values()
-        if node.operator == "Placeholder" and "dtype" in node.attributes
-    ]
-    signature = CalledBy("", tuple(inputs), tuple(outputs))
-    return GraphModel(where, graph, functions, {}, signature, source=Source(path, "frozen_graph", looked))
+        if node.name in needed
+        and node.operator in ("Placeholder", "PlaceholderV2")
+        and "dtype" in node.attributes
+    )
 
 
 def _declared(attributes: Mapping[str, Any]) -> tuple[int | None, ...] | None:
@@ -165,4 +238,5 @@ def _declared(attributes: Mapping[str, Any]) -> tuple[int | None, ...] | None:
 _READERS: Mapping[str, Callable[[Path, Looked], GraphModel]] = {
     "saved_model": _saved_model,
     "frozen_graph": _frozen,
+    "meta_graph": _meta_graph,
 }

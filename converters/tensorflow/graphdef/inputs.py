@@ -8,8 +8,8 @@ from typing import Protocol
 from netferry.converters.errors import Unsupported, UnsupportedError
 from netferry.converters.signature import Example, TensorSpec
 from netferry.converters.tensorflow.declared import Bound, bind, dims_of
-from netferry.converters.tensorflow.graphdef import messages
-from netferry.converters.tensorflow.graphdef.model import CalledBy, Port
+from netferry.converters.tensorflow.graphdef import messages, part
+from netferry.converters.tensorflow.graphdef.model import CalledBy, GraphModel, Port
 
 
 class Declares(Protocol):
@@ -36,7 +36,7 @@ def _spec(model: Declares, port: Port) -> TensorSpec:
                     port.name,
                     "input",
                     f"it takes {what}, which ONNX models do not",
-                    "Cut the model behind it",
+                    _remedy(model),
                 )
             ],
             where=model.label,
@@ -44,6 +44,12 @@ def _spec(model: Declares, port: Port) -> TensorSpec:
     return TensorSpec(
         port.name, messages.DTYPES[code], None if port.dims is None else dims_of(port.name, port.dims)
     )
+
+
+def _remedy(model: Declares) -> str:
+    """Where a part can begin that takes numbers."""
+    names = part.behind_texts(model) if isinstance(model, GraphModel) else []
+    return f"Cut the model behind it{': --input-at ' if names else ''}{', '.join(names[:3])}"
 
 
 def specs_of(model: Declares, given: Sequence[Example] | None) -> Bound:

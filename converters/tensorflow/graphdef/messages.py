@@ -62,8 +62,12 @@ _DECLARED: wire.Declared = {
     "BundleHeader": {"shards": "1 int32", "endianness": "2 int32"},
     "BundleEntry": {
         "dtype": "1 int32", "shape": "2 Shape", "shard": "3 int32", "offset": "4 int64", "size": "5 int64",
-        "slices": "7* Slice",
+        "checksum": "6 fixed32", "slices": "7* Slice",
     },
+    "SavedSlices": {"meta": "1 SavedMeta", "data": "2 SavedSlice"},
+    "SavedMeta": {"tensors": "1* SavedTensor"},
+    "SavedTensor": {"name": "1 string", "shape": "2 Shape", "type": "3 int32"},
+    "SavedSlice": {"name": "1 string", "slice": "2 Slice", "data": "3 Tensor"},
     "Slice": {"extents": "1* Extent"},
     "Extent": {"start": "1 int64", "length": "2 int64"},
 }  # fmt: skip
@@ -154,7 +158,7 @@ def array_of(tensor: Any, where: str) -> Array:
                 received=len(tensor.content),
             )
         return np.frombuffer(tensor.content, dtype).reshape(dims)
-    listed = _numbers(tensor, dtype)
+    listed = numbers(tensor, dtype)
     if len(listed) > count:
         raise RefusedError(
             "a constant has more numbers than its sizes say",
@@ -169,7 +173,7 @@ def array_of(tensor: Any, where: str) -> Array:
     return whole.reshape(dims)
 
 
-def _numbers(tensor: Any, dtype: np.dtype[Any]) -> Array:
+def numbers(tensor: Any, dtype: np.dtype[Any]) -> Array:
     if dtype in (np.float16, ml_dtypes.bfloat16):
         return np.asarray(tensor.halves, np.int64).astype(np.uint16).view(dtype)
     if dtype.kind == "c":

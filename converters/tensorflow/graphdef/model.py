@@ -14,7 +14,7 @@ import numpy as np
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import restore
-from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint
+from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
 from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, function_of, in_order
 from netferry.converters.tensorflow.graphdef.restore import Bindings, Follower, Handle
 from netferry.converters.trust.permit import Looked
@@ -108,7 +108,7 @@ class GraphModel:
     signatures: Mapping[str, CalledBy]
     meant: CalledBy | None
     steps: Sequence[str] = ()
-    checkpoint: Checkpoint | None = None
+    checkpoint: Checkpoint | OldCheckpoint | None = None
     arrays: Mapping[str, Array] = field(default_factory=dict)
     source: Source | None = None
     captured: Mapping[str, Handle | Array] = field(default_factory=dict)

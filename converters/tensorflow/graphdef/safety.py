@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from netferry.converters import checkpoints
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.tensorflow.safety import allowlist, saved_graph
-from netferry.converters.trust import calls, paths, snapshot
+from netferry.converters.trust import calls, paths, snapshot, wire
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Snapshot
 from netferry.converters.trust.tables import room
@@ -75,7 +76,23 @@ def _frozen(path: Path, permit: Permit) -> Looked:
     return Looked(permit, content=content, message=graph)
 
 
-_LOOKS = {"saved_model": _saved_model, "frozen_graph": _frozen}
+def _meta_graph(path: Path, permit: Permit) -> Looked:
+    """A graph of TensorFlow 1 and its checkpoint; judged as a SavedModel of this one graph is."""
+    main = snapshot.mapped(path)
+    content = bytes(main.view())
+    files = {
+        name: snapshot.mapped_inside(path.parent, own, str(path.parent))
+        for name, own in checkpoints.of_tensorflow(path).items()
+    }
+    alone = bytes([0x12]) + wire.length(len(content)) + content
+    saved_graph.look(alone, main.size + sum(each.size for each in files.values()), str(path), permit)
+    model = messages.parsed("MetaGraph", content, str(path))
+    if not model.graph.nodes:
+        raise RefusedError("it holds no graph", where=str(path))
+    return Looked(permit, content=main, message=model, files=files)
+
+
+_LOOKS = {"saved_model": _saved_model, "frozen_graph": _frozen, "meta_graph": _meta_graph}
 
 
 def _look_at_graph(graph: Any, size: int, where: str, permit: Permit) -> None:
@@ -119,3 +136,8 @@ def checkpoint_files(files: Mapping[str, Snapshot]) -> tuple[Snapshot | None, di
         if name.startswith(_SHARD) and number.isdigit():
             shards[int(number)] = content
     return files.get(f"{_VARIABLES}variables.index"), shards
+
+
+def old_files(files: Mapping[str, Snapshot]) -> list[Snapshot]:
+    """The files of a checkpoint of TensorFlow's first format."""
+    return [content for name, content in files.items() if name.startswith(f"{_VARIABLES}old-")]

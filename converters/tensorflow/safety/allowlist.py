@@ -137,5 +137,7 @@ TRAINERS = frozenset(
 )
 """Operators that train, summarise or feed a graph, or are of one processor: they act on nothing but the model itself."""
 
-SAVERS = frozenset("SaveV2 RestoreV2 MergeV2Checkpoints ShardedFilename".split())
+SAVERS = frozenset(
+    "SaveV2 RestoreV2 SaveSlices Restore RestoreSlice MergeV2Checkpoints ShardedFilename".split()
+)
 """What every SavedModel needs to be saved and restored, and nothing else may reach."""

@@ -17,9 +17,9 @@ from netferry.converters.tensorflow.graphdef.to_onnx.walk import STRUCTURES, Tex
 @STRUCTURES.row("LookupTableFindV2", "LookupTableFind")
 def find(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     """The value of each key, or the default where the table has none."""
-    keys, values = _content(walk, read[0])
+    keys, values = _content(walk, node, read[0])
     if any(isinstance(each, Text) for each in read[1:]):
-        raise _of_strings()
+        raise of_strings(node)
     x, default = (walk.tensor(each) for each in read[1:3])
     assert x is not None and default is not None
     if not keys.size:
@@ -39,20 +39,22 @@ def _found(
 
 @STRUCTURES.row("LookupTableSizeV2", "LookupTableSize")
 def size(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
-    keys, _ = _content(walk, read[0])
+    keys, _ = _content(walk, node, read[0])
     return [walk.g.constant(keys.size, np.int64)]
 
 
-def _content(walk: Walk, table: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _content(walk: Walk, node: Node, table: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     if not isinstance(table, Handle):
         raise CannotConvert("it reads a table that is not made in the graph")
     keys, values = walk.model.table(table.name)
     if isinstance(keys, list) or isinstance(values, list):
-        raise _of_strings()
+        raise of_strings(node)
     if keys is None or values is None:
         raise CannotConvert("its table is filled from what is computed when the file is loaded")
     return np.asarray(keys).reshape(-1), np.asarray(values).reshape(-1)
 
 
-def _of_strings() -> CannotConvert:
-    return CannotConvert("it looks up strings, which ONNX models do not", "Cut the model behind it")
+def of_strings(node: Node) -> CannotConvert:
+    return CannotConvert(
+        "it looks up strings, which ONNX models do not", f"Cut the model behind it: --input-at {node.name}"
+    )
