@@ -38,7 +38,7 @@ def cut(
         port.ref.node: replace(graph.nodes[port.ref.node], operator=ARGUMENT, inputs=(), controls=())
         for port in ports
     }
-    cut_off = replace(graph, nodes=graph.nodes | nodes)
+    cut_off = replace(graph, nodes={**graph.nodes, **nodes})
     own = {port.ref.node: port for port in _signature(model, graph).inputs}
     fed = placeholders(cut_off, [ref.node for _, ref in ends], model.label)
     signature = CalledBy(
