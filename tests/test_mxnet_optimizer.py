@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from mxnet_oracle import Oracle
 import netferry
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.mxnet import optimizer
+from netferry.converters.mxnet.files import SymbolModel, parse_symbol
 
 RNG = np.random.default_rng(9)
 ROWS, STEPS = 16, 20
@@ -66,6 +69,52 @@ def test_training_goes_on_in_pytorch_with_mxnets_own_losses(
     np.testing.assert_allclose(losses, truth, rtol=1e-4)
     with pytest.raises(UsageError, match="does not say"):
         netferry.optimizer_state(f"{prefix}-0001.states", prefix, module)
+
+
+def trainer_order(names: Sequence[str]) -> dict[int, str]:
+    return dict(enumerate(sorted(names)))
+
+
+@pytest.mark.parametrize("dumped", [True, False])
+def test_a_trainers_state_is_numbered_by_names_and_a_modules_by_the_symbol(dumped: bool) -> None:
+    """Weight and bias change places: sorted by name the bias comes first, and the statistics of a BatchNorm count."""
+    nodes = [
+        {"op": "null", "name": "data", "inputs": []},
+        *({"op": "null", "name": name, "inputs": []} for name in ("f_weight", "f_bias")),
+        {"op": "FullyConnected", "name": "f", "attrs": {"num_hidden": "3"}, "inputs": [[0, 0, 0], [1, 0, 0], [2, 0, 0]]},
+        *({"op": "null", "name": f"b_{name}", "inputs": []} for name in ("gamma", "beta", "moving_mean", "moving_var")),
+        {"op": "BatchNorm", "name": "b", "attrs": {"fix_gamma": "False"}, "inputs": [[3, 0, 0], *([n, 0, 0] for n in range(4, 8))]},
+    ]  # fmt: skip
+    graph = parse_symbol(
+        json.dumps({"nodes": nodes, "arg_nodes": [0, 1, 2, 4, 5, 6, 7], "heads": [[8, 0, 0]]})
+    )
+    sizes = {
+        "f_weight": (3, 3),
+        "f_bias": (3,),
+        **{f"b_{n}": (3,) for n in ("gamma", "beta", "moving_mean", "moving_var")},
+    }
+    params = {name: RNG.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    momenta = {
+        name: RNG.normal(size=sizes[name]).astype(np.float32)
+        for name in ("f_weight", "f_bias", "b_gamma", "b_beta")
+    }
+    order = (
+        trainer_order(list(params))
+        if dumped
+        else dict(enumerate(("f_weight", "f_bias", "b_gamma", "b_beta")))
+    )
+    arrays = {number: (momenta[name],) for number, name in order.items() if name in momenta}
+    state = optimizer.OptimizerState(arrays, {"lr": 0.5} if dumped else {})
+    titled = [(name, params[name]) for name in momenta]
+    model = SymbolModel(graph, params, label="net")
+    found = optimizer.to_pytorch(state, model, titled, learning_rate=0.5)
+    for place, name in enumerate(momenta):
+        np.testing.assert_allclose(found[place]["momentum_buffer"], momenta[name] / -0.5, rtol=1e-6)
+    wrong = optimizer.OptimizerState(
+        {number: (array[:, None],) for number, (array,) in arrays.items()}, state.settings
+    )
+    with pytest.raises(UsageError, match="does not fit"):
+        optimizer.to_pytorch(wrong, model, titled, learning_rate=0.5)
 
 
 class _Hostile:

@@ -16,6 +16,7 @@ import netferry
 from netferry.tasks.extras import extras_between
 from netferry.validation.reports.page import Extras, matrix_page, report_page
 from netferry.validation.reports.page.extras import FileFact, Latency
+from netferry.validation.reports.page.graphs import Graph, Node
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -362,4 +363,35 @@ def test_the_page_of_a_real_matrix_is_whole(browser: Browser, tmp_path: Path) ->
         browser.open(text, "#cnn-bn/tensorflow/pytorch", width=width)
         assert browser.run(FLAWS)["flaws"] == []
         assert browser.shown() == ["cnn-bn/tensorflow/pytorch"]
+    assert browser.complaints() == []
+
+
+def test_a_search_leaves_what_it_finds_with_its_modules_open(browser: Browser) -> None:
+    names = ("stem", "stage.0.conv1", "stage.0.conv2", "stage.1.conv1", "stage.1.norm", "head")
+    nodes = tuple(
+        Node(
+            "Conv" if "conv" in name else "Other",
+            name,
+            ("x",),
+            (f"out{place}",),
+            sizes=(f"out{place}: float32[{place}]",),
+        )
+        for place, name in enumerate(names)
+    )
+    browser.open(report_page(report(), Extras(graphs=(Graph("net", ("x",), ("y",), nodes),))))
+    seen = "return [...document.querySelectorAll('.outline .leaf > summary')].filter(one => one.checkVisibility()).map(one => one.textContent.trim())"
+    assert browser.run(seen) == ["Other stem", "Other head"]
+    field = browser.driver.find_element("id", "seek")
+    field.send_keys("CONV1")
+    assert browser.run(seen) == ["Conv conv1", "Conv conv1"]
+    assert browser.run("return document.getElementById('sought').textContent") == "2 found"
+    field.clear()
+    field.send_keys("float32[4]")
+    assert browser.run(seen) == ["Other norm"]
+    browser.click(".outline .leaf:not(.off) > summary")
+    assert "float32[4]" in browser.run("return document.querySelector('.outline .leaf[open] dl').textContent")
+    field.clear()
+    field.send_keys("x")
+    field.send_keys("\b")
+    assert browser.run(seen) == ["Other stem", "Other head"]
     assert browser.complaints() == []

@@ -27,7 +27,8 @@ _KINDS = {1: "sgd", 2: "adam"}
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """``arrays``: what is kept of each parameter, by its number; ``settings``: those of the optimizer, where the file has them."""
+    """``arrays``: what is kept of each parameter, by its number; ``settings``: those of the optimizer, where the file has them,
+    which is one that gluon's Trainer wrote."""
 
     arrays: Mapping[int, tuple[Array, ...]]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -116,7 +117,7 @@ def _arrays(state: Any, where: str) -> Iterator[Array]:
 
 
 def trained(model: SymbolModel) -> list[str]:
-    """The parameters that are trained, in the order in which MXNet numbers them."""
+    """The parameters that are trained, in the order in which a Module numbers them."""
     graph = model.graph
     statistics = {
         graph.nodes[node.inputs[slot][0]].name
@@ -126,6 +127,34 @@ def trained(model: SymbolModel) -> list[str]:
     }
     names = (graph.nodes[position].name for position in graph.variables)
     return [name for name in names if name in model.params and name not in statistics]
+
+
+def _by_name(state: OptimizerState, model: SymbolModel) -> dict[str, tuple[Array, ...]]:
+    """What is kept of each parameter, by its name.
+
+    A Module numbers those that are trained, in the symbol's order. gluon's Trainer numbers all of them, statistics too, in the
+    order of their names (``gluon/trainer.py`` of MXNet 1.9.1). Which of them wrote a file is told by whether it holds the optimizer, and by the sizes.
+
+    Raises:
+        UsageError: neither fits.
+    """
+    names, numbers = trained(model), sorted(state.arrays)
+    everything = sorted(model.params)
+    module = dict(zip(names, numbers, strict=False)) if len(names) == len(numbers) else {}
+    trainer = {name: number for number, name in enumerate(everything) if name in names}
+    for found in (trainer, module) if state.settings else (module, trainer):
+        if sorted(found.values()) == numbers and all(
+            array.shape == model.params[name].shape
+            for name, number in found.items()
+            for array in state.arrays[number]
+        ):
+            return {name: state.arrays[found[name]] for name in names}
+    raise UsageError(
+        "the state does not fit the model",
+        where=model.label,
+        expected=f"{len(names)} parameters, of the model's sizes",
+        received=f"{len(numbers)}",
+    )
 
 
 def to_pytorch(
@@ -141,15 +170,8 @@ def to_pytorch(
     A parameter is found by its values, so the weights must be those of ``model``, which the state belongs to. MXNet's momentum is
     scaled by the learning rate, PyTorch's is not; Adam counts its updates, which MXNet's file does not say.
     """
-    names = trained(model)
-    if len(names) != len(state.arrays):
-        raise UsageError(
-            "the state does not fit the model",
-            where=model.label,
-            expected=f"{len(names)} parameters",
-            received=f"{len(state.arrays)}",
-        )
-    kept = dict(zip(names, (state.arrays[number] for number in sorted(state.arrays)), strict=True))
+    kept = _by_name(state, model)
+    names = list(kept)
     rate = learning_rate or state.settings.get("lr")
     count = updates or state.settings.get("num_update")
     missing = (

@@ -34,7 +34,7 @@ _NOTHING = Extras()
 def report_page(document: Document, extras: Extras = _NOTHING) -> str:
     """The page of one verdict; ``document`` is what ``Report.to_dict()`` gives."""
     sprites = Sprites()
-    values = journey(document, extras, sprites)
+    values = journey(document, extras, sprites, whole=True)
     title = f"{values.source} → {values.target}: {values.stated}"
     return _page("report.html", document, sprites, title=title, journey=values)
 

@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: ``inputs`` and ``outputs`` are names of values; parameters are no values, only ``weighted``."""
+    """One operation: ``inputs`` and ``outputs`` are names of values; parameters are no values, only ``weighted``.
+
+    ``sizes`` are its outputs with dtype and sizes, ``attributes`` what else is said of it, both as text.
+    """
 
     op: str
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     weighted: bool = False
+    sizes: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,12 @@ class Graph:
 def of_dict(plain: Mapping[str, Any]) -> Graph:
     """The graph that ``dataclasses.asdict`` made data of, from JSON too."""
     nodes = (
-        Node(one["op"], one["name"], tuple(one["inputs"]), tuple(one["outputs"]), one["weighted"])
+        Node(
+            one["op"], one["name"], tuple(one["inputs"]), tuple(one["outputs"]), one["weighted"],
+            tuple(one.get("sizes", ())), tuple((key, text) for key, text in one.get("attributes", ())),
+        )
         for one in plain["nodes"]
-    )
+    )  # fmt: skip
     return Graph(plain["title"], tuple(plain["inputs"]), tuple(plain["outputs"]), tuple(nodes))
 
 
@@ -55,10 +63,44 @@ def of_onnx(model: ir.Model, title: str) -> Graph:
         weighted = bool(weights.intersection(taken))
         if data:
             known.update(made)
-            nodes.append(Node(node.op_type, node.name or "", data, made, weighted))
+            sizes = tuple(_sized(value) for value in node.outputs if value.name)
+            attributes = tuple((name, _short(one)) for name, one in node.attributes.items())
+            nodes.append(Node(node.op_type, node.name or "", data, made, weighted, sizes, attributes))
         elif weighted:
             weights.update(made)
     return Graph(title, inputs, tuple(str(value.name) for value in graph.outputs), tuple(nodes))
+
+
+_LONGEST = 120
+"""Characters of an attribute that are shown."""
+
+
+_DTYPES = {"FLOAT": "float32", "DOUBLE": "float64"}
+"""ONNX's names that are not numpy's."""
+
+
+def _sized(value: ir.Value) -> str:
+    dims = None if value.shape is None else ", ".join("?" if dim is None else str(dim) for dim in value.shape)
+    kind = "" if value.dtype is None else _DTYPES.get(value.dtype.name, value.dtype.name.lower())
+    return (
+        f"{value.name}: {kind}[{dims}]"
+        if dims is not None
+        else f"{value.name}: {kind}"
+        if kind
+        else str(value.name)
+    )
+
+
+def _short(attribute: ir.Attr) -> str:
+    """A tensor or a graph within is told by its kind, all else by what it is."""
+    kind = attribute.type.name
+    if kind in ("GRAPH", "GRAPHS", "TENSOR", "TENSORS", "SPARSE_TENSOR", "TYPE_PROTO"):
+        return f"a {kind.lower().replace('_', ' ')}"
+    return _cut(str(attribute.value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _is_weight(value: ir.Value) -> bool:
@@ -118,6 +160,7 @@ class _Reader:
     weights: tuple[str, ...]
     stated: tuple[str, ...] | None
     layers: dict[tuple[str, ...], str] = field(default_factory=dict)
+    made: dict[tuple[str, ...], tuple[tuple[str, str], ...]] = field(default_factory=dict)
     names: dict[str, _Value] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -132,7 +175,7 @@ class _Reader:
     def _learn(self, position: tuple[str, ...], value: ast.expr) -> None:
         if not isinstance(value, ast.Call):
             return
-        self.layers[position] = _last(value.func)
+        self.layers[position], self.made[position] = _last(value.func), _said(value)
         for table in value.args:
             if isinstance(table, ast.Dict):
                 for key, item in zip(table.keys, table.values, strict=True):
@@ -220,25 +263,28 @@ class _Reader:
         position = _path(call.func)
         if position in self.layers:
             name = ".".join(position)
-            return self._node(self.layers[position], name, given + self._weight_of(name))
+            made = self.made.get(position, ())
+            return self._node(self.layers[position], name, given + self._weight_of(name), made)
         if isinstance(call.func, ast.Call):
             name = _keyword(call.func, "name")
             wraps = [_last(part.func) for part in call.func.args if isinstance(part, ast.Call)]
             op = " ".join([_last(call.func.func), *wraps])
-            return self._node(op, name or target, given + self._weight_of(name))
+            return self._node(op, name or target, given + self._weight_of(name), _said(call.func))
         receiver = self._value(call.func.value) if isinstance(call.func, ast.Attribute) else _Value()
-        return self._node(_last(call.func), _keyword(call, "name") or target, receiver + given)
+        name = _keyword(call, "name") or target
+        return self._node(_last(call.func), name, receiver + given, _said(call))
 
     def _weight_of(self, name: str) -> _Value:
         starts = tuple(f"{name}{mark}" for mark in "./_") if name else ()
         return _Value(weighted=any(weight.startswith(starts) for weight in self.weights))
 
-    def _node(self, op: str, name: str, value: _Value) -> _Value:
+    def _node(self, op: str, name: str, value: _Value, said: tuple[tuple[str, str], ...] = ()) -> _Value:
         """A new node; what is made of parameters and sizes alone is none."""
         if not value.names:
             return value
         made = f"{len(self.nodes)}:{name or op}"
-        self.nodes.append(Node(op, "" if name == "y" else name, value.names, (made,), value.weighted))
+        shown = "" if name == "y" else name
+        self.nodes.append(Node(op, shown, value.names, (made,), value.weighted, attributes=said))
         return _Value((made,))
 
 
@@ -249,6 +295,21 @@ def _joined(values: Iterable[_Value]) -> _Value:
 def _arguments(call: ast.Call) -> Iterator[ast.expr]:
     yield from call.args
     yield from (keyword.value for keyword in call.keywords)
+
+
+def _said(call: ast.Call) -> tuple[tuple[str, str], ...]:
+    """The arguments that are written out: numbers and words, and lists of them."""
+    named = [(keyword.arg, keyword.value) for keyword in call.keywords if keyword.arg not in (None, "name")]
+    plain = [one for one in call.args if _is_plain(one)]
+    first = [("with", _cut(", ".join(map(ast.unparse, plain))))] if plain else []
+    return (*first, *((str(name), _cut(ast.unparse(value))) for name, value in named if _is_plain(value)))
+
+
+def _is_plain(value: ast.expr) -> bool:
+    return all(
+        isinstance(node, ast.Constant | ast.Tuple | ast.List | ast.UnaryOp | ast.USub | ast.Load)
+        for node in ast.walk(value)
+    )
 
 
 def _keyword(call: ast.Call, name: str) -> str:

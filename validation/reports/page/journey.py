@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
+from netferry.validation.comparison.metrics import FAILED
 from netferry.validation.reports import wording
 from netferry.validation.reports.page import charts
 from netferry.validation.reports.page.charts import Series
 from netferry.validation.reports.page.drawing import Sprites, draw
 from netferry.validation.reports.page.extras import Extras, FileFact
 from netferry.validation.reports.page.graphs import Graph
+from netferry.validation.reports.page.outline import BEYOND, Outline, first_difference, outline
 from netferry.validation.reports.wording import Document
 
 
@@ -63,6 +66,9 @@ class Journey:
     samples: tuple[str, ...]
     notes: tuple[str, ...]
     files: tuple[FileFact, ...]
+    outlines: tuple[Outline, ...] = ()
+    begins: str = ""
+    commands: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:
@@ -90,8 +96,9 @@ COLUMNS = (
 """Columns that are empty for every output are left out."""
 
 
-def journey(document: Document, extras: Extras, sprites: Sprites) -> Journey:
-    """``document`` is what ``Report.to_dict()`` gives; fields that it lacks are left out."""
+def journey(document: Document, extras: Extras, sprites: Sprites, *, whole: bool = False) -> Journey:
+    """``document`` is what ``Report.to_dict()`` gives; fields that it lacks are left out. ``whole`` is a page of this alone: it shows
+    every operation, and where a difference begins."""
     outputs = list(document.get("outputs") or ())
     columns = tuple(column for column in COLUMNS if any(_filled(one.get(column.key)) for one in outputs))
     return Journey(
@@ -108,7 +115,29 @@ def journey(document: Document, extras: Extras, sprites: Sprites) -> Journey:
         samples=tuple(map(str, document.get("samples") or ())),
         notes=(*map(str, document.get("notes") or ()), *extras.notes),
         files=extras.files,
+        outlines=tuple(outline(graph, dict(extras.layers)) for graph in extras.graphs) if whole else (),
+        begins=_begins(extras) if whole and document["status"] == FAILED else "",
+        commands=tuple(_commands(document)) if whole and document["status"] == FAILED else (),
     )
+
+
+def _begins(extras: Extras) -> str:
+    """Where the difference begins, as far as the tensors inside were compared."""
+    if not extras.layers:
+        return "The tensors inside were not compared."
+    found = first_difference(extras.layers)
+    if found is None:
+        return f"No tensor inside is more than {wording.number(BEYOND)} of its scale off: the difference is in the outputs alone."
+    name, error = found
+    return f"The first tensor that is more than {wording.number(BEYOND)} of its scale off is {name}: {wording.number(error)} of its scale."
+
+
+def _commands(document: Document) -> Iterator[str]:
+    """What shows it again: the first step that differs, and the whole comparison."""
+    models = f"{shlex.quote(str(document['source']))} {shlex.quote(str(document['target']))}"
+    seed = document.get("seed", 0)
+    yield f"netferry bisect {models} --seed {seed} --output difference"
+    yield f"netferry verify {models} --seed {seed}"
 
 
 def _filled(value: Any) -> bool:

@@ -94,10 +94,36 @@
     });
   });
 
+  // The operations: what a word is in stays, with the modules that it is in open.
+  const seek = document.getElementById("seek");
+  if (seek) {
+    const sought = document.getElementById("sought");
+    seek.closest(".search").hidden = false;
+    seek.addEventListener("input", () => {
+      const word = seek.value.trim().toLowerCase();
+      let count = 0;
+      for (const leaf of document.querySelectorAll(".outline .leaf")) {
+        const path = [];
+        for (let at = leaf.parentElement.closest("details"); at; at = at.parentElement.closest("details")) {
+          path.push(at.querySelector(":scope > summary b").textContent.toLowerCase());
+        }
+        const fits = !word || leaf.dataset.words.includes(word) || path.some((name) => name.includes(word));
+        leaf.classList.toggle("off", !fits);
+        count += fits ? 1 : 0;
+      }
+      for (const branch of document.querySelectorAll(".outline .branch")) {
+        const some = branch.querySelector(".leaf:not(.off)") !== null;
+        branch.classList.toggle("off", !some);
+        branch.open = word !== "" && some;
+      }
+      sought.textContent = word ? `${count} found` : "";
+    });
+  }
+
   // On paper everything is open.
   const shut = [];
   addEventListener("beforeprint", () => {
-    for (const model of document.querySelectorAll("details.model:not([open])")) { shut.push(model); model.open = true; }
+    for (const model of document.querySelectorAll("details.model:not([open]), details.branch:not([open])")) { shut.push(model); model.open = true; }
   });
   addEventListener("afterprint", () => { for (const model of shut.splice(0)) model.open = false; });
 })();
