@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,12 @@ class OracleError(Exception):
 
 
 class Oracle:
-    """The worker as an object: ``oracle.symbol(...)`` runs ``symbol`` there. A worker that died is replaced."""
+    """The worker as an object: ``oracle.symbol(...)`` runs ``symbol`` there. One that has died, or has said nothing for
+    ``patience`` seconds, is replaced: with some attributes mxnet's engine waits for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 600) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._patience = patience
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -43,6 +46,9 @@ class Oracle:
         try:
             pickle.dump((name, arguments, options), process.stdin)
             process.stdin.flush()
+            if not select.select([process.stdout], [], [], self._patience)[0]:
+                process.kill()
+                process.wait()
             worked, answer = pickle.load(process.stdout)
         except (EOFError, BrokenPipeError) as error:
             raise OracleError(f"mxnet's process died at {name}{arguments}") from error

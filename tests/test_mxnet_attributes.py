@@ -48,6 +48,13 @@ VALUES = {
 """What to try, by how MXNet calls the type; of a choice every word."""
 
 
+@pytest.fixture(scope="module")
+def oracle() -> Iterator[Oracle]:
+    worker = Oracle(patience=30)
+    yield worker
+    worker.close()
+
+
 def cases() -> Iterator[Case]:
     for case, dims in (numpy_names.CASES | numpy_names.FIXED).items():
         yield case, inputs_of(case, dims, (0,))[0], True

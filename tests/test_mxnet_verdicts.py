@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mxnet_oracle import Oracle
+from mxnet_oracle import Oracle, OracleError
 
 from netferry.converters import source
 from netferry.converters.mxnet import backend, live
@@ -76,3 +76,11 @@ def test_the_cause_of_an_error_is_its_line_without_mxnets_own_places() -> None:
         backend.cause(RuntimeError(text))
         == "Error in operator fc1: Check failed: a == b (1 vs. 2) : sizes differ"
     )
+
+
+def test_a_symbol_that_mxnet_only_seems_to_run_is_not_run(oracle: Oracle, tmp_path: Path) -> None:
+    """Its executor gives empty arrays where sizes follow from elements."""
+    x = np.random.default_rng(2).normal(size=(3, 5, 4)).astype(np.float32)
+    oracle.symbol("np_.delete(data, 2, axis=1)", [{"data": x}], str(tmp_path / "net"), numpy=True)
+    with pytest.raises(OracleError, match="follow from the elements"):
+        oracle.run_files(str(tmp_path / "net"), [x])

@@ -17,6 +17,7 @@ from netferry.converters.artifact import Artifact
 from netferry.converters.errors import NetferryError, RefusedError, UnsupportedError, UsageError
 from netferry.converters.tensorflow.graphdef import files
 from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint
+from netferry.converters.tensorflow.graphdef.graph import Ref, ref_of
 from netferry.converters.tensorflow.runtime import keras, quiet, tf
 from netferry.converters.trust.snapshot import Snapshot
 
@@ -299,6 +300,13 @@ def test_a_checkpoint_that_is_cut_is_refused(tmp_path: Path) -> None:
 def test_an_index_of_something_else_is_refused(content: bytes) -> None:
     with pytest.raises(RefusedError):
         Checkpoint(Snapshot("index", content), {})
+
+
+@pytest.mark.parametrize("name", ["x:t", "x:0:0", "x:-1", "x: 1", "x:²"])
+def test_an_output_that_is_named_by_no_number_is_refused(name: str) -> None:
+    with pytest.raises(RefusedError, match="no number"):
+        ref_of(name, "file")
+    assert ref_of("x:12", "file") == Ref("x", 12) and ref_of("x", "file") == Ref("x", 0)
 
 
 def test_an_operator_without_a_row_is_named(tmp_path: Path) -> None:

@@ -240,9 +240,24 @@ def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:
 def _forward(mx: Any, source: SymbolModel, executor: Any) -> list[Array]:
     try:
         with backend.quiet():
-            return [output.asnumpy() for output in executor.forward(is_train=False)]
+            results = [output.asnumpy() for output in executor.forward(is_train=False)]
     except mx.base.MXNetError as error:
         raise _refusal(source, error) from error
+    if any(result.size == 0 for result in results) and _is_open(executor):
+        raise RefusedError(
+            "MXNet runs no symbol whose sizes follow from the elements of its inputs: it gives empty arrays",
+            where=source.label,
+            remedy="Convert it without verification, and run what comes of it",
+        )
+    return results
+
+
+def _is_open(executor: Any) -> bool:
+    """Whether the sizes of the outputs do not follow from those of the inputs."""
+    symbol = executor._symbol
+    given = {**executor.arg_dict, **executor.aux_dict}
+    known = {name: given[name].shape for name in symbol.list_arguments()}
+    return bool(symbol.infer_shape(**known)[1] is None)
 
 
 def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array], *, fused: bool = False) -> Any:

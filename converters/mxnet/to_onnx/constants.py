@@ -67,6 +67,8 @@ def arange_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """start, start + step, ... as many as an axis has positions, or as many as there are elements."""
     axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
     repeat = a.integer("repeat", 1)
+    if repeat < 1:
+        raise CannotConvert(f"repeat is {repeat}, which is no count")
     flat = x if axis is not None else reshape(g, x, [-1])
     positions = positions_along(g, flat, 0 if axis is None else positive(axis, x.rank))
     if repeat > 1:

@@ -11,7 +11,7 @@ from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
 from netferry.converters.tensorflow.graphdef import messages, safety
 from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
-from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, graph_of, in_order
+from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, graph_of, in_order, ref_of
 from netferry.converters.tensorflow.graphdef.model import CalledBy, GraphModel, Library, Port, Source
 from netferry.converters.trust.permit import Looked
 
@@ -34,7 +34,7 @@ def _saved_model(path: Path, looked: Looked) -> GraphModel:
     graph = graph_of(meta.graph.nodes, where)
     functions = Library(meta.graph.library.functions, where)
     signatures = {
-        entry.key: _signature(entry.key, entry.value, graph, functions)
+        entry.key: _signature(entry.key, entry.value, graph, functions, where)
         for entry in sorted(meta.signatures, key=lambda entry: entry.key)
         if entry.key not in _INITIALISING
     }
@@ -77,19 +77,20 @@ def _steps(meta: Any) -> Iterator[str]:
 # ---- signatures ------------------------------------------------------------------------------------
 
 
-def _signature(name: str, message: Any, graph: Graph, functions: Library) -> CalledBy:
-    outputs = sorted(map(_port, message.outputs), key=lambda port: numbered(port.name))
-    inputs = sorted(map(_port, message.inputs), key=lambda port: numbered(port.name))
+def _signature(name: str, message: Any, graph: Graph, functions: Library, where: str) -> CalledBy:
+    outputs, inputs = (
+        sorted((_port(entry, where) for entry in entries), key=lambda port: numbered(port.name))
+        for entries in (message.outputs, message.inputs)
+    )
     order = _called_in_order(outputs, graph, functions)
     placed = {node: position for position, node in enumerate(order)}
     inputs.sort(key=lambda port: placed.get(port.ref.node, len(placed)))
     return CalledBy(name, tuple(inputs), tuple(outputs))
 
 
-def _port(entry: Any) -> Port:
+def _port(entry: Any, where: str) -> Port:
     info = entry.value
-    node, _, number = info.name.partition(":")
-    return Port(entry.key, Ref(node, int(number or 0)), info.dtype, messages.dims_of(info.shape))
+    return Port(entry.key, ref_of(info.name, where), info.dtype, messages.dims_of(info.shape))
 
 
 def numbered(name: str) -> list[tuple[int, int, str]]:

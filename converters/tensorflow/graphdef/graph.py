@@ -83,7 +83,7 @@ _OUTPUTS: Mapping[str, Sequence[str]] = {
 
 def graph_of(nodes: Iterable[Any], where: str) -> Graph:
     """The main graph of a file: an input is ``node``, ``node:output`` or ``^node``."""
-    return Graph("", _by_name((_node(each, _plain_ref) for each in nodes), where))
+    return Graph("", _by_name((_node(each, lambda text: ref_of(text, where)) for each in nodes), where))
 
 
 def function_of(message: Any, functions: Mapping[str, Any], where: str) -> Graph:
@@ -95,7 +95,7 @@ def function_of(message: Any, functions: Mapping[str, Any], where: str) -> Graph
         node, _, rest = text.partition(":")
         output, _, number = rest.partition(":")
         base = _position(operators.get(node, ARGUMENT), output, functions)
-        return Ref(node, base + int(number or 0))
+        return Ref(node, base + _number(number, text, where))
 
     placed = [Node(name, ARGUMENT, (), (), {"index": position}) for position, name in enumerate(arguments)]
     nodes = _by_name([*placed, *(_node(each, ref) for each in message.nodes)], where)
@@ -126,9 +126,19 @@ def _position(operator: str, output: str, functions: Mapping[str, Any]) -> int:
     return names.index(output) if output in names else 0
 
 
-def _plain_ref(text: str) -> Ref:
+def ref_of(text: str, where: str) -> Ref:
+    """What ``node`` or ``node:output`` means."""
     node, _, number = text.partition(":")
-    return Ref(node, int(number) if number.isdigit() else 0)
+    return Ref(node, _number(number, text, where))
+
+
+def _number(number: str, text: str, where: str) -> int:
+    """Which output; the first where it is not said."""
+    if number and not number.isdecimal():
+        raise RefusedError(
+            "an output of a node is named by what is no number", where=where, expected="node:0", received=text
+        )
+    return int(number or 0)
 
 
 def _node(message: Any, ref: Any) -> Node:
