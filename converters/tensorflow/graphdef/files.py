@@ -11,7 +11,15 @@ from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
 from netferry.converters.tensorflow.graphdef import messages, safety
 from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
-from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, graph_of, in_order, ref_of
+from netferry.converters.tensorflow.graphdef.graph import (
+    ARGUMENT,
+    Graph,
+    Node,
+    Ref,
+    graph_of,
+    in_order,
+    ref_of,
+)
 from netferry.converters.tensorflow.graphdef.model import CalledBy, GraphModel, Library, Port, Source
 from netferry.converters.trust.permit import Looked
 
@@ -155,7 +163,7 @@ def _meta_graph(path: Path, looked: Looked) -> GraphModel:
     where, meta = str(path), looked.message
     graph, functions = graph_of(meta.graph.nodes, where), Library(meta.graph.library.functions, where)
     signatures = {
-        entry.key: _signature(entry.key, entry.value, graph, functions)
+        entry.key: _signature(entry.key, entry.value, graph, functions, where)
         for entry in sorted(meta.signatures, key=lambda entry: entry.key)
     }
     return GraphModel(
