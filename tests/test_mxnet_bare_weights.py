@@ -14,9 +14,11 @@ from test_mxnet_zoo import LARGE, SIZES, SMALL
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import files
+from netferry.converters.mxnet.architectures import TABLES, recognised
 from netferry.converters.mxnet.architectures.gluon import NETWORKS
+from netferry.converters.mxnet.architectures.layers import Branches, Layer, Part, Sum
 from netferry.converters.mxnet.to_onnx import to_onnx
-from netferry.converters.signature import examples
+from netferry.converters.signature import Array, examples
 from netferry.converters.source import open_source
 
 needs_mxnet = pytest.mark.skipif(
@@ -100,3 +102,58 @@ def test_what_the_weights_show_is_enough(tmp_path: Path) -> None:
 def test_what_fits_no_network_is_refused_as_before(change: str, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="parameters without their symbol"):
         open_source(_saved(tmp_path, change))
+
+
+def _weights(part: Part, channels: int, found: list[tuple[Layer, int]]) -> int:
+    """The layers with weights in their order, each with the channels that come to it; the channels that come out."""
+    if isinstance(part, Layer):
+        if not part.weights:
+            return channels
+        found.append((part, channels))
+        return int(part.attrs.get("num_filter") or part.shape[0] or 5) if part.op != "BatchNorm" else channels
+    if isinstance(part, Sum):
+        before = _weights(part.before, channels, found)
+        result = _weights(part.main, before, found)
+        _weights(part.other, before, found)
+        return result
+    if isinstance(part, Branches):
+        return sum(_weights(way, channels, found) for way in part.ways)
+    for each in part:
+        channels = _weights(each, channels, found)
+    return channels
+
+
+def _params(name: str, prefix: str = "") -> dict[str, Array]:
+    """Weights of a network's sizes, that take no memory."""
+    layers = list[tuple[Layer, int]]()
+    _weights(ALL[name](), 3, layers)
+    params = {}
+    for number, (layer, channels) in enumerate(layers):
+        first = layer.shape[0] or (channels if layer.op in ("BatchNorm", "Deconvolution") else 5)
+        inner = int(layer.attrs.get("num_filter", channels)) if layer.op == "Deconvolution" else channels
+        shape = (first, inner // int(layer.attrs.get("num_group", 1)), *layer.shape[2:])[: len(layer.shape)]
+        for role in layer.weights:
+            sizes = shape if role == "weight" else shape[:1]
+            params[f"{prefix}layer{number}_{role}"] = np.broadcast_to(np.float32(0), sizes)
+    return params
+
+
+ALL = {name: network for networks in TABLES.values() for name, network in networks.items()}
+APART = [f"resnet{depth}_v1" for depth in (50, 101, 152)]
+"""Networks of GluonCV of which two differ in an average alone, which has no weights: v1c and v1d."""
+
+
+def test_each_network_is_told_from_all_others() -> None:
+    for name in ALL:
+        found = recognised(_params(name), f"{name}-0a1b2c3d.params")
+        assert found is not None and found.name == name
+
+
+@pytest.mark.parametrize("name", APART)
+def test_what_weights_cannot_tell_is_told_by_a_name_or_refused(name: str) -> None:
+    params = _params(f"{name}d")
+    with pytest.raises(RefusedError, match=f"several networks: {name}c, {name}d"):
+        recognised(params, "best.params")
+    for kind in "cd":
+        found = recognised(_params(f"{name}{kind}", f"resnetv1{kind}0_"), "best.params")
+        assert found is not None and found.name == f"{name}{kind}"

@@ -88,18 +88,17 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
 
 def _recognised(artifact: Artifact, params: Mapping[str, Array]) -> SymbolModel:
     """The network that a params file without a symbol is known to belong to."""
-    found = architectures.recognised(params)
+    found = architectures.recognised(params, artifact.path.name)
     if found is None:
         prefix = re.sub(r"(-\d+)?\.params$", "", artifact.path.name)
         raise RefusedError(
             "MXNet parameters without their symbol",
             where=str(artifact.path),
-            expected=f"{prefix}-symbol.json beside it, or the weights of a network of gluon's model zoo",
+            expected=f"{prefix}-symbol.json beside it, or the weights of a network of gluon's model zoo or GluonCV",
             remedy="Give the -symbol.json and name this file with --weights",
         )
-    name, graph = found
-    note = f"no symbol stands beside the weights: by their names and sizes they are those of {name} of gluon's model zoo"
-    return model_of(graph, params, artifact.path.name, (note,))
+    note = f"no symbol stands beside the weights: by their names and sizes they are those of {found.name} of {found.table}"
+    return model_of(found.symbol, params, artifact.path.name, (note,))
 
 
 def _sized(graph: Symbol, sizes: Mapping[str, tuple[int, ...]]) -> Symbol:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from netferry.converters.mxnet.architectures.gluon import NETWORKS
+from netferry.converters.errors import RefusedError
+from netferry.converters.mxnet.architectures import gluon, gluoncv
 from netferry.converters.mxnet.architectures.layers import Branches, Layer, Part, Sum
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol
 from netferry.converters.signature import Array
@@ -17,17 +19,55 @@ Group = tuple[str, Mapping[str, str]]
 """A layer's name in the file, and the name of each of its weights by its role."""
 
 
-def recognised(params: Mapping[str, Array]) -> tuple[str, Symbol] | None:
-    """The network whose weights these are, and its symbol; None where none of the table fits."""
+TABLES = {"gluon's model zoo": gluon.NETWORKS, "GluonCV": gluoncv.NETWORKS}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A network of a table, and its symbol with the names that the weights have."""
+
+    name: str
+    table: str
+    symbol: Symbol
+
+
+def recognised(params: Mapping[str, Array], called: str) -> Recognised | None:
+    """The network whose weights these are; None where none of the tables fits.
+
+    Some networks differ in what has no weights: then the file's name ``called``, or the names of the weights, must tell.
+
+    Raises:
+        RefusedError: the weights fit several networks, and no name tells which.
+    """
     groups = _groups(params)
     if groups is None:
         return None
-    for name, network in NETWORKS.items():
-        try:
-            return name, _Builder(groups, params).symbol(network())
-        except _OtherError:
-            continue
-    return None
+    found = [
+        Recognised(name, table, symbol)
+        for table, networks in TABLES.items()
+        for name, network in networks.items()
+        if (symbol := _built(groups, params, network)) is not None
+    ]
+    if len(found) < 2:
+        return found[0] if found else None
+    said = re.sub("[^a-z0-9]", "", f"{called} {next(iter(params))}".lower())
+    told = [each for each in found if each.name.rpartition("_")[2] in said]
+    if len(told) == 1:
+        return told[0]
+    names = ", ".join(each.name for each in found)
+    raise RefusedError(
+        f"the weights are those of several networks: {names}",
+        where=called,
+        expected="a name that tells which",
+        remedy=f"Name the file {found[0].name}.params, or as it should be, or give the -symbol.json",
+    )
+
+
+def _built(groups: list[Group], params: Mapping[str, Array], network: Callable[[], Part]) -> Symbol | None:
+    try:
+        return _Builder(groups, params).symbol(network())
+    except _OtherError:
+        return None
 
 
 class _OtherError(Exception):

@@ -25,14 +25,21 @@ from netferry.converters.mxnet.architectures.layers import (
 
 def _alexnet() -> Part:
     shrink = pool("max", 3, 2)
-    stem = (conv(64, 11, 4, 2, bias=True), RELU, shrink, conv(192, 5, 1, 2, bias=True), RELU, shrink)
-    body = tuple((conv(filters, 3, 1, 1, bias=True), RELU) for filters in (384, 256, 256))
+    stem: tuple[Part, ...] = (
+        conv(64, 11, 4, 2, bias=True),
+        RELU,
+        shrink,
+        conv(192, 5, 1, 2, bias=True),
+        RELU,
+        shrink,
+    )
+    body: tuple[Part, ...] = tuple((conv(filters, 3, 1, 1, bias=True), RELU) for filters in (384, 256, 256))
     return (*stem, *body, shrink, dense(4096), RELU, dense(4096), RELU, dense())
 
 
 def _vgg(counts: Sequence[int], normalized: bool) -> Part:
     after: Part = (norm(), RELU) if normalized else RELU
-    stages = tuple(
+    stages: tuple[Part, ...] = tuple(
         (*((conv(filters, 3, 1, 1, bias=True), after) for _ in range(count)), pool("max", 2, 2))
         for count, filters in zip(counts, (64, 128, 256, 512, 512), strict=True)
     )

@@ -63,6 +63,13 @@ def conv(
     return Layer("Convolution", attrs, weights, (filters, None, *sizes), "num_filter")
 
 
+def deconv(filters: int, kernel: int, stride: int, pad: int) -> Layer:
+    attrs = {
+        "kernel": str(_pair(kernel)), "stride": str(_pair(stride)), "pad": str(_pair(pad)), "no_bias": "True", "num_filter": str(filters),
+    }  # fmt: skip
+    return Layer("Deconvolution", attrs, ("weight",), (None, filters, kernel, kernel))
+
+
 def dense(units: int | None = None) -> Layer:
     return Layer("FullyConnected", {"flatten": "True"}, ("weight", "bias"), (units, None), "num_hidden")
 
@@ -81,7 +88,14 @@ def pool(kind: str, kernel: int, stride: int, pad: int = 0, *, full: bool = Fals
     return Layer("Pooling", attrs)
 
 
+def average_inside(size: int) -> Layer:
+    """Averages of squares, of what lies inside of the image where the last does not."""
+    attrs = {"pool_type": "avg", "kernel": str(_pair(size)), "stride": str(_pair(size))}
+    return Layer("Pooling", {**attrs, "pooling_convention": "full", "count_include_pad": "False"})
+
+
 RELU = Layer("Activation", {"act_type": "relu"})
+LEAKY = Layer("LeakyReLU", {"act_type": "leaky", "slope": "0.1"})
 RELU6 = Layer("clip", {"a_min": "0", "a_max": "6"})
 WHOLE_AVERAGE = Layer("Pooling", {"pool_type": "avg", "global_pool": "True", "kernel": "(1, 1)"})
 FLATTEN = Layer("Flatten")
