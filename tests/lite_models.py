@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,49 @@ def both(
 
 def operators(export: ExportedModel) -> list[str]:
     return [node.op_type for node in export.model.graph.all_nodes()]
+
+
+def by_hand(
+    name: str,
+    options: Any,
+    tensors: Sequence[tuple[Any, bool]],
+    outputs: Sequence[tuple[int, ...]],
+    state: Collection[int] = (),
+) -> bytes:
+    """A file of one operator, written with TensorFlow's own tables: each input an array, whether it is the model's, or None.
+
+    Inputs at the places in ``state`` are variables.
+    """
+    schema = import_module("tensorflow.lite.python.schema_py_generated")
+    flatbuffers = import_module("flatbuffers")
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.buffers, graph.tensors, places = 3, [schema.BufferT()], [], []
+    for place, (array, fed) in enumerate(tensors):
+        if array is None:
+            places.append(-1)
+            continue
+        places.append(len(graph.tensors))
+        graph.tensors.append(_tensor(schema, f"t{place}", array.shape, variable=place in state))
+        if not fed and place not in state:
+            model.buffers.append(schema.BufferT())
+            model.buffers[-1].data = np.frombuffer(array.astype(np.float32).tobytes(), np.uint8)
+            graph.tensors[-1].buffer = len(model.buffers) - 1
+    made = [len(graph.tensors) + number for number in range(len(outputs))]
+    graph.tensors += [_tensor(schema, f"y{number}", sizes) for number, sizes in enumerate(outputs)]
+    operator, code = schema.OperatorT(), schema.OperatorCodeT()
+    operator.inputs, operator.outputs, operator.builtinOptions = places, made, options
+    operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+    code.builtinCode = getattr(schema.BuiltinOperator, name)
+    code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), 1
+    graph.inputs = [places[place] for place, (_, fed) in enumerate(tensors) if fed]
+    graph.outputs, graph.operators = made, [operator]
+    model.subgraphs, model.operatorCodes = [graph], [code]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _tensor(schema: Any, name: str, sizes: Sequence[int], variable: bool = False) -> Any:
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.isVariable, tensor.hasRank = name, list(sizes), variable, True
+    return tensor

@@ -290,3 +290,21 @@ def test_sizes_that_are_free_stay_free(tmp_path: Path) -> None:
     export = exported(opened(of_function(lambda x: tf.nn.relu(x), spec(None, None, 3)), tmp_path))
     assert [str(dim) for dim in export.model.graph.inputs[0].shape] == ["batch", "x_dim1", "3"]
     assert np.dtype(np.float32) == export.model.graph.inputs[0].dtype.numpy()
+
+
+def test_a_part_carries_what_lies_beside_an_operator_without_a_row(tmp_path: Path) -> None:
+    def call(x: Any) -> Any:
+        y = tf.identity(tf.nn.relu(x @ tf.constant(floats(3, 4))), "before")
+        return tf.tanh(tf.math.erf(y) @ tf.constant(floats(4, 2)))
+
+    path = tmp_path / "net.tflite"
+    path.write_bytes(of_function(call, spec(2, 3), extra=[tf.lite.OpsSet.SELECT_TF_OPS]))
+    names = [
+        each.name for each in netferry.converters.part.layers(opened(path.read_bytes(), tmp_path), None, None)
+    ]  # type: ignore[arg-type]
+    front = netferry.convert(path, "onnx", outputs=[names[0]], quick=True)
+    back = netferry.convert(path, "onnx", input_at=[names[1]], quick=True)
+    for done in (front, back):
+        assert done.report is not None
+        assert done.report.status == "passed"
+    assert [node.op_type for node in front.model.graph.node] == ["Gemm", "Relu"]

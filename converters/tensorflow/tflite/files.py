@@ -17,7 +17,7 @@ from netferry.converters.tensorflow.graphdef.files import meant_of, numbered
 from netferry.converters.tensorflow.graphdef.graph import Ref
 from netferry.converters.tensorflow.graphdef.messages import DTYPES as TF_DTYPES, STRING
 from netferry.converters.tensorflow.graphdef.model import CalledBy, Port, Source
-from netferry.converters.tensorflow.tflite import safety, schema
+from netferry.converters.tensorflow.tflite import safety, schema, sparse
 from netferry.converters.tensorflow.tflite.model import (
     LiteModel,
     Operation,
@@ -128,15 +128,13 @@ class _Reader:
         count = math.prod(sizes)
         if any(size < 0 for size in sizes):
             raise RefusedError("damaged: a constant of a free size", where=where)
-        if table.sparsity is not None:
-            raise RefusedError(
-                "its weights are stored sparsely", where=where, remedy="Convert it without sparsity"
-            )
         if table.type in schema.PACKED:
             return _unpacked(data, *schema.PACKED[table.type], count, where).reshape(sizes)
         dtype = schema.DTYPES.get(table.type)
         if dtype is None:
             return None
+        if table.sparsity is not None:
+            return sparse.dense(table.sparsity, np.frombuffer(data, dtype), sizes, where)
         if len(data) != count * dtype.itemsize:
             raise RefusedError(
                 "a constant has not as many bytes as its sizes say", where=where,
@@ -211,7 +209,7 @@ def _signature(table: Any, subgraphs: Sequence[Subgraph], where: str) -> tuple[C
     given = [(each.name, int(each.tensor_index)) for each in table.outputs]
     _indices([index for _, index in given], len(graph.tensors), where)
     outputs = tuple(
-        _port(graph, index, name) for name, index in sorted(given, key=lambda one: numbered(one[0]))
+        port_of(graph, index, name) for name, index in sorted(given, key=lambda one: numbered(one[0]))
     )
     return CalledBy(table.signature_key or _MAIN, inputs, outputs), int(table.subgraph_index)
 
@@ -232,10 +230,11 @@ def _ports(
         while name in taken:
             name = f"{base}_{len(taken)}"
         taken.add(name)
-        yield _port(graph, index, name)
+        yield port_of(graph, index, name)
 
 
-def _port(graph: Subgraph, index: int, name: str) -> Port:
+def port_of(graph: Subgraph, index: int, name: str) -> Port:
+    """A tensor as an input or output of a signature, under this name."""
     tensor = graph.tensors[index]
     code = STRING if tensor.code == 5 or tensor.dtype is None else _TF_CODES[tensor.dtype]
     return Port(name, Ref(node_of(index), 0), code, tensor.dims)

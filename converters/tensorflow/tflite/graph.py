@@ -6,7 +6,7 @@ stand for. Operators that only move numbers move the stored ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -267,7 +267,9 @@ class Writer:
 _SIZES = (np.dtype(np.int32), np.dtype(np.int64))
 """The dtypes of arithmetic on sizes, which is done while the graph is written."""
 
-CARRYING_ON: set[str] = set()
+CARRYING_ON = frozenset(
+    f"{ends}_SEQUENCE_{kind}" for ends in ("UNIDIRECTIONAL", "BIDIRECTIONAL") for kind in ("LSTM", "RNN")
+)
 """Operators that have their activation inside of them."""
 
 _ACTIVATED: Mapping[str, str] = {
@@ -315,12 +317,18 @@ class _Part:
     @property
     def operations(self) -> list[Operation]:
         """The operators that the ends need, in the order in which they run."""
-        wanted, found = set(self.ends) - self.starts, list[Operation]()
-        for operation in reversed(self.graph.operations):
-            if wanted.intersection(operation.outputs):
-                found.append(operation)
-                wanted |= set(operation.inputs) - self.starts
-        return found[::-1]
+        return needed(self.graph, self.ends, self.starts)
+
+
+def needed(graph: Subgraph, ends: Iterable[int], starts: Collection[int]) -> list[Operation]:
+    """The operators that tensors need, from where the graph begins, in the order in which they run."""
+    begun = set(starts)
+    wanted, found = set(ends) - begun, list[Operation]()
+    for operation in reversed(graph.operations):
+        if wanted.intersection(operation.outputs):
+            found.append(operation)
+            wanted |= set(operation.inputs) - begun
+    return found[::-1]
 
 
 class Functions(Library):
@@ -347,13 +355,22 @@ def _problems(graph: Subgraph, operations: Sequence[Operation]) -> Iterator[Unsu
         index = operation.outputs[0] if operation.outputs else None
         name = "" if index is None else graph.tensors[index].name.partition(";")[0]
         what = operation.custom if operation.name == "CUSTOM" else operation.name
-        flex = what.startswith("Flex")
-        reason = (
-            "an operator of TensorFlow that TFLite itself does not have" if flex
-            else "a custom operator, whose code is not in the file" if operation.name == "CUSTOM"
-            else "netferry does not support this operator of TFLite"
-        )  # fmt: skip
-        yield Unsupported(name, what, reason, _CUT)
+        kind = "Flex" if what.startswith("Flex") else operation.name
+        yield Unsupported(
+            name, what, _REASONS.get(kind, "netferry does not support this operator of TFLite"), _CUT
+        )
 
+
+_STATE = "it keeps a state from one run to the next, which a model in ONNX does not"
+_REASONS: Mapping[str, str] = {
+    "Flex": "an operator of TensorFlow that TFLite itself does not have",
+    "CUSTOM": "a custom operator, whose code is not in the file",
+    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"), _STATE),
+    **dict.fromkeys(
+        ("RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL"), "it draws numbers by chance"
+    ),
+    **dict.fromkeys(("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_LOOKUP"), "it looks into a table of strings"),
+}
+"""Why an operator has no row, where there is more to say than that."""
 
 _CUT = "Cut the model there: --output NAME ends it before, --input-at NAME begins it behind"

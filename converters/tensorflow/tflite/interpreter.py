@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import flatbuffers
 import numpy as np
 
 from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.runtime import quiet, tf
+from netferry.converters.tensorflow.tflite import schema
+from netferry.converters.tensorflow.tflite.graph import needed
 from netferry.converters.tensorflow.tflite.model import LiteModel, Operation, place_of
+
+with quiet():
+    from tensorflow.lite.python import schema_py_generated
 
 _RESOLVERS = tf.lite.experimental.OpResolverType
 
@@ -75,8 +81,27 @@ def interpreter_of(model: LiteModel, plain: bool = False, keep: bool = False) ->
 
 
 def content(model: LiteModel) -> bytes:
-    """The file as it was looked at."""
-    return bytes(model.source.looked.content.view())
+    """The file as it was looked at; of a part a file of the operators that it needs."""
+    whole = bytes(model.source.looked.content.view())
+    return _part_of(whole, model) if model.cut else whole
+
+
+def _part_of(whole: bytes, model: LiteModel) -> bytes:
+    """Written with TensorFlow's own tables."""
+    tables = schema_py_generated.ModelT.InitFromPackedBuf(whole)
+    starts, ends = (
+        [place_of(port) for port in ports] for ports in (model.signature.inputs, model.signature.outputs)
+    )
+    graph, kept = (
+        tables.subgraphs[model.main.index],
+        {each.outputs for each in needed(model.main, ends, starts)},
+    )
+    graph.inputs, graph.outputs = starts, ends
+    graph.operators = [each for each in graph.operators if tuple(each.outputs) in kept]
+    tables.signatureDefs, tables.metadata = [], []
+    builder = flatbuffers.Builder(len(whole))
+    builder.Finish(tables.Pack(builder), schema.IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def steps(model: LiteModel, arrays: Sequence[Array]) -> Iterator[tuple[Operation, dict[int, Array]]]:
@@ -85,5 +110,8 @@ def steps(model: LiteModel, arrays: Sequence[Array]) -> Iterator[tuple[Operation
         interpreter = interpreter_of(model, keep=True)
         fill(interpreter, [place_of(port) for port in model.signature.inputs], arrays)
         interpreter.invoke()
-    for operation in model.main.operations:
+    ports = [
+        [place_of(port) for port in ports] for ports in (model.signature.outputs, model.signature.inputs)
+    ]
+    for operation in needed(model.main, *ports) if model.cut else model.main.operations:
         yield operation, {index: np.array(interpreter.get_tensor(index)) for index in operation.outputs}

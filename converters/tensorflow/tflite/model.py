@@ -82,7 +82,8 @@ class Subgraph:
 
 @dataclass(frozen=True, eq=False)
 class LiteModel:
-    """``meant`` is the signature that is meant of ``signatures``, if any; ``serves`` which subgraph each of them runs."""
+    """``meant`` is the signature that is meant of ``signatures``, if any; ``serves`` which subgraph each of them runs. ``cut`` says that
+    what is meant is a part of what the file has."""
 
     label: str
     subgraphs: Sequence[Subgraph]
@@ -90,6 +91,7 @@ class LiteModel:
     serves: Mapping[str, int]
     meant: CalledBy | None
     source: Source
+    cut: bool = False
 
     def called_by(self, name: str) -> LiteModel:
         """The same model, another signature of it meant."""

@@ -26,10 +26,17 @@ straight(
 def dequantise(w: Writer, op: Operation) -> Ref:
     """Weights that are stored as float16 are read as float32."""
     tensor, want = w.tensor(op, 0), w.out(op).dtype
-    if tensor is not None and tensor.content is not None and tensor.content.dtype.kind not in "iub":
-        return w.node(ARRAY, array=tensor.content.astype(want))
+    content = w.known(op.inputs[0])
+    if content is not None and content.dtype.kind not in "iub":
+        return w.node(ARRAY, array=content.astype(want))
     x = w.x(op)
     return x if tensor is None or tensor.quantised is not None else w.node("Cast", x, DstT=want)
+
+
+@OPERATORS.row("DENSIFY")
+def densify(w: Writer, op: Operation) -> Ref:
+    """What is stored sparsely is whole since the file was read."""
+    return w.node(ARRAY, array=w.array(op, 0)) if w.known(op.inputs[0]) is not None else w.x(op)
 
 
 @OPERATORS.row("QUANTIZE")

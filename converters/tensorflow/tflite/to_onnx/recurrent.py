@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,10 @@ def lstm(w: Writer, op: Operation) -> Ref:
 def bidirectional_lstm(w: Writer, op: Operation) -> Sequence[Ref]:
     if any(w.tensor(op, place) is not None for place in range(39, 48)):
         raise CannotConvert("it has a second input")
+    if op.option("merge_outputs") and not op.option("time_major", True):
+        raise CannotConvert(
+            "it joins both directions batch by batch, where TFLite's kernel mixes up their steps"
+        )
     y = w.node("lite.Lstm", w.x(op), *_lstm(w, op, _BOTH), time_major=bool(op.option("time_major", True)))
     return [y] if op.option("merge_outputs") else w.outputs(_parts(w, y), 2)
 
@@ -122,26 +127,68 @@ def _floats(w: Writer, op: Operation, position: int) -> Array | None:
 
 
 @ROWS.row("lite.Lstm")
-def write_lstm(
-    g: Emitter,
-    a: Attrs,
-    x: Tensor,
-    weights: Tensor,
-    recurrent: Tensor,
-    biases: Tensor,
-    peepholes: Tensor | None = None,
+def write_lstm(g: Emitter, a: Attrs, x: Tensor, *weights: Tensor) -> Tensor:
+    """weights: W, R, B, and P where there are peepholes."""
+    first, peepholes = weights[:3], weights[3:]
+    rest = [None, None, None, *peepholes] if peepholes else []
+    return _layer(g, a, "LSTM", x, [*first, *rest])
+
+
+def _layer(
+    g: Emitter, a: Attrs, operator: str, x: Tensor, weights: Sequence[Tensor | None], **attributes: Any
 ) -> Tensor:
-    """x: (batch, time, channels), or time first; the directions' results stand side by side."""
+    """x: (batch, time, channels), or time first; the results of the directions stand side by side."""
     first = x if a.flag("time_major") else g.transpose(x, (1, 0, 2))
-    both = weights.size(0) == 2
-    units = recurrent.size(2)
+    recurrent = weights[1]
+    assert recurrent is not None
+    both, units = recurrent.size(0) == 2, recurrent.size(2)
     y, *_ = g.ops(
-        "LSTM", first, weights, recurrent, biases, None, None, None, peepholes, outputs=3, hidden_size=units,
-        direction="bidirectional" if both else None,
+        operator, first, *weights, outputs=3 if operator == "LSTM" else 2, hidden_size=units,
+        direction="bidirectional" if both else None, **attributes,
     )  # fmt: skip
-    if both:
-        y = g.transpose(y, (0, 2, 1, 3))
-        y = g.sized(g.Reshape(y, g.ints(0, 0, -1)), [*g.sizes_of(first)[:2], 2 * units])
-    else:
-        y = g.sized(g.Squeeze(y, g.ints(1)), [*g.sizes_of(first)[:2], units])
+    y = g.Reshape(g.transpose(y, (0, 2, 1, 3)), g.ints(0, 0, -1)) if both else g.Squeeze(y, g.ints(1))
+    y = g.sized(y, [*g.sizes_of(first)[:2], units * recurrent.size(0)])
     return y if a.flag("time_major") else g.transpose(y, (1, 0, 2))
+
+
+@OPERATORS.row("UNIDIRECTIONAL_SEQUENCE_RNN")
+def rnn(w: Writer, op: Operation) -> Ref:
+    """Of weights, recurrent weights and a bias."""
+    return w.node("lite.Rnn", w.x(op), *_rnn(w, op, [1]), **_said(op, time_major=False))
+
+
+@OPERATORS.row("BIDIRECTIONAL_SEQUENCE_RNN")
+def bidirectional_rnn(w: Writer, op: Operation) -> Sequence[Ref]:
+    if any(w.tensor(op, place) is not None for place in range(9, 12)):
+        raise CannotConvert("it has a second input")
+    y = w.node("lite.Rnn", w.x(op), *_rnn(w, op, [1, 5]), **_said(op, time_major=False))
+    return [y] if op.option("merge_outputs") else w.outputs(_parts(w, y), 2)
+
+
+_CELLS = {"TANH": "Tanh", "RELU": "Relu"}
+
+
+def _said(op: Operation, time_major: bool) -> dict[str, Any]:
+    name = schema.ACTIVATIONS[op.option("fused_activation_function")]
+    if name not in _CELLS:
+        raise CannotConvert(f"its cell has the activation {name}", f"Supported: {', '.join(_CELLS)}")
+    return {"cell": _CELLS[name], "time_major": bool(op.option("time_major", time_major))}
+
+
+def _rnn(w: Writer, op: Operation, directions: Sequence[int]) -> list[Ref]:
+    """W, R and B as ONNX has them, for all directions."""
+    found: list[list[Array]] = []
+    for first in directions:
+        each = [_floats(w, op, first + place) for place in range(3)]
+        if any(array is None for array in each):
+            raise CannotConvert("it lacks a weight")
+        whole = [array for array in each if array is not None]
+        found.append([whole[0], whole[1], np.concatenate([whole[2], np.zeros_like(whole[2])])])
+    return [w.node(ARRAY, array=_joined([each[number] for each in found])) for number in range(3)]
+
+
+@ROWS.row("lite.Rnn")
+def write_rnn(g: Emitter, a: Attrs, x: Tensor, weights: Tensor, recurrent: Tensor, biases: Tensor) -> Tensor:
+    return _layer(
+        g, a, "RNN", x, [weights, recurrent, biases], activations=[a.text("cell")] * weights.size(0)
+    )
