@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import flatbuffers
 import numpy as np
 
 from netferry.converters.errors import RefusedError, first_line
@@ -99,7 +98,7 @@ def _part_of(whole: bytes, model: LiteModel) -> bytes:
     graph.inputs, graph.outputs = starts, ends
     graph.operators = [each for each in graph.operators if tuple(each.outputs) in kept]
     tables.signatureDefs, tables.metadata = [], []
-    builder = flatbuffers.Builder(len(whole))
+    builder = schema_py_generated.flatbuffers.Builder(len(whole))
     builder.Finish(tables.Pack(builder), schema.IDENTIFIER)
     return bytes(builder.Output())
 
