@@ -211,14 +211,22 @@ def rows_of(
     opened = open_data(Path(data))
     feed = feeder(opened, session.signature, columns, pixels)
     feeds = []
-    for block in opened.blocks(0, ROWS, feed.wanted, BATCH):
+    fixed = _fixed_batch(session)
+    for block in opened.blocks(0, ROWS, feed.wanted, fixed or BATCH):
         arrays, bad = feed.arrays(block)
         good = [row for row in range(block.rows) if row not in bad]
-        if good:
+        if good and len(good) >= (fixed or 1):
             feeds.append({name: array[good] for name, array in arrays.items()})
     if not feeds:
         raise RefusedError("no row of the data can be given to the model", where=str(data))
     return feeds
+
+
+def _fixed_batch(session: Runnable) -> int | None:
+    """The rows of a run, where the model fixes them alike for all of its inputs."""
+    first = {spec.dims[0] for spec in session.signature.inputs if spec.dims}
+    only = first.pop() if len(first) == 1 else None
+    return only if isinstance(only, int) and only > 0 else None
 
 
 def _judged(
