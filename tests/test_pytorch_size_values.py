@@ -68,6 +68,11 @@ def _rounded_up(x: torch.Tensor) -> torch.Tensor:
     return x.view(x.shape[0], whole // 4, 4, 4).sum(2)
 
 
+def _in_one_part(x: torch.Tensor) -> torch.Tensor:
+    parts = [x[:, first : first + x.shape[1]].max(dim=1).values for first in range(0, x.shape[1], x.shape[1])]
+    return torch.stack([*parts, x.max(dim=1).values])
+
+
 OF_SIZES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int]] = {
     "padding computed with a stride in a tensor": (_codec, 24),
     "a condition on a tensor of a size": (_if_a_tensor_says, 24),
@@ -88,6 +93,7 @@ OF_SIZES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int]] = {
     "a truth as an argument": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=x.shape[1] > 1), 24),
     "a table resized where it must be, at its own size": (_position_resized, 8),
     "rounded up by floats": (_rounded_up, 24),
+    "a loop over one part, and a named result once more": (_in_one_part, 24),
 }  # fmt: skip
 
 

@@ -201,6 +201,10 @@ def shown(model: Any, past: bool | None = None) -> tuple[Example, ...]:
     elif "attention_mask" in names and "input_values" in names:
         arrays["attention_mask"] = np.ones_like(arrays["input_values"], np.int64)
         free["attention_mask"] = free["input_values"]
+    main = main_input(model, takes)
+    if "attention_mask" in names and main in names and arrays[main].ndim == 3 and 2 not in free[main]:
+        arrays["attention_mask"] = np.ones(arrays[main].shape[:2], np.int64)
+        free["attention_mask"] = free[main]
     if with_past:
         free |= (
             {"attention_mask": {0: BATCH_SIZE, 1: f"{PAST} + {LENGTH}"}} if "attention_mask" in names else {}

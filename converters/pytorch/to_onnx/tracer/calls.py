@@ -57,6 +57,8 @@ def map_structure(function: Callable[[Any], Any], item: Any) -> Any:
     """Apply ``function`` to what tuples, lists, mappings and slices hold."""
     if isinstance(item, tuple) and hasattr(item, "_fields"):
         return type(item)._make(map_structure(function, inner) for inner in item)  # type: ignore[attr-defined]
+    if type(item).__module__ == "torch.return_types":
+        return type(item)([map_structure(function, inner) for inner in item])
     if isinstance(item, tuple):
         return tuple(map_structure(function, inner) for inner in item)
     if isinstance(item, list):

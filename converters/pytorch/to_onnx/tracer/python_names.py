@@ -78,7 +78,14 @@ class FreeRange:
         self.start, self.stop, self.step = {1: (0, *bounds, 1), 2: (*bounds, 1), 3: bounds}[_real_len(bounds)]
 
     def __iter__(self) -> Iterator[int]:
+        if isinstance(self.step, torch.SymInt) and self._is_one_step():
+            return iter([self.start])
         return iter(range(*map(int, (self.start, self.stop, self.step))))
+
+    def _is_one_step(self) -> bool:
+        """Whether all of it is one step, whatever the size is: a signal that is not cut into parts."""
+        whole = self.stop - self.start
+        return isinstance(whole, torch.SymInt) and bool(whole.node.expr == self.step.node.expr)
 
     def __getitem__(self, place: Any) -> Any:
         return [*self][place]
