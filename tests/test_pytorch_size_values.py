@@ -87,6 +87,7 @@ OF_SIZES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int]] = {
     "divmod": (lambda x: x[:, : divmod(x.shape[1], 3)[0] + 1], 24),
     "a list of a range": (lambda x: x + torch.tensor(list(range(x.shape[1])))[:, None], 24),
     "a range": (lambda x: x + torch.tensor(range(1, x.shape[1] + 1), dtype=torch.float32)[:, None], 24),
+    "a range turned round": (lambda x: x + torch.tensor(list(range(2, x.shape[1] + 2))[::-1])[:, None], 24),
     "an index by a range": (lambda x: x[:, list(range(x.shape[1] - 1, -1, -1))], 24),
     "lru_cache": (lambda x: x + _positions(x.shape[1]), 24),
     "a dict with sizes as keys": (_kept, 24),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _WORDS = {
@@ -13,55 +13,66 @@ _WORDS = {
     "crashed": "no result",
     "not built": "not built",
 }
-_LONGEST = 160
+_LONGEST = 200
 
 
 def page(results: Mapping[str, Any]) -> str:
     """The whole page as Markdown."""
     made = results.get("versions", {})
     rows = {name: one for name, one in results.items() if name != "versions"}
-    counts = Counter(str(one["status"]) for one in rows.values())
-    tried = sum(count for status, count in counts.items() if status != "not built")
-    direct = sum(one.get("route") == "direct" and one["status"] == "right" for one in rows.values())
     lines = [
         "# Models that are carried",
         "",
         "Each architecture below was built small, with random weights, and converted to ONNX as it is, with its inputs and free axes "
         "from its architecture (decoders with their cache, batch, length and past free). It is *right* where onnxruntime gives what "
-        "the model itself gives, within 1e-3 of the output's scale, at the sizes of the export and at others. "
+        "the model itself gives, within 1e-3 of the output's scale, at the sizes of the export and at others. *Generates* says whether "
+        "32 greedy steps from the ONNX model's own cache give the tokens of the model's `generate`. "
         "`python scripts/sweep_pytorch.py` measures it, `--table` writes this page.",
         "",
-        f"{made.get('date', '')}: torch {made.get('torch', '?')}, transformers {made.get('transformers', '?')}, "
-        f"netferry {made.get('netferry', '?')}. {tried} architectures were tried: {counts['right']} right ({direct} of them by netferry's own route), "
-        f"{counts['wrong']} wrong, {counts['refused']} refused, {counts['crashed']} without a result; "
-        f"{counts['not built']} could not be built small.",
+        f"{made.get('date', '')}: {', '.join(f'{name} {made[name]}' for name in sorted(made) if name != 'date')}.",
         "",
     ]
     return "\n".join([*lines, *_tables(rows), ""])
 
 
+def _summary(rows: Mapping[str, Any]) -> str:
+    """What became of the models of one library, in numbers."""
+    counts = Counter(str(one["status"]) for one in rows.values())
+    tried = sum(count for status, count in counts.items() if status != "not built")
+    right = [one for one in rows.values() if one["status"] == "right"]
+    direct = sum(one.get("route") == "direct" for one in right)
+    steps = [one["generates"] for one in right if "generates" in one]
+    generated = (
+        f" {steps.count('equal')} of {len(steps)} decoders generate the same 32 tokens." if steps else ""
+    )
+    return (
+        f"{tried} architectures were tried: {len(right)} right ({direct} of them by netferry's own route), "
+        f"{counts['wrong']} wrong, {counts['refused']} refused, {counts['crashed']} without a result. {counts['not built']} more of "
+        f"the library's names could not be built small, have no model of their own, or need inputs that nobody has said.{generated}"
+    )
+
+
 def _tables(rows: Mapping[str, Any]) -> Iterator[str]:
     for library in sorted({name.partition("/")[0] for name in rows}):
         own = {name.partition("/")[2]: one for name, one in rows.items() if name.startswith(f"{library}/")}
-        yield from (
-            f"## {library}",
-            "",
-            "| architecture | model | | route | seconds of CPU |",
-            "|---|---|---|---|---|",
-        )
+        steps = any("generates" in one for one in own.values())
+        head = ("architecture", "model", "", "route", "seconds of CPU", *(["generates"] if steps else []))
+        yield from (f"## {library}", "", _summary(own), "", _row(head), _row(["---"] * len(head)))
         for name, one in sorted(own.items()):
             if one["status"] in ("right", "wrong"):
-                cells = (
-                    name,
-                    one["model"],
-                    _WORDS[one["status"]],
-                    one.get("route", ""),
-                    f"{one['seconds']:.1f}",
-                )
-                yield f"| {' | '.join(cells)} |"
+                yield _row((name, *_result(one), *([one.get("generates", "")] if steps else [])))
         yield from ("", "### Not carried, and why", "", "| architecture | | the reason |", "|---|---|---|")
         for name, one in sorted(own.items()):
             if one["status"] != "right":
-                reason = str(one.get("why", "")).replace("|", "\\|")
-                yield f"| {name} | {_WORDS[one['status']]} | {reason[:_LONGEST]} |"
+                yield _row((name, _WORDS[one["status"]], str(one.get("why", ""))[:_LONGEST]))
         yield ""
+
+
+def _result(one: Mapping[str, Any]) -> tuple[str, ...]:
+    word = _WORDS[one["status"]] + (f" ({one['note']})" if "note" in one else "")
+    return str(one["model"]), word, str(one.get("route", "")), f"{one['seconds']:.1f}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    inside = " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells)
+    return f"| {inside} |"

@@ -209,8 +209,11 @@ def shown(model: Any, past: bool | None = None) -> tuple[Example, ...]:
         free |= (
             {"attention_mask": {0: BATCH_SIZE, 1: f"{PAST} + {LENGTH}"}} if "attention_mask" in names else {}
         )
-        arrays["past_key_values"] = cache_after(model, sizes)
+        cache = arrays["past_key_values"] = cache_after(model, sizes)
         free["past_key_values"] = {0: BATCH_SIZE}
+        length = cache.get_seq_length() if hasattr(cache, "get_seq_length") else sizes.past
+        if "attention_mask" in names and length != sizes.past:  # the model puts something of its own in front
+            arrays["attention_mask"] = np.ones((sizes.batch, length + sizes.length), np.int64)
     return tuple(_growing(one) for one in calling.examples(arrays, free))
 
 

@@ -88,6 +88,10 @@ class FreeRange:
         return isinstance(whole, torch.SymInt) and bool(whole.node.expr == self.step.node.expr)
 
     def __getitem__(self, place: Any) -> Any:
+        """Turned round it stays free; who wants single numbers or a part counts it through."""
+        if isinstance(place, slice) and (place.start, place.stop, place.step) == (None, None, -1):
+            last = self.start + (self.count - 1) * self.step
+            return FreeRange(last, self.start - self.step, -self.step)
         return [*self][place]
 
     def __add__(self, other: Any) -> list[int]:
