@@ -155,6 +155,18 @@ def test_what_a_catalogue_may_not_say_is_refused_before_any_work(
         convert_all(folder / "m.toml")
 
 
+@pytest.mark.parametrize("named", ["../out.onnx", "/tmp/out.onnx", "link/out.onnx", "a/../../out.onnx"])
+def test_a_catalogue_writes_nothing_outside_of_its_folder(named: str, folder: Path) -> None:
+    home = folder / "home"
+    home.mkdir()
+    (home / "link").symlink_to(folder)
+    (home / "m.toml").write_text(f'[[pair]]\na = "../a.onnx"\nb = "{named}"\n')
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(RefusedError, match="outside of its own folder"):
+        convert_all(home / "m.toml")
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_a_dry_run_says_what_would_be_and_writes_nothing(folder: Path) -> None:
     before = sorted(folder.iterdir())
     done = netferry("convert", "a.onnx", "arrived", "--to", "pytorch", "--dry-run", cwd=folder)

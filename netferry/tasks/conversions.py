@@ -15,7 +15,7 @@ from netferry.conversion import MODEL, companions, target_of
 from netferry.converters import frameworks, source
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import examples_from_flags
 from netferry.inference.devices import CPU
 from netferry.runtime.limits import Limits
@@ -109,7 +109,7 @@ def _task(folder: Path, pair: Mapping[str, Any], where: str, force: bool, import
             where=where,
             remedy="Leave it out, or give the pair a second catalogue for verify",
         )
-    model, destination = catalogue.located(folder, pair["a"]), folder.absolute() / pair["b"]
+    model, destination = catalogue.located(folder, pair["a"]), _inside(folder, pair["b"], where)
     weights = catalogue.located(folder, pair["weights"]) if "weights" in pair else None
     options = {
         **catalogue.options_of(pair, catalogue.CONVERTING),
@@ -129,6 +129,21 @@ def _task(folder: Path, pair: Mapping[str, Any], where: str, force: bool, import
         writes=destination,
         imports=imports,
     )
+
+
+def _inside(folder: Path, named: str, where: str) -> Path:
+    """Where a result goes: a catalogue may be a file of others, and writes nothing outside of its own folder."""
+    destination = folder.absolute() / named
+    home = os.path.realpath(folder)
+    if ".." in Path(named).parts or not Path(os.path.realpath(destination)).is_relative_to(home):
+        raise RefusedError(
+            "a catalogue writes nothing outside of its own folder",
+            where=where,
+            expected=f"b below {folder.absolute()}",
+            received=named,
+            remedy="Put the catalogue above its results, or convert this one by itself",
+        )
+    return destination
 
 
 def _rehearsed(task: Task) -> Task:
