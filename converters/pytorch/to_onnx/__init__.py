@@ -101,7 +101,7 @@ def _direct(module: nn.Module, given: Sequence[Example]) -> ExportedModel:
     if missing:
         raise UnsupportedError(missing)
     g = GraphBuilder(type(module).__name__, opset=_opset(module, traced))
-    e = Emitter(g, module, traced.calls)
+    e = Emitter(g, module, traced.calls, traced.defined)
     known: dict[Value, Tensor] = {}
     for example, value in zip(given, traced.inputs, strict=True):
         dims = e.dims(value.dims)

@@ -34,12 +34,15 @@ def _same(x: Tensor) -> Tensor:
 class Emitter:
     """One per export; ``path`` is that of the call at hand and ``outs`` are the values that PyTorch gives for it.
 
-    ``packed`` keeps the lengths of packed sequences by the name of their batch sizes; what is ``clean``, by its
+    ``defined`` says what sizes are that have a symbol of their own. ``packed`` keeps the lengths of packed sequences by the name of their batch sizes; what is ``clean``, by its
     name, holds zeros behind each sequence's end.
     """
 
-    def __init__(self, g: GraphBuilder, root: nn.Module, calls: Sequence[Call]) -> None:
+    def __init__(
+        self, g: GraphBuilder, root: nn.Module, calls: Sequence[Call], defined: Mapping[Any, Size]
+    ) -> None:
         self.g = g
+        self.defined = defined
         self.path = ""
         self.outs: list[Value] = []
         self.made_of: dict[str, tuple[str, ...]] = {}
@@ -212,6 +215,8 @@ class Emitter:
         return self.g.Squeeze(self.size(size), self.g.ints(0))
 
     def _computed(self, size: sympy.Expr) -> Tensor:
+        if size in self.defined:
+            return self.size(self.defined[size])
         if isinstance(size, sympy.Integer):
             return self.g.ints(int(size))
         if isinstance(size, symbolic.FloorDiv) and not size.args[0].is_nonnegative:

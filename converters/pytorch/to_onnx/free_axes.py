@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,8 +101,10 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
     best = _bounded(module, trace(module, given, MODULES, rows=FUNCTIONS), given)
     own = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
     tried: set[tuple[tuple[str, int], ...]] = set()
+    no_better: set[Any] = set()
     while len(tried) < _OTHER_TRACES:
-        sizes = next((at for at in _other_sides(best) if tuple(sorted(at.items())) not in tried), None)
+        sides = _other_sides(best, no_better)
+        sizes = next((at for at in sides if tuple(sorted(at.items())) not in tried), None)
         if sizes is None:
             break
         tried.add(tuple(sorted(sizes.items())))
@@ -112,7 +114,16 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
             continue
         if _doubts(other, own) < _doubts(best, own):
             best = other
+        else:
+            no_better |= {_place(found) for found in other[1] if broken(found.bound, own)}
     return best
+
+
+def _place(found: Narrowing) -> Any:
+    """Where the code asks what of sizes: layers that are alike ask it at one place."""
+    return found.line, frozenset(
+        map(str, found.bound.free_symbols if found.bound is not None else found.fixes)
+    )
 
 
 def _doubts(tried: _Tried, own: Mapping[str, int]) -> tuple[int, int]:
@@ -121,11 +132,16 @@ def _doubts(tried: _Tried, own: Mapping[str, int]) -> tuple[int, int]:
     return len(fixed) + sum(broken(found.bound, own) for found in tried[1]), len(tried[1])
 
 
-def _other_sides(tried: _Tried) -> Iterator[dict[str, int]]:
-    """Sizes at which the branches that a trace has taken are not: all of them at once, then one after the other."""
+def _other_sides(tried: _Tried, no_better: Container[Any]) -> Iterator[dict[str, int]]:
+    """Sizes at which the branches that a trace has taken are not: all of them at once, then one after the other; but for those
+    whose other side is known to be no better."""
     traced, bounds, unimportant = tried
     doubtful = [found for found in traced.narrowings if found.fixes and found not in unimportant]
-    asked = [found.condition_on for found in (*doubtful, *bounds) if _has_another_side(found)]
+    asked = [
+        found.condition_on
+        for found in (*doubtful, *bounds)
+        if _has_another_side(found) and _place(found) not in no_better
+    ]
     ways = [at[0] for condition in asked if (at := without(condition, traced.hints))]
     if len(ways) > 1:
         yield {**traced.hints, **dict(pair for way in ways for pair in way.items())}

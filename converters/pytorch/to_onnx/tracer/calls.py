@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -42,7 +42,8 @@ class Call:
 class Trace:
     """What ``forward`` did: only the calls that its outputs need, in order; ``hints`` are the sizes that it ran at.
 
-    ``left_out`` are the lines that assert something of data, which is no part of the model.
+    ``left_out`` are the lines that assert something of data, which is no part of the model; ``defined`` says what sizes are
+    that have a symbol of their own.
     """
 
     inputs: tuple[Value, ...]
@@ -51,6 +52,7 @@ class Trace:
     narrowings: tuple[Narrowing, ...]
     hints: Mapping[str, int]
     left_out: tuple[str, ...] = ()
+    defined: Mapping[Any, Size] = field(default_factory=dict)
 
 
 def map_structure(function: Callable[[Any], Any], item: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
@@ -47,6 +47,7 @@ from netferry.converters.pytorch.to_onnx.tracer.names import (
 )
 from netferry.converters.pytorch.to_onnx.tracer.python_names import FreeRange
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules import COUNTED, SHAPES
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import lies_in_order
 from netferry.converters.pytorch.to_onnx.tracer.sizes import users_frame, users_line
 from netferry.converters.pytorch.to_onnx.tracer.tensors import PARTS, TracedTensors, storage_of
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
@@ -325,6 +326,7 @@ class Recorder(TracedTensors, TorchFunctionMode):
             t for t, fake, version in zip(tensors, given, versions, strict=True) if fake._version != version
         ]
         storages = {storage_of(fake): fake for fake in given}
+        result = map_structure(lambda made: self._brief(made, storages), result)
         for made in leaves_of(result, Tensor):
             base = storages.get(storage_of(made))
             if base is not None and id(made) not in self._values:
@@ -332,6 +334,16 @@ class Recorder(TracedTensors, TorchFunctionMode):
         if key is not None and not written:
             self._memo.keep(key, result, given)
         return result, written
+
+    def _brief(self, made: Any, storages: Container[int]) -> Any:
+        """A new tensor that lies in order, with symbols for what is long in its sizes."""
+        if not isinstance(made, FakeTensor) or id(made) in self._values or storage_of(made) in storages:
+            return made
+        sizes = [self.sizes.brief(size) for size in made.shape]
+        if all(a is b for a, b in zip(sizes, made.shape, strict=True)) or not lies_in_order(made):
+            return made
+        with self._fake:
+            return torch.empty(sizes, dtype=made.dtype, device=made.device)
 
     def _over_fakes(self, function: Callable[..., Any], given: tuple[Any, Any]) -> Any:
         args, kwargs = given

@@ -17,6 +17,7 @@ from netferry.converters.pytorch.live import device_of, layer_by_layer, run, to_
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of, map_structure
 from netferry.converters.pytorch.to_onnx.tracer.names import writes
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing, without
+from netferry.converters.pytorch.to_onnx.tracer.values import value
 from netferry.converters.signature import Array, Example
 
 _TOLERANCE = 1e-4
@@ -31,14 +32,21 @@ def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> froz
     outside = {
         found: without(found.bound, traced.hints) for found in traced.narrowings if found.bound is not None
     }
-    right = {
-        found: sizes
-        for found, sizes in outside.items()
-        if sizes and all(_agrees(module, traced, given, one) for one in sizes)
-    }
-    together = {symbol: size for sizes in right.values() for symbol, size in sizes[0].items()}
-    if len(together) > 1 and not _agrees(module, traced, given, together):
+    if not outside:
         return frozenset()
+    known: dict[frozenset[tuple[str, int]], bool] = {}
+
+    def agrees(sizes: Mapping[str, int]) -> bool:
+        key = frozenset(sizes.items())
+        if key not in known:
+            known[key] = _agrees(module, traced, given, sizes)
+        return known[key]
+
+    with layer_by_layer(module):  # what the runs change is put back once
+        right = {found: at for found, at in outside.items() if at and all(map(agrees, at))}
+        together = {symbol: size for at in right.values() for symbol, size in at[0].items()}
+        if len(together) > 1 and not agrees(together):
+            return frozenset()
     return frozenset(right)
 
 
@@ -79,28 +87,40 @@ def _close(a: Array, b: Array) -> bool:
 
 def _replayed(module: nn.Module, traced: Trace, arrays: Sequence[Array]) -> dict[str, Array]:
     device = device_of(module)
-    known = {value: to_torch(array, device) for value, array in zip(traced.inputs, arrays, strict=True)}
-    at = dict(chain.from_iterable(_sizes_of(value, known[value]) for value in traced.inputs))
+    known = {one: to_torch(array, device) for one, array in zip(traced.inputs, arrays, strict=True)}
+    at = _At(traced.defined)
+    at.update(chain.from_iterable(_sizes_of(one, known[one]) for one in traced.inputs))
 
     def real(item: Any) -> Any:
         if isinstance(item, Value):
             return item.data if item.data is not None else known[item]
         if isinstance(item, sympy.Expr):
-            number = item.xreplace(at)
-            return int(number) if number.is_integer else float(number)
+            return value(item, at)
         return item
 
     with layer_by_layer(module):
         for call in traced.calls:
             results = _called(call, *map_structure(real, (call.args, call.kwargs)))
             known.update(zip(leaves_of(call.result, Value), results, strict=True))
-        return {name: to_numpy(real(value)) for name, value in traced.outputs.items()}
+        return {name: to_numpy(real(one)) for name, one in traced.outputs.items()}
 
 
-def _sizes_of(value: Value, tensor: torch.Tensor) -> Iterator[tuple[sympy.Expr, sympy.Integer]]:
-    for dim, size in zip(value.dims, tensor.shape, strict=True):
+class _At(dict[sympy.Expr, int]):
+    """Sizes by symbol; those with a symbol of their own are worked out where they are asked for."""
+
+    def __init__(self, defined: Mapping[Any, Any]) -> None:
+        super().__init__()
+        self._defined = defined
+
+    def __missing__(self, symbol: sympy.Expr) -> int:
+        self[symbol] = number = value(self._defined[symbol], self)
+        return int(number)
+
+
+def _sizes_of(known: Value, tensor: torch.Tensor) -> Iterator[tuple[sympy.Expr, int]]:
+    for dim, size in zip(known.dims, tensor.shape, strict=True):
         if isinstance(dim, sympy.Expr):
-            yield dim, sympy.Integer(size)
+            yield dim, size
 
 
 def _called(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
 
@@ -33,21 +34,22 @@ def _strides(sizes: Sequence[Any]) -> list[Any]:
     return found[::-1] if sizes else []
 
 
-def _in_order(input: Tensor) -> bool:
+def lies_in_order(input: Tensor) -> bool:
+    """Whether the elements lie in memory in the order of the axes."""
     return all(
         (isinstance(size, int) and size == 1) or _same(input, have, want)
         for size, have, want in zip(input.shape, input.stride(), _strides(input.shape), strict=True)
     )
 
 
-def _seen(input: Tensor, sizes: Sequence[Any]) -> Tensor | None:
-    """The same memory with other sizes; None where PyTorch must find out whether that is one."""
+def _seen(input: Tensor, sizes: Sequence[Any], copies: bool) -> Tensor | None:
+    """The same memory with other sizes, or, where it ``copies``, new memory; None where PyTorch must find out whether that is
+    one."""
     rest = [position for position, size in enumerate(sizes) if isinstance(size, int) and size == -1]
-    if (
-        len(rest) > 1
-        or not _in_order(input)
-        or not all(isinstance(size, int | torch.SymInt) for size in sizes)
-    ):
+    if len(rest) > 1 or not all(isinstance(size, int | torch.SymInt) for size in sizes):
+        return None
+    in_order = lies_in_order(input)
+    if not in_order and not copies:
         return None
     total, wanted = math.prod(input.shape), list(sizes)
     if rest:
@@ -57,13 +59,32 @@ def _seen(input: Tensor, sizes: Sequence[Any]) -> Tensor | None:
         wanted[rest[0]] = total // known
     if not _same(input, math.prod(wanted), total):
         return None
-    return input.as_strided(wanted, _strides(wanted), input.storage_offset())
+    if in_order:
+        return input.as_strided(wanted, _strides(wanted), input.storage_offset())
+    return input.new_empty(wanted) if _is_copied(input, wanted) else None
 
 
-def _reshaped(function: Callable[..., Any], input: Tensor, *shape: Any, **named: Any) -> Any:
+def _is_copied(input: Tensor, wanted: Sequence[Any]) -> bool:
+    """Whether PyTorch copies what is reshaped so: asked at sizes of which none is 1 by chance."""
+    if not any(isinstance(size, torch.SymInt) for size in (*input.shape, *wanted)):
+        return False
+    at: Any = input.fake_mode.shape_env.at_large  # type: ignore[attr-defined]
+    sizes, strides = [*map(at, input.shape)], [*map(at, input.stride())]
+    if None in sizes or None in strides:
+        return False
+    with torch._C.DisableTorchFunction(), no_dispatch():
+        like = torch.empty_strided(sizes, strides, device="meta")
+        try:
+            like.view([*map(at, wanted)])
+        except (RuntimeError, ValueError):
+            return True
+    return False
+
+
+def _reshaped(function: Callable[..., Any], copies: bool, input: Tensor, *shape: Any, **named: Any) -> Any:
     sizes = named.get("shape", named.get("size", shape[0] if len(shape) == 1 else shape))
     plain = isinstance(sizes, list | tuple) and len(named) < 2
-    found = _seen(input, sizes) if plain else None
+    found = _seen(input, sizes, copies) if plain else None
     return function(input, *shape, **named) if found is None else found
 
 
@@ -73,13 +94,13 @@ def _flattened(function: Callable[..., Any], input: Tensor, start_dim: int = 0, 
         return function(input, start_dim, end_dim)
     first, last = start_dim % rank, end_dim % rank
     sizes = [*input.shape[:first], math.prod(input.shape[first : last + 1]), *input.shape[last + 1 :]]
-    found = _seen(input, sizes) if first < last else None
+    found = _seen(input, sizes, True) if first < last else None
     return function(input, start_dim, end_dim) if found is None else found
 
 
 VIEWS: dict[Any, Callable[..., Any]] = {
     **{
-        function: partial(_reshaped, function)
+        function: partial(_reshaped, function, name == "reshape")
         for name in ("view", "reshape")
         for function in everywhere(name)
     },

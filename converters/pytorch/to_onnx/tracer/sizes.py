@@ -7,6 +7,7 @@ import linecache
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from sys import _getframe
 from types import FrameType
@@ -25,7 +26,14 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from netferry.converters.pytorch.to_onnx.tracer.assertions import is_demanded
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainShapeEnv
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import DataDependent
-from netferry.converters.pytorch.to_onnx.tracer.values import CHOICES, MANY, equal_sizes, value
+from netferry.converters.pytorch.to_onnx.tracer.values import (
+    MANY,
+    Program,
+    always,
+    equal_sizes,
+    taken_apart,
+    value,
+)
 
 Size: TypeAlias = int | sympy.Expr
 """A size of a tensor: known, or an expression over the free axes' names."""
@@ -73,11 +81,20 @@ class Sizes(PlainShapeEnv):
         self._inner: set[sympy.Symbol] = set()
         self._answers: dict[sympy.Basic, sympy.Basic] = {}
         self._depth = 0
+        self._own: dict[sympy.Expr, sympy.Symbol] = {}  # parts of sizes that have a symbol of their own
+        self._defined: dict[sympy.Symbol, sympy.Expr] = {}
+        self._programs: dict[sympy.Basic, Program] = {}
+        self._truths: dict[sympy.Basic, sympy.Basic | None] = {}
+        self._wholes: dict[sympy.Basic, sympy.Basic] = {}
+        self.defined: dict[sympy.Symbol, sympy.Expr] = {}  # the same over the names of the free axes
         self.hints: dict[str, int] = {}
 
     def free(self, name: str, size: int) -> torch.SymInt:
         """A new free size; ``size`` decides where the model's code branches, 1 is never taken for it."""
         hint = self.hints[name] = size if size > 1 else 3
+        return self._symbol(name, hint)
+
+    def _symbol(self, name: str, hint: int) -> torch.SymInt:
         axis = _Axis(name)
         symbol = make_symbol(SymT.SIZE, self._generate_unique_id(name), positive=True, integer=True)
         self.source_to_var[name] = symbol
@@ -90,16 +107,60 @@ class Sizes(PlainShapeEnv):
 
     def inner(self, name: str, hint: int) -> torch.SymInt:
         """A new size that the model's own tensors decide; a condition on it is a need, as nothing can fix it."""
-        taken = {str(symbol) for symbol in self._names.values()}
-        size = self.free(next(wish for wish in _numbered(name) if wish not in taken), hint)
+        size = self.free(self._unused(name), hint)
         self._inner.add(self._names[size.node.expr])
         return size
+
+    def _unused(self, name: str) -> str:
+        taken = {str(symbol) for symbol in self._names.values()}
+        return next(wish for wish in _numbered(name) if wish not in taken)
+
+    def brief(self, size: int | torch.SymInt) -> int | torch.SymInt:
+        """The size, with a symbol of its own for each factor that rounds more than once.
+
+        What comes of it is then as short as it was at first, however deep the model is: a padded height is halved, padded
+        again and halved again.
+        """
+        if not isinstance(size, torch.SymInt) or size.node.expr.is_Symbol:
+            return size
+        expression = self.replace(size.node.expr)
+        factors = expression.args if expression.is_Mul else (expression,)
+        own = [self._with_own_symbol(factor) if _rounds(factor) > 1 else factor for factor in factors]
+        if all(a is b for a, b in zip(own, factors, strict=True)):
+            return size
+        made = sympy.Mul(*own)
+        return self.create_symintnode(made, hint=self.shown(size), source=None)  # type: ignore[return-value]
+
+    def _with_own_symbol(self, factor: sympy.Expr) -> sympy.Expr:
+        if factor not in self._own:
+            hint = int(self._program(factor)({s: int(v) for s, v in self.backed_var_to_val.items()}))
+            if hint < 1:
+                return factor
+            base = min(map(str, self._over_names(factor).free_symbols), key=len)
+            made = self._symbol(self._unused(base), hint).node.expr
+            self._own[factor], self._defined[made] = made, factor
+            self.defined[self._names[made]] = factor.xreplace(self._names)
+        return self._own[factor]
+
+    def _program(self, expression: sympy.Basic) -> Program:
+        if expression not in self._programs:
+            self._programs[expression] = taken_apart(expression, self._defined)
+        return self._programs[expression]
 
     def shown(self, size: int | torch.SymInt) -> int:
         """The size at which the trace is made."""
         return (
             int(size.node.expr.xreplace(self.backed_var_to_val)) if isinstance(size, torch.SymInt) else size
         )
+
+    def at_large(self, size: int | torch.SymInt) -> int | None:
+        """The size where all free axes are long, each in its own way; None where that is nothing."""
+        if not isinstance(size, torch.SymInt):
+            return size
+        program = self._program(self.replace(size.node.expr))
+        known = list(self._names)
+        found = program({symbol: 1009 + 4 * known.index(symbol) for symbol in program.places})
+        return None if found is None else int(found)
 
     def named(self, size: int | torch.SymInt | torch.SymFloat) -> Size:
         """``size`` over the names of the free axes."""
@@ -133,9 +194,10 @@ class Sizes(PlainShapeEnv):
         expr = self.replace(orig_expr)
         if isinstance(expr, BooleanAtom) or expr.is_number:
             return expr
-        always = _always(expr)
-        if always is not None:
-            return always
+        if expr not in self._truths:
+            self._truths[expr] = self._always(expr)
+        if (found := self._truths[expr]) is not None:
+            return found
         known = None if self._depth else self._maybe_evaluate_static(expr)
         if known is not None:
             return known
@@ -161,7 +223,22 @@ class Sizes(PlainShapeEnv):
             self.replace(one.node.expr) if isinstance(one, torch.SymInt) else sympy.Integer(one)
             for one in (a, b)
         )
-        return left == right or equal_sizes(left, right)
+        return left == right or equal_sizes(self._program(left), self._program(right))
+
+    def _always(self, expr: Any) -> Any:
+        """What a condition or a number of sizes is at all sizes; None where it depends on them."""
+        found = always(self._program(expr))
+        if (
+            expr.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod)
+            or expr.free_symbols & self._defined.keys()
+        ):
+            return None if found is None else sympy.sympify(found)
+        if found is None and self._program(expr).places.keys() and len(self._program(expr).places) <= 3:
+            return None
+        moved = (
+            sympy.expand(expr.lhs - expr.rhs) if isinstance(expr, sympy.core.relational.Relational) else None
+        )
+        return sympy.sympify(bool(expr.func(moved, 0))) if moved is not None and moved.is_number else None
 
     def _get_stack_summary(
         self,
@@ -178,7 +255,7 @@ class Sizes(PlainShapeEnv):
             condition = expr if answer else sympy.Not(expr)
         else:
             condition = sympy.Eq(expr, answer)
-        named = self._over_names(condition)
+        named = condition = self._whole(condition)
         if not self._depth:
             harmless = is_demanded(frame)
         else:
@@ -195,6 +272,15 @@ class Sizes(PlainShapeEnv):
         found = Narrowing(_words(named), fixes, line, named if bounds else None, None if a_number else asked)
         if found not in self.narrowings:
             self.narrowings.append(found)
+
+    def _whole(self, expression: Any) -> Any:
+        """Over the names of the free axes, without symbols of sizes' own."""
+        if expression not in self._wholes:
+            named = self._over_names(expression)
+            while named.free_symbols & self.defined.keys():
+                named = named.xreplace(self.defined)
+            self._wholes[expression] = named
+        return self._wholes[expression]
 
     def _over_names(self, expression: Any) -> Any:
         return self.replace(expression).xreplace(self._names)
@@ -241,6 +327,22 @@ class _Axis(Source):
         return str(self.__dict__["axis"])
 
 
+_ROUNDED = (
+    symbolic.FloorDiv,
+    symbolic.Mod,
+    symbolic.PythonMod,
+    symbolic.CeilToInt,
+    symbolic.FloorToInt,
+    symbolic.TruncToInt,
+)
+
+
+@lru_cache(1 << 12)
+def _rounds(expression: sympy.Expr) -> int:
+    """How often an expression rounds, or takes what is left of a division."""
+    return sum(isinstance(part, _ROUNDED) for part in sympy.preorder_traversal(expression))
+
+
 def _is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
     """Whether the answer means that two sizes are equal; a number asked for as such is one too."""
     if not isinstance(answer, BooleanAtom):
@@ -263,23 +365,6 @@ def _fixes_one(condition: Any, a_number: bool = False) -> bool:
 
 def _fulfilling(condition: Any, symbol: sympy.Symbol) -> list[int]:
     return [size for size in MANY if value(condition, {symbol: size})]
-
-
-def _always(expr: Any) -> Any:
-    """What a condition or a number of sizes is at all sizes; None where it depends on them."""
-    symbols = sorted(expr.free_symbols, key=str)
-    first: Any = None
-    for choice in itertools.product(CHOICES.get(len(symbols), ()), repeat=len(symbols)):
-        found = value(expr, dict(zip(symbols, choice, strict=True)))
-        if found is None:  # what is nothing there occurs nowhere
-            continue
-        if first is not None and found != first:
-            return None
-        first = found
-    if expr.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod):
-        return None if first is None else sympy.sympify(first)
-    moved = sympy.expand(expr.lhs - expr.rhs) if isinstance(expr, sympy.core.relational.Relational) else None
-    return sympy.sympify(bool(expr.func(moved, 0))) if moved is not None and moved.is_number else None
 
 
 def broken(condition: Any, sizes: Mapping[str, int]) -> bool:

@@ -71,6 +71,7 @@ def trace(
         tuple(recorder.sizes.narrowings),
         recorder.sizes.hints,
         tuple(recorder.left_out),
+        recorder.sizes.defined,
     )
 
 

@@ -6,7 +6,9 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache, partial
 from typing import Any
 
 import sympy
@@ -42,13 +44,100 @@ CHOICES: Mapping[int, tuple[int, ...]] = {1: MANY, 2: SOME, 3: FEW}
 """The sizes of which all combinations are tried, by how many symbols there are."""
 
 
-def equal_sizes(left: Any, right: Any) -> bool:
+_NOTHING = (ZeroDivisionError, KeyError, OverflowError, ValueError)
+"""What is raised where an expression is nothing."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """An expression taken apart once, to be asked at many sizes: constants, the places of its symbols, and steps over places."""
+
+    constants: tuple[Any, ...]
+    places: Mapping[Any, int]
+    steps: tuple[tuple[Callable[..., Any], tuple[int, ...]], ...]
+    result: int
+
+    def __call__(self, sizes: Mapping[Any, int]) -> Any:
+        """The number or the truth at ``sizes``, which are by symbol; None where that is nothing, as a remainder of zero is."""
+        found = list(self.constants)
+        try:
+            for symbol, place in self.places.items():
+                found[place] = sizes[symbol]
+            for rule, parts in self.steps:
+                found.append(rule(*[found[part] for part in parts]))
+        except _NOTHING:
+            return None
+        number = found[self.result]
+        return int(number) if isinstance(number, Fraction) and number.denominator == 1 else number
+
+
+def taken_apart(expression: Any, defined: Mapping[Any, Any]) -> Program:
+    """The program of an expression; a symbol that is ``defined`` by another expression is that."""
+    constants: list[Any] = []
+    places: dict[Any, int] = {}
+    steps: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+    known: dict[Any, Any] = {}  # an item: its place among constants, or (its step,)
+
+    def place(item: Any) -> Any:
+        if item in known:
+            return known[item]
+        if item.is_Symbol and item in defined:
+            found = place(defined[item])
+        elif item.is_Symbol:
+            found = places[item] = len(constants)
+            constants.append(None)
+        elif (constant := _constant(item)) is not None:
+            found = len(constants)
+            constants.append(constant)
+        else:
+            parts = tuple(map(place, item.args))
+            steps.append((_RULES.get(type(item)) or partial(_by_sympy, item.func), parts))
+            found = (len(steps) - 1,)
+        known[item] = found
+        return found
+
+    def number(found: Any) -> int:
+        return len(constants) + found[0] if isinstance(found, tuple) else int(found)
+
+    result = place(expression)
+    numbered = tuple((rule, tuple(map(number, parts))) for rule, parts in steps)
+    return Program(tuple(constants), places, numbered, number(result))
+
+
+def _constant(item: Any) -> Any:
+    if isinstance(item, BooleanAtom):
+        return bool(item)
+    if item.is_Integer:
+        return int(item)
+    if item.is_Rational:
+        return Fraction(int(item.p), int(item.q))
+    return float(item) if not item.args else None
+
+
+def _by_sympy(kind: Any, *parts: Any) -> Any:
+    made = kind(*map(sympy.sympify, parts))
+    if not made.is_number and not isinstance(made, BooleanAtom):
+        raise ValueError(str(made))
+    return bool(made) if isinstance(made, BooleanAtom) else float(made)
+
+
+@lru_cache(1 << 12)
+def _program(expression: Any) -> Program:
+    return taken_apart(expression, {})
+
+
+def value(expression: Any, sizes: Mapping[Any, int]) -> Any:
+    """The number or the truth at ``sizes``, which are by symbol; None where that is nothing, as a remainder of zero is."""
+    return _program(expression)(sizes)
+
+
+def equal_sizes(left: Program, right: Program) -> bool:
     """Whether two expressions are one at all sizes that are tried at which they are sizes: numbers from 1."""
-    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    symbols = sorted({*left.places, *right.places}, key=str)
     checked = 0
     for choice in itertools.product(CHOICES.get(len(symbols), ()), repeat=len(symbols)):
         at = dict(zip(symbols, choice, strict=True))
-        one, other = value(left, at), value(right, at)
+        one, other = left(at), right(at)
         if one is None or other is None or min(one, other) < 1:
             continue
         if one != other:
@@ -57,33 +146,15 @@ def equal_sizes(left: Any, right: Any) -> bool:
     return checked >= len(FEW)
 
 
-def value(expression: Any, sizes: Mapping[Any, int]) -> Any:
-    """The number or the truth at ``sizes``, which are by symbol; None where that is nothing, as a remainder of zero is."""
-    try:
-        found = _value(expression, sizes, {})
-    except (ZeroDivisionError, KeyError, OverflowError, ValueError):
-        return None
-    return int(found) if isinstance(found, Fraction) and found.denominator == 1 else found
-
-
-def _value(item: Any, sizes: Mapping[Any, int], known: dict[Any, Any]) -> Any:
-    if item in known:
-        return known[item]
-    if item.is_Symbol:
-        return sizes[item]
-    if isinstance(item, BooleanAtom):
-        return bool(item)
-    if item.is_Integer:
-        return int(item)
-    if item.is_Rational:
-        return Fraction(int(item.p), int(item.q))
-    rule = _RULES.get(type(item))
-    if rule is not None:
-        found = rule(*(_value(part, sizes, known) for part in item.args))
-    else:
-        made = item.xreplace({symbol: sympy.Integer(size) for symbol, size in sizes.items()})
-        if not made.is_number and not isinstance(made, BooleanAtom):
-            raise ValueError(str(item))
-        found = bool(made) if isinstance(made, BooleanAtom) else float(made)
-    known[item] = found
-    return found
+def always(program: Program) -> Any:
+    """What an expression is at all sizes that are tried; None where it depends on them."""
+    symbols = sorted(program.places, key=str)
+    first: Any = None
+    for choice in itertools.product(CHOICES.get(len(symbols), ()), repeat=len(symbols)):
+        found = program(dict(zip(symbols, choice, strict=True)))
+        if found is None:  # what is nothing there occurs nowhere
+            continue
+        if first is not None and found != first:
+            return None
+        first = found
+    return first
