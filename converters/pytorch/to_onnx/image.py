@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.pytorch.live import numpy_dtype
 from netferry.converters.pytorch.to_onnx.convolution import batched
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.pooling import adaptive_pool
@@ -188,11 +189,96 @@ def roi_align(
     sampling_ratio: int = -1, aligned: bool = False,
 ) -> Tensor:  # fmt: skip
     batch, corners = _corners(e, rois)
+    if isinstance(spatial_scale, sympy.Expr):  # found out of two sizes
+        corners, spatial_scale = e.g.Mul(corners, e.tensor(spatial_scale, e.dtype)), 1.0
     where = "half_pixel" if aligned else "output_half_pixel"
     return e.g.RoiAlign(
         input, corners, batch, output_height=pooled_height, output_width=pooled_width, mode="avg",
         sampling_ratio=max(sampling_ratio, 0), spatial_scale=float(spatial_scale), coordinate_transformation_mode=where,
     )  # fmt: skip
+
+
+@row("torchvision::roi_pool")
+def roi_pool(
+    e: Emitter, input: Tensor, rois: Tensor, spatial_scale: float, pooled_height: int, pooled_width: int
+) -> tuple[Tensor, Tensor]:
+    """The largest element of each bin; where it lies is only told to gradients."""
+    found = e.g.MaxRoiPool(
+        input, rois, pooled_shape=[pooled_height, pooled_width], spatial_scale=float(spatial_scale)
+    )
+    return found, _for_gradients(e)
+
+
+@row("torchvision::ps_roi_align")
+def ps_roi_align(
+    e: Emitter, input: Tensor, rois: Tensor, spatial_scale: float, pooled_height: int, pooled_width: int,
+    sampling_ratio: int = -1,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Bin (i, j) of a region looks at the channels of its own place: (regions, channels, i, j)."""
+    sizes = pooled_height, pooled_width
+    every = roi_align(e, input, rois, spatial_scale, *sizes, sampling_ratio, aligned=True)
+    regions, channels, *_ = e.out.dims
+    apart = e.reshape(every, [regions, channels, *sizes, *sizes])
+    own = np.einsum("ik,jl->ijkl", np.eye(pooled_height), np.eye(pooled_width)).astype(e.dtype)
+    return e.g.ReduceSum(e.g.Mul(apart, e.g.constant(own)), e.g.ints(4, 5), keepdims=0), _for_gradients(e)
+
+
+@row("torchvision::ps_roi_pool")
+def ps_roi_pool(
+    e: Emitter, input: Tensor, rois: Tensor, spatial_scale: float, pooled_height: int, pooled_width: int
+) -> tuple[Tensor, Tensor]:
+    """The mean of each bin of whole elements, of the channels of its own place; 0 where it is empty."""
+    batch, corners = _corners(e, rois)
+    rounded = _away_from_zero(e, e.g.Mul(corners, e.tensor(spatial_scale, e.dtype)))
+    regions, channels, *_ = e.out.dims
+    rows, lines = (
+        _bins(e, rounded, axis, count, e.size_of(input, 3 - axis))
+        for axis, count in ((1, pooled_height), (0, pooled_width))
+    )
+    planes = e.reshape(
+        e.g.Gather(input, batch, axis=0),
+        [regions, channels, pooled_height, pooled_width, *e.sizes_of(input)[2:]],
+    )
+    # (regions, 1, i, 1, 1, height) x (regions, channels, i, j, height, width) x (regions, 1, 1, j, width, 1)
+    across = e.g.MatMul(e.g.Unsqueeze(rows, e.g.ints(1, 3, 4)), planes)
+    total = e.g.MatMul(across, e.g.Unsqueeze(lines, e.g.ints(1, 2, 5)))
+    area = e.g.Mul(
+        e.g.ReduceSum(e.g.Unsqueeze(rows, e.g.ints(1, 3)), e.g.ints(4), keepdims=0),
+        e.g.ReduceSum(e.g.Unsqueeze(lines, e.g.ints(1, 2)), e.g.ints(4), keepdims=0),
+    )
+    one = e.tensor(1, e.dtype)
+    return e.g.Div(e.g.Squeeze(total, e.g.ints(4, 5)), e.g.Max(area, one)), _for_gradients(e)
+
+
+def _away_from_zero(e: Emitter, x: Tensor) -> Tensor:
+    """Rounded, halves away from zero, as C's ``round`` does."""
+    half = e.tensor(0.5, x.dtype)
+    return e.g.Mul(e.g.Sign(x), e.g.Floor(e.g.Add(e.g.Abs(x), half)))
+
+
+def _bins(e: Emitter, corners: Tensor, axis: int, count: int, size: Size) -> Tensor:
+    """Which elements of a line belong to which bin of each region, as zeros and ones: (regions, bins, elements).
+
+    torchvision leaves the last element of a line out.
+    """
+    first, last = (e.g.Slice(corners, e.g.ints(at), e.g.ints(at + 1), e.g.ints(1)) for at in (axis, axis + 2))
+    width = e.g.Div(
+        e.g.Max(e.g.Sub(last, first), e.tensor(1, e.dtype)), e.tensor(count, e.dtype)
+    )  # of a bin: (regions, 1)
+    numbers = e.g.constant(np.arange(count + 1, dtype=e.dtype))
+    low = e.g.Add(e.g.Floor(e.g.Mul(width, e.g.Slice(numbers, e.g.ints(0), e.g.ints(count)))), first)
+    high = e.g.Add(e.g.Ceil(e.g.Mul(width, e.g.Slice(numbers, e.g.ints(1), e.g.ints(count + 1)))), first)
+    line = e.cast(
+        e.g.Range(e.tensor(0, INT64), e.cast(e.scalar_size(size), INT64), e.tensor(1, INT64)), e.dtype
+    )
+    end = e.g.Sub(e.cast(e.scalar_size(size), e.dtype), e.tensor(1, e.dtype))
+    low, high = (e.g.Unsqueeze(edge, e.g.ints(2)) for edge in (low, e.g.Min(high, end)))
+    return e.cast(e.g.And(e.g.GreaterOrEqual(line, low), e.g.Less(line, high)), e.dtype)
+
+
+def _for_gradients(e: Emitter) -> Tensor:
+    """In place of what torchvision keeps for the way back; no model reads it."""
+    return e.full(0, e.outs[1].dims, numpy_dtype(e.outs[1].dtype))
 
 
 @row("torchvision::nms")

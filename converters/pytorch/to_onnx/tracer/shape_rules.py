@@ -221,6 +221,13 @@ def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     return boxes.new_empty((sizes.inner("kept", hint=3),), dtype=torch.int64)
 
 
+def _roi_align(
+    input: Tensor, rois: Tensor, spatial_scale: Any, pooled_height: int, pooled_width: int, *_: Any, **__: Any
+) -> Tensor:
+    """The scale may be made of sizes."""
+    return input.new_empty((rois.shape[0], input.shape[1], pooled_height, pooled_width))
+
+
 COUNTED: Mapping[Any, Callable[..., Any]] = {
     torch._pack_padded_sequence: _pack,
     torch.nonzero: _nonzero,
@@ -257,6 +264,7 @@ SHAPES: Mapping[Any, Callable[..., Any]] = {
     F.max_pool1d: _max_pool1d,
     torch.max_pool1d: _max_pool1d,
     torch._pad_packed_sequence: _unpack,
+    "torchvision::roi_align": _roi_align,
     torch.lstm: _recurrent_function,
     torch.gru: _recurrent_function,
     torch.rnn_tanh: _recurrent_function,

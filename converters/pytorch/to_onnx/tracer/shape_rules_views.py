@@ -98,6 +98,40 @@ def _flattened(function: Callable[..., Any], input: Tensor, start_dim: int = 0, 
     return function(input, start_dim, end_dim) if found is None else found
 
 
+def _cut(input: Tensor, index: Any) -> Any:
+    """Indexing: what is cut off at a number is as long as the axis where that is shorter."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    taken = [_axes_of(item) for item in items]
+    axis = 0
+    for position, item in enumerate(items):
+        if item is Ellipsis:
+            axis += input.dim() - sum(taken)
+        elif isinstance(item, slice) and axis < input.dim():
+            items[position] = _within(input, input.shape[axis], item)
+        axis += taken[position]
+    return Tensor.__getitem__(input, tuple(items) if isinstance(index, tuple) else items[0])
+
+
+def _axes_of(item: Any) -> int:
+    """How many axes an item of an index takes."""
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    return item.dim() if isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8) else 1
+
+
+def _within(input: Tensor, size: Any, cut: slice) -> slice:
+    """A slice whose ends lie within the axis whatever its size is, not only at the example's."""
+    if isinstance(size, int):
+        return cut
+    sizes: Any = input.fake_mode.shape_env  # type: ignore[attr-defined]
+    start, stop = cut.start, cut.stop
+    if isinstance(stop, int) and stop > 1 and not sizes.surely(size >= stop):
+        stop = torch.sym_min(stop, size)
+    if isinstance(start, int) and start < -1 and not sizes.surely(size >= -start):
+        start = torch.sym_max(size + start, 0)
+    return slice(start, stop, cut.step)
+
+
 VIEWS: dict[Any, Callable[..., Any]] = {
     **{
         function: partial(_reshaped, function, name == "reshape")
@@ -105,5 +139,6 @@ VIEWS: dict[Any, Callable[..., Any]] = {
         for function in everywhere(name)
     },
     **{function: partial(_flattened, function) for function in everywhere("flatten")},
+    Tensor.__getitem__: _cut,
 }
 """Functions, and the rule for what they give."""

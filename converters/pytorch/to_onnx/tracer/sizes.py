@@ -194,9 +194,7 @@ class Sizes(PlainShapeEnv):
         expr = self.replace(orig_expr)
         if isinstance(expr, BooleanAtom) or expr.is_number:
             return expr
-        if expr not in self._truths:
-            self._truths[expr] = self._always(expr)
-        if (found := self._truths[expr]) is not None:
+        if (found := self._decided(expr)) is not None:
             return found
         known = None if self._depth else self._maybe_evaluate_static(expr)
         if known is not None:
@@ -224,6 +222,18 @@ class Sizes(PlainShapeEnv):
             for one in (a, b)
         )
         return left == right or equal_sizes(self._program(left), self._program(right))
+
+    def surely(self, condition: bool | torch.SymBool) -> bool:
+        """Whether a condition holds at all sizes; nothing is asked of the model."""
+        if isinstance(condition, bool):
+            return condition
+        expr = self.replace(condition.node.expr)
+        return bool(expr) if isinstance(expr, BooleanAtom) else bool(self._decided(expr) or False)
+
+    def _decided(self, expr: Any) -> Any:
+        if expr not in self._truths:
+            self._truths[expr] = self._always(expr)
+        return self._truths[expr]
 
     def _always(self, expr: Any) -> Any:
         """What a condition or a number of sizes is at all sizes; None where it depends on them."""
@@ -405,8 +415,16 @@ _RELATIONS: Mapping[type[sympy.Basic], str] = {
 }
 
 
+_LONGEST = 160
+
+
 def _words(condition: Any) -> str:
     """A relation as a sentence, the size first: ``batch is above 1``."""
+    said = _said(condition)
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} ... {said[-_LONGEST // 4 :]}"
+
+
+def _said(condition: Any) -> str:
     if type(condition) not in _RELATIONS:
         return str(condition)
     if condition.lhs.is_number:
