@@ -36,8 +36,8 @@ from netferry.converters.pytorch.to_onnx.calls import missing_row, row_of, tenso
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.free_axes import freest_trace
 from netferry.converters.pytorch.to_onnx.tracer.calls import Trace, Value
+from netferry.converters.pytorch.to_onnx.tracer.conditions import as_text
 from netferry.converters.pytorch.to_onnx.tracer.patching import restored
-from netferry.converters.pytorch.to_onnx.tracer.sizes import as_text
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import Untraceable
 from netferry.converters.pytorch.to_onnx.ways_round import way_round
 from netferry.converters.signature import Example, TensorSpec

@@ -16,8 +16,9 @@ from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.to_onnx.layers import MODULES
 from netferry.converters.pytorch.to_onnx.table import FUNCTIONS
 from netferry.converters.pytorch.to_onnx.tracer.calls import Trace
+from netferry.converters.pytorch.to_onnx.tracer.conditions import broken, without
 from netferry.converters.pytorch.to_onnx.tracer.replay import harmless
-from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing, broken, without
+from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing
 from netferry.converters.pytorch.to_onnx.tracer.trace import trace
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import Untraceable
 from netferry.converters.signature import Example

@@ -15,8 +15,9 @@ from netferry.converters import size_bounds
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch.live import device_of, layer_by_layer, run, to_numpy, to_torch
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of, map_structure
+from netferry.converters.pytorch.to_onnx.tracer.conditions import without
 from netferry.converters.pytorch.to_onnx.tracer.names import writes
-from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing, without
+from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing
 from netferry.converters.pytorch.to_onnx.tracer.values import value
 from netferry.converters.signature import Array, Example
 

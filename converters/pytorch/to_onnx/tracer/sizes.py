@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import linecache
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from sys import _getframe
 from types import FrameType
@@ -24,10 +23,17 @@ from torch.utils._sympy.symbol import SymT, make_symbol
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from netferry.converters.pytorch.to_onnx.tracer.assertions import is_demanded
+from netferry.converters.pytorch.to_onnx.tracer.conditions import (
+    fixes_one,
+    is_a_need,
+    is_equality,
+    rounds,
+    simplest,
+    words,
+)
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainShapeEnv
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import DataDependent
 from netferry.converters.pytorch.to_onnx.tracer.values import (
-    MANY,
     Program,
     always,
     equal_sizes,
@@ -125,7 +131,7 @@ class Sizes(PlainShapeEnv):
             return size
         expression = self.replace(size.node.expr)
         factors = expression.args if expression.is_Mul else (expression,)
-        own = [self._with_own_symbol(factor) if _rounds(factor) > 1 else factor for factor in factors]
+        own = [self._with_own_symbol(factor) if rounds(factor) > 1 else factor for factor in factors]
         if all(a is b for a, b in zip(own, factors, strict=True)):
             return size
         made = sympy.Mul(*own)
@@ -200,7 +206,7 @@ class Sizes(PlainShapeEnv):
         if known is not None:
             return known
         answer = self._answer(expr)
-        if _is_equality(expr, answer):
+        if is_equality(expr, answer):
             self._narrow(expr, answer)
             super().evaluate_expr(orig_expr, hint, forcing_spec=forcing_spec)
             self._answers.clear()
@@ -269,17 +275,17 @@ class Sizes(PlainShapeEnv):
         if not self._depth:
             harmless = is_demanded(frame)
         else:
-            harmless = isinstance(answer, BooleanAtom) and not _fixes_one(condition)
-            if harmless and not _is_a_need(condition):
+            harmless = isinstance(answer, BooleanAtom) and not fixes_one(condition)
+            if harmless and not is_a_need(condition):
                 return
         free = not harmless and not named.free_symbols & self._inner
         a_number = not isinstance(answer, BooleanAtom)
         if a_number and not harmless and not free:
             raise DataDependent("the code counts through what is found in the data", line)
-        bounds = free and not _fixes_one(named, a_number)
+        bounds = free and not fixes_one(named, a_number)
         asked, named = named, simplest(named) if bounds else named
         fixes = frozenset() if bounds or not free else frozenset(map(str, named.free_symbols))
-        found = Narrowing(_words(named), fixes, line, named if bounds else None, None if a_number else asked)
+        found = Narrowing(words(named), fixes, line, named if bounds else None, None if a_number else asked)
         if found not in self.narrowings:
             self.narrowings.append(found)
 
@@ -335,150 +341,3 @@ class _Axis(Source):
     @property
     def name(self) -> str:
         return str(self.__dict__["axis"])
-
-
-_ROUNDED = (
-    symbolic.FloorDiv,
-    symbolic.Mod,
-    symbolic.PythonMod,
-    symbolic.CeilToInt,
-    symbolic.FloorToInt,
-    symbolic.TruncToInt,
-)
-
-
-@lru_cache(1 << 12)
-def _rounds(expression: sympy.Expr) -> int:
-    """How often an expression rounds, or takes what is left of a division."""
-    return sum(isinstance(part, _ROUNDED) for part in sympy.preorder_traversal(expression))
-
-
-def _is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
-    """Whether the answer means that two sizes are equal; a number asked for as such is one too."""
-    if not isinstance(answer, BooleanAtom):
-        return True
-    return bool(answer) if isinstance(expr, sympy.Eq) else isinstance(expr, sympy.Ne) and not answer
-
-
-def _fixes_one(condition: Any, a_number: bool = False) -> bool:
-    """Whether a condition leaves a single size: ``n == 4``, but not ``n == m`` or ``n % 2 == 0`` or ``n < 9``; with it
-    ``n * m == 8``, where the code has asked for that number."""
-    if not isinstance(condition, sympy.Eq):
-        return False
-    left, right = condition.args
-    moving = left if right.is_number else right if left.is_number else left - right
-    if len(condition.free_symbols) != 1:
-        return a_number and not moving.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod)
-    symbol = next(iter(condition.free_symbols))
-    return bool(moving.is_polynomial(symbol)) or len(_fulfilling(condition, symbol)) < 2
-
-
-def _fulfilling(condition: Any, symbol: sympy.Symbol) -> list[int]:
-    return [size for size in MANY if value(condition, {symbol: size})]
-
-
-def broken(condition: Any, sizes: Mapping[str, int]) -> bool:
-    """Whether a bound does not hold at some sizes."""
-    return value(condition, {symbol: sizes.get(str(symbol), 3) for symbol in condition.free_symbols}) is False
-
-
-def without(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], ...]:
-    """Sizes that do not fulfil a condition: all where they are few, else some near those that the trace has."""
-    symbols = sorted(condition.free_symbols, key=str)
-    usual = {symbol: hints.get(str(symbol), 3) for symbol in symbols}
-
-    def fails(sizes: Mapping[Any, int]) -> bool:
-        return value(condition, sizes) is False
-
-    found = []
-    for symbol in symbols:
-        near = sorted(range(1, 4 * usual[symbol] + 1), key=lambda size: abs(size - usual[symbol]))
-        failing = [size for size in near if fails({**usual, symbol: size})]
-        found += [{str(symbol): size} for size in (failing if len(failing) <= 4 else failing[:3])]
-    return tuple(found)
-
-
-def _is_a_need(equality: sympy.Eq) -> bool:
-    """Whether kernels need it of their inputs: two sizes are one, or one divides; the rest is about strides."""
-    left, right = equality.args
-    divides = isinstance(left, symbolic.Mod | symbolic.PythonMod) and left.args[1].is_number and right == 0
-    return bool(divides or (left.is_Symbol and right.is_Symbol))
-
-
-_RELATIONS: Mapping[type[sympy.Basic], str] = {
-    sympy.Eq: "is",
-    sympy.Ne: "is not",
-    sympy.Lt: "is below",
-    sympy.Le: "is at most",
-    sympy.Gt: "is above",
-    sympy.Ge: "is at least",
-}
-
-
-_LONGEST = 160
-
-
-def _words(condition: Any) -> str:
-    """A relation as a sentence, the size first: ``batch is above 1``."""
-    said = _said(condition)
-    return said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} ... {said[-_LONGEST // 4 :]}"
-
-
-def _said(condition: Any) -> str:
-    if type(condition) not in _RELATIONS:
-        return str(condition)
-    if condition.lhs.is_number:
-        condition = condition.reversed
-    return f"{condition.lhs} {_RELATIONS[type(condition)]} {condition.rhs}"
-
-
-_FAR = 1 << 20
-
-
-def simplest(condition: Any) -> Any:
-    """A bound on one size as a plain one (``n <= 64``), where it changes at one size only."""
-    symbols = condition.free_symbols
-    plain = any(side.is_Symbol for side in condition.args) and any(side.is_number for side in condition.args)
-    if plain or len(symbols) != 1 or isinstance(condition, sympy.Eq):
-        return condition
-    (symbol,) = symbols
-
-    def holds(size: int) -> bool:
-        return bool(value(condition, {symbol: size}))
-
-    low, high, first = 1, _FAR, holds(1)
-    if first == holds(_FAR):
-        return condition
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) == first else (low, middle)
-    plain = sympy.Le(symbol, low) if first else sympy.Ge(symbol, high)
-    alike = all(holds(size) == bool(plain.xreplace({symbol: sympy.Integer(size)})) for size in MANY)
-    return plain if alike else condition
-
-
-_SIGNS: Mapping[Any, str] = {
-    sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<=", sympy.Gt: ">", sympy.Ge: ">=", sympy.Add: "+",
-    sympy.Mul: "*", symbolic.FloorDiv: "//", symbolic.CleanDiv: "//", symbolic.Mod: "%", symbolic.PythonMod: "%",
-    symbolic.IntTrueDiv: "/", symbolic.FloatTrueDiv: "/",
-}  # fmt: skip
-
-
-def as_text(condition: Any) -> str | None:
-    """A condition as an expression of Python over the names of sizes; None where it holds what has no sign there."""
-    if condition.is_Symbol:
-        return str(condition) if str(condition).isidentifier() else None
-    if condition.is_Integer or condition.is_Float:
-        return str(condition)
-    if condition.is_Rational:
-        return f"({condition.p} / {condition.q})"
-    parts = [as_text(part) for part in condition.args]
-    if any(part is None for part in parts):
-        return None
-    said = [str(part) for part in parts]
-    if isinstance(condition, sympy.Max | sympy.Min | symbolic.Max | symbolic.Min):
-        return f"{'max' if isinstance(condition, sympy.Max | symbolic.Max) else 'min'}({', '.join(said)})"
-    if isinstance(condition, symbolic.ToFloat | symbolic.TruncToInt | symbolic.FloorToInt):
-        return said[0] if isinstance(condition, symbolic.ToFloat) else f"({said[0]} // 1)"
-    sign = next((sign for kind, sign in _SIGNS.items() if isinstance(condition, kind)), None)
-    return None if sign is None else f"({f' {sign} '.join(said)})"
