@@ -139,3 +139,27 @@ def test_operators_of_torchvision_on_regions_and_boxes(name: str) -> None:
         given = {"x0": x, "x1": boxes}
         (got,) = running.run(None, {one.name: given[one.name] for one in running.get_inputs()})
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * max(np.abs(want).max(initial=0), 1))
+
+
+def test_masks_that_the_data_find_are_pasted_all_at_once() -> None:
+    reason = "torchvision is not installed: it wants another build of PyTorch than the tests have"
+    transform = pytest.importorskip("torchvision.models.detection.transform", reason=reason)
+
+    def paste(scores: Tensor, masks: Tensor, boxes: Tensor) -> Tensor:
+        kept = torch.nonzero(scores > 0)[:, 0]
+        pasted: Tensor = transform.paste_masks_in_image(masks[kept], boxes[kept], (50, 70))
+        return pasted
+
+    running = session(export(Fn(paste), ("t",), ("t", 1, 28, 28), ("t", 4)))
+    for count in (3, 8):
+        rng = np.random.default_rng(count)
+        corner = rng.uniform(-5, 40, (count, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(0.5, 30, (count, 2))], 1).astype(np.float32)
+        given = (
+            rng.standard_normal(count).astype(np.float32),
+            rng.random((count, 1, 28, 28), np.float32),
+            boxes,
+        )
+        want = paste(*map(torch.from_numpy, given)).numpy()
+        (got,) = running.run(None, {f"x{place}": array for place, array in enumerate(given)})
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)

@@ -21,6 +21,7 @@ from torch.nn.modules import transformer
 
 from netferry.converters.pytorch.snapshot import Snapshot, code_names
 from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown
+from netferry.converters.pytorch.to_onnx.tracer.decompositions.regions import PYTHON
 from netferry.converters.pytorch.to_onnx.tracer.masks import broadcast
 from netferry.converters.pytorch.to_onnx.tracer.python_names import (
     MATH,
@@ -68,6 +69,10 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
                 ),
             ):
                 stack.enter_context(patch.object(where, name, stand_in))
+            for (where, name), stand_in in PYTHON.items():
+                if (library := sys.modules.get(where)) is not None:
+                    plain = getattr(library, name)
+                    stack.enter_context(patch.object(library, name, _in_a_trace(plain, stand_in)))
             for kind in (torch.SymInt, torch.SymFloat):
                 for name, method in METHODS.items():
                     stack.enter_context(patch.object(kind, name, method, create=True))
@@ -89,6 +94,15 @@ def _called(enter: Callable[..., Any]) -> Callable[..., Any]:
         if recorder is None:
             return enter(module, *args, **kwargs)
         return recorder.call(enter, module, args, kwargs)
+
+    return call
+
+
+def _in_a_trace(plain: Callable[..., Any], stand_in: Callable[..., Any]) -> Callable[..., Any]:
+    """``stand_in`` in the thread of a trace, else what stands there."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (plain if _RECORDER.get() is None else stand_in)(*args, **kwargs)
 
     return call
 
