@@ -58,6 +58,18 @@ def test_padded_windows_of_halved_planes_are_right_at_other_heights_and_widths()
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
 
 
+def test_parts_of_a_free_axis_are_as_long_as_its_size_makes_them() -> None:
+    def split(x: Tensor) -> tuple[Tensor, ...]:
+        thirds, marked = x.tensor_split(3, 1), torch.tensor_split(x, (2, 9), dim=1)
+        return *(part * part.shape[1] for part in thirds), *(part.sum(1) for part in marked)
+
+    running = session(export(Fn(split), (2, "w", 2)))
+    for length in (12, 7, 11, 16):
+        x = np.random.default_rng(length).standard_normal((2, length, 2)).astype(np.float32)
+        for a, b in zip(running.run(None, {"x0": x}), split(torch.from_numpy(x)), strict=True):
+            np.testing.assert_allclose(a, b.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def _rows_and_ones(x: Tensor) -> Tensor:
     rows = torch.nonzero(x > 0)[:, 0][:5]
     return torch.cat([rows.float()[:, None], torch.ones(rows.shape[0], 1)], 1)

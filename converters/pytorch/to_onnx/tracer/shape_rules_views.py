@@ -57,7 +57,8 @@ def _seen(input: Tensor, sizes: Sequence[Any], copies: bool) -> Tensor | None:
         if isinstance(known, int) and known < 1:
             return None
         wanted[rest[0]] = total // known
-    if not _same(input, math.prod(wanted), total):
+    count = math.prod(wanted)
+    if not _same(input, count, total) and (rest or count != total):  # else the model needs it
         return None
     if in_order:
         return input.as_strided(wanted, _strides(wanted), input.storage_offset())
@@ -85,7 +86,22 @@ def _reshaped(function: Callable[..., Any], copies: bool, input: Tensor, *shape:
     sizes = named.get("shape", named.get("size", shape[0] if len(shape) == 1 else shape))
     plain = isinstance(sizes, list | tuple) and len(named) < 2
     found = _seen(input, sizes, copies) if plain else None
-    return function(input, *shape, **named) if found is None else found
+    return _as_said(function(input, *shape, **named), sizes) if found is None else found
+
+
+def _as_said(made: Any, sizes: Any) -> Any:
+    """What PyTorch makes, with the numbers that the code has said for its sizes: the model needs them."""
+    said = isinstance(made, Tensor) and isinstance(sizes, list | tuple) and len(sizes) == made.dim()
+    if not said or any(
+        not isinstance(size, int) or size < 0 for size in sizes if not isinstance(size, torch.SymInt)
+    ):
+        return made
+    if all(
+        isinstance(have, int) or not isinstance(size, int)
+        for have, size in zip(made.shape, sizes, strict=True)
+    ):
+        return made
+    return made.as_strided(list(sizes), made.stride(), made.storage_offset())
 
 
 def _flattened(function: Callable[..., Any], input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
@@ -124,11 +140,13 @@ def _within(input: Tensor, size: Any, cut: slice) -> slice:
     if isinstance(size, int):
         return cut
     sizes: Any = input.fake_mode.shape_env  # type: ignore[attr-defined]
+    smaller: Any = torch.sym_min  # they have no types
+    larger: Any = torch.sym_max
     start, stop = cut.start, cut.stop
     if isinstance(stop, int) and stop > 1 and not sizes.surely(size >= stop):
-        stop = torch.sym_min(stop, size)
+        stop = smaller(stop, size)
     if isinstance(start, int) and start < -1 and not sizes.surely(size >= -start):
-        start = torch.sym_max(size + start, 0)
+        start = larger(size + start, 0)
     return slice(start, stop, cut.step)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -150,6 +151,26 @@ def _diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> T
 @decomposed("hsplit")
 def _hsplit(input: Tensor, sections: Any) -> Any:
     return torch.tensor_split(input, sections, 1 if input.dim() > 1 else 0)
+
+
+@decomposed("tensor_split")
+def _tensor_split(
+    input: Tensor, sections: Any = None, dim: int = 0, *, indices: Any = None, **named: Any
+) -> Any:
+    """Parts of a free axis: as long as each other, the first ones by one more; or as far as some indices."""
+    size, front = input.shape[dim], (slice(None),) * (dim % input.dim())
+    indices = sections if isinstance(sections, list | tuple) else indices
+    if isinstance(size, int) or isinstance(sections, Tensor) or named:
+        return NotImplemented
+    if indices is not None:
+        ends = [None, *indices, None]
+        return tuple(input[(*front, slice(*pair))] for pair in itertools.pairwise(ends))
+    start, parts = 0, []
+    for place in range(sections):
+        length = (size + sections - 1 - place) // sections
+        parts.append(input.narrow(dim, start, length))
+        start = start + length
+    return tuple(parts)
 
 
 @decomposed("vsplit")
