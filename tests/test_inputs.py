@@ -289,6 +289,48 @@ def test_what_is_called_a_length_measures_the_axis_beside_the_batch() -> None:
         assert n.max() <= sample.arrays["x"].shape[1]
 
 
+def masked(step: int = 1) -> onnx.ModelProto:
+    """Rows of samples, of which only so many count; every ``step`` of them gives one output."""
+    nodes = [
+        node("Shape", "x", "size", start=1, end=2), node("Squeeze", "size", "count"), node("Range", "zero count one", "places"),
+        node("Unsqueeze", "n last", "ends"), node("Less", "places ends", "mask"), node("Where", "mask x none", "kept"),
+        node("Pad", "kept pads", "wide"), node("STFT", "wide hop window", "f"), node("ReduceSumSquare", "f over", "p", keepdims=0),
+        node("Div", "n hop", "frames"), node("Shape", "p", "rows", start=1, end=2), node("Squeeze", "rows", "many"),
+        node("Range", "zero many one", "at"), node("Unsqueeze", "frames last", "until"), node("Less", "at until", "seen"),
+        node("Unsqueeze", "seen last3", "seen3"), node("Where", "seen3 p none", "y"),
+    ]  # fmt: skip
+    weights = {
+        "zero": np.asarray(0), "one": np.asarray(1), "last": np.asarray([1]), "last3": np.asarray([2]), "none": np.float32(0),
+        "pads": np.asarray([0, 8, 0, 8]), "hop": np.asarray(step), "window": np.hanning(16).astype(np.float32), "over": np.asarray([3]),
+    }  # fmt: skip
+    return graph(
+        nodes, {"x": ["b", "N"], "n": ["b"]}, {"y": ["b", "T", 9]}, weights, {"n": TensorProto.INT64}, 18
+    )
+
+
+def test_lengths_that_are_compared_with_positions_lie_within_their_axis() -> None:
+    for sample in made(masked()).samples:
+        assert sample.arrays["n"].min() >= 1
+        assert sample.arrays["n"].max() <= sample.arrays["x"].shape[1]
+    assert max(array.max() for array in arrays(masked(), "n")) > 16
+
+
+def test_sizes_grow_while_the_output_is_one_number_over_and_over() -> None:
+    """A recording shorter than 160 samples has no frame: all outputs are 0."""
+    report = netferry.convert(masked(160), "pytorch", seed=1, quick=True).report
+    assert report is not None
+    assert report.status == "passed", report.to_text()
+
+
+def test_a_model_that_gives_one_number_at_every_size_is_still_run() -> None:
+    zero = graph(
+        [node("Mul", "x nothing", "y")], {"x": ["b", "N"]}, {"y": ["b", "N"]}, {"nothing": np.float32(0)}
+    )
+    found = made(zero, quick=True)
+    assert found.samples
+    assert found.outputs
+
+
 def test_a_divisor_is_not_zero() -> None:
     nodes = [node("Div", "a b", "y")]
     whole = dict.fromkeys("aby", TensorProto.INT64)

@@ -118,3 +118,47 @@ def test_the_truth_is_what_onnxruntime_computes(case: Case) -> None:
         else:
             assert here.dtype == np.float64
             assert np.abs(here - right).max() <= 4e-6 * np.abs(right).max()
+
+
+@pytest.mark.parametrize("shape", [(2, 50), (2, 50, 1), (3, 40, 2)])
+@pytest.mark.parametrize("onesided", [0, 1])
+def test_a_short_transform_takes_signals_with_and_without_their_last_axis(
+    shape: tuple[int, ...], onesided: int
+) -> None:
+    rng = np.random.default_rng(5)
+    x, window = rng.standard_normal(shape), rng.random(12)
+    onesided = onesided if shape[-1] != 2 else 0
+    node = helper.make_node("STFT", ["x", "step", "w"], ["y"], onesided=onesided)
+    made = helper.make_model(
+        helper.make_graph(
+            [node], "stft", [helper.make_tensor_value_info("x", TensorProto.DOUBLE, shape)],
+            [helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)],
+            [numpy_helper.from_array(np.asarray(5), "step"), numpy_helper.from_array(window, "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )  # fmt: skip
+    (y,) = double.as_float64(made).run([x]).values()
+    whole = x if len(shape) == 2 else x[..., 0] + (1j * x[..., 1] if shape[2] == 2 else 0)
+    for frame in range(y.shape[1]):
+        want = np.fft.fft(whole[:, 5 * frame : 5 * frame + 12] * window)[:, : y.shape[2]]
+        np.testing.assert_allclose(y[:, frame, :, 0] + 1j * y[:, frame, :, 1], want, atol=1e-12)
+    assert y.shape[1] == (shape[1] - 12) // 5 + 1
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
+def test_negative_pads_take_away_on_one_side_and_others_add_on_the_other(mode: str) -> None:
+    x = np.random.default_rng(6).standard_normal((2, 7, 5))
+    inputs = [numpy_helper.from_array(np.asarray([-2, 3, 1, -1]), "p"), numpy_helper.from_array(np.asarray(4.0), "v"),
+              numpy_helper.from_array(np.asarray([1, -1]), "a")]  # fmt: skip
+    names = ["x", "p", "v" if mode == "constant" else "", "a"]
+    made = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Pad", names, ["y"], mode=mode)], "pad",
+            [helper.make_tensor_value_info("x", TensorProto.DOUBLE, x.shape)],
+            [helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)], inputs,
+        ),
+        opset_imports=[helper.make_opsetid("", 19)], ir_version=9,
+    )  # fmt: skip
+    (y,) = double.as_float64(made).run([x]).values()
+    (want,) = ort.InferenceSession(made.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(y, want, atol=0)

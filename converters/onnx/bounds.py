@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -139,6 +140,37 @@ def _measured(node: ir.Node, _column: Column, places: Places) -> Iterator[Range]
     yield Range(1, high, within)
 
 
+def _counted(other: int) -> Row:
+    """Lengths that are compared with positions: ``Less(Range(0, size), lengths)`` is a mask of what a row holds."""
+
+    def row(node: ir.Node, _column: Column, places: Places) -> Iterator[Range]:
+        positions = _maker(node.inputs[other], *_RESHAPING)
+        if positions is None or positions.op_type != "Range":
+            return
+        count = _maker(positions.inputs[1], *_RESHAPING, "Gather", "Slice")
+        x = None if count is None or count.op_type != "Shape" else count.inputs[0]
+        picked = _maker(positions.inputs[1], *_RESHAPING)
+        axis = None if picked is None or len(picked.inputs) < 2 else _constant(picked.inputs[1])
+        if count is not None and count is picked:
+            axis = np.asarray(_attribute(count, "start", 0))
+        if x in places and axis is not None and axis.size == 1:
+            assert x is not None
+            yield Range(1, 0, (places[x], int(axis.flat[0]) % max(len(x.shape or (0,)), 1)))
+
+    return row
+
+
+_RESHAPING = ("Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+
+
+def _maker(value: ir.Value | None, *through: str) -> ir.Node | None:
+    """The node that makes a value, behind those that only hand it on."""
+    node = None if value is None else value.producer()
+    while node is not None and node.op_type in through and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node
+
+
 def _reversed(node: ir.Node, _column: Column, places: Places) -> Iterator[Range]:
     high, within = _size(node.inputs[0], _attribute(node, "time_axis", 0), 0, places)
     yield Range(1, high, within)
@@ -162,6 +194,7 @@ _ROWS: Mapping[tuple[str, int], Row] = {
     ("QEmbedLayerNormalization", 0): _embedded(2), ("QEmbedLayerNormalization", 1): _embedded(4),
     ("RotaryEmbedding", 1): _embedded(2), ("RotaryEmbedding", 3): _embedded(1),
     ("LSTM", 4): _measured, ("GRU", 4): _measured, ("RNN", 4): _measured, ("ReverseSequence", 1): _reversed,
+    ("Less", 1): _counted(0), ("LessOrEqual", 1): _counted(0), ("Greater", 0): _counted(1), ("GreaterOrEqual", 0): _counted(1),
     ("Div", 1): _divides, ("Mod", 1): _divides,
     ("RoiAlign", 2): _boxed, ("MaxRoiPool", 1): _boxed,
 }  # fmt: skip

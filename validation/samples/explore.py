@@ -74,6 +74,9 @@ def made_for(
     maker = Maker(signature, shown, seed, ranges)
     asked = _Asked(source, maker, lambda sizes: beyond(sizes) or empty(sizes))
     sizes = explored(signature, shown, asked.accepts, heavy)
+    if symbols(signature) and not asked.outputs and asked.mute:
+        asked.demanding = False
+        sizes = explored(signature, shown, asked.accepts, heavy)
     made = list(samples(signature, shown, seed, quick=quick, ranges=ranges, sizes=sizes))
     made = [*real, *(sample for sample in made if given is not None or sample.label != GIVEN)]
     labels = {sample.label for sample in made}
@@ -114,11 +117,15 @@ class _Asked:
     maker: Maker
     hollow: Callable[[Sizes], bool]
     outputs: dict[str, Mapping[str, Array]] = field(default_factory=dict)
+    demanding: bool = True
+    mute: bool = False
+    """Whether it ran somewhere, and gave one number alone."""
 
     def accepts(self, sizes: Sizes) -> bool:
         """Sizes at which nothing comes out, or nothing finite, count as refused, and so do those at which some tensor
-        inside is empty: kernels that are left without a pixel each go on in their own way. Inputs that would fill the
-        memory are not drawn.
+        inside is empty: kernels that are left without a pixel each go on in their own way. So do those at which each
+        output is one number over and over (a recording shorter than a frame), while that is ``demanding``. Inputs that
+        would fill the memory are not drawn.
         """
         if self.maker.elements(sizes) > MOST_ELEMENTS or self.hollow(sizes):
             return False
@@ -129,6 +136,10 @@ class _Asked:
             return False
         if not any(map(_tells, outputs.values())):
             return False
+        floats = [array for array in outputs.values() if array.dtype.kind == "f"]
+        if self.demanding and not any(map(_varies, floats or outputs.values())):
+            self.mute = True
+            return False
         self.outputs[sample.label] = outputs
         return True
 
@@ -136,6 +147,11 @@ class _Asked:
 def _tells(array: Array) -> bool:
     """Whether an output holds any number at all."""
     return array.size > 0 and (array.dtype.kind != "f" or bool(np.isfinite(array).any()))
+
+
+def _varies(array: Array) -> bool:
+    """Whether an output of several numbers holds more than one; of a single one nothing is known."""
+    return array.size == 1 or (array.size > 1 and bool(np.any(array != array.reshape(-1)[0])))
 
 
 def _partial(signature: Signature, given: Sequence[Example]) -> bool:

@@ -54,7 +54,9 @@ def STFT(
     *,
     onesided: int,
 ) -> Any:
-    """The transform of each frame, ``signal``: (batch, length, 1 or 2)."""
+    """The transform of each frame, ``signal``: (batch, length, 1 or 2), or (batch, length) of real numbers, which runtimes take too."""
+    if signal.ndim == 2:
+        signal = xp.expand_dims(signal, (2,))
     length = signal.shape[1]
     frame = frame_length[0] if frame_length is not None else length if window is None else window.shape[0]
     count = (length - frame) // frame_step[0] + 1

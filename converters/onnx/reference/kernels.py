@@ -18,6 +18,7 @@ from netferry.converters import frameworks
 from netferry.converters.graph.schema import padding
 from netferry.converters.graph.schema.windows import Windows
 from netferry.converters.onnx.reference.recurrent import recurrence
+from netferry.converters.onnx.reference.signals import STFT, Pad
 from netferry.converters.signature import Array
 
 
@@ -347,7 +348,7 @@ class DynamicQuantizeLinear(OpRun):
 
 
 ALWAYS: tuple[type[OpRun], ...] = (
-    Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
+    STFT, Pad, Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
     MeanVarianceNormalization, Resize, DynamicQuantizeLinear, GatherElements, Inverse, RMSNormalization,
 )  # fmt: skip
 WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN, GridSample)
