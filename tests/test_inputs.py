@@ -782,3 +782,12 @@ def test_a_small_input_holds_every_value_of_the_grid_in_some_sample(shape: tuple
     gridded = [one for one in samples(signature) if one.label.startswith(GRIDDED)]
     held = {float(value) for one in gridded for value in one.arrays["x"].reshape(-1)}
     assert held == set(GRID)
+
+
+def test_a_batch_that_the_declared_output_rules_out_is_one_and_the_report_says_so() -> None:
+    nodes = [node("MatMul", "x w", "m"), node("Squeeze", "m", "s"), node("Sigmoid", "s", "y")]
+    scalar = graph(nodes, {"x": ["b", 3]}, {"y": []}, {"w": normal(3, 1)})
+    report = netferry.convert(scalar, "pytorch", seed=1, quick=True).report
+    assert report is not None
+    assert report.status == "passed", report.to_text()
+    assert report.unchecked_axes == ("axis b",)

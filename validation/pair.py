@@ -55,8 +55,9 @@ def paired(
     heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
     own = weigher((graph, a))  # the target, which may be wrong, does not choose the sizes
     made = made_for(
-        source, known, given, seed, quick=quick, heavy=heavy, hollow=own.hollow, beyond=own.beyond, rows=rows
-    )
+        source, known, given, seed, quick=quick, heavy=heavy, hollow=own.hollow, beyond=own.beyond, rows=rows,
+        fixed={} if given is not None or own.planned is None else own.planned.sizes,
+    )  # fmt: skip
     if early is not None:
         return Pair(source, early, (ours, theirs), made, weigh)
     target, shown = opened(b, made.shown(), device)

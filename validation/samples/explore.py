@@ -55,13 +55,16 @@ def made_for(
     hollow: Callable[[Sizes], bool] = lambda _sizes: False,
     beyond: Callable[[Sizes], bool] = lambda _sizes: False,
     rows: Rows | None = None,
+    fixed: Mapping[str, Sequence[int | None]] | None = None,
 ) -> Made:
     """Samples at sizes where ``source`` runs; ``models`` (it and its target) bound what inputs may hold.
 
     ``rows`` come first, then what is ``given``. ``heavy`` are the sizes that cost too much, ``hollow`` those
-    at which the model has nothing left to compute with, ``beyond`` those that its bounds rule out.
+    at which the model has nothing left to compute with, ``beyond`` those that its bounds rule out. ``fixed`` are sizes of
+    inputs that the model's own steps and outputs demand, though the inputs do not say so: no others are tried.
     """
     signature = source.signature
+    demanded = _demanded(signature, fixed or {})
     if given is not None:
         given = _named_as(
             signature, completed(given, signature.inputs, seed) if _partial(signature, given) else given
@@ -72,7 +75,15 @@ def made_for(
     ranges = ranges_of(models, given)
     empty = _but_shown(hollow, signature, shown)
     maker = Maker(signature, shown, seed, ranges)
-    asked = _Asked(source, maker, lambda sizes: beyond(sizes) or empty(sizes))
+
+    def wrong(sizes: Sizes) -> bool:
+        return (
+            beyond(sizes)
+            or empty(sizes)
+            or any(sizes.get(name, one) != one for name, one in demanded.items())
+        )
+
+    asked = _Asked(source, maker, wrong)
     sizes = explored(signature, shown, asked.accepts, heavy)
     if symbols(signature) and not asked.outputs and asked.mute:
         asked.demanding = False
@@ -82,6 +93,17 @@ def made_for(
     labels = {sample.label for sample in made}
     outputs = {label: heard for label, heard in asked.outputs.items() if label in labels}
     return Made(signature, given, made, outputs, None if rows is None else rows.document(real))
+
+
+def _demanded(signature: Signature, fixed: Mapping[str, Sequence[int | None]]) -> Sizes:
+    """The free axes by their symbols that are one size after all."""
+    narrow = {spec.name: spec.dims or () for spec in signature.narrowed(fixed).inputs}
+    return {
+        symbol: size
+        for symbol, axes in symbols(signature).items()
+        for name, axis in axes[:1]
+        if isinstance(size := narrow[name][axis], int)
+    }
 
 
 def _but_shown(
