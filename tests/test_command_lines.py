@@ -62,6 +62,10 @@ def pixels(path: Path) -> None:
     np.save(path, parquet_rows)
 
 
+def images(path: Path) -> None:
+    np.savez(path, image=np.random.default_rng(0).random((64, 28, 28, 1), np.float32))
+
+
 def catalogue(path: Path) -> None:
     for name in ("cnn.keras", "cnn.onnx"):
         made(path.with_name(name))
@@ -91,7 +95,7 @@ def symbol(size: int) -> Callable[[Path], None]:
 MAKERS: Mapping[str, Callable[[Path], None]] = {
     "cnn.keras": zoo("cnn"), "model.keras": zoo("lstm"), "a.keras": zoo("mlp"), "mlp.keras": zoo("mlp"),
     "cnn.onnx": converted("cnn.keras"), "other.onnx": converted("cnn.keras"), "mlp.onnx": converted("mlp.keras"), "b.onnx": converted("a.keras"), "mlp.pt2": converted("mlp.keras"),
-    "rows.parquet": rows, "image.npy": pixels, "models.toml": catalogue,
+    "rows.parquet": rows, "rows.npz": images, "image.npy": pixels, "models.toml": catalogue,
     "resnet-symbol.json": symbol(224), "model-symbol.json": symbol(112), "yolo3-symbol.json": symbol(416),
 }  # fmt: skip
 """The files that a reader is supposed to have."""
