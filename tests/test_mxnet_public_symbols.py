@@ -61,7 +61,8 @@ TARGETS = ("onnx", "pytorch", "tensorflow")
 
 def _next_batch(inputs: dict[str, Array]) -> dict[str, Array]:
     """One row more, in another order: what was computed for one batch is not that of the other."""
-    return {name: np.concatenate([array[-1:], array]) for name, array in inputs.items()}
+    first = {name: array[-1:, ..., ::-1] if array.ndim > 1 else array[-1:] for name, array in inputs.items()}
+    return {name: np.concatenate([first[name], array]) for name, array in inputs.items()}
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,11 @@ def _converted(name: str, oracle: Oracle, folder: Path) -> Converted:
 
 
 def _assert_agrees(outputs: Mapping[str, Array], truth: Mapping[str, Array]) -> None:
-    """To 2e-5 of the scale of each output, whose numbers are all finite and tell something."""
+    """To 2e-5 of the scale of each output, whose numbers are all finite; a detector's best boxes may be of one class."""
     assert len(outputs) == len(truth)
+    assert any(float(np.std(expected)) > 0 for expected in truth.values())
     for mine, (key, expected) in zip(outputs.values(), truth.items(), strict=True):
-        assert np.isfinite(expected).all() and float(np.std(expected)) > 0, key
+        assert np.isfinite(expected).all(), key
         assert_equal(mine, expected, 2e-5, key)
 
 

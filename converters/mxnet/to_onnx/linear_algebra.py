@@ -70,8 +70,8 @@ def _triangle(a: Attrs, size: int) -> tuple[Array, Array]:
 
     An offset other than 0 says itself which one.
     """
-    offset = a.integer("offset", 0)
-    lower = a.flag("lower", True) if offset == 0 else offset < 0
+    offset, said = a.integer("offset", 0), a.flag("lower", True)
+    lower = said if offset == 0 else offset < 0
     few(size * size)
     rows, columns = np.tril_indices(size, -abs(offset))
     return (rows, columns) if lower else (columns, rows)

@@ -122,7 +122,12 @@ def survivors(g: Emitter, boxes: Ranked, threshold: float) -> Tensor:
     ONNX ranks by score: here the score is the rank, and 0 what takes no part. A box whose corners are exchanged
     has no extent in MXNet; ONNX would exchange them back.
     """
-    if not 0 <= threshold <= 1:
+    if threshold >= 1:  # no overlap is larger
+        return boxes.valid
+    if threshold < 0 and boxes.classes is None:  # any two overlap by more: the first alone is left
+        counted = g.CumSum(cast(g, boxes.valid, np.int64), g.constant(1, np.int64))
+        return g.And(boxes.valid, g.Equal(counted, g.constant(1, np.int64)))
+    if threshold < 0:
         raise CannotConvert(f"an overlap of {threshold:g}", "ONNX takes one from 0 to 1")
     left, top, right, bottom = boxes.sides
     corners = g.Concat(left, top, g.Max(left, right), g.Max(top, bottom), axis=-1)
@@ -237,8 +242,8 @@ def multi_box_detection(
     probabilities: (batch, classes, boxes) with the background first; shifts: (batch, boxes * 4);
     anchors: (1, boxes, 4).
     """
-    if a.integer("background_id", 0) != 0:
-        raise CannotConvert("background_id other than 0")
+    a.ignore("background_id")  # MXNet reads it, and takes the first class for the background
+    force = a.flag("force_suppress", False)
     overlap, topk = a.number("nms_threshold", 0.5), a.integer("nms_topk", -1)
     things = cut(g, probabilities, [1], [1], [None])
     score = g.ReduceMax(things, g.ints(1), keepdims=0)
@@ -261,7 +266,7 @@ def multi_box_detection(
     rows, valid = ranked, counted
     label = g.Squeeze(cast(g, columns(g, rows, 0)[0], np.int64), g.ints(2))
     sides = columns(g, rows, 2, 3, 4, 5)
-    classes = None if a.flag("force_suppress", False) else label
+    classes = None if force else label
     # ONNX suppresses above the threshold, MXNet at it too
     below = float(np.nextafter(np.float32(overlap), np.float32(0)))
     kept = survivors(g, Ranked(sides, meeting, classes), below)

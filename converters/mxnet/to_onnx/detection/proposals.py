@@ -160,4 +160,5 @@ def _filled_up(g: Emitter, a: Attrs, rows: Tensor, kept: Tensor, most: int, want
     image = g.Add(g.Mul(cut(g, chosen, [2], [4], [5]), g.scalar(0, rows)), image)
     boxes = g.Reshape(g.Concat(image, cut(g, chosen, [2], [0], [4]), axis=2), g.ints(-1, 5))
     scores = g.Reshape(cut(g, chosen, [2], [4], [5]), g.ints(-1, 1))
-    return [boxes, scores] if a.flag("output_score", False) else [boxes]
+    a.ignore("output_score")  # it says whether the second output is one of the model
+    return [boxes, scores]
