@@ -16,7 +16,8 @@ from netferry.converters import source
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.tensorflow.runtime import tf
 from netferry.converters.tensorflow.tflite.writing import _edges_around_pools
-from netferry.tasks.precision import lower
+from netferry.inference.session import Session
+from netferry.tasks.precision import lower, rows_of
 
 
 def network(
@@ -85,6 +86,13 @@ def test_another_precision_than_tflite_has_is_refused_before_any_work(tmp_path: 
         lower("no-such-file.onnx", tmp_path / "net.tflite", "bfloat16")
     with pytest.raises(UsageError, match=r"\.onnx or \.tflite"):
         lower("no-such-file.onnx", tmp_path / "net.keras", "float16")
+
+
+def test_a_model_of_a_fixed_batch_is_shown_so_many_rows_at_a_time(tmp_path: Path) -> None:
+    path = network(tmp_path, helper.make_node("Relu", ["x"], ["y"]), sizes=(2, 3), weights={})
+    np.savez(tmp_path / "rows.npz", x=floats(7, 3))
+    feeds = rows_of(Session(path), tmp_path / "rows.npz", None, None, 0)
+    assert [feed["x"].shape for feed in feeds] == [(2, 3)] * 3
 
 
 @pytest.mark.slow
