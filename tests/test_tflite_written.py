@@ -111,6 +111,23 @@ def test_a_recurrent_layer_of_free_sizes_is_refused_with_what_to_do(tmp_path: Pa
     assert done.report.status == "passed"
 
 
+@pytest.mark.slow
+def test_a_recurrent_layer_in_static_int8_is_unrolled(tmp_path: Path) -> None:
+    """Of a loop TensorFlow's calibration crashes."""
+    path = network(
+        tmp_path,
+        helper.make_node("GRU", ["x", "w", "r", "b"], ["s"], hidden_size=4, linear_before_reset=1),
+        helper.make_node("Squeeze", ["s", "axis"], ["y"]),
+        sizes=(5, 1, 3),
+        weights={"w": floats(1, 12, 3), "r": floats(1, 12, 4), "b": floats(1, 24), "axis": np.array([1])},
+    )
+    np.savez(tmp_path / "rows.npz", x=floats(100, 1, 3))
+    lowered = lower(path, tmp_path / "net.tflite", "int8-static", data=tmp_path / "rows.npz", seed=0)
+    assert lowered.status == "passed", lowered.to_text()
+    names = [each.name for each in source.open_source(tmp_path / "net.tflite").main.operations]  # type: ignore[attr-defined]
+    assert "WHILE" not in names
+
+
 @pytest.mark.parametrize("before", [(1, 1), (2, 2), (2, 0)])
 def test_a_pool_padded_with_its_own_edge_is_one_padded_with_minus_infinity(before: tuple[int, int]) -> None:
     def call(x: Any) -> Any:

@@ -37,7 +37,7 @@ def write_tflite(imported: ImportedModel, path: Path, precision: str = "float32"
     """
     with TemporaryDirectory() as folder:
         home = Path(folder)
-        with _edges_around_pools():
+        with _edges_around_pools(), _unrolled(imported, precision):
             write_saved_model(imported, home / "model")
         order = {
             "saved_model": str(home / "model"), "to": str(home / "model.tflite"), "says": str(home / "says"),
@@ -178,3 +178,22 @@ def _by_edges(pad: Any, x: Any, paddings: Any) -> Any:
         x = pad(x, np.minimum(left, 1), "SYMMETRIC")
         left = np.maximum(left - 1, 0)
     return x
+
+
+# ---- recurrent layers ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _unrolled(imported: ImportedModel, precision: str) -> Iterator[None]:
+    """Recurrent layers step by step without a loop, where ranges are read off rows: the converter crashes on loops there."""
+    sizes = [size for spec in imported.signature.inputs for size in (spec.dims or ("",))[1:]]
+    layers = imported.model._flatten_layers() if hasattr(imported.model, "_flatten_layers") else ()
+    fixed = precision == "int8-static" and all(isinstance(size, int) for size in sizes)
+    rolled = [layer for layer in layers if getattr(layer, "unroll", None) is False] if fixed else []
+    try:
+        for layer in rolled:
+            layer.unroll = True
+        yield
+    finally:
+        for layer in rolled:
+            layer.unroll = False
