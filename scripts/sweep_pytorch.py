@@ -3,7 +3,7 @@
     python scripts/sweep_pytorch.py                      what has no result yet, into sweep-pytorch.json
     python scripts/sweep_pytorch.py llama gpt2 --again   these alone, anew
     python scripts/sweep_pytorch.py --every 10 --seed 3  a seeded tenth
-    python scripts/sweep_pytorch.py --table              the results as Markdown (docs/models.md)
+    python scripts/sweep_pytorch.py --table --results scripts/models/results.json   those of docs/models.md, as Markdown
 
 Each model runs in a process of its own, forked once the libraries are imported, and each result is kept as soon as it is there. Where
 a library is missing, the script makes an environment for it (``--env``), which sees this one's packages. The oracle is the model
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -183,7 +184,12 @@ def generated(model: Any, shown: Any, proto: Any) -> str | None:
     try:
         given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         want = model.generate(
-            **given, max_new_tokens=STEPS, min_new_tokens=STEPS, do_sample=False, pad_token_id=0
+            **given,
+            max_new_tokens=STEPS,
+            min_new_tokens=STEPS,
+            do_sample=False,
+            pad_token_id=0,
+            forced_eos_token_id=None,
         )
     except Exception as error:
         return f"generate itself does not run: {short(error)}"
@@ -209,7 +215,13 @@ def greedily(proto: Any, ids: Any, mask: Any, pasts: Any, ends: Any) -> Any:
     new = got = ids
     for _ in range(STEPS):
         positions = (mask.cumsum(1) - 1).clip(0)[:, -new.shape[1] :]
-        feeds = {"input_ids": new, "attention_mask": mask, "position_ids": positions, **past}
+        feeds = {
+            "input_ids": new,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "token_type_ids": np.zeros_like(new),
+            **past,
+        }
         found = dict(zip(gives, session.run(None, {name: feeds[name] for name in takes}), strict=True))
         logits = found["logits"][:, -1].copy()
         logits[:, [end for end in ends if end < logits.shape[1]]] = -np.inf
@@ -285,7 +297,8 @@ def difference(got: Any, want: Any) -> str:
 
 
 def short(error: object) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:420]
+    said = re.sub(r"/\S*/(?=[\w.-]+)", "", f"{type(error).__name__}: {error}")  # no paths of this machine
+    return " ".join(said.split())[:420]
 
 
 # ---- processes -----------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def _tables(rows: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"## {library}", "", _summary(own), "", _row(head), _row(["---"] * len(head)))
         for name, one in sorted(own.items()):
             if one["status"] in ("right", "wrong"):
-                yield _row((name, *_result(one), *([one.get("generates", "")] if steps else [])))
+                yield _row((name, *_result(one), *([str(one.get("generates", ""))[:60]] if steps else [])))
         yield from ("", "### Not carried, and why", "", "| architecture | | the reason |", "|---|---|---|")
         for name, one in sorted(own.items()):
             if one["status"] != "right":
