@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -834,6 +837,28 @@ def test_a_model_of_another_backend_is_refused_by_name(monkeypatch: pytest.Monke
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(RefusedError, match="KERAS_BACKEND=tensorflow"):
         live.accepts(keras.Sequential([L.Dense(2)]))
+
+
+ON_TORCH = """
+import keras, numpy as np, netferry
+x = keras.Input((6, 5, 3), name="x")
+y = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, activation="gelu")(x))
+model = keras.Model(x, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(y)))
+given = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype("float32")
+done = netferry.convert(model, "onnx", inputs={"x": given}, quick=True, seed=0)
+print(keras.backend.backend(), done.route, done.report.status)
+"""
+
+
+def test_a_model_of_the_torch_backend_is_converted_as_the_module_that_it_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_TORCH],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["torch", "direct", "passed"]
 
 
 def test_the_wrong_number_of_inputs_is_refused() -> None:

@@ -26,6 +26,8 @@ def accepts(model: object) -> bool:
         RefusedError: a Keras model of another backend than TensorFlow.
     """
     if isinstance(model, keras.Model):
+        if keras.backend.backend() == "torch":  # such a model is a torch.nn.Module
+            return False
         if keras.backend.backend() != BACKEND:
             raise RefusedError(
                 "this Keras model does not run on TensorFlow",
