@@ -193,7 +193,7 @@ def _unserved(graph: Graph, where: str) -> CalledBy:
     fed = _reached(
         graph, [node.name for node in graph.nodes.values() if node.operator.startswith("Placeholder")]
     )
-    ends = [node for node in computing if node.name not in read]
+    ends = [node for node in computing if node.name not in read and not _chooses(graph, node)]
     outputs = [port_of(graph, Ref(node.name, 0)) for node in ends if not fed or node.name in fed]
     if not outputs:
         raise RefusedError("the graph has no output: no node computes what nobody reads", where=where)
@@ -202,6 +202,15 @@ def _unserved(graph: Graph, where: str) -> CalledBy:
 
 def _computes(node: Node) -> bool:
     return node.operator not in _UNREAD and not _TRAINED.match(node.operator) and not _ASIDE.search(node.name)
+
+
+def _chooses(graph: Graph, node: Node) -> bool:
+    """Whether a node only says which branch of TensorFlow 1 is taken."""
+    switches = ("Switch", "RefSwitch")
+    read = [graph.nodes[ref.node].operator for ref in node.inputs if ref.node in graph.nodes]
+    return node.operator in switches or (
+        node.operator == "Identity" and read[:1] in ([each] for each in switches)
+    )
 
 
 def _reached(graph: Graph, begins: Iterable[str]) -> set[str]:
