@@ -22,6 +22,7 @@ from netferry.converters.graph.ops.table import (
     dtype_of,
     ints,
     op,
+    shaped,
 )
 from netferry.converters.signature import Array
 
@@ -64,6 +65,7 @@ def STFT(
     frames = xp.take(signal, starts + xp.arange(0, frame, 1, INT64), 1)
     if window is not None:
         frames = frames * xp.expand_dims(window, (1,))
+    frames = shaped(frames, (signal.shape[0], count, frame, signal.shape[2]))
     return xp.dft(frames, 2, frame, False, bool(onesided))
 
 
