@@ -175,3 +175,30 @@ def test_masks_that_the_data_find_are_pasted_all_at_once() -> None:
         want = paste(*map(torch.from_numpy, given)).numpy()
         (got,) = running.run(None, {f"x{place}": array for place, array in enumerate(given)})
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+
+
+class Anchors(nn.Module):
+    """Of planes of whole blocks alone; the places of its elements are kept from call to call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[list[int]] = []
+        self.places = torch.zeros(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks = x.reshape(x.shape[0], 3, x.shape[2] // 32, 32, x.shape[3] // 32, 32).sum((3, 5))
+        sizes = [list(blocks.shape[-2:])]
+        if self.sizes != sizes:
+            rows, columns = (torch.arange(size).float() for size in sizes[0])
+            self.places, self.sizes = (rows[:, None] * 10 + columns).view(1, 1, -1), sizes
+        return blocks.flatten(2) + self.places
+
+
+def test_what_a_model_has_kept_of_another_size_is_not_taken_for_all_sizes() -> None:
+    model = Anchors().eval()
+    model(torch.zeros(1, 3, 64, 64))
+    running = session(export(model, ("b", 3, "h", "w"), sizes={"b": 2, "h": 64, "w": 96}))
+    for height, width in ((64, 96), (64, 64), (32, 128), (160, 96)):
+        x = np.random.default_rng(width).standard_normal((2, 3, height, width)).astype(np.float32)
+        want = model(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(running.run(None, {"x0": x})[0], want, rtol=1e-4, atol=1e-3)

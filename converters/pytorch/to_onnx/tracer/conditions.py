@@ -73,6 +73,18 @@ def without(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], .
     return tuple(found)
 
 
+def beyond(condition: Any, hints: Mapping[str, int]) -> tuple[dict[str, int], ...]:
+    """Sizes farther off that do not fulfil a condition, for models that run at multiples alone."""
+    usual = {symbol: hints.get(str(symbol), 3) for symbol in sorted(condition.free_symbols, key=str)}
+    found = [
+        {str(symbol): size}
+        for symbol, own in usual.items()
+        for size in (own + 32, 2 * own, own - 32)
+        if size > 0 and value(condition, {**usual, symbol: size}) is False
+    ]
+    return tuple(found)
+
+
 def is_a_need(equality: sympy.Eq) -> bool:
     """Whether kernels need it of their inputs: two sizes are one, or one divides; the rest is about strides."""
     left, right = equality.args

@@ -15,7 +15,7 @@ from netferry.converters import size_bounds
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch.live import device_of, layer_by_layer, run, to_numpy, to_torch
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value, leaves_of, map_structure
-from netferry.converters.pytorch.to_onnx.tracer.conditions import without
+from netferry.converters.pytorch.to_onnx.tracer.conditions import beyond, without
 from netferry.converters.pytorch.to_onnx.tracer.names import writes
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing
 from netferry.converters.pytorch.to_onnx.tracer.values import value
@@ -35,23 +35,31 @@ def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> froz
     }
     if not outside:
         return frozenset()
-    known: dict[frozenset[tuple[str, int]], bool] = {}
+    known: dict[frozenset[tuple[str, int]], bool | None] = {}
 
-    def agrees(sizes: Mapping[str, int]) -> bool:
+    def agrees(sizes: Mapping[str, int]) -> bool | None:
         key = frozenset(sizes.items())
         if key not in known:
             known[key] = _agrees(module, traced, given, sizes)
         return known[key]
 
     with layer_by_layer(module):  # what the runs change is put back once
-        right = {found: at for found, at in outside.items() if at and all(map(agrees, at))}
+        right: dict[Narrowing, tuple[dict[str, int], ...]] = {}
+        for found, near in outside.items():
+            far = beyond(found.bound, traced.hints)
+            at = far if near and far and all(agrees(one) is None for one in near) else near
+            if at and all(agrees(one) is not False for one in at):
+                right[found] = at
         together = {symbol: size for at in right.values() for symbol, size in at[0].items()}
-        if len(together) > 1 and not agrees(together):
+        if len(together) > 1 and agrees(together) is False:
             return frozenset()
     return frozenset(right)
 
 
-def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int]) -> bool:
+def _agrees(
+    module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int]
+) -> bool | None:
+    """Whether the trace gives what the model gives; None where the model itself does not run."""
     usual = {
         symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items() if symbol.isidentifier()
     }
@@ -59,7 +67,7 @@ def _agrees(module: nn.Module, traced: Trace, given: Sequence[Example], sizes: M
     try:
         want = run(module, arrays)
     except RefusedError:
-        return True  # the model itself does not run there
+        return None
     try:
         got = _replayed(module, traced, arrays)
     except Exception:  # whatever torch raises where the trace does not fit these sizes
