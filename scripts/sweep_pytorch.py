@@ -3,6 +3,7 @@
     python scripts/sweep_pytorch.py                      what has no result yet, into sweep-pytorch.json
     python scripts/sweep_pytorch.py llama gpt2 --again   these alone, anew
     python scripts/sweep_pytorch.py --every 10 --seed 3  a seeded tenth
+    python scripts/sweep_pytorch.py timm/levit_128s      a model of a vision or audio library, where that is installed
     python scripts/sweep_pytorch.py --table --results scripts/models/results.json   those of docs/models.md, as Markdown
 
 Each model runs in a process of its own, forked once the libraries are imported, and each result is kept as soon as it is there. Where
@@ -13,6 +14,7 @@ itself; an output is right within 1e-3 of its scale at the sizes of the export a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -45,6 +47,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 def examined(name: str) -> dict[str, Any]:
     """What becomes of one model: right, wrong, refused, or not built."""
+    if "/" in name:
+        from models import examine_vision
+
+        return examine_vision.examined(name)
     import netferry
     from netferry.converters.errors import NetferryError
     from netferry.converters.pytorch.calling import as_shown
@@ -306,7 +312,7 @@ def short(error: object) -> str:
 
 def forked(name: str, folder: Path) -> dict[str, Any]:
     """The result of a model that is examined in a process of its own."""
-    result = folder / f".{name}.json"
+    result = folder / f".{hashlib.sha256(name.encode()).hexdigest()}.json"
     pid = os.fork()
     if pid == 0:
         resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S + 5))
@@ -383,7 +389,7 @@ def main() -> int:
     demand_packages(given.env)
     import torch
     import transformers
-    from models import families_transformers
+    from models import families_transformers, families_vision
 
     import netferry
 
@@ -395,12 +401,12 @@ def main() -> int:
         "transformers": transformers.__version__,
         "netferry": netferry.__version__,
     }
-    names = given.names or families_transformers.names()
+    names = given.names or [*families_transformers.names(), *families_vision.names()]
     if not given.names:
         random.Random(given.seed).shuffle(names)
     until = time.monotonic() + given.seconds
     for name in names[: -(-len(names) // given.every)]:
-        key = f"transformers/{name}"
+        key = name if "/" in name else f"transformers/{name}"
         if (key in known and not given.again) or time.monotonic() > until:
             continue
         known[key] = forked(name, given.results.parent.resolve())

@@ -1,0 +1,200 @@
+"""The models of the vision and audio libraries, small and with random weights: how each is built and what it is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+SYMBOLS = {"N": "batch", "H": "height", "W": "width", "T": "time", "L": "length"}
+"""The letters that stand for a free size in a shape, and what the axis is called."""
+SHOWN = {"batch": 2, "height": 64, "width": 96, "time": 8, "length": 16}
+OTHERS = (
+    {"batch": 3, "height": 128, "width": 64, "time": 12, "length": 11},
+    {"batch": 1, "height": 75, "width": 117, "time": 9, "length": 23},
+)
+"""Sizes at which a model is shown, and others at which it is compared where the model itself takes them."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models of one library that are called alike.
+
+    ``shapes`` maps inputs to their sizes: numbers, and letters for what may be free; ``x:i99`` is an input of whole numbers
+    below 99, ``x:list`` a list of one tensor. ``build`` makes a model of its name. ``others`` are sizes beside ``OTHERS``.
+    """
+
+    library: str
+    build: Callable[[str], Any]
+    names: tuple[str, ...]
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=lambda: {"x": ("N", 3, "H", "W")})
+    shown: Mapping[str, int] = field(default_factory=dict)
+    others: tuple[Mapping[str, int], ...] = OTHERS
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, the arrays that it is shown with, what is free of them, and other sizes."""
+
+    model: Any
+    inputs: dict[str, Any]
+    free: dict[str, dict[int, str]]
+    others: tuple[Mapping[str, int], ...]
+    at: Callable[[Mapping[str, int]], dict[str, Any]]
+    shown: Mapping[str, int]
+
+
+def names() -> list[str]:
+    """``library/model`` for each model whose library is installed."""
+    return [
+        f"{family.library}/{name}"
+        for family in _families()
+        if find_spec(MODULES.get(family.library, family.library))
+        for name in family.names
+    ]
+
+
+def build(key: str) -> Case:
+    """The model with weights and statistics drawn by chance, in evaluation mode, and its inputs."""
+    import torch
+
+    library, _, name = key.partition("/")
+    family = next(one for one in _families() if one.library == library and name in one.names)
+    torch.manual_seed(0)
+    model = family.build(name).eval()
+    _stir(model)
+    shown = {**SHOWN, **family.shown}
+
+    def at(sizes: Mapping[str, int]) -> dict[str, Any]:
+        return {
+            spec.partition(":")[0]: _drawn(spec, shape, {**shown, **sizes})
+            for spec, shape in family.shapes.items()
+        }
+
+    free = {
+        spec.partition(":")[0]: {
+            axis: SYMBOLS[size] for axis, size in enumerate(shape) if isinstance(size, str)
+        }
+        for spec, shape in family.shapes.items()
+    }
+    return Case(model, at({}), free, family.others, at, shown)
+
+
+def _drawn(spec: str, shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> Any:
+    import numpy as np
+
+    name, _, kind = spec.partition(":")
+    dims = tuple(sizes[SYMBOLS[size]] if isinstance(size, str) else size for size in shape)
+    rng = np.random.default_rng([len(name), *dims])
+    if kind.startswith("i"):
+        return rng.integers(1, int(kind[1:]), dims)
+    if kind.startswith("lengths"):
+        return np.maximum(1, np.full(dims, sizes["time"]) - np.arange(dims[0]))
+    if kind.startswith("bool"):
+        return rng.random(dims) < 0.7
+    array = rng.random(dims, np.float32) if kind.startswith("list") else rng.standard_normal(dims, np.float32)
+    return [array] if kind.startswith("list") else array
+
+
+def _stir(model: Any) -> None:
+    """Statistics as after some training, and no weight that stands at 0 or 1, or so small that it hides a branch."""
+    import torch
+
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.is_floating_point():
+                weight += torch.randn_like(weight) * (0.1 if weight.ndim <= 1 else 0.02)
+        for part in model.modules():
+            if getattr(part, "running_var", None) is not None:
+                part.running_mean.normal_(0, 0.1)
+                part.running_var.uniform_(0.8, 1.3)
+
+
+# ---- how they are built ------------------------------------------------------------------------------------
+
+MODULES = {
+    "smp": "segmentation_models_pytorch",
+    "vit-pytorch": "vit_pytorch",
+    "x-transformers": "x_transformers",
+}
+"""Libraries whose module has another name."""
+
+
+def _torchvision(name: str) -> Any:
+    from torchvision import models
+
+    plain = {"weights": None}
+    kind = models.get_model_builder(name)
+    if "weights_backbone" in kind.__annotations__:
+        plain["weights_backbone"] = None
+    more: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    if "rcnn" in name or "retinanet" in name or "fcos" in name:
+        more = {"min_size": 64, "max_size": 128}
+    model = models.get_model(name, **plain, **more)
+    for part in model.modules():
+        if hasattr(part, "score_thresh"):
+            part.score_thresh = 0.005  # what random weights find is all below the usual one
+    return model
+
+
+def _timm(name: str) -> Any:
+    import timm
+
+    name, _, size = name.partition("@")
+    more = {"img_size": int(size)} if size else {}
+    return timm.create_model(name, pretrained=False, num_classes=10, **more)
+
+
+def _yolo(name: str) -> Any:
+    from ultralytics import RTDETR, YOLO
+
+    name, _, export = name.partition("+")
+    model = (RTDETR if name.startswith("rtdetr") else YOLO)(f"{name}.yaml").model
+    for part in model.modules():
+        if export and hasattr(part, "export"):
+            part.export, part.format = True, "onnx"
+    return model
+
+
+def _smp(name: str) -> Any:
+    import segmentation_models_pytorch as smp
+
+    kind, _, encoder = name.partition("+")
+    return smp.create_model(kind, encoder_name=encoder, encoder_weights=None, classes=3)
+
+
+def _open_clip(name: str) -> Any:
+    import open_clip
+
+    return open_clip.create_model(name, pretrained=None)
+
+
+def _of(module: str, **default: Any) -> Callable[[str], Any]:
+    """``Name(key=value, ...)`` of a module, as it would be typed."""
+
+    def make(text: str) -> Any:
+        room = vars(import_module(module))
+        head, _, rest = text.partition("(")
+        keywords = eval(f"dict({rest.rstrip(')')})", {"dict": dict}) if rest else {}
+        target: Any = room
+        for step in head.split("."):
+            target = target[step] if isinstance(target, dict) else getattr(target, step)
+        return target(**{**default, **keywords})
+
+    return make
+
+
+def _families() -> Iterator[Family]:
+    from models.families_vision_names import families
+
+    return families()
+
+
+def x_transformer(text: str) -> Any:
+    """A ``TransformerWrapper`` of these layers."""
+    import x_transformers
+
+    layers = _of("x_transformers")(text)
+    return x_transformers.TransformerWrapper(num_tokens=99, max_seq_len=64, attn_layers=layers)
