@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from models import dense, saved
 
-from netferry.converters import artifact
+from netferry.converters import artifact, source
 from netferry.converters.errors import RefusedError
 
 SYMBOL = json.dumps({"nodes": [], "arg_nodes": [], "heads": []})
@@ -53,8 +53,10 @@ def test_a_symbol_brings_its_params_with_the_highest_epoch_last(tmp_path: Path) 
 def test_params_lead_to_their_symbol(tmp_path: Path) -> None:
     params = tmp_path / "net-0003.params"
     params.write_bytes(PARAMS)
-    with pytest.raises(RefusedError, match=r"net-symbol\.json beside it"):
-        artifact.look(params)
+    with pytest.raises(
+        RefusedError, match=r"net-symbol\.json beside it"
+    ):  # they are the weights of no known network
+        source.open_source(params)
     (tmp_path / "net-symbol.json").write_text(SYMBOL)
     assert artifact.look(params) == artifact.Artifact("mxnet", tmp_path / "net-symbol.json", (params,))
 
