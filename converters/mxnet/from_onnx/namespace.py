@@ -309,12 +309,17 @@ class MxnetNamespace(Shapes):
         return result if keepdims else self.squeeze(result, axes)
 
     def softmax(self, x: Symbol, axis: int) -> Symbol:
-        self._check_kind("softmax", FLOATS, x)
-        return self.apply("softmax", x, dims=x.fact.dims, axis=axis)
+        return self._normalised("softmax", x, axis)
 
     def log_softmax(self, x: Symbol, axis: int) -> Symbol:
-        self._check_kind("log_softmax", FLOATS, x)
-        return self.apply("log_softmax", x, dims=x.fact.dims, axis=axis)
+        return self._normalised("log_softmax", x, axis)
+
+    def _normalised(self, name: str, x: Symbol, axis: int) -> Symbol:
+        """MXNet adds halves up as halves: their sums belong in float32."""
+        self._check_kind(name, FLOATS, x)
+        if x.dtype == FLOAT16:
+            return self.astype(self._normalised(name, self.astype(x, FLOAT32), axis), FLOAT16)
+        return self.apply(name, x, dims=x.fact.dims, axis=axis)
 
     # ---- algebra -----------------------------------------------------------------------------------
 
