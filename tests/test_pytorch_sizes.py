@@ -215,3 +215,38 @@ def test_a_condition_that_is_no_condition_says_nothing() -> None:
         assert size_bounds.hold([text], {"n": 4})
     assert size_bounds.value("past + 2 * max(n, 3) // 4", {"past": 1, "n": 9}) == 5
     assert not size_bounds.hold(["n % 2 == 0", "n <= 3"], {"n": 4})
+
+
+def _steps(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """Of whole numbers of two dtypes: PyTorch's own rule asks whether there is one alone."""
+    size = (x.shape[axis] - 1) // 4 + 1
+    return torch.arange(0, size, dtype=torch.int32) * torch.full((), 3)
+
+
+def _grid(x: torch.Tensor) -> torch.Tensor:
+    rows, columns = torch.meshgrid(_steps(x, 1), _steps(x, 2), indexing="ij")
+    return x.sum((1, 2), keepdim=True) + rows + 2 * columns
+
+
+def _in_a_row(x: torch.Tensor) -> torch.Tensor:
+    return x.sum((1, 2), keepdim=True) * _steps(x, 2).view(1, -1)
+
+
+def _pooled(x: torch.Tensor) -> torch.Tensor:
+    y = F.max_pool2d(x, 4, ceil_mode=True)
+    return torch.cat([y * 2, y + torch.ones(1, dtype=torch.float64).float()], 1).flatten(1)
+
+
+@pytest.mark.parametrize("size", [4, 13])
+@pytest.mark.parametrize("function", [_grid, _in_a_row, _pooled], ids=lambda function: function.__name__)
+def test_a_size_that_is_one_in_the_example_by_chance_is_not_taken_for_one(
+    function: Callable[[torch.Tensor], torch.Tensor], size: int
+) -> None:
+    x = torch.randn(2, size, size)
+    done = netferry.convert(
+        Fn(function), "onnx", inputs={"x": x.numpy()}, dynamic={"x": {1: "h", 2: "w"}}, verify=False
+    )
+    for height, width in ((4, 4), (3, 18), (21, 9)):
+        given = torch.randn(2, height, width)
+        (found,) = run_onnx(done.model, {"x": given.numpy()})
+        np.testing.assert_allclose(found, function(given).numpy(), rtol=1e-5, atol=1e-5)

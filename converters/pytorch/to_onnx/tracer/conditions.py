@@ -35,6 +35,13 @@ def is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
     return bool(answer) if isinstance(expr, sympy.Eq) else isinstance(expr, sympy.Ne) and not answer
 
 
+def is_one_by_chance(condition: Any) -> bool:
+    """Whether a kernel asks if a size that rounds is 1: it may be at some sizes, and is another one at most."""
+    return isinstance(condition, sympy.Eq | sympy.Ne) and any(
+        one == 1 and rounds(other) > 0 for one, other in (condition.args, condition.args[::-1])
+    )
+
+
 def fixes_one(condition: Any, a_number: bool = False) -> bool:
     """Whether a condition leaves a single size: ``n == 4``, but not ``n == m`` or ``n % 2 == 0`` or ``n < 9``; with it
     ``n * m == 8``, where the code has asked for that number."""

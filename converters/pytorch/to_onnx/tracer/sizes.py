@@ -27,6 +27,7 @@ from netferry.converters.pytorch.to_onnx.tracer.conditions import (
     fixes_one,
     is_a_need,
     is_equality,
+    is_one_by_chance,
     rounds,
     simplest,
     words,
@@ -202,6 +203,8 @@ class Sizes(PlainShapeEnv):
             return expr
         if (found := self._decided(expr)) is not None:
             return found
+        if self._depth and is_one_by_chance(expr):
+            return sympy.sympify(isinstance(expr, sympy.Ne))
         known = None if self._depth else self._maybe_evaluate_static(expr)
         if known is not None:
             return known
