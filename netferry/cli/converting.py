@@ -17,6 +17,7 @@ from netferry.cli.options import (
     Device,
     Engine,
     Epoch,
+    Factories,
     Fix,
     Force,
     FreshSeed,
@@ -124,9 +125,7 @@ def convert(
     ] = None,
     engine: Engine = None,
     workers: Workers = None,
-    factories: Annotated[
-        bool, typer.Option("--factories", help="Let a catalogue name factories, whose code is then run.")
-    ] = False,
+    factories: Factories = False,
     unsafe: Unsafe = False,
     imports: Imports = None,
     force: Force = False,

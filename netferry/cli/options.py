@@ -131,6 +131,9 @@ MapOutput = Annotated[
     list[str] | None,
     typer.Option(metavar="A=B", help="The source's output A is the target's B, where the names differ."),
 ]
+Factories = Annotated[
+    bool, typer.Option("--factories", help="Let a catalogue name factories, whose code is then run.")
+]
 Engine = Annotated[
     str | None,
     typer.Option(help="Processes of their own: local, or ray for a cluster; what is done is kept."),

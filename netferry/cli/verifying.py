@@ -16,6 +16,7 @@ from netferry.cli.options import (
     Columns,
     Device,
     Engine,
+    Factories,
     Fix,
     Force,
     FreshSeed,
@@ -100,9 +101,7 @@ def verify(
     ] = None,
     engine: Engine = None,
     workers: Workers = None,
-    factories: Annotated[
-        bool, typer.Option("--factories", help="Let a catalogue name factories, whose code is then run.")
-    ] = False,
+    factories: Factories = False,
     unsafe: Unsafe = False,
     imports: Imports = None,
     force: Force = False,
