@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
+from served_models import randomised
 
 from netferry import converters
 from netferry.converters import frameworks, source
@@ -17,18 +18,6 @@ from netferry.converters.exported import ExportedModel
 from netferry.converters.tensorflow.runtime import keras, quiet, tf
 
 Sizes = Sequence[int | None]
-RNG = np.random.default_rng(0)
-
-
-def floats(*sizes: int) -> np.ndarray:
-    return RNG.standard_normal(sizes).astype(np.float32)
-
-
-def randomised(model: Any) -> Any:
-    for variable in model.variables:
-        value = floats(*variable.shape) * 0.4
-        variable.assign(np.abs(value) + 0.5 if "variance" in variable.path else value)
-    return model
 
 
 def of_function(call: Callable[..., Any], *specs: Any, extra: Any = ()) -> bytes:

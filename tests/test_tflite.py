@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lite_models import both, drawn, exported, floats, functional, of_function, of_keras, opened, operators
+from lite_models import both, drawn, exported, functional, of_function, of_keras, opened, operators
+from served_models import floats
 
 import netferry
 from netferry.converters.errors import UnsupportedError, UsageError

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lite_models import both, drawn, exported, floats, functional, of_keras, opened, operators
+from lite_models import both, drawn, exported, functional, of_keras, opened, operators
+from served_models import floats
 
 import netferry
 from netferry.converters.rounding import Step

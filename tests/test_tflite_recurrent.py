@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lite_models import both, by_hand, drawn, exported, floats, opened, operators
+from lite_models import both, by_hand, drawn, exported, opened, operators
+from served_models import floats
 
 from netferry.converters.errors import UnsupportedError
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from lite_models import floats
 from onnx import TensorProto, helper, numpy_helper
+from served_models import floats
 
 import netferry
 from netferry.converters import source
