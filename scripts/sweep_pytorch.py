@@ -14,19 +14,21 @@ itself; an output is right within 1e-3 of its scale at the sizes of the export a
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
 import re
-import resource
 import subprocess
 import sys
 import time
 import venv
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from models.difference import difference
+from sweep.forked import forked
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -35,7 +37,6 @@ PACKAGES = ("transformers",)
 LIMIT_S = 300.0
 LIMIT_CPU_S = 75
 """Seconds that a model may take: of the clock, and of work."""
-TOLERANCE = 1e-3
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -286,56 +287,12 @@ def wanted(run: Any, feeds: Any) -> dict[str, Any]:
     return found
 
 
-def difference(got: Any, want: Any) -> str:
-    import numpy as np
-
-    if got is None:
-        return "it is not there"
-    if got.shape != want.shape:
-        return f"{got.shape}, not {want.shape}"
-    if want.dtype.kind != "f":
-        return "" if np.array_equal(got, want) else "whole numbers differ"
-    finite = np.isfinite(want)
-    scale = np.abs(want[finite]).max(initial=0) or 1.0
-    off = np.abs(got[finite].astype(np.float64) - want[finite]).max(initial=0) / scale
-    same = np.array_equal(np.isfinite(got), finite) and off <= TOLERANCE
-    return "" if same else f"off by {off:.1e} of its scale"
-
-
 def short(error: object) -> str:
     said = re.sub(r"/\S*/(?=[\w.-]+)", "", f"{type(error).__name__}: {error}")  # no paths of this machine
     return " ".join(said.split())[:420]
 
 
 # ---- processes -----------------------------------------------------------------------------------------
-
-
-def forked(name: str, folder: Path) -> dict[str, Any]:
-    """The result of a model that is examined in a process of its own."""
-    result = folder / f".{hashlib.sha256(name.encode()).hexdigest()}.json"
-    pid = os.fork()
-    if pid == 0:
-        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S + 5))
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            try:
-                result.write_text(json.dumps(examined(name)))
-            finally:
-                os._exit(0)
-    until = time.monotonic() + LIMIT_S
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        if time.monotonic() > until:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            break
-        time.sleep(0.05)
-    try:
-        return dict(json.loads(result.read_text()))
-    except (OSError, ValueError):
-        return {"status": "crashed", "why": f"no result after {LIMIT_CPU_S} s of work, or the process ended"}
-    finally:
-        result.unlink(missing_ok=True)
 
 
 def warm() -> None:
@@ -409,7 +366,10 @@ def main() -> int:
         key = name if "/" in name else f"transformers/{name}"
         if (key in known and not given.again) or time.monotonic() > until:
             continue
-        known[key] = forked(name, given.results.parent.resolve())
+        known[key] = forked(partial(examined, name), LIMIT_S, LIMIT_CPU_S) or {
+            "status": "crashed",
+            "why": f"no result after {LIMIT_CPU_S} s of work, or the process ended",
+        }
         known["versions"] = {**versions, "date": time.strftime("%Y-%m-%d", time.gmtime())}
         given.results.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
         print(f"{known[key]['status']:<10} {name}: {known[key].get('why', '')}"[:300], flush=True)

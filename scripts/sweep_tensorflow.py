@@ -21,8 +21,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from sweep.forked import forked
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -127,31 +130,6 @@ def short(error: BaseException) -> str:
 # ---- all of them -----------------------------------------------------------------------------------
 
 
-def apart(build: Callable[[Path], Any]) -> dict[str, Any]:
-    """The result of a forked process; what dies or takes too long is told."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        with os.fdopen(write, "w") as file:
-            json.dump(examined(build), file)
-        os._exit(0)
-    os.close(write)
-    end = time.monotonic() + LIMIT_S
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() > end:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            break
-        time.sleep(0.05)
-    with os.fdopen(read) as file:
-        text = file.read()
-    return json.loads(text) if text else {"netferry": {"status": "died, or took too long"}}
-
-
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for each family, then what is not right by netferry."""
     lines = [f"| sources | tried | {' | '.join(WAYS)} |", f"|---|---|{'---|' * len(WAYS)}"]
@@ -198,7 +176,9 @@ def main() -> None:
     for name in wanted:
         if name in known and not asked.again:
             continue
-        known[name] = apart(builders[name])
+        known[name] = forked(partial(examined, builders[name]), LIMIT_S) or {
+            "netferry": {"status": "died, or took too long"}
+        }
         asked.into.write_text(json.dumps(known, indent=1))
         print(
             name,

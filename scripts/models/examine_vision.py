@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from models.difference import difference
 from models.families_vision import Case, build
-
-TOLERANCE = 1e-3
-"""Of an output's scale."""
 
 
 def examined(key: str, back_to: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -108,22 +106,6 @@ def compared(
             if found := difference(got.get(name), array):
                 return f"at {sizes or 'its own sizes'}, {name}: {found}"
     return ""
-
-
-def difference(got: Any, want: Any) -> str:
-    import numpy as np
-
-    if got is None:
-        return "it is not there"
-    if got.shape != want.shape:
-        return f"{got.shape}, not {want.shape}"
-    if want.dtype.kind != "f":
-        return "" if np.array_equal(got, want) else f"{np.mean(got != want):.0%} of its whole numbers differ"
-    finite = np.isfinite(want)
-    scale = np.abs(want[finite]).max(initial=0) or 1.0
-    off = np.abs(got[finite].astype(np.float64) - want[finite]).max(initial=0) / scale
-    same = np.array_equal(np.isfinite(got), finite) and off <= TOLERANCE
-    return "" if same else f"off by {off:.1e} of its scale"
 
 
 def _in_onnxruntime(proto: Any) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
