@@ -162,3 +162,77 @@ def test_negative_pads_take_away_on_one_side_and_others_add_on_the_other(mode: s
     (y,) = double.as_float64(made).run([x]).values()
     (want,) = ort.InferenceSession(made.SerializeToString()).run(None, {"x": x})
     np.testing.assert_allclose(y, want, atol=0)
+
+
+INTEGERS = [np.int8, np.uint8]
+
+
+@pytest.mark.parametrize("zeros", ["none", "one", "each"])
+@pytest.mark.parametrize(
+    "dtypes", [(a, b) for a in INTEGERS for b in INTEGERS], ids=lambda d: "-".join(t.__name__ for t in d)
+)
+def test_products_of_integers_are_exact(dtypes: tuple[Any, Any], zeros: str) -> None:
+    """Whatever a processor's kernels saturate at: the standard's own formula in int64 is what is right."""
+    rng = np.random.default_rng(7)
+    x, w = whole(rng, dtypes[0], (2, 4, 9, 8)), whole(rng, dtypes[1], (6, 2, 3, 2))
+    a, b = whole(rng, dtypes[0], (3, 5, 700)), whole(rng, dtypes[1], (700, 4))
+    x_zero, w_zero = whole(rng, dtypes[0], ()), whole(rng, dtypes[1], (6,) if zeros == "each" else ())
+    a_zero = whole(rng, dtypes[0], (3, 5, 1) if zeros == "each" else ())
+    b_zero = whole(rng, dtypes[1], (4,) if zeros == "each" else ())
+    given = {"x": x, "w": w, "a": a, "b": b, "x0": x_zero, "w0": w_zero, "a0": a_zero, "b0": b_zero}
+    product, convolution = (["a", "b"], ["x", "w"]) if zeros == "none" else (["a", "b", "a0", "b0"], ["x", "w", "x0", "w0"])  # fmt: skip
+    nodes = [helper.make_node("MatMulInteger", product, ["p"]),
+             helper.make_node("ConvInteger", convolution, ["c"], group=2, strides=[2, 1], pads=[1, 0, 2, 1], dilations=[1, 2])]  # fmt: skip
+    found = run_on(nodes, given, {"p": TensorProto.INT32, "c": TensorProto.INT32})
+    off = dict.fromkeys(given, 0) if zeros == "none" else {k: v.astype(np.int64) for k, v in given.items()}
+    assert np.array_equal(found["p"], (a.astype(np.int64) - off["a0"]) @ (b.astype(np.int64) - off["b0"]))
+    kernel = w.astype(np.int64) - np.reshape(off["w0"], (-1, 1, 1, 1))
+    padded = np.pad(x.astype(np.int64) - off["x0"], ((0, 0), (0, 0), (1, 2), (0, 1)))
+    for channel in range(6):
+        for row in range(found["c"].shape[2]):
+            for column in range(found["c"].shape[3]):
+                seen = padded[:, 2 * (channel // 3) : 2 * (channel // 3) + 2, 2 * row : 2 * row + 3, column : column + 3 : 2]  # fmt: skip
+                assert np.array_equal(
+                    found["c"][:, channel, row, column], (seen * kernel[channel]).sum((1, 2, 3))
+                )
+
+
+@pytest.mark.parametrize("scales", ["one", "each"])
+def test_quantised_products_are_those_of_onnxruntime(scales: str) -> None:
+    """Eight-bit signed numbers of both sides, which no kernel saturates; within one step, where float32 rounds a half."""
+    rng = np.random.default_rng(8)
+    count = (6,) if scales == "each" else ()
+    given = {
+        "x": whole(rng, np.uint8, (2, 4, 9, 8)), "w": whole(rng, np.int8, (6, 4, 3, 3)), "bias": rng.integers(-900, 900, 6).astype(np.int32),
+        "m": whole(rng, np.int8, (8, 6)), "s": np.float32(0.013), "x0": np.uint8(120), "w0": np.zeros(count, np.int8),
+        "ws": rng.uniform(0.001, 0.003, count).astype(np.float32), "ys": np.float32(0.04), "y0": np.uint8(99),
+    }  # fmt: skip
+    nodes = [helper.make_node("QLinearConv", ["x", "s", "x0", "w", "ws", "w0", "ys", "y0", "bias"], ["c"], pads=[1, 1, 1, 1]),
+             helper.make_node("QLinearMatMul", ["x", "s", "x0", "m", "ws", "w0", "ys", "y0"], ["p"])]  # fmt: skip
+    outputs = {"c": TensorProto.UINT8, "p": TensorProto.UINT8}
+    found = run_on(nodes, given, outputs)
+    session = ort.InferenceSession(of(nodes, given, outputs).SerializeToString())
+    for name, right in zip(outputs, session.run(None, {"x": given["x"]}), strict=True):
+        assert right.std() > 3
+        steps = np.abs(found[name].astype(int) - right.astype(int))
+        assert steps.max() <= 1 and (steps > 0).mean() < 0.01
+
+
+def whole(rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]) -> Any:
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, endpoint=True).astype(dtype)
+
+
+def of(nodes: Sequence[Any], given: Mapping[str, Any], outputs: Mapping[str, int]) -> Any:
+    """``x`` is an input, everything else an initializer."""
+    graph = helper.make_graph(
+        nodes, "integers",
+        [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(given["x"].dtype), given["x"].shape)],
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in given.items() if name != "x"],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def run_on(nodes: Sequence[Any], given: Mapping[str, Any], outputs: Mapping[str, int]) -> Mapping[str, Any]:
+    return double.as_float64(of(nodes, given, outputs)).run([given["x"]])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ from onnx.reference.op_run import OpRun
 from netferry.converters import frameworks
 from netferry.converters.graph.schema import padding
 from netferry.converters.graph.schema.windows import Windows
+from netferry.converters.onnx.reference.convolution import convolved, torch_kernels, wide
+from netferry.converters.onnx.reference.integers import ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul
 from netferry.converters.onnx.reference.recurrent import recurrence
 from netferry.converters.onnx.reference.signals import STFT, Pad
 from netferry.converters.signature import Array
@@ -27,24 +28,12 @@ def kernels() -> list[type[OpRun]]:
     return [*ALWAYS, *(WITH_TORCH if frameworks.named("pytorch").installed else ())]
 
 
-def _torch() -> Any:
-    return import_module("netferry.converters.pytorch.kernels")
-
-
-def _wide(x: Array) -> Array:
-    return np.ascontiguousarray(x, np.float64)
-
-
-def _maybe(x: Array | None) -> Array | None:
-    return None if x is None else _wide(x)
-
-
 class Erf(OpRun):
     op_domain = ""
 
     def _run(self, x: Array) -> tuple[Array]:
         if frameworks.named("pytorch").installed:
-            return (np.asarray(_torch().erf(_wide(x))),)
+            return (np.asarray(torch_kernels().erf(wide(x))),)
         return (np.vectorize(math.erf, otypes=[np.float64])(x),)
 
 
@@ -113,12 +102,7 @@ class Conv(OpRun):
     def _run(  # type: ignore[override]
         self, x: Array, w: Array, b: Array | None = None, *, group: int = 1, **attributes: Any
     ) -> tuple[Array]:
-        windows = Windows.of("Conv", (x, w), attributes)
-        pads = padding.onnx_pads(windows.pairs(x.shape[2:]))
-        made = _torch().conv(
-            _wide(x), _wide(w), _maybe(b), windows.strides, pads, windows.dilations, group or 1
-        )
-        return (made,)
+        return (convolved(x, w, b, group, attributes),)
 
 
 class ConvTranspose(OpRun):
@@ -138,8 +122,15 @@ class ConvTranspose(OpRun):
         windows = Windows.of("ConvTranspose", (x, w), attributes)
         extra = list(output_padding or [0] * windows.rank)
         cut = padding.onnx_pads(windows.cut_off(x.shape[2:], extra, output_shape))
-        made = _torch().conv_transpose(
-            _wide(x), _wide(w), _maybe(b), windows.strides, cut, windows.dilations, group or 1, extra
+        made = torch_kernels().conv_transpose(
+            wide(x),
+            wide(w),
+            None if b is None else wide(b),
+            windows.strides,
+            cut,
+            windows.dilations,
+            group or 1,
+            extra,
         )
         return (made,)
 
@@ -150,7 +141,9 @@ class MaxPool(OpRun):
     def _run(self, x: Array, *, storage_order: int = 0, **attributes: Any) -> tuple[Array, ...]:  # type: ignore[override]
         windows = Windows.of("MaxPool", (x,), attributes)
         pads = _pads(windows, x)
-        y, indices = _torch().max_pool(_wide(x), windows.kernel, windows.strides, pads, windows.dilations)
+        y, indices = torch_kernels().max_pool(
+            wide(x), windows.kernel, windows.strides, pads, windows.dilations
+        )
         y = y.astype(x.dtype)
         if len(self.onnx_node.output) == 1:
             return (y,)
@@ -215,7 +208,7 @@ class LpPool(OpRun):
 
     def _run(self, x: Array, *, p: int = 2, **attributes: Any) -> tuple[Array]:  # type: ignore[override]
         windows = Windows.of("LpPool", (x,), attributes)
-        return (_sums(windows, np.abs(_wide(x)) ** p, _pads(windows, x)) ** (1 / p),)
+        return (_sums(windows, np.abs(wide(x)) ** p, _pads(windows, x)) ** (1 / p),)
 
 
 class GlobalLpPool(OpRun):
@@ -323,7 +316,7 @@ class GridSample(OpRun):
         padding_mode: str = "zeros",
     ) -> tuple[Array]:
         """The evaluator's own takes other neighbours at a border that is continued."""
-        return (_torch().grid_sample(_wide(x), _wide(grid), mode, padding_mode, bool(align_corners)),)
+        return (torch_kernels().grid_sample(wide(x), wide(grid), mode, padding_mode, bool(align_corners)),)
 
 
 class LRN(OpRun):
@@ -332,7 +325,7 @@ class LRN(OpRun):
     def _run(  # type: ignore[override]
         self, x: Array, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int
     ) -> tuple[Array]:
-        return (_torch().lrn(_wide(x), size, alpha, beta, bias),)
+        return (torch_kernels().lrn(wide(x), size, alpha, beta, bias),)
 
 
 class DynamicQuantizeLinear(OpRun):
@@ -350,8 +343,19 @@ class DynamicQuantizeLinear(OpRun):
 ALWAYS: tuple[type[OpRun], ...] = (
     STFT, Pad, Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
     MeanVarianceNormalization, Resize, DynamicQuantizeLinear, GatherElements, Inverse, RMSNormalization,
+    MatMulInteger, QLinearMatMul,
 )  # fmt: skip
-WITH_TORCH: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, LRN, GridSample)
+WITH_TORCH: tuple[type[OpRun], ...] = (
+    Conv,
+    ConvTranspose,
+    MaxPool,
+    AveragePool,
+    LpPool,
+    LRN,
+    GridSample,
+    ConvInteger,
+    QLinearConv,
+)
 
 
 def _pads(windows: Windows, x: Array) -> list[int]:
@@ -360,4 +364,6 @@ def _pads(windows: Windows, x: Array) -> list[int]:
 
 
 def _sums(windows: Windows, x: Array, pads: Sequence[int]) -> Array:
-    return np.asarray(_torch().sum_pool(_wide(x), windows.kernel, windows.strides, pads, windows.dilations))
+    return np.asarray(
+        torch_kernels().sum_pool(wide(x), windows.kernel, windows.strides, pads, windows.dilations)
+    )
