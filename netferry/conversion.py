@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -153,9 +154,10 @@ def dequantized(export: ExportedModel) -> Dequantized:
 
 
 def target_of(
-    to: str | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool, device: str
-) -> str:
-    """The framework to convert to, once the call is known to make sense."""
+    to: str | os.PathLike[str] | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool, device: str
+) -> str:  # fmt: skip
+    """The framework to convert to, once the call is known to make sense. A path given in its place is refused."""
+    to = None if to is None else os.fspath(to)
     if to is None and destination is None:
         raise UsageError("neither a framework nor a destination is given", remedy='Use to="pytorch"')
     if to is not None and to.lower() not in frameworks.NAMES and Path(to).suffix:

@@ -189,6 +189,7 @@ def test_a_folder_with_other_files_is_never_replaced(net: nn.Module, tmp_path: P
         ({"to": "pytorch", "device": "cuda"}, "only an ONNX model is checked on another device"),
         ({"to": "onnx", "device": "tpu"}, "no such device"),
         ({"to": "jax"}, "no such framework"),
+        ({"to": Path("model.onnx")}, "Give a path as destination"),
         ({"to": "arrived.onnx"}, 'destination="arrived.onnx"'),
     ],
 )
