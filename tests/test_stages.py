@@ -104,6 +104,22 @@ def test_a_truth_that_no_rounded_run_comes_near_makes_no_place_loose() -> None:
     assert not Noise.of(r * 1.01, r, [r, r + 1e-7], 1e-3).loose.any()
 
 
+def test_what_a_run_moves_alone_is_left_to_rounding_where_each_run_does_as_much() -> None:
+    """Three of eight runs go their own way at two elements each; the source may at two others, and not at three."""
+    r = np.linspace(1, 2, 20)
+    runs = [r + 1e-7 * (-1) ** k for k in range(8)]
+    for k, first in enumerate((0, 2, 4)):
+        runs[k][first : first + 2] += 0.01
+    moved = np.where((np.arange(20) >= 10) & (np.arange(20) < 12), r - 0.02, r)
+    noise = Noise.of(r, moved, runs, 1e-3)
+    assert np.flatnonzero(noise.loose).tolist() == [0, 1, 2, 3, 4, 5, 10, 11]
+    assert not noise.suspect
+    assert noise.admits(moved) and not noise.admits(moved - 0.05)
+    farther = np.where((np.arange(20) >= 10) & (np.arange(20) < 13), r - 0.02, r)
+    assert Noise.of(r, farther, runs, 1e-3).suspect
+    assert Noise.of(r, moved, runs[3:], 1e-3).suspect
+
+
 def test_infinities_that_every_run_has_are_told() -> None:
     r = np.float64([np.inf, 1])
     noise = Noise.of(r, r, [r, r], 1e-3)

@@ -383,3 +383,54 @@ def test_a_power_of_a_third_is_one_in_every_framework() -> None:
     nodes = [helper.make_node("LpPool", ["x"], ["y"], kernel_shape=[3, 3], p=3)]
     proto = model(nodes, {"x": ("batch", 3, 12, 12)}, {"y": ("batch", 3, 10, 10)}, {})
     passes(proto, "tensorflow")
+
+
+# ---- steps of a quantiser, one behind the other -------------------------------------------------------------------
+
+
+def stepped(
+    width: int, count: int, gain: float, change: Callable[[Any], Any] | None = None
+) -> onnx.ModelProto:
+    """What onnxruntime makes of a product in a recurrence: its input in 255 steps of its own range, ``count`` times."""
+    weight = np.random.default_rng(0).integers(-127, 128, (width, width)).astype(np.int8)
+    nodes, last = [], "x"
+    for k in range(count):
+        nodes += [
+            node("DynamicQuantizeLinear", last, f"q{k} s{k} z{k}"), node("MatMulInteger", f"q{k} w z{k}", f"i{k}"),
+            helper.make_node("Cast", [f"i{k}"], [f"f{k}"], to=TensorProto.FLOAT), node("Mul", f"s{k} ws", f"c{k}"),
+            node("Mul", f"f{k} c{k}", f"g{k}"), node("Tanh", f"g{k}", f"h{k}"),
+        ]  # fmt: skip
+        last = f"h{k}"
+    nodes.append(node("MatMul", f"{last} out", "y"))
+    return model(
+        nodes, {"x": ("batch", width)}, {"y": ("batch", 5)},
+        {"w": change(weight) if change else weight, "ws": np.float32(gain / 73 / np.sqrt(width)), "out": normal(width, 5)},
+    )  # fmt: skip
+
+
+STEPPED = [(16, 8, 4.0), (24, 6, 2.5), (40, 8, 4.0)]
+
+
+@pytest.mark.parametrize("sizes", STEPPED)
+def test_a_chain_of_quantisers_is_judged_by_what_rounding_does_to_it(sizes: tuple[int, int, float]) -> None:
+    """Now and then rounding alone takes one of them to the next integer, from where the rest goes another way."""
+    source = stepped(*sizes)
+    target = netferry.convert(source, "pytorch", verify=False).model
+    for seed in range(4):
+        report = netferry.verify(source, target, seed=seed)
+        assert report.status == "passed", report.to_text()
+
+
+@pytest.mark.parametrize("sizes", STEPPED)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: np.roll(w, 1, 0),
+        lambda w: np.where(np.arange(len(w)) == 7, w // 2, w).astype(np.int8),
+        lambda w: (w + (np.arange(len(w)) == 3) * (w < 100) * 8).astype(np.int8),
+    ],
+    ids=["rows moved", "a column halved", "a column moved"],
+)
+def test_another_weight_in_it_is_a_fault(change: Callable[[Any], Any], sizes: tuple[int, int, float]) -> None:
+    report = netferry.verify(stepped(*sizes), stepped(*sizes, change), seed=SEED)
+    assert report.status == "failed", report.to_text()

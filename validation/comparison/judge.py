@@ -101,7 +101,7 @@ class Judge:
                 break
             noise = noise.without(self._settled(name, t, runs))
             found = self._with_noise(name, t, direct, runs, noise)
-            if not noise.loose.any() and noise.spread.all():
+            if noise.shows_all and not (noise.suspect or _same_in_float64(found)):
                 break
         if found.status == FAILED:
             self.failed.add(name)
@@ -138,14 +138,11 @@ class Judge:
     def _with_noise(self, name: str, t: Array, direct: Comparison, runs: Runs, noise: Noise) -> Comparison:
         if direct.limit is None and not _alike_where_told(np.asarray(runs.s[name]), t, noise):
             return direct
+        whole = self._measured(name, direct, runs, replace(noise, loose=noise.wild))
+        if not noise.loose.any() or (whole.status == PASSED and whole.meaning is not None):
+            return whole  # in float64 both take the same decisions, and as they are they err alike
         if not noise.admits(t.astype(np.float64)):
             return replace(direct, status=FAILED, reason=direct.reason or OUTSIDE)
-        whole = self._measured(name, direct, runs, replace(noise, loose=noise.wild))
-        alike = (
-            whole.status == PASSED and whole.meaning is not None
-        )  # in float64 both take the same decisions
-        if alike or not noise.loose.any():
-            return whole
         found = self._measured(name, direct, runs, noise)
         if found.status == PASSED:
             self.notes[f"rounding alone decides {_share(noise.loose)} of {name} on '{runs.label}'"] = None
@@ -156,8 +153,7 @@ class Judge:
         three = stages.triple(s, t, r, noise)
         if three is None:
             return replace(direct, status=NOT_CHECKED, reason=DECIDED_BY_ROUNDING, limit=None)
-        certain = np.ones(s.shape, bool) if noise is None else noise.certain
-        if truth.is_suspect(s[certain], r[certain]):
+        if truth.is_suspect(s, r) if noise is None else noise.suspect:
             return self._suspected(name, three, direct, runs, noise)
         return self._staged(name, three, direct, runs, noise)
 
@@ -171,7 +167,7 @@ class Judge:
         single = three.u > EXACT
         doubtful = single and second.ratio > stages.PASS
         d = self._meaning(name, runs, noise) if runs.meaning or doubtful else None
-        fault = self._fault(name, d, runs) if d is not None and d > stages.MEANING else ""
+        fault = self._fault(name, d, runs, noise) if d is not None and d > stages.MEANING else ""
         if name in self.narrow:
             d = None
         if doubtful and d is not None and not fault:
@@ -195,10 +191,10 @@ class Judge:
         with np.errstate(all="ignore"):
             return stages.meaning(t64, runs.r[name], loose=None if noise is None else noise.loose)
 
-    def _fault(self, name: str, d: float, runs: Runs) -> str:
+    def _fault(self, name: str, d: float, runs: Runs, noise: Noise | None) -> str:
         """Why a distance in float64 is a fault; empty where rounding weights or constants explains it."""
         fault = f"in float64 it differs by {d:.3g} of its scale"
-        if d > self._gross:
+        if d > self._gross and (noise is None or noise.joined_by(runs.t64[name]).apart(runs.t64[name]).any()):
             return fault
         if self._constants_rounded and (
             d <= stages.BAKED or d <= stages.YARDSTICKS * runs.yardstick(name, frozenset(), frozenset())
@@ -252,7 +248,7 @@ class Judge:
         """The source lies far from its own truth. Equal to the target, it is believed; else the truth is, where
         the target computes it in its own framework, and the source's kernels are named as what is off."""
         d = None if direct.status == PASSED else self._meaning(name, runs, noise)
-        if d is None or (d > stages.MEANING and self._fault(name, d, runs)):
+        if d is None or (d > stages.MEANING and self._fault(name, d, runs, noise)):
             self.notes[f"the truth is suspect for {name} on '{runs.label}': compared directly"] = None
             return direct
         if noise is None:
@@ -361,6 +357,11 @@ def _alike_where_told(s: Array, t: Array, noise: Noise) -> bool:
         compare(np.where(certain, s, 0).astype(s.dtype), np.where(certain, t, 0).astype(t.dtype)).limit
         is not None
     )
+
+
+def _same_in_float64(found: Comparison) -> bool:
+    """Where this is so and the models as they are differ, one of them has met a step that more runs may meet."""
+    return found.meaning is not None and found.meaning <= stages.MEANING
 
 
 def _is_explained(wanted: Array, taken: Sequence[Array], runs: int) -> bool:

@@ -84,7 +84,9 @@ class Noise:
 
     ``loose`` are the elements that rounding decides, ``wild`` those among them that it takes out of the finite numbers;
     ``spread`` is how far it moves each element, and between ``low`` and ``high`` lies what the source takes. ``certain`` are
-    the elements that rounding does not decide.
+    the elements that rounding does not decide. ``reach`` is how far an element that is not loose moves, and ``alone`` the
+    most elements that one run moves farther while no other does. ``suspect`` is a truth from which the source as it is
+    lies farther than rounding explains.
     """
 
     loose: Array
@@ -93,6 +95,9 @@ class Noise:
     low: Array
     high: Array
     certain: Array
+    reach: float
+    alone: int
+    suspect: bool = False
 
     @staticmethod
     def of(r: Array, s: Array, runs: Sequence[Array], limit: float) -> Noise:
@@ -102,20 +107,58 @@ class Noise:
             wide = np.stack([run.astype(np.float64) for run in runs])
             wild = ~np.isfinite(wide).all(0) & ~_alike(wide)
             moved = np.nan_to_num(wide.max(0) - wide.min(0), nan=0.0, posinf=np.inf)
-            loose = wild | (moved > limit * np.abs(r[np.isfinite(r)]).max(initial=0.0))
+            reach = limit * float(np.abs(r[np.isfinite(r)]).max(initial=0.0))
             shown = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
-        return Noise(loose, wild, np.where(wild, 0.0, moved), shown.min(0), shown.max(0), ~loose)
+        loose = wild | (moved > reach)
+        noise = Noise(
+            loose, wild, np.where(wild, 0.0, moved), shown[1:].min(0), shown[1:].max(0), ~loose, reach, _alone(wide, reach)
+        )  # fmt: skip
+        noise = noise.joined_by(s)
+        return replace(noise, low=shown.min(0), high=shown.max(0), suspect=bool(noise.apart(s).any()))
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether rounding moves every element, and none of them far: it meets no step."""
+        return bool(self.spread.all()) and not self.loose.any()
 
     def without(self, elements: Array) -> Noise:
         """The same with these elements left to rounding."""
         return replace(self, loose=self.loose | elements, certain=self.certain & ~elements)
 
+    def joined_by(self, run: Array) -> Noise:
+        """With a run of float32 itself: what it alone moves is left to rounding, where that is no more than what one of the
+        runs by chance moves alone. (Behind a quantiser each run goes its own way at some elements.)"""
+        apart = self.apart(run)
+        return self.without(apart) if apart.sum() <= self.alone else self
+
+    def apart(self, run: Array) -> Array:
+        """Where rounding decides nothing, and a run has finite numbers where no run by chance comes near."""
+        with np.errstate(all="ignore"):
+            near = (run >= self.low - self.reach) & (run <= self.high + self.reach)
+        return np.asarray(self.certain & np.isfinite(run) & ~near)
+
     def admits(self, t: Array) -> bool:
-        """Whether at every loose element the target lies where the source does, or as far from there as that is wide."""
+        """Whether at every loose element the target lies where the source does, or as far from there as that is wide: as
+        wide as rounding moves this element, or half of the loose ones. (Where a quantiser's step lies on the way, few
+        runs go far, and what they show of one element alone is little.)"""
         with np.errstate(all="ignore"):
             width = np.nan_to_num(self.high - self.low, nan=np.inf)
+            width = np.maximum(width, np.median(width[self.loose])) if self.loose.any() else width
             inside = (t >= self.low - width) & (t <= self.high + width)
         return bool(np.all(~self.loose | np.where(np.isfinite(t), inside, self.wild)))
+
+
+def _alone(runs: Array, reach: float) -> int:
+    """The most elements that one of the runs has farther than ``reach`` beyond all others."""
+    if len(runs) < 3:
+        return 0
+    count = np.zeros(len(runs), np.int64)
+    for side in (runs, -runs):
+        order = np.argsort(side, 0)
+        with np.errstate(all="ignore"):
+            next_to, last = np.take_along_axis(side, order[-2:], 0)
+            count += np.bincount(order[-1][last - next_to > reach], minlength=len(runs))
+    return int(count.max())
 
 
 def _alike(wide: Array) -> Array:
