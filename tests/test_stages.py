@@ -92,7 +92,7 @@ def test_a_constant_is_jittered_only_where_a_format_rounds_it() -> None:
 
 def test_a_place_is_loose_where_runs_that_round_lie_apart() -> None:
     r = np.float64([1, 2, 3])
-    noise = Noise.of(r, r, [np.float64([1, 2, 3 + 1e-7]), np.float64([1.5, 2, 3])], 1e-3)
+    noise = Noise.of(r, r, [np.float64([1, 2, 3 + 1e-7]), np.float64([1.5, 2, 3])], 1e-3, 6e-8)
     assert noise.loose.tolist() == [True, False, False]
     assert noise.spread == pytest.approx([0.5, 0, 1e-7])
     assert noise.admits(np.float64([1.9, 2, 3]))
@@ -101,7 +101,7 @@ def test_a_place_is_loose_where_runs_that_round_lie_apart() -> None:
 
 def test_a_truth_that_no_rounded_run_comes_near_makes_no_place_loose() -> None:
     r = np.float64([1, 2, 3])
-    assert not Noise.of(r * 1.01, r, [r, r + 1e-7], 1e-3).loose.any()
+    assert not Noise.of(r * 1.01, r, [r, r + 1e-7], 1e-3, 6e-8).loose.any()
 
 
 def test_what_a_run_moves_alone_is_left_to_rounding_where_each_run_does_as_much() -> None:
@@ -111,20 +111,20 @@ def test_what_a_run_moves_alone_is_left_to_rounding_where_each_run_does_as_much(
     for k, first in enumerate((0, 2, 4)):
         runs[k][first : first + 2] += 0.01
     moved = np.where((np.arange(20) >= 10) & (np.arange(20) < 12), r - 0.02, r)
-    noise = Noise.of(r, moved, runs, 1e-3)
+    noise = Noise.of(r, moved, runs, 1e-3, 6e-8)
     assert np.flatnonzero(noise.loose).tolist() == [0, 1, 2, 3, 4, 5, 10, 11]
     assert not noise.suspect
     assert noise.admits(moved) and not noise.admits(moved - 0.05)
     farther = np.where((np.arange(20) >= 10) & (np.arange(20) < 13), r - 0.02, r)
-    assert Noise.of(r, farther, runs, 1e-3).suspect
-    assert Noise.of(r, moved, runs[3:], 1e-3).suspect
+    assert Noise.of(r, farther, runs, 1e-3, 6e-8).suspect
+    assert Noise.of(r, moved, runs[3:], 1e-3, 6e-8).suspect
 
 
 def test_infinities_that_every_run_has_are_told() -> None:
     r = np.float64([np.inf, 1])
-    noise = Noise.of(r, r, [r, r], 1e-3)
+    noise = Noise.of(r, r, [r, r], 1e-3, 6e-8)
     assert not noise.loose.any()
-    assert Noise.of(r, r, [r, np.float64([1e38, 1])], 1e-3).wild.tolist() == [True, False]
+    assert Noise.of(r, r, [r, np.float64([1e38, 1])], 1e-3, 6e-8).wild.tolist() == [True, False]
 
 
 # ---- separation -----------------------------------------------------------------------------------

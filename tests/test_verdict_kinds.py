@@ -434,3 +434,33 @@ def test_a_chain_of_quantisers_is_judged_by_what_rounding_does_to_it(sizes: tupl
 def test_another_weight_in_it_is_a_fault(change: Callable[[Any], Any], sizes: tuple[int, int, float]) -> None:
     report = netferry.verify(stepped(*sizes), stepped(*sizes, change), seed=SEED)
     assert report.status == "failed", report.to_text()
+
+
+class Bucketed(nn.Module):
+    """x: (batch, time, 6) -> the same, by attention whose bias is of distances: 8 and 16 lie on the edge of a bucket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Embedding(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        place = torch.arange(x.shape[1])
+        gap = (place[:, None] - place[None]).abs()
+        far = 4 + (torch.log(gap.clamp(min=1).float() / 4) / math.log(4) * 4).long()
+        bias = self.bias(torch.where(gap < 4, gap, far.clamp(max=7))).permute(2, 0, 1)
+        weights = (x[:, None] @ x[:, None].transpose(-1, -2) / 3 + bias).softmax(-1)
+        return (weights @ x[:, None]).mean(1)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01, 0.97])
+def test_an_edge_on_which_rounding_decides_hides_no_other_weight(factor: float) -> None:
+    """At each distance rounding takes one bucket or the next, and nothing between: another bias is neither."""
+    source, target = randomised(Bucketed()), randomised(Bucketed())
+    target.load_state_dict(source.state_dict())
+    with torch.no_grad():
+        target.bias.weight[4:] *= factor
+    for seed in range(3):
+        report = netferry.verify(
+            source, target, {"x": normal(2, 10, 6)}, dynamic={"x": {0: "batch", 1: "time"}}, seed=seed
+        )
+        assert report.status == ("passed" if factor == 1 else "failed"), report.to_text()

@@ -139,10 +139,12 @@ class Judge:
         if direct.limit is None and not _alike_where_told(np.asarray(runs.s[name]), t, noise):
             return direct
         whole = self._measured(name, direct, runs, replace(noise, loose=noise.wild))
-        if not noise.loose.any() or (whole.status == PASSED and whole.meaning is not None):
-            return whole  # in float64 both take the same decisions, and as they are they err alike
+        if not noise.loose.any() or (whole.status == PASSED and _same_in_float64(whole)):
+            return whole
         if not noise.admits(t.astype(np.float64)):
             return replace(direct, status=FAILED, reason=direct.reason or OUTSIDE)
+        if whole.status == PASSED and whole.meaning is not None:
+            return whole
         found = self._measured(name, direct, runs, noise)
         if found.status == PASSED:
             self.notes[f"rounding alone decides {_share(noise.loose)} of {name} on '{runs.label}'"] = None
@@ -360,8 +362,9 @@ def _alike_where_told(s: Array, t: Array, noise: Noise) -> bool:
 
 
 def _same_in_float64(found: Comparison) -> bool:
-    """Where this is so and the models as they are differ, one of them has met a step that more runs may meet."""
-    return found.meaning is not None and found.meaning <= stages.MEANING
+    """Where this is so both take the same decisions; models that differ as they are have met a step that more runs may
+    meet."""
+    return found.meaning is not None and found.meaning <= stages.BAKED
 
 
 def _is_explained(wanted: Array, taken: Sequence[Array], runs: int) -> bool:

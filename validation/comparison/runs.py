@@ -80,9 +80,8 @@ class Runs:
         if r is None or any(run is None or run.shape != r.shape for run in runs):
             return None
         limit = truth.SUSPECT.get(self.source.format, truth.SUSPECT["float32"])
-        return Noise.of(
-            r, np.asarray(self.s[name], np.float64), [run for run in runs if run is not None], limit
-        )
+        plain = np.asarray(self.s[name], np.float64)
+        return Noise.of(r, plain, [run for run in runs if run is not None], limit, self.source.u)
 
     @cached_property
     def nudged(self) -> tuple[Outputs, Outputs]:

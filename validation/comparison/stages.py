@@ -80,41 +80,41 @@ class Triple:
 
 @dataclass(frozen=True)
 class Noise:
-    """What rounding alone makes of one output on one sample: the source in float64, as it is, and rounded by chance.
+    """What rounding alone makes of one output on one sample: the source as it is, in float64, and rounded by chance.
 
-    ``loose`` are the elements that rounding decides, ``wild`` those among them that it takes out of the finite numbers;
-    ``spread`` is how far it moves each element, and between ``low`` and ``high`` lies what the source takes. ``certain`` are
-    the elements that rounding does not decide. ``reach`` is how far an element that is not loose moves, and ``alone`` the
-    most elements that one run moves farther while no other does. ``suspect`` is a truth from which the source as it is
-    lies farther than rounding explains.
+    ``loose`` are the elements that rounding decides, ``wild`` those among them that it takes out of the finite numbers,
+    ``certain`` those that it does not decide; ``spread`` is how far it moves each element. ``taken``: (runs, *shape) is what
+    the source takes, first as it is. ``reach`` is how far an element that is not loose moves, ``alone`` the most
+    elements that one run moves farther while no other does, and ``fine`` a rounding of the output's scale. ``suspect`` is
+    a truth from which the source as it is lies farther than rounding explains.
     """
 
     loose: Array
     wild: Array
-    spread: Array
-    low: Array
-    high: Array
     certain: Array
+    spread: Array
+    taken: Array
     reach: float
     alone: int
+    fine: float
     suspect: bool = False
 
     @staticmethod
-    def of(r: Array, s: Array, runs: Sequence[Array], limit: float) -> Noise:
-        """``runs`` are float64 runs of the source that rounded; arrays of one shape. An element that they move by more
-        than ``limit`` of the output's scale is decided by rounding."""
+    def of(r: Array, s: Array, runs: Sequence[Array], limit: float, u: float) -> Noise:
+        """``runs`` are float64 runs of the source that rounded to ``u``; arrays of one shape. An element that they move by
+        more than ``limit`` of the output's scale is decided by rounding."""
         with np.errstate(all="ignore"):
             wide = np.stack([run.astype(np.float64) for run in runs])
             wild = ~np.isfinite(wide).all(0) & ~_alike(wide)
             moved = np.nan_to_num(wide.max(0) - wide.min(0), nan=0.0, posinf=np.inf)
-            reach = limit * float(np.abs(r[np.isfinite(r)]).max(initial=0.0))
-            shown = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
-        loose = wild | (moved > reach)
+            scale = float(np.abs(r[np.isfinite(r)]).max(initial=0.0))
+            taken = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
+        loose = wild | (moved > limit * scale)
         noise = Noise(
-            loose, wild, np.where(wild, 0.0, moved), shown[1:].min(0), shown[1:].max(0), ~loose, reach, _alone(wide, reach)
+            loose, wild, ~loose, np.where(wild, 0.0, moved), taken, limit * scale, _alone(wide, limit * scale), u * scale
         )  # fmt: skip
         noise = noise.joined_by(s)
-        return replace(noise, low=shown.min(0), high=shown.max(0), suspect=bool(noise.apart(s).any()))
+        return replace(noise, suspect=bool(noise.apart(s).any()))
 
     @property
     def shows_all(self) -> bool:
@@ -126,26 +126,47 @@ class Noise:
         return replace(self, loose=self.loose | elements, certain=self.certain & ~elements)
 
     def joined_by(self, run: Array) -> Noise:
-        """With a run of float32 itself: what it alone moves is left to rounding, where that is no more than what one of the
-        runs by chance moves alone. (Behind a quantiser each run goes its own way at some elements.)"""
+        """With a run that rounds by itself: what it alone moves is left to rounding, where that is no more than what one of
+        the runs by chance moves alone. (Behind a quantiser each run goes its own way at some elements.)"""
         apart = self.apart(run)
         return self.without(apart) if apart.sum() <= self.alone else self
 
     def apart(self, run: Array) -> Array:
-        """Where rounding decides nothing, and a run has finite numbers where no run by chance comes near."""
+        """Where rounding decides nothing, and a run has finite numbers where the float64 runs do not come near."""
+        low, high = self.taken[1:].min(0), self.taken[1:].max(0)
         with np.errstate(all="ignore"):
-            near = (run >= self.low - self.reach) & (run <= self.high + self.reach)
+            near = (run >= low - self.reach) & (run <= high + self.reach)
         return np.asarray(self.certain & np.isfinite(run) & ~near)
 
     def admits(self, t: Array) -> bool:
+        """Whether the target is, at the loose elements, what the source may be: within its range, and like its values."""
+        return self._in_range(t) and self._like_the_rest(t)
+
+    def _in_range(self, t: Array) -> bool:
         """Whether at every loose element the target lies where the source does, or as far from there as that is wide: as
         wide as rounding moves this element, or half of the loose ones. (Where a quantiser's step lies on the way, few
         runs go far, and what they show of one element alone is little.)"""
+        low, high = self.taken.min(0), self.taken.max(0)
         with np.errstate(all="ignore"):
-            width = np.nan_to_num(self.high - self.low, nan=np.inf)
+            width = np.nan_to_num(high - low, nan=np.inf)
             width = np.maximum(width, np.median(width[self.loose])) if self.loose.any() else width
-            inside = (t >= self.low - width) & (t <= self.high + width)
+            inside = (t >= low - width) & (t <= high + width)
         return bool(np.all(~self.loose | np.where(np.isfinite(t), inside, self.wild)))
+
+    def _like_the_rest(self, t: Array) -> bool:
+        """Whether at most loose elements the target is as near one of the source's values as these are to each other. (A
+        step gives one value or another, and none between them; a chain of steps gives many.)"""
+        told = self.loose & ~self.wild & np.isfinite(t)
+        if not told.any():
+            return True
+        taken = self.taken[:, told]
+        order = np.argsort(taken, 0)
+        gaps = np.diff(np.take_along_axis(taken, order, 0), axis=0, prepend=-np.inf, append=np.inf)
+        nearest = np.empty_like(taken)
+        np.put_along_axis(nearest, order, np.minimum(gaps[:-1], gaps[1:]), 0)
+        usual = np.median(nearest, 1).max()
+        own = np.median(np.abs(taken - t[told]).min(0))
+        return bool(own <= PASS * max(usual, 2 * self.fine))
 
 
 def _alone(runs: Array, reach: float) -> int:
