@@ -133,3 +133,120 @@ def test_a_loop_over_what_is_found_in_data_is_refused() -> None:
         netferry.NetferryError, match=r"counts through what is found in the data .*for number in"
     ):
         netferry.convert(Fn(_experts_that_are_hit), "onnx", inputs=given, verify=False)
+
+
+def _chosen(x: torch.Tensor) -> torch.Tensor:
+    return F.one_hot(x.abs().long().sum(-1) % 3, 3)
+
+
+def _written_in_place(x: torch.Tensor) -> torch.Tensor:
+    """What is written does not vanish where nothing is found: a place that was not found must leave nothing."""
+    chosen, found = _chosen(x), torch.zeros_like(x)
+    for number in chosen.sum(0).gt(0).nonzero():
+        rows = torch.where(chosen[:, number[0]])[0]
+        found.index_add_(0, rows, x[rows] @ EXPERTS[number[0], :, :4])
+        found += 2.0 * number
+    return found
+
+
+def _written_through_a_view(x: torch.Tensor) -> torch.Tensor:
+    chosen, found = _chosen(x), torch.ones_like(x)
+    first = found[:, :2]
+    for number in torch.nonzero(chosen.sum(0) > 0):
+        if number[0] == 1:
+            continue
+        first.mul_(x[:1, :2].abs() + number + 2)
+    return found + first.sum()
+
+
+@pytest.mark.parametrize("function", [_written_in_place, _written_through_a_view])
+def test_a_loop_over_found_places_that_writes_in_place_is_right_whichever_are_found(
+    function: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    rng = np.random.default_rng(0)
+    given = {"x": rng.normal(size=(5, 4)).astype(np.float32) * 3}
+    done = netferry.convert(Fn(function), "onnx", inputs=given, dynamic={"x": {0: "tokens"}}, verify=False)
+    assert done.route == "direct", done.notes
+    for tokens in (5, 1, 1, 2, 9):
+        _compare(done.model, function, rng.normal(size=(tokens, 4)).astype(np.float32) * 3)
+
+
+def _counted(x: torch.Tensor) -> torch.Tensor:
+    found, count = torch.zeros_like(x), 0
+    for number in _chosen(x).sum(0).gt(0).nonzero():
+        found += number
+        count += 1
+    return found * count
+
+
+def _gathered(x: torch.Tensor) -> torch.Tensor:
+    found = []
+    for number in _chosen(x).sum(0).gt(0).nonzero():
+        found.append(x[:1] * number)
+    return torch.cat(found)
+
+
+def _kept_by_number(x: torch.Tensor) -> torch.Tensor:
+    found = {0: x, 1: x, 2: x}
+    for number in _chosen(x).sum(0).gt(0).nonzero():
+        found[int(number)] = x * 2
+    return found[0] + found[1] * 3 + found[2] * 5
+
+
+def _note(kept: list[torch.Tensor], item: torch.Tensor) -> None:
+    kept.append(item)
+
+
+def _gathered_elsewhere(x: torch.Tensor) -> torch.Tensor:
+    found: list[torch.Tensor] = []
+    for number in _chosen(x).sum(0).gt(0).nonzero():
+        _note(found, x[:1] * number)
+    return torch.cat(found)
+
+
+def _the_first_alone(x: torch.Tensor) -> torch.Tensor:
+    found = torch.zeros_like(x)
+    for number in _chosen(x).sum(0).gt(0).nonzero():
+        found += number + 1
+        break
+    return found
+
+
+def _the_last_alone(x: torch.Tensor) -> torch.Tensor:
+    for number in _chosen(x).sum(0).gt(0).nonzero():
+        last = number + 1
+    return x * last
+
+
+def _a_constant_written_by_constants(x: torch.Tensor) -> torch.Tensor:
+    found = torch.zeros(3, 4)
+    for number in _chosen(x).sum(0).gt(0).nonzero():
+        found[number[0]] += number
+    return x + found.sum()
+
+
+def _numbered(x: torch.Tensor) -> torch.Tensor:
+    found = torch.zeros_like(x)
+    for place, number in enumerate(_chosen(x).sum(0).gt(0).nonzero()):
+        found += number * place
+    return found
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _counted,
+        _gathered,
+        _gathered_elsewhere,
+        _kept_by_number,
+        _the_first_alone,
+        _the_last_alone,
+        _a_constant_written_by_constants,
+        _numbered,
+    ],
+)
+def test_a_loop_over_found_places_that_leaves_more_than_what_it_writes_is_refused(
+    function: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    with pytest.raises(netferry.NetferryError, match=r"what is found in the data|a tensor's values"):
+        netferry.convert(Fn(function), "onnx", inputs={"x": np.ones((5, 4), np.float32)}, verify=False)

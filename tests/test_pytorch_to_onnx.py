@@ -302,6 +302,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Shape, ...]]] = {
     "masked attention": (lambda q, m: F.scaled_dot_product_attention(q, q, q, attn_mask=m), (("b", 2, 6, 4), ("bool", 6, 6))),
     "grouped attention": (lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True),
                           (("b", 4, "t", 3), ("b", 2, "t", 3))),
+    "grouped attention whose values have groups of their own": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+        (("b", 4, "t", 3), ("b", 2, "t", 3), ("b", 4, "t", 3))),
+    "entropy of a distribution": (lambda x: torch.distributions.Categorical(logits=x).entropy(), (X,)),
     "causal heads by hand": (heads, (X,)),
     "iteration": (lambda x: sum(part * (i + 1) for i, part in enumerate(x)), ((4, "b", 3),)),
     "meshgrid": (lambda x: torch.meshgrid(x, x * 2, indexing="xy"), (("t",),)),

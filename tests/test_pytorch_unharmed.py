@@ -219,6 +219,11 @@ def _a_table_that_grows(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.table[: x.shape[0], None] + m.weight  # type: ignore[no-any-return]
 
 
+def _a_table_in_its_own_place(m: Any, x: torch.Tensor) -> torch.Tensor:
+    m.table = m.table.to(device=x.device, dtype=x.dtype)
+    return m.table[1] + m.weight  # type: ignore[no-any-return]
+
+
 class Keeping(nn.Module):
     """A model with a place for everything; ``how`` is what its forward does with them."""
 
@@ -257,7 +262,7 @@ class Keeping(nn.Module):
 HOWS = [
     _on_self, _in_a_dict, _in_a_nested_dict, _in_a_list, _in_a_tuple_of_lists, _in_a_deque, _in_objects, _in_the_class,
     _in_globals, _in_functions, _buffer_at_first_call, _hooks_at_first_call, _counters, _flags, _random_numbers,
-    _attributes_of_tensors, _a_weight_given_other_memory, _a_buffer_written, _a_table_that_grows,
+    _attributes_of_tensors, _a_weight_given_other_memory, _a_buffer_written, _a_table_that_grows, _a_table_in_its_own_place,
 ]  # fmt: skip
 
 
@@ -321,7 +326,9 @@ def test_a_model_is_as_it_was_wherever_it_keeps_its_state(how: Callable[..., tor
         torch.testing.assert_close(model(torch.from_numpy(X)), want)
 
 
-@pytest.mark.parametrize("how", [_in_a_dict, _in_globals, _in_functions, _hooks_at_first_call])
+@pytest.mark.parametrize(
+    "how", [_in_a_dict, _in_globals, _in_functions, _hooks_at_first_call, _a_table_in_its_own_place]
+)
 def test_a_verdict_leaves_a_model_as_it_was(how: Callable[..., torch.Tensor]) -> None:
     model = Keeping(how).eval()
     before = _state(model)

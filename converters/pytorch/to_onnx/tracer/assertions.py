@@ -141,6 +141,23 @@ def _statement_at(path: str, at: _Span) -> ast.stmt | None:
         found, body = inner, list(_nested(inner))
 
 
+def statement_of(frame: FrameType) -> ast.stmt | None:
+    """The innermost statement that ``frame`` runs, where its source can be read."""
+    at = _position(frame)
+    return None if at is None else _statement_at(frame.f_code.co_filename, at)
+
+
+def definition_around(frame: FrameType) -> ast.FunctionDef | None:
+    """The function whose code ``frame`` runs, where its source can be read."""
+    path, line = frame.f_code.co_filename, frame.f_code.co_firstlineno
+    tree = _tree(path, len(linecache.getlines(path)))
+    nodes = () if tree is None else ast.walk(tree)
+    named = (one for one in nodes if isinstance(one, ast.FunctionDef) and one.name == frame.f_code.co_name)
+    return next(
+        (one for one in named if line in (one.lineno, *(at.lineno for at in one.decorator_list[:1]))), None
+    )
+
+
 def _nested(statement: ast.stmt) -> Iterator[ast.stmt]:
     for part in ast.iter_child_nodes(statement):
         if isinstance(part, ast.stmt):

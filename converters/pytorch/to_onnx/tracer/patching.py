@@ -56,6 +56,7 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
                 (nn.Module, "__call__", _called(nn.Module.__call__)),
                 (transformer, "_detect_is_causal_mask", _asked(transformer._detect_is_causal_mask)),
                 (torch.backends.opt_einsum, "enabled", False),
+                (torch.distributions.Distribution, "_validate_args", False),
                 (builtins, "len", length),
                 (builtins, "max", extreme(builtins.max, torch.sym_max)),
                 (builtins, "min", extreme(builtins.min, torch.sym_min)),
@@ -155,17 +156,18 @@ def _hashed(plain: Callable[[torch.SymInt], int]) -> Callable[[torch.SymInt], in
 
 
 @contextmanager
-def left_as_it_was(module: nn.Module) -> Iterator[None]:
-    """``restored``; a weight that the code replaces as it runs is a refusal."""
+def left_as_it_was(module: nn.Module, is_same: Callable[[Any, Any], bool]) -> Iterator[None]:
+    """``restored``; a weight in whose place the code puts another than the same (``is_same(now, before)``) is a refusal."""
     with restored(module) as replaced:
         yield
-    if replaced:
-        raise Stateful(f"the code replaces {', '.join(map(repr, replaced))} as it runs")
+    names = [name for name, before, now in replaced if not is_same(now, before)]
+    if names:
+        raise Stateful(f"the code replaces {', '.join(map(repr, names))} as it runs")
 
 
 @contextmanager
-def restored(model: Any) -> Iterator[list[str]]:
-    """Take back all that a run of the model changes; yields the weights that it has replaced, in the end."""
+def restored(model: Any) -> Iterator[list[tuple[str, Any, Any]]]:
+    """Take back all that a run of the model changes; yields the weights that it has replaced, before and now, in the end."""
     parts = list(model.modules()) if isinstance(model, nn.Module) else []
     own = [
         (part, part._parameters.copy(), part._buffers.copy())
@@ -173,13 +175,15 @@ def restored(model: Any) -> Iterator[list[str]]:
         if not isinstance(part, torch.jit.ScriptModule)
     ]
     before = Snapshot(model)
-    replaced: list[str] = []
+    replaced: list[tuple[str, Any, Any]] = []
     try:
         yield replaced
     finally:
         for part, parameters, buffers in own:
             for now, kept in ((part._parameters, parameters), (part._buffers, buffers)):
-                replaced += [name for name, tensor in kept.items() if now.get(name) is not tensor]
+                replaced += [
+                    (name, was, now.get(name)) for name, was in kept.items() if now.get(name) is not was
+                ]
         before.restore()
 
 

@@ -37,6 +37,7 @@ from netferry.converters.pytorch.to_onnx.tracer.decompositions import (  # noqa:
     reduction,
     writing,
 )
+from netferry.converters.pytorch.to_onnx.tracer.decompositions.found import MOST, all_places, loops_over_all
 from netferry.converters.pytorch.to_onnx.tracer.names import (
     body_of,
     by_position,
@@ -164,6 +165,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
         if self._complex.concerns(func, args, kwargs):
             with self.sizes.kernels(), self:
                 return self._complex.call(func, args, kwargs)
+        if func is Tensor.unbind and (places := self._all_places(args[0])) is not None:
+            return places
         if func in DECOMPOSITIONS:
             given = by_position(func, DECOMPOSITIONS[func], args, kwargs)
             with self.sizes.kernels(), self:
@@ -220,14 +223,31 @@ class Recorder(TracedTensors, TorchFunctionMode):
             return (
                 held.tolist() if func is Tensor.tolist else _AS[func](held.item()) if held.size == 1 else held
             )
-        line = users_line()
-        unknown = Unknown(self._asserted, lambda: DataDependent("the code looks at a tensor's values", line))
+        unknown = self._unknown(held=func in _GIVES_NUMBERS)
         if func in _GIVES_NUMBERS:
-            self.looks = self.looks or unknown
             return unknown
         if func in (Tensor.__bool__, Tensor.__contains__):
             return bool(unknown)
         raise unknown.refuse()
+
+    def _unknown(self, held: bool) -> Unknown:
+        """What stands for data that the code looks at in this line; ``held``: and goes on with."""
+        line = users_line()
+        unknown = Unknown(self._asserted, lambda: DataDependent("the code looks at a tensor's values", line))
+        if held and self.looks is None:
+            self.looks = unknown
+        return unknown
+
+    def _all_places(self, found: Tensor) -> Iterator[Tensor] | None:
+        """What goes through all places that can be found instead of those that are, where the loop at hand allows that."""
+        mask, frame = self._places.get(id(self._seen(found))), users_frame()
+        if mask is None or frame is None or not isinstance(mask.shape[0], int) or mask.shape[0] > MOST:
+            return None
+        if not loops_over_all(frame):
+            return None
+        for constant in leaves_of(list(frame.f_locals.values()), Tensor):
+            self._seen(constant)  # what is written into it is then known from what it held before
+        return all_places(mask, frame, self, self._unknown(held=True).refuse)
 
     def _asserted(self) -> bool:
         """The truth of what only the data say, where an assertion asks for it."""
@@ -285,6 +305,8 @@ class Recorder(TracedTensors, TorchFunctionMode):
             return result
         for tensor in written:
             self._write(tensor)
+        if getattr(target, "__name__", "") in ("nonzero", "argwhere") and tensors[0].dim() == 1:
+            self._places[id(result)] = self._seen(tensors[0])
         if target is Tensor.__getitem__:
             self._cut_from[id(result)] = (self._seen(args[0]), args[1])
         if module is None and not written:

@@ -47,6 +47,7 @@ class TracedTensors:
         self._views: dict[
             int, _View
         ] = {}  # results that share memory with an argument, and how they were made
+        self._places: dict[int, Tensor] = {}  # results of nonzero of one row of truths: that row
         self._overwritten: set[int] = set()  # memory of constants that a traced value was written into
         self._made: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # what fake tensors hold that are made of buffers alone
@@ -82,6 +83,35 @@ class TracedTensors:
             self._know(fake, tensor if weight else tensor.detach().clone(), weight)
             stand_in = self._stand_ins[id(tensor)] = _StandIn(tensor, fake, tensor._version)
         return stand_in.fake
+
+    def bases(self) -> Mapping[int, tuple[Tensor, Value]]:
+        """The tensors that are no views of others, and what they hold now."""
+        return {
+            key: held
+            for key, held in self._values.items()
+            if key not in self._views and key not in self._stale
+        }
+
+    def constants(self) -> set[int]:
+        """What stands for constants that nothing has written since."""
+        return {id(one.fake) for one in self._stand_ins.values() if one.holds()}
+
+    def written_constants(self) -> set[int]:
+        """What stands for constants that traced values were written into."""
+        return {id(one.fake) for one in self._stand_ins.values() if one.written}
+
+    def again(self, tensor: Tensor, value: Value) -> Tensor:
+        """A tensor like this one that holds a value of before."""
+        with self._fake:
+            made = torch.empty_like(tensor)
+        self._know(made)
+        self._values[id(made)] = (made, value)
+        return made
+
+    def stands_for(self, now: Any, before: Any) -> bool:
+        """Whether ``now`` is what the trace sees for a weight, unwritten: ``self.table = self.table.to(dtype)`` changes nothing."""
+        stand_in = self._stand_ins.get(id(before))
+        return stand_in is not None and now is stand_in.fake and not stand_in.written
 
     def _is_traced(self, tensor: Tensor) -> bool:
         """Whether the tensor is a weight or depends on the inputs; others are constants."""

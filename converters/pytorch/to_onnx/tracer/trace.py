@@ -48,7 +48,7 @@ def trace(
             without_compilers(),
             layer_by_layer(module),
             stand_ins(recorder, module),  # sizes can be keys within, also when dicts are put back
-            left_as_it_was(module),
+            left_as_it_was(module, recorder.stands_for),
             recorder,
         ):
             result = module(*inputs)
