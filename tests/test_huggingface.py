@@ -15,7 +15,8 @@ import torch
 
 import netferry
 from netferry.converters import artifact
-from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
+from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.pytorch.to_onnx.ways_round import way_round
 
 transformers = pytest.importorskip("transformers")
 
@@ -244,11 +245,57 @@ def mixtral(experts: str) -> Any:
     return transformers.MixtralForCausalLM(config).eval()
 
 
-def test_a_refusal_names_the_implementation_that_can_be_converted() -> None:
-    with pytest.raises(UnsupportedError, match=r'Set model.config._experts_implementation = "batched_mm"'):
-        netferry.convert(mixtral("eager"), "onnx", verify=False)
-    done = netferry.convert(mixtral("batched_mm"), "onnx", verify=False)
+@pytest.mark.parametrize("experts", ["eager", "batched_mm"])
+def test_experts_one_by_one_and_all_at_once_are_right_at_another_length(experts: str) -> None:
+    model, free = mixtral(experts), {"input_ids": {0: "batch", 1: "length"}}
+    done = netferry.convert(model, "onnx", inputs={"input_ids": tokens(2, 6)}, dynamic=free, verify=False)
     assert done.route == "direct"
+    for ids in (tokens(1, 1), tokens(3, 9)):  # one token hits two experts of four
+        with torch.no_grad():
+            want = model(torch.from_numpy(ids)).logits
+        np.testing.assert_allclose(run(done.model, {"input_ids": ids})["logits"], want, atol=1e-5)
+
+
+def test_a_refusal_names_only_what_the_model_heeds() -> None:
+    model = mixtral("eager")
+    assert 'Set model.config._experts_implementation = "batched_mm"' in way_round(model)
+    config = transformers.JetMoeConfig(
+        **SMALL, **ENDS, intermediate_size=48, num_key_value_heads=4, kv_channels=8, num_local_experts=4
+    )
+    config._experts_implementation = "eager"
+    assert way_round(transformers.JetMoeForCausalLM(config)) == ""
+
+
+def test_a_vision_tower_is_converted_for_the_grid_that_is_told() -> None:
+    config = transformers.Qwen2VLConfig().vision_config
+    for name, size in {
+        "depth": 2,
+        "embed_dim": 32,
+        "num_heads": 4,
+        "hidden_size": 32,
+        "patch_size": 8,
+    }.items():
+        setattr(config, name, size)
+    torch.manual_seed(0)
+    tower = transformers.models.qwen2_vl.modeling_qwen2_vl.Qwen2VisionTransformerPretrainedModel(
+        config
+    ).eval()
+    done = netferry.convert(tower, "onnx", verify=False)
+    assert list(inputs_of(done.model)) == ["hidden_states"]
+    assert any("grid_thw is fixed at [[1, 4, 4]]" in note for note in done.notes), done.notes
+    patches = np.random.default_rng(0).standard_normal((16, 3 * 2 * 8 * 8)).astype(np.float32)
+    with torch.no_grad():
+        want = tower(torch.from_numpy(patches), torch.tensor([[1, 4, 4]])).pooler_output
+    np.testing.assert_allclose(run(done.model, {"hidden_states": patches})["pooler_output"], want, atol=1e-5)
+
+
+def test_an_encoder_with_a_head_for_the_next_word_is_given_no_cache_that_it_does_not_give_back() -> None:
+    torch.manual_seed(0)
+    config = transformers.RobertaConfig(**SMALL, **ENDS, intermediate_size=48)
+    model = transformers.RobertaForCausalLM(config).eval()
+    named = inputs_of(netferry.convert(model, "onnx", verify=False).model)
+    assert not [name for name in named if name.startswith("past")]
+    assert named["attention_mask"] == ["batch_size", "sequence_length"]
 
 
 def test_states_in_a_cache_keep_their_size_where_keys_and_values_grow() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -33,7 +33,9 @@ def called(model: Any, given: Sequence[Example] | None) -> Any:
     )
     if call is not None:
         names = tuple(one.name for one in _in_order(given, call, own))
-        return _as_called(model, names, lambda inputs: _bound(call, inputs))
+        same = _as_called(model, names, lambda inputs: _bound(call, inputs))
+        type(same).netferry_notes = tuple(_said_of_fixed(call))
+        return same
     if not {example.name for example in given} <= own.keys():
         return model
     names = tuple(example.name for example in aligned(given, list(own)))
@@ -59,6 +61,13 @@ def _as_called(model: nn.Module, names: tuple[str, ...], binding: Binding) -> An
     same = object.__new__(type(kind)(kind.__name__, (kind,), {**outer, "__qualname__": kind.__qualname__}))
     object.__setattr__(same, "__dict__", model.__dict__)
     return same
+
+
+def _said_of_fixed(call: Arguments) -> Iterator[str]:
+    """A note for each tensor that is part of the model, not of its inputs."""
+    for name, value in call.values.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{name} is fixed at {value.tolist()}: the model's code counts through it"
 
 
 def as_shown(model: nn.Module, shown: Sequence[Example]) -> Any:

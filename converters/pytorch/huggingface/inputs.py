@@ -7,174 +7,30 @@ parameters of its ``forward`` and by its configuration.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from netferry.converters import calling
+from netferry.converters import calling, structure
 from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.caches import is_transformers
-from netferry.converters.signature import Array, Example
-
-BATCH_SIZE, LENGTH, PAST = "batch_size", calling.LENGTH, calling.PAST
-SHOWN, SHOWN_LENGTH, SHOWN_PAST = 2, 8, 5
-"""Sizes of the inputs that a model is shown with."""
-
-_SPECIAL = (
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "decoder_start_token_id",
-    "mask_token_id",
-    "image_token_id",
+from netferry.converters.pytorch.huggingface.rows import (
+    BATCH_SIZE,
+    FIXED,
+    FLAT_PATCHES,
+    INPUTS,
+    LENGTH,
+    PAST,
+    SHOWN_LENGTH,
+    SHOWN_PAST,
+    Sizes,
+    is_spectrogram,
+    token_ids,
 )
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes at which a model is shown, and what its configuration says."""
-
-    config: Any
-    length: int = SHOWN_LENGTH
-    past: int = 0
-    batch: int = SHOWN
-
-    def of(self, *names: str, default: Any = None) -> Any:
-        """The first of these that the configuration, or one of those that it holds, says."""
-        for config in (self.config, *_inner(self.config)):
-            for name in names:
-                if (value := getattr(config, name, None)) is not None:
-                    return value
-        return default
-
-    @property
-    def image(self) -> tuple[int, int]:
-        size = self.of("image_size", "img_size", "input_size", default=224)
-        pair = size if isinstance(size, Sequence) else (size, size)
-        return int(pair[-2]), int(pair[-1])
-
-
-def _inner(config: Any) -> list[Any]:
-    held = [value for value in vars(config).values() if hasattr(value, "model_type")]
-    return [*held, *(inner for one in held for inner in _inner(one))]
-
-
-Row = tuple[Callable[[Sizes, np.random.Generator], Array], Mapping[int, str]]
-
-
-def _ids(sizes: Sizes, rng: np.random.Generator) -> Array:
-    vocabulary = int(sizes.of("vocab_size", default=32))
-    special = {number for name in _SPECIAL if isinstance(number := sizes.of(name), int)}
-    plain = [number for number in range(3, min(vocabulary, 4096)) if number not in special] or [0]
-    return rng.choice(np.asarray(plain, np.int64), (sizes.batch, sizes.length))
-
-
-def _mask(sizes: Sizes, _: np.random.Generator) -> Array:
-    return np.ones((sizes.batch, sizes.past + sizes.length), np.int64)
-
-
-def _positions(sizes: Sizes, _: np.random.Generator) -> Array:
-    return np.tile(np.arange(sizes.past, sizes.past + sizes.length), (sizes.batch, 1))
-
-
-def _zeros(sizes: Sizes, _: np.random.Generator) -> Array:
-    return np.zeros((sizes.batch, sizes.length), np.int64)
-
-
-def _pixels(sizes: Sizes, rng: np.random.Generator) -> Array:
-    channels = int(sizes.of("num_channels", "in_channels", "in_chans", default=3))
-    return rng.standard_normal((sizes.batch, channels, *sizes.image)).astype(np.float32)
-
-
-def _frames(sizes: Sizes, rng: np.random.Generator) -> Array:
-    count = int(sizes.of("num_frames", default=8))
-    channels = int(sizes.of("num_channels", default=3))
-    return rng.standard_normal((sizes.batch, count, channels, *sizes.image)).astype(np.float32)
-
-
-def _samples(sizes: Sizes, rng: np.random.Generator) -> Array:
-    channels = () if sizes.of("codebook_size") is None else (int(sizes.of("audio_channels", default=1)),)
-    return rng.standard_normal((sizes.batch, *channels, 1600 + 160 * sizes.length)).astype(np.float32)
-
-
-_FRAMES_LAST = (
-    "whisper",
-    "moonshine_streaming",
-    "qwen2_audio",
-    "voxtral",
-    "audioflamingo",
-    "musicflamingo",
-    "glmasr",
-)
-"""Architectures whose features are (bins, frames), of exactly as many frames as they have positions for."""
-
-
-def _features(sizes: Sizes, rng: np.random.Generator) -> Array:
-    bins = int(sizes.of("num_mel_bins", "input_feat_per_channel", "feature_size", default=80))
-    frames = int(sizes.of("max_source_positions", default=30)) * 2
-    last = not sizes.config.model_type.startswith(_FRAMES_LAST)
-    shape = (sizes.batch, 40, bins) if last else (sizes.batch, bins, frames)
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def _states(sizes: Sizes, rng: np.random.Generator) -> Array:
-    width = int(sizes.of("hidden_size", "d_model", "dim", default=32))
-    return rng.standard_normal((sizes.batch, sizes.length, width)).astype(np.float32)
-
-
-def _encoded(sizes: Sizes, rng: np.random.Generator) -> Array:
-    width = int(
-        sizes.of("encoder_hidden_size", "cross_attention_hidden_size", "hidden_size", "d_model", default=32)
-    )
-    return rng.standard_normal((sizes.batch, sizes.length - 1, width)).astype(np.float32)
-
-
-def _spectrogram(sizes: Sizes, rng: np.random.Generator) -> Array:
-    bins = int(sizes.of("model_in_dim", "num_mel_bins", "mel_dim", default=80))
-    return rng.standard_normal((sizes.batch, 2 * sizes.length, bins)).astype(np.float32)
-
-
-def _series(sizes: Sizes, rng: np.random.Generator) -> Array:
-    count = int(sizes.of("num_input_channels", default=1))
-    return rng.standard_normal((sizes.batch, int(sizes.of("context_length", default=32)), count)).astype(
-        np.float32
-    )
-
-
-def _patches(sizes: Sizes, rng: np.random.Generator) -> Array:
-    """Rows and columns of the patches, counted from 1, before their pixels."""
-    width = int(sizes.of("patch_embed_hidden_size", default=768))
-    made = rng.standard_normal((sizes.batch, 2 * sizes.length, width + 2)).astype(np.float32)
-    places = np.arange(2 * sizes.length)
-    made[..., 0], made[..., 1] = places // 4 + 1, places % 4 + 1
-    return made
-
-
-TOKENS = {0: BATCH_SIZE, 1: LENGTH}
-INPUTS: Mapping[str, Row] = {
-    "input_ids": (_ids, TOKENS),
-    "attention_mask": (_mask, TOKENS),
-    "token_type_ids": (_zeros, TOKENS),
-    "position_ids": (_positions, TOKENS),
-    "pixel_values": (_pixels, {0: BATCH_SIZE}),
-    "pixel_values_videos": (_frames, {0: BATCH_SIZE}),
-    "input_values": (_samples, {0: BATCH_SIZE, 1: "audio_sequence_length"}),
-    "input_features": (_features, {0: BATCH_SIZE}),
-    "decoder_input_ids": (_ids, {0: BATCH_SIZE, 1: "decoder_sequence_length"}),
-    "audio_input_ids": (_ids, TOKENS),
-    "image": (_pixels, {0: BATCH_SIZE}),
-    "hidden_states": (_states, TOKENS),
-    "inputs_embeds": (_states, TOKENS),
-    "query_embeds": (_states, TOKENS),
-    "encoder_hidden_states": (_encoded, {0: BATCH_SIZE, 1: "encoder_sequence_length"}),
-    "spectrogram": (_spectrogram, {0: BATCH_SIZE, 1: "frames"}),
-    "flattened_patches": (_patches, {0: BATCH_SIZE, 1: "patches"}),
-    "past_values": (_series, {0: BATCH_SIZE}),
-}
-"""An input of each name: how it is made, and its free axes."""
+from netferry.converters.signature import Example
 
 
 def shown(model: Any, past: bool | None = None) -> tuple[Example, ...]:
@@ -183,8 +39,8 @@ def shown(model: Any, past: bool | None = None) -> tuple[Example, ...]:
     Raises UsageError where the architecture is not called with any of the inputs that are known.
     """
     takes = parameters_of(model)
-    with_past = _can_go_on(model, takes) if past is None else past
-    sizes = Sizes(model.config, past=SHOWN_PAST if with_past else 0)
+    fixed = [name for name in takes if name in FIXED and _is_required(name, model, takes)]
+    sizes, cache = _sizes(model, takes, past, in_patches="grid_thw" in fixed)
     names = [name for name in takes if name in INPUTS and _is_wanted(name, model, takes)]
     if not names:
         raise UsageError(
@@ -194,27 +50,58 @@ def shown(model: Any, past: bool | None = None) -> tuple[Example, ...]:
             remedy="Give its inputs: --input NAME:sizes:dtype",
         )
     rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {name: INPUTS[name][0](sizes, rng).astype(_dtype(name, model)) for name in names}
-    free = {name: dict(INPUTS[name][1]) for name in names}
-    if "input_values" in names and arrays["input_values"].ndim == 3:  # (batch, channels, samples)
+    arrays: dict[str, Any] = {name: INPUTS[name][0](sizes, rng) for name in names}
+    arrays |= {name: one.astype(_float_of(model)) for name, one in arrays.items() if one.dtype.kind == "f"}
+    free = {name: {} if fixed else dict(INPUTS[name][1]) for name in names}
+    if "input_values" in names and is_spectrogram(model.config):
+        free["input_values"] = {0: BATCH_SIZE}
+    elif "input_values" in names and arrays["input_values"].ndim == 3:  # (batch, channels, samples)
         free["input_values"] = {0: BATCH_SIZE, 2: free["input_values"][1]}
     elif "attention_mask" in names and "input_values" in names:
         arrays["attention_mask"] = np.ones_like(arrays["input_values"], np.int64)
         free["attention_mask"] = free["input_values"]
+    if sizes.length > SHOWN_LENGTH:
+        free |= {name: {0: BATCH_SIZE} for name in ("input_ids", "attention_mask") if name in names}
     main = main_input(model, takes)
     if "attention_mask" in names and main in names and arrays[main].ndim == 3 and 2 not in free[main]:
         arrays["attention_mask"] = np.ones(arrays[main].shape[:2], np.int64)
         free["attention_mask"] = free[main]
-    if with_past:
+    if cache is not None:
         free |= (
             {"attention_mask": {0: BATCH_SIZE, 1: f"{PAST} + {LENGTH}"}} if "attention_mask" in names else {}
         )
-        cache = arrays["past_key_values"] = cache_after(model, sizes)
-        free["past_key_values"] = {0: BATCH_SIZE}
+        arrays["past_key_values"], free["past_key_values"] = cache, {0: BATCH_SIZE}
         length = cache.get_seq_length() if hasattr(cache, "get_seq_length") else sizes.past
         if "attention_mask" in names and length != sizes.past:  # the model puts something of its own in front
             arrays["attention_mask"] = np.ones((sizes.batch, length + sizes.length), np.int64)
-    return tuple(_growing(one) for one in calling.examples(arrays, free))
+    made = tuple(_growing(one) for one in calling.examples(arrays, free))
+    return _with_fixed(made, {name: FIXED[name](sizes) for name in fixed}) if fixed else made
+
+
+def _sizes(
+    model: Any, takes: Mapping[str, inspect.Parameter], past: bool | None, in_patches: bool
+) -> tuple[Sizes, Any]:
+    """The sizes at which a model is shown, and the cache from which it goes on; None where it has none."""
+    sizes = Sizes(model.config, in_patches=in_patches)
+    if (
+        main_input(model, takes) == "pixel_values"
+    ):  # tokens that stand for an image, and the words behind them
+        sizes = replace(sizes, length=SHOWN_LENGTH + sizes.image_tokens)
+    if _can_go_on(model, takes) if past is None else past:
+        with_past = replace(sizes, past=SHOWN_PAST)
+        cache = cache_after(model, with_past)
+        if structure.leaves(cache):
+            return with_past, cache
+    return sizes, None
+
+
+def _with_fixed(made: tuple[Example, ...], numbers: Mapping[str, Any]) -> tuple[Example, ...]:
+    """The examples, with arguments that are part of the model."""
+    values = {one.name: structure.Array() for one in made} | {
+        name: torch.tensor(value) for name, value in numbers.items()
+    }
+    call = structure.Arguments(values)
+    return tuple(replace(one, call=call) for one in made)
 
 
 def _growing(example: Example) -> Example:
@@ -225,22 +112,26 @@ def _growing(example: Example) -> Example:
     return replace(example, free={**example.free, 2: PAST})
 
 
-def _dtype(name: str, model: Any) -> Any:
+def _float_of(model: Any) -> Any:
     floats = {torch.float16: np.float16, torch.float64: np.float64}
-    if name.endswith(("_ids", "_mask")):
-        return np.int64
     if model.dtype is torch.bfloat16:
         import ml_dtypes
 
         return ml_dtypes.bfloat16
-    return floats.get(model.dtype, np.float32)  # type: ignore[call-overload]
+    return floats.get(model.dtype, np.float32)
+
+
+def _is_required(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
+    """Whether the model does not run without: a few parameters have a default that is none."""
+    own = model.config.model_type.startswith(FLAT_PATCHES) and name in (*FIXED, "pixel_attention_mask")
+    return own or takes[name].default is inspect.Parameter.empty
 
 
 def _is_wanted(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
     """Whether an input that ``forward`` has a parameter for belongs to it as people call it."""
     main, config = main_input(model, takes), model.config
     language = main == "input_ids"
-    if name == main or takes[name].default is inspect.Parameter.empty:
+    if name == main or _is_required(name, model, takes):
         return True
     if name == "encoder_hidden_states":
         return bool(
@@ -251,12 +142,30 @@ def _is_wanted(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
     if name == "position_ids":
         return language and model.can_generate() and not config.is_encoder_decoder
     if name == "attention_mask":
-        return language or main == "input_values" or not {"input_features", "pixel_values"} & {main}
+        return (
+            language
+            or hasattr(config, "act_dim")
+            or main == "input_values"
+            or not {"input_features", "pixel_values"} & {main}
+        )
     if name == "decoder_input_ids":
         return bool(config.is_encoder_decoder)
     if name == "pixel_values":
-        return not model.can_generate() and "vision_config" in vars(config)
-    return name == "input_ids" and "text_config" in vars(config) and not model.can_generate()
+        return not model.can_generate() and any(
+            hasattr(config, name) for name in ("vision_config", "image_size", "backbone_config")
+        )
+    if name.startswith(("past_", "future_")):
+        return hasattr(config, "lags_sequence")
+    if name == "input_ids":
+        return "text_config" in vars(config) and (main == "pixel_values" or not model.can_generate())
+    return name in _BELONG
+
+
+_BELONG = frozenset(
+    "bbox visual_feats visual_pos noise noise_sequence states actions rewards returns_to_go timesteps qformer_input_ids image_embeds_position_mask "
+    "input_features_mask".split()
+)
+"""Inputs that are optional to Python alone: without them the model draws numbers, knows no places, or does not run."""
 
 
 def main_input(model: Any, takes: Mapping[str, Any]) -> str:
@@ -271,7 +180,8 @@ def _can_go_on(model: Any, takes: Mapping[str, Any]) -> bool:
 
 
 def cache_after(model: Any, sizes: Sizes, **more: Any) -> Any:
-    """The cache that the model has filled after ``sizes.past`` tokens; one that keeps its whole past, where the model takes it.
+    """The cache that the model has filled after ``sizes.past`` tokens; one that keeps its whole past, where the model takes it,
+    and None where it gives none.
 
     The window of a sliding attention is in the mask, so that a cache that keeps everything gives the same, for any past.
     """
@@ -279,7 +189,7 @@ def cache_after(model: Any, sizes: Sizes, **more: Any) -> Any:
 
     before = Sizes(sizes.config, length=sizes.past, batch=sizes.batch)
     name = "decoder_input_ids" if sizes.config.is_encoder_decoder else "input_ids"
-    ids = torch.from_numpy(_ids(before, np.random.default_rng(1))).to(model.device)
+    ids = torch.from_numpy(token_ids(before, np.random.default_rng(1))).to(model.device)
     empty: Any = (
         EncoderDecoderCache(DynamicCache(), DynamicCache())
         if sizes.config.is_encoder_decoder
@@ -290,14 +200,17 @@ def cache_after(model: Any, sizes: Sizes, **more: Any) -> Any:
     try:
         with torch.no_grad():
             try:
-                model(**{name: ids}, past_key_values=empty, use_cache=True, **more)
+                made = model(**{name: ids}, past_key_values=empty, use_cache=True, **more)
             except Exception:  # a cache of another kind: the model makes its own
                 made = model(**{name: ids}, use_cache=True, **more)
                 return made.past_key_values
     finally:
         for part, training in modes:
             part.training = training
-    return empty
+    kept = getattr(
+        made, "past_key_values", empty
+    )  # an encoder with a head for the next word takes a cache, and gives none
+    return DynamicCache() if kept is None else empty
 
 
 def parameters_of(model: Any) -> Mapping[str, inspect.Parameter]:

@@ -16,7 +16,7 @@ from torch import nn
 from netferry.converters import calling
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.pytorch.calling import as_shown
-from netferry.converters.pytorch.huggingface import inputs
+from netferry.converters.pytorch.huggingface import inputs, rows
 from netferry.converters.signature import Example
 
 TASKS: Mapping[str, tuple[str, ...]] = {
@@ -159,7 +159,7 @@ def encoder_of(model: Any) -> Any:
 
 def decoder_of(model: Any, past: bool) -> Any:
     """The decoder alone; with ``past`` it goes on from a cache, and the encoder's states are in that."""
-    sizes = inputs.Sizes(model.config, past=inputs.SHOWN_PAST if past else 0)
+    sizes = rows.Sizes(model.config, past=rows.SHOWN_PAST if past else 0)
     whole = {one.name: one for one in inputs.shown(model, past=False)}
     fed = {
         name: torch.from_numpy(np.array(one.array))
@@ -167,9 +167,9 @@ def decoder_of(model: Any, past: bool) -> Any:
         if not name.startswith("decoder_")
     }
     states = _encoded(model, fed)
-    batch, source = inputs.BATCH_SIZE, "encoder_sequence_length"
+    batch, source = rows.BATCH_SIZE, "encoder_sequence_length"
     given: dict[str, Any] = {"input_ids": whole["decoder_input_ids"].array}
-    free: dict[str, Any] = {"input_ids": {0: batch, 1: inputs.LENGTH if past else "decoder_sequence_length"}}
+    free: dict[str, Any] = {"input_ids": {0: batch, 1: rows.LENGTH if past else "decoder_sequence_length"}}
     varies = "input_ids" in fed or "input_values" in fed
     if not past:
         given["encoder_hidden_states"] = states
@@ -182,7 +182,7 @@ def decoder_of(model: Any, past: bool) -> Any:
         given["past_key_values"] = cache
         for name in calling.examples({"past_key_values": cache}):
             axes = {2: source} if varies else {}
-            free[name.name] = {0: batch} | (axes if ".encoder." in name.name else {2: inputs.PAST})
+            free[name.name] = {0: batch} | (axes if ".encoder." in name.name else {2: rows.PAST})
     return as_shown(Decoder(model).eval(), _examples(given, free))
 
 

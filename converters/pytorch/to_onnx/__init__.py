@@ -53,7 +53,7 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel
     given = examples_of(model, given)
     with restored(model), zeros_at_padding(module_of(model)) as notes:
         made = _by_any_route(model, given)
-    return replace(made, notes=(*made.notes, *notes))
+    return replace(made, notes=(*made.notes, *notes, *getattr(type(model), "netferry_notes", ())))
 
 
 def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:

@@ -9,27 +9,27 @@ from netferry.converters.pytorch.caches import is_transformers
 
 _SETTINGS: Mapping[str, tuple[str, Collection[str], str]] = {
     "_experts_implementation": (
-        "Expert",
+        "_can_set_experts_implementation",
         ("grouped_mm", "batched_mm"),
         'Set model.config._experts_implementation = "batched_mm", which computes all experts as one product',
     ),
     "_attn_implementation": (
-        "Attention",
+        "_can_set_attn_implementation",
         ("eager", "sdpa"),
         'Call model.set_attn_implementation("eager"), which writes the attention out',
     ),
 }
-"""What transformers' configurations name, the classes that it concerns, the values that can be converted, and what to do else."""
+"""What transformers' configurations name, what a model is asked whether it heeds that, the values that can be converted, and what
+to do else."""
 
 
 def way_round(model: Any) -> str:
     """What a person may set so that the model can be converted; "" where nothing is known."""
     if not is_transformers(model):
         return ""
-    parts = " ".join({type(part).__name__ for part in model.modules()})
     found = [
         remedy
-        for name, (concerned, fitting, remedy) in _SETTINGS.items()
-        if concerned in parts and getattr(model.config, name, None) not in (*fitting, None)
+        for name, (heeds, fitting, remedy) in _SETTINGS.items()
+        if getattr(model.config, name, None) not in (*fitting, None) and getattr(model, heeds, bool)()
     ]
     return ". ".join(found)
