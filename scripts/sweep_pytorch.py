@@ -14,6 +14,7 @@ itself; an output is right within 1e-3 of its scale at the sizes of the export a
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import random
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 PACKAGES = ("transformers",)
-LIMIT_S = 300.0
+LIMIT_S = 1500.0
 LIMIT_CPU_S = 75
 """Seconds that a model may take: of the clock, and of work."""
 
@@ -53,22 +54,23 @@ def examined(name: str) -> dict[str, Any]:
 
         return examine_vision.examined(name)
     import netferry
-    from netferry.converters.errors import NetferryError
     from netferry.converters.pytorch.calling import as_shown
 
     try:
-        model, shown = built(name)
+        try:
+            model, shown = built(name)
+        except Exception as alone:
+            model, shown = built_as_a_part(name, alone)
         run = as_shown(model, shown)
     except Exception as error:
         return {"status": "not built", "why": short(error)}
-    started = time.process_time()
+    before, started = state_of(model), time.process_time()
     made = {"model": type(model).__name__, "inputs": [one.name for one in shown]}
-    try:
-        done = netferry.convert(run, "onnx", verify=False)
-    except NetferryError as error:
-        return {**made, "status": "refused", "why": short(error)}
-    except Exception as error:
-        return {**made, "status": "crashed", "why": short(error)}
+    done, outcome = converted(run)
+    if harmed := changed(before, state_of(model)):
+        outcome = {"status": "wrong", "why": f"the model itself was changed: {harmed}"}
+    if outcome:
+        return {**made, **outcome}
     made |= {"seconds": round(time.process_time() - started, 2), "route": done.route}
     wrong = compared(run, shown, done.model)
     if not wrong:
@@ -82,6 +84,48 @@ def examined(name: str) -> dict[str, Any]:
         }
     report = netferry.convert(run, "onnx", quick=True, seed=0).report
     return {**made, "status": "wrong", "why": f"{wrong}; its verdict: {report.status if report else 'none'}"}
+
+
+def converted(run: Any) -> tuple[Any, dict[str, Any]]:
+    """The conversion, or what became of it instead."""
+    import netferry
+    from netferry.converters.errors import NetferryError
+
+    try:
+        return netferry.convert(run, "onnx", verify=False), {}
+    except NetferryError as error:
+        return None, {"status": "refused", "why": short(error)}
+    except Exception as error:
+        return None, {"status": "crashed", "why": short(error)}
+
+
+def state_of(model: Any) -> dict[str, Any]:
+    """All that a conversion must leave as it was: weights, modes, what each module holds, and random numbers to come."""
+    import torch
+
+    weights = {
+        name: tensor.detach().clone() for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    parts = {
+        name: (
+            part.training,
+            *map(len, (part._forward_hooks, part._forward_pre_hooks)),
+            *((key, id(value)) for key, value in vars(part).items()),
+        )
+        for name, part in model.named_modules()
+    }
+    return {**weights, "parts": parts, "random": torch.get_rng_state(), "Python's": random.getstate()}
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What is not as it was; "" where all is."""
+    import torch
+
+    def same(a: Any, b: Any) -> bool:
+        return bool(torch.equal(a, b)) if isinstance(a, torch.Tensor) else bool(a == b)
+
+    names = [name for name in {**before, **after} if not (name in before and name in after)]
+    return ", ".join(names or [name for name in before if not same(before[name], after[name])])[:200]
 
 
 def built(name: str) -> tuple[Any, Any]:
@@ -108,6 +152,48 @@ def built(name: str) -> tuple[Any, Any]:
                 return model, shown
     assert first is not None
     raise first
+
+
+def built_as_a_part(name: str, alone: Exception) -> tuple[Any, Any]:
+    """The part of a larger model, with what that calls it with; raises ``alone`` where no model that is built has it."""
+    import torch
+    from models import families_transformers
+
+    from netferry.converters import calling
+    from netferry.converters.pytorch.calling import as_shown
+
+    for other in families_transformers.wholes(name):
+        try:
+            whole, shown = built(other)
+        except Exception:
+            continue
+        model = families_transformers.part(whole, name)
+        given = {} if model is None else arguments_of(model, as_shown(whole, shown), shown)
+        kept = {key: value for key, value in given.items() if isinstance(value, torch.Tensor)}
+        if kept:
+            batch = {
+                key: {0: "batch_size"}
+                for key, value in kept.items()
+                if value.dim() and len(value) == len(shown[0].array)
+            }
+            shown = calling.examples(kept, batch)
+            wanted(as_shown(model, shown), {one.name: one.array for one in shown})
+            return model, shown
+    raise alone
+
+
+def arguments_of(model: Any, whole: Any, shown: Any) -> dict[str, Any]:
+    """What a part is called with, by name, while the whole runs."""
+    calls: list[dict[str, Any]] = []
+
+    def note(_: Any, args: Any, kwargs: Any) -> None:
+        own = dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
+        calls.append({**own, **own.pop("kwargs", {})})
+
+    hook = model.register_forward_pre_hook(note, with_kwargs=True)
+    wanted(whole, {one.name: one.array for one in shown})
+    hook.remove()
+    return calls[0] if calls else {}
 
 
 def ways_to_call(model: Any) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from models.families_transformers_single import OF
 
 LARGEST = 60_000_000
 """Weights of a model that counts as small."""
@@ -48,83 +50,6 @@ SIZES: Mapping[str, Any] = {
 """What a size is called, and what it is here. A name that a configuration does not have, or has as a list, is left out."""
 
 
-def _each(names: Sequence[str], sizes: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return dict.fromkeys(names, sizes)
-
-
-_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
-OF: Mapping[str, Mapping[str, Any]] = {
-    "albert": {"embedding_size": 16, "hidden_size": 32},
-    "convbert": {"hidden_size": 32, "embedding_size": 32},
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "hidden_size": 32, "num_heads": 4, "num_layers": 2},
-    **_each(("t5", "mt5", "umt5", "longt5", "switch_transformers", "pop2piano", "udop", "pix2struct_text_model"), {"num_heads": 4}),
-    "codegen": {"rotary_dim": 4}, "gptj": {"rotary_dim": 4}, "ctrl": {"dff": 48},
-    "bloom": {"n_head": 4, "hidden_size": 32}, "mpt": {"n_heads": 4, "d_model": 32},
-    "mamba2": {"num_heads": 8, "head_dim": 8, "hidden_size": 32},
-    "reformer": {"axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16], "is_decoder": True, "attn_layers": ["local", "lsh"],
-                 "local_attn_chunk_length": 4, "lsh_attn_chunk_length": 4, "feed_forward_size": 48},
-    "dbrx": {"n_heads": 4, "d_model": 32, "n_layers": 2, "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0}},
-    "longformer": {"attention_window": 8}, "bridgetower": {"text_config": {"num_attention_heads": 4, "hidden_size": 32, "num_hidden_layers": 2},
-        "vision_config": {"hidden_size": 64, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8}, "hidden_size": 32},
-    "bridgetower_vision_model": {"hidden_size": 64},
-    **_each(("time_series_transformer", "autoformer", "informer"), {"prediction_length": 4, "context_length": 8}),
-    **_each(("mimi", "mimi_decoder", "pocket_tts_audio_tokenizer", "pocket_tts_audio_tokenizer_decoder"), {"upsample_groups": 32}),
-    "csm": {"codec_config": {"upsample_groups": 32}}, "kyutai_speech_to_text": {"codec_config": {"upsample_groups": 32}},
-    "chameleon": {"vocabulary_map": {"<image>": 4, "IMGIMGAZ": 5, "IMGIMGBZ": 6}}, "janus": {"vq_config": {"base_channels": 32}},
-    "deepseek_ocr2": {"text_config": {"num_experts_per_tok": 2, "mlp_layer_types": ["dense", "sparse"]}},
-    "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320, "image_size": 64},
-    "fun_asr_nano": {"adaptor_config": {"intermediate_size": 8}}, "gemma3n_text": {"num_kv_shared_layers": 0},
-    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
-    "inkling2": {"vision_config": {"text_hidden_size": 32}},
-    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "deepseek_ocr2_text": {"num_experts_per_tok": 2, "mlp_layer_types": ["dense", "sparse"]},
-    "ernie4_5_vl_moe_text": {"moe_intermediate_size": [24, 16], "mlp_layer_types": ["dense", "sparse"]},
-    "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32}, "esmc": {"num_key_value_heads": 4},
-    "falcon_h1": {"mamba_d_ssm": 64}, "funnel": {"num_hidden_layers": None, "block_sizes": [1, 1], "num_decoder_layers": 1},
-    "prophetnet": {"num_hidden_layers": None}, "xlnet": {"max_position_embeddings": None},
-    "glm5_next": {"text_config": {"num_key_value_heads": 4, "qk_rope_head_dim": 0}},
-    "glm5_next_text": {"num_key_value_heads": 4, "qk_rope_head_dim": 0},
-    "granite_speech5_ctc": {"encoder_config": {"context_size": 16}}, "granite_speech5_encoder": {"context_size": 16},
-    **_each(("hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan_vl_text", "ministral"), {"head_dim": 8}),
-    "hunyuan_v1_moe": {"head_dim": 8, "num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 16},
-    "hunyuan_vl": {"text_config": {"head_dim": 8}},
-    "gradium_phonon_tts": {"flow_head_config": {"condition_dim": 32}}, "pocket_tts": {"flow_head_config": {"condition_dim": 32}},
-    "nemotron": {"num_key_value_heads": 2}, "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1}, "moonshine_streaming": {"num_key_value_heads": 4},
-    "wav2vec2-bert": {"vocab_size": 32}, "wav2vec2-conformer": {"vocab_size": 32},
-    "zaya": {"num_experts_per_tok": 1}, "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2},
-    "zamba": {"num_hidden_layers": 3}, "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 48},
-    "cohere_compass": {"text_config": {"layer_types": ["sliding_attention", "full_attention"], "rope_parameters": {
-        name: {"rope_type": "default", "rope_theta": 1e4} for name in ("full_attention", "sliding_attention")}}},
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"], "rope_parameters": {
-        name: {"rope_type": "default", "rope_theta": 1e4} for name in ("full_attention", "sliding_attention")}},
-    **_each(("glm4v_moe_text", "glm_ocr_text", "glm4v_text"), _ROPE), **_each(("glm_ocr", "glm4v_moe"), {"text_config": _ROPE}),
-    "cosmos3_edge_text": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]}},
-    "cosmos3_edge": {"text_config": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]}}},
-    **_each(("detr", "conditional_detr", "deformable_detr", "table-transformer", "dab-detr"), {
-        "use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None,
-        "backbone_config": {"model_type": "resnet", "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding_size": 8,
-                            "out_features": ["stage2", "stage3", "stage4"]}}),
-    "upernet": {"backbone_config": {"model_type": "resnet", "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding_size": 8,
-                                    "out_features": ["stage1", "stage2", "stage3", "stage4"]}, "auxiliary_in_channels": 24},
-    "convnext": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}, "convnextv2": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
-    "swin": {"embed_dim": 24, "depths": [1, 2], "num_heads": [3, 6], "window_size": 4, "patch_size": 4, "image_size": 64},
-    "swinv2": {"embed_dim": 24, "depths": [1, 2], "num_heads": [3, 6], "window_size": 4, "patch_size": 4, "image_size": 64},
-    "swin2sr": {"embed_dim": 24, "depths": [1, 2], "num_heads": [3, 6], "window_size": 4, "image_size": 32, "patch_size": 1},
-    "donut-swin": {"embed_dim": 24, "depths": [1, 2], "num_heads": [3, 6], "window_size": 4, "patch_size": 4, "image_size": 64},
-    "vitpose_backbone": {"image_size": [64, 48], "patch_size": [16, 16]},
-    "vitpose": {"backbone_config": {"model_type": "vitpose_backbone", "image_size": [64, 48], "patch_size": [16, 16], "hidden_size": 32,
-                                    "num_hidden_layers": 2, "num_attention_heads": 4, "out_features": ["stage2"]}},
-    "lw_detr_vit": {"image_size": 64, "pretrain_image_size": 64, "patch_size": 8, "num_windows": 4, "window_block_indices": [0]},
-    "xlstm": {"hidden_size": 32, "embedding_dim": 32, "num_heads": 4, "num_hidden_layers": 2, "num_blocks": 2, "qk_dim_factor": 0.5, "chunk_size": 16},
-    "vision-encoder-decoder": {"encoder": {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-                                           "image_size": 32, "patch_size": 8},
-                               "decoder": {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-                                           "intermediate_size": 48, "vocab_size": 99, "is_decoder": True, "add_cross_attention": True}},
-    "muse_spark_audio": {"num_hidden_layers": 4, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "out_hidden_size": 32},
-}  # fmt: skip
-"""What single architectures need beside the table, or otherwise."""
-
 GROUPS: Mapping[str, frozenset[str]] = {
     "small": frozenset(),
     "images as they are": frozenset({"image_size", "patch_size", "embed_dim", "num_channels", "conv_dim", "conv_stride", "conv_kernel"}),
@@ -140,7 +65,7 @@ HEADS = (
     "AutoModelForSequenceClassification", "AutoModelForImageClassification", "AutoModelForObjectDetection",
     "AutoModelForUniversalSegmentation", "AutoModelForSemanticSegmentation", "AutoModelForDepthEstimation",
     "AutoModelForVideoClassification", "AutoModelForAudioClassification", "AutoModelForZeroShotImageClassification",
-    "AutoModelForImageToImage", "AutoModelForTimeSeriesPrediction", "AutoModel",
+    "AutoModelForImageToImage", "AutoModelForTimeSeriesPrediction", "AutoModelForTextToWaveform", "AutoModel",
 )  # fmt: skip
 """The classes that are asked, in this order, for the model of an architecture."""
 
@@ -174,12 +99,27 @@ def build(name: str, group: str = "small") -> Any:
     return model
 
 
+def wholes(name: str) -> Iterator[str]:
+    """The architectures of the same package, whose model may have the one of this name as a part."""
+    from transformers.models.auto.configuration_auto import model_type_to_module_name as package
+
+    yield from (other for other in names() if other != name and package(other) == package(name))
+
+
+def part(whole: Any, name: str) -> Any:
+    """The outermost module of a model that has a configuration of this architecture; None where it has none."""
+    import transformers
+
+    kind = transformers.CONFIG_MAPPING[name]
+    return next((one for one in whole.modules() if type(getattr(one, "config", None)) is kind), None)
+
+
 def _kind_of(config: Any) -> Any:
     """The class of the model: as transformers' tables have it, else the first that says so in the configuration's own package."""
     import transformers
 
-    both = "text_config" in vars(config)  # a language model alone would not be what the configuration is of
-    for auto in sorted(HEADS, key=lambda name: both and name == "AutoModelForCausalLM"):
+    both = {"text_config", "text_encoder"} & vars(config).keys()  # a language model alone would not be what the configuration is of
+    for auto in sorted(HEADS, key=lambda name: bool(both) and name == "AutoModelForCausalLM"):
         mapping = getattr(transformers, auto)._model_mapping
         if type(config) in mapping:
             kind = mapping[type(config)]
@@ -212,11 +152,16 @@ def small(kind: Any, more: Mapping[str, Any], left: frozenset[str] = frozenset()
         and isinstance(value, list | tuple) == isinstance(size, list | tuple)
         and not _is_computed(kind, name)
     }
-    if (layers := next((given[name] for name in _LAYERS if name in given), None)) is not None:
-        given |= {
-            name: _shortened(value, layers)
+    if (counts := [name for name in _LAYERS if name in given]) and not {*_PER_LAYER} & more.keys():
+        kinds = {
+            name: _held(default, name)
             for name in _PER_LAYER
-            if isinstance(value := _held(default, name), list | tuple) and not _is_computed(kind, name)
+            if isinstance(_held(default, name), list | tuple) and not _is_computed(kind, name)
+        }
+        several = max(given[counts[0]], *(len(set(one)) for one in kinds.values()), 0)
+        layers = more.get(counts[0]) or several
+        given |= dict.fromkeys(counts, layers) | {
+            name: _shortened(one, layers) for name, one in kinds.items()
         }
     for name, inner in vars(default).items():
         if hasattr(inner, "model_type") and hasattr(inner, "to_dict"):
@@ -230,8 +175,25 @@ def small(kind: Any, more: Mapping[str, Any], left: frozenset[str] = frozenset()
     flat = {
         name: value for name, value in more.items() if name not in given or not isinstance(value, Mapping)
     }
-    made = {**given, **taken, **flat}
+    made = {**given, **_agreeing(default, given, more), **taken, **flat}
     return kind(**{name: value for name, value in made.items() if value is not None or name not in more})
+
+
+def _agreeing(default: Any, given: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes that follow from others: of latent attention, and how rotations share out the width of a head."""
+    found: dict[str, Any] = {}
+    if "qk_rope_head_dim" in given and "num_attention_heads" in given:
+        latent = {"head_dim": given["qk_rope_head_dim"], "num_key_value_heads": given["num_attention_heads"]}
+        found |= {name: size for name, size in latent.items() if name in given}
+    rope = _held(default, "rope_parameters")
+    sections = rope.get("mrope_section") if isinstance(rope, Mapping) else None
+    if sections:
+        sizes = {**given, **found, **more}
+        head = sizes.get("head_dim") or sizes["hidden_size"] // sizes["num_attention_heads"]
+        half = int(head * rope.get("partial_rotary_factor", 1.0)) // 2
+        parts = [max(half * part // sum(sections), 1) for part in sections]
+        found["rope_parameters"] = {**rope, "mrope_section": [half - sum(parts[1:]), *parts[1:]]}
+    return found
 
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -254,7 +216,7 @@ def _held(config: Any, name: str) -> Any:
 
 def _is_computed(kind: Any, name: str) -> bool:
     """Whether a configuration works a size out of others."""
-    own = getattr(kind, name, None)
+    own = getattr(kind, getattr(kind, "attribute_map", {}).get(name, name), None)
     return isinstance(own, property) and own.fset is None
 
 

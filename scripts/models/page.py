@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,20 @@ _WORDS = {
     "crashed": "no result",
     "not built": "not built",
 }
-_LONGEST = 200
+_LONGEST = 160
+_BEFORE = re.compile(
+    r"^\w+(Error)?: |^1 node cannot be converted |^node '[^']*' \([^)]*\): |^the model does not run on these inputs: .*?PyTorch says: "
+    r"|^Class validation error for validator '\w+': "
+)
+"""What comes before the reason in an error."""
+_FIXES = re.compile(
+    r": (expected code that treats every '\w+' alike, received code for which|it is a loop in Python over it: received) "
+)
+"""How a refusal of a free axis says what fixes it."""
+_AFTER = re.compile(
+    r"(?<=[).a-z]{2})\.? (?=(Leave|Set|Use|Call|An exporter|PyTorch's|Prepare|Check|Please|You can) ).*"
+)
+"""What one can do about it."""
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -64,8 +78,16 @@ def _tables(rows: Mapping[str, Any]) -> Iterator[str]:
         yield from ("", "### Not carried, and why", "", "| architecture | | the reason |", "|---|---|---|")
         for name, one in sorted(own.items()):
             if one["status"] != "right":
-                yield _row((name, _WORDS[one["status"]], str(one.get("why", ""))[:_LONGEST]))
+                yield _row((name, _WORDS[one["status"]], _reason(str(one.get("why", "")))))
         yield ""
+
+
+def _reason(why: str) -> str:
+    """Why a model is not carried, in one short sentence."""
+    while (said := _BEFORE.sub("", why, count=1)) != why:
+        why = said
+    why = _FIXES.sub(": ", _AFTER.sub("", why))
+    return why if len(why) <= _LONGEST else f"{why[:_LONGEST]}..."
 
 
 def _result(one: Mapping[str, Any]) -> tuple[str, ...]:
