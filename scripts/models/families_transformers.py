@@ -118,7 +118,9 @@ def _kind_of(config: Any) -> Any:
     """The class of the model: as transformers' tables have it, else the first that says so in the configuration's own package."""
     import transformers
 
-    both = {"text_config", "text_encoder"} & vars(config).keys()  # a language model alone would not be what the configuration is of
+    both = {"text_config", "text_encoder"} & vars(
+        config
+    ).keys()  # a language model alone would not be what the configuration is of
     for auto in sorted(HEADS, key=lambda name: bool(both) and name == "AutoModelForCausalLM"):
         mapping = getattr(transformers, auto)._model_mapping
         if type(config) in mapping:

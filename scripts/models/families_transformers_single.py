@@ -209,7 +209,7 @@ OF: Mapping[str, Mapping[str, Any]] = {
                   "scaled_images_feature_dims": [24, 24, 16]},
     "timesfm": {"patch_length": 8, "context_length": 32, "horizon_length": 8}, "timesfm2_5": {"patch_length": 8, "context_length": 32, "horizon_length": 8, "output_quantile_len": 16},
     "gemma3n_text": {"num_kv_shared_layers": 0, "intermediate_size": [48, 48], "activation_sparsity_pattern": [0.5, 0.0], "hidden_size_per_layer_input": 8, "laurel_rank": 4},
-    "llama4_vision_model": {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32},
+    "llama4_vision_model": {"intermediate_size": 128, "vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32},
     "mllama_vision_model": {"num_global_layers": 1, "attention_heads": 4, "intermediate_layers_indices": [0, 1], "vision_output_dim": 96, "max_num_tiles": 2,
                             "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]]},
 }  # fmt: skip

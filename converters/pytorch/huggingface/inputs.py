@@ -156,6 +156,8 @@ def _is_wanted(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
         )
     if name.startswith(("past_", "future_")):
         return hasattr(config, "lags_sequence")
+    if name in ("input_features", "input_values"):
+        return "audio_config" in vars(config) and not model.can_generate()
     if name == "input_ids":
         return "text_config" in vars(config) and (main == "pixel_values" or not model.can_generate())
     return name in _BELONG

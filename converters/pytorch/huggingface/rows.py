@@ -122,7 +122,9 @@ def _pixels(sizes: Sizes, rng: np.random.Generator) -> Array:
     if sizes.config.model_type.startswith(FLAT_PATCHES):
         return rng.standard_normal((sizes.batch, sizes.of_patches, sizes.patch_width)).astype(np.float32)
     name, count = _IN_A_ROW.get(sizes.config.model_type, ("", 0))
-    row = (int(sizes.of(name, default=count)),) if count else ()
+    row: tuple[int, ...] = (int(sizes.of(name, default=count)),) if count else ()
+    if (tiles := sizes.of("max_num_tiles")) is not None:  # one image, in as many tiles
+        row = (1, int(tiles))
     return rng.standard_normal((sizes.batch, *row, channels, *sizes.image)).astype(np.float32)
 
 
@@ -327,7 +329,12 @@ INPUTS: Mapping[str, Row] = {
     "audio_input_ids": (token_ids, TOKENS),
     "qformer_input_ids": (lambda sizes, rng: token_ids(replace(sizes, length=SHOWN_LENGTH), rng), TOKENS),
     "image": (_pixels, {0: BATCH_SIZE}),
-    "inputs": (token_ids, TOKENS),
+    "inputs": (lambda sizes, rng: (_samples if sizes.of("conv_stride") else token_ids)(sizes, rng), TOKENS),
+    "aspect_ratio_ids": (lambda sizes, _: np.ones((sizes.batch, 1), np.int64), {0: BATCH_SIZE}),
+    "aspect_ratio_mask": (
+        lambda sizes, _: np.ones((sizes.batch, 1, int(sizes.of("max_num_tiles", default=4))), np.int64),
+        {0: BATCH_SIZE},
+    ),
     "input_features_mask": (_features_mask, {0: BATCH_SIZE}),
     "hidden_states": (_states, TOKENS),
     "inputs_embeds": (_states, TOKENS),
