@@ -289,6 +289,21 @@ def test_a_vision_tower_is_converted_for_the_grid_that_is_told() -> None:
     np.testing.assert_allclose(run(done.model, {"hidden_states": patches})["pooler_output"], want, atol=1e-5)
 
 
+def test_a_state_space_that_steps_through_the_text_in_python_is_right_at_any_length() -> None:
+    torch.manual_seed(0)
+    config = transformers.MambaConfig(
+        vocab_size=99, hidden_size=32, num_hidden_layers=2, state_size=8, **ENDS
+    )
+    model = transformers.MambaForCausalLM(config).eval()
+    free = {"input_ids": {0: "batch", 1: "length"}}
+    done = netferry.convert(model, "onnx", inputs={"input_ids": tokens(2, 6)}, dynamic=free, verify=False)
+    assert done.route == "direct", done.notes
+    for ids in (tokens(1, 1), tokens(3, 9), tokens(2, 40)):
+        with torch.no_grad():
+            want = model(torch.from_numpy(ids), use_cache=False).logits
+        np.testing.assert_allclose(run(done.model, {"input_ids": ids})["logits"], want, atol=1e-5)
+
+
 def test_an_encoder_with_a_head_for_the_next_word_is_given_no_cache_that_it_does_not_give_back() -> None:
     torch.manual_seed(0)
     config = transformers.RobertaConfig(**SMALL, **ENDS, intermediate_size=48)

@@ -18,6 +18,7 @@ from netferry.converters.graph.schema import recurrent
 from netferry.converters.pytorch.to_onnx import indexing, layers, shape
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.table import INT64, row
+from netferry.converters.pytorch.to_onnx.tracer.decompositions.scans import recurrence
 
 Weights = Sequence[Tensor | None]
 """weight_ih, weight_hh, bias_ih, bias_hh and weight_hr (the projection) of one direction of one layer."""
@@ -215,6 +216,19 @@ def _projected(
     sequence = parts[0][0] if len(found) == 1 else e.g.Concat(*parts[0], axis=-1)
     states = [[e.g.Unsqueeze(state, e.g.ints(0)) for state in kind] for kind in parts[1:]]
     return [sequence, *(kind[0] if len(found) == 1 else e.g.Concat(*kind, axis=0) for kind in states)]
+
+
+@row(recurrence)
+def states(e: Emitter, decay: Tensor, added: Tensor) -> Tensor:
+    """Each state is the one before times ``decay``, plus ``added``: a Scan over the first axis."""
+    zero = e.full(0, [e.size_of(added, axis) for axis in range(1, len(added.dims or ()))], added.dtype)
+
+    def step(before: Sequence[Tensor], elements: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        kept, new = elements
+        state = e.g.Add(e.g.Mul(kept, before[0]), new)
+        return [state], [state]
+
+    return e.g.scan(step, [zero], [decay, added])[1][0]
 
 
 def _summed(e: Emitter, w: Tensor, *biases: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from torch.nn.modules import transformer
 
 from netferry.converters.pytorch.snapshot import Snapshot, code_names
 from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown
-from netferry.converters.pytorch.to_onnx.tracer.decompositions.regions import PYTHON
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import regions, scans
 from netferry.converters.pytorch.to_onnx.tracer.masks import broadcast
 from netferry.converters.pytorch.to_onnx.tracer.python_names import (
     MATH,
@@ -70,8 +70,8 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
                 ),
             ):
                 stack.enter_context(patch.object(where, name, stand_in))
-            for (where, name), stand_in in PYTHON.items():
-                if (library := sys.modules.get(where)) is not None:
+            for (where, name), stand_in in (*regions.PYTHON.items(), *scans.PYTHON.items()):
+                if hasattr(library := sys.modules.get(where), name):
                     plain = getattr(library, name)
                     stack.enter_context(patch.object(library, name, _in_a_trace(plain, stand_in)))
             for kind in (torch.SymInt, torch.SymFloat):

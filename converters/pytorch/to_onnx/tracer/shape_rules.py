@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
+from netferry.converters.pytorch.to_onnx.tracer.decompositions.scans import recurrence, recurrence_sizes
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_pointwise import POINTWISE, REDUCED
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import VIEWS
@@ -248,6 +249,7 @@ SHAPES: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((*everywhere("grouped_mm"), *everywhere("_grouped_mm")), _grouped_mm),
     **COUNTED,
     dft: dft_sizes,
+    recurrence: recurrence_sizes,
     **POINTWISE,
     **VIEWS,
     **REDUCED,
