@@ -67,13 +67,13 @@ def shown(model: Any, past: bool | None = None) -> tuple[Example, ...]:
         arrays["attention_mask"] = np.ones(arrays[main].shape[:2], np.int64)
         free["attention_mask"] = free[main]
     if cache is not None:
-        free |= (
-            {"attention_mask": {0: BATCH_SIZE, 1: f"{PAST} + {LENGTH}"}} if "attention_mask" in names else {}
-        )
         arrays["past_key_values"], free["past_key_values"] = cache, {0: BATCH_SIZE}
-        length = cache.get_seq_length() if hasattr(cache, "get_seq_length") else sizes.past
-        if "attention_mask" in names and length != sizes.past:  # the model puts something of its own in front
-            arrays["attention_mask"] = np.ones((sizes.batch, length + sizes.length), np.int64)
+        before = cache.get_seq_length() if hasattr(cache, "get_seq_length") else sizes.past
+        if (
+            "attention_mask" in names
+        ):  # over the past too, where there are keys of it, and what the model puts in front
+            arrays["attention_mask"] = np.ones((sizes.batch, before + sizes.length), np.int64)
+            free["attention_mask"] = {0: BATCH_SIZE, 1: f"{PAST} + {LENGTH}" if before else LENGTH}
     made = tuple(_growing(one) for one in calling.examples(arrays, free))
     return _with_fixed(made, {name: FIXED[name](sizes) for name in fixed}) if fixed else made
 
@@ -142,12 +142,7 @@ def _is_wanted(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
     if name == "position_ids":
         return language and model.can_generate() and not config.is_encoder_decoder
     if name == "attention_mask":
-        return (
-            language
-            or hasattr(config, "act_dim")
-            or main == "input_values"
-            or not {"input_features", "pixel_values"} & {main}
-        )
+        return main not in ("input_features", "pixel_values") and not is_spectrogram(config)
     if name == "decoder_input_ids":
         return bool(config.is_encoder_decoder)
     if name == "pixel_values":

@@ -71,7 +71,7 @@ class Sizes:
 
     @property
     def image(self) -> tuple[int, int]:
-        size = self.of("image_size", "img_size", "input_size", default=224)
+        size = self.of("image_size", "img_size", "input_size", "max_img_size", default=224)
         pair = size if isinstance(size, Sequence) else (size, size)
         return int(pair[-2]), int(pair[-1])
 
@@ -151,7 +151,8 @@ def _samples(sizes: Sizes, rng: np.random.Generator) -> Array:
     ):  # a spectrogram
         frames = int(sizes.of("max_length", default=1024))
         return rng.standard_normal((sizes.batch, frames, int(bins))).astype(np.float32)
-    channels = () if sizes.of("codebook_size") is None else (int(sizes.of("audio_channels", default=1)),)
+    coded = sizes.of("codebook_size", "audio_channels", "downsampling_ratios") is not None
+    channels = (int(sizes.of("audio_channels", default=1)),) if coded else ()
     return rng.standard_normal((sizes.batch, *channels, 1600 + 160 * sizes.length)).astype(np.float32)
 
 
@@ -194,10 +195,16 @@ def _features_mask(sizes: Sizes, rng: np.random.Generator) -> Array:
     )
 
 
+_IMAGES_AS_STATES = ("florence_vision", "slanet", "slanext")
+"""Backbones that call an image their states."""
+
+
 def _states(sizes: Sizes, rng: np.random.Generator) -> Array:
     if sizes.in_patches:
         return rng.standard_normal((sizes.of_patches, sizes.patch_width)).astype(np.float32)
-    width = int(sizes.of("hidden_size", "d_model", "dim", default=32))
+    if sizes.config.model_type in _IMAGES_AS_STATES:
+        return rng.standard_normal((sizes.batch, 3, *sizes.image)).astype(np.float32)
+    width = int(sizes.of("input_dim", "hidden_size", "d_model", "dim", default=32))
     return rng.standard_normal((sizes.batch, sizes.length, width)).astype(np.float32)
 
 
@@ -339,6 +346,7 @@ INPUTS: Mapping[str, Row] = {
     "hidden_states": (_states, TOKENS),
     "inputs_embeds": (_states, TOKENS),
     "query_embeds": (_states, TOKENS),
+    "context": (_states, TOKENS),
     "encoder_hidden_states": (_encoded, {0: BATCH_SIZE, 1: "encoder_sequence_length"}),
     "spectrogram": (_spectrogram, {0: BATCH_SIZE, 1: "frames"}),
     "flattened_patches": (_patches, {0: BATCH_SIZE, 1: "patches"}),
