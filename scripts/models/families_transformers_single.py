@@ -68,6 +68,7 @@ _VIBEVOICE = {
     "hidden_size": 16,
     "downsampling_ratios": [2, 2, 2, 2, 2, 2],
 }
+_XD = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 1, 1]}}
 _ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
 OF: Mapping[str, Mapping[str, Any]] = {
     "albert": {"embedding_size": 16, "hidden_size": 32},
@@ -100,9 +101,8 @@ OF: Mapping[str, Mapping[str, Any]] = {
     "glm5_next": {"text_config": {"num_key_value_heads": 4, "qk_rope_head_dim": 0}},
     "glm5_next_text": {"num_key_value_heads": 4, "qk_rope_head_dim": 0},
     "granite_speech5_ctc": {"encoder_config": {"context_size": 16}}, "granite_speech5_encoder": {"context_size": 16},
-    **_each(("hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan_vl_text", "ministral"), {"head_dim": 8}),
+    **_each(("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral"), {"head_dim": 8}),
     "hunyuan_v1_moe": {"head_dim": 8, "num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 16},
-    "hunyuan_vl": {"text_config": {"head_dim": 8}},
     "gradium_phonon_tts": {"flow_head_config": {"condition_dim": 32}}, "pocket_tts": {"flow_head_config": {"condition_dim": 32}},
     "nemotron": {"num_key_value_heads": 2}, "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1}, "moonshine_streaming": {"num_key_value_heads": 4},
@@ -212,5 +212,11 @@ OF: Mapping[str, Mapping[str, Any]] = {
     "llama4_vision_model": {"intermediate_size": 128, "vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32},
     "mllama_vision_model": {"num_global_layers": 1, "attention_heads": 4, "intermediate_layers_indices": [0, 1], "vision_output_dim": 96, "max_num_tiles": 2,
                             "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]]},
+    "blt": {"encoder_hash_byte_group_vocab": 50}, "colqwen2": {"vlm_config": {"text_config": _ROPE}},
+    "dots3_note_vision_encoder": {"adapter_in_dim": 32}, "dots3_note_audio_encoder": {"adapter_input_size": 32},
+    "dots3_note": {"vision_config": {"adapter_in_dim": 32}, "audio_config": {"adapter_input_size": 32}},
+    "hunyuan_vl_text": {"head_dim": 8, **_XD}, "hunyuan_vl": {"text_config": {"head_dim": 8, **_XD}}, "step3p7": {"text_config": {"sliding_window": 16}},
+    "tvp": {"max_img_size": 32, "num_frames": 2, "backbone": None, "use_timm_backbone": False, "backbone_config": {
+        "model_type": "resnet", "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding_size": 8, "out_features": ["stage4"]}},
 }  # fmt: skip
 """By name; a later entry is the one that counts."""
