@@ -289,12 +289,17 @@ def test_a_vision_tower_is_converted_for_the_grid_that_is_told() -> None:
     np.testing.assert_allclose(run(done.model, {"hidden_states": patches})["pooler_output"], want, atol=1e-5)
 
 
-def test_a_state_space_that_steps_through_the_text_in_python_is_right_at_any_length() -> None:
+STEPPING: dict[str, dict[str, Any]] = {
+    "Mamba": {"state_size": 8},
+    "RecurrentGemma": {"num_hidden_layers": 3, "intermediate_size": 48, "num_key_value_heads": 1, "attention_window_size": 64},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", STEPPING)
+def test_a_model_that_steps_through_the_text_in_python_is_right_at_any_length(family: str) -> None:
     torch.manual_seed(0)
-    config = transformers.MambaConfig(
-        vocab_size=99, hidden_size=32, num_hidden_layers=2, state_size=8, **ENDS
-    )
-    model = transformers.MambaForCausalLM(config).eval()
+    config = getattr(transformers, f"{family}Config")(**{**SMALL, **ENDS, **STEPPING[family]})
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
     free = {"input_ids": {0: "batch", 1: "length"}}
     done = netferry.convert(model, "onnx", inputs={"input_ids": tokens(2, 6)}, dynamic=free, verify=False)
     assert done.route == "direct", done.notes

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import reduce
 from typing import Any, Protocol
 from unittest.mock import patch
 
@@ -70,10 +71,11 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
                 ),
             ):
                 stack.enter_context(patch.object(where, name, stand_in))
-            for (where, name), stand_in in (*regions.PYTHON.items(), *scans.PYTHON.items()):
-                if hasattr(library := sys.modules.get(where), name):
-                    plain = getattr(library, name)
-                    stack.enter_context(patch.object(library, name, _in_a_trace(plain, stand_in)))
+            for (where, path), stand_in in (*regions.PYTHON.items(), *scans.PYTHON.items()):
+                *kind_of, name = path.split(".")
+                owner = reduce(lambda item, step: getattr(item, step, None), kind_of, sys.modules.get(where))
+                if (plain := getattr(owner, name, None)) is not None:
+                    stack.enter_context(patch.object(owner, name, _in_a_trace(plain, stand_in)))
             for kind in (torch.SymInt, torch.SymFloat):
                 for name, method in METHODS.items():
                     stack.enter_context(patch.object(kind, name, method, create=True))

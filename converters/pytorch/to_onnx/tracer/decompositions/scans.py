@@ -63,8 +63,31 @@ def _selective_scan(
     return (out, states[-1]) if return_last_state else out
 
 
+def _gated_scan(
+    _: Any,
+    hidden_states: Tensor,
+    recurrent_gate: Tensor,
+    reset: Tensor,
+    recurrent_states: Tensor | None,
+    acc_dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor]:
+    """Griffin's linear recurrence over (batch, length, width), which begins anew where ``reset``."""
+    decay = (recurrent_gate * ~reset).to(acc_dtype).transpose(0, 1)
+    added = hidden_states.to(acc_dtype).transpose(0, 1)
+    if recurrent_states is not None:
+        added = torch.cat([added[:1] + decay[:1] * recurrent_states.to(acc_dtype), added[1:]])
+    states = recurrence(decay, added)
+    return states.transpose(0, 1).to(hidden_states.dtype), states[-1]
+
+
 PYTHON: Mapping[tuple[str, str], Callable[..., Any]] = {
-    (f"transformers.models.{name}.modeling_{name}", "mamba_selective_scan"): _selective_scan
-    for name in ("mamba", "falcon_mamba", "jamba", "zamba")
+    **{
+        (f"transformers.models.{name}.modeling_{name}", "mamba_selective_scan"): _selective_scan
+        for name in ("mamba", "falcon_mamba", "jamba", "zamba")
+    },
+    (
+        "transformers.models.recurrent_gemma.modeling_recurrent_gemma",
+        "RecurrentGemmaRglru._rnn_scan",
+    ): _gated_scan,
 }
 """Where they stand, in the modules that call them; a trace calls these."""
