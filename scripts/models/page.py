@@ -14,6 +14,7 @@ _WORDS = {
     "crashed": "no result",
     "not built": "not built",
 }
+_LEFT = {"Not carried": ("wrong", "refused", "crashed"), "Not built": ("not built",)}
 _LONGEST = 160
 _BEFORE = re.compile(
     r"^\w+(Error)?: |^1 node cannot be converted |^node '[^']*' \([^)]*\): |^the model does not run on these inputs: .*?PyTorch says: "
@@ -75,10 +76,20 @@ def _tables(rows: Mapping[str, Any]) -> Iterator[str]:
         for name, one in sorted(own.items()):
             if one["status"] in ("right", "wrong"):
                 yield _row((name, *_result(one), *([str(one.get("generates", ""))[:60]] if steps else [])))
-        yield from ("", "### Not carried, and why", "", "| architecture | | the reason |", "|---|---|---|")
-        for name, one in sorted(own.items()):
-            if one["status"] != "right":
-                yield _row((name, _WORDS[one["status"]], _reason(str(one.get("why", "")))))
+        for title, statuses in _LEFT.items():
+            left = [(name, one) for name, one in sorted(own.items()) if one["status"] in statuses]
+            if left:
+                yield from (
+                    "",
+                    f"### {title}, and why",
+                    "",
+                    "| architecture | | the reason |",
+                    "|---|---|---|",
+                )
+                yield from (
+                    _row((name, _WORDS[one["status"]], _reason(str(one.get("why", "")))))
+                    for name, one in left
+                )
         yield ""
 
 
