@@ -154,5 +154,6 @@ def _array(one: Any) -> np.ndarray[Any, Any]:
     ]
     rng = np.random.default_rng(len(one.name))
     if one.type == "tensor(int64)":
-        return np.ones(shape, np.int64) if one.name.endswith("mask") else rng.integers(3, 60, shape)
+        low, high = {"token_type_ids": (0, 2), "attention_mask": (1, 2)}.get(one.name, (3, 32))
+        return rng.integers(low, high, shape)
     return rng.standard_normal(shape).astype(np.float16 if one.type == "tensor(float16)" else np.float32)

@@ -198,9 +198,11 @@ def cache_after(model: Any, sizes: Sizes, **more: Any) -> Any:
         with torch.no_grad():
             try:
                 made = model(**{name: ids}, past_key_values=empty, use_cache=True, **more)
-            except Exception:  # a cache of another kind: the model makes its own
-                made = model(**{name: ids}, use_cache=True, **more)
-                return made.past_key_values
+                counts = empty.get_seq_length() > 0
+            except Exception:
+                counts = False
+            if not counts:  # a cache of another kind: the model makes its own
+                return getattr(model(**{name: ids}, use_cache=True, **more), "past_key_values", None)
     finally:
         for part, training in modes:
             part.training = training
