@@ -26,7 +26,7 @@ _FIXES = re.compile(
 )
 """How a refusal of a free axis says what fixes it."""
 _AFTER = re.compile(
-    r"(?<=[).a-z]{2})\.? (?=(Leave|Set|Use|Call|An exporter|PyTorch's|Prepare|Check|Please|You can) ).*"
+    r"[.:]* (Leave '|Set model|Use --|Call model|An exporter would|PyTorch's |Prepare |You can |Please ).*"
 )
 """What one can do about it."""
 

@@ -34,6 +34,8 @@ class Sizes:
     length: int = SHOWN_LENGTH
     past: int = 0
     batch: int = SHOWN
+    in_patches: bool = False
+    """Whether images come as one row of patches, whose grid is an argument of its own."""
 
     def of(self, *names: str, default: Any = None) -> Any:
         """The first of these that the configuration, or one of those that it holds, says."""
@@ -42,9 +44,6 @@ class Sizes:
                 if (value := getattr(config, name, None)) is not None:
                     return value
         return default
-
-    in_patches: bool = False
-    """Whether images come as one row of patches, whose grid is an input of its own."""
 
     @property
     def image_tokens(self) -> int:
