@@ -143,6 +143,8 @@ def _is_wanted(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
         return language and model.can_generate() and not config.is_encoder_decoder
     if name == "attention_mask":
         return main not in ("input_features", "pixel_values") and not is_spectrogram(config)
+    if name == "input_features_mask":
+        return main == "input_features"
     if name == "decoder_input_ids":
         return bool(config.is_encoder_decoder)
     if name == "pixel_values":
@@ -159,8 +161,8 @@ def _is_wanted(name: str, model: Any, takes: Mapping[str, Any]) -> bool:
 
 
 _BELONG = frozenset(
-    "bbox visual_feats visual_pos noise noise_sequence states actions rewards returns_to_go timesteps qformer_input_ids image_embeds_position_mask "
-    "input_features_mask".split()
+    "bbox visual_feats visual_pos noise noise_sequence states actions rewards returns_to_go timesteps qformer_input_ids "
+    "image_embeds_position_mask".split()
 )
 """Inputs that are optional to Python alone: without them the model draws numbers, knows no places, or does not run."""
 
