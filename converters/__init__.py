@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # numpy and onnx wait until something is converted
     import onnx_ir as ir
 
     from netferry.converters.exported import ExportedModel
+    from netferry.converters.graph.ir.budget import Budget
     from netferry.converters.imported import ImportedModel
     from netferry.converters.signature import Example
 
@@ -58,18 +59,24 @@ def import_model(model: ir.Model, to: str, *, name: str = "model") -> ImportedMo
     return importer(model, name=name)(to)
 
 
-def importer(model: ir.Model, *, name: str = "model") -> Callable[[str], ImportedModel]:
-    """``import_model`` for several frameworks: the model is normalised once."""
+def importer(
+    model: ir.Model, *, name: str = "model", count: Callable[[ir.Model], Budget] | None = None
+) -> Callable[[str], ImportedModel]:
+    """``import_model`` for several frameworks: the model is normalised once.
+
+    ``count`` gives the budget of each step; without it, each has what a model of this length may ask for.
+    """
     from netferry.converters import frameworks
     from netferry.converters.graph.ir.budget import Budget, counted
     from netferry.converters.graph.passes.normalize import plan
 
-    with counted(Budget.of(model)):
+    count = count or Budget.of
+    with counted(count(model)):
         planned = plan(model)
     signature = frameworks.named("onnx").signature(model).narrowed(planned.sizes)
 
     def imported(to: str) -> ImportedModel:
-        with counted(Budget.of(model)):
+        with counted(count(model)):
             found: ImportedModel = frameworks.named(to).from_onnx.from_onnx(planned, signature, name=name)
         return found
 

@@ -34,7 +34,6 @@ from netferry.conversion import (
     deliver,
     dequantized,
     exported,
-    prospects,
     simplified,
     target_of,
     with_random_weights,
@@ -46,6 +45,7 @@ from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import RefusedError
 from netferry.converters.part import Sizes
 from netferry.converters.signature import Example, Signature
+from netferry.prospects import prospects
 from netferry.results import Conversion, Inspection
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
@@ -394,6 +394,7 @@ def inspect(
     input_at: Sequence[str] | str | None = None,
     fix: Sizes | None = None,
     layers: bool = False,
+    every_node: bool = False,
     task: str | None = None,
     unsafe: bool = False,
     reading: Reading | None = None,
@@ -402,7 +403,8 @@ def inspect(
 
     Of a SavedModel, ``signature`` names the one that is meant; all are listed, and the first is described where none is the
     default. ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it. ``outputs``, ``input_at``
-    and ``fix`` are as for ``convert``: the part is described. With ``layers`` the names are listed at which the model can be cut.
+    and ``fix`` are as for ``convert``: the part is described. Of a graph of many thousand nodes and few weights the targets look at the
+    first ones, and say so (``Prospect.looked_at``), unless ``every_node`` is asked for. With ``layers`` the names are listed at which the model can be cut.
     ``reading`` says how the model is read (``Reading``), in place of ``weights``, ``task``, ``signature`` and ``unsafe``.
     """
     how = reading_of(reading, weights=weights, task=task, signature=signature, unsafe=unsafe)
@@ -418,7 +420,7 @@ def inspect(
     counts = Counter(node.op_type for node in export.model.graph.all_nodes())
     ports: Signature = frameworks.named("onnx").signature(export.model)
     try:
-        targets = prospects(export.model, to)
+        targets = prospects(export.model, to, every_node=every_node)
     except RefusedError as error:
         raise error if error.where else error.at(source.title(model)) from None
     return Inspection(

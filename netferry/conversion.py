@@ -15,16 +15,13 @@ from netferry import converters
 from netferry.converters import artifact, frameworks, pipeline, source
 from netferry.converters.disk import ledger, staging
 from netferry.converters.disk.ledger import Overwriting
-from netferry.converters.errors import NetferryError, UnsupportedError, UsageError
+from netferry.converters.errors import NetferryError, UsageError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.onnx import stream
 from netferry.converters.signature import Example, Signature, completed
-from netferry.results import Conversion, Prospect
+from netferry.results import Conversion
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
-    import onnx_ir as ir
-
-    from netferry.converters.imported import ImportedModel
     from netferry.validation.reports.report import Report
     from netferry.validation.verify import Progress
 
@@ -255,31 +252,3 @@ def _written(stage: Path) -> object:
     if module.suffix == ".py" and module.is_file():
         return source.open_module(module)
     return stage if source.is_onnx_file(stage) else source.open_source(stage)
-
-
-def _targets(to: str | Sequence[str]) -> tuple[str, ...]:
-    names = tuple(name for name in frameworks.FRAMEWORKS if name != "onnx") if to == "all" else to
-    return tuple(frameworks.named(name).name for name in ([names] if isinstance(names, str) else names))
-
-
-def prospects(model: ir.Model, to: str | Sequence[str]) -> dict[str, Prospect]:
-    """What each of the frameworks (or "all") can take of a model."""
-    targets = _targets(to)
-    found = {"onnx": Prospect("graph")}
-    others = [name for name in targets if name != "onnx"]
-    if others:
-        try:
-            importer = converters.importer(model)
-        except UnsupportedError as error:
-            found |= dict.fromkeys(others, Prospect(problems=error.problems))
-        else:
-            found |= {name: _prospect(importer, name) for name in others}
-    return {name: found[name] for name in targets}
-
-
-def _prospect(importer: Callable[[str], ImportedModel], to: str) -> Prospect:
-    try:
-        imported = importer(to)
-    except UnsupportedError as error:
-        return Prospect(problems=error.problems)
-    return Prospect(imported.form, notes=imported.notes)

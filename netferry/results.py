@@ -97,18 +97,28 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Prospect:
-    """What a framework can take of a model: the form that it would have, or the nodes that are not supported."""
+    """What a framework can take of a model: the form that it would have, or the nodes that are not supported.
+
+    ``looked_at`` says how many nodes were looked at, of how many, where those were not all: what no problem was found in may have one.
+    """
 
     form: str = ""
     problems: tuple[Unsupported, ...] = ()
     notes: tuple[str, ...] = ()
+    looked_at: tuple[int, int] | None = None
+
+    @property
+    def carried(self) -> bool | None:
+        """Whether all of it can be taken; None where that is not known."""
+        return False if self.problems else None if self.looked_at else True
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "carried": not self.problems,
+            "carried": self.carried,
             "form": self.form,
             "problems": [asdict(problem) for problem in self.problems],
             "notes": list(self.notes),
+            "looked_at": None if self.looked_at is None else list(self.looked_at),
         }
 
 

@@ -24,7 +24,7 @@ LAYERS = (
     ("inference",),
     ("validation", "zoo"),
     ("runtime",),
-    ("arguments", "results", "conversion"),
+    ("arguments", "results", "conversion", "prospects"),
     ("api", "tasks"),
     ("cli",),
     ("",),

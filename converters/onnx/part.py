@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate, islice, takewhile
 
 import onnx
 import onnx_ir as ir
@@ -13,7 +15,7 @@ from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.inference import contents
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.names import identifier
-from netferry.converters.graph.passes.normalize import evaluated
+from netferry.converters.graph.passes.normalize import evaluated, extents, graphs_of
 from netferry.converters.onnx.completing import completed
 from netferry.converters.part import Sizes, found, unknown
 from netferry.converters.signature import Dim, Example, TensorSpec
@@ -43,6 +45,44 @@ def cut(
     left = {value.name for value in graph.inputs}
     shown = None if given is None else tuple(one for one in given if one.name in left)
     return made, shown or None
+
+
+def beginning(model: ir.Model, most: int) -> tuple[ir.Model, int]:
+    """The first nodes of a graph as a model of their own, and how many those are: at most ``most``.
+
+    Nodes of subgraphs count, and those that functions become. What later nodes read of them are its outputs.
+    """
+    graph = model.graph
+    sums = accumulate(extents(model))
+    first = [node for node, _ in zip(graph, takewhile(lambda count: count <= most, sums), strict=False)]
+    read = {value for node in first for value in _reads(node)}
+    later = {*graph.outputs, *(value for node in islice(graph, len(first), None) for value in _reads(node))}
+    ends = [value for node in first for value in node.outputs if value in later]
+    view = ir.GraphView(
+        [value for value in graph.inputs if value in read or value.name not in graph.initializers],
+        ends,
+        nodes=first,
+        initializers=[value for value in graph.initializers.values() if value in read],
+        opset_imports=graph.opset_imports,
+        name=graph.name,
+    )
+    made = ir.Model(view.clone(), ir_version=model.ir_version, functions=tuple(model.functions.values()))
+    _type_all(made, made.graph.outputs)
+    made.graph.outputs[:] = [value for value in made.graph.outputs if _as_a_tensor(value)]
+    drop_unread(made.graph)
+    return made, sum(extents(made))
+
+
+def _as_a_tensor(value: ir.Value) -> bool:
+    """Whether a value can leave a graph; one that comes of an operator that nobody knows is taken for floats."""
+    maker = value.producer()
+    if value.type is None and maker is not None and not _LISTS.match(maker.op_type):
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+    return isinstance(value.type, ir.TensorType)
+
+
+_LISTS = re.compile("Sequence|Optional|SplitToSequence|If$|Loop$|Scan$|Identity$")
+"""Operators that may give lists of tensors, or none."""
 
 
 def fixed(model: Model, sizes: Sizes) -> ir.Model:
@@ -188,8 +228,7 @@ def _reads(node: ir.Node) -> Iterator[ir.Value]:
     """What a node reads, in its subgraphs too."""
     yield from (value for value in node.inputs if value is not None)
     for attribute in node.attributes.values():
-        graphs = {ir.AttributeType.GRAPH: [attribute.value], ir.AttributeType.GRAPHS: attribute.value}
-        for graph in graphs.get(attribute.type, ()):
+        for graph in graphs_of(attribute):
             for inner in graph:
                 yield from _reads(inner)
             yield from graph.outputs

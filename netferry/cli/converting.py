@@ -216,6 +216,12 @@ def inspect(
     layers: Annotated[
         bool, typer.Option("--layers", help="The names at which the model can be cut, with the sizes there.")
     ] = False,
+    every_node: Annotated[
+        bool,
+        typer.Option(
+            "--every-node", help="With --to: look at all nodes, however many and however long it takes."
+        ),
+    ] = False,
     weights: Weights = None,
     signature: ServedAs = None,
     task: Task = None,
@@ -235,6 +241,7 @@ def inspect(
             found = do(
                 model, inputs=examples_of(inputs, 0), weights=weights, signature=signature, to=wanted, unsafe=unsafe,
                 outputs=output, input_at=input_at, fix=sizes_of(fix), layers=layers, task=task,
+                every_node=every_node,
             )  # fmt: skip
         say(found.to_dict(), lambda: _inspection_text(found))
 
@@ -251,11 +258,16 @@ def _inspection_text(found: Any) -> str:
     lines.append("  " + ", ".join(f"{name} {count}" for name, count in found.operators.items()))
     lines += [f"  layer {spec}" for spec in found.layers]
     for target, prospect in found.targets.items():
-        count = len(prospect.problems)
-        lines.append(
-            f"  to {target}: "
-            + (f"{count} nodes are not supported" if count else f"all of it ({prospect.form})")
-        )
+        lines.append(f"  to {target}: {_prospect_text(prospect)}")
         lines += [f"    {problem}" for problem in prospect.problems]
         lines += [f"    note: {note}" for note in prospect.notes]
     return "\n".join(map(escaping.line, [*lines, *(f"  note: {note}" for note in found.notes)]))
+
+
+def _prospect_text(prospect: Any) -> str:
+    count = len(prospect.problems)
+    if prospect.looked_at is None:
+        return f"{count} nodes are not supported" if count else f"all of it ({prospect.form})"
+    looked, whole = prospect.looked_at
+    found = f"{count} of them are not supported" if count else "nothing against it in those"
+    return f"only the first {looked:,} of {whole:,} nodes were looked at, {found} (--every-node looks at all)"

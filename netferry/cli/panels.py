@@ -21,7 +21,7 @@ _PANELS: Mapping[str, str] = {
     CHECK: "verify data seed quick samples map_output strict rtol atol grad train_steps device certificate check",
     MANY: "output_dir catalogue engine workers factories",
     FORMS: "report html junit markdown triton kserve card hub base_model licence max_batch",
-    SAFETY: "unsafe memory time_limit",
+    SAFETY: "unsafe memory time_limit every_node",
     SPEECH: "as_json verbose quiet log",
 }
 PANELS: Mapping[str, str] = {name: panel for panel, names in _PANELS.items() for name in names.split()}

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.codegen.namespace import Namespace, without
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.schema.constants import SIZES
 
@@ -56,6 +57,7 @@ class Walk:
             return self._stand_in(value)
 
     def _node(self, node: ir.Node) -> None:
+        budget.see()
         self.xp.node = node
         facts = [self.plan.fact(value) for value in node.outputs]
         try:

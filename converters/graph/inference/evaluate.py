@@ -163,6 +163,7 @@ class Evaluator:
 
     def node(self, node: ir.Node) -> None:
         """Facts for the outputs of a node."""
+        budget.see()
         control = CONTROL.get(node.op_type) if not node.domain else None
         if control is not None:
             control(self, node)

@@ -2,7 +2,8 @@
 
 Each kind of work has a limit that honest models do not come near; those that grow with a file have so much more. What
 goes over it is not done: a size stays free, a constant is made when the model runs. Only where there is nothing
-to fall back on, the file is refused. ``Budget.spent`` says what was counted.
+to fall back on, the file is refused. ``Budget.spent`` says what was counted, ``Budget.seen`` how many nodes were
+reached, and ``Budget.short`` whether something was left undone that the limits allow and ``most`` did not.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ class Budget:
         self.limits = {kind: limit + PER_NODE.get(kind, 0) * nodes for kind, limit in LIMITS.items()}
         self.limits["elements"] += PER_ELEMENT * elements
         self.spent: Counter[Kind] = Counter()
+        self.most: Mapping[Kind, int] = {}
+        self.short = False
+        self.seen = 0
 
     @classmethod
-    def of(cls, model: ir.Model) -> Budget:
-        """What a model may ask for by its length."""
+    def of(cls, model: ir.Model, most: Mapping[Kind, int] | None = None) -> Budget:
+        """What a model may ask for by its length; and only ``most``, where less is to be done than could be."""
         nodes = [
             *model.graph.all_nodes(),
             *(node for f in model.functions.values() for node in f.all_nodes()),
@@ -56,11 +60,17 @@ class Budget:
             for attribute in node.attributes.values()
             if attribute.type == ir.AttributeType.TENSOR
         ]
-        return cls(nodes=len(nodes), elements=sum(weight.size for weight in weights if weight is not None))
+        made = cls(nodes=len(nodes), elements=sum(weight.size for weight in weights if weight is not None))
+        made.most = {kind: min(limit, made.limits[kind]) for kind, limit in (most or {}).items()}
+        return made
 
     def take(self, kind: Kind, amount: int) -> bool:
         """Whether so much more may be done; if not, nothing is counted."""
-        if self.spent[kind] + amount > self.limits[kind]:
+        whole = self.spent[kind] + amount
+        if whole > self.limits[kind]:
+            return False
+        if whole > self.most.get(kind, whole):
+            self.short = True
             return False
         self.spent[kind] += amount
         return True
@@ -82,6 +92,13 @@ def counted(budget: Budget) -> Iterator[Budget]:
 def in_force() -> Budget | None:
     """The budget that is counted in now."""
     return _CURRENT.get()
+
+
+def see() -> None:
+    """Note that one more node is reached."""
+    budget = _CURRENT.get()
+    if budget is not None:
+        budget.seen += 1
 
 
 def take(kind: Kind, amount: int) -> bool:

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import onnx
@@ -107,13 +108,36 @@ def _without_functions(model: ir.Model) -> ir.Model:
     """Calls of local functions as what they call; a model that would grow without bound is refused before it does."""
     if not model.functions:
         return model
-    sizes: dict[Any, int] = {}
-    total = sum(_size(node, model, sizes, ()) for node in model.graph.all_nodes())
-    budget.look_again(total, f"its functions call each other into {total:,} nodes")
+    demand_bounded(model)
     try:
         return InlinePass()(model).model
     except Exception as error:
         raise RefusedError(f"the model's functions cannot be inlined: {first_line(error)}") from error
+
+
+def demand_bounded(model: ir.Model) -> int:
+    """How many nodes a model has once functions are inlined; one that would grow without bound is refused."""
+    total = sum(extents(model))
+    if model.functions:
+        budget.look_again(total, f"its functions call each other into {total:,} nodes")
+    return total
+
+
+def extents(model: ir.Model) -> Iterator[int]:
+    """Of each node of the graph, how many nodes it is: those of its subgraphs count, and those that functions become."""
+    sizes: dict[Any, int] = {}
+    for node in model.graph:
+        inner = (
+            graph.all_nodes() for attribute in node.attributes.values() for graph in graphs_of(attribute)
+        )
+        yield sum(_size(one, model, sizes, ()) for one in chain([node], *inner))
+
+
+def graphs_of(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    """The subgraphs that an attribute holds."""
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.value]
+    return attribute.value if attribute.type == ir.AttributeType.GRAPHS else ()
 
 
 def _size(node: ir.Node, model: ir.Model, sizes: dict[Any, int], callers: tuple[Any, ...]) -> int:

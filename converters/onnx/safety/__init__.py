@@ -156,7 +156,8 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     while waiting:
         for node in waiting.pop():
             yield node
-            waiting.extend(graph.node for graph in _inner(node))
+            if node.attribute:
+                waiting.extend(graph.node for graph in _inner(node))
 
 
 def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -169,11 +170,12 @@ def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """The graph of a model and every graph inside it."""
     yield model.graph
-    for node in _nodes(model.graph.node):
-        yield from _inner(node)
-    for function in model.functions:
-        for node in _nodes(function.node):
-            yield from _inner(node)
+    waiting = [model.graph.node, *(function.node for function in model.functions)]
+    while waiting:
+        for node in waiting.pop():
+            for graph in _inner(node) if node.attribute else ():
+                yield graph
+                waiting.append(graph.node)
 
 
 # ---- tensors -------------------------------------------------------------------------------------
