@@ -102,10 +102,12 @@ def members(names: Iterable[str]) -> Iterator[str]:
     A name that is so already stays as it is; of another, what makes it unfit is written as in a web address (``%2F``).
     """
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     for name in names:
-        made = name if _is_member(name) else _member(cut(name, _LONGEST_QUOTED))
+        made = wish = name if _is_member(name) else _member(cut(name, _LONGEST_QUOTED))
         while made in taken:
-            made += "_"
+            numbers[wish] = numbers.get(wish, 0) + 1
+            made = f"{wish}_{numbers[wish]}"
         taken.add(made)
         yield made
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from hostile import Kit
 
 Maker = Callable[[Kit], Path]
-KINDS = ("onnx", "pytorch", "keras", "saved_model", "mxnet")
+KINDS = ("onnx", "pytorch", "keras", "saved_model", "mxnet", "tflite")
 
 
 @dataclass(frozen=True)

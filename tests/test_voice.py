@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from models import dense, saved
 
 from netferry.cli import app
 from netferry.cli.panels import CHOICES, PANELS
+from netferry.cli.voice import _file
 
 
 def netferry(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -50,6 +52,22 @@ def test_quiet_still_says_what_went_wrong(folder: Path) -> None:
     assert missing.returncode == 5
     assert "no such file" in missing.stderr
     assert "no such file" in (folder / "run.log").read_text()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "folder"])
+def test_a_log_is_a_file_and_no_way_to_another(kind: str, tmp_path: Path) -> None:
+    log, other = tmp_path / "run.log", tmp_path / "other"
+    if kind == "link":
+        other.write_text("# netferry log\n")
+    if "link" in kind:
+        log.symlink_to(other)
+    elif kind == "FIFO":
+        os.mkfifo(log)
+    else:
+        log.mkdir()
+    with pytest.raises(typer.BadParameter, match=r"run\.log"):
+        _file(log)
+    assert not other.exists() or other.read_text() == "# netferry log\n"
 
 
 def test_a_log_never_goes_into_a_file_of_a_person(folder: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Container
 from dataclasses import replace
 
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.mxnet.symbol import INPUTS, Entry, Node, Symbol, output_name
 
 CTC = frozenset({"CTCLoss", "_contrib_CTCLoss", "_contrib_ctc_loss", "ctc_loss"})
@@ -70,10 +71,7 @@ def without_labels(graph: Symbol, params: Container[str]) -> Symbol:
         names = INPUTS.get(node.op, ())
         slot = names.index(LABEL) if LABEL in names else len(node.inputs)
         if slot < len(node.inputs) and not _plain(nodes[node.inputs[slot][0]], params):
-            name = f"{node.name}_label"
-            while name in taken:
-                name += "_"
-            taken.add(name)
+            name = unique(f"{node.name}_label", taken)
             entries = (*node.inputs[:slot], (len(nodes), 0), *node.inputs[slot + 1 :])
             nodes[position] = replace(node, inputs=entries)
             nodes.append(Node(name, "null"))

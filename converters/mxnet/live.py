@@ -18,6 +18,7 @@ from netferry.converters.errors import (
     UsageError,
 )
 from netferry.converters.frameworks import named
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.mxnet import backend, inputs
 from netferry.converters.mxnet.files import SymbolModel, model_of, parse_symbol, symbol_text
 from netferry.converters.mxnet.symbol import OUTPUT
@@ -202,17 +203,11 @@ def _run_block(mx: Any, block: Any, arrays: Sequence[Array]) -> list[Array]:
 def output_names(mx: Any, source: SymbolModel) -> list[str]:
     """MXNet's own names; one that an input or an earlier output has gets a number."""
     taken = {source.graph.nodes[position].name for position in inputs.variables(source).inputs}
-    names: list[str] = []
     own = mx.sym.load_json(symbol_text(source.graph)).list_outputs()
-    for (position, _), wish in zip(source.graph.heads, own, strict=True):
-        wish = source.graph.nodes[position].hidden.get(OUTPUT, wish)
-        name, count = wish, 0
-        while name in taken:
-            count += 1
-            name = f"{wish}_{count}"
-        taken.add(name)
-        names.append(name)
-    return names
+    return [
+        unique(source.graph.nodes[position].hidden.get(OUTPUT, wish), taken)
+        for (position, _), wish in zip(source.graph.heads, own, strict=True)
+    ]
 
 
 def _nothing(mx: Any, source: SymbolModel, arrays: Sequence[Array]) -> list[Array] | None:

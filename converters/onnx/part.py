@@ -59,7 +59,7 @@ def beginning(model: ir.Model, most: int) -> tuple[ir.Model, int]:
     later = {*graph.outputs, *(value for node in islice(graph, len(first), None) for value in _reads(node))}
     ends = [value for node in first for value in node.outputs if value in later]
     view = ir.GraphView(
-        [value for value in graph.inputs if value in read or value.name not in graph.initializers],
+        [value for value in graph.inputs if value in read],
         ends,
         nodes=first,
         initializers=[value for value in graph.initializers.values() if value in read],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,15 @@ TO_FILE: Mapping[str, Any] = {"file_alone": True}
 
 _HEAD = "# netferry log\n"
 """The first line of a log: a file that begins otherwise is a person's own, and is left."""
+
+
+_APPENDING = (
+    os.O_RDWR
+    | os.O_APPEND
+    | os.O_CREAT
+    | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY"))
+)
+"""What is looked at is what is written: no link is followed, and a FIFO does not hang."""
 
 
 @dataclass
@@ -102,15 +113,17 @@ def _set_up(verbose: int, quiet: bool, log: Path | None) -> None:
 def _file(log: Path) -> logging.Handler:
     """A handler that adds to a log of netferry's; the child inherits it open, so it needs no right to the folder."""
     try:
-        if log.exists() and log.stat().st_size:
-            with log.open(encoding="utf-8", errors="replace") as stream:
-                if stream.read(len(_HEAD)) != _HEAD:
-                    raise typer.BadParameter(f"{log} is no log of netferry's: name another file for --log")
-        else:
-            log.write_text(_HEAD, encoding="utf-8")
-        handler = logging.FileHandler(log, "a", encoding="utf-8")
+        stream = os.fdopen(os.open(log, _APPENDING, 0o666), "a+", encoding="utf-8", errors="replace")
+        found = os.fstat(stream.fileno())
+        stream.seek(0)
+        if not stat.S_ISREG(found.st_mode) or (found.st_size and stream.read(len(_HEAD)) != _HEAD):
+            raise typer.BadParameter(f"{log} is no log of netferry's: name another file for --log")
+        if not found.st_size:
+            stream.write(_HEAD)
+        handler = logging.StreamHandler(stream)
     except OSError as error:
-        raise typer.BadParameter(f"--log: {log} cannot be written ({error.strerror})") from None
+        why = "a link is not followed" if log.is_symlink() else error.strerror
+        raise typer.BadParameter(f"--log: {log} cannot be written ({why})") from None
     handler.setLevel(logging.DEBUG)
     handler.setFormatter(_Lines("%(asctime)s %(levelname)-7s %(message)s"))
     return handler

@@ -19,11 +19,11 @@ from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.trust import crc32c
 from netferry.converters.trust.snapshot import Snapshot
+from netferry.converters.trust.tables import room
 from netferry.converters.trust.wire import varint
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER, _TRAILER = 48, 5
-_MOST_KEYS = 1_000_000
 
 
 class Checkpoint:
@@ -39,9 +39,11 @@ class Checkpoint:
                 header = messages.parsed("BundleHeader", value, self.where)
                 if header.endianness:
                     raise RefusedError("its numbers are big-endian", where=self.where)
-            elif len(self._entries) < _MOST_KEYS:
+            else:
                 name = key.decode("utf-8", "surrogateescape")
                 self._entries[name] = messages.parsed("BundleEntry", value, self.where)
+        if sum(max(entry.size, 0) for entry in self._entries.values()) > self._size():
+            raise RefusedError("the checkpoint is damaged: its tensors overlap", where=self.where)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -61,8 +63,7 @@ class Checkpoint:
         if any(size < 0 for size in dims) or math.prod(dims) * dtype.itemsize > self._size():
             raise RefusedError(f"'{name}' is larger than the checkpoint", where=self.where, received=dims)
         whole = np.zeros(dims, dtype)
-        for each in entry.slices:
-            spans = [_span(extent, size) for extent, size in zip(each.extents, dims, strict=True)]
+        for each, spans in _placed([(one, one) for one in entry.slices], dims, f"{self.where}: {name}"):
             key = _slice_key(name, each)
             part = self._entries.get(key.decode("utf-8", "surrogateescape"))
             if part is None:
@@ -142,8 +143,7 @@ class OldCheckpoint:
         ):
             raise missing
         whole = np.zeros(dims, dtype)
-        for each, data in held:
-            spans = [_span(extent, size) for extent, size in zip(each.extents, dims, strict=True)]
+        for data, spans in _placed([(data, each) for each, data in held], dims, where):
             sizes = [stop - start for start, stop in spans]
             numbers = _listed(data, dtype)
             if len(numbers) != math.prod(sizes):
@@ -154,14 +154,39 @@ class OldCheckpoint:
 
 def _listed(tensor: Any, dtype: np.dtype[Any]) -> Array:
     """The numbers of a slice, whose message has no sizes of its own."""
-    return np.frombuffer(tensor.content, dtype) if tensor.content else messages.numbers(tensor, dtype)
+    if not tensor.content:
+        return messages.numbers(tensor, dtype)
+    return np.frombuffer(tensor.content[: len(tensor.content) // dtype.itemsize * dtype.itemsize], dtype)
 
 
-def _span(extent: Any, size: int) -> tuple[int, int]:
+Span = tuple[int, int]
+
+
+def _placed(
+    slices: Sequence[tuple[Any, Any]], dims: Sequence[int], where: str
+) -> list[tuple[Any, list[Span]]]:
+    """Where each slice lies in its tensor; together they have as many places as it."""
+    found, left = [], math.prod(dims)
+    for what, each in slices:
+        if len(each.extents) != len(dims):
+            raise RefusedError(
+                "the checkpoint is damaged: a slice has another rank than its tensor", where=where
+            )
+        spans = [_span(extent, size, where) for extent, size in zip(each.extents, dims, strict=True)]
+        left -= math.prod(stop - start for start, stop in spans)
+        found.append((what, spans))
+    if left:
+        raise RefusedError("the checkpoint is damaged: its slices are not the whole tensor", where=where)
+    return found
+
+
+def _span(extent: Any, size: int, where: str) -> Span:
     start, length = extent.start, extent.length or size
     if not 0 <= start <= start + length <= size:
         raise RefusedError(
-            "a slice lies outside of its tensor", received=f"{start} to {start + length} of {size}"
+            "a slice lies outside of its tensor",
+            where=where,
+            received=f"{start} to {start + length} of {size}",
         )
     return start, start + length
 
@@ -175,8 +200,21 @@ def _entries(data: memoryview, where: str) -> Iterator[tuple[bytes, bytes]]:
     footer = data[-_FOOTER:]
     _, at = _handle(footer, 0, where)
     index, _ = _handle(footer, at, where)
-    for _, handle in _block(data, index, where):
-        yield from _block(data, _handle(memoryview(handle), 0, where)[0], where)
+    last, ends, left = None, 0, room(len(data))
+    for separator, handle in _block(data, index, where):
+        block = _handle(memoryview(handle), 0, where)[0]
+        if block[0] < ends:
+            raise RefusedError("the index of the checkpoint is damaged: its blocks overlap", where=where)
+        ends = sum(block)
+        for key, value in _block(data, block, where):
+            left -= len(key)
+            if (last is not None and key <= last) or key > separator or left < 0:
+                raise RefusedError(
+                    "the index of the checkpoint is damaged: its keys are not in order", where=where
+                )
+            last = key
+            yield key, value
+        last = separator if last is None else max(last, separator)
 
 
 def _handle(data: memoryview, at: int, where: str) -> tuple[tuple[int, int], int]:
@@ -197,10 +235,17 @@ def _block(data: memoryview, handle: tuple[int, int], where: str) -> Iterator[tu
             "the index of the checkpoint is compressed", where=where, expected="one as TensorFlow writes it"
         )
     block = data[offset : offset + size]
-    end = size - 4 - 4 * int.from_bytes(block[-4:], "little")
-    at, key = 0, b""
-    while 0 <= at < end:
+    restarts = int.from_bytes(block[-4:], "little")
+    end = size - 4 - 4 * restarts
+    if end < 0:
+        raise _damaged(where)
+    begins = set(np.frombuffer(block[end:-4], "<u4").tolist())  # where a reader that seeks may begin
+    at, key, met = 0, b"", {0}
+    while at < end:
+        here = at
         shared, at = _varint(block, at, where)
+        if not shared:
+            met.add(here)
         own, at = _varint(block, at, where)
         length, at = _varint(block, at, where)
         if shared > len(key) or at + own + length > end:
@@ -208,7 +253,7 @@ def _block(data: memoryview, handle: tuple[int, int], where: str) -> Iterator[tu
         key = key[:shared] + bytes(block[at : at + own])
         yield key, bytes(block[at + own : at + own + length])
         at += own + length
-    if at != end:
+    if at != end or not begins <= met or len(begins) != restarts:
         raise _damaged(where)
 
 

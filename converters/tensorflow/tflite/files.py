@@ -12,6 +12,7 @@ import numpy as np
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef.files import meant_of, numbered
 from netferry.converters.tensorflow.graphdef.graph import Ref
@@ -27,7 +28,9 @@ from netferry.converters.tensorflow.tflite.model import (
     called,
     node_of,
 )
+from netferry.converters.trust import calls
 from netferry.converters.trust.permit import Looked
+from netferry.converters.trust.tables import room
 
 _MAIN = "main"
 _TF_CODES = {dtype: code for code, dtype in reversed(list(TF_DTYPES.items()))}
@@ -38,9 +41,15 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     looked = looked or safety.look(artifact, weights)
     where = str(artifact.path)
     reader = _Reader(looked.message, looked.content.view(), where)
+    _demand_apart(looked.message, len(looked.content.view()), where)
     subgraphs = [reader.subgraph(index, each) for index, each in enumerate(looked.message.subgraphs)]
     for graph in subgraphs:
         _demand_subgraphs(graph, len(subgraphs), where)
+    runs = {
+        graph.index: (len(graph.operations), [index for each in graph.operations for index in called(each)])
+        for graph in subgraphs
+    }
+    calls.check(runs, list(runs), where)
     found = [_signature(each, subgraphs, where) for each in looked.message.signature_defs]
     if not found:
         found = [(_unnamed(subgraphs[0]), 0)]
@@ -54,6 +63,22 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
         meant_of(signatures),
         Source(artifact.path, artifact.kind, looked),
     )
+
+
+def _demand_apart(model: Any, size: int, where: str) -> None:
+    """Refuse tensors and operators that stand once and are listed often: each of them is work."""
+    listed = sum(len(each.tensors) + len(each.operators) for each in model.subgraphs)
+    if listed * _LEAST > size:
+        raise RefusedError(
+            "its tables point to the same places over and over",
+            where=where,
+            expected=f"at most {size // _LEAST:,} tensors and operators in a file of this size",
+            received=f"{listed:,}",
+        )
+
+
+_LEAST = 24
+"""Bytes of the smallest tensor or operator: its place in the list, its table, and what its name or its tensors take."""
 
 
 def _demand_subgraphs(graph: Subgraph, count: int, where: str) -> None:
@@ -72,6 +97,7 @@ class _Reader:
     def __init__(self, model: Any, data: memoryview, where: str) -> None:
         self._model, self._data, self._where = model, data, where
         self._codes = [_code(each) for each in model.operator_codes]
+        self._room = room(len(data))
 
     def subgraph(self, index: int, table: Any) -> Subgraph:
         tensors = [self._tensor(each) for each in table.tensors]
@@ -134,6 +160,11 @@ class _Reader:
         if dtype is None:
             return None
         if table.sparsity is not None:
+            self._room -= sparse.bytes_of(table.sparsity, sizes, dtype)
+            if self._room < 0:
+                raise RefusedError("its sparse weights are far larger than its size allows", where=where)
+            if len(data) % dtype.itemsize:
+                raise RefusedError("a constant has not as many bytes as its sizes say", where=where)
             return sparse.dense(table.sparsity, np.frombuffer(data, dtype), sizes, where)
         if len(data) != count * dtype.itemsize:
             raise RefusedError(
@@ -226,11 +257,8 @@ def _ports(
     """Each of them under a name of its own."""
     taken = set(others)
     for index in indices:
-        name = base = named.get(index) or _plain(graph.tensors[index].name) or f"tensor_{index}"
-        while name in taken:
-            name = f"{base}_{len(taken)}"
-        taken.add(name)
-        yield port_of(graph, index, name)
+        name = named.get(index) or _plain(graph.tensors[index].name) or f"tensor_{index}"
+        yield port_of(graph, index, unique(name, taken))
 
 
 def port_of(graph: Subgraph, index: int, name: str) -> Port:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
+from netferry.converters.graph.ir.build import free
 from netferry.converters.graph.registry import Table
 from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, ARRAY, Graph, Node, Ref
 from netferry.converters.tensorflow.graphdef.messages import DTYPES
@@ -103,10 +104,9 @@ class Writer:
 
     def node(self, operator: str, *inputs: Ref, **attributes: Any) -> Ref:
         """A node of TensorFlow's; attributes are numbers, texts, dtypes, lists of whole numbers, or what a row of ours reads itself."""
-        name, count = self._title, 0
-        while name in self.nodes:
-            count += 1
-            name = f"{self._title}/{operator.rpartition('.')[2]}" + (f"_{count - 1}" if count > 1 else "")
+        name = self._title
+        if name in self.nodes:
+            name = free(f"{name}/{operator.rpartition('.')[2]}", self.nodes)
         kept = {key: _value(value) for key, value in attributes.items() if value is not None}
         kept |= self._typed
         self.nodes[name] = Node(name, operator, tuple(inputs), (), kept)

@@ -17,8 +17,12 @@ from netferry.converters.signature import Array
 
 _DENSE = 0
 _VECTORS = {1: "Int32Vector", 2: "Uint16Vector", 3: "Uint8Vector"}
-MOST = 1 << 31
-"""The most bytes that a tensor may become."""
+
+
+def bytes_of(table: Any, sizes: Sequence[int], dtype: np.dtype[Any]) -> int:
+    """What a tensor takes with all its places, and its tree while it is read."""
+    axes = len(sizes) + len(table.block_map)
+    return math.prod(sizes) * (dtype.itemsize + 8 * axes)
 
 
 def dense(table: Any, values: Array, sizes: Sequence[int], where: str) -> Array:
@@ -29,8 +33,6 @@ def dense(table: Any, values: Array, sizes: Sequence[int], where: str) -> Array:
     """
     order, blocked = [int(axis) for axis in table.traversal_order], [int(axis) for axis in table.block_map]
     extents = _extents(table, order, blocked, sizes, where)
-    if math.prod(sizes) * values.dtype.itemsize > MOST:
-        raise _damaged(where, "it is too large")
     places = _places(table, extents, order, where)
     if len(places) != len(values):
         raise _damaged(where, f"{len(values)} numbers for {len(places)} places")

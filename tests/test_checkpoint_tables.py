@@ -1,0 +1,136 @@
+"""TensorFlow's checkpoints: what two readers could take differently is refused, and a short file is little work."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from table_files import Entry, block, table, varint
+
+from netferry.converters.errors import RefusedError
+from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
+from netferry.converters.trust import snapshot
+from netferry.converters.trust.crc32c import masked
+
+NUMBERS = np.arange(12, dtype=np.float32)
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    if isinstance(value, bytes):
+        return varint(number << 3 | 2) + varint(len(value)) + value
+    return varint(number << 3) + varint(value)
+
+
+def shape(*sizes: int) -> bytes:
+    return b"".join(field(2, field(1, size)) for size in sizes)
+
+
+def entry(offset: int, *sizes: int, slices: Sequence[bytes] = ()) -> bytes:
+    size = 0 if slices else 4 * int(np.prod(sizes))
+    summed = masked(NUMBERS.tobytes()[offset : offset + size])
+    told = field(1, 1) + field(2, shape(*sizes)) + field(4, offset) + field(5, size)
+    return told + varint(6 << 3 | 5) + struct.pack("<I", summed) + b"".join(field(7, each) for each in slices)
+
+
+def extents(*spans: tuple[int, int]) -> bytes:
+    return b"".join(field(1, field(1, start) + field(2, length)) for start, length in spans)
+
+
+HEADER: Entry = (b"", field(1, 1))
+GOOD: Sequence[Entry] = (HEADER, (b"a", entry(0, 4)), (b"ab", entry(16, 2, 3)), (b"b", entry(40, 2)))
+
+
+def opened(folder: Path, index: bytes) -> Checkpoint:
+    (folder / "i").write_bytes(index)
+    (folder / "d").write_bytes(NUMBERS.tobytes())
+    return Checkpoint(snapshot.mapped(folder / "i"), {0: snapshot.mapped(folder / "d")})
+
+
+@pytest.mark.parametrize("every", [1, 2, 16])
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_tables_are_read_however_they_are_cut(cut: int, every: int, tmp_path: Path) -> None:
+    parts = [GOOD[at : at + cut] for at in range(0, len(GOOD), cut)]
+    found = opened(
+        tmp_path, table([block(part, every=every) for part in parts], [part[-1][0] + b"!" for part in parts])
+    )
+    assert list(found) == ["a", "ab", "b"]
+    assert np.array_equal(found.read("ab"), NUMBERS[4:10].reshape(2, 3)) and np.array_equal(
+        found.read("b"), NUMBERS[10:]
+    )
+
+
+def swapped(entries: Sequence[Entry]) -> list[Entry]:
+    return [entries[0], entries[2], entries[1], *entries[3:]]
+
+
+REFUSED = {
+    "keys_out_of_order": (lambda: table([block(swapped(GOOD), every=1)], [b"c"]), "in order"),
+    "a_key_twice": (lambda: table([block([*GOOD, (b"b", entry(0, 2))], every=1)], [b"c"]), "in order"),
+    "a_key_beyond_what_the_index_says": (lambda: table([block(GOOD)], [b"aa"]), "in order"),
+    "blocks_out_of_order": (lambda: table([block(GOOD[3:]), block(GOOD[:3])], [b"b", b"c"], [1, 0]), "overlap|in order"),
+    "one_block_twice": (lambda: table([block(GOOD)], [b"c", b"d"], [0, 0]), "overlap"),
+    "a_reader_that_seeks_begins_elsewhere": (lambda: table([block(GOOD, restarts=(0, 7))], [b"c"]), "damaged"),
+    "a_reader_that_seeks_begins_twice": (lambda: table([block(GOOD, restarts=(0, 0))], [b"c"]), "damaged"),
+    "more_restarts_than_bytes": (lambda: table([block(GOOD)[:-4] + struct.pack("<I", 1 << 30)], [b"c"]), "damaged"),
+    "tensors_that_overlap": (lambda: table([block([HEADER, (b"a", entry(0, 8)), (b"b", entry(16, 8))])], [b"c"]), "overlap"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_table_that_two_readers_read_differently_is_refused(name: str, tmp_path: Path) -> None:
+    made, words = REFUSED[name]
+    with pytest.raises(RefusedError, match=words):
+        opened(tmp_path, made())
+
+
+SLICED = {
+    "another_rank": ([extents((0, 4))], "another rank"),
+    "part_of_it_alone": ([extents((0, 1), (0, 3))], "not the whole"),
+    "one_of_them_twice": ([extents((0, 1), (0, 3))] * 3, "not the whole"),
+    "outside": ([extents((1, 2), (0, 3))], "outside"),
+    "missing": ([extents((0, 2), (0, 3))], "missing"),
+}
+
+
+@pytest.mark.parametrize("name", SLICED)
+def test_slices_are_the_whole_tensor_or_it_is_refused(name: str, tmp_path: Path) -> None:
+    slices, words = SLICED[name]
+    found = opened(tmp_path, table([block([HEADER, (b"a", entry(0, 2, 3, slices=slices))])], [b"c"]))
+    with pytest.raises(RefusedError, match=words):
+        found.read("a")
+
+
+def test_keys_that_grow_are_no_memory(tmp_path: Path) -> None:
+    """Each key is the one before and a byte more: sixteen thousand of them would be 128 MiB."""
+    body = bytearray()
+    for length in range(16_000):
+        body += varint(length) + varint(1) + varint(0) + b"a"
+    made = bytes(body) + struct.pack("<2I", 0, 1)
+    with pytest.raises(RefusedError, match="in order"):
+        opened(tmp_path, table([made], [b"b"]))
+
+
+def test_a_block_that_is_listed_often_is_read_once(tmp_path: Path) -> None:
+    entries = [HEADER, *((b"k%05d" % place, b"") for place in range(2_000))]
+    made = table([block(entries)], [b"l%05d" % place for place in range(20_000)], [0] * 20_000)
+    begun = time.process_time()
+    with pytest.raises(RefusedError, match="overlap"):
+        opened(tmp_path, made)
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    ("spans", "words"), [(extents((0, 2)), "another rank"), (extents((0, 1), (0, 3)), "not the whole")]
+)
+def test_slices_of_the_first_format_are_the_whole_tensor_too(
+    spans: bytes, words: str, tmp_path: Path
+) -> None:
+    declared = field(1, field(1, field(1, b"a") + field(2, shape(2, 3)) + field(3, 1)))
+    data = field(2, field(1, b"a") + field(2, spans) + field(3, field(4, NUMBERS[:6].tobytes())))
+    (tmp_path / "old").write_bytes(table([block([(b"", declared), (b"a", data)])], [b"b"]))
+    with pytest.raises(RefusedError, match=words):
+        OldCheckpoint([snapshot.mapped(tmp_path / "old")]).read("a")
