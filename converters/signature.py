@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -230,7 +231,7 @@ def drawn(shape: Sequence[int], dtype: np.dtype[Any], rng: np.random.Generator) 
 
 
 _FLAG = re.compile(r"(?P<name>[^:]+):(?P<dims>[^:]*)(?::(?P<dtype>[a-z0-9]+))?")
-_DIM = re.compile(r"(?P<symbol>[A-Za-z_]\w*)(?:=(?P<size>[1-9]\d*))?|(?P<fixed>[1-9]\d*)")
+_DIM = re.compile(r"(?P<symbol>[A-Za-z_]\w*)(?:=(?P<size>[1-9]\d{0,17}))?|(?P<fixed>[1-9]\d{0,17})")
 
 BATCH_SHOWN, SIZE_SHOWN = 2, 32
 """The sizes that an example gets on a free axis for which none is said."""
@@ -250,7 +251,18 @@ def examples_from_flags(flags: Sequence[str], seed: int = 0) -> tuple[Example, .
     return examples({example.name: example.array for example in made})
 
 
+def numbers_of_flag(flag: str) -> int:
+    """How many numbers are drawn for one of these."""
+    return math.prod(_told(flag)[2])
+
+
 def _example(flag: str, rng: np.random.Generator) -> Example:
+    name, dtype, shape, free = _told(flag)
+    return Example(name, drawn(shape, dtype, rng), free, asked=bool(free))
+
+
+def _told(flag: str) -> tuple[str, np.dtype[Any], list[int], dict[int, str]]:
+    """The name, the dtype, the sizes and the free axes that a flag says."""
     match = _FLAG.fullmatch(flag)
     if match is None:
         raise UsageError("an input is written name:sizes:dtype", expected="x:1,3,224,224:f32", received=flag)
@@ -270,7 +282,7 @@ def _example(flag: str, rng: np.random.Generator) -> Example:
             free[axis] = dim["symbol"]
         shown = BATCH_SHOWN if dim["symbol"] == BATCH else SIZE_SHOWN
         shape.append(int(dim["fixed"] or dim["size"] or shown))
-    return Example(name, drawn(shape, dtype, rng), free, asked=bool(free))
+    return name, dtype, shape, free
 
 
 def _dtype(name: str, word: str) -> np.dtype[Any]:

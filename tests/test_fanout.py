@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.runtime.limits import Limits
 from netferry.tasks import fanout
-from netferry.tasks.catalogue import verify_all
+from netferry.tasks.catalogue import pairs_of, verify_all
 from netferry.tasks.fanout import Task, fan_out
 
 NETFERRY = (sys.executable, "-m", "netferry")
@@ -240,3 +240,29 @@ def test_an_answer_is_kept_only_while_every_file_of_netferry_is_the_same(
     monkeypatch.setattr(fanout, "of_file", lambda file: digested.append(file.name))
     fanout._own_code.__wrapped__()
     assert {"api.py", "fanout.py", "guard.py", "verify.py", "session.py", "catalog.py"} <= set(digested)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("memory = nan", "no such number"), ("memory = inf", "no such number"), ("memory = -1", "no such number"),
+        ("time_limit = nan", "no such number"), ("seed = -1", "no such number"), ("rtol = nan", "no such number"),
+        ("atol = -inf", "no such number"), ("samples = -5", "no such number"),
+        ('inputs = ["x:99999,99999"]', "too large"), ('inputs = ["x:a,b,c,d,e,f,g"]', "too large"),
+        ('inputs = ["x:20000,2000", "y:20000,2000", "z:20000,2000", "w:20000,2000"]', "too large"),
+        (f'inputs = ["x:{"9" * 5000}"]', "neither a number nor a name"),
+    ],
+)  # fmt: skip
+def test_a_catalogue_cannot_ask_for_work_or_limits_without_end(line: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(f'[[pair]]\na = "a.onnx"\nb = "b.onnx"\n{line}\n')
+    with pytest.raises(UsageError, match=words):
+        pairs_of(tmp_path / "models.toml")
+
+
+def test_the_pairs_of_a_catalogue_count_together(tmp_path: Path) -> None:
+    pair = '[[pair]]\na = "a.onnx"\nb = "b.onnx"\ninputs = ["x:5000,2000"]\n'
+    (tmp_path / "models.toml").write_text(pair * 13)
+    assert len(pairs_of(tmp_path / "models.toml")) == 13
+    (tmp_path / "models.toml").write_text(pair * 14)
+    with pytest.raises(UsageError, match="too large"):
+        pairs_of(tmp_path / "models.toml")

@@ -16,6 +16,7 @@ names a factory, whose code would run, or a device but the processor, holds only
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from typing import Any
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.part import sizes_from_flags
-from netferry.converters.signature import examples_from_flags
+from netferry.converters.signature import examples_from_flags, numbers_of_flag
 from netferry.converters.trust.paths import is_factory
 from netferry.inference.devices import CPU
 from netferry.runtime.limits import GIB, Limits
@@ -127,7 +128,25 @@ def pairs_of(path: Path) -> list[dict[str, Any]]:
         or not all(isinstance(one, dict) for one in [defaults, *pairs])
     ):
         raise UsageError("names no pairs", where=str(path), expected="[[pair]] with a and b")
-    return [_checked(defaults | pair, f"{path}, pair {number}") for number, pair in enumerate(pairs, 1)]
+    found = [_checked(defaults | pair, f"{path}, pair {number}") for number, pair in enumerate(pairs, 1)]
+    _demand_small(path, found)
+    return found
+
+
+def _demand_small(path: Path, pairs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse inputs that are too large to be drawn here for all pairs, where nothing bounds them."""
+    asked = sum(numbers_of_flag(flag) for pair in pairs for flag in pair.get("inputs", ()))
+    if asked > _MOST_NUMBERS:
+        raise UsageError(
+            "its pairs ask for inputs that are too large",
+            where=str(path),
+            expected=f"at most {_MOST_NUMBERS:,} numbers in all",
+            received=f"{asked:,}",
+            remedy="Give real rows (data), or compare these pairs by themselves",
+        )
+
+
+_MOST_NUMBERS = 1 << 27
 
 
 def demand_allowed(
@@ -181,6 +200,10 @@ def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
         if type(value) not in wanted or texts:
             names = " or ".join(kind.__name__ for kind in wanted)
             raise UsageError(f"'{key}' has another type", where=where, expected=names, received=repr(value))
+        if type(value) in NUMBER and not (math.isfinite(value) and value >= 0):
+            raise UsageError(
+                f"'{key}' is no such number", where=where, expected="0 or more", received=repr(value)
+            )
     if any("=" not in flag for flag in pair.get("rename", ())):
         raise UsageError("names are given as OLD=NEW", where=where, received=str(pair["rename"]))
     missing = [key for key in ("a", "b") if key not in pair]
