@@ -218,5 +218,6 @@ OF: Mapping[str, Mapping[str, Any]] = {
     "hunyuan_vl_text": {"head_dim": 8, **_XD}, "hunyuan_vl": {"text_config": {"head_dim": 8, **_XD}}, "step3p7": {"text_config": {"sliding_window": 16}},
     "tvp": {"max_img_size": 32, "num_frames": 2, "backbone": None, "use_timm_backbone": False, "backbone_config": {
         "model_type": "resnet", "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding_size": 8, "out_features": ["stage4"]}},
+    **_each(("nemotron3_diarization_audio", "nemotron3_5_transcribe_asr_audio", "nemotron3_5_transcribe_word_timestamp"), {"num_key_value_heads": 4}),
 }  # fmt: skip
 """By name; a later entry is the one that counts."""
