@@ -449,7 +449,7 @@ def main() -> int:
     warm()
     versions = {
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "transformers": f"{transformers.__version__} ({len(families_transformers.names())} architectures)",
         "netferry": netferry.__version__,
     }
     names = given.names or [*families_transformers.names(), *families_vision.names()]
