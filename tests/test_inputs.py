@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 import netferry
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import (
     Example,
     Range,
@@ -28,6 +28,7 @@ from netferry.converters.signature import (
     examples_from_flags,
 )
 from netferry.inference.session import Session
+from netferry.inference.watched import Watched
 from netferry.validation.comparison.judge import Judge
 from netferry.validation.comparison.truth import Double
 from netferry.validation.pair import paired
@@ -791,3 +792,49 @@ def test_a_batch_that_the_declared_output_rules_out_is_one_and_the_report_says_s
     assert report is not None
     assert report.status == "passed", report.to_text()
     assert report.unchecked_axes == ("axis b",)
+
+
+FRAMES = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    frames (float[b, n] x) => (float[b, t, 4] y) {
+        size = Shape <start = 1, end = 2> (x)
+        four = Constant <value_ints = [4]> ()
+        one = Constant <value_ints = [1]> ()
+        eighty = Constant <value_ints = [80]> ()
+        over = Mod (size, four)
+        less = Sub (size, over)
+        end = Sub (less, eighty)
+        sixteen = Constant <value_ints = [16]> ()
+        cut = Slice (x, sixteen, end, one)
+        shape = Constant <value_ints = [0, -1, 4]> ()
+        rows = Reshape (cut, shape)
+        y = Scan <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1],
+            body = step (float[b, 4] row) => (float[b, 4] out) { out = Tanh (row) }> (rows)
+    }"""
+"""Its Scan has no step below a length of some hundred, and onnxruntime ends the process there."""
+
+
+def test_sizes_of_which_onnxruntime_dies_are_refused_like_others() -> None:
+    made = onnx.parser.parse_model(FRAMES)
+    with pytest.raises(RefusedError, match=r"onnxruntime ends its process on these inputs \(SIG"):
+        Watched(made).run({"x": normal(2, 40)})
+    assert Watched(made).run({"x": normal(2, 200)})["y"].shape == (2, 26, 4)
+    assert weigher([made]).is_perilous
+    report = netferry.convert(made, "pytorch", seed=1).report
+    assert report is not None
+    assert report.status == "passed", report.to_text()
+
+
+def test_only_graphs_of_which_onnxruntime_might_die_are_watched() -> None:
+    def divided(kind: str, by: str) -> onnx.ModelProto:
+        return onnx.parser.parse_model(f"""
+            <ir_version: 8, opset_import: ["" : 17]> g ({kind}[n] x, {kind}[n] z) => ({kind}[n] y)
+            <{kind}[1] three = {{3}}> {{ y = Div (x, {by}) }}""")
+
+    assert weigher([divided("int32", "z")]).is_perilous
+    assert not weigher([divided("int32", "three")]).is_perilous
+    assert not weigher([divided("float", "z")]).is_perilous
+    assert not weigher([divided("uint8", "z")]).is_perilous
+    smallest = {"x": np.int32([-(2**31)]), "z": np.int32([-1])}
+    with pytest.raises(RefusedError, match="SIGFPE"):
+        Watched(divided("int32", "z")).run(smallest)

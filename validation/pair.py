@@ -13,6 +13,7 @@ from netferry.converters.onnx import live
 from netferry.converters.signature import Array, Example, Signature
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
+from netferry.inference.watched import Watched
 from netferry.validation.comparison.truth import Double
 from netferry.validation.samples.effort import Weigh, too_heavy, weigher
 from netferry.validation.samples.explore import Made, made_for
@@ -54,6 +55,8 @@ def paired(
     weigh = weigher((graph, a, b))
     heavy = too_heavy(weigh, source.signature, 4 * Double(a, ours).size)
     own = weigher((graph, a))  # the target, which may be wrong, does not choose the sizes
+    if isinstance(source, Session) and own.is_perilous:
+        source = Watched(a, threads=_threads(a))
     made = made_for(
         source, known, given, seed, quick=quick, heavy=heavy, hollow=own.hollow, beyond=own.beyond, rows=rows,
         fixed={} if given is not None or own.planned is None else own.planned.sizes,

@@ -26,6 +26,11 @@ TIMES_WEIGHTS = 2
 MANY = 1 << 21
 """Elements of the inputs, where there is no graph to count with."""
 
+STEPPING = frozenset({"Scan", "LSTM", "GRU", "RNN", "Recurrent"})
+"""Operators whose kernels in onnxruntime end the process where they have no step or no row."""
+DIVIDING = frozenset({"Div", "Mod"})
+"""Those that divide integers as the processor does."""
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -70,6 +75,16 @@ class Weigher:
         return any(dim.at(sizes) < 1 for dim in self._dims if sizes.keys() >= set(dim.names()))
 
     @cached_property
+    def is_perilous(self) -> bool:
+        """Whether some kernel of onnxruntime might end the process: one that dies of nothing to do, where it is not
+        known how much there is to do, or of the smallest integer divided by -1."""
+        planned = self.planned
+        return planned is not None and any(
+            _dies_of_nothing(node, planned) or _dies_of_overflow(node, planned)
+            for node in planned.graph.all_nodes()
+        )
+
+    @cached_property
     def _dims(self) -> list[Size]:
         """Every size inside that depends on those of the inputs."""
         nodes = [] if self.planned is None else list(self.planned.graph)
@@ -77,6 +92,25 @@ class Weigher:
             self.planned.fact(value) for node in nodes for value in node.outputs if self.planned is not None
         ]
         return list({dim for fact in facts for dim in fact.dims or () if isinstance(dim, Size)})
+
+
+def _dies_of_nothing(node: ir.Node, planned: Plan) -> bool:
+    if node.op_type not in STEPPING:
+        return False
+    known = {name for value in planned.graph.inputs for name in _names(planned.fact(value).dims)}
+    dims = [planned.fact(value).dims for value in node.inputs if value is not None]
+    return any(one is None or not known.issuperset(_names(one)) for one in dims)
+
+
+def _names(dims: Iterable[int | Size] | None) -> set[str]:
+    return {name for dim in dims or () if isinstance(dim, Size) for name in dim.names()}
+
+
+def _dies_of_overflow(node: ir.Node, planned: Plan) -> bool:
+    if node.op_type not in DIVIDING or node.inputs[1] is None:
+        return False
+    by = planned.fact(node.inputs[1])
+    return by.dtype is not None and by.dtype.kind == "i" and by.content is None and by.fill is None
 
 
 def weigher(graphs: Iterable[object]) -> Weigher:
