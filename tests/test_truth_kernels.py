@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -236,3 +237,31 @@ def of(nodes: Sequence[Any], given: Mapping[str, Any], outputs: Mapping[str, int
 
 def run_on(nodes: Sequence[Any], given: Mapping[str, Any], outputs: Mapping[str, int]) -> Mapping[str, Any]:
     return double.as_float64(of(nodes, given, outputs)).run([given["x"]])
+
+
+@pytest.mark.parametrize(("into", "backwards"), [(0, 0), (1, 0), (2, 1), (-1, 1)])
+@pytest.mark.parametrize(("out", "reversed_"), [(0, 0), (1, 1), (-1, 0)])
+def test_a_scan_steps_along_any_axis_and_in_both_directions(
+    into: int, backwards: int, out: int, reversed_: int
+) -> None:
+    made = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 18]>
+        scan (double[3] s0, double[4,4,4] x, double[n] outer) => (double[N] s, double[A,B,C] y, double[D] z) {{
+            scale = ReduceSum <keepdims = 0> (outer)
+            s, y, z = Scan <num_scan_inputs = 1, scan_input_axes = [{into}], scan_input_directions = [{backwards}],
+                scan_output_axes = [{out}, 0], scan_output_directions = [{reversed_}, 1],
+                body = step (double[3] s_in, double[4,4] row) => (double[3] s_out, double[4,4] y_out, double z_out) {{
+                    half = Constant <value = double {{0.5}}> ()
+                    less = Mul (s_in, half)
+                    total = ReduceSum <keepdims = 0> (row)
+                    s_out = Add (less, total)
+                    y_out = Mul (row, scale)
+                    z_out = Identity (total)
+                }}> (s0, x)
+        }}""")
+    rng = np.random.default_rng(7)
+    feed = {"s0": rng.normal(size=3), "x": rng.normal(size=(4, 4, 4)), "outer": rng.normal(size=5)}
+    found = double.as_float64(made).run(list(feed.values()))
+    wanted = ort.InferenceSession(made.SerializeToString()).run(None, feed)
+    for here, right in zip(found.values(), wanted, strict=True):
+        np.testing.assert_allclose(here, right, atol=1e-13)

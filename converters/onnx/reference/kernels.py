@@ -16,6 +16,7 @@ from onnx.reference.op_run import OpRun
 from netferry.converters import frameworks
 from netferry.converters.graph.schema import padding
 from netferry.converters.graph.schema.windows import Windows
+from netferry.converters.onnx.reference.control_flow import Scan
 from netferry.converters.onnx.reference.convolution import convolved, torch_kernels, wide
 from netferry.converters.onnx.reference.integers import ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul
 from netferry.converters.onnx.reference.recurrent import recurrence
@@ -343,7 +344,7 @@ class DynamicQuantizeLinear(OpRun):
 ALWAYS: tuple[type[OpRun], ...] = (
     STFT, Pad, Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
     MeanVarianceNormalization, Resize, DynamicQuantizeLinear, GatherElements, Inverse, RMSNormalization,
-    MatMulInteger, QLinearMatMul,
+    MatMulInteger, QLinearMatMul, Scan,
 )  # fmt: skip
 WITH_TORCH: tuple[type[OpRun], ...] = (
     Conv,
