@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from models import model, saved
 from onnx import helper, numpy_helper
@@ -143,3 +144,24 @@ def test_a_chain_of_twenty_thousand_nodes_arrives(tmp_path: Path) -> None:
 def test_a_chain_of_twenty_thousand_nodes_computes_the_same(to: str, tmp_path: Path) -> None:
     done = netferry.convert(saved(tmp_path, chain(20_000)), to, destination=tmp_path / PLACES[to])
     assert done.report is not None and done.report.status == "passed"
+
+
+@pytest.mark.parametrize("kind", ["float", "double", "int32", "uint8", "int64"])
+@pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMin"])
+def test_the_largest_of_nothing_that_was_found_is_the_least_there_is(kind: str, operator: str) -> None:
+    """As many rows as there are numbers above zero: none of them is no reason to stop."""
+    made = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 18]> most ({kind}[6] x) => ({kind}[M] y)
+        <{kind}[1] zero = {{0}}, int64[1] axis = {{0}}> {{
+            over = Greater (x, zero)
+            found = Compress <axis = 0> (x, over)
+            y = {operator} <keepdims = 1> (found, axis)
+        }}""")
+    module = netferry.convert(made, "pytorch", verify=False).model
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    for numbers in ([1, 0, 7, 3, 0, 2], [0] * 6):
+        x = np.asarray(numbers).astype(
+            helper.tensor_dtype_to_np_dtype(made.graph.input[0].type.tensor_type.elem_type)
+        )
+        (want,) = session.run(None, {"x": x})
+        np.testing.assert_array_equal(netferry.run(module, [x])["y"], want)

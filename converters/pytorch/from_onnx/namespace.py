@@ -11,7 +11,9 @@ from functools import partialmethod
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
+from netferry.converters.graph.ir.facts import Home
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.attributes import Operators
 from netferry.converters.pytorch.dtypes import (
@@ -64,8 +66,18 @@ class TorchNamespace(IndexingNamespace):
             and any(is_size(x.fact.dims[axis], 0) for axis in axes)
         ):
             return self.full(dims, _least(x.dtype) if name == "amax" else _greatest(x.dtype), x.dtype)
-        made = self._reduce(name, self.ordered(x), axes, keepdims)
+        y = self.ordered(x)
+        if any(self._may_be_empty(x, axis) for axis in axes):
+            made = self.helper("reduce_axes", y, name, tuple(axes), bool(keepdims), dtype=y.dtype)
+        else:
+            made = self._reduce(name, y, axes, keepdims)
         return self._known(self.unordered(made, x.dtype), dims)
+
+    def _may_be_empty(self, x: Symbol, axis: int) -> bool:
+        """Whether an axis may have no place: it is free, and is not an axis of an input that the model names."""
+        size = x.fact.dims[axis] if x.fact.dims is not None else 1
+        homes = [] if isinstance(size, int) else [self.plan.homes[name] for name in size.names()]
+        return not all(home.value in self.plan.graph.inputs and _is_named(home) for home in homes)
 
     max = partialmethod(_most, "amax")
     min = partialmethod(_most, "amin")
@@ -146,3 +158,12 @@ def _least(dtype: np.dtype[Any]) -> Any:
 
 def _greatest(dtype: np.dtype[Any]) -> Any:
     return True if dtype == BOOL else int(np.iinfo(dtype).max) if dtype.kind in "iu" else float("inf")
+
+
+def _is_named(home: Home) -> bool:
+    """Whether a free size is read off an axis that has a name of its own."""
+    shape = home.value.shape
+    if home.kind != "dim" or shape is None:
+        return False
+    dim = shape[home.index]
+    return isinstance(dim, ir.SymbolicDim) and dim.value is not None
