@@ -13,7 +13,6 @@ import numpy as np
 
 from netferry.converters.graph.codegen.walk import Body
 from netferry.converters.graph.ir.facts import Fact
-from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.pytorch.dtypes import BOOL, INT64
 from netferry.converters.pytorch.from_onnx.layers import Xp, row
@@ -148,12 +147,12 @@ def _append(xp: Xp, lists: Sequence[str], rows: Sequence[Symbol]) -> None:
 
 
 def _stacked(xp: Xp, name: str, one: Symbol, axis: int = 0) -> Symbol:
-    """The rows of all turns as one tensor; of no turn, an empty one."""
+    """The rows of all turns as one tensor; of no turn, an empty one, whose sizes that only a turn tells are 0."""
     rows = ast.Name(name, ast.Load())
     stack = xp.call_expr(ast.parse("torch.stack", mode="eval").body, rows, *([axis] if axis else []))
     dims = one.fact.dims
-    if dims is not None and known(dims):
-        sizes = list(dims)
+    if dims is not None:
+        sizes = [size if isinstance(size, int) else 0 for size in dims]
         sizes.insert(axis if axis >= 0 else len(sizes) + 1 + axis, 0)
         empty = xp.make("torch.zeros", tuple(sizes), dtype=one.dtype)
         stack = ast.IfExp(rows, stack, empty.expr)
