@@ -157,5 +157,9 @@ def nearest(name: str, names: Iterable[str], remedy: str | None = None) -> str |
 
 
 def first_line(error: BaseException) -> str:
-    """What another library said, short enough to stand in a sentence; its kind where it said nothing."""
-    return line((str(error).strip() or type(error).__name__).splitlines()[0])
+    """What another library said, short enough to stand in a sentence; its kind where it said nothing.
+
+    Of a traceback that a library has put into its message (MXNet) it is the last line.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return line(lines[-1 if lines[0].startswith("Traceback (most recent call last)") else 0])

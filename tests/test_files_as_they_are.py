@@ -160,3 +160,46 @@ def test_inputs_that_nothing_reads_and_that_stand_for_weights_reach_mxnet(tmp_pa
     for read in (done.model, tmp_path / "m-symbol.json"):
         for given in (feed, list(feed.values())):
             np.testing.assert_allclose(*netferry.run(read, given).values(), right, atol=1e-4)
+
+
+LOOP = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    turns (float[N, 4] x, int64 m) => (float[N, 4] y, float[K, A, 4] ys) {
+        y, ys = Loop <body = turn (int64 i, bool go, float[N, 4] s) => (bool on, float[N, 4] t, float[N, 4] o) {
+            on = Identity (go)
+            count = Cast <to = 1> (i)
+            more = Add (s, count)
+            t = Tanh (more)
+            o = Mul (t, x)
+        }> (m, , x)
+    }"""
+
+
+@pytest.mark.parametrize("to", ["pytorch", "tensorflow"])
+def test_a_loop_that_takes_no_turn_stacks_nothing_in_as_many_axes(to: str) -> None:
+    made = onnx.parser.parse_model(LOOP)
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    model = netferry.convert(made, to, verify=False).model
+    for turns, rows in ((3, 2), (0, 3), (1, 5)):
+        feed = {"x": RNG.standard_normal((rows, 4)).astype(np.float32), "m": np.asarray(turns)}
+        found, wanted = netferry.run(model, list(feed.values())), session.run(None, feed)
+        for here, right in zip(found.values(), wanted, strict=True):
+            assert here.shape == right.shape
+            np.testing.assert_allclose(here, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("to", ["pytorch", "tensorflow", "mxnet"])
+def test_outputs_come_in_the_order_of_the_file_whatever_they_are_called(to: str) -> None:
+    """An output that is an input has another name in Keras, and its model then gives a mapping."""
+    made = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 4] x) => (float[N, 4] y, float[N, 4] a, float[N, 2] b) <int64[1] two = {2}, int64[1] zero = {0}, int64[1] one = {1}> {
+            y = Abs (x)
+            a = Neg (x)
+            b = Slice (x, zero, two, one)
+        }""")
+    made.graph.output.insert(1, made.graph.input[0])
+    x = np.asarray([[1, -2, 3, -4]], np.float32)
+    found = netferry.run(netferry.convert(made, to, verify=False).model, [x]).values()
+    for here, right in zip(found, [abs(x), x, -x, x[:, :2]], strict=True):
+        np.testing.assert_array_equal(here, right)

@@ -137,7 +137,7 @@ def recorded_form(model: Any, call: Callable[..., Any]) -> Form | None:
     shapes = _recorded(model, call)
     if shapes is None:
         return None
-    names: list[str] = []
+    names = list[str]()  # AutoGraph, which may read this, takes no annotated name into a function within
 
     def placed(value: Any, path: tuple[str, ...], owner: str) -> Any:
         if _is_shape(value):

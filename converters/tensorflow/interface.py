@@ -127,12 +127,21 @@ class Layered:
 
     def call(self, tensors: Sequence[Any]) -> Named:
         packed = tree.pack_sequence_as(self.graph._inputs_struct, list(tensors))
-        return dict(zip(self.names, tree.flatten(self._model(packed, training=False)), strict=True))
+        given = dict(zip(self.names, tree.flatten(self._model(packed, training=False)), strict=True))
+        return {name: given[name] for name in self._in_order()}
+
+    def _in_order(self) -> list[str]:
+        """The outputs as the model was made with them; a mapping is flattened by its keys' alphabet."""
+        made = self.graph._outputs_struct
+        if not isinstance(made, Mapping) or len(made) != len(self.names):
+            return self.names
+        named = dict(zip(sorted(made), self.names, strict=True))
+        return [named[key] for key in made]
 
     def outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         free = any(spec.dims and spec.dims[0] == BATCH for spec in inputs)
-        return tuple(
-            TensorSpec(
+        specs = {
+            name: TensorSpec(
                 name,
                 np.dtype(tensor.dtype),
                 (BATCH if free and tensor.shape else tensor.shape[0], *tensor.shape[1:])
@@ -140,7 +149,8 @@ class Layered:
                 else (),
             )
             for name, tensor in zip(self.names, self.graph.outputs, strict=True)
-        )
+        }
+        return tuple(specs[name] for name in self._in_order())
 
 
 class _Python:
