@@ -101,9 +101,9 @@ def spec_of(node: Any) -> TensorSpec:
 
 
 def _dim(dim: object) -> Dim:
-    """A size, or the name of a free one; sizes below 1 and what is no name are unknown."""
+    """A size, or the name of a free one; sizes below 0 and what is no name are unknown."""
     if isinstance(dim, int):
-        return dim if dim > 0 else None
+        return dim if dim >= 0 else None
     return dim if isinstance(dim, str) and dim != NAMELESS else None
 
 

@@ -74,7 +74,30 @@ def _is_no_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
 
 
 def _has_no_sizes(model: onnx.ModelProto) -> bool:
-    return any(map(_is_no_size, _dims((*model.graph.input, *model.graph.output))))
+    found = list(filter(_is_no_size, _dims((*model.graph.input, *model.graph.output))))
+    return bool(found) and not (all(dim.dim_value == 0 for dim in found) and _is_empty(model))
+
+
+def _is_empty(model: onnx.ModelProto) -> bool:
+    """Whether a newer file means its sizes of 0 as they stand: its outputs have other ones, which follow from them."""
+    said = [value.type.tensor_type.shape.dim for value in model.graph.output]
+    if model.ir_version < _TODAYS or not all(dim.dim_value > 0 for dims in said for dim in dims):
+        return False
+    light = _light(model)
+    for value in light.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        light = shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+    except Exception:  # it is none that runs with those sizes
+        return False
+    follow = [value.type.tensor_type.shape.dim for value in light.graph.output]
+    return [[dim.dim_value for dim in dims] for dims in follow] == [
+        [dim.dim_value for dim in dims] for dims in said
+    ]
+
+
+_TODAYS = 8
+"""The IR version from which no exporter is known that writes 0 for a free size."""
 
 
 def _free_sizes(model: onnx.ModelProto) -> None:
@@ -135,11 +158,7 @@ def _has_untyped(model: onnx.ModelProto) -> bool:
 
 def _type_outputs(model: onnx.ModelProto) -> None:
     """As ONNX infers them of a model without its large weights; what it cannot tell stays as it is."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    for tensor in light.graph.initializer:
-        if len(tensor.raw_data) > _SMALL:
-            tensor.ClearField("raw_data")
+    light = _light(model)
     for value in light.graph.output:
         if _untyped(value):
             value.ClearField("type")
@@ -153,6 +172,16 @@ def _type_outputs(model: onnx.ModelProto) -> None:
     for value in model.graph.output:
         if _untyped(value) and value.name in known and not _untyped(known[value.name]):
             value.type.CopyFrom(known[value.name].type)
+
+
+def _light(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for inference, without large weights."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for tensor in light.graph.initializer:
+        if len(tensor.raw_data) > _SMALL:
+            tensor.ClearField("raw_data")
+    return light
 
 
 _SMALL = 4096
