@@ -390,6 +390,9 @@ def integer_products(rng: np.random.Generator, size: int) -> Iterator[Case]:
         parts = [quantized, b, _scale(0.03), columns, Weight(np.uint8(7)), zeros, bias]
         yield Case("MatMulIntegerToFloat", parts, note=name)
         yield Case("MatMulIntegerToFloat", [quantized, b, _scale(0.03), _scale(0.01)], note=f"{name}_plain")
+        full = np.full_like(quantized, 255)
+        halves = [Weight(np.float16(0.01)), Weight(columns.array.astype(np.float16))]
+        yield Case("MatMulIntegerToFloat", [full, b, *halves], note=f"{name}_half")
     for kind in (np.uint8, np.int8):
         c = Weight(rng.integers(-500, 500, n).astype(np.int32))
         a = _bytes(rng, m, k, dtype=kind)

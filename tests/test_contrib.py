@@ -79,7 +79,7 @@ def check(case: Case, got: Sequence[Any], wanted: Sequence[Any], *, wide: bool =
         if want.dtype.kind in "iub":
             assert far <= case.steps, case.name
         else:
-            unit = 1e-12 if want.dtype == np.float64 else 3e-6
+            unit = {"float64": 1e-12, "float16": 1e-3}.get(want.dtype.name, 3e-6)
             assert far <= unit * np.abs(np.asarray(want, np.float64)).max() + 1e-30, (case.name, far)
 
 

@@ -42,10 +42,20 @@ def product(
     b_zero: Maybe,
     bias: Maybe = None,
 ) -> Value:
-    """(a - zero) (b - zero) in int32, times both scales, plus the bias. Those of ``b`` are of all or of columns."""
+    """(a - zero) (b - zero) in int32, times both scales, plus the bias. Those of ``b`` are of all or of columns.
+
+    It is computed in float32, also where the scales are of half precision, which cannot hold what is not scaled yet.
+    """
     whole = g.MatMulInteger(a, b, _number(g, a_zero), b_zero)
-    y = g.Mul(g.like(whole, a_scale), g.Mul(_number(g, a_scale), b_scale))
-    return y if bias is None else g.Add(y, bias)
+    scale = _wide(g, a_scale)
+    y = g.Mul(g.like(whole, scale), g.Mul(_number(g, scale), _wide(g, b_scale)))
+    y = y if bias is None else g.Add(y, _wide(g, bias))
+    return g.like(y, a_scale)
+
+
+def _wide(g: Writer, x: Value) -> Value:
+    """What is of half precision in float32."""
+    return g.as_dtype(x, np.float32) if g.dtype(x) == np.float16 else x
 
 
 def _number(g: Writer, x: Maybe) -> Maybe:
