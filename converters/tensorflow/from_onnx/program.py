@@ -127,6 +127,8 @@ def function(plan: Plan, signature: Signature, name: str) -> Program:
         fact = plan.fact(value)
         if fact.dtype is None:
             raise CannotConvert("it is no tensor")
+        if fact.dtype.kind in "OUS":
+            raise CannotConvert("it holds strings, which are not carried")
         xp.allow(fact.dtype)
         arguments.append(xp.fresh(specs[value].name))
         return Tensor(xp, fact, ast.Name(arguments[-1], ast.Load()))
