@@ -42,6 +42,8 @@ class Oracle:
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "DMLC_LOG_STACK_TRACE_DEPTH": "0"},
             )
+            assert process.stdout is not None
+            pickle.load(process.stdout)  # it has imported mxnet, which takes its time on a busy machine
         assert process.stdin is not None and process.stdout is not None
         try:
             pickle.dump((name, arguments, options), process.stdin)
@@ -284,6 +286,14 @@ def live_numpy(case: str, inputs: list[Any]) -> Any:
         return ir.to_proto(export.model).SerializeToString(), room.run(block, inputs), truth
     finally:
         mx.npx.reset_np()
+
+
+def network(name: str, prefix: str, feeds: list[dict[str, Any]]) -> Any:
+    """A network of ``mxnet_networks``, saved in its form with random weights, and run on each set of inputs."""
+    from mxnet_networks import NETWORKS
+    from mxnet_networks.worker import saved_and_run
+
+    return saved_and_run(NETWORKS[name], prefix, feeds)
 
 
 def reload(case: str, inputs: list[Any], path: str) -> Any:
@@ -550,6 +560,8 @@ def _serve() -> None:
     from netferry.converters.mxnet.live import import_mxnet
 
     mx = import_mxnet()
+    pickle.dump("ready", answers)
+    answers.flush()
     while True:
         try:
             name, arguments, options = pickle.load(sys.stdin.buffer)

@@ -86,7 +86,7 @@ def test_an_operator_that_is_a_word_has_no_attributes(operator: str) -> None:
 
 TARGETS_OWN = set(
     """
-    Bernoulli GRU If ImageDecoder LSTM Loop MaxRoiPool Multinomial NonMaxSuppression Optional OptionalGetElement
+    Bernoulli GRU If ImageDecoder LSTM Loop Multinomial NonMaxSuppression Optional OptionalGetElement
     OptionalHasElement RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike RegexFullMatch Scan
     SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap
     SplitToSequence ConcatFromSequence StringConcat StringNormalizer StringSplit

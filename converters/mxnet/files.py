@@ -21,7 +21,17 @@ from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import architectures, heads, safety
 from netferry.converters.mxnet.array_format import Reader, read_array, write_array
-from netferry.converters.mxnet.symbol import COMPRESSED, OLDEST, VERSION, Entry, Node, Symbol, upgrade
+from netferry.converters.mxnet.symbol import (
+    COMPRESSED,
+    OLDEST,
+    VERSION,
+    Entry,
+    Node,
+    Symbol,
+    rewired,
+    upgrade,
+    with_one_variable_a_name,
+)
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot
 from netferry.converters.trust.permit import Looked, Permit
@@ -55,7 +65,7 @@ def model_of(
     graph: Symbol, params: Mapping[str, Array], label: str = "symbol", notes: tuple[str, ...] = ()
 ) -> SymbolModel:
     """A symbol with its parameters as inference runs it: labels and heads of training fall away, which notes say."""
-    graph, said = heads.prepared(graph, params)
+    graph, said = heads.prepared(with_one_variable_a_name(graph), params)
     sparse = [node.name for node in graph.nodes if COMPRESSED in node.hidden and node.name not in params]
     if sparse:
         said = (*said, f"sparse inputs are dense in the result, with the same numbers: {', '.join(sparse)}")
@@ -295,15 +305,7 @@ def _unfused(symbol: Symbol, where: str) -> Symbol:
                 name = node.name if at == inside.heads[0][0] else each.name
                 nodes.append(replace(each, name=name, inputs=entries))
         moved[position] = places[inside.heads[0][0]]
-    return _rewired(replace(symbol, nodes=tuple(nodes)), moved) if moved else symbol
-
-
-def _rewired(symbol: Symbol, moved: Mapping[int, Entry]) -> Symbol:
-    def entries(given: Sequence[Entry]) -> tuple[Entry, ...]:
-        return tuple(moved.get(position, (position, index)) for position, index in given)
-
-    nodes = tuple(replace(node, inputs=entries(node.inputs)) for node in symbol.nodes)
-    return replace(symbol, nodes=nodes, heads=entries(symbol.heads))
+    return rewired(replace(symbol, nodes=tuple(nodes)), moved) if moved else symbol
 
 
 def _attribute(document: Mapping[str, Any], name: str, default: int) -> int:

@@ -128,9 +128,10 @@ STATISTICS = frozenset({"moving_mean", "moving_var"})
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "RNN": ("output", "state_output", "statecell_output"),
     "make_loss": ("loss",),
-    **dict.fromkeys(("sort", "_contrib_box_nms", "_linalg_det", "_npi_average", "_npi_norm"), ("output0",)),
+    **dict.fromkeys(("sort", "_contrib_box_nms", "_linalg_det", "_npi_norm"), ("output0",)),
     **dict.fromkeys(("_npi_matmul", "_npi_concatenate", "_npi_hstack", "_npi_dstack"), ("out",)),
     **dict.fromkeys(("_contrib_Proposal", "_contrib_MultiProposal"), ("output", "score")),
+    "_npi_average": ("output0", "output1"),
     "_sg_mkldnn_conv": ("output", "output_min", "output_max"),
     **dict.fromkeys(
         ("_sg_mkldnn_fully_connected", *(f"_contrib_quantized_{name}" for name in (
@@ -236,6 +237,29 @@ def input_name(node: Node, slot: int) -> str:
     if node.op == "UpSampling" and node.attrs.get("sample_type") == "nearest":
         return IMAGE  # it has a weight in its other form alone
     return names[slot] if slot < len(names) else "data"
+
+
+def rewired(symbol: Symbol, moved: Mapping[int, Entry]) -> Symbol:
+    """The symbol whose readers of a node in ``moved`` read that entry instead."""
+
+    def entries(given: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        return tuple(moved.get(position, (position, index)) for position, index in given)
+
+    nodes = tuple(replace(node, inputs=entries(node.inputs)) for node in symbol.nodes)
+    return replace(symbol, nodes=nodes, heads=entries(symbol.heads))
+
+
+def with_one_variable_a_name(symbol: Symbol) -> Symbol:
+    """What a name stands for is one array, as often as the code that made the symbol called for a variable of it."""
+    first, moved = dict[str, int](), dict[int, Entry]()
+    nodes = list(symbol.nodes)
+    for position in symbol.variables:
+        node = nodes[position]
+        other = first.setdefault(node.name, position)
+        if other != position:
+            moved[position] = (other, 0)
+            nodes[other] = replace(nodes[other], hidden={**node.hidden, **nodes[other].hidden})
+    return rewired(replace(symbol, nodes=tuple(nodes)), moved) if moved else symbol
 
 
 # ---- older generations ---------------------------------------------------------------------------

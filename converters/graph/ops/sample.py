@@ -7,7 +7,7 @@ one flat index, and the result is a sum of picked elements times weights.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -246,6 +246,50 @@ def _largest_share(xp: Any, regions: Any, rows: Samples, columns: Samples, sizes
             share = xp.where(taken, share, -float("inf"))
         best = share if best is None else xp.maximum(best, share)
     return xp.reshape(best, (-1, channels, height, width))
+
+
+@op
+def MaxRoiPool(xp: Any, x: Symbol, rois: Symbol, *, pooled_shape: Sequence[int], spatial_scale: float) -> Any:
+    """The maximum over each bin of each region, 0 where a bin holds nothing. ``rois``: (regions, 5), which image, then x before y.
+
+    A maximum is separable: first over the columns of each bin, then over its rows.
+    """
+    budget.make(sum(pooled_shape))
+    which, *corners = xp.unstack(shaped(as_dtype(xp, rois, x.dtype), rois.shape), 1)
+    images = xp.take(x, xp.astype(which, INT64), 0)
+    left, top, right, bottom = (xp.floor(corner * spatial_scale + 0.5) for corner in corners)
+    rows = _bins(xp, top, bottom, pooled_shape[0], x.shape[2])
+    columns = _bins(xp, left, right, pooled_shape[1], x.shape[3])
+    low = -float("inf")
+    across = [
+        xp.max(xp.where(xp.expand_dims(inside, (1, 2)), images, low), (3,), False)
+        for inside in _held(xp, *columns, x.shape[3])
+    ]
+    narrow = xp.stack(across, 3)
+    down = [
+        xp.max(xp.where(xp.expand_dims(inside, (1, 3)), narrow, low), (2,), False)
+        for inside in _held(xp, *rows, x.shape[2])
+    ]
+    some_rows, some_columns = (xp.less(begins, ends) for begins, ends in (rows, columns))
+    some = xp.expand_dims(some_rows, (2,)) & xp.expand_dims(some_columns, (1,))
+    return xp.where(xp.expand_dims(some, (1,)), xp.stack(down, 2), 0)
+
+
+def _bins(xp: Any, start: Any, stop: Any, count: int, size: Any) -> tuple[Symbol, Symbol]:
+    """Where the bins of each region begin and end on an axis of ``size`` elements: (regions, count) each."""
+    width = xp.expand_dims(xp.maximum(stop - start + 1, 1) / count, (1,))
+    bins = xp.reshape(xp.arange(0, count, 1, start.dtype), (1, count))
+    begins = xp.floor(bins * width) + xp.expand_dims(start, (1,))
+    ends = xp.ceil((bins + 1) * width) + xp.expand_dims(start, (1,))
+    begins, ends = (xp.minimum(xp.maximum(each, 0), size) for each in (begins, ends))
+    return shaped(begins, (start.shape[0], count)), shaped(ends, (start.shape[0], count))
+
+
+def _held(xp: Any, begins: Symbol, ends: Symbol, size: Any) -> Iterator[Any]:
+    """Bin by bin, which elements of the axis it holds: (regions, size)."""
+    places = xp.reshape(xp.arange(0, size, 1, begins.dtype), (1, -1))
+    for begin, end in zip(xp.unstack(begins, 1), xp.unstack(ends, 1), strict=True):
+        yield (places >= xp.expand_dims(begin, (1,))) & xp.less(places, xp.expand_dims(end, (1,)))
 
 
 @op

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.graph.ir.sizes import known
@@ -27,6 +28,18 @@ def space_to_depth(xp: MxnetNamespace, x: Symbol, *, blocksize: int) -> Any:
     n, c, h, w = x.shape
     dims = (n, c * blocksize**2, h // blocksize, w // blocksize)
     return xp.apply("space_to_depth", x, dims=dims, block_size=blocksize)
+
+
+@NATIVE.row("MaxRoiPool")
+def max_roi_pool(
+    xp: MxnetNamespace, x: Symbol, rois: Symbol, *, pooled_shape: Sequence[int], spatial_scale: float
+) -> Any:
+    if x.dtype != FLOAT32 or not computed(x):
+        return NotImplemented
+    dims = (rois.shape[0], x.shape[1], *pooled_shape)
+    return xp.apply(
+        "ROIPooling", x, rois, dims=dims, pooled_size=tuple(pooled_shape), spatial_scale=spatial_scale
+    )
 
 
 @NATIVE.row("Resize")

@@ -53,8 +53,8 @@ ROWS.row("ones_like")(_filled_like(1.0))
 @ROWS.row("_arange", "_npi_arange")
 def arange(g: Emitter, a: Attrs) -> Tensor:
     start, stop, step = a.number("start"), a.maybe_number("stop"), a.number("step", 1.0)
-    if a.flag("infer_range", False):
-        raise CannotConvert("a range whose end is inferred")
+    if a.flag("infer_range", False) and stop is None:
+        raise CannotConvert("infer_range=True: a range without an end")
     start, stop = (0.0, start) if stop is None else (start, stop)
     repeat = a.integer("repeat", 1)
     few((stop - start) / step * repeat)
@@ -68,7 +68,7 @@ def arange_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
     repeat = a.integer("repeat", 1)
     if repeat < 1:
-        raise CannotConvert(f"repeat is {repeat}, which is no count")
+        raise CannotConvert(f"repeat={repeat} is no count")
     flat = x if axis is not None else reshape(g, x, [-1])
     positions = positions_along(g, flat, 0 if axis is None else positive(axis, x.rank))
     if repeat > 1:
@@ -92,7 +92,10 @@ def full_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("_npi_identity")
 def identity(g: Emitter, a: Attrs) -> Tensor:
-    rows, columns = a.integers("shape")
+    shape = a.integers("shape")
+    if len(shape) != 2:
+        raise CannotConvert(f"shape={shape} is that of no matrix")
+    rows, columns = shape
     few(rows * columns)
     return _made(g, a, np.eye(rows, columns))
 

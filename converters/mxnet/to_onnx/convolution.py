@@ -10,11 +10,11 @@ from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast, few
 
-_CHANNELS_FIRST = "None NCW NCHW NCDHW"
+CHANNELS_FIRST = "None NCW NCHW NCDHW"
 
 
 def demand_channels_first(a: Attrs) -> None:
-    a.string("layout", "None", among=_CHANNELS_FIRST)
+    a.string("layout", "None", among=CHANNELS_FIRST)
 
 
 def per_axis(a: Attrs, name: str, default: int, count: int) -> list[int]:
@@ -43,10 +43,8 @@ def convolution(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | 
 def deconvolution(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x: (batch, channels, *space); weight: (channels, filters / groups, *kernel)."""
     demand_channels_first(a)
-    if any(a.integers("target_shape", ())):
-        raise CannotConvert("target_shape is not supported", "Give pad and adj instead")
     kernel = list(a.integers("kernel"))
-    adj = per_axis(a, "adj", 0, len(kernel))
+    pads, adj = _around_target(a, x, len(kernel))
     return g.ConvTranspose(
         x,
         weight,
@@ -54,10 +52,29 @@ def deconvolution(g: Emitter, a: Attrs, x: Tensor, weight: Tensor, bias: Tensor 
         kernel_shape=kernel,
         strides=per_axis(a, "stride", 1, len(kernel)),
         dilations=per_axis(a, "dilate", 1, len(kernel)),
-        pads=padding.symmetric(per_axis(a, "pad", 0, len(kernel))),
+        pads=padding.symmetric(pads),
         output_padding=adj if any(adj) else None,
         group=a.integer("num_group", 1),
     )
+
+
+def _around_target(a: Attrs, x: Tensor, count: int) -> tuple[list[int], list[int]]:
+    """Padding, and what is added behind; where the sizes of the result are given, both follow from them."""
+    target, kernel = per_axis(a, "target_shape", 0, count), a.integers("kernel")
+    pads, adj = (per_axis(a, name, 0, count) for name in ("pad", "adj"))
+    if not any(target):
+        return pads, adj
+    strides, dilations = (per_axis(a, name, 1, count) for name in ("stride", "dilate"))
+    whole = [
+        stride * (x.size(axis + 2) - 1) + dilation * (size - 1) + 1
+        for axis, (stride, dilation, size) in enumerate(zip(strides, dilations, kernel, strict=True))
+    ]
+    more = [size - wanted for size, wanted in zip(whole, target, strict=True)]
+    if not all(target) or min(more) < 0:
+        raise CannotConvert(
+            f"target_shape={tuple(target)} does not fit the {tuple(whole)} places that it makes"
+        )
+    return [(size + 1) // 2 for size in more], [size % 2 for size in more]
 
 
 @ROWS.row("_contrib_DeformableConvolution")

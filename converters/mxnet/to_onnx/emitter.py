@@ -20,6 +20,7 @@ from netferry.converters.graph.ir.build import GraphBuilder, Tensor
 from netferry.converters.graph.registry import Table
 from netferry.converters.mxnet.array_format import DTYPES
 from netferry.converters.mxnet.symbol import Symbol
+from netferry.converters.signature import Dim
 
 Row = Callable[..., "Tensor | Sequence[Tensor]"]
 ROWS: Table[str, Row] = Table("mxnet")
@@ -99,7 +100,12 @@ def known(x: Tensor, what: str) -> Any:
     return x.array
 
 
+def sized(y: Tensor, dims: tuple[Dim, ...] | None) -> Tensor:
+    """``y`` with sizes that ONNX's own inference does not find."""
+    y.value.shape = None if dims is None else ir.Shape(dims)
+    return replace(y, dims=dims)
+
+
 def sized_like(y: Tensor, x: Tensor) -> Tensor:
-    """``y`` with the sizes of ``x``, where ONNX's own inference does not find them."""
-    y.value.shape = None if x.dims is None else ir.Shape(x.dims)
-    return replace(y, dims=x.dims)
+    """``y`` with the sizes of ``x``."""
+    return sized(y, x.dims)

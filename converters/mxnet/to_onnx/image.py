@@ -65,21 +65,29 @@ def _factor(first: Tensor, other: Tensor, scale: int) -> int:
     return factor
 
 
+_PARITIES = {"to_even_down": (0, -1), "to_even_up": (0, 1), "to_odd_down": (1, -1), "to_odd_up": (1, 1)}
+"""What a size leaves when it is halved, and by what one that leaves something else is changed."""
+
+
 @ROWS.row("_contrib_BilinearResize2D")
 def bilinear_resize(g: Emitter, a: Attrs, x: Tensor, like: Tensor | None = None) -> Tensor:
-    mode = a.string("mode", "size", among="size like")
+    """To ``height`` and ``width``, by a factor, to sizes of the wanted parity, or to those of ``like``."""
+    mode = a.string("mode", "size", among=" ".join(("size", "like", "odd_scale", *_PARITIES)))
     scales = a.maybe_number("scale_height"), a.maybe_number("scale_width")
     sizes = a.integer("height", 1), a.integer("width", 1)
-    if like is not None:
-        target = shape_tensor(g, like, [size_of(like, 2), size_of(like, 3)])
-    elif mode == "size":
-        if scales[0] is not None and scales[1] is not None:
-            sizes = int(x.size(2) * scales[0]), int(x.size(3) * scales[1])
-        if min(sizes) < 1:
-            raise CannotConvert(f"a size of {sizes}")
-        target = g.ints(*sizes)
-    else:
+    if like is None and mode == "like":
         raise CannotConvert("mode='like' without the input to be like")
+    if mode in _PARITIES:
+        parity, step = _PARITIES[mode]
+        sizes = x.size(2) + step * (x.size(2) % 2 != parity), x.size(3) + step * (x.size(3) % 2 != parity)
+    elif like is None and scales[0] is not None and scales[1] is not None:
+        odd = [int(mode == "odd_scale" and x.size(axis) % 2) for axis in (2, 3)]
+        sizes = int((x.size(2) - odd[0]) * scales[0]) + odd[0], int((x.size(3) - odd[1]) * scales[1]) + odd[1]
+    elif mode == "odd_scale":
+        raise CannotConvert("mode='odd_scale' without scale_height and scale_width")
+    if like is None and min(sizes) < 1:
+        raise CannotConvert(f"a size of {sizes}")
+    target = g.ints(*sizes) if like is None else shape_tensor(g, like, [size_of(like, 2), size_of(like, 3)])
     corners: Literal["align_corners", "half_pixel"] = (
         "align_corners" if a.flag("align_corners", True) else "half_pixel"
     )
@@ -114,7 +122,9 @@ def _affine_grid(g: Emitter, loc: Tensor, height: int, width: int) -> Tensor:
     """
     few(height * width * 3)
     if height < 2 or width < 2:
-        raise CannotConvert(f"a grid of {height} by {width}, which MXNet divides by zero for")
+        raise CannotConvert(
+            f"target_shape={height, width}: a grid of one place, which MXNet divides by zero for"
+        )
     across, down = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     positions = np.stack([across, down, np.ones_like(across)]).reshape(3, -1)
     moved = g.MatMul(g.Reshape(loc, g.ints(-1, 2, 3)), g.constant(positions, loc.dtype))
@@ -268,8 +278,12 @@ def correlation(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     size, reach = a.integer("kernel_size", 1), a.integer("max_displacement", 1)
     first, second = a.integer("stride1", 1), a.integer("stride2", 1)
     pad, multiply = a.integer("pad_size", 0), a.flag("is_multiply", True)
-    if size % 2 == 0 or reach < 0 or min(first, second) < 1:
-        raise CannotConvert("an even kernel_size, or a stride or displacement below its least")
+    if size % 2 == 0 or size < 1:
+        raise CannotConvert(f"kernel_size={size} is not odd")
+    if reach < 0 or min(first, second) < 1:
+        raise CannotConvert(
+            f"max_displacement={reach}, stride1={first}, stride2={second}: one is below its least"
+        )
     steps = range(-(reach // second), reach // second + 1)
     if len(steps) ** 2 > _MOST_SHIFTS:
         raise CannotConvert(f"{len(steps) ** 2} shifts")

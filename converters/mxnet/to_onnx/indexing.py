@@ -200,9 +200,7 @@ def _like(g: Emitter, number: float, x: Tensor) -> Tensor:
 def topk(g: Emitter, a: Attrs, x: Tensor) -> Tensor | list[Tensor]:
     kind = a.string("ret_typ", "indices", among="indices value both mask")
     axis, count = a.maybe_integer("axis", -1), a.integer("k", 1)
-    if count < 0:
-        raise CannotConvert(f"k={count}")
-    values, positions = _ordered(g, x, axis, count, a.flag("is_ascend", False))
+    values, positions = _ordered(g, x, axis, count if count > 0 else None, a.flag("is_ascend", False))
     if kind == "mask":
         if axis is None:
             raise CannotConvert("a mask over all axes at once", "Name the axis")

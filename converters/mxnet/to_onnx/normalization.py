@@ -20,6 +20,9 @@ def batch_norm(
 ) -> Tensor:
     """x: the channels on ``axis``. With fix_gamma, MXNet's default, gamma counts as ones."""
     axis = positive(a.integer("axis", 1), x.rank)
+    channels = x.dims[axis] if x.dims is not None else None
+    if isinstance(channels, int) and gamma.dims is not None and gamma.dims != (channels,):
+        raise CannotConvert(f"axis={axis} has {channels} channels, and gamma {gamma.size(0)}")
     if a.flag("fix_gamma", True):
         ones = np.ones_like(known(gamma, "gamma, which fix_gamma sets to one,"))
         gamma = g.constant(ones, name=gamma.name)

@@ -10,17 +10,26 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.convolution import demand_channels_first, per_axis
+from netferry.converters.mxnet.to_onnx.convolution import CHANNELS_FIRST, per_axis
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few
+from netferry.converters.mxnet.to_onnx.sizes import moved
 from netferry.converters.signature import Array
 
+CHANNELS_LAST = "NWC NHWC NDHWC"
 _GLOBAL = {"max": "GlobalMaxPool", "avg": "GlobalAveragePool", "lp": "GlobalLpPool"}
 
 
 @ROWS.row("Pooling")
 def pooling(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
+    """x: (batch, channels, *space), or with the channels last where ``layout`` says so."""
+    if a.string("layout", "None", among=f"{CHANNELS_FIRST} {CHANNELS_LAST}") in CHANNELS_LAST.split():
+        first = _pooled(g, a, g.transpose(x, moved(x.rank, x.rank - 1, 1)))
+        return g.transpose(first, moved(x.rank, 1, x.rank - 1))
+    return _pooled(g, a, x)
+
+
+def _pooled(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (batch, channels, *space)."""
-    demand_channels_first(a)
     if x.dtype.kind != "f":
         raise CannotConvert(f"pooling over {x.dtype.name}")
     kind = a.string("pool_type", "max", among="max avg sum lp")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -74,8 +75,8 @@ for _name, _form in _REDUCTIONS.items():
 def norm(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     order = a.integer("ord", 2)
     axes = _reduction_axes(a, x.rank)
-    if order not in (1, 2) or (order == 1 and len(axes) == 2 and x.rank > 1):
-        raise CannotConvert(f"ord={order} over {len(axes)} axes")
+    if order not in (1, 2):
+        raise CannotConvert(f"ord={order} is neither 1 nor 2")
     if a.maybe_string("out_dtype") not in (None, x.dtype.name):
         raise CannotConvert("out_dtype")
     return _reduced(g, f"ReduceL{order}", x, axes, a.flag("keepdims", False))
@@ -200,14 +201,17 @@ def variance(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 def average(g: Emitter, a: Attrs, x: Tensor, weights: Tensor | None = None) -> Tensor | list[Tensor]:
     """With weights of the size of x, or one for each position of the one axis."""
     axes = named_axes(a, x.rank)
-    if a.flag("returned", False):
-        raise CannotConvert("returned: the sum of the weights too")
+    returned = a.flag("returned", False)
     if not a.flag("weighted", True) or weights is None:
-        return g.ReduceMean(x, g.ints(*axes), keepdims=0)
+        mean = g.ReduceMean(x, g.ints(*axes), keepdims=0)
+        return [mean, g.scalar(math.prod(x.size(axis) for axis in axes), x)] if returned else mean
     if weights.rank < x.rank:
+        total = g.ReduceSum(weights, g.ints(0), keepdims=0)
         weights = reshape(g, weights, [-1 if axis == axes[0] else 1 for axis in range(x.rank)])
-    total = g.ReduceSum(weights, g.ints(*axes), keepdims=0)
-    return g.Div(g.ReduceSum(g.Mul(x, weights), g.ints(*axes), keepdims=0), total)
+    else:
+        total = g.ReduceSum(weights, g.ints(*axes), keepdims=0)
+    mean = g.Div(g.ReduceSum(g.Mul(x, weights), g.ints(*axes), keepdims=0), total)
+    return [mean, total] if returned else mean
 
 
 @ROWS.row("_np_cumsum")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few, rows
+from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, few, rows, sized
 from netferry.converters.mxnet.to_onnx.sizes import (
     Size,
     cut,
@@ -16,7 +17,6 @@ from netferry.converters.mxnet.to_onnx.sizes import (
     positive,
     reshape,
     reshape_sizes,
-    shape_of,
     shape_tensor,
     size_of,
     stacked,
@@ -60,18 +60,37 @@ def squeeze(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("Reshape")
 def reshape_to(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    shape = a.integers("shape", ())
-    if not shape:
+    """``target_shape`` is how MXNet 0.7 said it: 0 is inferred, and ``keep_highest`` keeps the first axis."""
+    shape, older = a.integers("shape", ()), a.integers("target_shape", ())
+    keep = a.flag("keep_highest", False)
+    if not shape and not older:
         raise CannotConvert("no shape")
-    a.ignore("target_shape", "keep_highest")
+    if x.array is not None and min(shape, default=0) > 0 and math.prod(shape) != x.array.size:
+        raise CannotConvert(f"shape={shape} does not fit the {x.array.size} elements of its input")
+    if not shape:
+        sizes: list[int | Size] = [size or -1 for size in older]
+        return reshape(g, x, [size_of(x, 0), *sizes[1:]] if keep else sizes)
     return reshape(g, x, reshape_sizes(x, shape, reverse=a.flag("reverse", False)))
 
 
 @ROWS.row("reshape_like")
 def reshape_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
-    if any(a.maybe_integer(name) is not None for name in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end")):
-        raise CannotConvert("only a part of the axes is reshaped")
-    return g.Reshape(x, shape_of(g, like))
+    """The sizes of ``like``; or those of some of its axes, in the places of some of the axes of ``x``."""
+    mine, theirs = _axes_between(a, "lhs", x.rank), _axes_between(a, "rhs", like.rank)
+    parts = [(x, range(mine.start)), (like, theirs), (x, range(mine.stop, x.rank))]
+    shapes = [
+        shape_tensor(g, each, [size_of(each, axis) for axis in axes]) for each, axes in parts if len(axes)
+    ]
+    known = [each.dims for each, axes in parts if len(axes)]
+    dims = tuple(each.dims[axis] for each, axes in parts for axis in axes if each.dims is not None)
+    target = shapes[0] if len(shapes) == 1 else g.Concat(*shapes, axis=0)
+    return sized(g.Reshape(x, target), None if None in known else dims)
+
+
+def _axes_between(a: Attrs, side: str, rank: int) -> range:
+    begin, end = a.maybe_integer(f"{side}_begin"), a.maybe_integer(f"{side}_end")
+    begin, end = (0 if begin is None else begin), (rank if end is None else end)
+    return range(begin + rank if begin < 0 else begin, end + rank if end < 0 else end)
 
 
 @ROWS.row("broadcast_axis")
@@ -84,7 +103,10 @@ def broadcast_axis(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("broadcast_like")
 def broadcast_like(g: Emitter, a: Attrs, x: Tensor, like: Tensor) -> Tensor:
+    """Axes count where both sides name theirs."""
     mine, theirs = a.maybe_integers("lhs_axes"), a.maybe_integers("rhs_axes")
+    if mine is None or theirs is None:
+        mine = theirs = None
     shape: list[int | Size] = [1] * x.rank
     for axis, source in zip(mine or range(x.rank), theirs or range(like.rank), strict=True):
         shape[positive(axis, x.rank)] = size_of(like, positive(source, like.rank))
@@ -140,8 +162,12 @@ def slice_channel(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
 
 
 def parted(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
-    """Into equal sections, or at indices (of which MXNet writes the first, 0, too)."""
+    """Into sections, of which the first have one place more where they cannot be equal, or at indices (0 among them)."""
     count, begins = a.integer("sections", 0), a.integers("indices", ())
+    whole = size_of(x, axis)
+    if count and isinstance(whole, int) and whole % count:
+        sizes = [whole // count + (index < whole % count) for index in range(few(count))]
+        return list(g.ops("Split", x, g.ints(*sizes), outputs=count, axis=axis))
     if count:
         return sections(g, x, axis, count)
     ends = [*begins[1:], None]

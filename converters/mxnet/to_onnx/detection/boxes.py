@@ -128,7 +128,7 @@ def survivors(g: Emitter, boxes: Ranked, threshold: float) -> Tensor:
         counted = g.CumSum(cast(g, boxes.valid, np.int64), g.constant(1, np.int64))
         return g.And(boxes.valid, g.Equal(counted, g.constant(1, np.int64)))
     if threshold < 0:
-        raise CannotConvert(f"an overlap of {threshold:g}", "ONNX takes one from 0 to 1")
+        raise CannotConvert(f"overlap_thresh={threshold:g}", "ONNX takes one from 0 to 1")
     left, top, right, bottom = boxes.sides
     corners = g.Concat(left, top, g.Max(left, right), g.Max(top, bottom), axis=-1)
     valid = boxes.valid

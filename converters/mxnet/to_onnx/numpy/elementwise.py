@@ -167,6 +167,8 @@ def _with_number(g: Emitter, a: Attrs, x: Tensor, name: str) -> tuple[Tensor, Te
     a.ignore("is_int")
     if name == "true_divide":
         x = as_float(g, x)
+    if name.startswith("bitwise") and x.dtype.kind in "iu":
+        value = float(int(value))
     if x.dtype.kind != "f" and not value.is_integer():
         x = cast(g, x, np.float64)
     return x, g.scalar(int(value) if x.dtype.kind in "iu" else value, x)

@@ -67,9 +67,9 @@ def reshape_by_codes(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """-1 is inferred, -2 keeps an axis, -3 drops one of size 1, -4 keeps all that are left, -5 joins two,
     -6 splits one into the two sizes that follow."""
     _in_c_order(a)
-    if a.flag("reverse", False):
-        raise CannotConvert("a shape that is read from the right")
-    return reshape(g, x, reshape_sizes(x, a.integers("newshape"), NUMPY_CODES))
+    return reshape(
+        g, x, reshape_sizes(x, a.integers("newshape"), NUMPY_CODES, reverse=a.flag("reverse", False))
+    )
 
 
 _NEW_AXES: Mapping[int, Sequence[tuple[int, ...]]] = {
@@ -180,18 +180,42 @@ def delete(g: Emitter, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
     return g.Gather(x, g.ints(*kept), axis=axis)
 
 
-_PAD_MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect"}
+_PAD_MODES = ("constant", "edge", "reflect")
+_EXTREMES = {"maximum": "ReduceMax", "minimum": "ReduceMin"}
 
 
 @ROWS.row("_npi_pad")
 def pad(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """pad_width: (before, after) of each axis."""
-    mode = _PAD_MODES[a.string("mode", "constant", among=" ".join(_PAD_MODES))]
+    mode = a.string("mode", "constant", among=" ".join((*_PAD_MODES, "symmetric", *_EXTREMES)))
     if a.string("reflect_type", "even") != "even":
         raise CannotConvert("reflect_type other than even")
     widths = a.pairs("pad_width")
-    value = g.scalar(a.number("constant_value", 0.0), x) if mode == "constant" else None
-    return g.Pad(x, g.ints(*(w[0] for w in widths), *(w[1] for w in widths)), value, mode=mode)
+    if mode not in _PAD_MODES:
+        a.ignore("constant_value")
+        for axis, (before, after) in enumerate(widths):
+            x = _bordered(g, x, axis, before, after, mode)
+        return x
+    value = g.scalar(a.number("constant_value", 0.0), x)
+    pads = g.ints(*(w[0] for w in widths), *(w[1] for w in widths))
+    return g.Pad(x, pads, value if mode == "constant" else None, mode=mode)
+
+
+def _bordered(g: Emitter, x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    """One axis with borders that mirror it, its own border too, or that repeat its extreme."""
+    if max(before, after) == 0:
+        return x
+    if mode == "symmetric":
+        if max(before, after) > x.size(axis):
+            raise CannotConvert(f"pad_width={before, after} is wider than the axis that it mirrors")
+        ends = [cut(g, x, [axis], [0], [before]), cut(g, x, [axis], [-after], [None])]
+        borders = [flipped(g, end, [axis]) for end in ends]
+    else:
+        extreme = g.op(_EXTREMES[mode], x, g.ints(axis), keepdims=1)
+        repeats = ([width if each == axis else 1 for each in range(x.rank)] for width in (before, after))
+        borders = [g.Tile(extreme, g.ints(*each)) for each in repeats]
+    parts = [*borders[: before > 0], x, *(borders[1:] if after > 0 else ())]
+    return g.Concat(*parts, axis=axis)
 
 
 rows(
