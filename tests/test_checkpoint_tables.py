@@ -63,6 +63,14 @@ def test_tables_are_read_however_they_are_cut(cut: int, every: int, tmp_path: Pa
     )
 
 
+def test_of_a_checkpoint_that_lacks_a_file_the_rest_is_read(tmp_path: Path) -> None:
+    elsewhere = field(1, 1) + field(2, shape(9, 9)) + field(3, 1) + field(5, 324)
+    found = opened(tmp_path, table([block([*GOOD, (b"c", elsewhere)])], [b"d"]))
+    assert np.array_equal(found.read("a"), NUMBERS[:4])
+    with pytest.raises(RefusedError, match="missing"):
+        found.read("c")
+
+
 def swapped(entries: Sequence[Entry]) -> list[Entry]:
     return [entries[0], entries[2], entries[1], *entries[3:]]
 

@@ -9,6 +9,7 @@ trailer of five bytes.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,10 @@ class Checkpoint:
             else:
                 name = key.decode("utf-8", "surrogateescape")
                 self._entries[name] = messages.parsed("BundleEntry", value, self.where)
-        if sum(max(entry.size, 0) for entry in self._entries.values()) > self._size():
+        claimed = Counter[int]()
+        for entry in self._entries.values():
+            claimed[entry.shard] += max(entry.size, 0)
+        if any(claimed[number] > shard.size for number, shard in shards.items()):
             raise RefusedError("the checkpoint is damaged: its tensors overlap", where=self.where)
 
     def __contains__(self, name: str) -> bool:
