@@ -32,6 +32,7 @@ from netferry.conversion import (
     Stages,
     companions,
     deliver,
+    demand_runs,
     dequantized,
     exported,
     simplified,
@@ -149,6 +150,8 @@ def convert(
     imported = (
         None if target == "onnx" else converters.import_model(export.model, target, name=Path(title).stem)
     )
+    if not verify:
+        demand_runs(export, live, given)
     done = Conversion(export, title, target, imported=imported)
     stages.begin("writing")
 

@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netferry import converters
-from netferry.converters import artifact, frameworks, pipeline, source
+from netferry.converters import artifact, frameworks, origin, pipeline, source
 from netferry.converters.disk import ledger, staging
 from netferry.converters.disk.ledger import Overwriting
-from netferry.converters.errors import NetferryError, UsageError
+from netferry.converters.errors import (
+    NetferryError,
+    RefusedError,
+    UsageError,
+    first_line,
+)
 from netferry.converters.exported import ExportedModel
 from netferry.converters.onnx import stream
 from netferry.converters.signature import Example, Signature, completed
@@ -98,6 +103,39 @@ def exported(
             raise
     whole = completed(given, own.inputs)
     return converters.export_model(live, given=whole, opset=opset, fuse=fuse), whole
+
+
+def demand_runs(export: ExportedModel, live: object, given: Sequence[Example] | None) -> None:
+    """Refuse what an exporter other than netferry's wrote and what does not run on its own example.
+
+    It is for conversions that are not verified: a verdict says so otherwise.
+    """
+    if export.route == "direct" or given is None:
+        return
+    from netferry.inference.run import run
+
+    inputs = {one.name: one.array for one in given}
+    wanted = run(live, inputs)
+    try:
+        found = run(export.model, inputs)
+    except NetferryError as error:
+        if _WITHOUT_KERNEL in f"{error} {error.__cause__}":
+            return
+        reason = first_line(error)
+    else:
+        odd = [name for name, y in wanted.items() if name in found and found[name].shape != y.shape]
+        if not odd and wanted.keys() == found.keys():
+            return
+        reason = f"its outputs have other sizes or names: {', '.join(odd or found)}"
+    raise RefusedError(
+        f"what the {export.route} exporter wrote does not run on its own example ({reason})",
+        where=origin.named(live),
+        remedy=f"{export.notes[0]}" if export.notes else "",
+    )
+
+
+_WITHOUT_KERNEL = "NOT_IMPLEMENTED"
+"""What onnxruntime says of a valid model for whose types it has no kernel."""
 
 
 def simplified(export: ExportedModel) -> ExportedModel:

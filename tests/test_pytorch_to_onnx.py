@@ -9,15 +9,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from pytorch_models import GPT, ResNet18
 from pytorch_oracle import SIZES, Fn, Shape, check, export, operators, randomized, session
 from torch import nn
 from torch.nn import functional as F
 
+import netferry
 from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.pytorch import live
 from netferry.converters.pytorch.signature import signature as signature_of
-from netferry.converters.pytorch.to_onnx import to_onnx
+from netferry.converters.pytorch.to_onnx import fallback, to_onnx
 from netferry.converters.pytorch.to_onnx.tracer.decompositions import DECOMPOSITIONS
 from netferry.converters.signature import Example
 
@@ -662,6 +664,44 @@ def test_a_fallback_leaves_no_path_of_this_machine_in_the_file() -> None:
     found = export(Fn(aliased), X)
     assert found.route == "dynamo"
     assert b".py" not in ir.to_proto(found.model).SerializeToString()
+
+
+def _written(*nodes: Any) -> Any:
+    """What an exporter gives: a graph from x0 to output."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x0", "output")]
+    shape = numpy_helper.from_array(np.array([7, 9]), "shape")
+    graph = helper.make_graph([helper.make_node(*node) for node in nodes], "net", ends[:1], ends[1:], [shape])
+    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        ("Mul", ["x0", "shape"], ["output"]),
+        ("Nonsense", ["x0"], ["output"]),
+        ("Relu", ["nowhere"], ["output"]),
+    ],
+)
+def test_an_invalid_file_of_an_exporter_is_never_handed_on(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Types that do not agree, operators that ONNX has not, inputs that are not there: the next exporter is asked."""
+    good = fallback._ROUTES["torchscript"]
+    monkeypatch.setattr(fallback, "_ROUTES", {"torchscript": lambda *_: _written(node), "dynamo": good})
+    module, given = nn.Linear(5, 4).eval(), [Example("x0", np.zeros((2, 5), np.float32))]
+    assert fallback.export(module, given, ("torchscript", "dynamo"), "why").route == "dynamo"
+    with pytest.raises(fallback.Failed, match="TorchScript"):
+        fallback.export(module, given, ("torchscript",), "why")
+
+
+def test_a_file_of_an_exporter_that_does_not_run_is_refused_without_a_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bad = _written(("Reshape", ["x0", "shape"], ["output"]))
+    monkeypatch.setattr(fallback, "_ROUTES", {"torchscript": lambda *_: bad, "dynamo": lambda *_: bad})
+    module = Fn(lambda x: torch.special.i1(x))
+    with pytest.raises(RefusedError, match="does not run on its own example"):
+        netferry.convert(module, "onnx", inputs={"x0": np.zeros((2, 5), np.float32)}, verify=False)
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,13 @@ def export(model: Any, given: Sequence[Example], routes: Sequence[str], reason: 
     failures = []
     for route in routes:
         try:
-            found = _ROUTES[route](model, given)
+            found = _cleaned(_ROUTES[route](model, given))
+            _demand_valid(found)
         except Exception as error:
             failures.append(f"PyTorch's {_TITLES[route]} exporter: {_root(error)}")
             continue
         note = f"PyTorch's {_TITLES[route]} exporter was used: {reason}"
-        return ExportedModel(_cleaned(found), route=route, notes=(note,))
+        return ExportedModel(found, route=route, notes=(note,))
     raise Failed("; ".join(failures) or "An exporter would keep what this one run did, in silence")
 
 
@@ -166,6 +167,46 @@ def _cleaned(model: ir.Model) -> ir.Model:
         if bare != value.name and bare not in model.graph.initializers:
             value.name = bare
     return model
+
+
+_LARGE = 1 << 16
+"""Bytes of a weight of which the checker gets the sizes alone."""
+
+
+def _demand_valid(model: ir.Model) -> None:
+    """Raise where ONNX refuses what an exporter has written: they say nothing of that.
+
+    What they noted of sizes inside goes first: it is what one run had, and no node needs it.
+    """
+    known = {"", "ai.onnx", "ai.onnx.ml"} | {function.domain for function in model.functions.values()}
+    foreign = {
+        f"{node.domain}::{node.op_type}"
+        for graph in model.graphs()
+        for node in graph
+        if node.domain not in known
+    }
+    if foreign:
+        raise ValueError(f"it wrote operators that ONNX has not: {', '.join(sorted(foreign))}")
+    for graph in model.graphs():
+        for node in graph:
+            for value in node.outputs:
+                if value not in graph.outputs:
+                    value.shape = None
+    weights = model.graph.initializers
+    large = [v for v in weights.values() if v.const_value is not None and v.const_value.nbytes >= _LARGE]
+    for value in large:
+        del weights[str(value.name)]
+        model.graph.inputs.append(value)
+    try:
+        proto = ir.to_proto(model)
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+        for end in (*proto.graph.input, *proto.graph.output):
+            end.type.tensor_type.shape.SetInParent()  # the checker wants a rank of all that goes in and out
+        onnx.checker.check_model(proto)
+    finally:
+        for value in large:
+            model.graph.inputs.remove(value)
+            weights.add(value)
 
 
 @contextlib.contextmanager
