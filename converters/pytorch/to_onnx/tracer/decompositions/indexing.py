@@ -229,6 +229,52 @@ def _getitem(input: Tensor, index: Any) -> Any:
     return input[tuple(plain)]
 
 
+@decomposed("unique")
+def _unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    if dim is not None:
+        return NotImplemented
+    found: Any = torch._unique2(input, sorted, return_inverse, return_counts)
+    return _asked(found, return_inverse, return_counts)
+
+
+@decomposed("unique_consecutive")
+def _unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """What differs from its predecessor; where each element is among these, and how often each is repeated."""
+    x = input.flatten() if dim is None else input.movedim(dim, 0)
+    other = x[1:] != x[:-1]
+    other = other if other.dim() == 1 else other.flatten(1).any(1)
+    first = torch.cat([torch.ones_like(x.flatten()[:1], dtype=torch.bool), other])
+    begins = torch.nonzero(first).squeeze(1)
+    values = x.index_select(0, begins)
+    inverse = first.long().cumsum(0) - 1
+    ends = torch.cat([begins[1:], begins.new_full((1,), x.size(0))])
+    if dim is None:
+        return _asked((values, inverse.reshape(input.shape), ends - begins), return_inverse, return_counts)
+    return _asked((values.movedim(0, dim), inverse, ends - begins), return_inverse, return_counts)
+
+
+def _asked(found: Sequence[Tensor], inverse: bool, counts: bool) -> Any:
+    parts = [found[0], *([found[1]] if inverse else []), *([found[2]] if counts else [])]
+    return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+@decomposed("put")
+def _put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """Elements by their numbers in the flattened tensor, negative ones from its end."""
+    place = index.flatten()
+    place = torch.where(place < 0, place + input.numel(), place)
+    flat = input.flatten().index_put((place,), source.flatten(), accumulate)
+    return flat.reshape(input.shape)
+
+
 def _is_mask(item: Any) -> bool:
     return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8) and item.dim() > 0
 

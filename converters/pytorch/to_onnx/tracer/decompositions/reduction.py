@@ -231,3 +231,11 @@ def _trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = 
 @decomposed("cumulative_trapezoid")
 def _cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
     return _trapezoids(y, x, dx, dim).cumsum(dim)
+
+
+@decomposed("renorm")
+def _renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """Each slice along an axis shortened to a length of at most ``maxnorm``, as PyTorch does with 1e-7 beside the length."""
+    others = [axis for axis in range(input.dim()) if axis != dim % input.dim()]
+    length: Any = torch.linalg.vector_norm(input, p, others, keepdim=True)
+    return input * torch.where(length > maxnorm, maxnorm / (length + 1e-7), torch.ones_like(length))
