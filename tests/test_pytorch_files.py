@@ -50,7 +50,7 @@ def test_a_torchscript_archive_is_read_and_carried(tmp_path: Path) -> None:
     torch.jit.script(net()).save(path)
     model = files.read(artifact.look(path))
     assert live.accepts(model) and same(model, net())
-    assert to_onnx(model, [Example("x", X, {0: "batch"})]).route == "torchscript"
+    assert to_onnx(model, [Example("x", X, {0: "batch"})]).route == "direct"
     with pytest.raises(UsageError, match="--input"):
         to_onnx(model)
 

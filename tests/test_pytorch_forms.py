@@ -11,8 +11,6 @@ from torch import nn
 from torch.nn import functional as F, utils
 from torch.nn.utils import parametrizations, prune
 
-from netferry.converters.errors import UnsupportedError
-
 pytest.importorskip("onnxruntime")
 
 ROWS, IMAGE = ("b", 5), ("b", 4, "h", "w")
@@ -44,12 +42,6 @@ def test_a_layer_that_is_wrapped_is_what_it_computes(make: Any) -> None:
 def test_what_is_compiled_runs_as_it_was_written() -> None:
     inner = torch.compile(nn.Sequential(nn.Linear(5, 4), nn.Tanh()), backend="eager")
     check(nn.Sequential(inner, nn.Linear(4, 2)), ROWS)
-
-
-def test_a_scripted_part_is_named() -> None:
-    part = torch.jit.script(nn.Linear(5, 4))
-    with pytest.raises(UnsupportedError, match="'0' is a scripted module"):
-        check(nn.Sequential(part, nn.ReLU()), ROWS)
 
 
 class Unpooled(nn.Module):

@@ -712,11 +712,6 @@ def test_code_that_draws_random_numbers_in_inference_is_refused(function: Any) -
         export(Fn(function), X)
 
 
-def test_a_scripted_module_goes_by_the_torchscript_exporter() -> None:
-    scripted = torch.jit.script(randomized(nn.Sequential(nn.Linear(5, 4), nn.ReLU())))
-    check(scripted, ROWS, route="torchscript")
-
-
 def test_an_exported_program_is_traced_again() -> None:
     net = randomized(
         nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))

@@ -158,7 +158,9 @@ def inference(module: nn.Module) -> Iterator[None]:
 
     def evaluate() -> Callable[[], None]:
         before = Snapshot(module)
-        modes = [(part, part.training) for part in module.modules()]
+        modes = [
+            (part, part.training) for part in module.modules() if hasattr(part, "training")
+        ]  # a frozen script has none
         for part, _ in modes:
             part.training = False
 

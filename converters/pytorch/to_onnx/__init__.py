@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from netferry.converters import origin, size_bounds
-from netferry.converters.errors import Unsupported, UnsupportedError
+from netferry.converters.errors import Unsupported, UnsupportedError, UsageError, first_line
 from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import BFLOAT16_OPSET, OPSET, GraphBuilder, Tensor
 from netferry.converters.pytorch.fast_path import zeros_at_padding
@@ -58,14 +58,19 @@ def to_onnx(model: Any, given: Sequence[Example] | None = None) -> ExportedModel
 
 def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:
     """By netferry's own route, else by PyTorch's exporters."""
-    if isinstance(model, torch.jit.ScriptModule):
-        return fallback.export(model, given, ("torchscript",), "TorchScript cannot be traced by netferry")
     routes: tuple[str, ...] = ("torchscript", "dynamo")
+    if isinstance(model, torch.jit.ScriptModule):
+        routes = ("torchscript",)
     if isinstance(model, torch.export.ExportedProgram):
         routes = ("dynamo",)
     problems: tuple[Unsupported, ...] = ()
+    refusal: UsageError | None = None
     try:
         return _direct(module_of(model), given)
+    except UsageError as problem:
+        if not isinstance(model, torch.jit.ScriptModule):
+            raise
+        refusal, reason = problem, first_line(problem)  # its own exporter writes loops
     except Untraceable as problem:
         if problem.routes:
             run(model, [example.array for example in given])  # inputs that do not fit are reported as such
@@ -75,6 +80,8 @@ def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:
     try:
         return fallback.export(model, given, routes, reason)
     except fallback.Failed as failure:
+        if refusal is not None:
+            raise refusal from failure
         remedy = ". ".join(part for part in (way_round(model), str(failure)) if part)
         where = Unsupported(origin.named(model), "forward", reason, remedy)
         raise UnsupportedError(_with_remedy(problems, remedy) or [where]) from failure

@@ -228,7 +228,7 @@ def _divmod(a: Any, b: Any) -> tuple[Any, Any]:
     return a // b, a % b
 
 
-_NAMES: Mapping[str, Any] = {
+NAMES: Mapping[str, Any] = {
     "int": _Int,
     "float": _Float,
     "range": _Range,
@@ -243,7 +243,7 @@ def numbers_in(namespaces: Sequence[dict[str, Any]]) -> Iterator[None]:
     imported = {id(PLAIN[name]): stand_in for name, stand_in in (*MATH.items(), *TORCH.items())}
     put: list[tuple[dict[str, Any], str, Any, Any]] = []
     for names in namespaces:
-        wanted = {**_NAMES, "list": _List} if _lists_ranges(names) else _NAMES
+        wanted = {**NAMES, "list": _List} if _lists_ranges(names) else NAMES
         put += [(names, name, stand_in, _real_len) for name, stand_in in wanted.items() if name not in names]
         held_there = [(name, value) for name, value in list(names.items()) if id(value) in imported]
         put += [(names, name, imported[id(value)], value) for name, value in held_there]

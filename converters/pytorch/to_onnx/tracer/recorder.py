@@ -51,11 +51,11 @@ from netferry.converters.pytorch.to_onnx.tracer.shape_rules import COUNTED, SHAP
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import lies_in_order
 from netferry.converters.pytorch.to_onnx.tracer.sizes import users_frame, users_line
 from netferry.converters.pytorch.to_onnx.tracer.tensors import PARTS, TracedTensors, storage_of
+from netferry.converters.pytorch.to_onnx.tracer.torchscript import interpreter
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
     DataDependent,
     Random,
     Stateful,
-    Untraceable,
 )
 from netferry.converters.signature import Example
 
@@ -377,8 +377,9 @@ class Recorder(TracedTensors, TorchFunctionMode):
     def call(self, enter: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A call of a module: recorded where it is kept whole, else entered."""
         if isinstance(module, torch.jit.ScriptModule):
-            name = self._module_names.get(id(module), type(module).__name__)
-            raise Untraceable(f"'{name}' is a scripted module, whose code PyTorch runs by itself")
+            name = self._module_names.get(id(module)) or module.original_name
+            with self._inside(module):
+                return interpreter.run(module, name, args, kwargs)
         key = None if self._complex.concerns(None, args, kwargs) else self._leaf(module)
         with self._inside(module):
             if key is None:
