@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from netferry.converters.graph.ir.arrays import release
+from netferry.converters.optimizer import OptimizerState
 from netferry.converters.signature import Array, Signature
 
 
@@ -19,7 +20,8 @@ class ImportedModel:
     ``source`` is a Python module that builds the model and runs where netferry is not installed: it has a
     ``load(weights=None)`` that reads ``<module>.safetensors`` beside itself. ``weights`` are that file's arrays.
     ``names`` maps the source's weights to the parameters they have become. ``form`` names the kind of model
-    (``module``, ``functional``, ``function``, ``symbol``); ``notes`` are sentences for the report.
+    (``module``, ``functional``, ``function``, ``symbol``); ``notes`` are sentences for the report. ``optimizer`` is what an optimizer of
+    the source's keeps, for training to go on.
     """
 
     framework: str
@@ -30,6 +32,7 @@ class ImportedModel:
     names: Mapping[str, str] = field(default_factory=dict)
     form: str = "module"
     notes: tuple[str, ...] = ()
+    optimizer: OptimizerState | None = field(default=None, repr=False, kw_only=True)
 
     @cached_property
     def model(self) -> Any:

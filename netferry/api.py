@@ -35,6 +35,7 @@ from netferry.conversion import (
     demand_runs,
     dequantized,
     exported,
+    going_on,
     simplified,
     target_of,
     with_random_weights,
@@ -80,6 +81,7 @@ def convert(
     simplify: bool = False,
     dequantize: bool = False,
     write_source: bool = False,
+    optimizer_state: object = None,
     keep: bool = False,
     force: bool = False,
     dry_run: bool = False,
@@ -115,6 +117,10 @@ def convert(
     it since; anything else, and the source itself, only with ``force``. A Hugging Face folder's tokenizer and processors are copied beside it.
     With ``dry_run`` all is done but the writing and the check.
 
+    **Training that goes on.** ``optimizer_state`` is the source's optimizer (SGD, Adam, AdamW) as ``netferry.optimizer_state`` takes it, live or a
+    file: a result in PyTorch gets what ``optimizer.load_state_dict`` takes beside it (``NAME.optimizer.pt``), a ``.keras`` file holds its
+    optimizer, and the result's ``optimizer`` is a live one over its ``model``.
+
     **How it is checked.** With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto).
     Where they differ nothing is written, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``columns``, ``pixels``,
     ``quick`` and ``samples`` are as for ``verify``. ``progress(done, total, what)`` is called at each stage.
@@ -123,7 +129,7 @@ def convert(
         NetferryError: it names the place, what was expected, what was received, and what to do.
     """
     path = None if destination is None else Path(destination)
-    target = target_of(to, path, opset, write_source, fuse or simplify, device)
+    target = target_of(to, path, opset, write_source, fuse or simplify, device, optimizer_state is not None)
     how = reading_of(
         reading, weights=weights, task=task, signature=signature, random_weights=random_weights, unsafe=unsafe
     )
@@ -133,7 +139,9 @@ def convert(
     part, pairs = part_of(outputs, input_at, fix, rename)
     source.demand(model)
     replacing = Overwriting(force, (model, how.parameters, data))
-    staging.demand(path, MODEL, replacing, companions(path, target, write_source, model))
+    staging.demand(
+        path, MODEL, replacing, companions(path, target, write_source, model, optimizer_state is not None)
+    )
     stages.begin("reading")
     opened_source = how.open(model)
     if how.random_weights:
@@ -142,6 +150,8 @@ def convert(
     stages.begin("exporting")
     live, given = part.of(live, given)
     export, given = exported(live, given, opset, fuse)
+    if not verify:
+        demand_runs(export, live, given)
     export = part.exported(export)
     floats = dequantized(export) if dequantize else None
     export = export if floats is None else floats.export
@@ -150,8 +160,8 @@ def convert(
     imported = (
         None if target == "onnx" else converters.import_model(export.model, target, name=Path(title).stem)
     )
-    if not verify:
-        demand_runs(export, live, given)
+    if optimizer_state is not None and imported is not None:
+        imported = going_on(imported, live, optimizer_state, given)
     done = Conversion(export, title, target, imported=imported)
     stages.begin("writing")
 

@@ -27,6 +27,7 @@ from netferry.converters.signature import Example, Signature, completed
 from netferry.results import Conversion
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.converters.imported import ImportedModel
     from netferry.validation.reports.report import Report
     from netferry.validation.verify import Progress
 
@@ -189,8 +190,14 @@ def dequantized(export: ExportedModel) -> Dequantized:
 
 
 def target_of(
-    to: str | os.PathLike[str] | None, destination: Path | None, opset: int | None, write_source: bool, fuse: bool, device: str
-) -> str:  # fmt: skip
+    to: str | os.PathLike[str] | None,
+    destination: Path | None,
+    opset: int | None,
+    write_source: bool,
+    fuse: bool,
+    device: str,
+    trains: bool = False,
+) -> str:
     """The framework to convert to, once the call is known to make sense. A path given in its place is refused."""
     to = None if to is None else os.fspath(to)
     if to is None and destination is None:
@@ -212,6 +219,10 @@ def target_of(
         from netferry.inference.devices import choose
 
         choose(device)  # what is missing is reported before any work
+    if trains:
+        from netferry.validation.training.optimizers import demand
+
+        demand(name)
     if name != "onnx" and fuse:
         raise UsageError(
             "only an ONNX model is fused", remedy="Leave --fuse out: other results can be trained"
@@ -234,6 +245,15 @@ def without_fixed_axes(given: Sequence[Example] | None, export: ExportedModel) -
         else one
         for one in given
     )
+
+
+def going_on(
+    imported: ImportedModel, live: object, states: object, given: Sequence[Example] | None
+) -> ImportedModel:
+    """The imported model, and what an optimizer of the source's keeps, for training to go on."""
+    from netferry.validation.training.optimizers import carried, read
+
+    return replace(imported, optimizer=carried(read(states, live), live, imported.model, given))
 
 
 def deliver(
@@ -269,11 +289,17 @@ def deliver(
     return replace(done, report=report, files=files)
 
 
-def companions(destination: Path | None, target: str, write_source: bool, origin: object = None) -> list[str]:
-    """The names of the files that are known to come beside a destination; ``origin`` may name a pipeline."""
+def companions(
+    destination: Path | None, target: str, write_source: bool, origin: object = None, trains: bool = False
+) -> list[str]:
+    """The names of the files that are known to come beside a destination; ``origin`` may name a pipeline. ``trains``: the state of
+    an optimizer comes along."""
     if destination is None:
         return []
-    names = [f"{_stem(destination)}{ending}" for ending in (".py", ".safetensors") if write_source]
+    names = (
+        [f"{destination.stem}.optimizer.pt"] if trains and target == "pytorch" and destination.suffix else []
+    )
+    names += [f"{_stem(destination)}{ending}" for ending in (".py", ".safetensors") if write_source]
     if destination.suffix:
         names += pipeline.beside(origin, destination.parent)
     symbol = target == "mxnet" and destination.name.endswith("-symbol.json")

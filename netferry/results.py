@@ -48,6 +48,13 @@ class Conversion:
     road = _renamed("road", "route")
 
     @cached_property
+    def optimizer(self) -> Any:
+        """The optimizer of ``model`` that goes on where the source's stood; None where no state of one was given."""
+        if self.imported is None or self.imported.optimizer is None:
+            return None
+        return frameworks.named(self.to).module("optimizer").native(self.imported.optimizer, self.model)
+
+    @cached_property
     def model(self) -> Any:
         """The live model: an ``nn.Module``, a Keras model, a gluon block, or an ``onnx.ModelProto``."""
         if self.imported is None:

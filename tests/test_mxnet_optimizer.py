@@ -104,17 +104,16 @@ def test_a_trainers_state_is_numbered_by_names_and_a_modules_by_the_symbol(dumpe
         else dict(enumerate(("f_weight", "f_bias", "b_gamma", "b_beta")))
     )
     arrays = {number: (momenta[name],) for number, name in order.items() if name in momenta}
-    state = optimizer.OptimizerState(arrays, {"lr": 0.5} if dumped else {})
-    titled = [(name, params[name]) for name in momenta]
+    state = optimizer.States(arrays, {"lr": 0.5} if dumped else {})
     model = SymbolModel(graph, params, label="net")
-    found = optimizer.to_pytorch(state, model, titled, learning_rate=0.5)
-    for place, name in enumerate(momenta):
-        np.testing.assert_allclose(found[place]["momentum_buffer"], momenta[name] / -0.5, rtol=1e-6)
-    wrong = optimizer.OptimizerState(
+    found = optimizer.read(state, model, learning_rate=0.5)
+    for name, momentum in momenta.items():
+        np.testing.assert_allclose(found.moments[name][0], momentum / -0.5, rtol=1e-6)
+    wrong = optimizer.States(
         {number: (array[:, None],) for number, (array,) in arrays.items()}, state.settings
     )
     with pytest.raises(UsageError, match="does not fit"):
-        optimizer.to_pytorch(wrong, model, titled, learning_rate=0.5)
+        optimizer.read(wrong, model, learning_rate=0.5)
 
 
 class _Hostile:
@@ -140,5 +139,5 @@ def test_a_state_that_is_none_or_would_act_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.states").write_bytes(content)
     with pytest.raises(RefusedError):
-        optimizer.read(tmp_path / "net.states")
+        optimizer.read_file(tmp_path / "net.states")
     assert [path.name for path in tmp_path.iterdir()] == ["net.states"]

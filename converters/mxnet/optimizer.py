@@ -1,4 +1,4 @@
-"""The state of an MXNet optimizer (``module.save_optimizer_states``, ``trainer.save_states``), for training to go on in PyTorch.
+"""The state of an MXNet optimizer (``module.save_optimizer_states``, ``trainer.save_states``), for training to go on in another framework.
 
 The file is a pickle. It is read with nothing but stand-ins: no name in it is imported, no code of it runs.
 """
@@ -6,8 +6,9 @@ The file is a pickle. It is read with nothing but stand-ins: no name in it is im
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,16 @@ from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.mxnet.array_format import Reader, read_array
 from netferry.converters.mxnet.files import SymbolModel
 from netferry.converters.mxnet.symbol import STATISTICS, input_name
+from netferry.converters.optimizer import Kind, OptimizerState, Settings
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot
 
-_KINDS = {1: "sgd", 2: "adam"}
+_KINDS: Mapping[int, Kind] = {1: "sgd", 2: "adam"}
 """The optimizer by how many arrays it keeps of each parameter: a momentum, or two moments."""
 
 
 @dataclass(frozen=True)
-class OptimizerState:
+class States:
     """``arrays``: what is kept of each parameter, by its number; ``settings``: those of the optimizer, where the file has them,
     which is one that gluon's Trainer wrote."""
 
@@ -34,7 +36,7 @@ class OptimizerState:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         return _KINDS[len(next(iter(self.arrays.values())))]
 
 
@@ -66,7 +68,7 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-def read(path: str | Path) -> OptimizerState:
+def read_file(path: str | Path) -> States:
     """Read a ``.states`` file.
 
     Raises:
@@ -98,7 +100,7 @@ def read(path: str | Path) -> OptimizerState:
             received=f"{sorted(counts)} arrays a parameter",
         )
     settings = optimizer.state if isinstance(optimizer, _Kept) and isinstance(optimizer.state, dict) else {}
-    return OptimizerState(arrays, settings)
+    return States(arrays, settings)
 
 
 def _arrays(state: Any, where: str) -> Iterator[Array]:
@@ -129,7 +131,7 @@ def trained(model: SymbolModel) -> list[str]:
     return [name for name in names if name in model.params and name not in statistics]
 
 
-def _by_name(state: OptimizerState, model: SymbolModel) -> dict[str, tuple[Array, ...]]:
+def _by_name(state: States, model: SymbolModel) -> dict[str, tuple[Array, ...]]:
     """What is kept of each parameter, by its name.
 
     A Module numbers those that are trained, in the symbol's order. gluon's Trainer numbers all of them, statistics too, in the
@@ -157,60 +159,47 @@ def _by_name(state: OptimizerState, model: SymbolModel) -> dict[str, tuple[Array
     )
 
 
-def to_pytorch(
-    state: OptimizerState,
-    model: SymbolModel,
-    parameters: Sequence[tuple[str, Any]],
-    *,
-    learning_rate: float | None = None,
-    updates: int | None = None,
-) -> dict[int, dict[str, Array]]:
-    """What PyTorch's SGD or Adam keeps of ``parameters`` (``module.named_parameters()``), by their place.
+def read(
+    state: Any, model: SymbolModel, learning_rate: float | None = None, updates: int | None = None
+) -> OptimizerState:
+    """What the optimizer of a symbol keeps: a ``.states`` file, or what ``read_file`` gives of one.
 
-    A parameter is found by its values, so the weights must be those of ``model``, which the state belongs to. MXNet's momentum is
-    scaled by the learning rate, PyTorch's is not; Adam counts its updates, which MXNet's file does not say.
+    MXNet's momentum is scaled by the learning rate. Adam counts its updates, which a module's file does not say.
+
+    Raises:
+        UsageError: it belongs to another symbol, or the learning rate or the updates are neither in the file nor given.
     """
-    kept = _by_name(state, model)
-    names = list(kept)
-    rate = learning_rate or state.settings.get("lr")
-    count = updates or state.settings.get("num_update")
-    missing = (
-        "learning_rate"
-        if state.kind == "sgd" and not rate
-        else "updates"
-        if state.kind == "adam" and not count
-        else ""
-    )
-    if missing:
-        raise UsageError(f"the file does not say {missing}", where=model.label, remedy=f"Give {missing}=")
-    found: dict[int, dict[str, Array]] = {}
-    for place, (title, parameter) in enumerate(parameters):
-        name, turned = _source(title, np.asarray(parameter), model, names)
-        arrays = [array.T if turned else array for array in kept[name]]
-        if state.kind == "sgd":
-            found[place] = {
-                "momentum_buffer": np.ascontiguousarray(arrays[0]) / np.float32(-float(rate or 1))
-            }
-        else:
-            moments = dict(zip(("exp_avg", "exp_avg_sq"), map(np.ascontiguousarray, arrays), strict=True))
-            found[place] = {"step": np.asarray(float(count or 0), np.float32), **moments}
-    return found
+    kept = state if isinstance(state, States) else read_file(state)
+    rate = learning_rate or kept.settings.get("lr")
+    count = updates or kept.settings.get("num_update")
+    known = {"sgd": ("learning_rate", rate), "adam": ("updates", count)}
+    title, value = known[kept.kind]
+    if not value:
+        raise UsageError(f"the file does not say {title}", where=model.label, remedy=f"Give {title}=")
+    moments = _by_name(kept, model)
+    if kept.kind == "sgd":
+        moments = {
+            n: tuple(array / np.float32(-float(rate or 1)) for array in arrays)
+            for n, arrays in moments.items()
+        }
+    return OptimizerState(kept.kind, moments, int(count or 0), _settings(kept, rate))
 
 
-def _source(title: str, array: Array, model: SymbolModel, names: Sequence[str]) -> tuple[str, bool]:
-    """The parameter of MXNet's that a parameter of PyTorch's has the values of, and whether it is transposed."""
-    for turned in (False, True):
-        own = array.T if turned else array
-        fits = [
-            name
-            for name in names
-            if model.params[name].shape == own.shape and np.array_equal(model.params[name], own)
-        ]
-        near = [name for name in fits if name.replace(".", "_").endswith(title.replace(".", "_"))] or fits
-        if near:
-            return near[0], turned
-    raise UsageError(
-        f"no parameter of the symbol has the values of '{title}'",
-        where=model.label,
-        remedy="Take the state over before the first step, and only for models whose weights are not merged (no RNN operator)",
-    )
+def _settings(kept: States, rate: float | None) -> Settings:
+    said = kept.settings
+    betas = float(said.get("beta1", 0.9)), float(said.get("beta2", 0.999))
+    return Settings(
+        None if rate is None else float(rate), float(said.get("momentum", 0.9)), betas=betas,
+        epsilon=float(said.get("epsilon", 1e-8)), weight_decay=float(said.get("wd", 0)),
+    )  # fmt: skip
+
+
+def arrays(model: SymbolModel) -> dict[str, Array]:
+    """The weights and statistics by their names."""
+    return dict(model.params)
+
+
+@contextmanager
+def holding(model: SymbolModel, values: Mapping[str, Array]) -> Iterator[SymbolModel]:
+    """The model with these values in the place of its own."""
+    yield replace(model, params={**model.params, **values})

@@ -16,7 +16,7 @@ from netferry.converters.artifact import Artifact
 from netferry.converters.errors import RefusedError, UsageError, first_line
 from netferry.converters.graph.codegen.execution import module_of
 from netferry.converters.imported import ImportedModel
-from netferry.converters.pytorch import safety
+from netferry.converters.pytorch import optimizer, safety
 from netferry.converters.pytorch.huggingface import folder
 from netferry.converters.pytorch.safety import agreement
 from netferry.converters.pytorch.weights import load_weights, tensors_of
@@ -33,7 +33,8 @@ def write(imported: ImportedModel, path: Path) -> None:
     """Write an imported model.
 
     No suffix: a folder with ``model.py`` and ``model.safetensors``; ``.py``: that module, its weights beside it;
-    ``.pt2``: an exported program. All of them run where netferry is not installed.
+    ``.pt2``: an exported program. All of them run where netferry is not installed. The state of an optimizer that goes on
+    comes beside it, or into the folder.
     """
     if path.suffix == ".pt2":
         _write_program(imported, path)
@@ -42,6 +43,14 @@ def write(imported: ImportedModel, path: Path) -> None:
     else:
         path.mkdir()
         imported.write_source(path / "model.py")
+    if imported.optimizer is not None:
+        native = optimizer.native(imported.optimizer, imported.model)
+        torch.save(native.state_dict(), optimizer_file(path))
+
+
+def optimizer_file(path: Path) -> Path:
+    """Where the state of an optimizer lies that belongs to a model."""
+    return path.with_name(f"{path.stem}.optimizer.pt") if path.suffix else path / "optimizer.pt"
 
 
 def _write_program(imported: ImportedModel, path: Path) -> None:

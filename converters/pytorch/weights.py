@@ -109,10 +109,11 @@ def _safetensors(held: Snapshot) -> Mapping[str, Tensor]:
         raise RefusedError(f"not a safetensors file ({first_line(error)})", where=held.where) from error
 
 
-def _state_dict(looked: Looked) -> Mapping[str, Tensor]:
+def loaded(looked: Looked) -> Any:
+    """What ``torch.save`` wrote, after a look into it: tensors and plain values."""
     content, where = looked.content.opened("weights.pt"), looked.content.where
     try:
-        loaded = torch.load(content, map_location="cpu", weights_only=not looked.permit.unsafe)
+        return torch.load(content, map_location="cpu", weights_only=not looked.permit.unsafe)
     except Exception as error:
         raise RefusedError(
             "not a state dict that can be loaded without running code from the file",
@@ -121,17 +122,21 @@ def _state_dict(looked: Looked) -> Mapping[str, Tensor]:
             received=f"{type(error).__name__}: {first_line(error)}",
             remedy="Save the state dict of a pickled model where it was made, best as .safetensors",
         ) from error
+
+
+def _state_dict(looked: Looked) -> Mapping[str, Tensor]:
+    state, where = loaded(looked), looked.content.where
     for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise RefusedError(
             "not a state dict",
             where=where,
             expected=f"tensors by name, or a mapping with one of {', '.join(WRAPPERS)}",
-            received=_described(loaded),
+            received=_described(state),
         )
-    return loaded
+    return state
 
 
 def _described(loaded: object) -> str:

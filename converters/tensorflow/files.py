@@ -22,7 +22,7 @@ from netferry.converters.errors import (
     first_line,
 )
 from netferry.converters.imported import ImportedModel
-from netferry.converters.tensorflow import keras2, operations_in_h5, safety
+from netferry.converters.tensorflow import keras2, operations_in_h5, optimizer, safety
 from netferry.converters.tensorflow.interface import chosen_signature
 from netferry.converters.tensorflow.runtime import keras, quiet, tf
 from netferry.converters.tensorflow.safety import limits
@@ -66,9 +66,17 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
 def write(imported: ImportedModel, path: Path) -> None:
     """Write ``.keras`` or ``.tflite`` where that is asked for, else a SavedModel folder that serves ONNX's own names.
 
+    A ``.keras`` holds the optimizer that goes on, too: Keras gives the model back compiled with it.
+
     Raises:
         UnsupportedError: a ``.keras`` is asked for and the model is no functional one, or TFLite lacks an operator.
     """
+    if imported.optimizer is not None and path.suffix != ".keras":
+        raise UsageError(
+            "only a .keras file keeps the state of an optimizer",
+            where=str(path),
+            received=path.suffix or "a SavedModel",
+        )
     if path.suffix == ".tflite":
         write_tflite(imported, path)
         return
@@ -85,6 +93,8 @@ def write(imported: ImportedModel, path: Path) -> None:
             ]
         )
     with quiet():
+        if imported.optimizer is not None:
+            imported.model.compile(optimizer=optimizer.native(imported.optimizer, imported.model))
         _write_keras(imported.model, path)
 
 

@@ -41,16 +41,16 @@ class Training:
             )
         self.model = model
         taken: set[str] = set()
-        self._variables = {unique(v.path, taken): v for v in model.variables if _is_float(v)}
+        self.variables = {unique(v.path, taken): v for v in model.variables if _is_float(v)}
         self._compiled: dict[Any, Any] = {}
         self._norms = [
             layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
         ]
         moving = {id(v) for n in self._norms for v in (n.moving_mean, n.moving_variance)}
-        self._moving = {name for name, v in self._variables.items() if id(v) in moving}
+        self._moving = {name for name, v in self.variables.items() if id(v) in moving}
         self.weights, self.statistics = self.current()
         self._found = self.weights | self.statistics
-        self.trainable = {name: bool(self._variables[name].trainable) for name in self.weights}
+        self.trainable = {name: bool(self.variables[name].trainable) for name in self.weights}
         self.notes = ("Keras' BatchNormalization keeps the biased variance",) if self._norms else ()
 
     def __enter__(self) -> Self:
@@ -65,7 +65,7 @@ class Training:
             del norm.call
 
     def current(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        arrays = {name: np.array(variable) for name, variable in self._variables.items()}
+        arrays = {name: np.array(variable) for name, variable in self.variables.items()}
         return (
             {name: array for name, array in arrays.items() if name not in self._moving},
             {name: array for name, array in arrays.items() if name in self._moving},
@@ -76,12 +76,12 @@ class Training:
 
     def holding(self, values: Mapping[str, Array]) -> Any:
         for name, value in values.items():
-            self._variables[name].assign(value)
+            self.variables[name].assign(value)
         return self.model
 
     @property
     def _alive(self) -> dict[str, Any]:
-        return {name: self._variables[name] for name, trained in self.trainable.items() if trained}
+        return {name: self.variables[name] for name, trained in self.trainable.items() if trained}
 
     def outputs(self, inputs: Sequence[Array]) -> dict[str, Array]:
         with running():

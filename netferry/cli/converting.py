@@ -95,6 +95,14 @@ def convert(
     write_source: Annotated[
         bool, typer.Option("--source", help="Write the model as readable Python beside DST, too.")
     ] = False,
+    optimizer_state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The source's optimizer (SGD, Adam, AdamW), for training to go on: what torch.save wrote of its state_dict(), "
+            "a .keras that was saved with it, or MXNet's .states.",
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Keep a result that differs from its source.")] = False,
     dry_run: Annotated[
@@ -152,7 +160,7 @@ def convert(
         from netferry.converters.disk.ledger import Overwriting
 
         weights = weights_of(weights, epoch)
-        replacing = Overwriting(force, (source, weights, data, *files_of(inputs)))
+        replacing = Overwriting(force, (source, weights, data, optimizer_state, *files_of(inputs)))
         demand_forms(replacing, {}, report)
         if precision is not None:
             _lower(say, source, destination, given | {"weights": weights})
@@ -162,7 +170,7 @@ def convert(
         with bar(f"converting {source}") as progress:
             done = do(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights, data=data,
-                progress=progress, **conversion_options(given),
+                optimizer_state=optimizer_state, progress=progress, **conversion_options(given),
             )  # fmt: skip
         if report is not None and done.report is not None:
             from netferry.tasks.extras import extras_of

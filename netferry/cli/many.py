@@ -14,7 +14,7 @@ from netferry.cli.progress import progress_bar
 from netferry.cli.reports import REPORT, demand_forms, sizes_text, write_forms
 
 _OF_ONE: Mapping[str, str] = {
-    "weights": "--weights", "epoch": "--epoch", "precision": "--precision", "map_output": "--map-output", "even_if_slower": "--even-if-slower",
+    "weights": "--weights", "epoch": "--epoch", "precision": "--precision", "optimizer_state": "--optimizer-state", "map_output": "--map-output", "even_if_slower": "--even-if-slower",
 }  # fmt: skip
 """What belongs to one model, whatever the others are."""
 

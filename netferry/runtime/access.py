@@ -20,7 +20,7 @@ in flags as NAME=FILE; both are read with the ledger beside them, which records 
 staged in the folder that it lies ``BESIDE`` others in; several go ``WITHIN`` one."""
 
 OPENS: Mapping[str, str] = {
-    "source": MODEL, "model": MODEL, "models": TIMED, "a": MODEL, "b": MODEL, "weights": FILE, "check": FILE,
+    "source": MODEL, "model": MODEL, "models": TIMED, "a": MODEL, "b": MODEL, "weights": FILE, "check": FILE, "optimizer_state": FILE,
     "data": ROWS, "inputs": ARRAYS, "imports": CODE,
     "destination": BESIDE, "output": BESIDE, "certificate": BESIDE, "html": BESIDE, "junit": BESIDE,
     "markdown": BESIDE, "card": BESIDE, "hub": BESIDE,

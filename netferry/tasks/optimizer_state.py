@@ -1,42 +1,35 @@
-"""Training that goes on in another framework: what MXNet's optimizer kept, for PyTorch's."""
+"""Training that goes on in another framework: what an optimizer keeps, as another framework's keeps it."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from netferry.converters import source
-from netferry.converters.errors import UsageError
-from netferry.converters.mxnet import optimizer
-from netferry.converters.mxnet.files import SymbolModel
-
-PathLike = str | os.PathLike[str]
+from netferry.arguments import Dynamic, Inputs, PathLike, given_examples
+from netferry.converters import frameworks, source
+from netferry.validation.training.optimizers import carried, read
 
 
 def optimizer_state(
-    states: PathLike,
+    states: object,
     model: object,
-    module: Any,
+    target: Any,
     *,
     weights: PathLike | None = None,
+    inputs: Inputs | None = None,
+    dynamic: Dynamic | None = None,
     learning_rate: float | None = None,
     updates: int | None = None,
-) -> dict[int, dict[str, Any]]:
-    """The ``"state"`` of ``torch.optim.SGD`` or ``Adam`` over ``module.parameters()``, from an MXNet ``.states`` file.
+) -> Any:
+    """What ``states`` keeps of the weights of ``model``, for training to go on with ``target``, which that was converted to.
 
-    ``model`` is the symbol (with its ``weights``) that the file belongs to, ``module`` what it was converted to, before its first
-    step. ``learning_rate`` is needed for a momentum and ``updates`` (how many steps were taken) for Adam, where the file does not
-    hold the optimizer itself, as ``Trainer.save_states`` writes it.
+    ``states`` is an optimizer of PyTorch's or Keras', a compiled Keras model, PyTorch's ``state_dict()``, or a file: what ``torch.save``
+    wrote of one, a ``.keras`` that was saved with its optimizer, MXNet's ``.states``. For a module of PyTorch's this gives the ``"state"``
+    of ``SGD``, ``Adam`` or ``AdamW`` over ``target.parameters()``; for a Keras model an optimizer to compile it with.
+
+    ``weights`` and ``inputs`` (with ``dynamic``) are those of the conversion. ``learning_rate`` and ``updates`` (how many steps were taken) are
+    needed where MXNet's file does not hold the optimizer itself. Neither model may have taken a step since.
     """
     live = source.open_source(model, weights)
-    if not isinstance(live, SymbolModel):
-        raise UsageError("an optimizer's state belongs to an MXNet symbol", received=type(live).__name__)
-    parameters = list(module.named_parameters())
-    arrays = [(name, parameter.detach().cpu().numpy()) for name, parameter in parameters]
-    found = optimizer.to_pytorch(
-        optimizer.read(os.fspath(states)), live, arrays, learning_rate=learning_rate, updates=updates
-    )
-    return {
-        place: {key: parameters[place][1].new_tensor(array) for key, array in kept.items()}
-        for place, kept in found.items()
-    }
+    state = carried(read(states, live, learning_rate, updates), live, target, given_examples(inputs, dynamic))
+    framework = frameworks.of(target)
+    return framework.module("optimizer").going_on(state, target)

@@ -9,7 +9,8 @@ any layer. Two models without a conversion between them are matched by the value
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -277,18 +278,35 @@ def _through_conversion(
     given: Sequence[Example] | None,
 ) -> WeightMatching | None:
     """The matching as netferry's own conversion makes them; None where it makes another model than this."""
+
+    @contextmanager
+    def holding(values: Values) -> Iterator[object]:
+        training = training_of(model, inputs)
+        try:
+            yield training.holding(values)
+        finally:
+            training.reset()
+
+    return through_conversion(holding, own, to, theirs, given)
+
+
+def through_conversion(
+    holding: Callable[[Values], AbstractContextManager[object]],
+    own: Values,
+    to: str,
+    theirs: Values,
+    given: Sequence[Example] | None,
+) -> WeightMatching | None:
+    """The same for a model that is ``holding`` other values in the place of its ``own``."""
     tags = distinct(own)
     if tags is None:
         return None
     try:
-        training = training_of(model, inputs)
-        try:
-            export = converters.export_model(training.holding(tags), given=given)
+        with holding(tags) as tagged:
+            export = converters.export_model(tagged, given=given)
             imported = {
                 n: np.array(array) for n, array in converters.import_model(export.model, to).weights.items()
             }
-        finally:
-            training.reset()
     except NetferryError:
         return None
     if any(name not in imported or imported[name].shape != array.shape for name, array in theirs.items()):
