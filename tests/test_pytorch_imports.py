@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+import shutil
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -78,9 +80,24 @@ def exported(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     return torch.export.export(model, inputs).module()(*inputs)
 
 
+def _without_gradients(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+    with torch.no_grad():
+        return model(*inputs)
+
+
+def _saved(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+    """Pickled by torch.save as a whole, and read again."""
+    memory = io.BytesIO()
+    torch.save(model, memory)
+    memory.seek(0)
+    return torch.load(memory, weights_only=False)(*inputs)
+
+
 WAYS: dict[str, Callable[[nn.Module, tuple[torch.Tensor, ...]], Any]] = {
     "copied": lambda model, inputs: model(*inputs),
+    "without gradients": _without_gradients,
     "in inference": _in_inference,
+    "saved": _saved,
     "trained": _trained,
     "restored": _restored,
     "half": _half,
@@ -89,8 +106,11 @@ WAYS: dict[str, Callable[[nn.Module, tuple[torch.Tensor, ...]], Any]] = {
 }
 
 
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in FAMILIES]
+
+
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *OTHERS])
 def test_what_arrives_is_a_module_as_any_other(name: str, way: str) -> None:
     arrived, inputs, want = _arrived(name)
     if (name, way) in UNLIKE:
@@ -103,3 +123,13 @@ def test_what_arrives_is_a_module_as_any_other(name: str, way: str) -> None:
     if not found.is_meta:
         close = 8e-2 if found.dtype is torch.float16 else 1e-4
         assert (found.float() - want).abs().max() <= close * want.abs().max()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a compiler")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_arrives_is_compiled_by_inductor(name: str) -> None:
+    arrived, inputs, want = _arrived(name)
+    with torch.no_grad():
+        found = _first(torch.compile(copy.deepcopy(arrived), backend="inductor")(*inputs))
+    assert (found - want).abs().max() <= 1e-4 * want.abs().max()
