@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor
 from netferry.converters.pytorch.live import numpy_dtype, to_numpy
+from netferry.converters.pytorch.quantized_weights import with_parts
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Value, leaves_of
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Size
 from netferry.converters.signature import Dim
@@ -51,7 +53,7 @@ class Emitter:
         self.clean: set[str] = set()
         self._tied = _tied(calls)
         self._names: dict[int, str] = {}
-        for name, tensor in (*root.named_parameters(), *root.named_buffers()):
+        for name, tensor in with_parts(chain(root.named_parameters(), root.named_buffers())):
             self._names.setdefault(id(tensor), name)
         self._tensors: dict[Any, Tensor] = {}
         self._kept: list[torch.Tensor] = []  # what ids were taken of

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from netferry.converters import size_bounds
 from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.live import torch_dtype
+from netferry.converters.pytorch.quantized_weights import has_quantized, is_quantized
 from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown, wanted_truth
 from netferry.converters.pytorch.to_onnx.tracer.cache import Memo
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, leaves_of, map_structure
@@ -162,6 +163,12 @@ class Recorder(TracedTensors, TorchFunctionMode):
         func, kwargs = torch_function(func), dict(kwargs or {})
         if leaves_of((args, kwargs), _NO_ARGUMENTS):
             args, kwargs = self._plain_arguments(func, args, kwargs)
+        if any(map(is_quantized, leaves_of((args, kwargs), Tensor))):
+            if func.__name__ == "__get__":
+                return func(*args, **kwargs)
+            with self.sizes.kernels(), self:
+                args, kwargs = quantized.opened(func, args, kwargs)
+                return func(*args, **kwargs)
         if self._complex.concerns(func, args, kwargs):
             with self.sizes.kernels(), self:
                 return self._complex.call(func, args, kwargs)
@@ -390,7 +397,7 @@ class Recorder(TracedTensors, TorchFunctionMode):
     def _leaf(self, module: nn.Module) -> type[nn.Module] | None:
         """The class under which a module is kept whole: its own, or one whose ``forward`` it has."""
         hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
-        if hooked:
+        if hooked or has_quantized(module):
             return None
         kinds = (kind for kind in type(module).__mro__ if kind in self._leaves)
         own = getattr(type(module), "forward", None)

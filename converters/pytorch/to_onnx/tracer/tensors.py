@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from netferry.converters.pytorch.quantized_weights import with_parts
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Value, leaves_of, map_structure
 from netferry.converters.pytorch.to_onnx.tracer.contents import MOST, SYMBOLS, Content, content
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainFakeTensorMode
@@ -36,7 +38,7 @@ class TracedTensors:
         self._fake.cache_enabled = False  # with symbolic sizes it costs more than it saves
         self._paths = [""]
         self._weight_names: dict[int, str] = {}
-        for name, tensor in (*root.named_parameters(), *root.named_buffers()):
+        for name, tensor in with_parts(chain(root.named_parameters(), root.named_buffers())):
             self._weight_names.setdefault(id(tensor), name)
         self._values: dict[int, tuple[Tensor, Value]] = {}
         self._memories: dict[int, int] = {}  # fake tensors that share memory have one number
