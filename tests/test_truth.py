@@ -14,6 +14,7 @@ from verdict_pairs import cnn, graph, lstm, node, randomised
 
 import netferry
 from netferry.converters.graph.ir.build import GraphBuilder
+from netferry.converters.mxnet.live import import_mxnet
 from netferry.converters.signature import examples
 from netferry.inference.session import Session
 from netferry.validation.comparison import truth
@@ -248,3 +249,26 @@ def test_mxnet_in_float64_agrees_with_pytorch() -> None:
 
 def test_the_report_says_where_the_truth_came_from() -> None:
     assert netferry.verify(unary("Relu"), unary("Relu")).truth == "ONNX's reference evaluator in float64"
+
+
+@pytest.mark.parametrize("size", [(15, 13), (130, 7), (1, 1)])
+def test_a_bilinear_resize_of_mxnet_has_its_positions_in_float64(size: tuple[int, int]) -> None:
+    """MXNet's own has them in float32, in a float64 run too: a right conversion of a large one would fail."""
+    mx = import_mxnet()
+    x = RNG.standard_normal((2, 3, 20, 24)).astype(np.float32)
+    symbol = mx.sym.contrib.BilinearResize2D(mx.sym.var("x"), height=size[0], width=size[1])
+    source = mx.gluon.SymbolBlock(symbol, [mx.sym.var("x")])
+    wide = Double(source).run([x])
+    assert wide is not None
+    [y] = wide.values()
+    places = [
+        np.linspace(0, n - 1, k) if k > 1 else np.zeros(1) for n, k in zip(x.shape[2:], size, strict=True)
+    ]
+    want = x.astype(np.float64)
+    for axis, at in enumerate(places, 2):
+        low = np.minimum(at.astype(int), want.shape[axis] - 2)
+        part = np.reshape(at - low, (-1, *[1] * (3 - axis)))
+        want = np.take(want, low, axis) * (1 - part) + np.take(want, low + 1, axis) * part
+    assert np.abs(y - want).max() <= 1e-13
+    report = netferry.convert(source, "onnx", inputs={"x": x}).report
+    assert report is not None and report.status == "passed", report and report.to_text()

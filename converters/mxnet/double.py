@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.mxnet import intermediate
+from netferry.converters.mxnet.exact import without_float32
 from netferry.converters.mxnet.files import SymbolModel
 from netferry.converters.mxnet.live import _is_block, symbol_model, traced
 from netferry.converters.rounding import Rounding, as_float32, table
@@ -88,7 +89,7 @@ def _widened_graph(source: SymbolModel, constant: Callable[[float], float]) -> A
         replace(n, attrs={**_MADE.get(n.op, {}), **exact(wide(n.attrs))}, hidden=wide(n.hidden))
         for n in source.graph.nodes
     )
-    return replace(source.graph, nodes=nodes)
+    return without_float32(replace(source.graph, nodes=nodes))
 
 
 _DTYPE_KEYS = ("dtype", "out_type")
