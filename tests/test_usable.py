@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 from torch.nn import functional as F
 
@@ -117,3 +118,19 @@ def test_a_network_of_mxnet_runs_in_training_mode_and_keeps_its_statistics() -> 
     before = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     assert rehearse_mxnet(net, [SHOWN["x"]]) == ""
     assert all(np.array_equal(p.data().asnumpy(), before[n]) for n, p in net.collect_params().items())
+
+
+def test_an_unread_empty_input_is_no_fault_of_a_network_of_mxnet() -> None:
+    """To MXNet 0 is a size that is not known, so that it infers none."""
+    x, axes = TensorProto.FLOAT, TensorProto.INT64
+    inputs = [
+        helper.make_tensor_value_info("x", x, (3, 4)),
+        helper.make_tensor_value_info("axes", axes, (0,)),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", ["x", "axes"], ["y"])], "g", inputs,
+        [helper.make_tensor_value_info("y", x, (1, 1))],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    report = netferry.convert(proto, "mxnet").report
+    assert report is not None and report.status == "passed", report and report.to_text()

@@ -273,7 +273,7 @@ def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array], *,
     fed |= {name: mx.nd.array(array, dtype=array.dtype) for name, array in source.params.items()}
     try:
         with backend.quiet() if fused else backend.unfused():
-            fed |= _labels(mx, source, symbol, fed)
+            fed |= labels(mx, source, symbol, fed)
             return symbol.bind(
                 mx.cpu(),
                 {name: fed[name] for name in symbol.list_arguments()},
@@ -284,7 +284,7 @@ def bound(mx: Any, source: SymbolModel, symbol: Any, arrays: Sequence[Array], *,
         raise _refusal(source, error) from error
 
 
-def _labels(mx: Any, source: SymbolModel, symbol: Any, fed: Mapping[str, Any]) -> dict[str, Any]:
+def labels(mx: Any, source: SymbolModel, symbol: Any, fed: Mapping[str, Any]) -> dict[str, Any]:
     """Zeros for what is not given, of the sizes that MXNet infers."""
     arguments = symbol.list_arguments()
     absent = [name for name in arguments if name not in fed]

@@ -14,7 +14,7 @@ import numpy as np
 from netferry.converters.errors import UsageError
 from netferry.converters.mxnet import inputs as kinds_of
 from netferry.converters.mxnet.files import SymbolModel, symbol_text
-from netferry.converters.mxnet.live import import_mxnet, output_names, traced
+from netferry.converters.mxnet.live import import_mxnet, labels, output_names, traced
 from netferry.converters.mxnet.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.training import (
@@ -124,15 +124,16 @@ class Training:
         targets = {name: _lifted(mx, t.astype(named[name].dtype)) for name, t in batch.targets.items()}
         heads = loss.heads(named, targets, batch.weights)
         given = dict(zip(batch.targets, heads, strict=True))
-        with self._shapes(mx):
+        with mx.util.np_shape(self.source.graph.numpy):
             executor.backward([given.get(name, mx.nd.zeros_like(y)) for name, y in named.items()])
         mx.nd.waitall()
         return {n: g for n, g in executor.grad_dict.items() if n in self._inputs and g is not None}, outputs
 
     def _forward(self, inputs: Sequence[Array]) -> tuple[Any, list[Any]]:
         mx = import_mxnet()
-        fed = {name: _lifted(mx, array) for name, array in zip(self._inputs, inputs, strict=True)}
-        with self._shapes(mx):
+        empty = any(array.size == 0 for array in inputs)  # else 0 is a size that is not known
+        with mx.util.np_shape(self.source.graph.numpy or empty):
+            fed = {name: _lifted(mx, array) for name, array in zip(self._inputs, inputs, strict=True)}
             executor = self._executor(mx, fed)
             for name, array in fed.items():
                 executor.arg_dict[name][:] = array
@@ -143,9 +144,7 @@ class Training:
         if key not in self._bound:
             arguments = {**self._arrays, **fed}
             names = self.symbol.list_arguments()
-            shapes, _, _ = self.symbol.infer_shape(**{n: arguments[n].shape for n in names if n in arguments})
-            for name, shape in zip(names, shapes, strict=True):
-                arguments.setdefault(name, mx.nd.zeros(shape))
+            arguments |= labels(mx, self.source, self.symbol, arguments)
             slopes = self._slopes | {n: mx.nd.zeros_like(a) for n, a in fed.items() if _is_float(a)}
             slopes = {n: g for n, g in slopes.items() if n in names and self.trainable.get(n, True)}
             self._bound[key] = self.symbol.bind(
@@ -156,9 +155,6 @@ class Training:
                 aux_states={n: self._arrays[n] for n in self.symbol.list_auxiliary_states()},
             )
         return self._bound[key]
-
-    def _shapes(self, mx: Any) -> Any:
-        return mx.util.np_shape(self.source.graph.numpy)
 
     def _named(self, outputs: Sequence[Any]) -> dict[str, Array]:
         named = {name: y.asnumpy() for name, y in zip(self._names, outputs, strict=True)}
