@@ -252,6 +252,40 @@ def test_layers_that_are_quantised_compute_with_the_same_integers(
     compared(model, {"x": x}, model([x]))
 
 
+def by_equation() -> tuple[Any, Any]:
+    x = keras.Input((5, 6), name="x")
+    y = L.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de")(x)
+    return keras.Model([x], y), RNG.standard_normal((2, 5, 6)).astype("f4")
+
+
+def tied() -> tuple[Any, Any]:
+    x, table = keras.Input((4,), dtype="int32", name="x"), L.ReversibleEmbedding(9, 7)
+    y = table(L.Dense(7)(table(x)), reverse=True)
+    return keras.Model([x], y), RNG.integers(0, 9, (2, 4)).astype("int32")
+
+
+OTHERWISE: dict[str, Callable[[], Any]] = {
+    "int4, in blocks": lambda: keras.quantizers.Int4QuantizationConfig(block_size=4),
+    "int4, a channel at a time": lambda: keras.quantizers.Int4QuantizationConfig(
+        block_size=-1, activation_quantizer=keras.quantizers.AbsMaxQuantizer()
+    ),
+    "float8": keras.quantizers.Float8QuantizationConfig,
+    "int8, weights alone": lambda: keras.quantizers.Int8QuantizationConfig(activation_quantizer=None),
+}
+
+
+@pytest.mark.parametrize("how", OTHERWISE)
+@pytest.mark.parametrize("make", [dense, by_equation, looked_up, tied])
+def test_layers_of_four_bits_and_of_float8_compute_as_keras_does_also_from_their_file(
+    make: Callable[[], tuple[Any, Any]], how: str, tmp_path: Path
+) -> None:
+    model, x = make()
+    randomised(model).quantize(config=OTHERWISE[how]())
+    compared(model, {"x": x}, model([x]))
+    model.save(tmp_path / "net.keras")
+    compared(source.open_source(tmp_path / "net.keras"), {"x": x}, model([x]))
+
+
 def test_a_loss_that_is_added_is_no_part_of_the_result() -> None:
     class Sparse(L.Layer):  # type: ignore[misc] # Keras has no types
         def call(self, x: Any) -> Any:

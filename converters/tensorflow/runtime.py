@@ -58,7 +58,7 @@ os.environ.setdefault("KERAS_BACKEND", BACKEND)
 with quiet():
     import keras
     import tensorflow as tf
-    from keras.src import backend, ops as all_ops, tree
+    from keras.src import backend, ops as all_ops, quantizers, tree
     from keras.src.activations.activations import ReLU as ReluOperation
     from keras.src.applications import convnext
     from keras.src.backend import KerasTensor, result_type, tensorflow as tf_backend
@@ -116,6 +116,7 @@ __all__ = [
     "numpy_ops",
     "op_callbacks",
     "operation_module",
+    "quantizers",
     "quick_execute",
     "quiet",
     "result_type",

@@ -32,7 +32,7 @@ CLASSES = frozenset(
     Constant GlorotNormal GlorotUniform HeNormal HeUniform IdentityInitializer LecunNormal LecunUniform Ones Orthogonal
     OrthogonalInitializer RandomNormal RandomUniform STFT STFTInitializer TruncatedNormal VarianceScaling Zeros
     L1 L1L2 L2 OrthogonalRegularizer MaxNorm MinMaxNorm NonNeg UnitNorm
-    DTypePolicy DTypePolicyMap FloatDTypePolicy QuantizedDTypePolicy QuantizedFloat8DTypePolicy Policy
+    DTypePolicy DTypePolicyMap FloatDTypePolicy QuantizedDTypePolicy QuantizedFloat8DTypePolicy Int4DTypePolicy Policy
     AbsMaxQuantizer Int8QuantizationConfig Int4QuantizationConfig Float8QuantizationConfig
     AutoCastPolicy Softplus Sigmoid SeedGenerator
     TFOpLambda SlicingOpLambda SyncBatchNormalization BatchNormalizationV1 LocallyConnected1D LocallyConnected2D CuDNNGRU CuDNNLSTM
@@ -105,7 +105,7 @@ OPERATORS = frozenset(
     XlaSharding BlockLSTM LSTMBlockCell RngReadAndSkip StatefulUniform StatefulStandardNormalV2 ResourceScatterAdd
     ResourceScatterUpdate ResourceStridedSliceAssign Betainc Igamma Igammac Erfc FusedPadConv2D FusedResizeAndPadConv2D
     _FusedConv2D _FusedMatMul _FusedBatchNormEx RandomGamma RandomPoisson RandomPoissonV2
-    EuclideanNorm Angle MatrixSolve MatrixTriangularSolve Qr SelfAdjointEigV2 ExtractVolumePatches
+    EuclideanNorm Angle XlaDynamicUpdateSlice MatrixSolve MatrixTriangularSolve Qr SelfAdjointEigV2 ExtractVolumePatches
     AvgPool3DGrad Dilation2D FractionalMaxPool FractionalAvgPool SobolSample
     """.split()
 )

@@ -112,12 +112,9 @@ def _why_not(layer: Any) -> tuple[str, str] | None:
         )
     if isinstance(layer, _OF_STRINGS):
         return "it works on strings", "Give the model what this layer makes of them: indices"
-    policy = layer.dtype_policy
-    if layer.quantization_mode not in (None, "int8"):
-        return f"it is quantised ({policy.name})", "Convert the model from before quantize()"
     if layer.compute_dtype == "bfloat16":
         return (
-            f"it computes in bfloat16 ({policy.name}), which onnxruntime does not",
+            f"it computes in bfloat16 ({layer.dtype_policy.name}), which onnxruntime does not",
             "Set layer.dtype_policy = 'float32' on every layer and convert again",
         )
     return None

@@ -23,6 +23,7 @@ from netferry.converters.tensorflow.runtime import (
     nn_ops,
     numpy_ops,
     operation_module,
+    quantizers,
     tf_backend,
     traceback_utils,
     tree,
@@ -85,6 +86,7 @@ def _hooks() -> Iterator[tuple[Any, str, Make]]:
         yield module, "is_tensor", _is_tensor
     for module in (keras.ops, all_ops):
         yield module, "custom_gradient", _instead(_without_gradient)
+    yield quantizers, "unpack_int4", _computed
     yield keras.Layer, "add_loss", _instead(lambda *_, **__: None)
     yield keras.Variable, "assign", _instead(_refuse_state)
     for name, function in _ARITHMETIC.items():
@@ -168,6 +170,16 @@ def _shape(original: Original) -> Original:
 
 def _is_tensor(original: Original) -> Original:
     return lambda x: (ACTIVE.get() is not None and isinstance(x, Traced)) or original(x)
+
+
+def _computed(original: Original) -> Original:
+    """What a function makes of a weight, in place of its operations."""
+
+    def hook(x: Any, *args: Any, **kwargs: Any) -> Any:
+        walk = ACTIVE.get()
+        return (original if walk is None else partial(walk.computed, original))(x, *args, **kwargs)
+
+    return hook
 
 
 def _without_gradient(function: Original) -> Original:

@@ -200,6 +200,14 @@ class Walk:
         )
         return Traced(self._g.Expand(fill, vector))
 
+    def computed(self, function: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
+        """``function(x)`` of a weight, as a weight of the same name."""
+        weight = self._received(x)
+        refuse_unless(weight.array is not None, f"{function.__name__} of what is known only when it runs")
+        with unhooked():
+            made = np.asarray(function(tf.constant(weight.array), *args, **kwargs))
+        return Traced(self._g.constant(made, name=weight.name))
+
 
 TRAINING = "it is called with training=True, so it draws at random"
 
