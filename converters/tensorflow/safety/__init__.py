@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,13 @@ def _is_known(name: str, each: Mapping[str, Any], old: bool) -> bool:
     keras_own = old or module in (None, "builtins") or module == "keras" or module.startswith("keras.")
     if (keras_own and name in allowlist.CLASSES) or _is_registered({name, registered or name}):
         return True
-    return libraries.has(module or "", name)
+    return libraries.has(module or "", name) or (module is None and not old and _is_operation(each))
+
+
+def _is_operation(each: Mapping[str, Any]) -> bool:
+    """Whether an ``.h5`` names an operation, which it does without its module."""
+    known: bool = import_module("netferry.converters.tensorflow.operations_in_h5").is_operation(each)
+    return known
 
 
 def _is_registered(names: set[str]) -> bool:

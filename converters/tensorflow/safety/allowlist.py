@@ -70,7 +70,7 @@ OPERATORS = frozenset(
     DisableCopyOnRead Div DivNoNan DynamicPartition DynamicStitch Einsum Elu Empty EnsureShape Equal Erf Erfc Erfinv Exp ExpandDims
     Expm1 ExtractImagePatches FFT FFT2D FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars
     FakeQuantWithMinMaxVarsPerChannel Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Gather GatherNd
-    GatherV2 Greater GreaterEqual HashTableV2 IFFT IRFFT Identity IdentityN If Imag InTopKV2 InplaceAdd InplaceUpdate Inv Invert
+    GatherV2 Greater GreaterEqual HashTableV2 IFFT IRFFT FFT3D IFFT2D IFFT3D Identity IdentityN If Imag InTopKV2 InplaceAdd InplaceUpdate Inv Invert
     InvertPermutation IsFinite IsInf IsNan L2Loss LRN LeakyRelu LeftShift Less LessEqual Lgamma LinSpace ListDiff Log
     Log1p LogMatrixDeterminant LogSoftmax LogicalAnd LogicalNot LogicalOr LookupTableExportV2 LookupTableFindV2 LookupTableImportV2
     LookupTableInsertV2 LookupTableSizeV2 LowerBound MatMul MatrixBandPart MatrixDeterminant MatrixDiag MatrixDiagPart

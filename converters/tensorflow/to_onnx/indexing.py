@@ -9,6 +9,7 @@ import numpy as np
 
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.placed import placed
 from netferry.converters.tensorflow.runtime import core_ops as core, math_ops as math, numpy_ops as kn
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, refuse_unless
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import sizes
@@ -141,3 +142,18 @@ def take(g: Emitter, op: Any, x: Any, indices: Any) -> Tensor:
     if op.axis is None:
         source = g.Reshape(source, g.ints(-1))
     return g.Gather(source, g.cast(picked, np.int64), axis=(op.axis or 0) % source.rank)
+
+
+@ROWS.row(core.ScatterUpdate)
+def scatter_update(g: Emitter, op: Any, inputs: Any, indices: Any, updates: Any) -> Tensor:
+    x = g.lift(inputs)
+    places, values = g.cast(g.lift(indices), np.int64), g.cast(g.lift(updates), x.dtype)
+    return g.ScatterND(x, places, values, reduction=op.reduction)
+
+
+@ROWS.row(core.SliceUpdate)
+def slice_update(g: Emitter, op: Any, inputs: Any, start_indices: Any, updates: Any) -> Tensor:
+    given = isinstance(start_indices, Tensor)
+    starts = g.cast(start_indices, np.int64) if given else g.vector(sizes(start_indices))
+    x = g.lift(inputs)
+    return placed(g, x, g.cast(g.lift(updates), x.dtype), starts)

@@ -20,6 +20,7 @@ from netferry.converters.tensorflow.graphdef.native import native
 from netferry.converters.tensorflow.graphdef.to_onnx import (
     bicubic,
     branches,
+    complex_numbers,
     control_flow,
     convolution,
     elementwise,
@@ -36,10 +37,10 @@ from netferry.converters.tensorflow.graphdef.to_onnx import (
     special,
 )
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
-from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
+from netferry.converters.tensorflow.graphdef.to_onnx.walk import Complex, Text, Walk
 
 __all__ = [
-    "bicubic", "branches", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
+    "bicubic", "branches", "complex_numbers", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
     "reduction", "shape", "special", "to_onnx",
 ]  # fmt: skip
 
@@ -83,8 +84,11 @@ def direct(
 
 def _output(model: GraphModel, g: Emitter, name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
-        what = "strings" if isinstance(value, Text) else "what is no tensor"
+        what = _NO_TENSOR.get(type(value), "what is no tensor")
         raise UnsupportedError(
             [Unsupported(name, "output", f"it gives {what}, which ONNX models do not")], where=model.label
         )
     return value
+
+
+_NO_TENSOR = {Text: "strings", Complex: "complex numbers"}

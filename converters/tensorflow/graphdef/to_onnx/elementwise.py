@@ -135,12 +135,19 @@ def select(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Ten
     """A vector of conditions chooses whole rows."""
     if condition.dims is not None and x.dims is not None and len(condition.dims) == 1 < len(x.dims):
         condition = g.Unsqueeze(condition, g.ints(*range(1, x.rank)))
-    return g.Where(condition, x, y)
+    return chosen(g, condition, x, y)
 
 
 @ROWS.row("SelectV2")
 def select_v2(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return g.Where(condition, x, y)
+    return chosen(g, condition, x, y)
+
+
+def chosen(g: Emitter, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``x`` where the condition holds, else ``y``; onnxruntime's Where takes no truths."""
+    if x.dtype != np.bool_:
+        return g.Where(condition, x, y)
+    return g.Or(g.And(condition, x), g.And(g.Not(condition), y))
 
 
 @ROWS.row("ApproximateEqual")

@@ -11,7 +11,9 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.tensorflow.graphdef.to_onnx import patterns
+from netferry.converters.tensorflow.graphdef.to_onnx.elementwise import chosen
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
+from netferry.converters.tensorflow.placed import placed
 
 _END = 2**62
 
@@ -309,12 +311,22 @@ def diagonal(g: Emitter, a: Attrs, x: Tensor, k: Tensor | None = None, *rest: Te
 
 @ROWS.row("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3")
 def set_diagonal(g: Emitter, a: Attrs, x: Tensor, values: Tensor, k: Tensor | None = None) -> Tensor:
-    if k is not None and set(g.numbers(k, "diagonal")) != {0}:
-        raise CannotConvert("it writes another diagonal than the main one")
-    rows_, columns = x.size(x.rank - 2), x.size(x.rank - 1)
-    if rows_ != columns:
-        raise CannotConvert("it writes the diagonal of a matrix that is not square")
-    return g.Where(g.constant(np.eye(rows_, dtype=bool)), g.Unsqueeze(values, g.ints(-1)), x)
+    """x: (..., rows, columns); ``values`` are the diagonal ``k`` places above the main one."""
+    places = {0} if k is None else set(g.numbers(k, "diagonal"))
+    if len(places) != 1:
+        raise CannotConvert("it writes several diagonals at once")
+    rows_, columns, (above,) = x.size(x.rank - 2), x.size(x.rank - 1), places
+    count = min(rows_ + min(above, 0), columns - max(above, 0))
+    if count != rows_:
+        of_row = np.clip(np.arange(rows_) + min(above, 0), 0, count - 1)
+        values = g.Gather(values, g.ints(*of_row.tolist()), axis=-1)
+    mask = g.constant(np.eye(rows_, columns, above, dtype=bool))
+    return chosen(g, mask, g.Unsqueeze(values, g.ints(-1)), x)
+
+
+@ROWS.row("XlaDynamicUpdateSlice")
+def update_slice(g: Emitter, a: Attrs, x: Tensor, values: Tensor, starts: Tensor) -> Tensor:
+    return placed(g, x, values, g.index(starts))
 
 
 # ---- segments ---------------------------------------------------------------------------------------

@@ -25,18 +25,24 @@ class TensorList:
     count: Tensor | None = None
     tensor: Tensor | None = None
 
-    def stacked(self, g: Emitter) -> Tensor:
+    def stacked(self, g: Emitter, like: Tensor | None = None) -> Tensor:
+        """All elements; ``like`` is one of them, where their sizes are not all known."""
         if self.tensor is not None:
             return self.tensor
-        if self.element is None or any(not isinstance(size, int) for size in self.element):
+        known = self.element is not None and all(isinstance(size, int) for size in self.element)
+        if not known and like is None:
             raise CannotConvert(
                 "it reads a list of tensors whose sizes are not known before they are written"
             )
         assert self.count is not None
-        sizes = g.Concat(g.Reshape(g.index(self.count), g.ints(1)), g.ints(*self.element), axis=0)
-        zeros = g.Expand(g.constant(np.zeros((), self.dtype)), sizes)
-        known = g.content(self.count)
-        return g.sized(zeros, [None if known is None else known.reshape(-1)[0], *self.element])
+        each = g.ints(*self.element) if known or like is None else g.Shape(like)  # type: ignore[misc]
+        zeros = g.Expand(
+            g.constant(np.zeros((), self.dtype)),
+            g.Concat(g.Reshape(g.index(self.count), g.ints(1)), each, axis=0),
+        )
+        count = g.content(self.count)
+        element = self.element if like is None else tuple(g.size_of(like, axis) for axis in range(like.rank))
+        return g.sized(zeros, [None if count is None else count.reshape(-1)[0], *(element or ())])
 
     def length(self, g: Emitter) -> Tensor:
         if self.tensor is not None:
@@ -132,7 +138,7 @@ def set_item(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     if held.tensor is None and held.element is not None and item.dims is not None:
         held = replace(held, element=tuple(g.size_of(item, axis) for axis in range(item.rank)))
     index = g.Reshape(g.index(walk.tensor(read[1])), g.ints(1, 1))  # type: ignore[arg-type]
-    whole = held.stacked(g)
+    whole = held.stacked(g, item)
     y = g.ScatterND(whole, index, g.Unsqueeze(item, g.ints(0)))
     return [TensorList(held.dtype, held.element, tensor=g.with_dims(y, whole.dims))]
 

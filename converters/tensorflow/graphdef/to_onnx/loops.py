@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import ge, gt, le, lt
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
 
 _TRIES = 4
 KEPT, CARRIED, YIELDED, LAST = "kept", "carried", "yielded", "last"
+
+
+_COMPARED = {"Less": lt, "LessEqual": le, "Greater": gt, "GreaterEqual": ge}
 
 
 def origin(graph: Graph, ref: Ref) -> Ref:
@@ -129,8 +133,29 @@ class Loop:
         node = self.body.nodes[origin(self.body, self.body.returns[position]).node]
         if node.operator not in ("Add", "AddV2") or len(node.inputs) != 2:
             return False
-        sides = [(argument_of(self.body, ref), constant_of(self.body, ref)) for ref in node.inputs]
-        return bool({side[0] for side in sides} == {position, None} and 1 in [side[1] for side in sides])
+        steps = [ref for ref in node.inputs if argument_of(self.body, ref) != position]
+        return len(steps) == 1 and self._number(self.body, steps[0]) == 1
+
+    def _number(self, graph: Graph, ref: Ref) -> Any:
+        """The number that a value of the condition or the body is at every step, where it is known."""
+        position = argument_of(graph, ref)
+        if position is None:
+            return constant_of(graph, ref)
+        kept = argument_of(self.body, self.body.returns[position]) == position
+        number = self.start(position) if kept else None
+        return None if isinstance(number, Size) else number
+
+    def _always(self, ref: Ref) -> bool | None:
+        """What a part of the condition is at every step, where that is known: ``range`` asks for its direction."""
+        node = self.condition.nodes[origin(self.condition, ref).node]
+        if node.operator in ("LogicalAnd", "LogicalOr"):
+            sides = [self._always(each) for each in node.inputs]
+            decides = node.operator == "LogicalOr"
+            return decides if decides in sides else None if None in sides else not decides
+        if node.operator not in _COMPARED:
+            return None
+        numbers = [self._number(self.condition, each) for each in node.inputs]
+        return None if None in numbers else bool(_COMPARED[node.operator](*numbers))
 
     def start(self, position: int) -> Any:
         known = (
@@ -144,9 +169,13 @@ class Loop:
         found: list[Bound] = []
         waiting = [self.condition.returns[0]]
         while waiting:
-            node = self.condition.nodes[origin(self.condition, waiting.pop()).node]
-            if node.operator == "LogicalAnd":
-                waiting.extend(node.inputs)
+            part = waiting.pop()
+            if self._always(part):
+                continue
+            node = self.condition.nodes[origin(self.condition, part).node]
+            possible = [ref for ref in node.inputs if self._always(ref) is not False]
+            if node.operator == "LogicalAnd" or (node.operator == "LogicalOr" and len(possible) == 1):
+                waiting.extend(node.inputs if node.operator == "LogicalAnd" else possible)
                 continue
             if node.operator != "Less":
                 return None

@@ -174,11 +174,6 @@ def dynamic_partition(g: Emitter, a: Attrs, x: Tensor, places: Tensor) -> list[T
     ]
 
 
-@ROWS.row("RFFT")
-def real_fourier(g: Emitter, a: Attrs, x: Tensor, length: Tensor) -> Tensor:
-    raise CannotConvert("it gives complex numbers, which onnxruntime does not compute with")
-
-
 @ROWS.row("RGBToHSV")
 def rgb_to_hsv(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (..., 3). Hue, saturation and value, each between 0 and 1."""

@@ -34,6 +34,14 @@ class Text:
     texts: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Complex:
+    """A complex tensor, as the tensors of its two parts."""
+
+    real: Tensor
+    imaginary: Tensor
+
+
 class Dead:
     """What a branch that is not taken gives."""
 
@@ -96,7 +104,8 @@ class Walk:
             isinstance(each, Dead) for each in read
         ):
             return [DEAD] * _MOST_OUTPUTS
-        structure = STRUCTURES.get(node.operator)
+        of_complex = any(isinstance(each, Complex) for each in read)
+        structure = STRUCTURES.get(node.operator) or (STRUCTURES["complex"] if of_complex else None)
         if structure is not None:
             made: Sequence[Any] = structure(self, node, read)
             return made
@@ -151,6 +160,8 @@ class Walk:
             return value
         if isinstance(value, Text):
             raise CannotConvert("it works on strings, which ONNX models do not", "Cut the model behind it")
+        if isinstance(value, Complex):
+            raise CannotConvert("it computes with complex numbers, which ONNX's operators do not")
         if hasattr(value, "stacked"):
             raise CannotConvert("it reads a list of tensors in a way that is not supported")
         raise CannotConvert(f"it reads what is no tensor ({type(value).__name__})")
@@ -209,7 +220,9 @@ def array_(walk: Walk, node: Node, _: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _held(walk: Walk, array: Array, name: str) -> Tensor:
+def _held(walk: Walk, array: Array, name: str) -> Tensor | Complex:
+    if array.dtype.kind == "c":
+        return Complex(walk.g.constant(array.real), walk.g.constant(array.imag))
     if (array.dtype.kind == "f" and array.ndim and array.size > 1) or array.size > MOST_CONTENT:
         return walk.g.weight(array, name)
     return walk.g.constant(array)

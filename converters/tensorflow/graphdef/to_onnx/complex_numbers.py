@@ -1,0 +1,157 @@
+"""Complex numbers, which ONNX's operators do not compute with: each is written as its two parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.graphdef.graph import Node
+from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
+from netferry.converters.tensorflow.graphdef.to_onnx.walk import STRUCTURES, Complex, Walk
+
+BY_PARTS = frozenset(
+    "AddN AddV2 Add BroadcastTo ConcatV2 Cumsum ExpandDims Fill GatherNd GatherV2 Mean MirrorPad Neg Pack Pad Reshape ReverseV2 "
+    "Roll Slice Split SplitV Squeeze StridedSlice Sub Sum Tile Transpose Unpack ZerosLike".split()
+)
+"""Operators that do with complex numbers what they do with each of their parts."""
+
+
+@STRUCTURES.row("complex")
+def computed(walk: Walk, node: Node, read: Sequence[Any]) -> Sequence[Any]:
+    """An operator of which one input is complex."""
+    if node.operator in BY_PARTS:
+        parts = [walk.row(node, [_part(walk, each, part) for each in read]) for part in ("real", "imaginary")]
+        return [Complex(real, imaginary) for real, imaginary in zip(*parts, strict=True)]
+    row = _ARITHMETIC.get(node.operator)
+    if row is None:
+        raise CannotConvert("it computes with complex numbers, which ONNX's operators do not")
+    return [row(walk.g, *(_complex(walk, each) for each in read))]
+
+
+def _part(walk: Walk, value: Any, part: str) -> Tensor | None:
+    """A part of a number; what is not complex takes part as it is (sizes, axes)."""
+    return getattr(value, part) if isinstance(value, Complex) else walk.tensor(value)
+
+
+def _complex(walk: Walk, value: Any) -> Complex:
+    if isinstance(value, Complex):
+        return value
+    x = walk.tensor(value)
+    assert x is not None
+    return Complex(x, walk.g.Mul(x, walk.g.like(0, x)))
+
+
+def _product(g: Emitter, x: Complex, y: Complex) -> Complex:
+    real = g.Sub(g.Mul(x.real, y.real), g.Mul(x.imaginary, y.imaginary))
+    return Complex(real, g.Add(g.Mul(x.real, y.imaginary), g.Mul(x.imaginary, y.real)))
+
+
+def _quotient(g: Emitter, x: Complex, y: Complex) -> Complex:
+    size = g.Add(g.Mul(y.real, y.real), g.Mul(y.imaginary, y.imaginary))
+    above = _product(g, x, _conjugate(g, y))
+    return Complex(g.Div(above.real, size), g.Div(above.imaginary, size))
+
+
+def _conjugate(g: Emitter, x: Complex) -> Complex:
+    return Complex(x.real, g.Neg(x.imaginary))
+
+
+def _magnitude(g: Emitter, x: Complex) -> Tensor:
+    return g.Sqrt(g.Add(g.Mul(x.real, x.real), g.Mul(x.imaginary, x.imaginary)))
+
+
+def _exponential(g: Emitter, x: Complex) -> Complex:
+    size = g.Exp(x.real)
+    return Complex(g.Mul(size, g.Cos(x.imaginary)), g.Mul(size, g.Sin(x.imaginary)))
+
+
+def _real(_: Emitter, x: Complex) -> Tensor:
+    return x.real
+
+
+def _imaginary(_: Emitter, x: Complex) -> Tensor:
+    return x.imaginary
+
+
+_ARITHMETIC: dict[str, Callable[..., Any]] = {
+    "ComplexAbs": _magnitude,
+    "Conj": _conjugate,
+    "Exp": _exponential,
+    "Mul": _product,
+    "RealDiv": _quotient,
+    "Square": lambda g, x: _product(g, x, x),
+    "Real": _real,
+    "Imag": _imaginary,
+}
+
+
+@STRUCTURES.row("Complex")
+def made(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
+    return [Complex(*map(walk.tensor, read))]
+
+
+# ---- Fourier transforms along the last axis ---------------------------------------------------------
+
+
+def _transformed(
+    g: Emitter, pairs: Tensor, axis: int = -1, inverse: bool = False, onesided: bool = False
+) -> Tensor:
+    """``pairs``: (..., n, 1 or 2); ``axis`` is counted without the last."""
+    return g.DFT(pairs, None, g.constant(axis - 1, np.int64), inverse=int(inverse), onesided=int(onesided))
+
+
+def _pairs(g: Emitter, x: Complex) -> Tensor:
+    return g.Concat(g.Unsqueeze(x.real, g.ints(-1)), g.Unsqueeze(x.imaginary, g.ints(-1)), axis=-1)
+
+
+def _parts(g: Emitter, pairs: Tensor) -> Complex:
+    return Complex(*(g.Gather(pairs, g.constant(part, np.int64), axis=-1) for part in (0, 1)))
+
+
+def _fitted(g: Emitter, x: Tensor, length: int) -> Tensor:
+    """The first ``length`` along the last axis, zeros where there are fewer."""
+    size = x.size(x.rank - 1)
+    if size > length:
+        return g.Slice(x, g.ints(0), g.ints(length), g.ints(-1))
+    return x if size == length else g.Pad(x, g.ints(*[0] * (2 * x.rank - 1), length - size))
+
+
+def _length(g: Emitter, x: Tensor) -> int:
+    return g.numbers(x, "length of the transform")[0]
+
+
+@STRUCTURES.row("RFFT")
+def real_to_half(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
+    g, (x, length) = walk.g, map(walk.tensor, read)
+    assert x is not None
+    assert length is not None
+    return [
+        _parts(g, _transformed(g, g.Unsqueeze(_fitted(g, x, _length(g, length)), g.ints(-1)), onesided=True))
+    ]
+
+
+@STRUCTURES.row("IRFFT")
+def half_to_real(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
+    """What mirrors the half is written out: ONNX has the whole inverse only."""
+    g, x, length = walk.g, _complex(walk, read[0]), walk.tensor(read[1])
+    assert length is not None
+    whole = _length(g, length)
+    half = whole // 2 + 1
+    x = Complex(_fitted(g, x.real, half), _fitted(g, x.imaginary, half))
+    mirror = g.ints(*range(whole - half, 0, -1))
+    rest = _conjugate(g, Complex(*(g.Gather(part, mirror, axis=-1) for part in (x.real, x.imaginary))))
+    full = Complex(g.Concat(x.real, rest.real, axis=-1), g.Concat(x.imaginary, rest.imaginary, axis=-1))
+    return [_parts(g, _transformed(g, _pairs(g, full), inverse=True)).real]
+
+
+@STRUCTURES.row("FFT", "IFFT", "FFT2D", "IFFT2D", "FFT3D", "IFFT3D")
+def transformed(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
+    pairs = _pairs(walk.g, _complex(walk, read[0]))
+    axes = int(node.operator[-2]) if node.operator.endswith("D") else 1
+    for axis in range(-axes, 0):
+        pairs = _transformed(walk.g, pairs, axis, inverse=node.operator.startswith("I"))
+    return [_parts(walk.g, pairs)]
