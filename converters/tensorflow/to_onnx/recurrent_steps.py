@@ -47,7 +47,11 @@ def scanned(g: Emitter, layer: Any, x: Tensor, initial_state: Any, mask: Tensor 
         return output, tree.flatten(after)
 
     steps = g.transpose(x, layout.batch_second(x.rank))
-    sequence, output, last = _steps(g, layer, step, states, steps, mask)
+    sizes = tree.flatten(getattr(layer.cell, "output_size", None) or layer.state_size)
+    blank = g.follow(
+        lambda count: keras.ops.zeros((count, *sizes), layer.compute_dtype), g.size(x, 0)
+    ) if mask is not None else None  # fmt: skip
+    sequence, output, last = _steps(g, layer, step, states, steps, mask, blank)
     output = sequence if layer.return_sequences else output
     return [output, *last] if layer.return_state else [output]
 
@@ -57,17 +61,24 @@ Step = Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, list[Tensor]]]
 
 
 def _steps(
-    g: Emitter, layer: Any, step: Step, states: Sequence[Tensor], sequence: Tensor, mask: Tensor | None
+    g: Emitter,
+    layer: Any,
+    step: Step,
+    states: Sequence[Tensor],
+    sequence: Tensor,
+    mask: Tensor | None,
+    blank: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
     """A Scan of ``step`` over ``sequence`` (time, batch, ...), in the layer's direction.
 
-    Over a step that ``mask`` (batch, time) leaves out, states and output stay. Returns the outputs
+    Over a step that ``mask`` (batch, time) leaves out, states and output stay; ``blank`` is the output before the
+    first step, of the first state's sizes where it is not given. Returns the outputs
     (batch, time, ...) in the order of reading, the last of them, and the last states.
     """
     starts, sequences = list(states), [sequence]
     if mask is not None:
         sequences.append(g.transpose(g.cast(mask, np.bool_), (1, 0)))
-        starts.append(g.Mul(states[0], g.scalar(0, states[0])))  # the output before the first step
+        starts.append(g.Mul(states[0], g.scalar(0, states[0])) if blank is None else blank)
 
     def body(before: Sequence[Tensor], elements: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         if mask is None:
