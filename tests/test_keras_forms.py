@@ -119,6 +119,14 @@ def test_a_form_of_inputs_takes_the_direct_route(name: str, again: str, tmp_path
     compared(model, feeds, model(packed, training=False))
 
 
+def test_an_h5_names_operations_between_layers_without_their_module(tmp_path: Path) -> None:
+    x = keras.Input((6,), dtype="int32", name="x")
+    y = L.LSTM(3, return_sequences=True)(L.Embedding(9, 4, mask_zero=True)(x))
+    model = randomised(keras.Model(x, ops.relu(y[:, 2:, :2]) * ops.sigmoid(y[:, 1:-1, 1:])))
+    ids = np.asarray([[1, 3, 4, 0, 0, 0], [2, 2, 5, 7, 8, 1]], np.int32)
+    compared(read_back(model, tmp_path / "net.h5"), {"x": ids}, model(ids))
+
+
 # ---- models whose layers are called by code of their own -----------------------------------
 
 

@@ -42,7 +42,7 @@ def _layers(entry: Mapping[str, Any]) -> list[Any]:
     return layers if isinstance(layers, list) else []
 
 
-def _is_operation(entry: Mapping[str, Any]) -> bool:
+def is_operation(entry: Mapping[str, Any]) -> bool:
     """A layer has a dtype and a flag for training among its settings; an operation has neither."""
     config = entry.get("config")
     return (
@@ -60,7 +60,7 @@ def _module(name: str) -> str | None:
 
 
 def _has_operations(entry: Mapping[str, Any]) -> bool:
-    return any(_is_operation(inner) or _has_operations(inner) for inner in _layers(entry))
+    return any(is_operation(inner) or _has_operations(inner) for inner in _layers(entry))
 
 
 def _named(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,5 +71,5 @@ def _named(entry: Mapping[str, Any]) -> dict[str, Any]:
         named["config"] = {**entry["config"], "layers": [_named(inner) for inner in _layers(entry)]}
     if ">" in name:  # registered by the program that loads it
         return {**named, "class_name": name.rpartition(">")[2], "module": None, "registered_name": name}
-    module = _module(name) if _is_operation(entry) else _MODELS.get(name, "keras.layers")
+    module = _module(name) if is_operation(entry) else _MODELS.get(name, "keras.layers")
     return {**named, "module": module, "registered_name": None}
