@@ -41,6 +41,8 @@ MATRICES: dict[str, Callable[[Any], Any]] = {
     "a diagonal of a broad matrix": lambda x: tf.linalg.set_diag(tf.reshape(x, (-1, 3, 6)), tf.reshape(x, (-1, 3, 6))[:, 0, :3]),
     "a diagonal above the main one": lambda x: tf.linalg.set_diag(tf.reshape(x, (-1, 6, 3)), tf.reshape(x, (-1, 6, 3))[:, :2, 0], k=1),
     "a diagonal below the main one": lambda x: tf.linalg.set_diag(tf.reshape(x, (-1, 6, 3)), tf.reshape(x, (-1, 6, 3))[:, :3, 0], k=-2),
+    "a band as wide as a size": lambda x: tf.linalg.band_part(x[:, :, None] * x[:, None], tf.shape(x)[0], -1),
+    "a band of truths": lambda x: tf.linalg.band_part(tf.ones((tf.shape(x)[0] + 4,) * 2, tf.bool), tf.minimum(tf.shape(x)[0], 2), 1),
     "a choice between truths": lambda x: tf.where(x > 0, x < 1, x > -1),
     "a trace": lambda x: ops.trace(ops.reshape(x, (-1, 3, 6)), axis1=1, axis2=2),
 }  # fmt: skip

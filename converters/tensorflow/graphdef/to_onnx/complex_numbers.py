@@ -91,7 +91,10 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 
 @STRUCTURES.row("Complex")
 def made(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
-    return [Complex(*map(walk.tensor, read))]
+    real, imaginary = map(walk.tensor, read)
+    assert real is not None
+    assert imaginary is not None
+    return [Complex(real, imaginary)]
 
 
 # ---- Fourier transforms along the last axis ---------------------------------------------------------

@@ -321,7 +321,26 @@ def broadcast_args(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 @ROWS.row("MatrixBandPart")
 def band(g: Emitter, a: Attrs, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """x: (..., rows, columns); a negative number keeps the whole triangle."""
+    if any(
+        known is None or isinstance(known.reshape(-1)[0], Size) for known in map(g.content, (lower, upper))
+    ):
+        return _band_as_asked(g, x, g.index(lower), g.index(upper))
     (below,), (above,) = (g.numbers(each, "width") for each in (lower, upper))
     if above >= 0:
         x = g.Trilu(x, g.constant(above, np.int64), upper=0)
     return g.Trilu(x, g.constant(-below, np.int64), upper=1) if below >= 0 else x
+
+
+def _band_as_asked(g: Emitter, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """A band whose widths are known only when the model runs."""
+    zero, one = g.constant(0, np.int64), g.constant(1, np.int64)
+    rows, columns = (
+        g.Range(zero, g.Squeeze(g.vector([g.size(x, axis)]), g.ints(0)), one)
+        for axis in (x.rank - 2, x.rank - 1)
+    )
+    below = g.Sub(g.Unsqueeze(rows, g.ints(1)), g.Unsqueeze(columns, g.ints(0)))
+    kept = g.And(
+        g.Or(g.Less(lower, zero), g.LessOrEqual(below, lower)),
+        g.Or(g.Less(upper, zero), g.LessOrEqual(g.Neg(below), upper)),
+    )
+    return g.And(kept, x) if x.dtype == np.bool_ else g.Where(kept, x, g.like(0, x))
