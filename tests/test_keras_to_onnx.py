@@ -22,7 +22,7 @@ from keras_models import (
     worst_error,
 )
 
-from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
+from netferry.converters.errors import MissingError, UnsupportedError, UsageError
 from netferry.converters.signature import BATCH, Example, examples
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import convnext, keras, tf
@@ -833,10 +833,44 @@ def test_a_layer_called_in_training_mode_is_not_carried_as_inference() -> None:
         to_onnx(model)
 
 
-def test_a_model_of_another_backend_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_another_backend_is_taken_and_says_that_tensorflow_compares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = sequential(L.Dense(2), shape=(3,))
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(RefusedError, match="KERAS_BACKEND=tensorflow"):
-        live.accepts(keras.Sequential([L.Dense(2)]))
+    assert live.accepts(model)
+    with pytest.raises(MissingError, match="runs on jax here"):
+        live.run(model, [np.zeros((1, 3), "float32")])
+
+
+ON_JAX = """
+import keras, numpy as np, netferry, onnxruntime
+x = keras.Input((6, 5, 3), name="x")
+y = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, activation="gelu")(x))
+y = keras.layers.LSTM(4)(keras.layers.Reshape((4, 12))(y))
+model = keras.Model(x, keras.ops.softmax(keras.layers.Dense(3)(y)))
+rng = np.random.default_rng(0)
+for weight in model.weights:
+    weight.assign(np.abs(rng.normal(size=weight.shape)) * 0.4 + 0.1)
+done = netferry.convert(model, "onnx", seed=0)
+session = onnxruntime.InferenceSession(done.model.SerializeToString(), providers=["CPUExecutionProvider"])
+for batch in (1, 3):
+    given = rng.normal(size=(batch, 6, 5, 3)).astype("float32")
+    assert np.abs(session.run(None, {"x": given})[0] - np.asarray(model(given))).max() < 1e-6
+print(keras.backend.backend(), done.route, done.report.status)
+"""
+
+
+def test_a_live_model_of_the_jax_backend_is_converted_layer_by_layer() -> None:
+    pytest.importorskip("jax", reason="jax is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["jax", "direct", "not_checked"]
 
 
 ON_TORCH = """

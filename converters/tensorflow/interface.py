@@ -14,7 +14,7 @@ from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Example, TensorSpec
 from netferry.converters.tensorflow import calling
 from netferry.converters.tensorflow.declared import Bound, bind, dims_of
-from netferry.converters.tensorflow.runtime import ConcreteFunction, Functional, keras, tf, tree
+from netferry.converters.tensorflow.runtime import INSTALLED, ConcreteFunction, Functional, keras, tf, tree
 from netferry.converters.tensorflow.specs import (
     Named,
     demand_dense,
@@ -53,6 +53,8 @@ def interface_or_none(model: Any) -> ModelInterface | None:
         if graph is not None:
             return Layered(model, graph)
         return _Served(model) if _declares_sizes(getattr(model, "serve", None)) else Subclassed(model)
+    if not INSTALLED:
+        return None
     if isinstance(model, ConcreteFunction):
         return Concrete(model)
     if isinstance(model, tf.types.experimental.PolymorphicFunction):

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from netferry.converters.errors import MissingError, RefusedError, UsageError
+from netferry.converters.errors import MissingError, UsageError
 from netferry.converters.signature import Array, examples
 from netferry.converters.tensorflow.interface import interface_of, interface_or_none
-from netferry.converters.tensorflow.runtime import BACKEND, keras, quiet, tf
+from netferry.converters.tensorflow.runtime import BACKEND, INSTALLED, keras, quiet, tf
 
 # ---- what every framework's folder offers --------------------------------------------------------------------
 
@@ -22,20 +22,10 @@ from netferry.converters.tensorflow.runtime import BACKEND, keras, quiet, tf
 def accepts(model: object) -> bool:
     """Keras models, functions of TensorFlow, and modules or loaded SavedModels that have one.
 
-    Raises:
-        RefusedError: a Keras model of another backend than TensorFlow.
+    A Keras model that runs on PyTorch is a ``torch.nn.Module``, and is taken as one where it can be compared so.
     """
     if isinstance(model, keras.Model):
-        if keras.backend.backend() == "torch":  # such a model is a torch.nn.Module
-            return False
-        if keras.backend.backend() != BACKEND:
-            raise RefusedError(
-                "this Keras model does not run on TensorFlow",
-                expected="Keras with the TensorFlow backend",
-                received=f"Keras with the backend {keras.backend.backend()}",
-                remedy="Save it (model.save('model.keras')) and convert the file with KERAS_BACKEND=tensorflow",
-            )
-        return True
+        return keras.backend.backend() != "torch" or not INSTALLED
     return interface_or_none(model) is not None
 
 
@@ -45,6 +35,11 @@ def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
     Raises:
         MissingError: this processor's TensorFlow has no kernel for an operator of the model.
     """
+    if keras.backend.backend() != BACKEND:
+        raise MissingError(
+            f"Keras runs on {keras.backend.backend()} here, and is compared on TensorFlow",
+            remedy="Save it (model.save('model.keras')) and verify the file where TensorFlow is installed, without KERAS_BACKEND",
+        )
     given = examples(arrays)
     interface = interface_of(model, given)
     expected = len(interface.inputs(given).specs)

@@ -13,10 +13,23 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 from netferry.converters.frameworks import named
 
 BACKEND = "tensorflow"
+_IN_ITS_PLACE = ("jax", "torch")
+"""What Keras runs on where TensorFlow is not installed: its files are read and written as ONNX all the same."""
+
+
+class _Absent:
+    """What is TensorFlow's own, where it is not installed."""
+
+    def __getattr__(self, name: str) -> Any:
+        named("tensorflow").require()
+        raise AttributeError(name)
 
 
 @contextmanager
@@ -52,16 +65,18 @@ def names_from_scratch() -> Iterator[None]:
 
 _COUNTS = "object_name_uids"
 
-named("tensorflow").require()
+INSTALLED = named("tensorflow").installed
+_others = [name for name in _IN_ITS_PLACE if find_spec(name) is not None]
+if not INSTALLED and (find_spec("keras") is None or not _others):
+    named("tensorflow").require()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("KERAS_BACKEND", BACKEND)
+os.environ.setdefault("KERAS_BACKEND", BACKEND if INSTALLED else _others[0])
 with quiet():
     import keras
-    import tensorflow as tf
     from keras.src import backend, ops as all_ops, quantizers, tree
     from keras.src.activations.activations import ReLU as ReluOperation
     from keras.src.applications import convnext
-    from keras.src.backend import KerasTensor, result_type, tensorflow as tf_backend
+    from keras.src.backend import KerasTensor, result_type
     from keras.src.backend.common import global_state
     from keras.src.layers import layer as layer_module
     from keras.src.legacy.saving import legacy_h5_format as legacy_h5
@@ -78,17 +93,27 @@ with quiet():
     from keras.src.ops.operation import Operation
     from keras.src.utils import traceback_utils
 
-    tf.config.list_physical_devices()  # says on standard error, once, that there is no GPU
-    from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
-    from tensorflow.python.eager import context as eager_context
-    from tensorflow.python.eager.execute import quick_execute
-    from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
-    from tensorflow.python.framework import convert_to_constants, op_callbacks
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2 as freeze
-    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+    own_backend = import_module(f"keras.src.backend.{keras.backend.backend()}")
+    if INSTALLED:
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # says on standard error, once, that there is no GPU
+        from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
+        from tensorflow.python.eager import context as eager_context
+        from tensorflow.python.eager.execute import quick_execute
+        from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
+        from tensorflow.python.framework import convert_to_constants, op_callbacks
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_v2 as freeze,
+        )
+        from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+    else:
+        tf = FingerprintDef = eager_context = quick_execute = convert_to_constants = op_callbacks = _Absent()
+        ConcreteFunction = freeze = function_def_to_graph = tf
 
 __all__ = [
     "BACKEND",
+    "INSTALLED",
     "ConcreteFunction",
     "FingerprintDef",
     "Functional",
@@ -116,12 +141,12 @@ __all__ = [
     "numpy_ops",
     "op_callbacks",
     "operation_module",
+    "own_backend",
     "quantizers",
     "quick_execute",
     "quiet",
     "result_type",
     "tf",
-    "tf_backend",
     "traceback_utils",
     "tree",
 ]

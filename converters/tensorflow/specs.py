@@ -24,7 +24,7 @@ def named_outputs(result: Any) -> Named:
         isinstance(value, Mapping | list | tuple) for value in result.values()
     ):
         return {str(key): value for key, value in result.items()}
-    flat = [tensor for tensor in tf.nest.flatten(result) if tensor is not None]
+    flat = [tensor for tensor in tree.flatten(result) if tensor is not None]
     return {f"output_{position}": tensor for position, tensor in enumerate(flat)}
 
 

@@ -14,7 +14,7 @@ from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import GraphBuilder, Tensor, unique
 from netferry.converters.graph.registry import Table
 from netferry.converters.signature import Array, Dim
-from netferry.converters.tensorflow.runtime import keras, result_type, tf
+from netferry.converters.tensorflow.runtime import BACKEND, keras, result_type, tf
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import followed, unwrapped, wrapped
 
 Row = Callable[..., Tensor | Sequence[Tensor]]
@@ -26,6 +26,8 @@ ROWS: Table[type, Row] = Table("Keras layers and operations")
 
 def _content(variable: Any) -> Array:
     """What a variable holds, in the dtype in which its layer computes now; TensorFlow's own memory, not a copy of it."""
+    if keras.backend.backend() != BACKEND:
+        return np.asarray(keras.ops.convert_to_numpy(variable.value))
     tensor = tf.convert_to_tensor(variable.value)
     try:
         return np.asarray(memoryview(tensor))

@@ -23,8 +23,8 @@ from netferry.converters.tensorflow.runtime import (
     nn_ops,
     numpy_ops,
     operation_module,
+    own_backend,
     quantizers,
-    tf_backend,
     traceback_utils,
     tree,
 )
@@ -75,9 +75,9 @@ def _hooks() -> Iterator[tuple[Any, str, Make]]:
     yield traceback_utils, "is_traceback_filtering_enabled", _instead(lambda: False)
     for module in _SYMBOLIC:
         yield module, "any_symbolic_tensors", _or_variables
-    for module in (keras.ops, all_ops, core_ops, backend, tf_backend):
+    for module in (keras.ops, all_ops, core_ops, backend, own_backend):
         yield module, "shape", _shape
-    for owner in (backend, tf_backend):
+    for owner in (backend, own_backend):
         for name, namespace in _MODULES.items():
             yield owner, name, partial(_Module, operations=namespace)
         for name in ("cast", "convert_to_tensor"):

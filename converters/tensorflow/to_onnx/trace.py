@@ -17,7 +17,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedError
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.tensorflow.runtime import backend, keras, names_from_scratch, tf, tree
+from netferry.converters.tensorflow.runtime import backend, keras, names_from_scratch, tree
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, Row, refuse_unless
 from netferry.converters.tensorflow.to_onnx.hooks import hooked, unhooked
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import Traced, followed
@@ -142,7 +142,7 @@ class Walk:
             return self._g.weight(x)
         if isinstance(x, slice):
             return slice(*(self._received(part) for part in (x.start, x.stop, x.step)))
-        return self._g.lift(np.asarray(x)) if isinstance(x, np.ndarray | tf.Tensor) else x
+        return self._g.lift(np.asarray(x)) if isinstance(x, np.ndarray) or backend.is_tensor(x) else x
 
     def stateful(self) -> CannotConvert:
         """Where a weight would change: no route converts it."""
@@ -205,7 +205,7 @@ class Walk:
         weight = self._received(x)
         refuse_unless(weight.array is not None, f"{function.__name__} of what is known only when it runs")
         with unhooked():
-            made = np.asarray(function(tf.constant(weight.array), *args, **kwargs))
+            made = np.asarray(function(keras.ops.convert_to_tensor(weight.array), *args, **kwargs))
         return Traced(self._g.constant(made, name=weight.name))
 
 
