@@ -19,7 +19,7 @@ QUERIES = TEXT | {"num_query_heads": 4, "num_key_value_heads": 2}
 SHARP = {"sliding_window": 4}
 PICTURE = {"image_shape": (32, 32, 3), "patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16}
 RESNET = {
-    "input_conv_filters": [8],
+    "input_conv_filters": [64],
     "input_conv_kernel_sizes": [7],
     "stackwise_num_filters": [64, 96],
     "stackwise_num_blocks": [1, 2],
@@ -174,7 +174,8 @@ def hub_model(make: Callable[[Any], Any]) -> Build:
         ]
 
         def function(*given: Any) -> Any:
-            return model(dict(zip(named, given, strict=True)) if isinstance(model.input, dict) else given[0])
+            together = dict(zip(named, given, strict=True)) if isinstance(model.input, dict) else given[0]
+            return model(together, training=False)
 
         return Source(model, function, feeds, keras=model)
 
