@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -141,7 +142,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Held, dict
     for name, x in feeds.items():
         np.save(folder / f"{name}.npy", x)
     (folder / "files.json").write_text(json.dumps(files))
-    subprocess.run([sys.executable, "-c", HIDDEN, str(folder)], check=True, capture_output=True)
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN, str(folder)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
     with np.load(folder / "found.npz") as arrays:
         held = {key: (arrays[key], wants[key.rpartition(" ")[0]]) for key in arrays.files}
     yield held, json.loads((folder / "told.json").read_text())
