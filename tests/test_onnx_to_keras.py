@@ -381,6 +381,24 @@ def test_an_average_counts_what_onnx_counts(include: int, ceil_mode: int) -> Non
     assert worst(proto, arrived(proto).model, drawn(3, 2, 6, 8) + 3) < CLOSE
 
 
+@pytest.mark.parametrize(
+    "operator", ["MaxPool", "AveragePool", "AveragePool of what is padded"], ids=lambda name: name.split()[-1]
+)
+@pytest.mark.parametrize("kernel, stride, pad", [(2, 2, 0), (3, 2, 1), (3, 3, 0), (5, 3, 2), (4, 2, 1)])
+def test_a_pool_that_rounds_up_is_right_at_every_size(
+    operator: str, kernel: int, stride: int, pad: int
+) -> None:
+    """Also along axes whose size is not known before it runs."""
+    kind, _, padded = operator.partition(" ")
+    more = {"count_include_pad": 1} if padded else {}
+    settings = {"kernel_shape": [kernel, kernel], "strides": [stride, stride], "pads": [pad] * 4}
+    pool = node(kind, "x", ceil_mode=1, **settings, **more)
+    proto = small([pool], {"x": ["batch", 2, "h", "w"]}, {"y": ["batch", 2, "high", "wide"]})
+    model = arrived(proto).model
+    for batch, height, width in ((2, 8, 9), (3, 7, 12), (1, 5, 10), (2, 13, 6)):
+        assert worst(proto, model, drawn(batch, 2, height, width) - 2) < CLOSE
+
+
 def test_a_maximum_of_negative_numbers_is_not_the_padding() -> None:
     proto = small(
         [node("MaxPool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])],

@@ -14,7 +14,7 @@ from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.padding import Pairs
-from netferry.converters.graph.schema.windows import Windows
+from netferry.converters.graph.schema.windows import Window, Windows
 from netferry.converters.tensorflow.from_onnx.convolution import concise, is_same, strided
 from netferry.converters.tensorflow.from_onnx.function_names import INT64, layer_dtype
 from netferry.converters.tensorflow.from_onnx.layer_calls import channels_last
@@ -25,7 +25,7 @@ from netferry.converters.tensorflow.from_onnx.table import NATIVE
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool over the spatial axes: ``pads`` are ONNX's, ``missing`` is what ceil_mode adds behind them.
+    """A pool over the spatial axes: ``pads`` are ONNX's, ``missing`` is what ceil_mode adds behind them, and is never counted.
 
     ``same`` is set where TensorFlow's SAME pads exactly so.
     """
@@ -52,11 +52,28 @@ def pool_of(windows: Windows, space: Sequence[Any]) -> Pool:
     """The pool over an input of these sizes."""
     pairs, missing = windows.pairs(space), (0,) * windows.rank
     if windows.ceil_mode:
-        missing = tuple(0 if axis.stride == 1 else axis.missing for axis in windows.over(space))
-    if not known(missing):
-        raise CannotConvert("ceil_mode on an axis whose size is not known before it runs")
-    same = not any(missing) and not leaps(windows) and is_same(pairs, windows, space)
+        missing = tuple(map(_missing, windows.over(space)))
+    halves = any(missing) and all(
+        (axis.kernel, axis.stride, axis.dilation, axis.before, axis.after) == (2, 2, 1, 0, 0)
+        for axis in windows.over(space)
+    )  # SAME pads one behind an odd axis, and nothing else
+    same = halves or (not any(missing) and not leaps(windows) and is_same(pairs, windows, space))
     return Pool(windows, pairs, missing, same)
+
+
+def _missing(axis: Window) -> Any:
+    """What the last window reaches beyond the padding.
+
+    Along an axis of any size it is what it is at the most: what is more than needed belongs to no window, as long as no
+    window begins behind the input.
+    """
+    if axis.stride == 1:
+        return 0
+    if known([axis.missing]):
+        return axis.missing
+    if (axis.kernel - 1) * axis.dilation + 1 < axis.stride + axis.after:
+        raise CannotConvert("ceil_mode on an axis whose size is not known before it runs")
+    return axis.stride - 1
 
 
 def leaps(windows: Windows) -> bool:
@@ -167,7 +184,7 @@ def AveragePool(xp: TensorflowNamespace, x: Symbol, *, windows: Windows, count_i
         raise CannotConvert(f"TensorFlow pools over 1 to 3 axes, not {windows.rank}")
     base, perm = channels_last(xp, x)
     fact = Fact(x.dtype)
-    if pool.plain or (pool.same and not count_include_pad):
+    if pool.plain or (pool.same and (any(pool.missing) or not count_include_pad)):
         return Tensor(xp, fact, pooled(xp, "Average", base, windows, x.dtype, pool.padding), perm)
     whole = xp.padded(base, ((0, 0), *pool.all_pads, (0, 0)), 0, x.dtype)
     made = pooled(xp, "Average", whole, windows, x.dtype, "valid")
