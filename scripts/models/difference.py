@@ -8,8 +8,8 @@ TOLERANCE = 1e-3
 """Of an output's scale."""
 
 
-def difference(got: Any, want: Any) -> str:
-    """In words; nothing where both are alike to a thousandth of the output's scale."""
+def difference(got: Any, want: Any, tolerance: float = TOLERANCE) -> str:
+    """In words; nothing where both are alike to so much of the output's scale."""
     import numpy as np
 
     if got is None:
@@ -21,5 +21,18 @@ def difference(got: Any, want: Any) -> str:
     finite = np.isfinite(want)
     scale = np.abs(want[finite]).max(initial=0) or 1.0
     off = np.abs(got[finite].astype(np.float64) - want[finite]).max(initial=0) / scale
-    same = np.array_equal(np.isfinite(got), finite) and off <= TOLERANCE
+    same = np.array_equal(np.isfinite(got), finite) and off <= tolerance
     return "" if same else f"off by {off:.1e} of its scale"
+
+
+def astray(rows: Any, among: Any, tolerance: float = TOLERANCE) -> float:
+    """The share of rows (..., row, features) for which there is none alike among the others, whatever their order."""
+    import numpy as np
+
+    a, b = (
+        np.asarray(one, np.float64).reshape(-1, one.shape[-1] if one.ndim > 1 else 1) for one in (rows, among)
+    )
+    if not a.size or not b.size:
+        return float(a.size != b.size)
+    near = [np.abs(b - row).max(1).min() for row in a]
+    return float(np.mean(np.array(near) > tolerance * (np.abs(b).max() or 1.0)))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+from models.difference import TOLERANCE
+from models.forms import FORMS, HALF, dtype_of
 
 SYMBOLS = {"N": "batch", "H": "height", "W": "width", "T": "time", "L": "length"}
 """The letters that stand for a free size in a shape, and what the axis is called."""
@@ -36,40 +41,48 @@ class Family:
 
 @dataclass(frozen=True)
 class Case:
-    """A model, the arrays that it is shown with, what is free of them, and other sizes."""
+    """A model, what says what it gives, the arrays that it is shown with, what is free of them, and other sizes."""
 
     model: Any
+    own: Any
     inputs: dict[str, Any]
     free: dict[str, dict[int, str]]
     others: tuple[Mapping[str, int], ...]
     at: Callable[[Mapping[str, int]], dict[str, Any]]
     shown: Mapping[str, int]
+    tolerance: float = TOLERANCE
 
 
 def names() -> list[str]:
-    """``library/model`` for each model whose library is installed."""
-    return [
+    """``library/model``, or ``library/model#form``, for each model whose library is installed."""
+    from models.families_vision_names import IN_FORMS
+
+    plain = [
         f"{family.library}/{name}"
         for family in _families()
         if find_spec(MODULES.get(family.library, family.library))
         for name in family.names
     ]
+    return [*plain, *(f"{key}#{form}" for key in IN_FORMS if key in plain for form in FORMS)]
 
 
 def build(key: str) -> Case:
-    """The model with weights and statistics drawn by chance, in evaluation mode, and its inputs."""
+    """The model with weights and statistics drawn by chance, in evaluation mode but for its form, and its inputs."""
     import torch
 
+    key, _, form = key.partition("#")
     library, _, name = key.partition("/")
     family = next(one for one in _families() if one.library == library and name in one.names)
     torch.manual_seed(0)
     model = family.build(name).eval()
     _stir(model)
+    if form:
+        model = FORMS[form](model)
     shown = {**SHOWN, **family.shown}
 
     def at(sizes: Mapping[str, int]) -> dict[str, Any]:
         return {
-            spec.partition(":")[0]: _drawn(spec, shape, {**shown, **sizes})
+            spec.partition(":")[0]: _drawn(spec, shape, {**shown, **sizes}, dtype_of(form))
             for spec, shape in family.shapes.items()
         }
 
@@ -79,10 +92,11 @@ def build(key: str) -> Case:
         }
         for spec, shape in family.shapes.items()
     }
-    return Case(model, at({}), free, family.others, at, shown)
+    own = copy.deepcopy(model).eval() if form else model
+    return Case(model, own, at({}), free, family.others, at, shown, HALF if form == "half" else TOLERANCE)
 
 
-def _drawn(spec: str, shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> Any:
+def _drawn(spec: str, shape: tuple[int | str, ...], sizes: Mapping[str, int], dtype: str = "float32") -> Any:
     import numpy as np
 
     name, _, kind = spec.partition(":")
@@ -95,6 +109,7 @@ def _drawn(spec: str, shape: tuple[int | str, ...], sizes: Mapping[str, int]) ->
     if kind.startswith("bool"):
         return rng.random(dims) < 0.7
     array = rng.random(dims, np.float32) if kind.startswith("list") else rng.standard_normal(dims, np.float32)
+    array = array.astype(dtype)
     return [array] if kind.startswith("list") else array
 
 
@@ -125,13 +140,16 @@ MODULES = {
 def _torchvision(name: str) -> Any:
     from torchvision import models
 
-    plain = {"weights": None}
+    name, _, auxiliary = name.partition("+")
+    plain: dict[str, Any] = {"weights": None}
     kind = models.get_model_builder(name)
     if "weights_backbone" in kind.__annotations__:
         plain["weights_backbone"] = None
-    more: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    more: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if "rcnn" in name or "retinanet" in name or "fcos" in name:
         more = {"min_size": 64, "max_size": 128}
+    if auxiliary:
+        more = {"aux_loss": True}
     model = models.get_model(name, **plain, **more)
     for part in model.modules():
         if hasattr(part, "score_thresh"):
@@ -142,9 +160,13 @@ def _torchvision(name: str) -> Any:
 def _timm(name: str) -> Any:
     import timm
 
+    name, _, part = name.partition("+")
     name, _, size = name.partition("@")
-    more = {"img_size": int(size)} if size else {}
-    return timm.create_model(name, pretrained=False, num_classes=10, **more)
+    more: dict[str, Any] = {"img_size": int(size)} if size else {}
+    more |= {"features": {"features_only": True}, "headless": {"num_classes": 0}, "": {"num_classes": 10}}[
+        part
+    ]
+    return timm.create_model(name, pretrained=False, **more)
 
 
 def _yolo(name: str) -> Any:
@@ -175,13 +197,15 @@ def _of(module: str, **default: Any) -> Callable[[str], Any]:
     """``Name(key=value, ...)`` of a module, as it would be typed."""
 
     def make(text: str) -> Any:
-        room = vars(import_module(module))
         head, _, rest = text.partition("(")
-        keywords = eval(f"dict({rest.rstrip(')')})", {"dict": dict}) if rest else {}
-        target: Any = room
-        for step in head.split("."):
-            target = target[step] if isinstance(target, dict) else getattr(target, step)
-        return target(**{**default, **keywords})
+        keywords = eval(f"dict({rest}", {"dict": dict}) if rest else {}
+        target: Any = import_module(module)
+        *rooms, last = head.split(".")
+        for step in rooms:
+            with suppress(ImportError):
+                import_module(f"{target.__name__}.{step}")
+            target = getattr(target, step)
+        return getattr(target, last)(**{**default, **keywords})
 
     return make
 

@@ -15,8 +15,17 @@ TORCHVISION = tuple(
     "alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet mnasnet0_5 mnasnet1_0 mobilenet_v2 "
     "mobilenet_v3_large mobilenet_v3_small regnet_x_400mf regnet_y_400mf regnet_y_1_6gf resnet18 resnet34 resnet50 resnet101 "
     "resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0 squeezenet1_0 squeezenet1_1 swin_t swin_s swin_v2_t swin_v2_s vgg11 "
-    "vgg11_bn vgg16_bn wide_resnet50_2 deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large".split()
+    "vgg16_bn wide_resnet50_2 deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large".split()
 )
+TORCHVISION_LARGER = tuple(
+    "convnext_small convnext_base convnext_large densenet161 densenet169 densenet201 efficientnet_b1 efficientnet_b2 efficientnet_b3 "
+    "efficientnet_b4 efficientnet_b5 efficientnet_b6 efficientnet_b7 efficientnet_v2_m efficientnet_v2_l mnasnet0_75 mnasnet1_3 regnet_x_16gf "
+    "regnet_x_1_6gf regnet_x_32gf regnet_x_3_2gf regnet_x_800mf regnet_x_8gf regnet_y_16gf regnet_y_32gf regnet_y_3_2gf regnet_y_800mf "
+    "regnet_y_8gf resnet152 resnext101_32x8d resnext101_64x4d shufflenet_v2_x1_5 shufflenet_v2_x2_0 swin_b swin_v2_b vgg11_bn vgg13 vgg13_bn "
+    "vgg16 vgg19 vgg19_bn wide_resnet101_2 deeplabv3_resnet101 fcn_resnet101 "
+    "deeplabv3_resnet50+aux fcn_resnet50+aux deeplabv3_mobilenet_v3_large+aux".split()
+)
+"""The rest of its networks, but for those of more than 600 million weights; and those with their auxiliary heads."""
 DETECTORS = tuple(
     "fasterrcnn_mobilenet_v3_large_320_fpn fasterrcnn_mobilenet_v3_large_fpn fasterrcnn_resnet50_fpn fasterrcnn_resnet50_fpn_v2 "
     "fcos_resnet50_fpn keypointrcnn_resnet50_fpn maskrcnn_resnet50_fpn maskrcnn_resnet50_fpn_v2 retinanet_resnet50_fpn "
@@ -50,6 +59,12 @@ TIMM = tuple(
     "rexnet_100 selecsls42 legacy_seresnet18 shvit_s1 starnet_s1 swiftformer_xs tresnet_m vgg11 vovnet39a ese_vovnet19b_dw "
     "xception41 legacy_xception convmixer_768_32 cpubone_nano gcresnext26ts".split()
 )
+TIMM_PARTS = tuple(
+    f"{name}+{part}"
+    for part in ("features", "headless")
+    for name in "resnet18 convnext_atto efficientnet_b0 mobilenetv3_small_050 regnety_002 hrnet_w18_small ghostnet_050 densenet121".split()
+)
+"""As backbones: the maps of each stage, and what stands before the classifier."""
 TIMM_AT: Mapping[int, tuple[str, ...]] = {
     112: tuple("vit_small_patch14_dinov2@112".split()),
     224: tuple(
@@ -73,16 +88,30 @@ TIMM_AT: Mapping[int, tuple[str, ...]] = {
 }
 """Those whose weights or code ask for a size."""
 
+IN_FORMS = (
+    "torchvision/resnet18",
+    "torchvision/mobilenet_v3_small",
+    "timm/convnext_atto",
+    "ultralytics/yolov8n-cls",
+)
+"""Those that are also handed over in each form."""
+
 
 def families() -> Iterator[Family]:
     """All of them."""
     yield Family("torchvision", _torchvision, TORCHVISION)
+    yield Family("torchvision", _torchvision, TORCHVISION_LARGER)
     yield Family("torchvision", _torchvision, ("inception_v3",), shown={"height": 128, "width": 160})
-    yield Family("torchvision", _torchvision, ("maxvit_t", "vit_b_32"), {"x": ("N", 3, 224, 224)})
     yield Family(
         "torchvision",
         _torchvision,
-        ("mc3_18", "r2plus1d_18", "r3d_18", "swin3d_t"),
+        ("maxvit_t", "vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"),
+        {"x": ("N", 3, 224, 224)},
+    )
+    yield Family(
+        "torchvision",
+        _torchvision,
+        ("mc3_18", "r2plus1d_18", "r3d_18", "swin3d_t", "swin3d_s", "swin3d_b"),
         {"x": ("N", 3, "T", "H", "W")},
     )
     yield Family(
@@ -108,7 +137,7 @@ def families() -> Iterator[Family]:
     yield Family("ultralytics", _yolo, YOLO, shown={"height": 64, "width": 96}, others=ALIGNED)
     yield Family("smp", _smp, SMP, shown={"height": 64, "width": 96}, others=ALIGNED)
     yield Family("smp", _smp, ("dpt+tu-vit_tiny_patch16_224",), {"x": ("N", 3, 224, 224)})
-    yield Family("timm", _timm, TIMM, others=ALIGNED + OTHERS[1:])
+    yield Family("timm", _timm, (*TIMM, *TIMM_PARTS), others=ALIGNED + OTHERS[1:])
     for size, names in TIMM_AT.items():
         others = (
             {"batch": 3, "height": size - 32, "width": size + 64},
@@ -137,7 +166,7 @@ def _kornia() -> Iterator[Family]:
         "filters.MedianBlur(kernel_size=3)", "filters.SpatialGradient()", "filters.UnsharpMask(kernel_size=(3, 3), sigma=(1.5, 1.5))", "filters.BlurPool2D(kernel_size=3)",
         "filters.MaxBlurPool2D(kernel_size=3)", "color.RgbToGrayscale()", "color.RgbToHsv()", "color.RgbToLab()", "color.RgbToYcbcr()", "color.RgbToXyz()", "color.RgbToLuv()",
         "enhance.Normalize(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.2))", "geometry.transform.PyrDown()", "geometry.transform.Resize(size=(24, 40))",
-        "geometry.transform.Rescale(factor=0.5)", "contrib.VisionTransformer(image_size=64, patch_size=16, depth=2, num_heads=2, embed_dim=32)",
+        "geometry.transform.Rescale(factor=0.5)", "models.vit.VisionTransformer(image_size=64, patch_size=16, depth=2, num_heads=2, embed_dim=32)",
     )  # fmt: skip
     yield Family("kornia", make, filters[:-1], image, others=ALIGNED)
     yield Family("kornia", make, filters[-1:], {"x": ("N", 3, 64, 64)})
