@@ -17,7 +17,7 @@ from netferry.converters.pytorch.to_onnx.layers import MODULES
 from netferry.converters.pytorch.to_onnx.table import FUNCTIONS
 from netferry.converters.pytorch.to_onnx.tracer.calls import Trace
 from netferry.converters.pytorch.to_onnx.tracer.conditions import broken, without
-from netferry.converters.pytorch.to_onnx.tracer.replay import harmless
+from netferry.converters.pytorch.to_onnx.tracer.replay import Gives, harmless
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing
 from netferry.converters.pytorch.to_onnx.tracer.trace import trace
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import Untraceable
@@ -99,7 +99,8 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
     that it has. So traces are also made at sizes at which conditions of the first fail, and the one that narrows least is
     taken, as long as the example is within it.
     """
-    best = _bounded(module, trace(module, given, MODULES, rows=FUNCTIONS), given)
+    gives: Gives = {}
+    best = _bounded(module, trace(module, given, MODULES, rows=FUNCTIONS), given, gives)
     own = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
     tried: set[tuple[tuple[str, int], ...]] = set()
     no_better: set[Any] = set()
@@ -110,7 +111,7 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
             break
         tried.add(tuple(sorted(sizes.items())))
         try:
-            other = _bounded(module, trace(module, given, MODULES, sizes, FUNCTIONS), given)
+            other = _bounded(module, trace(module, given, MODULES, sizes, FUNCTIONS), given, gives)
         except Untraceable:
             continue
         if _doubts(other, own) < _doubts(best, own):
@@ -159,8 +160,8 @@ def _has_another_side(found: Narrowing) -> bool:
     return floors or isinstance(asked, Eq | Ne) or len(asked.free_symbols) > 1
 
 
-def _bounded(module: nn.Module, traced: Trace, given: Sequence[Example]) -> _Tried:
-    tried = harmless(module, traced, given)
+def _bounded(module: nn.Module, traced: Trace, given: Sequence[Example], gives: Gives) -> _Tried:
+    tried = harmless(module, traced, given, gives)
     return traced, tuple(n for n in traced.narrowings if n.bound is not None and n not in tried), tried
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import sympy
@@ -25,10 +25,17 @@ _TOLERANCE = 1e-4
 """Of the output's scale: two ways to the same values differ by rounding, two meanings by much more."""
 
 
-def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> frozenset[Narrowing]:
+Gives: TypeAlias = dict[frozenset[tuple[str, int]], dict[str, Array] | None]
+"""What a model gives at some sizes; None where it does not run there."""
+
+
+def harmless(
+    module: nn.Module, traced: Trace, given: Sequence[Example], gives: Gives
+) -> frozenset[Narrowing]:
     """The bounds outside of which the trace gives what the model gives: ``if length > 1`` is run at 1.
 
-    They are run at a few sizes each, then at once; a bound that no size near the example breaks stays one.
+    They are run at a few sizes each, then at once; a bound that no size near the example breaks stays one. What the model
+    itself gives is kept in ``gives``, for other traces of it.
     """
     outside = {
         found: without(found.bound, traced.hints) for found in traced.narrowings if found.bound is not None
@@ -40,7 +47,7 @@ def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> froz
     def agrees(sizes: Mapping[str, int]) -> bool | None:
         key = frozenset(sizes.items())
         if key not in known:
-            known[key] = _agrees(module, traced, given, sizes)
+            known[key] = _agrees(module, traced, given, sizes, gives)
         return known[key]
 
     with layer_by_layer(module):  # what the runs change is put back once
@@ -57,22 +64,31 @@ def harmless(module: nn.Module, traced: Trace, given: Sequence[Example]) -> froz
 
 
 def _agrees(
-    module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int]
+    module: nn.Module, traced: Trace, given: Sequence[Example], sizes: Mapping[str, int], gives: Gives
 ) -> bool | None:
     """Whether the trace gives what the model gives; None where the model itself does not run."""
     usual = {
         symbol: e.array.shape[axis] for e in given for axis, symbol in e.free.items() if symbol.isidentifier()
     }
     arrays = [_sized(example, sizes, usual) for example in given]
-    try:
-        want = run(module, arrays)
-    except RefusedError:
+    key = frozenset(sizes.items())
+    if key not in gives:
+        gives[key] = _run(module, arrays)
+    want = gives[key]
+    if want is None:
         return None
     try:
         got = _replayed(module, traced, arrays)
     except Exception:  # whatever torch raises where the trace does not fit these sizes
         return False
     return want.keys() == got.keys() and all(_close(want[name], got[name]) for name in want)
+
+
+def _run(module: nn.Module, arrays: Sequence[Array]) -> dict[str, Array] | None:
+    try:
+        return run(module, arrays)
+    except RefusedError:
+        return None
 
 
 def _sized(example: Example, sizes: Mapping[str, int], usual: Mapping[str, int]) -> Array:

@@ -93,6 +93,8 @@ class Sizes(PlainShapeEnv):
         self._programs: dict[sympy.Basic, Program] = {}
         self._truths: dict[sympy.Basic, sympy.Basic | None] = {}
         self._wholes: dict[sympy.Basic, sympy.Basic] = {}
+        self._named: dict[sympy.Basic, Any] = {}
+        self._alike: dict[tuple[sympy.Basic, sympy.Basic], bool] = {}
         self.defined: dict[sympy.Symbol, sympy.Expr] = {}  # the same over the names of the free axes
         self.hints: dict[str, int] = {}
 
@@ -213,6 +215,7 @@ class Sizes(PlainShapeEnv):
             self._narrow(expr, answer)
             super().evaluate_expr(orig_expr, hint, forcing_spec=forcing_spec)
             self._answers.clear()
+            self._named.clear()
         elif not self._depth:
             self._narrow(expr, answer)
         else:
@@ -230,7 +233,9 @@ class Sizes(PlainShapeEnv):
             self.replace(one.node.expr) if isinstance(one, torch.SymInt) else sympy.Integer(one)
             for one in (a, b)
         )
-        return left == right or equal_sizes(self._program(left), self._program(right))
+        if (left, right) not in self._alike:
+            self._alike[left, right] = left == right or equal_sizes(self._program(left), self._program(right))
+        return self._alike[left, right]
 
     def surely(self, condition: bool | torch.SymBool) -> bool:
         """Whether a condition holds at all sizes; nothing is asked of the model."""
@@ -302,7 +307,9 @@ class Sizes(PlainShapeEnv):
         return self._wholes[expression]
 
     def _over_names(self, expression: Any) -> Any:
-        return self.replace(expression).xreplace(self._names)
+        if expression not in self._named:
+            self._named[expression] = self.replace(expression).xreplace(self._names)
+        return self._named[expression]
 
 
 def users_line() -> str | None:
