@@ -4,6 +4,7 @@
     python scripts/sweep_vision.py timm/levit_128s --again     this alone, anew
     python scripts/sweep_vision.py --library timm --every 10   a seeded tenth of one library
     python scripts/sweep_vision.py --causes                    what was not right, by cause
+    python scripts/sweep_vision.py --table --results scripts/models/results_vision.json   those of docs/models-vision.md
     python scripts/sweep_vision.py --peers 30                  a seeded thirty once more, beside PyTorch's own exporters
 
 It runs where the libraries are installed (torchvision, timm, ultralytics, open_clip_torch, segmentation-models-pytorch, kornia, monai,
@@ -125,12 +126,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--causes", action="store_true")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--peers", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=7200.0, help="stop after so many")
     given = parser.parse_args()
     known = json.loads(given.results.read_text()) if given.results.exists() else {}
     if given.causes:
         print(causes(known), counts(known), sep="\n")
+        return 0
+    if given.table:
+        from models.page_vision import page
+
+        print(page(known), end="")
         return 0
     from models import families_vision, peers
     from sweep.forked import forked

@@ -76,22 +76,23 @@ def build(key: str) -> Case:
     torch.manual_seed(0)
     model = family.build(name).eval()
     _stir(model)
-    if form:
-        model = FORMS[form](model)
     shown = {**SHOWN, **family.shown}
 
-    def at(sizes: Mapping[str, int]) -> dict[str, Any]:
+    def at(sizes: Mapping[str, int], dtype: str = dtype_of(form)) -> dict[str, Any]:
         return {
-            spec.partition(":")[0]: _drawn(spec, shape, {**shown, **sizes}, dtype_of(form))
+            spec.partition(":")[0]: _drawn(spec, shape, {**shown, **sizes}, dtype)
             for spec, shape in family.shapes.items()
         }
 
+    _settle(model, at({}, "float32"))
     free = {
         spec.partition(":")[0]: {
             axis: SYMBOLS[size] for axis, size in enumerate(shape) if isinstance(size, str)
         }
         for spec, shape in family.shapes.items()
     }
+    if form:
+        model = FORMS[form](model)
     own = copy.deepcopy(model).eval() if form else model
     return Case(model, own, at({}), free, family.others, at, shown, HALF if form == "half" else TOLERANCE)
 
@@ -125,6 +126,27 @@ def _stir(model: Any) -> None:
             if getattr(part, "running_var", None) is not None:
                 part.running_mean.normal_(0, 0.1)
                 part.running_var.uniform_(0.8, 1.3)
+
+
+def _settle(model: Any, feeds: Mapping[str, Any]) -> None:
+    """Statistics that are those of the inputs: weights by chance blow up what goes through many layers, until all scores are one."""
+    from models.examine_vision import own
+
+    parts = [part for part in model.modules() if getattr(part, "running_var", None) is not None]
+    before = [(part.running_mean.clone(), part.running_var.clone(), part.momentum) for part in parts]
+    for part in parts:
+        part.momentum = 1.0
+        part.train()
+    try:
+        own(model, feeds)
+    except Exception:  # one value for a channel has no variance; then those drawn by chance stay
+        for part, (mean, var, _) in zip(parts, before, strict=True):
+            part.running_mean.copy_(mean)
+            part.running_var.copy_(var)
+    for part, (*_, momentum) in zip(parts, before, strict=True):
+        part.momentum = momentum
+        part.running_var.clamp_(min=1e-2)
+        part.eval()
 
 
 # ---- how they are built ------------------------------------------------------------------------------------

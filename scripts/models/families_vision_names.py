@@ -174,10 +174,10 @@ def _kornia() -> Iterator[Family]:
         "kornia",
         make,
         (
-            "feature.HardNet()",
-            "feature.TFeat()",
-            "feature.SOSNet()",
-            "feature.HyNet()",
+            "feature.HardNet(pretrained=False)",
+            "feature.TFeat(pretrained=False)",
+            "feature.SOSNet(pretrained=False)",
+            "feature.HyNet(pretrained=False)",
             "feature.SIFTDescriptor(patch_size=32)",
         ),
         {"x": ("N", 1, 32, 32)},
@@ -185,7 +185,12 @@ def _kornia() -> Iterator[Family]:
     yield Family(
         "kornia",
         make,
-        ("feature.KeyNet()", "feature.BlobHessian()", "feature.CornerHarris(k=0.05)", "filters.Canny()"),
+        (
+            "feature.KeyNet(pretrained=False)",
+            "feature.BlobHessian()",
+            "feature.CornerHarris(k=0.05)",
+            "filters.Canny()",
+        ),
         {"x": ("N", 1, "H", "W")},
         others=ALIGNED,
     )
@@ -272,11 +277,19 @@ def _torchaudio() -> Iterator[Family]:
     yield Family(
         "torchaudio", make, (
             "transforms.Spectrogram(n_fft=256)", "transforms.MelSpectrogram(n_fft=256, n_mels=32)", "transforms.MFCC(n_mfcc=13, melkwargs={'n_fft': 256, 'n_mels': 32})", "transforms.AmplitudeToDB()",
-            "transforms.Resample(orig_freq=16000, new_freq=8000)", "transforms.MuLawEncoding()", "transforms.ComputeDeltas()", "transforms.Preemphasis()", "transforms.Loudness(sample_rate=16000)", "transforms.Vol(gain=0.5)",
+            "transforms.Resample(orig_freq=16000, new_freq=8000)", "transforms.MuLawEncoding()", "transforms.ComputeDeltas()", "transforms.Preemphasis()", "transforms.Vol(gain=0.5)",
             "transforms.LFCC(speckwargs={'n_fft': 256})", "transforms.SlidingWindowCmn()", "transforms.SpectralCentroid(sample_rate=16000, n_fft=256)",
             "models.wav2vec2_model(extractor_mode='group_norm', extractor_conv_layer_config=[(16, 10, 5), (16, 3, 2), (16, 3, 2)], extractor_conv_bias=False, encoder_embed_dim=32, encoder_projection_dropout=0.0, encoder_pos_conv_kernel=16, encoder_pos_conv_groups=4, encoder_num_layers=2, encoder_num_heads=4, encoder_attention_dropout=0.0, encoder_ff_interm_features=48, encoder_ff_interm_dropout=0.0, encoder_dropout=0.0, encoder_layer_norm_first=False, encoder_layer_drop=0.0, aux_num_out=12)",
-        ), wave, {"length": 8000}, longer,
+        ), wave, WAVE, longer,
     )  # fmt: skip
+    yield Family(
+        "torchaudio",
+        make,
+        ("transforms.Loudness(sample_rate=16000)",),
+        {"waveform": ("N", 2, "L")},
+        WAVE,
+        longer,
+    )
     yield Family(
         "torchaudio",
         make,
