@@ -399,6 +399,45 @@ def test_a_pool_that_rounds_up_is_right_at_every_size(
         assert worst(proto, model, drawn(batch, 2, height, width) - 2) < CLOSE
 
 
+RESIZED: dict[str, dict[str, str]] = {
+    "corners": {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+    "between": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+    "between, first of one": {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"},
+    "left": {"mode": "linear", "coordinate_transformation_mode": "asymmetric"},
+    "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    "nearest centre": {"mode": "nearest", "nearest_mode": "round_prefer_floor"},
+}
+
+
+@pytest.mark.parametrize("name", RESIZED)
+def test_an_image_is_resized_to_the_size_of_another_whatever_that_is(name: str) -> None:
+    """As what a network of segmentation or a pyramid of features does, with a free height and width."""
+    nodes = [
+        node("Shape", "x", "kept", end=2),
+        node("Shape", "like", "space", start=2),
+        node("Concat", "kept space", "sizes", axis=0),
+        helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **RESIZED[name]),
+    ]
+    inputs = {"x": ["batch", 3, "h", "w"], "like": ["batch", 1, "high", "wide"]}
+    proto = small(nodes, inputs, {"y": ["batch", 3, "high", "wide"]})
+    model = arrived(proto).model
+    for batch, (height, width), other in ((2, (6, 9), (12, 18)), (1, (7, 5), (3, 11)), (3, (4, 8), (1, 8))):
+        assert worst(proto, model, drawn(batch, 3, height, width), drawn(batch, 1, *other)) < CLOSE
+
+
+@pytest.mark.parametrize("by", [(1.5, 0.5), (2.0, 1.25), (0.75, 3.0)], ids=str)
+@pytest.mark.parametrize("name", ["between", "nearest"])
+def test_an_image_of_any_size_is_resized_by_factors_that_are_not_whole(
+    name: str, by: tuple[float, float]
+) -> None:
+    scales = {"scales": np.array([1, 1, *by], np.float32)}
+    resize = helper.make_node("Resize", ["x", "", "scales"], ["y"], **RESIZED[name])
+    proto = small([resize], {"x": ["batch", 3, "h", "w"]}, {"y": ["batch", 3, "high", "wide"]}, scales)
+    model = arrived(proto).model
+    for batch, height, width in ((2, 8, 6), (1, 7, 9), (3, 5, 4)):
+        assert worst(proto, model, drawn(batch, 3, height, width)) < CLOSE
+
+
 def test_a_maximum_of_negative_numbers_is_not_the_padding() -> None:
     proto = small(
         [node("MaxPool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from netferry.converters.errors import CannotConvert
-from netferry.converters.graph.ir.sizes import known
+from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.ir.sizes import Size, known, largest, smallest
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.tensorflow.from_onnx.function_form import Function
 from netferry.converters.tensorflow.from_onnx.function_names import BOOL, INT32, INT64
@@ -156,3 +160,95 @@ def NonMaxSuppression(
 
 def _number(limit: Symbol) -> Any:
     return limit if limit.content is None else limit.content.reshape(-1)[0].item()
+
+
+# ---- resizing to sizes that come when the model runs ------------------------------------------------------
+
+_WHERE: Mapping[str, Callable[[Any, Any, Any, Any, Any], Any]] = {
+    # where place ``y`` of ``out`` looks among ``size`` places, of which there are ``by`` times more; ``y`` and ``by`` are tensors
+    "half_pixel": lambda xp, y, by, _size, _out: xp.subtract(xp.divide(xp.add(y, 0.5), by), 0.5),
+    "pytorch_half_pixel": lambda xp, y, by, size, out: xp.multiply(
+        _WHERE["half_pixel"](xp, y, by, size, out), smallest(out - 1, 1)
+    ),
+    "align_corners": lambda xp, y, _by, size, out: xp.divide(xp.multiply(y, size - 1), largest(out - 1, 1)),
+    "asymmetric": lambda xp, y, by, _size, _out: xp.divide(y, by),
+}
+_ROUNDED: Mapping[str, Callable[[Any, Any], Any]] = {
+    "round_prefer_floor": lambda xp, x: xp.ceil(xp.subtract(x, 0.5)),
+    "round_prefer_ceil": lambda xp, x: xp.floor(xp.add(x, 0.5)),
+    "floor": lambda xp, x: xp.floor(x),
+    "ceil": lambda xp, x: xp.ceil(x),
+}
+
+
+@NATIVE.row("Resize")
+def Resize(
+    xp: Any, x: Symbol, roi: Symbol | None = None, scales: Symbol | None = None, sizes: Sizes | None = None, *,
+    antialias: int, axes: Sequence[int] | None, coordinate_transformation_mode: str, cubic_coeff_a: float,
+    exclude_outside: int, extrapolation_value: float, keep_aspect_ratio_policy: str, mode: str, nearest_mode: str,
+) -> Any:  # fmt: skip
+    """Each axis is read at places that are computed when the model runs: at one, or between two of them.
+
+    What has known sizes is a matrix, as everywhere.
+    """
+    odd = antialias or axes is not None or exclude_outside or keep_aspect_ratio_policy != "stretch"
+    read = mode in ("nearest", "linear") and coordinate_transformation_mode in _WHERE
+    if odd or not read or not isinstance(xp, Function) or x.fact.dims is None or x.dtype.kind != "f":
+        return NotImplemented
+    wanted = _resized_to(x.shape, None if scales is None else scales.content, sizes)
+    changed = [] if wanted is None else [row for row in wanted if row[1] != row[2]]
+    if known(size for _, *ends, _ in changed for size in ends) or nearest_mode not in _ROUNDED:
+        return NotImplemented
+    result = x
+    for axis, size, out, by in changed:
+        as_float = np.dtype(np.float64 if x.dtype.itemsize == 8 else np.float32)
+        places = xp.let(xp.arange(0, out, 1, as_float), "places")
+        places.fact = Fact(as_float, (out,))
+        by = by or xp.divide(
+            xp.sized(out, as_float) if isinstance(out, Size) else _filled(xp, out, as_float), size
+        )
+        at = _WHERE[coordinate_transformation_mode](xp, places, by, size, out)
+        if mode == "nearest":
+            at = _ROUNDED[nearest_mode](xp, at)
+        at = xp.let(xp.minimum(xp.maximum(at, 0), size - 1), "places")
+        result = _read(xp, result, at, axis, size, out, mode == "linear")
+    return result
+
+
+def _filled(xp: Any, number: int, dtype: np.dtype[Any]) -> Any:
+    return xp.asarray(np.asarray(number), dtype)
+
+
+def _resized_to(
+    have: Sequence[Any], scales: Any, sizes: Sizes | None
+) -> list[tuple[int, Any, Any, Any]] | None:
+    """(axis, size, out, scale) of each axis, the scale None where it is what the sizes make it; None where that is not known."""
+    if scales is not None and scales.size:
+        factors = [Fraction(float(by)) for by in scales]
+        if any(by.denominator > 64 for by in factors):  # cut off in float32, which whole numbers do not show
+            return None
+        return [
+            (axis, size, size * by.numerator // by.denominator, float(by))
+            for axis, (size, by) in enumerate(zip(have, factors, strict=True))
+        ]
+    if sizes is None or len(sizes) != len(have):
+        return None
+    return [(axis, size, out, None) for axis, (size, out) in enumerate(zip(have, sizes, strict=True))]
+
+
+def _read(xp: Any, x: Any, at: Any, axis: int, size: Any, out: Any, between: bool) -> Any:
+    """The axis at these places, which lie inside of it; between two places by how near they are."""
+
+    def along(places: Any) -> Any:
+        whole = xp.let(xp.astype(places, INT64), "places")
+        whole.fact = Fact(INT64, (out,))
+        return xp.let(xp.take(x, whole, axis), "x")
+
+    if not between:
+        return along(at)
+    first = xp.let(xp.floor(at), "first")
+    share = xp.reshape(
+        xp.astype(xp.subtract(at, first), x.dtype), tuple(-1 if i == axis else 1 for i in range(x.ndim))
+    )
+    low, high = along(first), along(xp.minimum(xp.add(first, 1), size - 1))
+    return xp.add(low, xp.multiply(xp.subtract(high, low), share))
