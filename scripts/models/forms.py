@@ -44,7 +44,6 @@ FORMS: Mapping[str, Callable[[nn.Module], nn.Module]] = {
     "named": lambda model: Named(model).eval(),
     "compiled": lambda model: torch.compile(model, backend="eager"),
     "parallel": lambda model: nn.DataParallel(model).eval(),
-    "double": lambda model: model.double(),
     "frozen": lambda model: model.requires_grad_(False),
     "pruned": lambda model: _pruned(model),
     "spectral": lambda model: _spectral(model),
@@ -70,4 +69,4 @@ def _spectral(model: nn.Module) -> nn.Module:
 
 def dtype_of(form: str) -> Any:
     """The type of numbers that a form's inputs have."""
-    return {"half": "float16", "double": "float64"}.get(form, "float32")
+    return "float16" if form == "half" else "float32"
