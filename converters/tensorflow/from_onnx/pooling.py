@@ -50,13 +50,12 @@ class Pool:
 
 def pool_of(windows: Windows, space: Sequence[Any]) -> Pool:
     """The pool over an input of these sizes."""
-    pairs, missing = windows.pairs(space), (0,) * windows.rank
+    pairs, missing, halves = windows.pairs(space), (0,) * windows.rank, False
     if windows.ceil_mode:
-        missing = tuple(map(_missing, windows.over(space)))
-    halves = any(missing) and all(
-        (axis.kernel, axis.stride, axis.dilation, axis.before, axis.after) == (2, 2, 1, 0, 0)
-        for axis in windows.over(space)
-    )  # SAME pads one behind an odd axis, and nothing else
+        axes = windows.over(space)
+        missing = tuple(map(_missing, axes))
+        settings = {(axis.kernel, axis.stride, axis.dilation, axis.before, axis.after) for axis in axes}
+        halves = any(missing) and settings == {(2, 2, 1, 0, 0)}  # SAME pads one behind an odd axis, no more
     same = halves or (not any(missing) and not leaps(windows) and is_same(pairs, windows, space))
     return Pool(windows, pairs, missing, same)
 
