@@ -3,7 +3,6 @@
     python scripts/sweep_pytorch.py                      what has no result yet, into sweep-pytorch.json
     python scripts/sweep_pytorch.py llama gpt2 --again   these alone, anew
     python scripts/sweep_pytorch.py --every 10 --seed 3  a seeded tenth
-    python scripts/sweep_pytorch.py timm/levit_128s      a model of a vision or audio library, where that is installed
     python scripts/sweep_pytorch.py --table --results scripts/models/results.json   those of docs/models.md, as Markdown
 
 Each model runs in a process of its own, forked once the libraries are imported, and each result is kept as soon as it is there. Where
@@ -49,10 +48,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 def examined(name: str) -> dict[str, Any]:
     """What becomes of one model: right, wrong, refused, or not built."""
-    if "/" in name:
-        from models import examine_vision
-
-        return examine_vision.examined(name)
     import netferry
     from netferry.converters.pytorch.calling import as_shown
 
@@ -440,7 +435,7 @@ def main() -> int:
     demand_packages(given.env)
     import torch
     import transformers
-    from models import families_transformers, families_vision
+    from models import families_transformers
 
     import netferry
 
@@ -452,12 +447,12 @@ def main() -> int:
         "transformers": f"{transformers.__version__} ({len(families_transformers.names())} architectures)",
         "netferry": netferry.__version__,
     }
-    names = given.names or [*families_transformers.names(), *families_vision.names()]
+    names = given.names or families_transformers.names()
     if not given.names:
         random.Random(given.seed).shuffle(names)
     until = time.monotonic() + given.seconds
     for name in names[: -(-len(names) // given.every)]:
-        key = name if "/" in name else f"transformers/{name}"
+        key = f"transformers/{name}"
         if (key in known and not given.again) or time.monotonic() > until:
             continue
         known[key] = forked(partial(examined, name), LIMIT_S, LIMIT_CPU_S) or {
