@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from netferry.converters.signature import Array
 
@@ -17,7 +18,8 @@ class Step:
     """One node or layer as it ran.
 
     ``reads`` and ``gives`` are names of tensors; what does not depend on the inputs is none of them. ``weights`` are
-    the parameters that it used, ``line`` is its line of source code or its written form, where there is one.
+    the parameters that it used, ``line`` is its line of source code or its written form, where there is one,
+    ``attributes`` what else says how it computes, as text.
     """
 
     name: str
@@ -26,9 +28,28 @@ class Step:
     gives: tuple[str, ...]
     weights: tuple[str, ...] = ()
     line: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}'"
+
+
+def stated(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Those of a step's attributes that are numbers, words, or lists of them, as text; ``None`` says nothing."""
+    said = ((name, _text(value)) for name, value in values.items())
+    return tuple((name, text) for name, text in said if text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str | int):
+        return str(value)
+    if isinstance(value, list | tuple) and all(isinstance(one, str | bytes | int | float) for one in value):
+        return ", ".join(map(_text, value))
+    return ""
 
 
 Take = Callable[[Step, Mapping[str, Array]], None]

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.converters import escaping, frameworks
-from netferry.converters.errors import Unsupported
+from netferry.converters.errors import Unsupported, UsageError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.imported import ImportedModel
 from netferry.converters.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    from netferry.validation.reports.page.graphs import Graph
     from netferry.validation.reports.report import Report
 
 
@@ -68,6 +69,41 @@ class Conversion:
         """What a notebook shows."""
         verdict = "" if self.report is None else self.report._repr_html_()
         return f"<div><code>{escape(self._told())}</code>{verdict}</div>"
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """What is drawn of it: the model as it left its framework, and in the target."""
+        from netferry.validation.reports.page.graphs import of_onnx, of_source
+
+        before = of_onnx(self.export.model, "as ONNX")
+        if self.imported is None:
+            return (before,)
+        after = of_source(self.imported.source, frameworks.named(self.to).title, self.imported.weights)
+        return (before,) if after is None else (before, after)
+
+    def to_text(self) -> str:
+        """The verdict in lines, as the command prints it."""
+        return self._verdict().to_text()
+
+    def to_html(self) -> str:
+        """The verdict and both graphs as one page that needs no network."""
+        from netferry.validation.reports.page import Extras, report_page
+
+        return report_page(self._verdict().to_dict(), Extras(graphs=self.graphs()))
+
+    def to_markdown(self) -> str:
+        """The verdict for a pull request or a build's summary."""
+        return self._verdict().to_markdown()
+
+    def to_junit(self) -> str:
+        """The verdict as JUnit's XML, a case for each output."""
+        return self._verdict().to_junit()
+
+    def _verdict(self) -> Report:
+        if self.report is None:
+            raise UsageError(
+                "this conversion was not compared, and has no verdict", where=self.source, remedy="Leave verify=False out"
+            )  # fmt: skip
+        return self.report
 
     def _told(self) -> str:
         written = ", ".join(map(str, self.files)) or self.to
@@ -130,8 +166,19 @@ class Prospect:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """What one run costs where every free size is 1: arithmetic operations (a multiply and an add are two), bytes of the weights, and
+    bytes of the tensors that are there at once. ``unknown`` counts nodes whose sizes are not known before a run."""
+
+    operations: int
+    weights: int
+    tensors: int
+    unknown: int = 0
+
+
+@dataclass(frozen=True)
 class Inspection:
-    """What a model is: where it comes from, what goes in and out, and what it is made of."""
+    """What a model is: where it comes from, what goes in and out, and what it is made of; ``totals`` come with ``layers``."""
 
     title: str
     framework: str
@@ -145,6 +192,7 @@ class Inspection:
     targets: Mapping[str, Prospect] = field(default_factory=dict)
     signatures: tuple[str, ...] = ()
     layers: tuple[TensorSpec, ...] = ()
+    totals: Totals | None = None
 
     road = _renamed("road", "route")
 
@@ -163,4 +211,5 @@ class Inspection:
             "targets": {name: prospect.to_dict() for name, prospect in self.targets.items()},
             "signatures": list(self.signatures),
             "layers": [spec.to_json() for spec in self.layers],
+            "totals": None if self.totals is None else asdict(self.totals),
         }

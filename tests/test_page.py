@@ -270,7 +270,7 @@ def test_the_profile_is_shown_with_its_worst_tensor_by_name() -> None:
 def test_tensors_that_the_target_does_not_have_are_counted_and_not_drawn() -> None:
     layers = (("stem", 1e-7), *((f"state{n}", None) for n in range(5)), ("head", 2e-7))
     page = words_of(report_page(report(), Extras(layers=layers)))
-    assert "state0, state1, state2 and 2 others have no counterpart in the target." in page
+    assert "state0, state1, state2 and 2 others hold what no tensor of the target holds." in page
     assert "last of 2" in page
     nothing = words_of(report_page(report(), Extras(layers=(("stem", None),))))
     assert "Error from layer to layer" not in nothing

@@ -395,3 +395,45 @@ def test_a_search_leaves_what_it_finds_with_its_modules_open(browser: Browser) -
     field.send_keys("\b")
     assert browser.run(seen) == ["Other stem", "Other head"]
     assert browser.complaints() == []
+
+
+def test_a_module_opens_on_both_sides_and_an_operation_tells_its_sizes(browser: Browser) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    nodes = tuple(
+        Node(
+            "Conv",
+            f"stage{n // 12}.part{n}",
+            (f"v{n}",),
+            (f"v{n + 1}",),
+            True,
+            (f"float32[{n}]",),
+            (("strides", "2"),),
+        )
+        for n in range(60)
+    )
+    graph = Graph("net", ("v0",), ("v60",), nodes)
+    browser.open(report_page(report(), Extras(graphs=(graph, graph))))
+    seen = "return [...document.querySelectorAll('.view')].filter(one => one.checkVisibility()).map(one => one.dataset.path)"
+    assert browser.run(seen) == ["", ""]
+    browser.run("document.querySelector('.view:not([hidden]) a.box').focus()")
+    browser.driver.switch_to.active_element.send_keys(Keys.TAB, Keys.ENTER)
+    assert browser.run(seen) == ["stage1", "stage1"]
+    assert browser.run("return document.activeElement.className") == "canvas"
+    width = "return document.activeElement.querySelector('svg').getBoundingClientRect().width"
+    before = browser.run(width)
+    browser.driver.switch_to.active_element.send_keys("+", "+")
+    assert browser.run(width) > before * 1.5
+    browser.driver.switch_to.active_element.send_keys("0")
+    assert browser.run(width) == before
+    browser.click(".view:not([hidden]) a[href='#a14']")
+    told = browser.run("return [...document.querySelectorAll('.told')].map(one => one.textContent)")
+    assert all("float32[14]" in one and "strides" in one for one in told)
+    browser.driver.find_element("id", "seek").send_keys("part14")
+    dim = "return document.querySelectorAll('.view:not([hidden]) a.box:not(.dim)').length"
+    assert browser.run(dim) == 2
+    browser.click(".view:not([hidden]) .way a")
+    assert browser.run(seen) == ["", ""]
+    browser.open(report_page(report(), Extras(graphs=(graph, graph))), width=360)
+    assert browser.run(FLAWS)["flaws"] == []
+    assert browser.complaints() == []

@@ -17,7 +17,7 @@ from netferry.converters.mxnet.live import symbol_model
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol
 from netferry.converters.rounding import Rounding
 from netferry.converters.signature import Array
-from netferry.converters.steps import Ends, Step, Take
+from netferry.converters.steps import Ends, Step, Take, stated
 
 
 def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
@@ -168,7 +168,9 @@ class _Steps:
         written = f"{node.op}({', '.join(f'{key}={value}' for key, value in node.attrs.items())})"
         for entry, name in self.names.items():
             if entry[0] == position and entry in self._read:
-                self.by_tensor[name] = Step(node.name, node.op, reads, (name,), weights, written)
+                self.by_tensor[name] = Step(
+                    node.name, node.op, reads, (name,), weights, written, stated(node.attrs)
+                )  # fmt: skip
 
 
 def _entries(graph: Symbol, symbol: Any) -> Mapping[tuple[int, int], str]:

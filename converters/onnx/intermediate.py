@@ -19,7 +19,7 @@ from onnx import helper, shape_inference
 
 from netferry.converters.onnx import live
 from netferry.converters.signature import Array
-from netferry.converters.steps import Ends, Step, Take
+from netferry.converters.steps import Ends, Step, Take, stated
 
 Model = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 Run = Callable[[onnx.ModelProto, Path | None, Mapping[str, Any]], Mapping[str, Any]]
@@ -112,7 +112,8 @@ class Graph:
         weights = dict.fromkeys(w for name in _reads(node) for w in self._weights_of(name))
         given = tuple(name for name in node.output if name)
         name = node.name or given[0].removesuffix("_output")
-        return Step(name, node.op_type, self.reads(node), given, tuple(weights))
+        attributes = stated({one.name: helper.get_attribute_value(one) for one in node.attribute})
+        return Step(name, node.op_type, self.reads(node), given, tuple(weights), attributes=attributes)
 
     def _weights_of(self, name: str) -> Iterator[str]:
         if name in self.weights:

@@ -34,7 +34,7 @@ from netferry.converters.pytorch.live import (
 )
 from netferry.converters.pytorch.outputs import outputs_of
 from netferry.converters.signature import Array
-from netferry.converters.steps import Ends, Step, Take
+from netferry.converters.steps import Ends, Step, Take, stated
 
 _CHAIN = "y"
 """What a module written by netferry calls a tensor that only the next line reads: it names nothing."""
@@ -124,13 +124,12 @@ class _Recorder:
                     self.weights[tensor] = weights
             return
         path = name or (self._stack[-1] if self._stack else "")
-        kind = (
-            f"{type(self.module.get_submodule(path)).__name__}/{operation}"
-            if self._layer(path)
-            else operation
-        )
+        layer = self.module.get_submodule(path) if self._layer(path) else None
+        kind = operation if layer is None else f"{type(layer).__name__}/{operation}"
+        named = getattr(layer, "__constants__", ())
+        attributes = stated({key: getattr(layer, key, None) for key in named})
         gives = {self.name(tensor, wish or path or operation): tensor for tensor in given}
-        step = Step(path or wish or next(iter(gives)), kind, reads, tuple(gives), weights, line)
+        step = Step(path or wish or next(iter(gives)), kind, reads, tuple(gives), weights, line, attributes)
         self._take(step, {name: to_numpy(tensor) for name, tensor in gives.items()})
 
     def _layer(self, path: str) -> bool:

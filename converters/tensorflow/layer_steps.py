@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.graph.ir.build import unique
-from netferry.converters.steps import Ends, Step, Take
+from netferry.converters.steps import Ends, Step, Take, stated
 from netferry.converters.tensorflow.interface import Layered, functional
 from netferry.converters.tensorflow.runtime import keras, quiet, tree
 
@@ -72,11 +72,11 @@ class _Walk:
             outputs = tree.flatten(operation(*args, **kwargs))
         weights = tuple(v.path for v in operation.weights) if isinstance(operation, keras.Layer) else ()
         reads = tuple(dict.fromkeys(title for title, _ in read if title))
-        kind = type(operation).__name__
+        kind, made = type(operation).__name__, _made(operation)
         last = activations[-1] if activations else None
         if last is None or len(outputs) != 1 or outputs[0] is not last.after or last.reads(read):
-            return self._told(Step(name, kind, reads, (), weights), outputs)
-        [(before, _)] = self._told(Step(name, kind, reads, (), weights), [last.before])
+            return self._told(Step(name, kind, reads, (), weights, attributes=made), outputs)
+        [(before, _)] = self._told(Step(name, kind, reads, (), weights, attributes=made), [last.before])
         return self._told(Step(f"{name}/{last.name}", last.name, (before,), ()), outputs)
 
     def _told(self, step: Step, outputs: Sequence[Any]) -> list[tuple[str, Any]]:
@@ -86,6 +86,15 @@ class _Walk:
             {title: np.asarray(tensor) for title, tensor in pairs},
         )
         return pairs
+
+
+def _made(operation: Any) -> tuple[tuple[str, str], ...]:
+    """How a layer was made; one that cannot say it has no attributes."""
+    try:
+        config = operation.get_config()
+    except Exception:  # a layer of a person's own
+        return ()
+    return stated({key: value for key, value in config.items() if key not in ("name", "trainable", "dtype")})
 
 
 @dataclass(frozen=True)

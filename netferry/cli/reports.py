@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,54 @@ def demand_forms(
     paths = {} if folder is None else {form: folder / name for form, name in REPORT.items()}
     for form, path in (*wanted.items(), *paths.items()):
         demand(path, form, replacing)
+
+
+_READ = {
+    "inputs": "--input", "weights": "--weights", "data": "--data", "columns": "--columns", "pixels": "--pixels", "imports": "--import",
+    "unsafe": "--unsafe",
+}  # fmt: skip
+_COMPARED = {**_READ, "rtol": "--rtol", "atol": "--atol"}
+_VERIFIED = {
+    **_COMPARED, "output": "--output", "input_at": "--input-at", "fix": "--fix", "map_output": "--map-output", "task": "--task",
+    "signature": "--signature", "samples": "--samples", "quick": "--quick", "device": "--device", "grad": "--grad", "train_steps": "--train-steps",
+}  # fmt: skip
+_CONVERTED = {
+    **{name: flag for name, flag in _VERIFIED.items() if name not in ("rtol", "atol", "grad", "train_steps")},
+    "to": "--to", "epoch": "--epoch", "rename": "--rename", "opset": "--opset", "fuse": "--fuse", "simplify": "--simplify",
+    "dequantize": "--dequantize",
+}  # fmt: skip
+"""Arguments of commands and their flags: what decides what is compared, and nothing that is written."""
+
+
+def to_see_again(models: Sequence[object], given: Mapping[str, Any], seed: int) -> list[str]:
+    """What a person types to see a comparison of ``models`` again: the first step that differs, then the whole."""
+    found = f"--seed {seed}"
+    return [
+        f"{_typed('bisect', models, given, _COMPARED)} {found} --output difference",
+        f"{_typed('verify', models, given, _VERIFIED)} {found}",
+    ]
+
+
+def to_convert_again(source: str, destination: Path, given: Mapping[str, Any], seed: int) -> list[str]:
+    """The same for a conversion, whose result is kept first."""
+    again = f"{_typed('convert', (source, destination), given, _CONVERTED)} --seed {seed} --keep"
+    code = destination / "model.py"
+    written = (
+        f"{code}:load" if not destination.suffix and given.get("to") in ("pytorch", "torch") else destination
+    )
+    return [again, *to_see_again((source, written), given, seed)[:1]]
+
+
+def _typed(command: str, models: Sequence[object], given: Mapping[str, Any], flags: Mapping[str, str]) -> str:
+    words = ["netferry", command, *map(str, models)]
+    for name, flag in flags.items():
+        value = given.get(name)
+        if value is True:
+            words.append(flag)
+        elif value not in (None, False, 0, "cpu"):
+            many = value if isinstance(value, list | tuple) else [value]
+            words += [word for one in many for word in (flag, str(one))]
+    return shlex.join(words)
 
 
 def write_report(folder: Path, report: Any, extras: Callable[[], Any], replacing: Overwriting) -> None:
@@ -54,10 +103,10 @@ def sizes_text(files: Iterable[Path | str]) -> list[str]:
     """The files that were written, each with its size."""
     found = [Path(file) for file in files]
     width = max((len(str(file)) for file in found), default=0) + 2
-    return [f"wrote {file!s:<{width}}{_size(file.stat().st_size)}" for file in found if file.is_file()]
+    return [f"wrote {file!s:<{width}}{size_text(file.stat().st_size)}" for file in found if file.is_file()]
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
     """Bytes in the unit in which they have one to three digits before the point."""
     size, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
     while size >= 1000 and len(units) > 1:

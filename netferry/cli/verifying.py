@@ -52,7 +52,7 @@ from netferry.cli.options import (
     sizes_of,
 )
 from netferry.cli.progress import bar, busy, progress_bar
-from netferry.cli.reports import demand_forms, write_forms, write_report
+from netferry.cli.reports import demand_forms, to_see_again, write_forms, write_report
 from netferry.runtime.limits import Limits
 
 
@@ -110,6 +110,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Run A and B on the same inputs and compare every output."""
+    typed = dict(locals())
     if catalogue is not None:
         if any(one is not None for one in (a, html, report, certificate, check)):
             raise typer.BadParameter(
@@ -153,7 +154,10 @@ def verify(
         def extras() -> Any:
             with busy(f"drawing {a} and {b}"):
                 given = examples_of(inputs, seed)
-                return extras_between((a, b), (weights, None), given, unsafe=unsafe, report=verdict)
+                again = to_see_again((a, b), typed, verdict.seed)
+                return extras_between(
+                    (a, b), (weights, None), given, unsafe=unsafe, report=verdict, commands=again
+                )
 
         if report is not None:
             write_report(report, verdict, extras, replacing)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from netferry.tasks.fanout import Document
+from netferry.validation.reports.inside import Layers
 from netferry.validation.reports.page.graphs import Graph
 from netferry.validation.reports.report import Report, finite
-from netferry.validation.tensors.profile import Layers
 from netferry.validation.training.results import LIMIT
 from netferry.zoo.train import (
     FURTHER_STEPS,

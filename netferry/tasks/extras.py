@@ -12,27 +12,19 @@ from netferry import converters
 from netferry.converters import artifact, frameworks, source
 from netferry.converters.errors import first_line
 from netferry.converters.signature import Example
+from netferry.validation.reports.inside import Inside, Layers
 from netferry.validation.reports.page import Extras
-from netferry.validation.reports.page.extras import file_facts
-from netferry.validation.reports.page.graphs import Graph, of_onnx, of_source
+from netferry.validation.reports.page.extras import FileFact, file_facts
+from netferry.validation.reports.page.graphs import Graph, of_onnx
+from netferry.validation.reports.page.sides import graph_of
 from netferry.validation.reports.report import Report
-from netferry.validation.tensors.profile import Layers, profile
+from netferry.validation.tensors.profile import inside, profile
 
 if TYPE_CHECKING:
     from netferry.results import Conversion
 
 
 T = TypeVar("T")
-
-
-def graphs_of(done: Conversion) -> tuple[Graph, ...]:
-    """The graphs of a ``Conversion``: as it left its framework, and in the target."""
-    before = of_onnx(done.export.model, "as ONNX")
-    imported = done.imported
-    if imported is None:
-        return (before,)
-    after = of_source(imported.source, frameworks.named(done.to).title, imported.weights)
-    return (before,) if after is None else (before, after)
 
 
 def extras_of(
@@ -43,22 +35,46 @@ def extras_of(
     *,
     signature: str | None = None,
     unsafe: bool = False,
+    commands: Sequence[str] = (),
 ) -> Extras:
     """What the page of a ``Conversion`` of ``model`` shows: both graphs, the error of each tensor from the source to
     the result, the files written."""
     notes: list[str] = []
-    layers: Layers = _tried(
-        "profile of the layers",
-        (),
+    found = _inside(
         notes,
-        lambda: profile(
-            source.open_source(model, weights, unsafe=unsafe, signature=signature),
-            done.model,
-            given,
-            report=done.report,
-        ),
+        lambda: (source.open_source(model, weights, unsafe=unsafe, signature=signature), done.model),
+        given,
+        done.report,
     )
-    return Extras(graphs=graphs_of(done), layers=layers, files=file_facts(done.files), notes=tuple(notes))
+    target = done.files[0].name if done.files else frameworks.named(done.to).title
+    graphs = _sides(found, (done.source, target)) or done.graphs()
+    return _extras(found, graphs, file_facts(done.files), notes, commands)
+
+
+def _inside(
+    notes: list[str],
+    models: Callable[[], tuple[object, object]],
+    given: Sequence[Example] | None,
+    report: Report | None,
+) -> Inside:
+    return _tried("look inside", Inside(), notes, lambda: inside(*models(), given, report=report))
+
+
+def _sides(found: Inside, titles: Sequence[str]) -> tuple[Graph, ...]:
+    return tuple(graph_of(side, title) for side, title in zip(found.sides, titles, strict=False))
+
+
+def _extras(
+    found: Inside,
+    graphs: Sequence[Graph],
+    files: Sequence[FileFact],
+    notes: Sequence[str],
+    commands: Sequence[str],
+) -> Extras:
+    return Extras(
+        graphs=tuple(graphs), layers=found.layers, files=tuple(files), notes=tuple(notes), counterparts=found.counterparts,
+        first=found.first, commands=tuple(commands),
+    )  # fmt: skip
 
 
 def layers_between(
@@ -75,24 +91,24 @@ def extras_between(
     *,
     unsafe: bool = False,
     report: Report | None = None,
+    commands: Sequence[str] = (),
 ) -> Extras:
-    """What the page of a comparison shows beside ``report``: each graph as ONNX, the error of each tensor, the files.
+    """What the page of a comparison shows beside ``report``: both graphs as they ran (as ONNX, where a model cannot be looked into),
+    the error of each tensor, the files.
 
-    What is not available (a model that does not convert to ONNX, or cannot be looked into) is left out, and a note says why.
+    What is not available is left out, and a note says why.
     """
     notes: list[str] = []
     lives = [
         source.open_source(model, own, unsafe=unsafe) for model, own in zip(models, weights, strict=True)
     ]
-    graphs: list[Graph] = []
-    for model, live in zip(models, lives, strict=True):
-        name = source.title(model)
+    names = [source.title(model) for model in models]
+    found = _inside(notes, lambda: (lives[0], lives[1]), given, report)
+    graphs = list(_sides(found, names))
+    for name, live in zip(names, lives if not graphs else (), strict=False):
         graphs += _tried(f"picture of {name}", [], notes, partial(_as_onnx, live, name, given))
-    layers: Layers = _tried(
-        "profile of the layers", (), notes, lambda: profile(lives[0], lives[1], given, report=report)
-    )
     files = (file for model in models for file in _files_of(model))
-    return Extras(graphs=tuple(graphs), layers=layers, files=file_facts(files), notes=tuple(notes))
+    return _extras(found, graphs, file_facts(files), notes, commands)
 
 
 def _as_onnx(live: object, name: str, given: Sequence[Example] | None) -> list[Graph]:

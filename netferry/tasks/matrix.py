@@ -20,7 +20,7 @@ from netferry.inference.devices import CPU, choose
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.session import Session
 from netferry.tasks.cells import Cell, Matrix
-from netferry.tasks.extras import graphs_of, layers_between
+from netferry.tasks.extras import layers_between
 from netferry.tasks.fanout import Answer, Task, fan_out
 from netferry.validation.comparison.metrics import FAILED
 from netferry.validation.reports.page.graphs import of_dict
@@ -271,7 +271,7 @@ def convert_trained(
         files=tuple(str(file) for file in done.files),
         latency_ms=latency,
         layers=layers_between(trained.model, done.model, [given], report),
-        graphs=graphs_of(done),
+        graphs=done.graphs(),
     )
 
 

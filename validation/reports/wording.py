@@ -118,9 +118,10 @@ def _compared(document: Document) -> str:
         return f"{document['source']} and {document['target']} were not compared."
     total = len(document.get("outputs") or ())
     outputs = "their one output was" if total == 1 else f"all {total:,} outputs were"
+    inputs = "set of inputs" if len(samples) == 1 else f"{len(samples):,} sets of inputs"
     return (
-        f"{document['source']} and {document['target']} were run on the same "
-        f"{count(len(samples), 'set')} of inputs, and {outputs} compared value by value."
+        f"{document['source']} and {document['target']} were run on the same {inputs}, "
+        f"and {outputs} compared value by value."
     )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from netferry.converters.signature import Example
+import numpy as np
+
+from netferry.converters.signature import Array, Example
 from netferry.inference.binding import bind, rebind
 from netferry.validation.comparison.metrics import FAILED
 from netferry.validation.pair import paired
+from netferry.validation.reports.inside import BEYOND, FirstDifference, Inside, Layers, Side, Value
 from netferry.validation.reports.report import Report
 from netferry.validation.tensors.alignment import Arranged, beside
 from netferry.validation.tensors.bisect import worst_sample
@@ -17,9 +21,8 @@ from netferry.validation.tensors.matching import Pairs, Trace, pairs
 AT_ONCE = 1 << 25
 """Elements of the source's tensors that are kept at a time: the models run again for each such share."""
 
-Layers = tuple[tuple[str, float | None], ...]
-"""Tensors of the source in order of execution, each with its largest error relative to its own scale; None for one that
-has no counterpart."""
+MOST_VALUES = 8
+"""Elements of the first tensor that differs that are kept."""
 
 
 def profile(
@@ -30,6 +33,18 @@ def profile(
     report: Report | None = None,
     seed: int = 0,
 ) -> Layers:
+    """The errors alone of what ``inside`` finds."""
+    return inside(a, b, given, report=report, seed=seed).layers
+
+
+def inside(
+    a: object,
+    b: object,
+    given: Sequence[Example] | None = None,
+    *,
+    report: Report | None = None,
+    seed: int = 0,
+) -> Inside:
     """The errors of the source's floats, on the inputs on which ``report`` found the most, else on the first.
 
     ``a`` (the source) and ``b`` (the target) are models in memory. A tensor's counterpart is the one that holds the same
@@ -45,8 +60,38 @@ def profile(
     ends = _ends(left, right)
     astray = _leading_to(_differing(ends, left, right, report), left, right, forth, back)
     names = [name for name in left.made if left.digests[name].dtype.startswith(_FLOATS)]
+    layers: list[tuple[str, float | None]] = []
+    counterparts: dict[str, str] = {}
+    first: FirstDifference | None = None
+    for share in _shares(names, left):
+        for row in _rows(share, ends, forth, astray, left, right):
+            layers.append((row.name, row.error))
+            if row.nearest is not None and row.error is not None:
+                counterparts[row.name] = row.other
+                if first is None and not row.error <= BEYOND:
+                    worst = _worst(row.array, row.nearest.b)
+                    first = FirstDifference(row.name, row.other, row.error, row.nearest.how, worst)
+    return Inside(tuple(layers), (_side(left), _side(right)), counterparts, first)
+
+
+def _side(one: Trace) -> Side:
+    sizes = {name: f"{found.dtype}{list(found.shape)}" for name, found in one.digests.items()}
+    return Side(tuple(one.steps), sizes, one.ends)
+
+
+def _worst(a: Array, b: Array) -> tuple[Value, ...]:
+    """The elements that are furthest apart; one that is a number on one side alone is further than any."""
+    x, y = (np.asarray(one).astype(np.float64).reshape(-1) for one in (a, b))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(x - y)
+    apart[(x == y) | (np.isnan(x) & np.isnan(y))] = 0.0
+    apart[np.isnan(apart)] = np.inf
+    count = min(MOST_VALUES, apart.size)
+    chosen = np.argpartition(-apart, count - 1)[:count]
     return tuple(
-        row for share in _shares(names, left) for row in _errors(share, ends, forth, astray, left, right)
+        Value(tuple(map(int, np.unravel_index(at, np.shape(a)))), float(x[at]), float(y[at]))
+        for at in sorted(chosen, key=lambda at: (-apart[at], at))
+        if apart[at] > 0
     )
 
 
@@ -114,14 +159,25 @@ def _shares(names: Sequence[str], left: Trace) -> Iterator[list[str]]:
         yield share
 
 
-def _errors(
+@dataclass(frozen=True)
+class _Row:
+    """A tensor of the source, its error, and the tensor of the target that is nearest to it."""
+
+    name: str
+    array: Array
+    error: float | None
+    other: str = ""
+    nearest: Arranged | None = None
+
+
+def _rows(
     names: Sequence[str],
     ends: Mapping[str, tuple[str, str]],
     forth: Pairs,
     astray: Pairs,
     left: Trace,
     right: Trace,
-) -> Iterator[tuple[str, float | None]]:
+) -> Iterator[_Row]:
     tried = {
         name: [ends[name][1]] if name in ends else [*forth.get(name, ()), *astray.get(name, ())]
         for name in names
@@ -130,13 +186,18 @@ def _errors(
     theirs = right.read(other for others in tried.values() for other in others)
 
     for name in names:
-        found: list[Arranged] = []
+        found: dict[str, Arranged] = {}
         for other in tried[name]:
-            found.append(beside(left, right, (name, other), (ours[name], theirs[other])))
-            if found[-1].same:
+            found[other] = beside(left, right, (name, other), (ours[name], theirs[other]))
+            if found[other].same:
                 break
-        known = name in ends or name in astray or (found and found[-1].same)
-        yield name, min(map(_error, found)) if known else None
+        if not found:
+            yield _Row(name, np.empty(0), None)
+            continue
+        last = next(reversed(found.values()))
+        other = min(found, key=lambda one: _error(found[one]))
+        known = name in ends or name in astray or last.same
+        yield _Row(name, ours[name], _error(found[other]) if known else None, other, found[other])
 
 
 def _error(found: Arranged) -> float:

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from netferry.validation.reports.page.graphs import Graph, Node
+from netferry.validation.reports.page.graphs import Graph, Node, plain
 from netferry.validation.reports.page.svg import picture, shortened, tag, text_width
 
 MOST_BOXES = 30
@@ -21,6 +21,18 @@ MOST_IN_A_ROW = 4
 SWEEPS = 11
 
 
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring operations that are drawn as one box; ``href`` is where it leads, ``mark`` what is to be seen of it."""
+
+    label: str
+    detail: str
+    kind: str
+    nodes: Sequence[Node]
+    href: str = ""
+    mark: str = ""
+
+
 @dataclass(eq=False)
 class _Box:
     """What stands in one row: a group of nodes, an end of the graph, or (without a label) a bend of an edge."""
@@ -28,6 +40,8 @@ class _Box:
     label: str = ""
     detail: str = ""
     kind: str = "bend"
+    href: str = ""
+    mark: str = ""
     row: int = 0
     x: float = 0.0
     width: float = 4.0
@@ -63,14 +77,18 @@ class Sprites:
 
 def draw(graph: Graph, most: int = MOST_BOXES) -> Drawing:
     """Layered from top to bottom; more than ``most`` operations are drawn as groups."""
-    groups = _grouped(graph.nodes, most)
-    boxes = _boxes(graph, groups)
-    rows = _rows(boxes)
-    _place(rows)
+    groups = [_group_of(nodes) for nodes in _grouped(graph.nodes, most)]
     count = len(graph.nodes)
     caption = f"{count:,} operation{'' if count == 1 else 's'}"
     if len(groups) < count:
         caption += f", drawn as {len(groups)} groups of neighbours"
+    return draw_groups(graph, groups, caption)
+
+
+def draw_groups(graph: Graph, groups: Sequence[Group], caption: str) -> Drawing:
+    """The groups, which hold all of the graph's operations, from top to bottom."""
+    rows = _rows(_boxes(graph, groups))
+    _place(rows)
     height = ROW * len(rows) - (ROW - BOX_HEIGHT) + 2
     return Drawing(_body(rows), height, caption)
 
@@ -95,29 +113,29 @@ def _scope(name: str, depth: int) -> tuple[str, ...]:
     return tuple(name.strip("/").replace(".", "/").split("/")[:depth])
 
 
-def _boxes(graph: Graph, groups: Sequence[Sequence[Node]]) -> list[_Box]:
-    ends = [_Box(name, kind="end") for name in graph.inputs[:MOST_IN_A_ROW]]
+def _boxes(graph: Graph, groups: Sequence[Group]) -> list[_Box]:
+    ends = [_Box(plain(name), kind="end") for name in graph.inputs[:MOST_IN_A_ROW]]
     made = dict(zip(graph.inputs, ends, strict=False))
     boxes = list(ends)
     for group in groups:
-        box = _box_of(group)
-        _join((made[name] for node in group for name in node.inputs if name in made), box)
-        made.update({name: box for node in group for name in node.outputs})
+        box = _Box(group.label, group.detail, group.kind, group.href, group.mark)
+        _join((made[name] for node in group.nodes for name in node.inputs if name in made), box)
+        made.update({name: box for node in group.nodes for name in node.outputs})
         boxes.append(box)
     last = [made[name] for name in graph.outputs if name in made]
-    closing = _Box(", ".join(graph.outputs) if len(last) < 2 else f"{len(last)} outputs", kind="end")
-    closing.label = closing.label if ":" not in closing.label else "output"
+    named = "" if any(":" in name for name in graph.outputs) else ", ".join(graph.outputs)
+    closing = _Box(f"{len(last)} outputs" if len(last) > 1 else named or "output", kind="end")
     _join(last, closing)
     return [*boxes, closing] if last else boxes
 
 
-def _box_of(group: Sequence[Node]) -> _Box:
-    kind = "weighted" if any(node.weighted for node in group) else "plain"
-    if len(group) == 1:
-        return _Box(group[0].op, group[0].name, kind)
-    counts = Counter(node.op for node in group)
+def _group_of(nodes: Sequence[Node]) -> Group:
+    kind = "weighted" if any(node.weighted for node in nodes) else "plain"
+    if len(nodes) == 1:
+        return Group(nodes[0].op, nodes[0].name, kind, nodes)
+    counts = Counter(node.op for node in nodes)
     what = " · ".join(f"{op} {n}" if n > 1 else op for op, n in counts.most_common(4))
-    return _Box(f"{len(group)} ops", what, kind)
+    return Group(f"{len(nodes)} ops", what, kind, nodes)
 
 
 def _join(before: Iterable[_Box], box: _Box) -> None:
@@ -250,11 +268,13 @@ def _shape(box: _Box) -> Markup:
     rest = room - text_width(op, SIZE) - 6
     texts: list[str] = [op]
     if box.detail and rest >= min(text_width(box.detail, SMALL), 4 * SMALL):
-        texts.append(tag("tspan", shortened(box.detail, rest, SMALL), class_="detail", dx=6))
-    return tag(
-        "g",
-        tag("title", f"{box.label} {box.detail}".strip()),
-        tag("rect", x=left, y=top, width=box.width, height=BOX_HEIGHT, rx=4),
+        texts += [" ", tag("tspan", shortened(box.detail, rest, SMALL), class_="detail", dx=3)]
+    said = " ".join(filter(None, (box.label, box.detail, box.mark)))
+    inside = (
+        tag("rect", tag("title", said), x=left, y=top, width=box.width, height=BOX_HEIGHT, rx=4),
         tag("text", *texts, x=box.x, y=top + 15, text_anchor="middle"),
-        class_=f"box {box.kind}",
     )
+    kind = f"box {box.kind}{' marked' if box.mark else ''}"
+    if not box.href:
+        return tag("g", *inside, class_=kind)
+    return tag("a", *inside, class_=kind, href=box.href)

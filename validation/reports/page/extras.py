@@ -11,6 +11,7 @@ from pathlib import Path
 
 from netferry.converters.errors import MissingError
 from netferry.inference.devices import require_onnxruntime
+from netferry.validation.reports.inside import FirstDifference
 from netferry.validation.reports.page.graphs import Graph
 
 
@@ -38,6 +39,8 @@ class Extras:
 
     ``graphs`` are the source's and the result's; ``layers`` are tensors in order of execution, each with its
     error in ``layers_unit``, for which ``layers_limit`` is the limit, or None where the target has no such tensor.
+    ``counterparts`` are tensors of the second graph by those of the first, ``first`` is where a difference begins, ``commands`` what a
+    person types to see it again.
     """
 
     graphs: tuple[Graph, ...] = ()
@@ -47,6 +50,9 @@ class Extras:
     layers_unit: str = "of the tensor's scale"
     layers_limit: float | None = None
     notes: tuple[str, ...] = field(default=())
+    counterparts: Mapping[str, str] = field(default_factory=dict)
+    first: FirstDifference | None = None
+    commands: tuple[str, ...] = ()
 
 
 def file_facts(paths: Iterable[Path]) -> tuple[FileFact, ...]:

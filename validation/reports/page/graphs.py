@@ -37,6 +37,11 @@ class Graph:
     nodes: tuple[Node, ...]
 
 
+def plain(value: str) -> str:
+    """The name of a value of a program has its place before it."""
+    return value.lstrip("0123456789").removeprefix(":") if ":" in value else value
+
+
 def of_dict(plain: Mapping[str, Any]) -> Graph:
     """The graph that ``dataclasses.asdict`` made data of, from JSON too."""
     nodes = (

@@ -11,12 +11,15 @@ from markupsafe import Markup
 
 from netferry.validation.comparison.metrics import FAILED
 from netferry.validation.reports import wording
+from netferry.validation.reports.inside import BEYOND, FirstDifference
 from netferry.validation.reports.page import charts
 from netferry.validation.reports.page.charts import Series
 from netferry.validation.reports.page.drawing import Sprites, draw
 from netferry.validation.reports.page.extras import Extras, FileFact
 from netferry.validation.reports.page.graphs import Graph
-from netferry.validation.reports.page.outline import BEYOND, Outline, first_difference, outline
+from netferry.validation.reports.page.modules import Pictured, pictured
+from netferry.validation.reports.page.outline import first_difference, outline
+from netferry.validation.reports.page.sides import Mark, marks
 from netferry.validation.reports.wording import Document
 
 
@@ -66,8 +69,10 @@ class Journey:
     samples: tuple[str, ...]
     notes: tuple[str, ...]
     files: tuple[FileFact, ...]
-    outlines: tuple[Outline, ...] = ()
+    sides: tuple[Pictured, ...] = ()
+    apart: str = ""
     begins: str = ""
+    worst: tuple[tuple[str, str, str, str], ...] = ()
     commands: tuple[str, ...] = ()
 
     @property
@@ -108,16 +113,57 @@ def journey(document: Document, extras: Extras, sprites: Sprites, *, whole: bool
         headline=wording.headline(document),
         sentences=tuple(wording.sentences(document)),
         figures=tuple(_figures(document, outputs, extras)),
-        graphs=tuple(_graphs(extras.graphs, sprites)),
+        graphs=() if whole else tuple(_graphs(extras.graphs, sprites)),
         columns=columns,
         rows=tuple(tuple(_entry(one, column) for column in columns) for one in outputs),
         facts=tuple(_facts(document)),
         samples=tuple(map(str, document.get("samples") or ())),
         notes=(*map(str, document.get("notes") or ()), *extras.notes),
         files=extras.files,
-        outlines=tuple(outline(graph, dict(extras.layers)) for graph in extras.graphs) if whole else (),
-        begins=_begins(extras) if whole and document["status"] == FAILED else "",
-        commands=tuple(_commands(document)) if whole and document["status"] == FAILED else (),
+        **(_whole(document, extras) if whole else {}),
+    )
+
+
+def _whole(document: Document, extras: Extras) -> dict[str, Any]:
+    """What a page of one verdict alone shows: every operation, and where a difference begins."""
+    failed = document["status"] == FAILED
+    sides = tuple(_sides(extras))
+    return {
+        "sides": sides,
+        "apart": _apart(sides),
+        "begins": _begins(extras) if failed else "",
+        "worst": tuple(_worst(extras.first)) if failed else (),
+        "commands": (extras.commands or tuple(_commands(document))) if failed else (),
+    }
+
+
+def _sides(extras: Extras) -> Iterator[Pictured]:
+    """Both graphs, each with its operations' errors and with what it alone has."""
+    errors = dict(extras.layers)
+    theirs = {other: errors.get(ours) for ours, other in extras.counterparts.items()}
+    found: Sequence[Sequence[Mark]] = [()] * len(extras.graphs)
+    if len(extras.graphs) == 2:
+        found = marks(extras.graphs[0], extras.graphs[1], extras.counterparts)
+    for graph, own, marked, side in zip(extras.graphs, (errors, theirs), found, "ab", strict=False):
+        yield pictured(graph, outline(graph, own or errors, marked, side))
+
+
+def _apart(sides: Sequence[Pictured]) -> str:
+    """How far both sides are made alike."""
+    if len(sides) != 2:
+        return ""
+    said = [
+        f"{wording.count(alone, 'operation')} of {one.outline.title} that no operation there stands for"
+        for one in sides
+        if (alone := one.outline.alone)
+    ]
+    pairs = sides[0].outline.marked - sides[0].outline.alone
+    if pairs:
+        said.append(f"{wording.count(pairs, 'pair')} of operations with attributes that differ")
+    return (
+        f"Marked: {wording.listed(said)}."
+        if said
+        else "Each operation has its counterpart on the other side."
     )
 
 
@@ -129,7 +175,21 @@ def _begins(extras: Extras) -> str:
     if found is None:
         return f"No tensor inside is more than {wording.number(BEYOND)} of its scale off: the difference is in the outputs alone."
     name, error = found
-    return f"The first tensor that is more than {wording.number(BEYOND)} of its scale off is {name}: {wording.number(error)} of its scale."
+    there = (
+        f" It is {extras.first.other} in the target." if extras.first and extras.first.other != name else ""
+    )
+    return (
+        f"The first tensor that is more than {wording.number(BEYOND)} of its scale off is {name}: "
+        f"{wording.number(error)} of its scale.{there}"
+    )
+
+
+def _worst(first: FirstDifference | None) -> Iterator[tuple[str, str, str, str]]:
+    """Where, in the source, in the target, how far apart."""
+    for value in first.values if first else ():
+        place = ", ".join(map(str, value.place)) or "the one value"
+        apart = abs(value.source - value.target)
+        yield place, f"{value.source:.7g}", f"{value.target:.7g}", wording.number(apart)
 
 
 def _commands(document: Document) -> Iterator[str]:
@@ -254,8 +314,8 @@ def _alone(layers: Sequence[tuple[str, float | None]]) -> Iterator[str]:
     names = [name for name, error in layers if error is None]
     if names:
         rest = [wording.count(len(names) - MOST_NAMED, "other")] if len(names) > MOST_NAMED else []
-        have = "has" if len(names) == 1 else "have"
-        yield f"{wording.listed([*names[:MOST_NAMED], *rest])} {have} no counterpart in the target."
+        hold = "holds" if len(names) == 1 else "hold"
+        yield f"{wording.listed([*names[:MOST_NAMED], *rest])} {hold} what no tensor of the target holds."
 
 
 def _training(training: Document) -> Iterator[Figure]:

@@ -116,8 +116,78 @@
         branch.classList.toggle("off", !some);
         branch.open = word !== "" && some;
       }
+      for (const box of document.querySelectorAll(".canvas a.box")) {
+        box.classList.toggle("dim", document.getElementById(box.getAttribute("href").slice(1))?.classList.contains("off") ?? false);
+      }
       sought.textContent = word ? `${count} found` : "";
     });
+  }
+
+  // The pictures: a module opens to a picture of its own, on both sides where both have it; an operation tells its sizes and attributes.
+  const show = (view) => {
+    const side = view.closest(".pictures");
+    for (const other of side.querySelectorAll(".view")) other.hidden = other !== view;
+    side.querySelector(".told").replaceChildren();
+  };
+  const tellOf = (box, leaf) => {
+    const told = box.closest(".pictures").querySelector(".told");
+    const head = document.createElement("p");
+    head.append(...[...leaf.querySelector("summary").childNodes].map((node) => node.cloneNode(true)));
+    told.replaceChildren(head, leaf.querySelector("dl").cloneNode(true));
+    for (const other of box.closest(".pictures").querySelectorAll("a.chosen")) other.classList.remove("chosen");
+    for (const same of document.querySelectorAll(`.pictures a[href="#${leaf.id}"]`)) same.classList.add("chosen");
+  };
+  const boxOf = (anchor) => document.querySelector(`.pictures .view:not([hidden]) a[href="#${anchor}"]`);
+  for (const link of document.querySelectorAll(".pictures a")) {
+    link.addEventListener("click", (event) => {
+      const found = document.getElementById(link.getAttribute("href").slice(1));
+      const view = found?.classList.contains("view") ? found : document.getElementById(`view-${found?.id}`);
+      if (view) {
+        event.preventDefault();
+        show(view);
+        for (const other of document.querySelectorAll(".view")) {
+          if (other !== view && other.dataset.path === view.dataset.path && other.closest(".pictures") !== view.closest(".pictures")) show(other);
+        }
+        view.querySelector(".canvas").focus({ preventScroll: true });
+      } else if (found?.classList.contains("leaf")) {
+        event.preventDefault();
+        tellOf(link, found);
+        const twin = found.dataset.twin && document.getElementById(found.dataset.twin);
+        const there = twin && boxOf(twin.id);
+        if (there) tellOf(there, twin);
+      }
+    });
+  }
+  for (const side of document.querySelectorAll(".pictures")) {
+    const canvases = side.querySelectorAll(".canvas");
+    let level = 0;
+    const zoom = (by) => {
+      level = by === 0 ? 0 : Math.max(0, Math.min(6, level + by));
+      for (const canvas of canvases) canvas.style.setProperty("--zoom", 1.4 ** level);
+    };
+    side.querySelector(".zoom").hidden = false;
+    for (const button of side.querySelectorAll(".zoom button")) button.addEventListener("click", () => zoom(Number(button.dataset.zoom)));
+    for (const canvas of canvases) {
+      canvas.addEventListener("keydown", (event) => {
+        const by = { "+": 1, "=": 1, "-": -1, 0: 0 }[event.key];
+        if (by === undefined || event.ctrlKey || event.metaKey) return;
+        event.preventDefault();
+        zoom(by);
+      });
+      canvas.addEventListener("wheel", (event) => {
+        if (!event.ctrlKey) return;
+        event.preventDefault();
+        zoom(event.deltaY < 0 ? 1 : -1);
+      }, { passive: false });
+      let from = null;
+      canvas.addEventListener("pointerdown", (event) => {
+        if (event.pointerType === "mouse" && !event.target.closest("a")) from = [event.clientX + canvas.scrollLeft, event.clientY + canvas.scrollTop];
+      });
+      canvas.addEventListener("pointermove", (event) => {
+        if (from) { canvas.scrollLeft = from[0] - event.clientX; canvas.scrollTop = from[1] - event.clientY; }
+      });
+      for (const end of ["pointerup", "pointerleave"]) canvas.addEventListener(end, () => { from = null; });
+    }
   }
 
   // On paper everything is open.
