@@ -17,6 +17,18 @@ from netferry.inference.images import Pixels, image_layout, read_image
 from netferry.inference.parts import as_column, beside
 from netferry.inference.text import numbers_of
 
+
+def columns_from_flags(flags: Sequence[str]) -> dict[str, list[str]]:
+    """``INPUT=A,B`` as the columns of each input."""
+    made = {}
+    for flag in flags:
+        name, found, columns = flag.partition("=")
+        if not found or not columns:
+            raise UsageError("columns are written INPUT=A,B", expected="x=height,width", received=flag)
+        made[name] = columns.split(",")
+    return made
+
+
 Bad = dict[int, str]
 """Rows that cannot be given to the model, and why; numbers count from 0 within what is being made."""
 

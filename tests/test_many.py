@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+import onnx
 import pytest
 from models import dense, saved
 
@@ -83,7 +85,11 @@ def test_what_cannot_be_meant_is_refused_before_any_work(folder: Path) -> None:
     [
         (("--output-dir", "out"), "--to"),
         (("--to", "onnx", "--output-dir", "out", "--weights", "w.params"), "--weights is for one model"),
-        (("--to", "onnx", "--output-dir", "out", "--precision", "float16"), "--precision is for one model"),
+        (
+            ("--to", "onnx", "--output-dir", "out", "--precision", "float16", "--dry-run"),
+            "leave --precision out",
+        ),
+        (("--to", "onnx", "--output-dir", "out", "--even-if-slower"), "--even-if-slower is for --precision"),
         (("--catalogue", "m.toml"), "names its own models"),
         (("--to", "onnx", "--workers", "2"), "--output-dir or a"),
         ((), "a source and a destination are needed"),
@@ -93,6 +99,45 @@ def test_flags_that_do_not_go_together_are_named(flags: tuple[str, ...], told: s
     done = netferry("convert", "a.onnx", "b.onnx", "c.onnx", *flags, "--json", cwd=tmp_path)
     assert done.returncode == 2
     assert told in json.loads(done.stdout)["message"]
+
+
+def test_many_sources_go_to_another_precision_each_judged_on_the_data(folder: Path) -> None:
+    np.savez(folder / "rows.npz", x=np.random.default_rng(3).normal(size=(40, 3)).astype(np.float32))
+    many = ("convert", "a.onnx", "broken.onnx", "b.onnx", "--to", "onnx", "--output-dir", "out", "--quick")
+    how = ("--precision", "float16", "--data", "rows.npz", "--even-if-slower", "--json")
+    done = netferry(*many, *how, cwd=folder)
+    assert done.returncode == 5, done.stderr
+    first, broken, last = json.loads(done.stdout)["conversions"]
+    assert (first["status"], broken["status"], last["status"]) == ("passed", "not_checked", "passed")
+    for one, factor in ((first, 1.0), (last, 1.5)):
+        assert (one["precision"]["rows"], one["precision"]["real"]) == (40, True)
+        [weight, *_] = onnx.load(folder / one["files"][0]).graph.initializer
+        stored = onnx.numpy_helper.to_array(weight)
+        assert stored.dtype == np.float16
+        [wanted, *_] = dense(factor).graph.initializer
+        np.testing.assert_array_equal(stored, onnx.numpy_helper.to_array(wanted).astype(np.float16))
+
+
+def test_a_pair_of_a_catalogue_names_its_precision_and_its_data(folder: Path) -> None:
+    np.savez(folder / "rows.npz", x=np.random.default_rng(3).normal(size=(40, 3)).astype(np.float32))
+    text = """[[pair]]
+a = "a.onnx"
+b = "small.onnx"
+precision = "float16"
+even_if_slower = true
+data = "rows.npz"
+quick = true
+"""
+    (folder / "models.toml").write_text(text)
+    done = netferry("convert", "--catalogue", "models.toml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "float16: " in done.stdout and (folder / "small.onnx").is_file()
+    assert "kept" in netferry("convert", "--catalogue", "models.toml", cwd=folder).stdout
+    np.savez(folder / "rows.npz", x=np.random.default_rng(4).normal(size=(41, 3)).astype(np.float32))
+    assert "kept" not in netferry("convert", "--catalogue", "models.toml", cwd=folder).stdout
+    (folder / "models.toml").write_text(text.replace('precision = "float16"\n', ""))
+    refused = netferry("convert", "--catalogue", "models.toml", cwd=folder)
+    assert refused.returncode == 2 and "for a pair with a precision" in refused.stderr
 
 
 CATALOGUE = """

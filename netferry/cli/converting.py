@@ -42,18 +42,18 @@ from netferry.cli.options import (
     Unsafe,
     Weights,
     Workers,
-    columns_of,
     conversion_options,
+    demand_lowering,
     examples_of,
     files_of,
     import_code,
     limits_of,
-    pixels_of,
+    lowering_options,
     sizes_of,
     weights_of,
 )
 from netferry.cli.progress import bar, busy
-from netferry.cli.reports import demand_forms, sizes_text, write_report
+from netferry.cli.reports import demand_forms, size_text, sizes_text, to_convert_again, write_report
 
 
 @app.command(
@@ -149,6 +149,7 @@ def convert(
         return
     if engine is not None or workers is not None or factories:
         raise typer.BadParameter("engines, workers and --factories are for --output-dir or a --catalogue")
+    demand_lowering(given)
     if len(models or ()) != 2:
         raise typer.BadParameter(
             "a source and a destination are needed: netferry convert SRC DST, or many sources with --to and --output-dir"
@@ -172,14 +173,18 @@ def convert(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights, data=data,
                 optimizer_state=optimizer_state, progress=progress, **conversion_options(given),
             )  # fmt: skip
-        if report is not None and done.report is not None:
+        verdict = done.report
+        if report is not None and verdict is not None:
             from netferry.tasks.extras import extras_of
 
             def extras() -> Any:
                 shown = examples_of(inputs, seed)
-                return extras_of(done, source, weights, shown, signature=signature, unsafe=unsafe)
+                again = to_convert_again(source, destination, given, verdict.seed)
+                return extras_of(
+                    done, source, weights, shown, signature=signature, unsafe=unsafe, commands=again
+                )
 
-            write_report(report, done.report, extras, replacing)
+            write_report(report, verdict, extras, replacing)
         say(done.to_dict(), lambda: _conversion_text(done, destination, dry_run))
         leave(0 if done.report is None else code_of(done.report, strict))
 
@@ -187,13 +192,12 @@ def convert(
 def _lower(say: Any, source: str, destination: Path, given: Mapping[str, Any]) -> None:
     from netferry.tasks.precision import lower
 
-    passed = ("weights", "signature", "opset", "verify", "seed", "device", "unsafe", "force", "task", "data", "even_if_slower")  # fmt: skip
     with busy(f"converting {source}"):
         lowered = lower(
-            source, destination, given["precision"], columns=columns_of(given["columns"]), pixels=pixels_of(given["pixels"]),
-            inputs=examples_of(given["inputs"], given["seed"]), fix=sizes_of(given["fix"]), **{name: given[name] for name in passed},
+            source, destination, given["precision"], weights=given["weights"], data=given["data"],
+            inputs=examples_of(given["inputs"], given["seed"]), **lowering_options(given),
         )  # fmt: skip
-    say(lowered.to_dict(), lowered.to_text)
+    say(lowered.to_dict(), lambda: "\n".join([lowered.to_text(), *sizes_text(lowered.files)]))
     leave(EXIT_CODES[lowered.status])
 
 
@@ -254,6 +258,14 @@ def inspect(
         say(found.to_dict(), lambda: _inspection_text(found))
 
 
+def _totals_text(totals: Any) -> str:
+    unknown = f", without {totals.unknown} nodes of unknown sizes" if totals.unknown else ""
+    return (
+        f"a run with free sizes at 1: {totals.operations:,} operations{unknown}, {size_text(totals.weights)} of weights, "
+        f"{size_text(totals.tensors)} of tensors at once"
+    )
+
+
 def _inspection_text(found: Any) -> str:
     from netferry.converters import escaping
 
@@ -265,6 +277,8 @@ def _inspection_text(found: Any) -> str:
     lines.append(f"  {found.parameters:,} parameters, {found.bytes:,} bytes")
     lines.append("  " + ", ".join(f"{name} {count}" for name, count in found.operators.items()))
     lines += [f"  layer {spec}" for spec in found.layers]
+    if found.totals is not None:
+        lines.append(f"  {_totals_text(found.totals)}")
     for target, prospect in found.targets.items():
         lines.append(f"  to {target}: {_prospect_text(prospect)}")
         lines += [f"    {problem}" for problem in prospect.problems]

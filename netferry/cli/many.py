@@ -9,12 +9,19 @@ from typing import Any
 import typer
 
 from netferry.cli.console import leave, speaking
-from netferry.cli.options import conversion_options, examples_of, files_of, limits_of
+from netferry.cli.options import (
+    conversion_options,
+    demand_lowering,
+    examples_of,
+    files_of,
+    limits_of,
+    lowering_options,
+)
 from netferry.cli.progress import progress_bar
 from netferry.cli.reports import REPORT, demand_forms, sizes_text, write_forms
 
 _OF_ONE: Mapping[str, str] = {
-    "weights": "--weights", "epoch": "--epoch", "precision": "--precision", "optimizer_state": "--optimizer-state", "map_output": "--map-output", "even_if_slower": "--even-if-slower",
+    "weights": "--weights", "epoch": "--epoch", "optimizer_state": "--optimizer-state", "map_output": "--map-output",
 }  # fmt: skip
 """What belongs to one model, whatever the others are."""
 
@@ -77,6 +84,7 @@ def _demand(given: Mapping[str, Any]) -> None:
             raise typer.BadParameter(
                 f"{flag} is for one model; name it in a --catalogue where there are many"
             )
+    demand_lowering({**given, "report": None})  # of many, it holds what came of each
     if files_of(given["inputs"]):
         raise typer.BadParameter("--input x=FILE is for one model; give its sizes where there are many")
     if given["factories"]:
@@ -92,9 +100,10 @@ def _converted(given: Mapping[str, Any], progress: Any) -> Any:
     if given["catalogue"] is not None:
         own = ("unsafe", "factories", "device", "force", "dry_run")
         return convert_all(Path(given["catalogue"]), **how, **{name: given[name] for name in own})
-    options = conversion_options(given) | {
-        "inputs": examples_of(given["inputs"], given["seed"]),
-        "data": given["data"],
-    }
+    lowered = given["precision"] is not None
+    options = lowering_options(given) if lowered else conversion_options(given)
+    options |= {"inputs": examples_of(given["inputs"], given["seed"]), "data": given["data"]}
     limits = limits_of(given["memory"], given["time_limit"])
-    return convert_each(given["models"], given["to"], given["output_dir"], limits=limits, **how, **options)
+    return convert_each(
+        given["models"], given["to"], given["output_dir"], precision=given["precision"], limits=limits, **how, **options
+    )  # fmt: skip

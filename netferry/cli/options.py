@@ -16,6 +16,7 @@ InputFlags = Annotated[
     list[str] | None,
     typer.Option(
         "--input",
+        metavar="NAME:SIZES",
         help="An input: x:1,3,224,224:f32, x:batch,3,h=224,w=224 (free axes), or x=photo.npy (its values).",
     ),
 ]
@@ -238,15 +239,9 @@ def sizes_of(flags: Sequence[str] | None) -> Any:
 
 def columns_of(flags: Sequence[str] | None) -> dict[str, list[str]]:
     """``INPUT=A,B`` as the columns of each input."""
-    from netferry.converters.errors import UsageError
+    from netferry.inference.feed import columns_from_flags
 
-    made = {}
-    for flag in flags or ():
-        name, found, columns = flag.partition("=")
-        if not found or not columns:
-            raise UsageError("columns are written INPUT=A,B", expected="x=height,width", received=flag)
-        made[name] = columns.split(",")
-    return made
+    return columns_from_flags(flags or ())
 
 
 def pixels_of(flag: str | None) -> Any:
@@ -271,3 +266,27 @@ _PASSED_ON = (
     "signature", "opset", "fuse", "simplify", "dequantize", "write_source", "verify", "keep", "seed", "device", "unsafe", "force", "quick", "samples",
     "input_at", "task", "random_weights", "dry_run",
 )  # fmt: skip
+
+
+_WHOLE = ("write_source", "keep", "dry_run", "map_output", "strict", "report", "optimizer_state")
+
+
+def demand_lowering(given: Mapping[str, Any]) -> None:
+    """Refuse flags that say nothing of a model in another precision, and those of ``--precision`` without it."""
+    if given["precision"] is None:
+        if given["even_if_slower"]:
+            raise typer.BadParameter("--even-if-slower is for --precision")
+        return
+    for name in _WHOLE:
+        if given[name] not in (None, False, []):
+            flag = "source" if name == "write_source" else name.replace("_", "-")
+            raise typer.BadParameter(
+                f"--{flag} is for a conversion that keeps its precision; leave --precision out"
+            )
+
+
+def lowering_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of ``convert`` that hold for ``--precision``, too."""
+    options = conversion_options(given)
+    own = {name: value for name, value in options.items() if name not in _WHOLE}
+    return {**own, "even_if_slower": given["even_if_slower"]}

@@ -28,6 +28,8 @@ from netferry.converters.part import sizes_from_flags
 from netferry.converters.signature import examples_from_flags, numbers_of_flag
 from netferry.converters.trust.paths import is_factory
 from netferry.inference.devices import CPU
+from netferry.inference.feed import columns_from_flags
+from netferry.inference.images import pixels_from_flag
 from netferry.runtime.limits import GIB, Limits
 from netferry.tasks.fanout import Progress, Task, fan_out
 from netferry.tasks.verdicts import Verdicts, compared
@@ -39,30 +41,35 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "rtol": NUMBER, "atol": NUMBER, "device": str, "samples": int, "quick": bool, "grad": bool,
     "train_steps": int, "unsafe": bool, "memory": NUMBER, "time_limit": NUMBER, "task": str, "signature": str,
     "output": list, "input_at": list, "fix": list, "rename": list, "to": str, "opset": int, "fuse": bool, "simplify": bool, "dequantize": bool,
-    "source": bool, "keep": bool, "random_weights": bool,
+    "source": bool, "keep": bool, "random_weights": bool, "precision": str, "even_if_slower": bool, "data": str, "columns": list, "pixels": str,
 }  # fmt: skip
-"""What a pair may name, as flags have it: ``memory`` in GiB, ``time_limit`` in seconds, ``weights`` for a and ``weights_b`` for b."""
+"""What a pair may name, as flags have it: ``memory`` in GiB, ``time_limit`` in seconds, ``weights`` for a and ``weights_b`` for b;
+``data`` is sought beside the catalogue."""
 
 _RENAMED: Mapping[str, str] = {
     "grad": "gradients", "train_steps": "training_steps", "output": "outputs", "source": "write_source",
 }  # fmt: skip
-_READ: Mapping[str, Callable[[Sequence[str]], Any]] = {
+_READ: Mapping[str, Callable[[Any], Any]] = {
     "fix": sizes_from_flags,
     "rename": lambda flags: dict(flag.split("=", 1) for flag in flags),
+    "columns": columns_from_flags,
+    "pixels": pixels_from_flag,
 }
 """Options that are written as flags are, and what they become."""
 
 _BOTH = (
-    "seed", "device", "samples", "quick", "unsafe", "task", "signature", "output", "input_at", "fix",
+    "seed", "device", "samples", "quick", "unsafe", "task", "signature", "output", "input_at", "fix", "data", "columns", "pixels",
 )  # fmt: skip
 COMPARING = (*_BOTH, "rtol", "atol", "grad", "train_steps")
 CONVERTING = (*_BOTH, "rename", "opset", "fuse", "simplify", "dequantize", "source", "keep", "random_weights")
 """What is handed on to ``verify`` and to ``convert``."""
 
 
-def options_of(pair: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
+def options_of(pair: Mapping[str, Any], wanted: Sequence[str], folder: Path) -> dict[str, Any]:
     """The options of a pair under the names that they have in Python; what is made is drawn with seed 0 where none is named."""
     own = {key: _READ[key](pair[key]) if key in _READ else pair[key] for key in wanted if key in pair}
+    if "data" in own:
+        own["data"] = located(folder, own["data"])
     return {"seed": 0} | {_RENAMED.get(key, key): value for key, value in own.items()}
 
 
@@ -213,9 +220,10 @@ def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _task(folder: Path, pair: Mapping[str, Any], number: int, imports: Sequence[str]) -> Task:
-    if "rename" in pair:
+    changed = next((key for key in ("rename", "precision") if key in pair), None)
+    if changed:
         raise UsageError(
-            "a pair with 'rename' is compared where it is converted",
+            f"a pair with '{changed}' is compared where it is converted",
             where=name_of(pair),
             remedy="Use netferry convert --catalogue",
         )
@@ -226,15 +234,24 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int, imports: Sequence[
         name_of(pair),
         "verify",
         models,
-        {"inputs": given, "weights": tuple(weights), **options_of(pair, COMPARING)},
+        {"inputs": given, "weights": tuple(weights), **options_of(pair, COMPARING, folder)},
         {"pair": dict(pair), "number": number if "name" not in pair else None},
         (
             *(file for one, own in zip(models, weights, strict=True) for file in model_files(one, own)),
+            *rows_of(pair, folder),
             *code_of(imports),
         ),
         limits_of(pair),
         imports=imports,
     )
+
+
+def rows_of(pair: Mapping[str, Any], folder: Path) -> list[Path]:
+    """The files of a pair's data."""
+    data = Path(located(folder, pair["data"])) if "data" in pair else None
+    if data is None or not data.is_dir():
+        return [] if data is None else [data]
+    return sorted(file for file in data.rglob("*") if file.is_file())
 
 
 def code_of(imports: Sequence[str]) -> list[Path]:

@@ -44,12 +44,13 @@ def convert_each(
     limits: Limits | None = None,
     imports: Sequence[str] = (),
     force: bool = False,
+    precision: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Verdicts:
     """Convert every one of ``sources`` to the framework ``to``, into ``folder``, under its own name.
 
-    ``options`` are those of ``netferry.convert`` and hold for each. Nothing is begun where two results would have one name, or
+    ``options`` are those of ``netferry.convert`` and hold for each; with a ``precision`` those of ``netferry.precision``. Nothing is begun where two results would have one name, or
     where something stands that may not be replaced.
     """
     ending = ENDINGS[frameworks.named(to).name]
@@ -58,15 +59,25 @@ def convert_each(
     tasks = [
         Task(
             f"{one} -> {path}",
-            "convert",
-            [one, to],
-            {**options, "destination": path, "force": force},
+            *_call(one, to, precision, {**options, "destination": path, "force": force}),
             limits=limits or Limits(),
             imports=imports,
         )
         for one, path in zip(sources, results, strict=True)
     ]
     return _done(f"{len(tasks)} models", tasks, None, engine, workers, force, progress)
+
+
+LOWER = "netferry.tasks.precision:lower"
+
+
+def _call(
+    model: str, to: str | None, precision: str | None, options: Mapping[str, Any]
+) -> tuple[str, list[Any], Mapping[str, Any]]:
+    """The function, its arguments and its options: a conversion, or one that goes on to another precision."""
+    if precision is None:
+        return "convert", [model, to], options
+    return LOWER, [model], {**options, "precision": precision}
 
 
 def convert_all(
@@ -111,8 +122,15 @@ def _task(folder: Path, pair: Mapping[str, Any], where: str, force: bool, import
         )
     model, destination = catalogue.located(folder, pair["a"]), _inside(folder, pair["b"], where)
     weights = catalogue.located(folder, pair["weights"]) if "weights" in pair else None
+    precision = pair.get("precision")
+    if precision is None and "even_if_slower" in pair:
+        raise UsageError("'even_if_slower' is for a pair with a precision", where=where)
+    lost = [key for key in ("source", "keep") if precision is not None and key in pair]
+    if lost:
+        raise UsageError(f"'{lost[0]}' is for a pair that keeps its precision", where=where)
+    wanted = catalogue.CONVERTING if precision is None else (*catalogue.CONVERTING, "even_if_slower")
     options = {
-        **catalogue.options_of(pair, catalogue.CONVERTING),
+        **catalogue.options_of(pair, wanted, folder),
         "inputs": examples_from_flags(pair["inputs"], pair.get("seed", 0)) if pair.get("inputs") else None,
         "weights": weights,
         "destination": destination,
@@ -120,11 +138,13 @@ def _task(folder: Path, pair: Mapping[str, Any], where: str, force: bool, import
     }
     return Task(
         catalogue.name_of(pair),
-        "convert",
-        [model, pair.get("to")],
-        options,
+        *_call(model, pair.get("to"), precision, options),
         {"convert": dict(pair)},
-        (*catalogue.model_files(model, weights), *catalogue.code_of(imports)),
+        (
+            *catalogue.model_files(model, weights),
+            *catalogue.rows_of(pair, folder),
+            *catalogue.code_of(imports),
+        ),
         catalogue.limits_of(pair),
         writes=destination,
         imports=imports,
@@ -147,6 +167,12 @@ def _inside(folder: Path, named: str, where: str) -> Path:
 
 
 def _rehearsed(task: Task) -> Task:
+    if task.function == LOWER:
+        raise UsageError(
+            "nothing is known of another precision before it is written",
+            where=task.name,
+            remedy="Leave --dry-run out",
+        )
     return Task(
         task.name, task.function, task.arguments, {**task.options, "dry_run": True}, limits=task.limits
     )
@@ -180,7 +206,7 @@ def _done(
         options = task.options
         path, model = options["destination"], task.arguments[0]
         target = target_of(
-            task.arguments[1], path, options.get("opset"), bool(options.get("write_source")),
+            (*task.arguments, None)[1], path, options.get("opset"), bool(options.get("write_source")),
             bool(options.get("fuse") or options.get("simplify")), options.get("device") or CPU,
         )  # fmt: skip
         replacing = Overwriting(force, (model, options.get("weights")))

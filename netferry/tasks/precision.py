@@ -159,11 +159,12 @@ def lower(
     force: bool = False,
     task: str | None = None,
     fix: Sizes | None = None,
+    **options: Any,
 ) -> Lowered:
     """Convert ``model`` to ONNX or TFLite (checked as always), then to ``precision``; judge that on rows of ``data``.
 
     ``device`` is where it is judged and timed. Without data it is judged on made inputs, which says little of accuracy. An ONNX model that would be slower than before
-    is refused unless ``even_if_slower``; ``force`` is as for ``convert``. One whose error is above ``LARGEST`` fails, and nothing is written.
+    is refused unless ``even_if_slower``; ``force`` and all further ``options`` are as for ``convert``. One whose error is above ``LARGEST`` fails, and nothing is written.
     """
     path, seed, precision = Path(destination), drawn(seed), named(precision)
     form = _form_of(path, precision)
@@ -173,7 +174,7 @@ def lower(
         full, small = (Path(scratch) / f"{name}{path.suffix}" for name in ("full", "small"))
         done = convert(
             model, destination=full, inputs=inputs, weights=weights, signature=signature, opset=opset, verify=verify, seed=seed,
-            device=device, unsafe=unsafe, task=task, fix=fix,
+            device=device, unsafe=unsafe, task=task, fix=fix, **options,
         )  # fmt: skip
         if not done.files:
             raise RefusedError("the conversion itself does not pass", where=done.source)

@@ -16,7 +16,8 @@ from netferry.validation.reports.report import versions
 class Compared:
     """One pair: its verdict (``not_checked`` where there is none, with the reason), and whether an earlier run gave it.
 
-    ``files`` are those that a conversion has written; ``asked`` is whether anything was to be compared.
+    ``files`` are those that a conversion has written; ``asked`` is whether anything was to be compared,
+    ``precision`` what another precision gave.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Compared:
     error: Document | None = field(repr=False, default=None)
     files: tuple[str, ...] = ()
     asked: bool = True
+    precision: Document | None = field(repr=False, default=None)
 
     @property
     def exit_code(self) -> int:
@@ -42,6 +44,7 @@ class Compared:
         return {
             "name": self.name, "a": self.a, "b": self.b, "status": self.status, "reason": self.reason,
             "seconds": self.seconds, "kept": self.kept, "report": self.report, "error": self.error, "files": list(self.files),
+            **({} if self.precision is None else {"precision": self.precision}),
         }  # fmt: skip
 
 
@@ -81,6 +84,8 @@ class Verdicts:
             lines.append(f"{line}{', kept' if pair.kept else ''}")
             if pair.status != PASSED:
                 lines.append(f"  {pair.reason}")
+            if pair.precision is not None:
+                lines.append(f"  {_gained(pair.precision)}")
         passed = sum(pair.status == PASSED for pair in self.pairs)
         return "\n".join(map(escaping.line, [*lines, f"{passed} of {len(self.pairs)} {self.noun} passed"]))
 
@@ -99,6 +104,16 @@ def _cell(pair: Compared) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _gained(lowered: Document) -> str:
+    """What another precision won and lost, in a line."""
+    before, after = lowered["bytes"]
+    worst = max(map(float, lowered["error"].values()), default=0.0)
+    return (
+        f"{lowered['precision']}: {before:,} -> {after:,} bytes, {lowered['speed']:.2f} times as fast, "
+        f"error {worst:.2e} of an output's RMS"
+    )
+
+
 def _stated(pair: Compared) -> str:
     if pair.error is not None:
         return "not written" if pair.files == () and "destination" in pair.error else "not checked"
@@ -114,6 +129,8 @@ def compared(answer: Answer) -> Compared:
 def converted(answer: Answer) -> Compared:
     """A conversion: the answer holds its report and its files."""
     document = answer.document or {}
+    if "precision" in document:
+        return _lowered(answer, document)
     a, b = source.title(answer.task.arguments[0]), answer.task.options["destination"].name
     if answer.error is None and document["report"] is None:
         how = (
@@ -125,6 +142,17 @@ def converted(answer: Answer) -> Compared:
     else:
         found = _of_report(answer, a, b, document.get("report"))
     return replace(found, files=tuple(document.get("files", ())))
+
+
+def _lowered(answer: Answer, document: Document) -> Compared:
+    """A conversion to another precision: its status is that of the lower one."""
+    own = {key: value for key, value in document.items() if key != "conversion"}
+    status, task = document["status"], answer.task
+    reason = "" if status == PASSED else f"{document['precision']} changes an output by more than it may"
+    return Compared(
+        task.name, source.title(task.arguments[0]), task.options["destination"].name, status, reason, answer.seconds, answer.kept,
+        document["conversion"]["report"], files=tuple(document["files"]), precision=own,
+    )  # fmt: skip
 
 
 def _of_report(answer: Answer, a: str, b: str, report: Document | None) -> Compared:
