@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +25,11 @@ from netferry.converters.errors import (
 from netferry.converters.exported import ExportedModel
 from netferry.converters.onnx import stream
 from netferry.converters.signature import Example, Signature, completed
-from netferry.results import Conversion
+from netferry.results import Conversion, Totals
 
 if TYPE_CHECKING:  # a conversion that is not verified does without inference and validation
+    import onnx_ir as ir
+
     from netferry.converters.imported import ImportedModel
     from netferry.validation.reports.report import Report
     from netferry.validation.verify import Progress
@@ -187,6 +190,21 @@ def dequantized(export: ExportedModel) -> Dequantized:
     model, notes = dequantize.dequantized(export.model)
     made = replace(export, model=model, notes=(*export.notes, *notes))
     return Dequantized(made, None if model is export.model else unrounded(export.model))
+
+
+def totals(model: ir.Model) -> Totals | None:
+    """What a run costs by the graph alone, every free size being 1; None for a model that no plan is made of."""
+    from netferry.converters.graph.inference.cost import cost, peak
+    from netferry.converters.graph.passes.normalize import plan
+
+    try:
+        planned = plan(model)
+    except NetferryError:
+        return None
+    ones: Mapping[str, int] = defaultdict(lambda: 1)
+    found = cost(planned, ones)
+    tensors = frameworks.named("onnx").live.constants(model)
+    return Totals(found.flops, sum(one.nbytes for one in tensors), peak(planned, ones), found.unknown)
 
 
 def target_of(

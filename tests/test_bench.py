@@ -13,7 +13,7 @@ from torch import nn
 import netferry
 from netferry import converters
 from netferry.converters.errors import UsageError
-from netferry.converters.graph.inference.cost import cost
+from netferry.converters.graph.inference.cost import cost, peak
 from netferry.converters.graph.passes.normalize import plan
 from netferry.converters.signature import examples
 from netferry.inference.bench import Machine, interleaved, roof
@@ -51,6 +51,21 @@ def test_operations_are_those_that_one_counts_by_hand(name: str) -> None:
     weights = sum(parameter.numel() for parameter in module.parameters()) * 4
     assert found.bytes >= weights + 5 * int(np.prod(shape[1:])) * 4
     assert found.unknown == 0
+
+
+def test_what_is_held_at_once_is_a_steps_input_and_output_and_what_is_still_read() -> None:
+    module, shape, _ = CASES["linear"]
+    given = examples({"x": np.zeros(shape, np.float32)}, {"x": {0: "batch"}})
+    planned = plan(converters.export_model(module.eval(), given=given).model)
+    assert peak(planned, {"batch": 5}) == 5 * (8 + 16) * 4
+
+    class Kept(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.relu(torch.sin(torch.cos(x)))
+            return x + y
+
+    kept = plan(converters.export_model(Kept(), given=given).model)
+    assert peak(kept, {"batch": 5}) == 5 * 8 * 3 * 4
 
 
 def test_calls_take_turns() -> None:

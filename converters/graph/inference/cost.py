@@ -6,6 +6,7 @@ weight and input read once, every output written once. Both bound the time of a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -43,6 +44,33 @@ def cost(plan: Plan, sizes: Mapping[str, int]) -> Cost:
             _bytes(plan, value, shape) for value, shape in zip(values, [*taken, *given], strict=True)
         )
     return Cost(flops, total, unknown)
+
+
+def peak(plan: Plan, sizes: Mapping[str, int]) -> int:
+    """Bytes of the tensors that are there at once, weights aside, where each goes after its last reader; a tensor whose size is not known
+    before the run counts for nothing."""
+    ends = set(plan.graph.outputs)
+    readers = Counter(value for node in plan.graph for value in node.inputs if value is not None)
+    held = {value: _held(plan, value, sizes) for value in plan.graph.inputs}
+    total = most = sum(held.values())
+    for node in plan.graph:
+        for value in node.outputs:
+            held[value] = _held(plan, value, sizes)
+            total += held[value]
+        most = max(most, total)
+        taken = [value for value in node.inputs if value is not None]
+        readers.subtract(taken)
+        for one in (*taken, *node.outputs):
+            if readers[one] <= 0 and one not in ends:
+                total -= held.pop(one, 0)
+    return most
+
+
+def _held(plan: Plan, value: ir.Value, sizes: Mapping[str, int]) -> int:
+    try:
+        return _bytes(plan, value, _shape(plan, value, sizes))
+    except KeyError:
+        return 0
 
 
 def _shape(plan: Plan, value: ir.Value | None, sizes: Mapping[str, int]) -> Shape:
