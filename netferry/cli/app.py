@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -49,19 +50,24 @@ class _Program(typer.Typer):
         return add
 
 
+_NARROW = 60
+"""Columns below which boxes would cut words: help and mistakes are plain text there."""
+
+_MARKUP: Any = None if shutil.get_terminal_size().columns < _NARROW else "rich"
+
 app = _Program(
     name="netferry",
     cls=_Group,
     help="Convert a trained model from one framework to another, and prove that the result is equal.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=_MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 zoo_app = _Program(
     help="The reference models, trained natively in each framework.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=_MARKUP,
 )
 app.add_typer(zoo_app, name="zoo")
 

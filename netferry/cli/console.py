@@ -19,7 +19,9 @@ from netferry.converters.trust import sandbox
 from netferry.runtime import fork
 from netferry.runtime.limits import Limits, explained
 
-INTERRUPTED = 130
+INTERRUPTED, NOBODY_READS, UNWRITTEN = 130, 141, 6
+"""Exit codes: Ctrl-C, the reader of the answer has gone (``| head``), the answer cannot be written."""
+
 EXIT_CODES = {"passed": 0, "failed": 1, "not_checked": 1}
 
 
@@ -53,8 +55,14 @@ def speaking(
     os.dup2(2, 1)
 
     def write(text_line: str) -> None:
-        with os.fdopen(os.dup(answer), "w", encoding="utf-8") as stream:
-            stream.write(text_line + "\n")
+        try:
+            with os.fdopen(os.dup(answer), "w", encoding="utf-8") as stream:
+                stream.write(text_line + "\n")
+        except BrokenPipeError:
+            leave(NOBODY_READS)
+        except OSError as error:
+            print(f"netferry: the answer cannot be written ({error.strerror})", file=sys.stderr)
+            leave(UNWRITTEN)
 
     held: list[str] = []
 
