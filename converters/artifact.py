@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from netferry.converters import checkpoints, frameworks
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import RefusedError, UsageError, nearest
 from netferry.converters.trust import paths, snapshot, tables, tars
 
 KINDS: Mapping[str, tuple[str, str]] = {
@@ -125,8 +125,24 @@ def demand(path: str | os.PathLike[str]) -> Path:
     """A path at which something stands, or the prefix of a checkpoint."""
     known = os.path.lexists(path) or checkpoints.meta_of(path) is not None
     if not known and checkpoints.by_prefix(path) is None:
-        raise RefusedError("there is no such file or folder", where=str(path))
+        raise RefusedError("there is no such file or folder", where=str(path), remedy=_meant(Path(path)))
     return Path(path)
+
+
+_MOST_BESIDE = 2000
+
+
+def _meant(path: Path) -> str | None:
+    """What stands beside a name that is not there and is like it; of a folder that is not there, that."""
+    try:
+        with os.scandir(path.parent) as found:
+            return nearest(
+                path.name, [entry.name for entry, _ in zip(found, range(_MOST_BESIDE), strict=False)]
+            )
+    except FileNotFoundError:
+        return f"There is no folder {path.parent}"
+    except OSError:
+        return None
 
 
 def look(path: str | os.PathLike[str]) -> Artifact:
