@@ -113,9 +113,46 @@ def test_names_out_of_a_file_give_a_terminal_no_orders(tmp_path: Path) -> None:
                 assert not any(line.startswith("netferry: passed") for line in said.splitlines())
 
 
+def test_a_reader_that_has_gone_ends_a_command_without_a_word() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "netferry", "zoo", "list"]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, "")
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False
+            )
+        assert done.returncode == 6
+        assert done.stderr == "netferry: the answer cannot be written (No space left on device)\n"
+
+
+def test_a_narrow_terminal_gets_plain_help_of_which_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = netferry("convert", "--help").stdout
+    assert "\u2500" not in shown and "\u2026" not in shown and "\x1b" not in shown
+    assert "x:1,3,224,224:f32" in "".join(shown.split())
+    wrong = netferry("convert", "--tto", "onnx")
+    assert wrong.returncode == 2 and "--to" in wrong.stderr and "\u2500" not in wrong.stderr
+
+
+def test_a_file_that_is_not_there_is_told_with_what_stands_beside_it(source: Path) -> None:
+    said = fault(netferry("inspect", source.with_name("modele à moi.onnx")), 5)
+    assert "Did you mean modèle à moi.onnx?" in said
+    assert "There is no folder" in fault(netferry("inspect", source.parent / "nowhere" / "a.onnx"), 5)
+
+
 def test_doctor_finds_the_frameworks() -> None:
     findings = json.loads(netferry("doctor", "--json").stdout)["findings"]
-    assert {"python", "PyTorch", "MXNet", "onnxruntime", "CUDA"} <= {one["subject"] for one in findings}
+    subjects = {one["subject"]: one for one in findings}
+    packages = {"h5py", "transformers", "pyarrow", "pillow", "ray"}
+    assert {"python", "PyTorch", "MXNet", "onnxruntime", "CUDA", "sandbox", "processor", *packages} <= set(
+        subjects
+    )
+    for name in packages:
+        assert subjects[name]["state"] == "ok" or "pip install" in subjects[name]["remedy"]
 
 
 def test_doctor_tells_of_a_framework_that_wants_another_version_of_what_is_here(

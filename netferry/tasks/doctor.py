@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -36,7 +39,8 @@ def examine() -> list[Finding]:
         *_onnxruntime(),
         _cuda(),
         _sandbox(),
-        *(_package(name, remedy) for name, remedy in _EXTRAS),
+        _processor(),
+        *(_package(*extra) for extra in _EXTRAS),
     ]
 
 
@@ -52,15 +56,57 @@ _DISTRIBUTIONS = {
 }
 
 _EXTRAS = (
-    ("keras", 'pip install "netferry[tensorflow]"'),
-    ("tf2onnx", 'pip install "netferry[tensorflow]"'),
-    ("scikit-learn", 'pip install "netferry[zoo]"'),
+    ("keras", "Keras models", 'pip install "netferry[tensorflow]"'),
+    ("h5py", "Keras' .h5 files", 'pip install "netferry[tensorflow]"'),
+    ("tf2onnx", "TensorFlow's rarer operators", 'pip install "netferry[tensorflow]"'),
+    ("transformers", "folders of Hugging Face", 'pip install "netferry[transformers]"'),
+    ("pyarrow", "data in Parquet and Arrow files", 'pip install "netferry[data]"'),
+    ("pillow", "folders of images as data", 'pip install "netferry[data]"'),
+    ("ray", "--engine ray", 'pip install "netferry[ray]"'),
+    ("scikit-learn", "the zoo's data", 'pip install "netferry[zoo]"'),
 )
+"""Packages, what each is for, and the command that brings it."""
 
 
-def _package(name: str, remedy: str) -> Finding:
+def _package(name: str, use: str, remedy: str) -> Finding:
     version = installed_version(name)
-    return Finding(name, GOOD, version) if version else Finding(name, MISSING, "not installed", remedy)
+    if version:
+        return Finding(name, GOOD, f"{version}: {use}")
+    return Finding(name, MISSING, f"not installed: {use}", remedy)
+
+
+_INSTRUCTIONS: Mapping[str, str] = {
+    "avx2": "vector kernels of PyTorch and onnxruntime",
+    "avx512f": "oneDNN's kernels of 512 bits",
+    "avx512_vnni": "int8 as fast as it gets",
+    "avx_vnni": "int8 as fast as it gets",
+    "amx_int8": "int8 in tiles",
+    "asimddp": "int8 as fast as it gets",
+}
+"""Instruction sets as Linux names them, and what they change."""
+
+
+def _processor() -> Finding:
+    """Which instructions the processor has, and what is slower, or rounds otherwise, without them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return Finding("processor", GOOD, f"{platform.machine()}; its instruction sets are not told here")
+    line = next((one for one in text.splitlines() if one.startswith(("flags", "Features"))), "")
+    words = line.partition(":")[2].split()
+    found = {name: use for name, use in _INSTRUCTIONS.items() if name in words}
+    told = ", ".join(f"{name} ({use})" for name, use in found.items())
+    slow = "" if any("int8" in use for use in found.values()) else "; int8 may be slower than float32 here"
+    onednn = (
+        "; oneDNN is switched off (TF_ENABLE_ONEDNN_OPTS=0)"
+        if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0"
+        else ""
+    )
+    return Finding(
+        "processor",
+        GOOD,
+        f"{platform.machine()}: {told or 'no vector instructions known here'}{slow}{onednn}",
+    )
 
 
 def _framework(name: str) -> Finding:
@@ -118,7 +164,8 @@ def _sandbox() -> Finding:
     """What a child that opens foreign files can give up on this machine."""
     found = sandbox.available()
     if found.files and found.calls:
-        return Finding("sandbox", GOOD, "files, network and programs are closed to what opens a foreign file")
+        how = "Landlock closes files, seccomp network and programs, to what opens a foreign file"
+        return Finding("sandbox", GOOD, how)
     remedy = (
         f"Unset {sandbox.OFF}"
         if "=off" in found.why
