@@ -1,7 +1,7 @@
 """netferry converts a trained model from one framework to another and proves that the result is equal.
 
-``convert``, ``verify``, ``check``, ``bisect``, ``diff``, ``run`` and ``inspect``, and ``operator`` and ``exporter`` for
-what is a person's own, are loaded when they are first used.
+``convert``, ``verify``, ``check``, ``bisect``, ``diff``, ``run``, ``stream``, ``inspect``, ``precision``, ``bench`` and ``package`` do what
+the commands of these names do; ``operator`` and ``exporter`` are for what is a person's own. All are loaded when they are first used.
 """
 
 import sys
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from netferry.converters.errors import NetferryError
     from netferry.extending import exporter, operator
     from netferry.results import Conversion
+    from netferry.tasks.bench import bench
     from netferry.tasks.diff import diff
     from netferry.tasks.optimizer_state import optimizer_state
+    from netferry.tasks.package import package
+    from netferry.tasks.precision import lower as precision
+    from netferry.tasks.stream import stream
     from netferry.validation.reports.report import Report
 
 __all__ = [
@@ -34,6 +38,7 @@ __all__ = [
     "Reading",
     "Report",
     "__version__",
+    "bench",
     "bisect",
     "check",
     "convert",
@@ -42,12 +47,16 @@ __all__ = [
     "inspect",
     "operator",
     "optimizer_state",
+    "package",
+    "precision",
     "run",
+    "stream",
     "verify",
 ]
 
 _HOMES = {
     "Conversion": "netferry.api",
+    "bench": "netferry.tasks.bench",
     "bisect": "netferry.api",
     "check": "netferry.api",
     "convert": "netferry.api",
@@ -56,7 +65,10 @@ _HOMES = {
     "operator": "netferry.extending",
     "inspect": "netferry.api",
     "optimizer_state": "netferry.tasks.optimizer_state",
+    "package": "netferry.tasks.package",
+    "precision": "netferry.tasks.precision:lower",
     "run": "netferry.api",
+    "stream": "netferry.tasks.stream",
     "verify": "netferry.api",
     "Reading": "netferry.arguments",
     "NetferryError": "netferry.converters.errors",
@@ -78,7 +90,8 @@ for _folder in ("converters", "inference", "validation", "zoo"):
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'netferry' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    home, _, other = _HOMES[name].partition(":")
+    value = globals()[name] = getattr(import_module(home), other or name)
     return value
 
 

@@ -38,6 +38,7 @@ from netferry.conversion import (
     going_on,
     simplified,
     target_of,
+    totals,
     with_random_weights,
     without_fixed_axes,
 )
@@ -47,6 +48,7 @@ from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import RefusedError
 from netferry.converters.part import Sizes
 from netferry.converters.signature import Example, Signature
+from netferry.notebook import bar
 from netferry.prospects import prospects
 from netferry.results import Conversion, Inspection
 
@@ -134,8 +136,14 @@ def convert(
         reading, weights=weights, task=task, signature=signature, random_weights=random_weights, unsafe=unsafe
     )
     writes = path is not None and not dry_run
-    stages = Stages(progress, writes=writes, imports=target != "onnx", verifies=verify and not dry_run)
-    title, given = source.title(model), given_examples(inputs, dynamic)
+    title = source.title(model)
+    stages = Stages(
+        bar(progress, f"converting {title}"),
+        writes=writes,
+        imports=target != "onnx",
+        verifies=verify and not dry_run,
+    )
+    given = given_examples(inputs, dynamic)
     part, pairs = part_of(outputs, input_at, fix, rename)
     source.demand(model)
     replacing = Overwriting(force, (model, how.parameters, data))
@@ -252,7 +260,8 @@ def verify(
         _demand_gradients(left, right)
     report = compare(
         left, right, examples_given, names=(source.title(a), source.title(b)), seed=seed, tolerance=tolerance_of(rtol, atol),
-        device=device, quick=quick, count=samples, outputs=pairs, rows=rows, progress=progress,
+        device=device, quick=quick, count=samples, outputs=pairs, rows=rows,
+        progress=bar(progress, f"comparing {source.title(a)} and {source.title(b)}"),
     )  # fmt: skip
     if gradients or training_steps:
         report = replace(
@@ -417,7 +426,8 @@ def inspect(
     Of a SavedModel, ``signature`` names the one that is meant; all are listed, and the first is described where none is the
     default. ``to`` names frameworks (or is "all"): what each of them can take is found out without importing it. ``outputs``, ``input_at``
     and ``fix`` are as for ``convert``: the part is described. Of a graph of many thousand nodes and few weights the targets look at the
-    first ones, and say so (``Prospect.looked_at``), unless ``every_node`` is asked for. With ``layers`` the names are listed at which the model can be cut.
+    first ones, and say so (``Prospect.looked_at``), unless ``every_node`` is asked for. With ``layers`` the names are listed at which the model can be cut,
+    and what a run costs.
     ``reading`` says how the model is read (``Reading``), in place of ``weights``, ``task``, ``signature`` and ``unsafe``.
     """
     how = reading_of(reading, weights=weights, task=task, signature=signature, unsafe=unsafe)
@@ -449,6 +459,7 @@ def inspect(
         targets=targets,
         signatures=signatures,
         layers=parts.layers(live, export, given) if layers else (),
+        totals=totals(export.model) if layers else None,
     )
 
 

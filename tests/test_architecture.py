@@ -23,7 +23,7 @@ LAYERS = (
     ("converters",),
     ("inference",),
     ("validation", "zoo"),
-    ("runtime",),
+    ("runtime", "notebook"),
     ("arguments", "results", "conversion", "prospects"),
     ("api", "tasks"),
     ("cli",),

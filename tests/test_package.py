@@ -75,8 +75,8 @@ def write_mxnet_model(folder: Path) -> None:
 
 def test_the_public_face_is_what_it_says() -> None:
     assert set(netferry.__all__) == {
-        "Conversion", "NetferryError", "Reading", "Report", "__version__", "bisect", "check", "convert", "diff", "exporter",
-        "inspect", "operator", "optimizer_state", "run", "verify",
+        "Conversion", "NetferryError", "Reading", "Report", "__version__", "bench", "bisect", "check", "convert", "diff",
+        "exporter", "inspect", "operator", "optimizer_state", "package", "precision", "run", "stream", "verify",
     }  # fmt: skip
     for name in netferry.__all__:
         assert getattr(netferry, name) is not None

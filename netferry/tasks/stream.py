@@ -18,6 +18,7 @@ from netferry.inference import cluster, stream as local
 from netferry.inference.images import Pixels
 from netferry.inference.run import Runnable, runnable
 from netferry.inference.stream import FAIL, Job, Outcome, Progress
+from netferry.notebook import bar
 from netferry.validation.reports.certificate import Subject, identity
 
 ENGINES: Mapping[str, Callable[..., Outcome]] = {"local": local.stream, "ray": cluster.stream}
@@ -82,7 +83,7 @@ def stream(
         replacing,
     )
     options = {} if workers is None else {"workers": workers}
-    return ENGINES[engine](job, progress, **options)
+    return ENGINES[engine](job, bar(progress, f"running {source.title(model)}"), **options)
 
 
 def _absolute(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
