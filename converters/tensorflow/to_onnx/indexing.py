@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.tensorflow.placed import placed
+from netferry.converters.graph.ir.placed import placed
 from netferry.converters.tensorflow.runtime import core_ops as core, math_ops as math, numpy_ops as kn
 from netferry.converters.tensorflow.to_onnx.emitter import ROWS, Emitter, refuse_unless
 from netferry.converters.tensorflow.to_onnx.symbolic_tensor import sizes

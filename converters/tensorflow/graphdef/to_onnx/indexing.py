@@ -9,11 +9,11 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.graph.ir.placed import placed
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.tensorflow.graphdef.to_onnx import patterns
 from netferry.converters.tensorflow.graphdef.to_onnx.elementwise import chosen
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
-from netferry.converters.tensorflow.placed import placed
 
 _END = 2**62
 

@@ -1,4 +1,4 @@
-"""A tensor of which a part is replaced, for both of TensorFlow's exporters."""
+"""A tensor of which a part is replaced, for exporters."""
 
 from __future__ import annotations
 
