@@ -43,7 +43,7 @@ def export(model: Any, given: Sequence[Example], routes: Sequence[str], reason: 
     failures = []
     for route in routes:
         try:
-            found = _cleaned(_ROUTES[route](model, given))
+            found = _with_whole_indices(_cleaned(_ROUTES[route](model, given)))
             _demand_valid(found)
         except Exception as error:
             failures.append(f"PyTorch's {_TITLES[route]} exporter: {_root(error)}")
@@ -166,6 +166,22 @@ def _cleaned(model: ir.Model) -> ir.Model:
         bare = (value.name or "").removeprefix("model.")
         if bare != value.name and bare not in model.graph.initializers:
             value.name = bare
+    return model
+
+
+_ONLY_INT64 = {"ScatterND", "GatherND"}
+"""Operators whose indices have eight bytes; dynamo writes some with four."""
+
+
+def _with_whole_indices(model: ir.Model) -> ir.Model:
+    for graph in model.graphs():
+        for node in [node for node in graph if node.domain == "" and node.op_type in _ONLY_INT64]:
+            indices = node.inputs[1]
+            if indices is None or indices.dtype == ir.DataType.INT64:
+                continue
+            cast = ir.node("Cast", [indices], {"to": int(ir.DataType.INT64)})
+            graph.insert_before(node, cast)
+            node.replace_input_with(1, cast.outputs[0])
     return model
 
 
