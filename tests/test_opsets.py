@@ -118,3 +118,20 @@ def test_what_no_older_opset_can_say_is_refused_by_name() -> None:
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     with pytest.raises(NetferryError, match=r"node 'flip' \(BitwiseNot\): opset 17 has no such operator"):
         to_opset(ir.from_proto(made), 17)
+
+
+@pytest.mark.parametrize("opset", [16, 19])
+def test_what_its_own_definition_does_not_run_as_is_refused_by_name(opset: int) -> None:
+    """ONNX defines AffineGrid by a Range whose ends have an axis, which no runtime takes."""
+    graph = helper.make_graph(
+        [helper.make_node("AffineGrid", ["theta", "size"], ["y"], name="grid")],
+        "g",
+        [helper.make_tensor_value_info("theta", TensorProto.FLOAT, [2, 2, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([2, 3, 4, 5]), "size")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    with pytest.raises(
+        NetferryError, match=rf"node 'grid' \(AffineGrid\): opset {opset} has no such operator"
+    ):
+        to_opset(ir.from_proto(made), opset)

@@ -92,10 +92,17 @@ def _schema(operator: str, opset: int) -> defs.OpSchema | None:
 def _opens(operator: str, opset: int) -> bool:
     """Whether an operator is to be written as others: the older opset has none, or one of another meaning."""
     newest = schema_of("", operator)
-    if newest is None or not (newest.has_function or newest.has_context_dependent_function):
+    if (
+        operator in _DEFINED_WRONGLY
+        or newest is None
+        or not (newest.has_function or newest.has_context_dependent_function)
+    ):
         return False
     return _schema(operator, opset) is None or opset < _OTHERWISE.get(operator, 0)
 
+
+_DEFINED_WRONGLY = frozenset({"AffineGrid"})
+"""Operators whose definition by others no runtime takes: its Range has arrays for ends."""
 
 _OTHERWISE: Mapping[str, int] = {"GroupNormalization": 21}
 """Operators that meant something else before an opset."""
