@@ -294,6 +294,24 @@ def test_layers_of_four_bits_and_of_float8_compute_as_keras_does_also_from_their
     compared(source.open_source(tmp_path / "net.keras"), {"x": x}, model([x]))
 
 
+class Compared(L.Layer):  # type: ignore[misc] # Keras has no types
+    """Compares with the operators of Python, on sizes that are free."""
+
+    def call(self, ids: Any) -> Any:
+        places = ops.arange(ops.shape(ids)[1])
+        own = ops.where(ops.expand_dims(places, -1) == places, 2.0, 0.5)
+        known = ops.cast(ids != 0, "float32") + ops.cast(ids == 3, "float32")
+        return ops.matmul(known, own)
+
+
+def test_tensors_are_compared_element_by_element() -> None:
+    x = keras.Input((None,), dtype="int32", name="x")
+    model = keras.Model([x], Compared()(x))
+    for size in (5, 8):
+        ids = RNG.integers(0, 5, (3, size)).astype("int32")
+        compared(model, {"x": ids}, model([ids]))
+
+
 def test_a_loss_that_is_added_is_no_part_of_the_result() -> None:
     class Sparse(L.Layer):  # type: ignore[misc] # Keras has no types
         def call(self, x: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert, NetferryError, first_line
 from netferry.converters.graph.ir.build import Tensor
-from netferry.converters.tensorflow.runtime import KerasTensor, tree
+from netferry.converters.tensorflow.runtime import KerasTensor, keras, tree
 
 
 class Traced(KerasTensor):  # type: ignore[misc] # Keras has no types
@@ -21,6 +21,15 @@ class Traced(KerasTensor):  # type: ignore[misc] # Keras has no types
         sizes = [size if isinstance(size, int) else None for size in tensor.dims or [None] * tensor.rank]
         super().__init__(tuple(sizes), tensor.dtype.name, record_history=False, name="traced")
         self.tensor = tensor
+
+    def __eq__(self, other: object) -> Any:
+        """Element by element, as TensorFlow compares tensors; Keras' own symbols are compared by identity."""
+        return False if other is None else keras.ops.equal(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return True if other is None else keras.ops.not_equal(self, other)
+
+    __hash__ = object.__hash__
 
 
 def wrapped(value: Any) -> Any:
