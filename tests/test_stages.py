@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from verdict_pairs import PASSES, TABLE, Pair, cnn, encoder, gru, lstm, mlp, randomised
 
 import netferry
-from netferry.validation.comparison import stages
-from netferry.validation.comparison.stages import Noise, arithmetic, jitter, meaning, triple
+from netferry.validation.comparison import record, stages
+from netferry.validation.comparison.judge import RATIO_REASON
+from netferry.validation.comparison.metrics import FAILED, PASSED, Comparison
+from netferry.validation.comparison.stages import Noise, Triple, arithmetic, jitter, meaning, triple
 from netferry.validation.reports.report import Report
 
 U = 2.0**-24
@@ -118,6 +123,25 @@ def test_what_a_run_moves_alone_is_left_to_rounding_where_each_run_does_as_much(
     farther = np.where((np.arange(20) >= 10) & (np.arange(20) < 13), r - 0.02, r)
     assert Noise.of(r, farther, runs, 1e-3, 6e-8).suspect
     assert Noise.of(r, moved, runs[3:], 1e-3, 6e-8).suspect
+
+
+def test_a_step_that_one_sample_meets_excuses_nothing_on_the_others() -> None:
+    """Small outputs share their source's error over all samples: what is usual there, not what is farthest."""
+    rng, kept, judged = np.random.default_rng(4), {}, []
+    for number in range(7):
+        r = rng.standard_normal(8)
+        s = r + 1e-7 * rng.standard_normal(8) + (0.01 if number == 3 else 0)
+        t = r + 0.003 * rng.standard_normal(8)
+        kept[f"draw {number}"] = Triple(s, t, r, 2.0**-24)
+        wrong = Comparison(FAILED, f"{RATIO_REASON} 30,000 times the source's own", ratio=3e4)
+        judged.append((f"draw {number}", wrong))
+    status = {
+        label: one.status for label, one in record._pooled("y", judged, SimpleNamespace(kept={"y": kept}))
+    }
+    assert [label for label, word in status.items() if word == PASSED] == ["draw 3"]
+    near = {label: replace(three, t=three.r + 3e-7) for label, three in kept.items()}
+    again = record._pooled("y", judged, SimpleNamespace(kept={"y": near}))
+    assert all(one.status == PASSED for _, one in again)
 
 
 def test_infinities_that_every_run_has_are_told() -> None:

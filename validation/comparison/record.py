@@ -93,9 +93,14 @@ def _pooled(name: str, judged: Judged, judge: Judge) -> Judged:
         return judged
     usual = statistics.median(three.scale for three in kept.values())
     own = [stages.arithmetic(three, usual) for three in kept.values()]
-    pool = max(one.g for one in own), max(one.gm for one in own)
+    pool = _usual_most([one.g for one in own]), _usual_most([one.gm for one in own])
     again = {label: stages.arithmetic(three, usual, pool) for label, three in kept.items()}
     return [(label, _with_ratio(one, again[label]) if label in again else one) for label, one in judged]
+
+
+def _usual_most(errors: list[float]) -> float:
+    """The largest, without those that a step on the way has made: what one sample meets excuses nothing on the others."""
+    return min(max(errors), stages.PASS * statistics.median(errors))
 
 
 def _with_ratio(one: Comparison, second: stages.Arithmetic) -> Comparison:
