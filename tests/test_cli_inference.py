@@ -202,3 +202,16 @@ def test_what_asks_for_cuda_where_there_is_none_ends_with_four_before_any_work(
     assert "no CUDA" in message or "missing: " in message
     assert not out.exists()
     assert not (tmp_path / "zoo").exists()
+
+
+@pytest.mark.parametrize("flags", [("--batch", "0"), ("--runs", "0"), ("--threads", "-1")])
+def test_a_count_below_one_is_refused_by_bench(flags: tuple[str, ...], model: Path) -> None:
+    done = netferry("bench", model, *flags)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and flags[0] in done.stderr
+
+
+def test_bare_arrays_are_bound_by_position(model: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", X[:2])
+    done = netferry("run", model, "--input", tmp_path / "rows.npy")
+    assert done.returncode == 0, done.stderr

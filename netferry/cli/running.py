@@ -68,14 +68,14 @@ def run(
         ),
     ] = None,
     pixels: PixelFlag = None,
-    batch: Annotated[int, typer.Option(help="Rows that are run at once.")] = BATCH,
+    batch: Annotated[int, typer.Option(min=1, help="Rows that are run at once.")] = BATCH,
     on_error: Annotated[
         str, typer.Option(help="A row that cannot be given to the model: fail, or skip it and report it.")
     ] = "fail",
     engine: Annotated[
         str, typer.Option(help="local, or ray: a pool of workers, here or on a cluster.")
     ] = "local",
-    workers: Annotated[int | None, typer.Option(help="How many workers an engine has.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="How many workers an engine has.")] = None,
     weights: Weights = None,
     device: Device = "cpu",
     unsafe: Unsafe = False,
@@ -130,7 +130,11 @@ def _run_once(
     from netferry.cli.arrays import demand_output, load_inputs, save_outputs, summary
 
     demand_output(output, replacing)
-    arrays = load_inputs(inputs)
+    arrays: Any = load_inputs(inputs)
+    if not any(
+        "=" in flag or flag.endswith(".npz") for flag in inputs
+    ):  # bare arrays have no names of their own
+        arrays = list(arrays.values())
     with busy(f"running {model}"):
         results = do(model, arrays, weights=weights, device=device, unsafe=unsafe)
     if output is not None:
@@ -162,9 +166,13 @@ def bench(
     models: Annotated[
         list[str], typer.Argument(help="Files, folders or factories, side by side.", metavar="MODEL...")
     ],
-    batch: Annotated[list[int] | None, typer.Option(help="A batch size; 1, 8 and 32 by default.")] = None,
-    threads: Annotated[list[int] | None, typer.Option(help="Threads of onnxruntime, each tried.")] = None,
-    runs: Annotated[int, typer.Option(help="Runs of each model at each size.")] = 50,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="A batch size; 1, 8 and 32 by default.")
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, help="Threads of onnxruntime, each tried.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each model at each size.")] = 50,
     inputs: InputFlags = None,
     weights: Weights = None,
     device: Device = "cpu",
@@ -219,7 +227,7 @@ def package(
     licence: Annotated[
         str | None, typer.Option("--licence", "--license", metavar="NAME", help="For the card of --hub.")
     ] = None,
-    max_batch: Annotated[int, typer.Option(help="Rows that Triton may batch.")] = 32,
+    max_batch: Annotated[int, typer.Option(min=1, help="Rows that Triton may batch.")] = 32,
     inputs: InputFlags = None,
     weights: Weights = None,
     verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,

@@ -45,6 +45,9 @@ def bench(
     """
     if not models:
         raise UsageError("no model is given")
+    for what, counts in (("batches", batches), ("threads", threads), ("runs", (runs,))):
+        if any(count < 1 for count in counts):
+            raise UsageError(f"{what} are counted from 1", received=", ".join(map(str, counts)))
     given = given_examples(inputs, None)
     names = _names(models)
     live = {

@@ -13,6 +13,7 @@ from netferry.converters.frameworks import installed_version
 from netferry.converters.signature import Signature
 from netferry.converters.trust import sandbox
 from netferry.validation.comparison.metrics import FAILED, NOT_CHECKED, PASSED, Comparison
+from netferry.validation.reports.wording import count
 
 if TYPE_CHECKING:
     from netferry.validation.training.results import TrainingVerdict
@@ -171,7 +172,7 @@ class Report:
     def _headline(self) -> str:
         axes = f"; not checked: {', '.join(self.unchecked_axes)}" if self.unchecked_axes else ""
         own = f", compared with {self.options}" if self.options else ""
-        head = f"{self.status}{own}{axes}: {self.source} against {self.target}, {len(self.samples)} samples"
+        head = f"{self.status}{own}{axes}: {self.source} against {self.target}, {count(len(self.samples), 'sample')}"
         return escaping.line(f"{head} ({self.reason})" if self.reason else head)
 
     def to_text(self) -> str:
