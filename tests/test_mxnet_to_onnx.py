@@ -46,7 +46,7 @@ LAYERS: dict[str, tuple[tuple[int, ...], ...]] = {
     "F.Convolution(data, kernel=(2, 3, 2), num_filter=3, pad=(1, 1, 0))": (VOLUME,),
     "F.Deconvolution(data, kernel=(3, 4), num_filter=6, num_group=2, stride=(2, 3), pad=(1, 0), adj=(1, 2), no_bias=False)": (IMAGE,),
     "F.Deconvolution(data, kernel=(2, 2), num_filter=3)": (IMAGE,),
-    "F.Deconvolution(data, kernel=(4, 3), num_filter=3, stride=(2, 2), dilate=(1, 1), target_shape=(14, 12))": (IMAGE,),
+    "F.Deconvolution(data, kernel=(4, 3), num_filter=3, stride=(2, 2), target_shape=(14, 12))": (IMAGE,),
     "F.Deconvolution(data, kernel=(3,), num_filter=3, stride=(2,), dilate=(1,), target_shape=(9,), pad=(5,))": (WAVE,),
     "F.Deconvolution(data, kernel=(3,), num_filter=3, stride=(2,), dilate=(1,))": (WAVE,),
     "F.FullyConnected(data, num_hidden=5)": (IMAGE,),
