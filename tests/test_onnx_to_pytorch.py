@@ -779,3 +779,25 @@ def test_a_crop_that_reaches_outside_is_filled_with_its_own_value(known: bool) -
     assert (right == 7.5).any() and (right != 7.5).any()
     (here,) = netferry.run(netferry.convert(model, "pytorch", verify=False).model, feed).values()
     np.testing.assert_allclose(here, right, rtol=1e-5, atol=1e-6)
+
+
+class Nearness(nn.Module):
+    """Scores, and how near the places are to each other: the last corner of a table that is long enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("near", torch.randn(2, 12, 12))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        length = x.shape[-1]
+        return x.softmax(-1) + self.near[..., -length:, -length:]
+
+
+def test_the_last_corner_of_a_table_is_as_long_as_the_input() -> None:
+    torch.manual_seed(3)
+    model = Nearness().eval()
+    proto = exported(model, Example("x", floats(2, 2, 7, 7), {0: "batch", 2: "length", 3: "length"}))
+    back = arrive(proto).model
+    for batch, length in ((1, 7), (3, 4), (2, 12)):
+        x = floats(batch, 2, length, length, seed=length)
+        agree(list(live.run(back, [x]).values()), [model(torch.from_numpy(x)).numpy()])

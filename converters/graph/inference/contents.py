@@ -156,7 +156,8 @@ def _may_fold(node: ir.Node, facts: Sequence[Fact], dims: Sequence[Dims]) -> boo
     """Weights are moved, never computed with: what is made of them must move when they are trained."""
     if any(fact.trainable and product(fact.dims or ()) > 1 for fact in facts) and node.op_type not in MOVES:
         return False
-    elements = max((product(shape) for shape in dims if shape is not None and all_known(shape)), default=0)
+    whole = [shape for shape in dims if shape is not None and None not in shape and all_known(shape)]
+    elements = max(map(product, whole), default=0)
     given = {id(fact.content): product(fact.dims or ()) for fact in facts}
     return bool(elements <= max(FOLD_LIMIT, sum(given.values())))
 
