@@ -20,11 +20,16 @@ class OracleError(Exception):
 
 class Oracle:
     """The worker as an object: ``oracle.symbol(...)`` runs ``symbol`` there. One that has died, or has said nothing for
-    ``patience`` seconds, is replaced: with some attributes mxnet's engine waits for ever."""
+    ``patience`` seconds, is replaced: with some attributes mxnet's engine waits for ever. It fuses nothing: that is wrong for
+    some symbols, and refuses those that name a variable twice. ``onednn=False`` leaves out oneDNN's kernels too."""
 
-    def __init__(self, patience: float = 600) -> None:
+    def __init__(self, patience: float = 600, onednn: bool = True) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._patience = patience
+        self._environment = {
+            "OMP_NUM_THREADS": "1", "DMLC_LOG_STACK_TRACE_DEPTH": "0", "MXNET_SUBGRAPH_BACKEND": "NONE",
+            "MXNET_MKLDNN_ENABLED": str(int(onednn)),
+        }  # fmt: skip
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -40,7 +45,7 @@ class Oracle:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "DMLC_LOG_STACK_TRACE_DEPTH": "0"},
+                env=os.environ | self._environment,
             )
             assert process.stdout is not None
             pickle.load(process.stdout)  # it has imported mxnet, which takes its time on a busy machine
@@ -341,7 +346,6 @@ def quantized(case: str, data: Any, prefix: str, kind: str, seed: int = 0) -> An
     import numpy as np
     from mxnet.contrib.quantization import quantize_model_mkldnn
 
-    os.environ["MXNET_SUBGRAPH_BACKEND"] = "NONE"
     graph = eval(case, _words(mx))
     shapes, _, states = graph.infer_shape(data=data.shape)
     given = [

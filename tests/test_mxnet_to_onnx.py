@@ -6,7 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +289,7 @@ SHAPES = {
     "F.Reshape(data, target_shape=(0, 2, 15))": ((4, 6, 5),),
     "F.Reshape(data, target_shape=(9, 0), keep_highest=True)": ((4, 6, 5),),
     "F.Reshape(data, target_shape=(9, 2, 0), keep_highest=True)": ((4, 6, 5),),
+    "F.broadcast_add(F.Convolution(data, kernel=(3, 3), num_filter=3), F.sum(var('data'), axis=(1, 2, 3), keepdims=True))": (IMAGE,),
     "F.transpose(data)": (SEQUENCE,),
     "F.transpose(data, axes=(0, 2, 1))": (SEQUENCE,),
     "F.transpose(F.transpose(data, axes=(1, 2, 0)), axes=(1, 0, 2)) * 2": (SEQUENCE,),
@@ -439,7 +440,13 @@ def same_default(mine: Any, theirs: str) -> bool:
 def test_a_symbol_computes_in_onnx_what_it_computes_in_mxnet(
     case: str, oracle: Oracle, registry: dict[str, dict[str, str]], tmp_path: Path, defaults_read: list[Any]
 ) -> None:
-    inputs = inputs_of(case, CASES[case])
+    demand_equal(case, inputs_of(case, CASES[case]), oracle, tmp_path)
+    for op, attribute, default in defaults_read:
+        theirs = registry.get(op, {}).get(attribute)
+        assert theirs is None or same_default(default, theirs), (op, attribute, default, theirs)
+
+
+def demand_equal(case: str, inputs: list[dict[str, Any]], oracle: Oracle, tmp_path: Path) -> None:
     names, truth = oracle.symbol(case, inputs, str(tmp_path / "net"))
     model = files.read(artifact.look(tmp_path / "net-symbol.json"))
     export = to_onnx(model, examples(inputs[0], None if len(inputs) > 1 else {}))
@@ -449,9 +456,23 @@ def test_a_symbol_computes_in_onnx_what_it_computes_in_mxnet(
         assert list(outputs) == names
         for (name, mine), theirs in zip(outputs.items(), expected, strict=True):
             assert_equal(mine, theirs, tolerance, f"{case} {name}")
-    for op, attribute, default in defaults_read:
-        theirs = registry.get(op, {}).get(attribute)
-        assert theirs is None or same_default(default, theirs), (op, attribute, default, theirs)
+
+
+@pytest.fixture(scope="module")
+def plain_oracle(oracle: Oracle) -> Iterator[Oracle]:
+    worker = Oracle(onednn=False)
+    yield worker
+    worker.close()
+
+
+@pytest.mark.parametrize("more", ["", ", dilate=(1, 1)", ", no_bias=False, num_group=3"])
+@pytest.mark.parametrize("target", [(14, 12), (14, 13), (16, 13)])
+def test_a_deconvolution_reaches_the_size_that_it_is_given(
+    target: tuple[int, int], more: str, plain_oracle: Oracle, tmp_path: Path
+) -> None:
+    """By MXNet's own kernels: with oneDNN's it cannot run one that cuts."""
+    case = f"F.Deconvolution(data, kernel=(4, 3), num_filter=3, stride=(2, 2), target_shape={target}{more})"
+    demand_equal(case, inputs_of(case, ((2, 3, 7, 6),)), plain_oracle, tmp_path)
 
 
 # ---- recurrent networks --------------------------------------------------------------------------
