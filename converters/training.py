@@ -7,8 +7,8 @@ every framework understand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
@@ -160,3 +160,17 @@ def first_fault(calls: Mapping[str, Callable[[], object]]) -> str:
         except Exception as error:  # whatever a framework raises
             return f"it raises {how}: {first_line(error)}"
     return ""
+
+
+def arrays_of(training: Training) -> dict[str, Array]:
+    """The weights and statistics of a model by their names."""
+    return {**training.weights, **training.statistics}
+
+
+@contextmanager
+def holding(training: Training, values: Mapping[str, Array]) -> Iterator[Any]:
+    """The model with these values in the place of its own, inside ``with``."""
+    try:
+        yield training.holding(values)
+    finally:
+        training.reset()

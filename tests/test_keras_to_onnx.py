@@ -843,6 +843,15 @@ def test_a_model_of_another_backend_is_taken_and_says_that_tensorflow_compares(
         live.run(model, [np.zeros((1, 3), "float32")])
 
 
+def said_on(backend: str, code: str) -> list[str]:
+    """The words that a process of its own prints, in which Keras has another backend."""
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
 ON_JAX = """
 import keras, numpy as np, netferry, onnxruntime
 x = keras.Input((6, 5, 3), name="x")
@@ -863,14 +872,7 @@ print(keras.backend.backend(), done.route, done.report.status)
 
 def test_a_live_model_of_the_jax_backend_is_converted_layer_by_layer() -> None:
     pytest.importorskip("jax", reason="jax is not installed")
-    done = subprocess.run(
-        [sys.executable, "-c", ON_JAX],
-        env={**os.environ, "KERAS_BACKEND": "jax"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == ["jax", "direct", "not_checked"]
+    assert said_on("jax", ON_JAX) == ["jax", "direct", "not_checked"]
 
 
 ON_TORCH = """
@@ -885,14 +887,7 @@ print(keras.backend.backend(), done.route, done.report.status)
 
 
 def test_a_model_of_the_torch_backend_is_converted_as_the_module_that_it_is() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ON_TORCH],
-        env={**os.environ, "KERAS_BACKEND": "torch"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == ["torch", "direct", "passed"]
+    assert said_on("torch", ON_TORCH) == ["torch", "direct", "passed"]
 
 
 def test_the_wrong_number_of_inputs_is_refused() -> None:

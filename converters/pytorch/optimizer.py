@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from netferry.converters import training
 from netferry.converters.errors import UsageError
 from netferry.converters.optimizer import Kind, OptimizerState, Settings, demand_fit, refusal
 from netferry.converters.pytorch import safety, weights
@@ -82,18 +83,14 @@ def read(
 
 def arrays(model: Any) -> dict[str, Array]:
     """The weights and statistics by their names."""
-    training = Training(model, 0)
-    return {**training.weights, **training.statistics}
+    made: Any = Training(model, 0)
+    return training.arrays_of(made)
 
 
-@contextmanager
-def holding(model: Any, values: Mapping[str, Array]) -> Iterator[nn.Module]:
+def holding(model: Any, values: Mapping[str, Array]) -> AbstractContextManager[nn.Module]:
     """The module with these values in the place of its own."""
-    training = Training(model, 0)
-    try:
-        yield training.holding(values)
-    finally:
-        training.reset()
+    made: Any = Training(model, 0)
+    return training.holding(made, values)
 
 
 def _loaded(path: Path) -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from netferry.converters import artifact
+from netferry.converters import artifact, training
 from netferry.converters.errors import UsageError
 from netferry.converters.optimizer import Kind, OptimizerState, Settings, demand_fit, refusal
 from netferry.converters.signature import Array
@@ -67,18 +67,14 @@ def read(
 
 def arrays(model: Any) -> dict[str, Array]:
     """The weights and statistics by their names."""
-    training = Training(model, 0)
-    return {**training.weights, **training.statistics}
+    made: Any = Training(model, 0)
+    return training.arrays_of(made)
 
 
-@contextmanager
-def holding(model: Any, values: Mapping[str, Array]) -> Iterator[Any]:
+def holding(model: Any, values: Mapping[str, Array]) -> AbstractContextManager[Any]:
     """The model with these values in the place of its own."""
-    training = Training(model, 0)
-    try:
-        yield training.holding(values)
-    finally:
-        training.reset()
+    made: Any = Training(model, 0)
+    return training.holding(made, values)
 
 
 def _names(model: Any) -> dict[int, str]:
@@ -184,6 +180,5 @@ def native(state: OptimizerState, model: Any) -> Any:
     return made
 
 
-def going_on(state: OptimizerState, model: Any) -> Any:
-    """What ``model.compile(optimizer=...)`` takes."""
-    return native(state, model)
+going_on = native
+"""What ``model.compile(optimizer=...)`` takes."""

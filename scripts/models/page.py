@@ -72,10 +72,10 @@ def _tables(rows: Mapping[str, Any]) -> Iterator[str]:
         own = {name.partition("/")[2]: one for name, one in rows.items() if name.startswith(f"{library}/")}
         steps = any("generates" in one for one in own.values())
         head = ("architecture", "model", "", "route", "seconds of CPU", *(["generates"] if steps else []))
-        yield from (f"## {library}", "", _summary(own), "", _row(head), _row(["---"] * len(head)))
+        yield from (f"## {library}", "", _summary(own), "", row(head), row(["---"] * len(head)))
         for name, one in sorted(own.items()):
             if one["status"] in ("right", "wrong"):
-                yield _row((name, *_result(one), *([str(one.get("generates", ""))[:60]] if steps else [])))
+                yield row((name, *_result(one), *([str(one.get("generates", ""))[:60]] if steps else [])))
         for title, statuses in _LEFT.items():
             left = [(name, one) for name, one in sorted(own.items()) if one["status"] in statuses]
             if left:
@@ -87,8 +87,7 @@ def _tables(rows: Mapping[str, Any]) -> Iterator[str]:
                     "|---|---|---|",
                 )
                 yield from (
-                    _row((name, _WORDS[one["status"]], _reason(str(one.get("why", "")))))
-                    for name, one in left
+                    row((name, _WORDS[one["status"]], _reason(str(one.get("why", ""))))) for name, one in left
                 )
         yield ""
 
@@ -106,6 +105,6 @@ def _result(one: Mapping[str, Any]) -> tuple[str, ...]:
     return str(one["model"]), word, str(one.get("route", "")), f"{one['seconds']:.1f}"
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
     inside = " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells)
     return f"| {inside} |"

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from models.page import row
+
 _LONGEST = 240
 _WAYS = {"pytorch": "back in PyTorch", "tensorflow": "in Keras"}
 _HEAD = ("model", "class", "in ONNX", "free sizes", *_WAYS.values(), "seconds of CPU")
@@ -114,5 +116,4 @@ def _told(side: Mapping[str, Any]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    inside = " | ".join(" ".join(cell.replace("|", "\\|").replace("<", "&lt;").split()) for cell in cells)
-    return f"| {inside} |"
+    return row([" ".join(cell.split()) for cell in cells])

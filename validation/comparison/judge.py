@@ -196,7 +196,7 @@ class Judge:
     def _fault(self, name: str, d: float, runs: Runs, noise: Noise | None) -> str:
         """Why a distance in float64 is a fault; empty where rounding weights or constants explains it."""
         fault = f"in float64 it differs by {d:.3g} of its scale"
-        if d > self._gross and (noise is None or noise.joined_by(runs.t64[name]).apart(runs.t64[name]).any()):
+        if d > self._gross and (noise is None or noise.is_astray(runs.t64[name])):
             return fault
         if self._constants_rounded and (
             d <= stages.BAKED or d <= stages.YARDSTICKS * runs.yardstick(name, frozenset(), frozenset())

@@ -113,8 +113,7 @@ class Noise:
         noise = Noise(
             loose, wild, ~loose, np.where(wild, 0.0, moved), taken, limit * scale, _alone(wide, limit * scale), u * scale
         )  # fmt: skip
-        noise = noise.joined_by(s)
-        return replace(noise, suspect=bool(noise.apart(s).any()))
+        return replace(noise, suspect=True) if noise.is_astray(s) else noise.without(noise.apart(s))
 
     @property
     def shows_all(self) -> bool:
@@ -125,11 +124,10 @@ class Noise:
         """The same with these elements left to rounding."""
         return replace(self, loose=self.loose | elements, certain=self.certain & ~elements)
 
-    def joined_by(self, run: Array) -> Noise:
-        """With a run that rounds by itself: what it alone moves is left to rounding, where that is no more than what one of
-        the runs by chance moves alone. (Behind a quantiser each run goes its own way at some elements.)"""
-        apart = self.apart(run)
-        return self.without(apart) if apart.sum() <= self.alone else self
+    def is_astray(self, run: Array) -> bool:
+        """Whether a run that rounds by itself is apart at more elements than one of the runs by chance moves alone. (Behind a
+        quantiser each run goes its own way at some elements.)"""
+        return int(self.apart(run).sum()) > self.alone
 
     def apart(self, run: Array) -> Array:
         """Where rounding decides nothing, and a run has finite numbers where the float64 runs do not come near."""

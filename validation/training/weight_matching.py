@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from netferry import converters
 from netferry.converters import frameworks
 from netferry.converters.errors import NetferryError
 from netferry.converters.signature import Array, Example
-from netferry.converters.training import Training
+from netferry.converters.training import Training, arrays_of, holding
 from netferry.validation.training.reference import (
     TrainingReference,
 )
@@ -252,7 +252,7 @@ def value_distance(made: Array, kept: Array) -> float:
 def match_weights(reference: TrainingReference, target: object, training: Training) -> WeightMatching:
     """Which weights have become which: by a conversion either way, by their names, or by their values."""
     own = {**reference.weights, **reference.statistics}
-    theirs = {**training.weights, **training.statistics}
+    theirs = arrays_of(training)
     other = frameworks.of(target).name
     shapes = {name: array.shape for name, array in theirs.items()}
     if other == reference.framework and shapes == {name: array.shape for name, array in own.items()}:
@@ -278,31 +278,24 @@ def _through_conversion(
     given: Sequence[Example] | None,
 ) -> WeightMatching | None:
     """The matching as netferry's own conversion makes them; None where it makes another model than this."""
-
-    @contextmanager
-    def holding(values: Values) -> Iterator[object]:
-        training = training_of(model, inputs)
-        try:
-            yield training.holding(values)
-        finally:
-            training.reset()
-
-    return through_conversion(holding, own, to, theirs, given)
+    return through_conversion(
+        lambda values: holding(training_of(model, inputs), values), own, to, theirs, given
+    )
 
 
 def through_conversion(
-    holding: Callable[[Values], AbstractContextManager[object]],
+    held: Callable[[Values], AbstractContextManager[object]],
     own: Values,
     to: str,
     theirs: Values,
     given: Sequence[Example] | None,
 ) -> WeightMatching | None:
-    """The same for a model that is ``holding`` other values in the place of its ``own``."""
+    """The same for a model that is ``held`` with other values in the place of its ``own``."""
     tags = distinct(own)
     if tags is None:
         return None
     try:
-        with holding(tags) as tagged:
+        with held(tags) as tagged:
             export = converters.export_model(tagged, given=given)
             imported = {
                 n: np.array(array) for n, array in converters.import_model(export.model, to).weights.items()

@@ -201,7 +201,7 @@ def cache_after(model: Any, sizes: Sizes, **more: Any) -> Any:
             try:
                 made = model(**{name: ids}, past_key_values=empty, use_cache=True, **more)
                 counts = empty.get_seq_length() > 0
-            except Exception:
+            except Exception:  # whatever a model's code raises at a cache that is not of its kind
                 counts = False
             if not counts:  # a cache of another kind: the model makes its own
                 return getattr(model(**{name: ids}, use_cache=True, **more), "past_key_values", None)

@@ -32,36 +32,20 @@ def _set(items: Any, key: Any, item: Any) -> Any:
     return items
 
 
-def _insert(items: list[Any], place: int, item: Any) -> None:
-    items.insert(place, item)
-
-
-def _divided(a: Any, b: Any) -> Any:
-    return a / b
-
-
 def _rounded(towards: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """TorchScript's floor and ceil of a number: of a whole one it is itself."""
     return lambda x: x if isinstance(x, int | torch.SymInt) else towards(x)
 
 
-def _same(a: Any, b: Any) -> bool:
-    return a is b
-
-
-def _other(a: Any, b: Any) -> bool:
-    return a is not b
-
-
 ON_NUMBERS: Mapping[str, Callable[..., Any]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": _divided, "floordiv": operator.floordiv,
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "floordiv": operator.floordiv,
     "remainder": operator.mod, "pow": operator.pow, "neg": operator.neg, "abs": abs, "sqrt": MATH["sqrt"],
     "floor": _rounded(math.floor), "ceil": _rounded(math.ceil), "round": round, "log": MATH["log"], "exp": math.exp,
     "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "gt": operator.gt, "le": operator.le, "ge": operator.ge,
     "__and__": operator.and_, "__or__": operator.or_, "__xor__": operator.xor, "__not__": operator.not_,
     "__lshift__": operator.lshift, "__rshift__": operator.rshift, "__contains__": operator.contains,
-    "__getitem__": operator.getitem, "__is__": _same, "__isnot__": _other, "_set_item": _set, "len": len, "slice": _slice,
-    "append": list.append, "extend": list.extend, "insert": _insert, "pop": list.pop, "reverse": list.reverse, "copy": list.copy,
+    "__getitem__": operator.getitem, "__is__": operator.is_, "__isnot__": operator.is_not, "_set_item": _set, "len": len, "slice": _slice,
+    "append": list.append, "extend": list.extend, "insert": list.insert, "pop": list.pop, "reverse": list.reverse, "copy": list.copy,
     "clear": list.clear, "list": list, "keys": lambda d: list(d.keys()), "values": lambda d: list(d.values()),
     "items": lambda d: list(d.items()), "get": dict.get, "Int": NAMES["int"], "Float": NAMES["float"], "Bool": bool, "IntImplicit": NAMES["int"],
     "FloatImplicit": NAMES["float"], "ScalarImplicit": Tensor.item, "format": str.format, "str": str, "warn": lambda *_: None,
