@@ -365,8 +365,9 @@ def _forget(position: Path, owner: int) -> None:
 
 
 def _sweep(root: Path) -> None:
-    """Remove what killed processes of this user have left."""
-    for left in root.glob(f"{_PREFIX}*") if fcntl is not None else ():
+    """Remove what killed processes of this user have left, where a folder can be opened and locked without following links."""
+    able = fcntl is not None and hasattr(os, "O_DIRECTORY") and hasattr(os, "O_NOFOLLOW")
+    for left in root.glob(f"{_PREFIX}*") if able else ():
         with contextlib.suppress(OSError):
             handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
