@@ -42,11 +42,11 @@ class Kind(Enum):
 
 
 class Rounding:
-    """Draws the errors of one run; ``u`` is the unit roundoff of the model's narrowest format."""
+    """Draws the errors of one run, or of one ``place`` in it; ``u`` is the unit roundoff of the model's narrowest format."""
 
-    def __init__(self, u: float, seed: int, kinds: Mapping[str, Kind]) -> None:
+    def __init__(self, u: float, seed: int, kinds: Mapping[str, Kind], place: int = 0) -> None:
         self.u, self._kinds = u, kinds
-        self._rng = np.random.default_rng([seed, 0x5EED])
+        self._rng = np.random.default_rng([seed, 0x5EED, place])
         one_way = seed >= FREE and seed % 2 == 1
         self._way, self._outward = (1.0 if seed & 2 else -1.0) * one_way, bool(seed & 4)
 

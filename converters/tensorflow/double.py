@@ -10,12 +10,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from netferry.converters.errors import CannotConvert, first_line
-from netferry.converters.rounding import Rounding, as_float32
+from netferry.converters.rounding import as_float32
 from netferry.converters.signature import Array, Example, examples
+from netferry.converters.tensorflow.frozen.widen import Frozen, widened
 from netferry.converters.tensorflow.interface import chosen_signature, functional, interface_of
-from netferry.converters.tensorflow.rounded import KINDS, Rounded
 from netferry.converters.tensorflow.runtime import Operation, keras, quiet
-from netferry.converters.tensorflow.widen import Widened, widened
 
 Change = Callable[[str, Array], Array]
 
@@ -76,14 +75,16 @@ def narrowest(model: Any) -> str:
 
 def run_rounded(wide: Any, arrays: Sequence[Array], u: float, seed: int) -> dict[str, Array]:
     """Outputs of a float64 run whose every operation rounds to ``u`` by chance."""
-    if isinstance(wide, Widened):
-        return wide.run_rounded(arrays, Rounding(u, seed, KINDS))
-    if wide not in _ROUNDED:
-        _ROUNDED[wide] = Rounded(interface_of(wide, examples(arrays)))
-    return _ROUNDED[wide].run(arrays, Rounding(u, seed, KINDS))
+    if isinstance(wide, Frozen):
+        return wide.run_rounded(arrays, u, seed)
+    if wide not in _FROZEN:
+        given = examples(arrays)
+        with quiet():
+            _FROZEN[wide] = widened(interface_of(wide, given), given)
+    return _FROZEN[wide].run_rounded(arrays, u, seed)
 
 
-_ROUNDED: MutableMapping[Any, Rounded] = WeakKeyDictionary()
+_FROZEN: MutableMapping[Any, Frozen] = WeakKeyDictionary()
 
 
 # ---- rebuilt from layers --------------------------------------------------------------------

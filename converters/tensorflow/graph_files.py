@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.tensorflow.graphdef.files import served_graph
 from netferry.converters.tensorflow.graphdef.model import GraphModel, Port, Source
 from netferry.converters.tensorflow.graphdef.safety import MAIN
 from netferry.converters.tensorflow.runtime import quiet, tf
 from netferry.converters.tensorflow.safety import allowlist
 from netferry.converters.trust import snapshot
+
+v1 = tf.compat.v1
 
 _CODE = "Cut the model behind it"
 
@@ -46,8 +49,13 @@ Loaded = tuple[Callable[..., Mapping[str, Any]], Any]
 
 
 def _saved_model(model: GraphModel, source: Source) -> Loaded:
+    """As TensorFlow loads it, objects and all; where it no longer knows one of these, as TensorFlow 1 did."""
     home = snapshot.together({MAIN: source.looked.content, **source.looked.files})
-    loaded = tf.saved_model.load(str(home))
+    try:
+        loaded = tf.saved_model.load(str(home))
+    except Exception:  # whatever an object of the file raises; the graph is whole without it
+        tags = list(served_graph(source.looked).info.tags)
+        return _restored(model, source, lambda session: v1.saved_model.load(session, tags, str(home)))
     function = loaded.signatures[model.signature.name]
 
     def serve(*tensors: Any) -> dict[str, Any]:
@@ -62,7 +70,7 @@ def _by_name(ports: Sequence[Port], tensors: Sequence[Any]) -> dict[str, Any]:
 
 
 def _frozen_graph(model: GraphModel, source: Source) -> Loaded:
-    return _pruned(model, source, tf.compat.v1.GraphDef.FromString(bytes(source.looked.content.view())))
+    return _pruned(model, source, v1.GraphDef.FromString(bytes(source.looked.content.view())))
 
 
 def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
@@ -78,7 +86,7 @@ def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
         model.label,
         _CODE,
     )
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     signature = model.signature
     pruned = wrapped.prune(
         [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.port}") for port in signature.inputs],
@@ -103,14 +111,22 @@ def _open(graph: Any, model: GraphModel) -> None:
 
 
 def _meta_graph(model: GraphModel, source: Source) -> Loaded:
-    """TensorFlow restores its checkpoint and makes the variables constants; what is left is a frozen graph."""
-    v1, looked = tf.compat.v1, source.looked
+    looked = source.looked
     named = {_in_folder(name): content for name, content in looked.files.items()}
     home = snapshot.together({f"{_NAME}.meta": looked.content, **named})
-    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+
+    def load(session: Any) -> None:
         saver = v1.train.import_meta_graph(str(home / f"{_NAME}.meta"), clear_devices=True)
         if saver is not None:
             saver.restore(session, str(home / _NAME))
+
+    return _restored(model, source, load)
+
+
+def _restored(model: GraphModel, source: Source, load: Callable[[Any], None]) -> Loaded:
+    """TensorFlow restores the checkpoint and makes the variables constants; what is left is a frozen graph."""
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        load(session)
         ends = [port.ref.node for port in model.signature.outputs]
         ends = [*ends, *(port.ref.node for port in model.signature.inputs)]
         frozen = v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), ends)

@@ -107,9 +107,10 @@ with quiet():
             convert_variables_to_constants_v2 as freeze,
         )
         from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+        from tensorflow.python.framework.op_def_registry import get as op_definition
     else:
         tf = FingerprintDef = eager_context = quick_execute = convert_to_constants = op_callbacks = _Absent()
-        ConcreteFunction = freeze = function_def_to_graph = tf
+        ConcreteFunction = freeze = function_def_to_graph = op_definition = tf
 
 __all__ = [
     "BACKEND",
@@ -140,6 +141,7 @@ __all__ = [
     "nn_ops",
     "numpy_ops",
     "op_callbacks",
+    "op_definition",
     "operation_module",
     "own_backend",
     "quantizers",

@@ -36,9 +36,7 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
 
 def _saved_model(path: Path, looked: Looked) -> GraphModel:
     where = str(path)
-    meta = next(
-        (each for each in looked.message.graphs if _SERVE in each.info.tags), looked.message.graphs[0]
-    )
+    meta = served_graph(looked)
     graph = graph_of(meta.graph.nodes, where)
     functions = Library(meta.graph.library.functions, where)
     signatures = {
@@ -63,6 +61,12 @@ def _saved_model(path: Path, looked: Looked) -> GraphModel:
         checkpoint=_checkpoint(looked),
         source=Source(path, "saved_model", looked),
     )
+
+
+def served_graph(looked: Looked) -> Any:
+    """The graph of a SavedModel that is tagged for serving, else its first."""
+    graphs = looked.message.graphs
+    return next((each for each in graphs if _SERVE in each.info.tags), graphs[0])
 
 
 def meant_of(signatures: Mapping[str, CalledBy]) -> CalledBy | None:

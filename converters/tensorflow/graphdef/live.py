@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef.model import GraphModel
@@ -23,7 +24,7 @@ def served(model: GraphModel, name: str) -> GraphModel:
     return model.called_by(name)
 
 
-def run(model: GraphModel, arrays: Sequence[Array]) -> dict[str, Array]:
-    """Run in TensorFlow itself: inputs by position, outputs by name and in order."""
-    found: dict[str, Array] = module("live").run(native(model), arrays)
+def run(model: Any, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Run in TensorFlow itself, the model or its float64 form: inputs by position, outputs by name and in order."""
+    found: dict[str, Array] = module("live").run(native(model) if accepts(model) else model, arrays)
     return found
