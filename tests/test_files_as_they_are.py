@@ -162,7 +162,8 @@ def test_inputs_that_nothing_reads_and_that_stand_for_weights_reach_mxnet(tmp_pa
             np.testing.assert_allclose(*netferry.run(read, given).values(), right, atol=1e-4)
 
 
-LOOP = """
+LOOPS = {
+    "sizes of the input": """
     <ir_version: 8, opset_import: ["" : 17]>
     turns (float[N, 4] x, int64 m) => (float[N, 4] y, float[K, A, 4] ys) {
         y, ys = Loop <body = turn (int64 i, bool go, float[N, 4] s) => (bool on, float[N, 4] t, float[N, 4] o) {
@@ -172,12 +173,27 @@ LOOP = """
             t = Tanh (more)
             o = Mul (t, x)
         }> (m, , x)
-    }"""
+    }""",
+    "sizes that the file alone says": """
+    <ir_version: 8, opset_import: ["" : 17]>
+    turns (float[N, 4] x, int64 m) => (float[N, 4] y, float[K, 2, 1] ys) <int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}> {
+        y, ys = Loop <body = turn (int64 i, bool go, float[N, 4] s) => (bool on, float[N, 4] t, float[2, 1] o) {
+            on = Identity (go)
+            t = Tanh (s)
+            last = Unsqueeze (i, zero)
+            next = Add (last, one)
+            both = Concat <axis = 0> (zero, last)
+            ends = Concat <axis = 0> (two, next)
+            o = Slice (t, both, ends)
+        }> (m, , x)
+    }""",
+}
 
 
+@pytest.mark.parametrize("sizes", LOOPS)
 @pytest.mark.parametrize("to", ["pytorch", "tensorflow"])
-def test_a_loop_that_takes_no_turn_stacks_nothing_in_as_many_axes(to: str) -> None:
-    made = onnx.parser.parse_model(LOOP)
+def test_a_loop_that_takes_no_turn_stacks_nothing_in_as_many_axes(to: str, sizes: str) -> None:
+    made = onnx.parser.parse_model(LOOPS[sizes])
     session = onnxruntime.InferenceSession(made.SerializeToString())
     model = netferry.convert(made, to, verify=False).model
     for turns, rows in ((3, 2), (0, 3), (1, 5)):

@@ -124,6 +124,15 @@ class Body:
         finally:
             self._walk.xp.node = node
 
+    def sizes_of_no_turn(self, place: int, dims: Sequence[Any]) -> list[int]:
+        """The sizes of an output where no turn of a loop gives one: as they are known, else as the file says them, else 0."""
+        said = self.graph.outputs[place].shape
+        shown = said if said is not None and len(said) == len(dims) else dims
+        return [
+            next((size for size in both if isinstance(size, int)), 0)
+            for both in zip(dims, shown, strict=True)
+        ]
+
 
 def attributes(node: ir.Node, walk: Walk) -> dict[str, Any]:
     """The attributes of a node as Python values; tensors as arrays, graphs as bodies."""

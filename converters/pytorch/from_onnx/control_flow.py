@@ -101,7 +101,9 @@ def Loop(xp: Xp, limit: Symbol | None, cond: Symbol | None, *initial: Symbol, bo
     else:
         turns = ast.Call(ast.Name("range", ast.Load()), [xp.to_expr(number(xp, limit))], [])
         xp.write(ast.For(ast.Name(turn, ast.Store()), turns, statements, []))
-    stacked = [_stacked(xp, name, row) for name, row in zip(lists, results[1 + len(states) :], strict=True)]
+    stacked = [
+        _stacked(xp, name, results[place], body, place) for place, name in enumerate(lists, 1 + len(states))
+    ]
     return [*named(xp, states, results[1 : 1 + len(states)]), *stacked]
 
 
@@ -146,13 +148,13 @@ def _append(xp: Xp, lists: Sequence[str], rows: Sequence[Symbol]) -> None:
         xp.write(ast.Expr(ast.Call(append, xp._shared([one.expr]), [])))
 
 
-def _stacked(xp: Xp, name: str, one: Symbol, axis: int = 0) -> Symbol:
-    """The rows of all turns as one tensor; of no turn, an empty one, whose sizes that only a turn tells are 0."""
+def _stacked(xp: Xp, name: str, one: Symbol, body: Body, place: int, axis: int = 0) -> Symbol:
+    """The rows of all turns, an output of the body, as one tensor; of no turn, an empty one."""
     rows = ast.Name(name, ast.Load())
     stack = xp.call_expr(ast.parse("torch.stack", mode="eval").body, rows, *([axis] if axis else []))
     dims = one.fact.dims
     if dims is not None:
-        sizes = [size if isinstance(size, int) else 0 for size in dims]
+        sizes = body.sizes_of_no_turn(place, dims)
         sizes.insert(axis if axis >= 0 else len(sizes) + 1 + axis, 0)
         empty = xp.make("torch.zeros", tuple(sizes), dtype=one.dtype)
         stack = ast.IfExp(rows, stack, empty.expr)
@@ -195,7 +197,8 @@ def Scan(
             xp.write(
                 ast.Expr(ast.Call(ast.Attribute(ast.Name(name, ast.Load()), "reverse", ast.Load()), [], []))
             )
-        stacked.append(_stacked(xp, name, one, scan_output_axes[place] if scan_output_axes else 0))
+        axis = scan_output_axes[place] if scan_output_axes else 0
+        stacked.append(_stacked(xp, name, one, body, count + place, axis))
     return [*named(xp, states, results[:count]), *stacked]
 
 

@@ -145,19 +145,20 @@ def Loop(
         f, whole, [INT64, BOOL, *(s.dtype for s in states), *(r.dtype for r in results[1 + len(states) :])]
     )[2:]
     turns = limit.content if limit is not None and limit.content is not None else np.zeros(())
+    always = begins is True and turns.all()
     stacked = [
-        _stacked(f, part) if begins is True and turns.all() else _stacked_turns(f, part, fact)
-        for part, fact in zip(parts[len(states) :], facts, strict=True)
+        _stacked(f, part) if always else _stacked_turns(f, part, fact, body, place)
+        for place, (part, fact) in enumerate(zip(parts[len(states) :], facts, strict=True), 1 + len(states))
     ]
     return tuple(Tensor(f, Fact(part.fact.dtype), part.expr) for part in [*parts[: len(states)], *stacked])
 
 
-def _stacked_turns(f: Function, part: Symbol, fact: Fact) -> Symbol:
+def _stacked_turns(f: Function, part: Symbol, fact: Fact, body: Body, place: int) -> Symbol:
     """What may be no turn at all: TensorFlow then knows the sizes only where none of them is free."""
     if fact.dims is None or all(isinstance(size, int) for size in fact.dims):
         return _stacked(f, part)
     f.use("stacked_turns")
-    sizes = [size if isinstance(size, int) else 0 for size in fact.dims]
+    sizes = body.sizes_of_no_turn(place, fact.dims)
     return Symbol(f, part.fact, f.call_expr(dotted("stacked_turns"), part, *sizes))
 
 
