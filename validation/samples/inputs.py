@@ -124,10 +124,13 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
     yield from ((NORMAL, choice) for choice in (*rows, *extents))
     if not quick and any(spec.dtype.kind in "biu" for spec in signature.outputs):
         yield from ((again, (sizes.usual, *rows)[-1]) for again in AGAIN)
+        yield from ((kind, choice) for choice in sizes.many for kind in MANY)
 
 
 AGAIN = tuple(f"{NORMAL} again, draw {count}" for count in (2, 3, 4))
 """Whole numbers are little evidence each: a class that another row's input moves is one in a hundred."""
+MANY = ("many rows", "many rows again")
+"""Where rows cost little, as many as it takes: a class that an epsilon moves is one in ten thousand."""
 
 
 def _draws(signature: Signature, sizes: Sizes) -> int:
@@ -197,7 +200,9 @@ def _draw(
         )
         return np.asarray(values).astype(spec.dtype)
     with np.errstate(over="ignore"):
-        return np.asarray({**KINDS, **GRIDDED_AGAIN}.get(kind, _normal)(rng, shape)).astype(spec.dtype)
+        return np.asarray(
+            {**KINDS, **GRIDDED_AGAIN, **dict.fromkeys(MANY, _mixed)}.get(kind, _normal)(rng, shape)
+        ).astype(spec.dtype)
 
 
 def _mask(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -264,6 +269,16 @@ KINDS: Mapping[str, Draw] = {
     SPECIAL_VALUES: _special,
 }
 """Beside normal: what each finds is in its name (steep parts, ties and roundings, padding, epsilons ...)."""
+
+
+def _mixed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Each row of another kind, in turn."""
+    draws = (_normal, KINDS["all negative"], _normal, KINDS["magnitudes"], _normal, KINDS["normal x 1e-3"])
+    array = _normal(rng, shape)
+    for place, draw in enumerate(draws[: len(array)] if array.ndim else ()):
+        array[place :: len(draws)] = draw(rng, array[place :: len(draws)].shape)
+    return array
+
 
 GRIDDED_AGAIN: Mapping[str, Draw] = {
     f"{GRIDDED} again, draw {draw + 1}": partial(_grid, draw=draw) for draw in range(1, len(GRID))

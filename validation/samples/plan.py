@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from netferry.validation.comparison.judge import Judge
 from netferry.validation.samples.effort import Weigh, is_heavy
-from netferry.validation.samples.inputs import AGAIN, GRIDDED_AGAIN, KINDS, Sample
+from netferry.validation.samples.inputs import AGAIN, GRIDDED_AGAIN, KINDS, MANY, Sample
 from netferry.validation.samples.sizes import Sizes
 
 BUDGET, QUICK_BUDGET = 9.0, 4.0
@@ -22,7 +22,7 @@ SLOW_BUDGET = 22.0
 ANYWAY = 60_000_000_000
 """Operations that any verification may take beside: about two seconds of one processor."""
 
-SPARE = {*KINDS, *(again.partition(",")[0] for again in (*AGAIN, *GRIDDED_AGAIN))}
+SPARE = {*KINDS, *MANY, *(again.partition(",")[0] for again in (*AGAIN, *GRIDDED_AGAIN))}
 """Kinds of samples that a budget may leave out."""
 
 LEAST_KINDS = 3
@@ -56,16 +56,26 @@ def planned(
     efforts = [weigh(one) for one in sizes]
     if all(effort is not None for effort in efforts):
         works = [float(effort.work) for effort in efforts if effort is not None]
-        spare = ANYWAY / max(works, default=1.0)
+        spare = ANYWAY / _largest(works, made)
     else:
         works = [float(_elements(sample)) for sample in made]
         spare = 0.0 if _is_large(made, judge) else float("inf")
-    largest = max(works, default=1.0) or 1.0
+    largest = _largest(works, made)
     shares = [max(work / largest, 1 / 16) for work in works]
     full = SLOW_BUDGET if judge.source.framework.name == "onnx" else BUDGET
     budget = (QUICK_BUDGET if quick else full) + spare
     dear = [effort is not None and is_heavy(effort, 4 * judge.source.size) for effort in efforts]
     return list(_within(made, list(zip(shares, dear, strict=True)), judge, budget))
+
+
+def _largest(works: Sequence[float], made: Sequence[Sample]) -> float:
+    """That of the samples by which a budget is measured: many rows are taken where they cost little beside."""
+    usual = [work for work, one in zip(works, made, strict=True) if _kind(one) not in MANY]
+    return max(usual, default=1.0) or 1.0
+
+
+def _kind(sample: Sample) -> str:
+    return sample.label.partition(",")[0]
 
 
 def _within(
@@ -77,11 +87,7 @@ def _within(
     What is dear takes so much memory that it is run in float64 only where it comes first.
     """
     second, first = COST[judge.source.framework.name] + 1, COST[judge.target.framework.name]
-    kinds = [
-        position
-        for position, sample in enumerate(made)
-        if position and sample.label.partition(",")[0] in SPARE
-    ]
+    kinds = [position for position, sample in enumerate(made) if position and _kind(sample) in SPARE]
     runs = set(range(len(made))).difference(kinds)
     left = budget - sum(2 * shares[position][0] for position in runs)
     if shares:
@@ -102,7 +108,8 @@ def _within(
 
 
 def _is_large(made: Sequence[Sample], judge: Judge) -> bool:
-    return judge.source.size > SMALL_WEIGHTS or max(map(_elements, made), default=0) > SMALL_INPUT
+    inputs = _largest([float(_elements(sample)) for sample in made], made)
+    return judge.source.size > SMALL_WEIGHTS or inputs > SMALL_INPUT
 
 
 def _elements(sample: Sample) -> int:

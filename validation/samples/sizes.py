@@ -25,6 +25,9 @@ BATCHES = (1, 2, 16)
 FEWER_ROWS = (8, 4, 3)
 """Batches instead of 16 where it costs too much."""
 
+MANY_ROWS = (128, 64, 32)
+"""Rows of whole numbers that are looked at where they cost little."""
+
 FACTORS = (1.5, 2.0, 1.25, 1.75)
 """Of the usual size; each axis gets another one."""
 SMALLER = (0.75, 0.5)
@@ -45,13 +48,14 @@ _MIXED = (1, 8, 32, 128, 512, 4096, 16000)
 class Explored:
     """Where the source runs: the ``usual`` sizes, other batches, other extents; none is there twice.
 
-    ``small`` are those at which every kind of values is tried.
+    ``small`` are those at which every kind of values is tried; ``many`` is the largest batch, for outputs of whole numbers.
     """
 
     usual: Sizes
     small: tuple[Sizes, ...]
     rows: tuple[Sizes, ...] = ()
     extents: tuple[Sizes, ...] = ()
+    many: tuple[Sizes, ...] = ()
 
 
 def symbol_of(spec: TensorSpec, axis: int) -> str:
@@ -144,10 +148,10 @@ class _Search:
         rows = _unique([usual, *self._rows(usual)])
         single = next((sizes for sizes in rows if self._leads(sizes, 1)), usual)
         chosen = _unique([*rows, *self._extents(single)])
-        extents = tuple(chosen[len(rows) :])
+        extents, many = tuple(chosen[len(rows) :]), tuple(self._many(usual))
         if self.heavy(usual, dict.fromkeys(self.names, 1)):
-            return Explored(single, (single,), tuple(one for one in rows if one != single), extents)
-        return Explored(usual, tuple(_unique([single, usual])), tuple(rows[1:]), extents)
+            return Explored(single, (single,), tuple(one for one in rows if one != single), extents, many)
+        return Explored(usual, tuple(_unique([single, usual])), tuple(rows[1:]), extents, many)
 
     def _runs(self, sizes: Sizes) -> bool:
         key = tuple(sorted(sizes.items()))
@@ -197,6 +201,11 @@ class _Search:
                     break
         if self.batch and len({tuple(sizes.items()) for sizes in self._accepted(self.batch, usual)}) < 2:
             yield from self._alone(usual, sorted(self.batch))
+
+    def _many(self, usual: Sizes) -> Iterator[Sizes]:
+        if self.batch and any(spec.dtype.kind in "biu" for spec in self.signature.outputs):
+            wishes = ({**usual, **dict.fromkeys(self.batch, rows)} for rows in MANY_ROWS)
+            yield from [sizes for sizes in wishes if self._fits(sizes, usual)][:1]
 
     def _accepted(self, names: set[str], usual: Sizes) -> Iterator[dict[str, int]]:
         for key, runs in self.answers.items():
