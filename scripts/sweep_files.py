@@ -6,7 +6,7 @@
     python scripts/sweep_files.py --results table.jsonl                        the table alone
     python scripts/sweep_files.py FOLDER --to pytorch --no-verify
 
-Each file and target is a process of its own with a limit of CPU time and of memory. Each result is a line of ``--results``, so that
+Each file and target is a call of ``netferry convert`` with a limit of CPU time and of memory. Each result is a line of ``--results``, so that
 a later call goes on from there. The table (Markdown) counts each target and quotes what did not arrive. Ends with 0 where everything arrived.
 A FOLDER may also be a file, or a folder that is a model (a SavedModel).
 """
@@ -16,16 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 TARGETS = ("pytorch", "tensorflow", "mxnet")
 ENDINGS = (".onnx", ".keras", ".h5", ".hdf5", ".tflite")
@@ -34,7 +34,8 @@ QUIET = {
     "TF_NUM_INTEROP_THREADS": "1",
 }  # fmt: skip
 LATE, LARGE = "late", "too large"
-PAGE = os.sysconf("SC_PAGE_SIZE")
+COMMAND = Path(sys.executable).with_name("netferry")
+REFUSALS = (2, 3, 4, 5, 6)
 
 Result = dict[str, Any]
 """A line of the results: file, target, word, why, seconds (of CPU), memory (MiB at most)."""
@@ -52,77 +53,84 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=120, help="of CPU, for each file and target")
     parser.add_argument("--memory", type=float, default=6.0, help="GiB, for each file and target")
     parser.add_argument("--no-verify", action="store_true")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def worker(path: str, to: str, verify: bool) -> None:
-    """As a process: one line of JSON on stdout."""
-    import logging
-    import warnings
-
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    from sweep.outcome import outcome
-
-    json.dump(outcome(Path(path), to, verify), answers)
-    answers.flush()
-    os._exit(0)  # frameworks take long to leave, and some crash at it
-
-
 def files(folders: list[Path], words: list[str]) -> Iterator[tuple[str, Path]]:
-    """(the name in the table, the path), in order."""
+    """(the name in the table, the path)."""
     for folder in folders:
         single = folder.is_file() or (folder / "saved_model.pb").is_file()
-        found = [folder] if single else sorted(p for p in folder.rglob("*") if p.suffix in ENDINGS)
-        for path in found:
+        found = [folder] if single else [p for p in folder.rglob("*") if p.suffix in ENDINGS]
+        for path in sorted(found, key=lambda one: (one.stat().st_size, one)):  # the quick ones first
             name = path.name if single else path.relative_to(folder).as_posix()
             if not words or any(word in name for word in words):
                 yield name, path
 
 
 def tried(path: Path, to: str, chosen: argparse.Namespace) -> Result:
-    """One process, ended where it takes more than it is given."""
-    command = [sys.executable, __file__, "--worker", str(path), to]
-    command += ["--no-verify"] if chosen.no_verify else []
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | QUIET,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (chosen.seconds, chosen.seconds + 5)),
-    )  # fmt: skip
-    most, seconds, large = 0.0, 0.0, False
-    while process.poll() is None:
-        time.sleep(0.2)
-        memory, seconds = _taken(process.pid, seconds)
-        most = max(most, memory)
-        if memory > chosen.memory * 1024:
-            large = True
-            process.kill()
-    out, err = process.communicate()
-    word, why = _ended(out, err, process.returncode, large, seconds >= chosen.seconds - 1)
+    """One call of the command, ended where it takes more than it is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(COMMAND), "convert", str(path), f"{folder}/made", "--to", to, "--json", "--seed", "1"]
+        command += ["--no-verify"] if chosen.no_verify else []
+        with Path(folder, "out").open("w") as out, Path(folder, "err").open("w") as err:
+            process = subprocess.Popen(command, stdout=out, stderr=err, env=os.environ | QUIET)
+        most, seconds, ended = 0.0, 0.0, ""
+        while process.poll() is None:
+            time.sleep(0.3)
+            family = _family(process.pid)
+            memory, spent = _memory(family), _spent(family)
+            most, seconds = max(most, memory), max(seconds, spent)
+            if memory > chosen.memory * 1024 or seconds > chosen.seconds:
+                ended = LARGE if memory > chosen.memory * 1024 else LATE
+                for one in reversed(family):
+                    with suppress(ProcessLookupError):
+                        os.kill(one, signal.SIGKILL)
+        said, errors = Path(folder, "out").read_text(), Path(folder, "err").read_text()
+    word, why = (ended, "more than it is given") if ended else _said(said, errors, process.returncode)
     return {"target": to, "word": word, "why": why, "seconds": round(seconds, 1), "memory": round(most)}
 
 
-def _taken(pid: int, before: float) -> tuple[float, float]:
-    """MiB in memory and seconds of CPU of a process; what was known, once it has gone."""
+def _said(out: str, err: str, code: int) -> tuple[str, str]:
+    """passed, failed, not_checked, converted (not verified), refused or crashed; and why."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    except (OSError, IndexError):
-        return 0.0, before
-    return pages * PAGE / 2**20, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        found = json.loads(out)
+    except json.JSONDecodeError:
+        return "crashed", f"ended with {code}: {err[-300:]}"
+    if "error" in found:
+        return "refused" if code in REFUSALS else "crashed", " ".join(found["message"].split())[:500]
+    report = found.get("report")
+    if report is None:
+        return "converted", ""
+    reasons = [one["reason"] for one in report["outputs"] if one["status"] != "passed"]
+    why = "" if report["status"] == "passed" else report["reason"] or report["unusable"] or reasons[0]
+    return report["status"], " ".join(why.split())[:500]
 
 
-def _ended(out: bytes, err: bytes, code: int, large: bool, late: bool) -> tuple[str, str]:
-    if large:
-        return LARGE, "more memory than it is given"
-    if out:
-        word, why = json.loads(out)
-        return word, why
-    if late:
-        return LATE, "more time than it is given"
-    return "crashed", f"ended with {code}: {err.decode(errors='replace')[-300:]}"
+def _family(pid: int) -> list[int]:
+    """A process and all that it started, parents first."""
+    found = [pid]
+    for one in found:
+        with suppress(OSError):
+            found += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+    return found
+
+
+def _spent(family: list[int]) -> float:
+    """Seconds of CPU of processes and of those that they have waited for."""
+    ticks = 0
+    for pid in family:
+        with suppress(OSError, IndexError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(family: list[int]) -> float:
+    """MiB that processes hold together; what they share is counted once."""
+    held = 0
+    for pid in family:
+        with suppress(OSError, IndexError):
+            held += int(Path(f"/proc/{pid}/smaps_rollup").read_text().partition("\nPss:")[2].split()[0])
+    return held / 1024
 
 
 def known(place: Path | None) -> dict[tuple[str, str], Result]:
@@ -153,8 +161,6 @@ def table(results: list[Result]) -> str:
 
 def main() -> int:
     chosen = options()
-    if chosen.worker:
-        worker(*chosen.worker, verify=not chosen.no_verify)
     results = known(chosen.results)
     for name, path in files(chosen.folders, chosen.only):
         for to in chosen.to or TARGETS:

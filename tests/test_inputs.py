@@ -341,6 +341,28 @@ def test_lengths_that_are_compared_with_positions_lie_within_their_axis() -> Non
     assert max(array.max() for array in arrays(masked(), "n")) > 16
 
 
+@pytest.mark.parametrize("table_first", [True, False])
+def test_limits_that_a_table_is_held_against_let_some_of_it_through(table_first: bool) -> None:
+    """Of a band that lets nothing through the softmax is NaN, and tells nothing."""
+    nodes = [
+        *(
+            [node("GreaterOrEqual", "table low", "above"), node("Less", "table high", "below")]
+            if table_first
+            else [node("LessOrEqual", "low table", "above"), node("Greater", "high table", "below")]
+        ),
+        node("And", "above below", "band"),
+        node("Where", "band x none", "kept"),
+        node("Softmax", "kept", "y"),
+    ]
+    weights = {"table": np.geomspace(40, 2000, 30).astype(np.float32), "none": np.float32(-np.inf)}
+    made_here = graph(nodes, {"x": ["N", 30], "low": [], "high": []}, {"y": ["N", 30]}, weights)
+    for sample in made(made_here).samples:
+        assert 40 <= sample.arrays["low"] < sample.arrays["high"] <= 2000
+    report = netferry.convert(made_here, "pytorch", seed=1).report
+    assert report is not None
+    assert report.status == "passed", report.to_text()
+
+
 def test_sizes_grow_while_the_output_is_one_number_over_and_over() -> None:
     """A recording shorter than 160 samples has no frame: all outputs are 0."""
     report = netferry.convert(masked(160), "pytorch", seed=1, quick=True).report

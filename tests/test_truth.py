@@ -147,6 +147,25 @@ def test_softmax_of_an_old_opset_is_raised_first() -> None:
     np.testing.assert_allclose(wide["y"].reshape(2, -1).sum(1), 1)
 
 
+def test_zeros_of_no_stated_dtype_are_float64_in_a_float64_run() -> None:
+    proto = graph(
+        [
+            node("ConstantOfShape", "shape", "empty"),
+            node("ScatterElements", "empty places w", "table", axis=0),
+            node("MatMul", "x table", "y"),
+        ],
+        (2, 3),
+        shape=np.array([3, 2]),
+        places=np.array([[0, 2], [1, 1]]),
+        w=RNG.standard_normal((2, 2)).astype(np.float32),
+    )
+    x = RNG.standard_normal((2, 3)).astype(np.float32)
+    wide = Double(proto).run([x])
+    assert wide is not None
+    assert wide["y"].dtype == np.float64
+    assert np.abs(wide["y"] - Session(proto).run({"x": x})["y"]).max() <= 1e-6
+
+
 def test_a_float32_bottleneck_is_seen() -> None:
     r, whole = np.float64([0.1, 0.2]), np.float64([1, 2])
     assert truth.is_narrow(r, r, r + 1e-6)

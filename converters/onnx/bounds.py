@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -160,6 +162,25 @@ def _counted(other: int) -> Row:
     return row
 
 
+def _limit(other: int, *, lowest: bool) -> Row:
+    """One number against a table of several, as the lowest or the highest that is let through: so that most of them are."""
+
+    def row(node: ir.Node, _column: Column, _places: Places) -> Iterator[Range]:
+        table, limit = _constant(node.inputs[other]), node.inputs[1 - other]
+        if table is None or table.size < 2 or limit is None or limit.shape is None or {*limit.shape} - {1}:
+            return
+        low, high = math.ceil(table.min()), math.floor(table.max())
+        third = (high - low) // 3
+        if third > 0:
+            yield Range(low, low + third) if lowest else Range(high - third, high)
+
+    return row
+
+
+def _each(*rows: Row) -> Row:
+    return lambda node, column, places: chain.from_iterable(row(node, column, places) for row in rows)
+
+
 _RESHAPING = ("Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 
@@ -194,7 +215,10 @@ _ROWS: Mapping[tuple[str, int], Row] = {
     ("QEmbedLayerNormalization", 0): _embedded(2), ("QEmbedLayerNormalization", 1): _embedded(4),
     ("RotaryEmbedding", 1): _embedded(2), ("RotaryEmbedding", 3): _embedded(1),
     ("LSTM", 4): _measured, ("GRU", 4): _measured, ("RNN", 4): _measured, ("ReverseSequence", 1): _reversed,
-    ("Less", 1): _counted(0), ("LessOrEqual", 1): _counted(0), ("Greater", 0): _counted(1), ("GreaterOrEqual", 0): _counted(1),
+    ("Less", 0): _limit(1, lowest=True), ("Less", 1): _each(_counted(0), _limit(0, lowest=False)),
+    ("LessOrEqual", 0): _limit(1, lowest=True), ("LessOrEqual", 1): _each(_counted(0), _limit(0, lowest=False)),
+    ("Greater", 0): _each(_counted(1), _limit(1, lowest=False)), ("Greater", 1): _limit(0, lowest=True),
+    ("GreaterOrEqual", 0): _each(_counted(1), _limit(1, lowest=False)), ("GreaterOrEqual", 1): _limit(0, lowest=True),
     ("Div", 1): _divides, ("Mod", 1): _divides,
     ("RoiAlign", 2): _boxed, ("MaxRoiPool", 1): _boxed,
 }  # fmt: skip

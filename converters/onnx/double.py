@@ -173,6 +173,11 @@ def _widen_node(node: onnx.NodeProto, kept: set[str], change: Change | None) -> 
         _change_attributes(node, change)
     if node.op_type in WINDOWS and not any(a.name == "output_datatype" for a in node.attribute):
         node.attribute.append(helper.make_attribute("output_datatype", TensorProto.FLOAT))
+    if node.op_type == "ConstantOfShape" and not node.attribute:
+        zero = numpy_helper.from_array(np.zeros(1))
+        node.attribute.append(helper.make_attribute("value", zero))
+    if node.op_type == "SequenceEmpty" and not node.attribute:
+        node.attribute.append(helper.make_attribute("dtype", TensorProto.DOUBLE))
     for attribute in node.attribute:
         if attribute.name in ("to", "dtype", "output_datatype") and attribute.i in NARROW:
             attribute.i = TensorProto.DOUBLE
