@@ -5,26 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import (
     FLOAT32,
+    FLOAT64,
     INT64,
     OPS,
     Row,
     Sizes,
     along,
     as_dtype,
-    content,
     dtype_of,
     ints,
     op,
     shaped,
 )
-from netferry.converters.signature import Array
 
 
 @op
@@ -92,30 +89,35 @@ OPS.row("BlackmanWindow")(_cosine_window(0.42, -0.5, 0.08))
 @op
 def MelWeightMatrix(
     xp: Any,
-    num_mel_bins: Symbol,
-    dft_length: Symbol,
-    sample_rate: Symbol,
+    num_mel_bins: Sizes,
+    dft_length: Sizes,
+    sample_rate: Sizes,
     lower_edge_hertz: Symbol,
     upper_edge_hertz: Symbol,
     *,
     output_datatype: int,
 ) -> Any:
-    """Triangles on the mel scale; all its inputs must be constants."""
-    inputs = num_mel_bins, dft_length, sample_rate, lower_edge_hertz, upper_edge_hertz
-    numbers = [content(x, "number of bins or one of its frequencies").item() for x in inputs]
-    return xp.asarray(_mel_weights(*numbers), dtype_of(output_datatype))
+    """Triangles on the mel scale, (length // 2 + 1, bins): each column rises to 1 at its centre and falls to 0 at the next one's."""
+    bins, length, rate = num_mel_bins[0], dft_length[0], sample_rate[0]
+    rows = length // 2 + 1
+    if isinstance(bins, int) and isinstance(rows, int):
+        budget.make(bins * rows)
+    low, high = (_mel(xp, edge) for edge in (lower_edge_hertz, upper_edge_hertz))
+    steps = xp.astype(xp.arange(0, bins + 2, 1, INT64), FLOAT64)
+    mels = low + steps * (high - low) / (bins + 2)
+    hertz = (xp.exp(mels * (math.log(10) / 2595)) - 1) * 700
+    positions = xp.floor(hertz * (length + 1) / rate)
+    left, centre, right = (xp.take(positions, xp.arange(n, bins + n, 1, INT64), 0) for n in range(3))
+    row = xp.expand_dims(xp.astype(xp.arange(0, rows, 1, INT64), FLOAT64), (1,))
+    up, down = centre - left, right - centre
+    rise = xp.where(xp.equal(up, 0), 1, (row - left) / xp.maximum(up, 1))
+    fall = (right - row) / xp.maximum(down, 1)
+    inside = xp.where(xp.logical_and(row >= left, row <= centre), rise, 0)
+    return as_dtype(
+        xp, xp.where(xp.logical_and(row >= centre, row < right), fall, inside), dtype_of(output_datatype)
+    )
 
 
-def _mel_weights(bins: int, length: int, rate: int, low: float, high: float) -> Array:
-    """(length // 2 + 1, bins): each column rises to 1 at its centre and falls to 0 at the next one's."""
-    budget.make(bins * (length // 2 + 1))
-    ends = 2595 * np.log10(1 + np.array([low, high]) / 700)
-    mels = ends[0] + np.arange(bins + 2) * (ends[1] - ends[0]) / (bins + 2)
-    positions = ((length + 1) * 700 * (10 ** (mels / 2595) - 1) // rate).astype(np.int64)
-    left, centre, right = positions[:-2], positions[1:-1], positions[2:]
-    row = np.arange(length // 2 + 1)[:, None]
-    with np.errstate(all="ignore"):
-        rise = np.where(centre == left, row == centre, (row - left) / (centre - left))
-        fall = (right - row) / (right - centre)
-    inside = np.where((row >= left) & (row <= centre), rise, 0)
-    return np.where((row >= centre) & (row < right), fall, inside)
+def _mel(xp: Any, hertz: Symbol) -> Any:
+    """The mel scale: 2595 log10(1 + hertz / 700)."""
+    return xp.log(as_dtype(xp, hertz, FLOAT64) / 700 + 1) * (2595 / math.log(10))

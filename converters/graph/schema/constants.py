@@ -17,6 +17,7 @@ SIZES: Mapping[str, tuple[int, ...]] = {
     "DFT": (1, 2),
     "Expand": (1,),
     "MaxUnpool": (2,),
+    "MelWeightMatrix": (0, 1, 2),
     "OneHot": (1,),
     "Pad": (1, 3),
     "ReduceL1": (1,),

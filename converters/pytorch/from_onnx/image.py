@@ -10,6 +10,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.ops.table import choice
 from netferry.converters.graph.schema.attributes import defaults
 from netferry.converters.pytorch.dtypes import INT64
 from netferry.converters.pytorch.from_onnx.convolution import one, unless
@@ -172,3 +173,9 @@ def NonMaxSuppression(
 ) -> Any:  # fmt: skip
     return xp.helper("non_max_suppression", boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold,
                      center=True if center_point_box else None, dtype=INT64)  # fmt: skip
+
+
+@row("ImageDecoder")
+def ImageDecoder(xp: Xp, encoded_stream: Symbol, *, pixel_format: str) -> Any:
+    return xp.helper("decode_image", encoded_stream, choice(pixel_format, ("RGB", "BGR", "Grayscale"), "pixel_format"),
+                     dtype=np.dtype(np.uint8))  # fmt: skip

@@ -13,7 +13,17 @@ from pathlib import Path
 
 from netferry.converters.graph.codegen.writer import loaded
 
-_FILES = ("unsigned", "indexing", "spectra", "windows", "regions", "recurrent", "dynamic", "resizing")
+_FILES = (
+    "unsigned",
+    "indexing",
+    "spectra",
+    "windows",
+    "regions",
+    "recurrent",
+    "dynamic",
+    "resizing",
+    "decoding",
+)
 """In the order in which a program holds their functions."""
 
 
