@@ -33,8 +33,9 @@ IDS = (Input("ids", ("batch", "time"), "int64", 59), Input("mask", ("batch", "ti
 def networks() -> list[Network]:
     found = [one for one in networks_torch.networks() if one.precision == "float32"]
     found += [one for one in networks_keras.networks() if one.precision == "float32"]
-    found.append(Network("bert", "pytorch", "bert", optimised.bert, IDS))
-    found.append(Network("gpt2", "pytorch", "gpt2", optimised.gpt2, IDS))
+    for make in (optimised.bert, optimised.gpt2, optimised.t5):
+        found.append(Network(make.__name__, "pytorch", make.__name__, make, IDS))
+    found.append(Network("vit", "pytorch", "vit", optimised.vit, (Input("x", ("batch", 3, 16, 16)),)))
     return found
 
 

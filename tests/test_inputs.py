@@ -280,6 +280,22 @@ def test_ids_cover_the_rows_of_the_table_that_they_look_into(dtype: int, cast: b
     assert set(drawn.tolist()) == set(range(7))
 
 
+@pytest.mark.parametrize("order", [None, (1, 0)])
+def test_ids_cover_the_rows_of_a_table_that_is_dequantised_and_transposed(
+    order: Sequence[int] | None,
+) -> None:
+    nodes = [
+        node("DequantizeLinear", "table scale zero", "floats"),
+        node("Transpose", "floats", "turned", **({"perm": order} if order else {})),
+        node("Gather", "turned ids", "y"),
+    ]
+    table = np.random.default_rng(0).integers(-99, 99, (3, 7)).astype(np.int8)
+    weights = {"table": table, "scale": np.float32(0.1), "zero": np.int8(3)}
+    made_here = graph(nodes, {"ids": ["N", 8]}, {"y": ["N", 8, 3]}, weights, {"ids": TensorProto.INT64})
+    drawn = np.concatenate([array.reshape(-1) for array in arrays(made_here, "ids")])
+    assert set(drawn.tolist()) == set(range(7))
+
+
 def test_ids_of_a_file_are_ranged_too(tmp_path: Any) -> None:
     onnx.save(lookup(TensorProto.FLOAT, True), tmp_path / "lookup.onnx")
     assert (

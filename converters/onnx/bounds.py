@@ -123,9 +123,18 @@ def _looked_up(node: ir.Node, column: Column, places: Places) -> Iterator[Range]
 
 
 def _rows(table: ir.Value | None, axis: int) -> int | None:
-    """The size of a constant along an axis; None where it is computed."""
-    tensor = None if table is None else ir.convenience.get_const_tensor(table)
-    return None if tensor is None else tensor.shape.numpy()[axis]
+    """The size of a table along an axis: a constant, or one that is dequantised, cast or transposed; None where it is computed."""
+    while table is not None:
+        tensor, node = ir.convenience.get_const_tensor(table), table.producer()
+        if tensor is not None:
+            return tensor.shape.numpy()[axis]
+        if node is None or node.op_type not in ("Cast", "DequantizeLinear", "Identity", "Transpose"):
+            return None
+        order = node.attributes.get("perm")
+        if node.op_type == "Transpose":
+            axis = ~axis if order is None else order.as_ints()[axis]
+        table = node.inputs[0]
+    return None
 
 
 def _embedded(table: int) -> Row:

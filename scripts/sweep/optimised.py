@@ -69,7 +69,7 @@ def extended(source: Path, path: Path, _network: Network) -> None:
 def transformers(source: Path, path: Path, network: Network) -> None:
     from onnxruntime.transformers import optimizer
 
-    kind = {"gpt2": "gpt2", "t5": "t5"}.get(network.field, "bert")
+    kind = network.field if network.field in ("gpt2", "t5", "vit") else "bert"
     found = optimizer.optimize_model(str(source), model_type=kind, opt_level=0, use_gpu=False)
     found.save_model_to_file(str(path))
 
@@ -149,35 +149,62 @@ def foreign(path: Path) -> list[str]:
     return sorted(found)
 
 
+WORDS = {"vocab_size": 60}
+LAYERS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
 def bert() -> Any:
     """A small BERT of Hugging Face, with random weights."""
-    return _hugging("BertModel", "BertConfig", intermediate_size=48)
+    return _hugging(
+        "BertModel", "BertConfig", intermediate_size=48, max_position_embeddings=64, **WORDS, **LAYERS
+    )
 
 
 def gpt2() -> Any:
-    return _hugging("GPT2Model", "GPT2Config", n_inner=48)
+    return _hugging(
+        "GPT2Model", "GPT2Config", n_inner=48, n_embd=24, n_layer=2, n_head=2, n_positions=64, **WORDS
+    )
 
 
-def _hugging(model: str, config: str, **more: int) -> Any:
+def t5() -> Any:
+    """The encoder alone."""
+    return _hugging(
+        "T5EncoderModel", "T5Config", d_model=24, d_kv=12, d_ff=48, num_layers=2, num_heads=2, **WORDS
+    )
+
+
+def vit() -> Any:
+    return _hugging(
+        "ViTModel",
+        "ViTConfig",
+        ("pixel_values",),
+        intermediate_size=48,
+        image_size=16,
+        patch_size=8,
+        **LAYERS,
+    )
+
+
+def _hugging(
+    model: str, config: str, names: tuple[str, ...] = ("input_ids", "attention_mask"), **sizes: int
+) -> Any:
     import torch
     import transformers as hugging
     from torch import nn
 
     torch.manual_seed(0)
-    given = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "n_embd": 24,
-             "n_layer": 2, "n_head": 2, "n_positions": 64, "max_position_embeddings": 64}  # fmt: skip
     made = getattr(hugging, model)(
-        getattr(hugging, config)(**given, **more, attn_implementation="eager", use_cache=False)
+        getattr(hugging, config)(**sizes, attn_implementation="eager", use_cache=False)
     ).eval()
 
     class Alone(nn.Module):
-        """One tensor in, one out."""
+        """Tensors in, one out."""
 
         def __init__(self) -> None:
             super().__init__()
             self.model = made
 
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> Any:
-            return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            return self.model(**dict(zip(names, inputs, strict=True))).last_hidden_state
 
     return Alone()
