@@ -12,6 +12,9 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size, known, largest, smallest
 from netferry.converters.graph.ir.symbol import Symbol
+from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.ops.table import choice
+from netferry.converters.graph.schema.attributes import defaults
 from netferry.converters.tensorflow.from_onnx.function_form import Function
 from netferry.converters.tensorflow.from_onnx.function_names import BOOL, INT32, INT64
 from netferry.converters.tensorflow.from_onnx.namespace import TensorflowNamespace
@@ -183,14 +186,57 @@ _ROUNDED: Mapping[str, Callable[[Any, Any], Any]] = {
 
 @NATIVE.row("Resize")
 def Resize(
-    xp: Any, x: Symbol, roi: Symbol | None = None, scales: Symbol | None = None, sizes: Sizes | None = None, *,
+    xp: Any, x: Symbol, roi: Symbol | None = None, scales: Symbol | None = None, sizes: Sizes | None = None, **attributes: Any,
+) -> Any:  # fmt: skip
+    """What has known sizes is a matrix, as everywhere; else an axis is read at places, or all goes to the runtime helper."""
+    given = {**(defaults("Resize") or {}), **attributes}
+    read = _read_at_places(xp, x, scales, sizes, **given)
+    if (
+        read is not NotImplemented
+        or not isinstance(xp, Function)
+        or x.fact.dims is None
+        or x.dtype.kind != "f"
+    ):
+        return read
+    try:
+        return OPS["Resize"](xp, x, roi, scales, sizes, **attributes)
+    except CannotConvert:
+        return _resized(xp, x, roi, scales, sizes, given)
+
+
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "mode": ("nearest", "linear", "cubic"),
+    "nearest_mode": tuple(_ROUNDED),
+    "keep_aspect_ratio_policy": ("stretch", "not_larger", "not_smaller"),
+    "coordinate_transformation_mode": (*_WHERE, "half_pixel_symmetric", "tf_crop_and_resize"),
+}
+
+
+def _resized(
+    xp: Any, x: Symbol, roi: Symbol | None, scales: Symbol | None, sizes: Sizes | None, attributes: Mapping[str, Any]
+) -> Any:  # fmt: skip
+    """Every axis in turn, by the runtime helper ``resize``."""
+    for name, values in _CHOICES.items():
+        choice(attributes[name], values, name)
+    usual = defaults("Resize") or {}
+    options = {name: value for name, value in sorted(attributes.items()) if value != usual[name]}
+    options |= {name: True for name in ("antialias", "exclude_outside") if name in options}
+    if "axes" in options:
+        options["axes"] = tuple(options["axes"])
+    if attributes["coordinate_transformation_mode"] == "tf_crop_and_resize":
+        options["roi"] = roi
+    options["scales"] = None if scales is None or scales.fact.dims == (0,) else scales
+    options["sizes"] = None if sizes is None else list(sizes)
+    xp.use("resizing")
+    return xp.call("resize", x, **options, dtype=x.dtype)
+
+
+def _read_at_places(
+    xp: Any, x: Symbol, scales: Symbol | None, sizes: Sizes | None, *,
     antialias: int, axes: Sequence[int] | None, coordinate_transformation_mode: str, cubic_coeff_a: float,
     exclude_outside: int, extrapolation_value: float, keep_aspect_ratio_policy: str, mode: str, nearest_mode: str,
 ) -> Any:  # fmt: skip
-    """Each axis is read at places that are computed when the model runs: at one, or between two of them.
-
-    What has known sizes is a matrix, as everywhere.
-    """
+    """Each axis is read at places that are computed when the model runs: at one, or between two of them."""
     odd = antialias or axes is not None or exclude_outside or keep_aspect_ratio_policy != "stretch"
     read = mode in ("nearest", "linear") and coordinate_transformation_mode in _WHERE
     if odd or not read or not isinstance(xp, Function) or x.fact.dims is None or x.dtype.kind != "f":
