@@ -68,6 +68,7 @@ FILES: dict[str, Callable[[], onnx.ModelProto]] = {
     "sizes of -1": lambda: model((-1, 4), (-1, 3)),
     "an output without a type": with_untyped_output,
     "an output without a rank": lambda: model(y=None),
+    "an output that is said to be one number": lambda: model(y=()),
     "an input without a rank": lambda: model(None, None, (helper.make_node("Gemm", ["x", "w"], ["y"]),)),
     "nodes out of order": lambda: model(nodes=PRODUCT[::-1]),
     "a sparse weight": with_sparse_weight,

@@ -174,6 +174,34 @@ def _type_outputs(model: onnx.ModelProto) -> None:
             value.type.CopyFrom(known[value.name].type)
 
 
+def _is_bare(value: onnx.ValueInfoProto) -> bool:
+    """Whether a value says that it is one number: so do some exporters of outputs whose sizes they do not know."""
+    kind = value.type.tensor_type
+    return bool(kind.elem_type) and kind.HasField("shape") and not kind.shape.dim
+
+
+def _wrongly_bare(model: onnx.ModelProto) -> set[str]:
+    """Outputs that are declared without axes and have some, as ONNX infers them."""
+    bare = {value.name for value in model.graph.output if _is_bare(value)}
+    if not bare:
+        return bare
+    light = _light(model)
+    for value in (*light.graph.output, *light.graph.value_info):
+        value.type.tensor_type.ClearField("shape")
+    try:
+        light = shape_inference.infer_shapes(light)
+    except Exception:  # what is wrong with the model, the checker says
+        return set()
+    return {v.name for v in light.graph.output if v.name in bare and v.type.tensor_type.shape.dim}
+
+
+def _forget_sizes(model: onnx.ModelProto) -> None:
+    wrong = _wrongly_bare(model)
+    for value in (*model.graph.output, *model.graph.value_info):
+        if value.name in wrong:
+            value.type.tensor_type.ClearField("shape")
+
+
 def _light(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy for inference, without large weights."""
     light = onnx.ModelProto()
@@ -299,5 +327,6 @@ _REPAIRS: tuple[tuple[Callable[[onnx.ModelProto], bool], Callable[[onnx.ModelPro
     (_is_unsorted, _sort),
     (_has_sparse, _fill),
     (_has_untyped, _type_outputs),
+    (lambda model: bool(_wrongly_bare(model)), _forget_sizes),
 )
 """(what a message may want, what gives it): in this order."""
