@@ -63,6 +63,16 @@ def with_untyped_output() -> onnx.ModelProto:
     return made
 
 
+def with_weights_among_its_values() -> onnx.ModelProto:
+    """Sizes and axes of a Slice, listed among the values inside as onnxruntime's quantiser lists them."""
+    cut = helper.make_node("Slice", ["h", "starts", "ends", "axes"], ["part"])
+    made = model(y=("n", 3), nodes=(PRODUCT[0], cut, helper.make_node("MatMul", ["part", "v"], ["y"])))
+    numbers = {"starts": np.int64([1]), "ends": np.int64([3]), "axes": np.int64([1]), "v": W[:2]}
+    made.graph.initializer.extend(numpy_helper.from_array(x, name) for name, x in numbers.items())
+    made.graph.value_info.extend(value(name, [1], TensorProto.INT64) for name in ("starts", "ends", "axes"))
+    return made
+
+
 FILES: dict[str, Callable[[], onnx.ModelProto]] = {
     "IR 3, a weight that is no input": lambda: model(opset=9, ir=3),
     "sizes of -1": lambda: model((-1, 4), (-1, 3)),
@@ -71,6 +81,7 @@ FILES: dict[str, Callable[[], onnx.ModelProto]] = {
     "an output that is said to be one number": lambda: model(y=()),
     "an input without a rank": lambda: model(None, None, (helper.make_node("Gemm", ["x", "w"], ["y"]),)),
     "nodes out of order": lambda: model(nodes=PRODUCT[::-1]),
+    "weights among the values inside": with_weights_among_its_values,
     "a sparse weight": with_sparse_weight,
     "a sparse constant": with_sparse_constant,
 }

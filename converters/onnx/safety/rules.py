@@ -219,10 +219,21 @@ def _light(model: onnx.ModelProto) -> onnx.ModelProto:
                 setattr(light.graph, field.name, content)
             else:
                 target.extend(content) if hasattr(target, "extend") else target.CopyFrom(content)
+    inputs = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:  # sizes and axes of which nothing is known here
+            if tensor.name not in inputs:
+                light.graph.input.append(
+                    onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+                )
+            continue
         made = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        if tensor.data_location != TensorProto.EXTERNAL and tensor.ByteSize() <= _SMALL:
+        if tensor.ByteSize() <= _SMALL:
             made.CopyFrom(tensor)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inside = [value for value in light.graph.value_info if value.name not in weights]
+    del light.graph.value_info[:]  # a weight without sizes is misread: ONNX's Slice then takes axis 0
+    light.graph.value_info.extend(inside)
     for value in light.graph.value_info:
         value.type.tensor_type.ClearField("shape")
     for value in (*light.graph.input, *light.graph.output):
