@@ -17,10 +17,13 @@ if TYPE_CHECKING:  # onnx waits until something is read
 
     from netferry.converters.graph.ir.budget import Kind
 
-_NODES, _BYTES_PER_NODE = 6_000, 500
+_NODES, _BYTES_PER_NODE = 4_000, 500
 """So many nodes are looked at of any graph, and one more for so many bytes of weights: hardly a model that somebody runs has more."""
 
-_WORK: Mapping[Kind, int] = {"nodes": 24_000, "words": 48_000, "terms": 180_000}
+_OF_AN_OLD_OPSET = 2
+"""So many times the work is a node that has to be brought to a newer opset."""
+
+_WORK: Mapping[Kind, int] = {"nodes": 16_000, "words": 32_000, "terms": 120_000}
 """The work that so many nodes are as a rule; where it is more, fewer are looked at."""
 
 
@@ -47,6 +50,7 @@ def _targets(to: str | Sequence[str]) -> tuple[str, ...]:
 def _within_a_budget(model: ir.Model, targets: Sequence[str]) -> Mapping[str, Prospect]:
     """Of the whole graph where that is no more work than a model of its weights is worth; else of its first nodes."""
     from netferry.converters.graph.ir.budget import Budget, counted
+    from netferry.converters.graph.passes import versions
     from netferry.converters.graph.passes.normalize import demand_bounded
 
     live, parts = frameworks.named("onnx").live, frameworks.named("onnx").part
@@ -54,6 +58,8 @@ def _within_a_budget(model: ir.Model, targets: Sequence[str]) -> Mapping[str, Pr
         whole = demand_bounded(model)
     most = _NODES + sum(tensor.nbytes for tensor in live.constants(model)) // _BYTES_PER_NODE
     work: Mapping[Kind, int] = {kind: each * most // _NODES for kind, each in _WORK.items()}
+    if not versions.stays(model):
+        most //= _OF_AN_OLD_OPSET
     while most:
         part, count = (model, whole) if whole <= most else parts.beginning(model, most)
         if not count:

@@ -52,6 +52,17 @@ def test_a_short_graph_is_looked_at_whole(count: int) -> None:
         assert one.carried is True and one.looked_at is None
 
 
+def test_nodes_that_have_to_be_brought_to_a_newer_opset_are_twice_the_work() -> None:
+    names = ["x", *(f"v{place}" for place in range(49)), "y"]
+    nodes = [helper.make_node("Clip", [a], [b], min=-1.0, max=1.0) for a, b in itertools.pairwise(names)]
+    made = model(nodes, {"x": ["batch", 4]}, {"y": ["batch", 4]})
+    del made.opset_import[:]
+    made.opset_import.add(domain="", version=7)
+    made.ir_version = 8
+    for one in found(made):
+        assert one.carried is None and one.looked_at == (20, 50) and not one.problems
+
+
 def test_of_a_long_one_the_answer_says_how_far_it_goes() -> None:
     for one in found(chain(90, strange=60)):
         assert one.carried is None and one.looked_at == (40, 90) and not one.problems

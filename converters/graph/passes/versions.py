@@ -21,7 +21,7 @@ Step = Callable[[ir.Model], None]
 
 def raised(model: ir.Model, target: int = OPSET, check: Step = lambda _: None) -> ir.Model:
     """The model at a newer opset, by ONNX's own converter; large weights do not go through it, nor through ``check``."""
-    opset = model.opset_imports.get("") or model.opset_imports.get("ai.onnx") or OPSET
+    opset = _opset_of(model)
     if opset > OPSET:
         raise RefusedError(
             "the model is of a newer opset",
@@ -29,10 +29,7 @@ def raised(model: ir.Model, target: int = OPSET, check: Step = lambda _: None) -
             received=opset,
             remedy="Update netferry",
         )
-    if target == OPSET and (
-        opset == OPSET
-        or all(means_the_same(node, opset) or is_foreign(node, opset) for node in model.graph.all_nodes())
-    ):
+    if target == OPSET and stays(model):
         return model
     nodes = list(model.graph.all_nodes())
     put_aside(
@@ -54,6 +51,18 @@ def raised(model: ir.Model, target: int = OPSET, check: Step = lambda _: None) -
         raise RefusedError(
             f"the model cannot be brought from opset {opset} to {target}: {first_line(error)}"
         ) from error
+
+
+def _opset_of(model: ir.Model) -> int:
+    return model.opset_imports.get("") or model.opset_imports.get("ai.onnx") or OPSET
+
+
+def stays(model: ir.Model) -> bool:
+    """Whether every node means at the newest opset what it means at its own."""
+    opset = _opset_of(model)
+    return opset == OPSET or all(
+        means_the_same(node, opset) or is_foreign(node, opset) for node in model.graph.all_nodes()
+    )
 
 
 def converted(model: ir.Model, opset: int, finish: Step) -> ir.Model:
