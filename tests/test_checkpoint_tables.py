@@ -142,3 +142,43 @@ def test_slices_of_the_first_format_are_the_whole_tensor_too(
     (tmp_path / "old").write_bytes(table([block([(b"", declared), (b"a", data)])], [b"b"]))
     with pytest.raises(RefusedError, match=words):
         OldCheckpoint([snapshot.mapped(tmp_path / "old")]).read("a")
+
+
+HALVES = (((0, 1), (0, 3)), ((1, 1), (0, 3)))
+
+
+def slice_key(name: bytes, *spans: tuple[int, int]) -> bytes:
+    """0, the name and its end, the rank, then where each begins and how long it is."""
+    return (
+        b"\0" + name + b"\0\1\1" + bytes([len(spans)]) + bytes(0x80 | each for span in spans for each in span)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "summed", "words"),
+    [
+        (b"cut", (1, 3), 24, None),
+        (b"\xe4", (1, 3), 24, None),
+        (b"cut", (3, 1), 24, "other sizes than its place"),
+        (b"cut", (3,), 24, "other sizes than its place"),
+        (b"cut", (1, 3), 28, "check sum"),
+    ],
+)
+def test_each_slice_of_a_tensor_is_checked(
+    name: bytes, sizes: tuple[int, ...], summed: int, words: str | None, tmp_path: Path
+) -> None:
+    """The second of two has these sizes, and the check sum of the numbers that begin at this byte."""
+    told = field(1, 1) + field(2, shape(*sizes)) + field(4, 24) + field(5, 12)
+    second = told + varint(6 << 3 | 5) + struct.pack("<I", masked(NUMBERS.tobytes()[summed : summed + 12]))
+    entries = [
+        HEADER,
+        (slice_key(name, *HALVES[0]), entry(12, 1, 3)),
+        (slice_key(name, *HALVES[1]), second),
+        (name, entry(0, 2, 3, slices=[extents(*each) for each in HALVES])),
+    ]
+    found = opened(tmp_path, table([block(entries)], [b"\xff\xff"]))
+    if words is None:
+        assert np.array_equal(found.read(name.decode("utf-8", "surrogateescape")), NUMBERS[3:9].reshape(2, 3))
+        return
+    with pytest.raises(RefusedError, match=words):
+        found.read(name.decode())

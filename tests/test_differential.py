@@ -34,9 +34,13 @@ Content = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    return good_files(tmp_path_factory.mktemp("differential"))
+
+
+def good_files(folder: Path) -> Mapping[str, bytes]:
+    """What is spoilt, by name."""
     from safetensors.numpy import save
 
-    folder = tmp_path_factory.mktemp("differential")
     write_torch(folder)
     arrays = {
         "W": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -250,12 +254,16 @@ FORMATS: Mapping[str, tuple[str, Mutate, Look, Callable[..., Content]]] = {
 """Each format: the good file, what spoils it, our look, and the reader of the framework that loads it."""
 
 
-def check(form: str, count: int, good: Mapping[str, bytes], reads: Reads, folder: Path) -> None:
-    """No mutant is seen in two ways; some are refused and some are not, or they would show nothing."""
+def alike(form: str, seeds: range, good: Mapping[str, bytes], reads: Reads, folder: Path) -> tuple[int, int]:
+    """How many mutants the look refused, and how many were seen alike by both readers.
+
+    Raises:
+        AssertionError: one was seen in two ways.
+    """
     name, mutate, look, opens = FORMATS[form]
     refused = passed = 0
     path = folder / name
-    for number in range(count):
+    for number in seeds:
         content = mutate(good[name], random.Random(f"{form} {number}"))
         path.write_bytes(content)
         reads.names.clear()
@@ -271,7 +279,12 @@ def check(form: str, count: int, good: Mapping[str, bytes], reads: Reads, folder
                 continue
             assert opened == seen, f"{form} {number}: {'handed on' if given is handed else 'the file itself'}"
             passed += given is handed
-    print(f"{form}: {count} mutants, {refused} refused by the look, {passed} seen alike")
+    return refused, passed
+
+
+def check(form: str, count: int, good: Mapping[str, bytes], reads: Reads, folder: Path) -> None:
+    """No mutant is seen in two ways; some are refused and some are not, or they would show nothing."""
+    refused, passed = alike(form, range(count), good, reads, folder)
     assert refused > count // 10 and passed > count // 50
 
 

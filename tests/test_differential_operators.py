@@ -316,7 +316,7 @@ PROTO: dict[str, Callable[..., tuple[bytes, Compared]]] = {"saved_model": saved_
 JSON = {"pt2": exported_program, "keras": keras_config, "mxnet": mxnet_symbol}
 
 
-def _run(
+def alike(
     form: str, seeds: range, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[int, int]:
     """How many mutants were read alike, of how many."""
@@ -344,7 +344,7 @@ FORMS = (*PROTO, *JSON, "torchscript")
 def test_two_readers_see_one_message(
     form: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, count = _run(
+    read, count = alike(
         form, range(EVERYDAY // 3 if form == "torchscript" else EVERYDAY), good, tmp_path, monkeypatch
     )
     assert 0 < read < count
@@ -355,5 +355,5 @@ def test_two_readers_see_one_message(
 def test_two_readers_see_one_message_in_all_mutants(
     form: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, count = _run(form, range(EVERYDAY, EVERYDAY + ALL), good, tmp_path, monkeypatch)
+    read, count = alike(form, range(EVERYDAY, EVERYDAY + ALL), good, tmp_path, monkeypatch)
     assert 0 < read < count

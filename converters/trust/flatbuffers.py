@@ -138,8 +138,16 @@ class Message:
         return [self._sub(kind, self._file.follow(place)) for place in places]
 
     def _text(self, at: int) -> str:
+        """As C and Python read it alike: UTF-8 without a zero."""
         start, count = self._file.vector(at, 1)
-        return bytes(self._file.data[start : start + count]).decode("utf-8", "replace")
+        content = bytes(self._file.data[start : start + count])
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise self._file.damaged(f"the text {content[:40]!r} is no UTF-8") from error
+        if "\0" in text:
+            raise self._file.damaged(f"a zero in the text {text[:40]!r}")
+        return text
 
 
 def root(declared: Declared, table: str, data: memoryview, where: str) -> Message:

@@ -62,26 +62,32 @@ class Checkpoint:
         entry = self._entries[name]
         dims = [dim.size for dim in entry.shape.dims]
         if not entry.slices:
-            return self._content(entry, name, dims)
+            return self._content(entry, name, name, dims)
         dtype = messages.dtype_of(entry.dtype, self.where)
         if any(size < 0 for size in dims) or math.prod(dims) * dtype.itemsize > self._size():
             raise RefusedError(f"'{name}' is larger than the checkpoint", where=self.where, received=dims)
         whole = np.zeros(dims, dtype)
         for each, spans in _placed([(one, one) for one in entry.slices], dims, f"{self.where}: {name}"):
-            key = _slice_key(name, each)
-            part = self._entries.get(key.decode("utf-8", "surrogateescape"))
+            key = _slice_key(name, each).decode("utf-8", "surrogateescape")
+            part = self._entries.get(key)
             if part is None:
                 raise RefusedError(
                     f"the checkpoint is damaged: a slice of '{name}' is missing", where=self.where
                 )
             sizes = [stop - start for start, stop in spans]
-            whole[tuple(slice(*span) for span in spans)] = self._content(part, name, sizes)
+            if [dim.size for dim in part.shape.dims] != sizes:
+                raise RefusedError(
+                    f"the checkpoint is damaged: a slice of '{name}' has other sizes than its place",
+                    where=self.where,
+                )
+            whole[tuple(slice(*span) for span in spans)] = self._content(part, key, name, sizes)
         return whole
 
     def _size(self) -> int:
         return sum(shard.size for shard in self._shards.values())
 
-    def _content(self, entry: Any, name: str, dims: list[int]) -> Array:
+    def _content(self, entry: Any, key: str, name: str, dims: list[int]) -> Array:
+        """The numbers of an entry, which stands under ``key``."""
         where = f"{self.where}: {name}"
         dtype = messages.dtype_of(entry.dtype, where)
         shard = self._shards.get(entry.shard)
@@ -106,9 +112,9 @@ class Checkpoint:
                 received=f"byte {entry.offset}",
             )
         content = shard.view()[entry.offset : entry.offset + size]
-        if name not in self._checked and crc32c.masked(content) != entry.checksum:
+        if key not in self._checked and crc32c.masked(content) != entry.checksum:
             raise RefusedError("the checkpoint is damaged: a check sum does not fit", where=where)
-        self._checked.add(name)
+        self._checked.add(key)
         return np.frombuffer(content, dtype).reshape(dims)
 
 
@@ -276,7 +282,7 @@ def _damaged(where: str) -> RefusedError:
 
 
 def _slice_key(name: str, each: Any) -> bytes:
-    key = _number(0) + _text(name.encode()) + _number(len(each.extents))
+    key = _number(0) + _text(name.encode("utf-8", "surrogateescape")) + _number(len(each.extents))
     for extent in each.extents:
         key += _signed(extent.start) + _signed(extent.length or -1)
     return key

@@ -45,6 +45,7 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     subgraphs = [reader.subgraph(index, each) for index, each in enumerate(looked.message.subgraphs)]
     for graph in subgraphs:
         _demand_subgraphs(graph, len(subgraphs), where)
+        _demand_written_once(graph, where)
     runs = {
         graph.index: (len(graph.operations), [index for each in graph.operations for index in called(each)])
         for graph in subgraphs
@@ -89,6 +90,19 @@ def _demand_subgraphs(graph: Subgraph, count: int, where: str) -> None:
                 f"damaged: {operation.name} runs subgraph {outside[0]} of {count}",
                 where=f"{where}: {graph.name}",
             )
+
+
+def _demand_written_once(graph: Subgraph, where: str) -> None:
+    """Refuse a tensor that is given, constant, read by the operator itself or another's result, and written all the same."""
+    held = {*graph.inputs, *(at for at, tensor in enumerate(graph.tensors) if tensor.content is not None)}
+    for operation in graph.operations:
+        twice = [index for index in operation.outputs if index in held or index in operation.inputs]
+        if twice:
+            raise RefusedError(
+                f"damaged: {operation.name} writes '{graph.tensors[twice[0]].name}', which has its numbers already",
+                where=f"{where}: {graph.name}",
+            )
+        held.update(operation.outputs)
 
 
 class _Reader:
@@ -142,6 +156,8 @@ class _Reader:
         if buffer.offset > 1:
             if buffer.offset + buffer.size > len(self._data):
                 raise RefusedError("damaged: a buffer outside of the file", where=where)
+            if len(buffer.data):
+                raise RefusedError("damaged: a buffer that lies in two places", where=where)
             return self._data[buffer.offset : buffer.offset + buffer.size]
         return memoryview(buffer.data) if len(buffer.data) else None
 
