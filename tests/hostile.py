@@ -106,6 +106,7 @@ def arguments(case: Case, kit: Kit) -> list[str]:
 def load() -> Mapping[str, Case]:
     """All cases; the modules beside this one enter them."""
     import hostile_archives  # noqa: F401
+    import hostile_huggingface  # noqa: F401
     import hostile_keras  # noqa: F401
     import hostile_mxnet  # noqa: F401
     import hostile_onnx  # noqa: F401

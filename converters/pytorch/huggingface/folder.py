@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from netferry.converters.errors import MissingError, RefusedError, first_line
-from netferry.converters.trust import paths
+from netferry.converters.pytorch.huggingface import demands
+from netferry.converters.trust import paths, texts
 from netferry.converters.trust.permit import Looked, Permit
 
 CONFIG = "config.json"
@@ -40,6 +40,7 @@ def look(folder: Path, permit: Permit, look_at_weights: Any) -> Looked:
         RefusedError: something is missing or damaged, would run code, or needs a quantiser's.
     """
     config = _json(folder, CONFIG)
+    demands.demand_plain(config, str(folder / CONFIG))
     if config.get("quantization_config"):
         kind = config["quantization_config"]
         raise RefusedError(
@@ -58,12 +59,9 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
     where = str(folder / name)
     with paths.opened_inside(folder, name, where) as file:
         content = file.read(_LARGEST + 1)
-    try:
-        if len(content) > _LARGEST:
-            raise ValueError("it is larger than any such file")
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(f"not JSON ({first_line(error)})", where=where) from error
+    if len(content) > _LARGEST:
+        raise RefusedError("it is larger than any such file", where=where)
+    found = texts.document(content, where)
     if not isinstance(found, dict):
         raise RefusedError("a JSON object is expected", where=where, received=type(found).__name__)
     return found
@@ -107,8 +105,11 @@ def is_known(config: Mapping[str, Any]) -> bool:
 
 def _ask_for_code(folder: Path, config: Mapping[str, Any], permit: Permit) -> None:
     """Refuse an architecture that only the folder's own code has, unless that is let through."""
+    named = config.get("auto_map")
     code = sorted(
-        {str(name).partition("--")[2] or str(name) for name in (config.get("auto_map") or {}).values()}
+        {str(name).partition("--")[2] or str(name) for name in named.values()}
+        if isinstance(named, dict)
+        else ()
     )
     if not code:
         raise RefusedError(
@@ -141,9 +142,8 @@ def read(folder: Path, looked: Looked, task: str | None, load: Any) -> Any:
 
 
 def _config(config: Mapping[str, Any], where: str) -> Any:
-    plain = {name: value for name, value in config.items() if name not in ("auto_map", "quantization_config")}
     try:
-        return transformers().CONFIG_MAPPING[config["model_type"]].from_dict(plain)
+        return transformers().CONFIG_MAPPING[config["model_type"]].from_dict(demands.plain(config))
     except Exception as error:  # whatever an architecture's configuration raises of what it is given
         raise RefusedError(
             f"not a configuration of {config['model_type']} ({first_line(error)})", where=where
@@ -155,10 +155,12 @@ def _built(kind: Any, settings: Any, state: Mapping[str, Any], where: str) -> An
     floats = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
     dtype = max(set(floats), key=floats.count) if floats else None
     try:
-        with _silent():
+        with _silent(), demands.no_more_than(state, where):
             model, found = _loaded(kind, settings, state, dtype)
             if _lacks_a_pooler(kind, found["missing_keys"]):
                 model, found = _loaded(kind, settings, state, dtype, add_pooling_layer=False)
+    except RefusedError:
+        raise
     except Exception as error:
         raise RefusedError(
             f"its weights do not make a {kind.__name__} ({first_line(error)})", where=where
