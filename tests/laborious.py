@@ -18,13 +18,14 @@ from pathlib import Path
 
 from hostile import Kit
 
-Maker = Callable[[Kit], Path]
-KINDS = ("onnx", "pytorch", "keras", "saved_model", "mxnet", "tflite")
+Given = Path | list[str]
+Maker = Callable[[Kit], Given]
+KINDS = ("onnx", "pytorch", "keras", "saved_model", "mxnet", "tflite", "megabytes")
 
 
 @dataclass(frozen=True)
 class Laborious:
-    """``kind`` is the file's format; ``needs``, the framework that has to load it (None: nobody)."""
+    """``kind`` is the file's format; what ``make`` gives is a model, or the arguments of the command that opens it."""
 
     name: str
     kind: str
@@ -53,10 +54,11 @@ def load() -> dict[str, Laborious]:
     return FILES
 
 
-def measure(path: Path, seconds: int) -> tuple[float, float, int, int, str]:
-    """Wall and CPU seconds, peak KiB of one of its processes, exit code and first line of ``inspect --to all``."""
+def measure(given: Given, seconds: int) -> tuple[float, float, int, int, str]:
+    """Wall and CPU seconds, peak KiB of one of its processes, exit code and first line of ``inspect --to all``, or of its own command."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    command = [sys.executable, "-m", "netferry", "inspect", str(path), "--to", "all", "--json"]
+    asked = given if isinstance(given, list) else ["inspect", str(given), "--to", "all", "--json"]
+    command = [sys.executable, "-m", "netferry", *asked]
     watch = [sys.executable, __file__, "--watched", *command, "--time-limit", str(seconds), "--memory", "3"]
     done = subprocess.run(watch, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
