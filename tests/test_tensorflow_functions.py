@@ -46,6 +46,12 @@ MATRICES: dict[str, Callable[[Any], Any]] = {
     "a choice between truths": lambda x: tf.where(x > 0, x < 1, x > -1),
     "a trace": lambda x: ops.trace(ops.reshape(x, (-1, 3, 6)), axis1=1, axis2=2),
 }  # fmt: skip
+SUMS: dict[str, Callable[[Any], Any]] = {
+    "three": lambda x: tf.add_n([x, x * 2, tf.tanh(x)]),
+    "forty": lambda x: tf.add_n([x * number for number in range(40)]),
+    "forty whole numbers": lambda x: tf.cast(tf.add_n([tf.cast(x * 9, tf.int32) * number for number in range(40)]), tf.float32),
+    "forty complex": lambda x: tf.abs(tf.add_n([spectrum(x) * number for number in range(40)])),
+}  # fmt: skip
 UPDATES: dict[str, Callable[[Any], Any]] = {
     "a slice": lambda x: ops.slice_update(x, (0, 4), x[:1, :3] * 7),
     "a slice that would reach beyond": lambda x: ops.slice_update(x, (0, 16), x[:, :5] * 7),
@@ -71,10 +77,10 @@ def test_an_array_that_a_range_writes_is_what_its_loop_yields() -> None:
         assert close(given(tf.constant(x)), next(iter(ran(done.model, {"x": x}).values())))
 
 
-@pytest.mark.parametrize("title", [*COMPLEX, *MATRICES, *UPDATES])
+@pytest.mark.parametrize("title", [*COMPLEX, *MATRICES, *SUMS, *UPDATES])
 def test_a_function_gives_what_tensorflow_gives(title: str) -> None:
     serve = tf.function(
-        (COMPLEX | MATRICES | UPDATES)[title], [tf.TensorSpec([None, 18], name="x")], autograph=False
+        (COMPLEX | MATRICES | SUMS | UPDATES)[title], [tf.TensorSpec([None, 18], name="x")], autograph=False
     )
     done = netferry.convert(serve, "onnx", verify=False)
     assert done.route == "direct"

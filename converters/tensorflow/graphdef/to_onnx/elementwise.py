@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
@@ -28,7 +29,7 @@ rows(
         "Identity StopGradient PreventGradient Snapshot CheckNumerics DebugGradientIdentity XlaSharding _EagerConst "
         "DisableCopyOnRead ReadVariableOp": lambda _g, _a, x, *_: x,
         "IdentityN": lambda _g, _a, *inputs: list(inputs),
-        "AddN AccumulateNV2": lambda g, _a, *inputs: reduce(g.Add, inputs),
+        "AddN AccumulateNV2": lambda g, _a, *inputs: _total(g, inputs),
         "Rsqrt": lambda g, _a, x: g.Reciprocal(g.Sqrt(x)),
         "Square": lambda g, _a, x: g.Mul(x, x),
         "SquaredDifference": lambda g, _a, x, y: g.op("Mul", d := g.Sub(x, y), d),
@@ -51,6 +52,14 @@ rows(
         "RightShift": lambda g, _a, x, y: _shift(g, x, y, "RIGHT"),
     }
 )
+
+
+_MANY = 16
+"""Sums of more floats are one node, since each node is work; ONNX has none for whole numbers."""
+
+
+def _total(g: Emitter, inputs: Sequence[Tensor]) -> Tensor:
+    return g.Sum(*inputs) if len(inputs) > _MANY and inputs[0].dtype.kind == "f" else reduce(g.Add, inputs)
 
 
 def filled_like(g: Emitter, x: Tensor, number: float) -> Tensor:
