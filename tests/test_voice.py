@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 import typer
 from models import dense, saved
 
-from netferry.cli import app
+from netferry.cli import app, plain_help
 from netferry.cli.panels import CHOICES, PANELS
 from netferry.cli.voice import _file
 
@@ -114,3 +117,35 @@ def test_the_words_that_an_option_takes_are_shown_and_completed(name: str) -> No
                 one for one in CHOICES[name] if one.startswith(word[:1])
             ]
         )
+
+
+def nested() -> list[tuple[str, typer.core.TyperCommand | typer.core.TyperGroup]]:
+    root = typer.main.get_command(app)
+    inner = [(f"zoo {name}", one) for name, one in root.commands["zoo"].commands.items()]  # type: ignore[attr-defined]
+    return [("", root), *root.commands.items(), *inner]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("columns", [34, 40, 60, 80, 119, 120, 160])
+def test_help_fits_the_terminal_and_breaks_no_word(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is wider than the terminal, and every word of the help stands in one line whole; a longer one breaks behind a mark."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name, command in nested():
+        monkeypatch.setattr(command, "rich_markup_mode", plain_help.markup())
+        with (
+            command.make_context(f"netferry {name}", [], resilient_parsing=True) as context,
+            contextlib.redirect_stdout(io.StringIO()) as boxed,
+        ):
+            shown = command.get_help(context) or ""
+        shown += boxed.getvalue()
+        assert all(len(line) <= columns for line in shown.splitlines()), name
+        assert "\u2026" not in shown
+        for word in shown_words(command):
+            pieces = re.findall(r"[^,|/]+[,|/]?", word) if len(word) > columns - 10 else [word]
+            assert all(piece in shown for piece in pieces), (name, word)
+
+
+def shown_words(command: typer.core.TyperCommand | typer.core.TyperGroup) -> list[str]:
+    """The flags of a command, the words that they take, and what is said of them."""
+    texts = [text or "" for one in command.params for text in (one.help, one.metavar)]  # type: ignore[attr-defined]
+    flags = [flag for one in command.params for flag in one.opts if flag.startswith("-")]
+    return [*flags, *" ".join(texts).split()]

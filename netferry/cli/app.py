@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
 
+from netferry.cli import plain_help
 from netferry.cli.voice import spoken
 from netferry.converters.errors import UsageError
 
@@ -19,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., None])
 _MISTYPED: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 
-class _Group(TyperGroup):
+class _Group(plain_help.Group):
     """The commands; what is mistyped is told as one JSON document, too, where one is asked for."""
 
     def main(self, args: Any = None, *, standalone_mode: bool = True, **keywords: Any) -> Any:  # type: ignore[override]
@@ -41,7 +40,7 @@ class _Program(typer.Typer):
     """Commands that all have the flags of ``voice``, and help in panels."""
 
     def command(self, *arguments: Any, **keywords: Any) -> Callable[[Function], Function]:
-        register = super().command(*arguments, **keywords)
+        register = super().command(*arguments, **{"cls": plain_help.Command, **keywords})
 
         def add(function: Function) -> Function:
             register(spoken(function))
@@ -50,10 +49,7 @@ class _Program(typer.Typer):
         return add
 
 
-_NARROW = 60
-"""Columns below which boxes would cut words: help and mistakes are plain text there."""
-
-_MARKUP: Any = None if shutil.get_terminal_size().columns < _NARROW else "rich"
+_MARKUP = plain_help.markup()
 
 app = _Program(
     name="netferry",
@@ -65,6 +61,7 @@ app = _Program(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 zoo_app = _Program(
+    cls=plain_help.Group,
     help="The reference models, trained natively in each framework.",
     no_args_is_help=True,
     rich_markup_mode=_MARKUP,
