@@ -86,16 +86,18 @@ def importer(
 def write(result: ExportedModel | ImportedModel, path: str | os.PathLike[str]) -> None:
     """Write a result to ``path``, in the format that its name asks for.
 
-    Raises ``WriteError`` for whatever a framework's own writer raises where there is no room or no right.
+    Raises ``WriteError`` for whatever a framework's own writer raises where there is no room or no right, ``MissingError`` where the
+    framework is not installed.
     """
     from netferry.converters.errors import NetferryError, WriteError, first_line
+    from netferry.converters.frameworks import missing
 
     try:
         _write(result, Path(path))
     except (NetferryError, OSError):
         raise
     except Exception as error:
-        raise WriteError(f"could not be written ({first_line(error)})") from error
+        raise missing(error) or WriteError(f"could not be written ({first_line(error)})") from error
 
 
 def _write(result: ExportedModel | ImportedModel, path: Path) -> None:

@@ -125,24 +125,37 @@ def demand(path: str | os.PathLike[str]) -> Path:
     """A path at which something stands, or the prefix of a checkpoint."""
     known = os.path.lexists(path) or checkpoints.meta_of(path) is not None
     if not known and checkpoints.by_prefix(path) is None:
-        raise RefusedError("there is no such file or folder", where=str(path), remedy=_meant(Path(path)))
+        raise RefusedError("there is no such file or folder", where=str(path), remedy=_meant(os.fspath(path)))
     return Path(path)
 
 
 _MOST_BESIDE = 2000
 
 
-def _meant(path: Path) -> str | None:
-    """What stands beside a name that is not there and is like it; of a folder that is not there, that."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_OF_A_HUB = re.compile(r"([\w-]+/)?[\w-]+(\.\d[\w-]*)*")
+"""ORG/NAME or NAME: a point stands before digits alone there, where a file's name has an ending behind it."""
+
+
+def _meant(name: str) -> str | None:
+    """What to do about a name that is not there: what stands beside it and is like it, or how to get it."""
+    if _ADDRESS.match(name):
+        return "netferry reads files, and nothing from the network: download it first"
+    path = Path(name)
     try:
         with os.scandir(path.parent) as found:
-            return nearest(
-                path.name, [entry.name for entry, _ in zip(found, range(_MOST_BESIDE), strict=False)]
-            )
-    except FileNotFoundError:
-        return f"There is no folder {path.parent}"
-    except OSError:
-        return None
+            beside: list[str] | None = [
+                entry.name for entry, _ in zip(found, range(_MOST_BESIDE), strict=False)
+            ]
+    except OSError as error:
+        beside = None if isinstance(error, FileNotFoundError) else []
+    if alike := nearest(path.name, beside or ()):
+        return alike
+    absent = f"There is no folder {path.parent}" if beside is None else ""
+    if not _OF_A_HUB.fullmatch(name):
+        return absent or None
+    hub = f"A model of the Hugging Face Hub is downloaded first: hf download {name} --local-dir FOLDER"
+    return f"{absent}. {hub}" if absent else hub
 
 
 def look(path: str | os.PathLike[str]) -> Artifact:

@@ -27,7 +27,8 @@ class Framework:
     """``package`` is what Python imports; ``roots`` are the modules whose classes are its models.
 
     ``last_python`` is the last one that the framework runs on, where it has been left behind. ``aliases`` are what else
-    people call it. ``folder`` is where its modules stand, if not under its name.
+    people call it. ``folder`` is where its modules stand, if not under its name. ``stand_ins`` are sets of packages, each of which its models
+    can be built with where it is not installed.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Framework:
     last_python: tuple[int, int] | None = None
     aliases: tuple[str, ...] = ()
     folder: str = ""
+    stand_ins: tuple[tuple[str, ...], ...] = ()
 
     @property
     def files(self) -> ModuleType:
@@ -91,6 +93,11 @@ class Framework:
         if not self.installed:
             raise MissingError(f"{self.title} is not installed", remedy=self.remedy)
 
+    def demand_as_target(self) -> None:
+        """Say so before any work where its models cannot be built here. What it has no need to be installed for passes."""
+        if self.name not in _WRITTEN_WITHOUT and not any(all(map(find_spec, one)) for one in self.stand_ins):
+            self.require()
+
     def module(self, name: str) -> ModuleType:
         """One of the modules that every framework's folder has, by its name."""
         return import_module(f"netferry.converters.{self.folder or self.name}.{name}")
@@ -101,7 +108,12 @@ FRAMEWORKS: Mapping[str, Framework] = {
     for framework in (
         Framework("pytorch", "PyTorch", "torch", ("torch",), aliases=("torch",)),
         Framework(
-            "tensorflow", "TensorFlow/Keras", "tensorflow", ("tensorflow", "keras"), aliases=("keras", "tf")
+            "tensorflow",
+            "TensorFlow/Keras",
+            "tensorflow",
+            ("tensorflow", "keras"),
+            aliases=("keras", "tf"),
+            stand_ins=(("keras", "jax"), ("keras", "torch")),
         ),
         Framework("mxnet", "MXNet", "mxnet", ("mxnet", "netferry.converters.mxnet"), (3, 12), ("mx",)),
         Framework("onnx", "ONNX", "onnx", ("onnx", "onnx_ir"), aliases=("ort",)),
@@ -129,6 +141,37 @@ LITE = Framework(
     folder="tensorflow.tflite",
 )
 """TFLite's files, which are read without TensorFlow; its interpreter of them is what they run in."""
+
+_WRITTEN_WITHOUT = frozenset(("mxnet", "onnx"))
+"""Frameworks whose files netferry writes itself."""
+
+_BROUGHT_BY: Mapping[str, tuple[str, str]] = {
+    "torch": ("PyTorch", "pytorch"), "onnxscript": ("onnxscript", "pytorch"), "transformers": ("transformers", "transformers"),
+    "tensorflow": ("TensorFlow", "tensorflow"), "keras": ("Keras", "tensorflow"), "h5py": ("h5py", "tensorflow"),
+    "tf2onnx": ("tf2onnx", "tensorflow"), "mxnet": ("MXNet", "mxnet"), "onnxruntime": ("onnxruntime", "cpu"),
+    "pyarrow": ("pyarrow", "data"), "PIL": ("Pillow", "data"), "ray": ("Ray", "ray"), "sklearn": ("scikit-learn", "zoo"),
+}  # fmt: skip
+"""What Python imports -> what people call it, and the extra of netferry's that brings it."""
+
+
+def missing(error: BaseException | None) -> MissingError | None:
+    """An import that found nothing, as the line that says what to install; None where no extra brings it."""
+    root = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if root not in _BROUGHT_BY or _is_found(root):
+        return None
+    title, extra = _BROUGHT_BY[root]
+    remedy = (
+        FRAMEWORKS[extra].remedy if extra in FRAMEWORKS else f'Install it: pip install "netferry[{extra}]"'
+    )
+    return MissingError(f"{title} is not installed", remedy=remedy)
+
+
+def _is_found(package: str) -> bool:
+    """Whether a package is here at all: one that is and lacks a part is not mended by installing it."""
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # what stands in its place says that it is not there
+        return False
 
 
 def installed_version(distribution: str) -> str | None:

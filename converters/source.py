@@ -108,7 +108,7 @@ def _read(text: str, weights: Path | None, permit: Permit, task: str | None) -> 
         return model
     except ImportError as error:
         found.framework.require()
-        raise RefusedError(f"cannot be loaded ({error})", where=text) from error
+        raise frameworks.missing(error) or RefusedError(f"cannot be loaded ({error})", where=text) from error
 
 
 def import_code(modules: Sequence[str]) -> None:
@@ -142,7 +142,9 @@ def title(source: object) -> str:
     """How a report names the source: its path without folders, or its class."""
     if isinstance(source, str | os.PathLike):
         text = os.fspath(source)
-        return text if is_factory(text) else Path(text).name
+        path = Path(text)
+        named = path if path.name.strip(".") else path.resolve()
+        return text if is_factory(text) else named.name or text
     return f"{type(source).__module__.partition('.')[0]} {type(source).__name__}"
 
 
@@ -158,7 +160,7 @@ def _from_factory(module_name: str, name: str, weights: Path | None, permit: Per
     except NetferryError:
         raise
     except Exception as error:
-        raise RefusedError(
+        raise frameworks.missing(error) or RefusedError(
             f"the factory raised {type(error).__name__}: {error}",
             where=where,
             remedy="It must build the model when called without arguments",
@@ -195,7 +197,9 @@ def _module(name: str, where: str) -> object:
     except NetferryError:
         raise
     except Exception as error:
-        raise RefusedError(f"cannot be imported ({type(error).__name__}: {error})", where=where) from error
+        raise frameworks.missing(error) or RefusedError(
+            f"cannot be imported ({type(error).__name__}: {error})", where=where
+        ) from error
 
 
 def _executed(spec: ModuleSpec) -> ModuleType:

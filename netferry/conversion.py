@@ -225,6 +225,9 @@ def target_of(
     name = frameworks.named(to).name if to is not None else artifact.framework_of(destination or Path())
     if destination is not None:
         artifact.demand_ending(destination, name)
+    frameworks.named(name).demand_as_target()
+    if destination is not None and destination.suffix == ".tflite":
+        frameworks.LITE.require()
     if name == "onnx" and write_source:
         raise UsageError("an ONNX model has no source", remedy="Leave --source out, or use another --to")
     if name != "onnx" and opset is not None:

@@ -104,3 +104,33 @@ def test_a_zip_of_a_version_to_come_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(RefusedError, match=r"damaged zip archive \(zip file version 11.5"):
         artifact.look(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("https://example.org/net.onnx", "nothing from the network"),
+        ("s3://bucket/net.onnx", "nothing from the network"),
+        ("bert-base-uncased", "hf download bert-base-uncased --local-dir"),
+        ("meta-llama/Llama-3.2-1B", "hf download meta-llama/Llama-3.2-1B --local-dir"),
+        ("nowhere/net.onnx", "There is no folder nowhere"),
+        ("model.ckpt-7", "there is no such file or folder"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_with_the_way_to_get_it(name: str, told: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        artifact.demand(name)
+    assert told in str(caught.value)
+    assert ("hf download" in str(caught.value)) == told.startswith("hf")
+
+
+def test_a_folder_is_named_also_where_it_is_the_working_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert (source.title("."), source.title(".."), source.title("a/net.onnx")) == (
+        "inner",
+        tmp_path.name,
+        "net.onnx",
+    )

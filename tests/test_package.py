@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import json
 import sys
-import venv
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from environments import ROOT, built, environment, run
+from models import dense, saved
 
 import netferry
-
-ROOT = Path(__file__).parent.parent
-
-
-def run(*command: object, cwd: Path) -> str:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from netferry.converters.frameworks import missing
 
 
 @pytest.fixture(scope="module")
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An environment with the wheel and the ``cpu`` extra, and no framework in it."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--outdir", folder / "dist", ROOT, cwd=folder)
-    [wheel] = (folder / "dist").glob("*.whl")
-    venv.create(folder / "env", with_pip=True)
-    constraints = ROOT / "constraints.txt"
-    python = folder / "env" / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", "-c", constraints, f"{wheel}[cpu]", cwd=folder)
+    environment(folder / "env", f"{built(folder)[0]}[cpu]")
     yield folder
 
 
@@ -88,28 +75,85 @@ def test_importing_netferry_imports_nothing_heavy() -> None:
     assert not loaded & {"numpy", "onnx", "onnxruntime", "torch", "tensorflow", "keras", "mxnet", "rich"}
 
 
-def test_a_missing_framework_is_one_line_with_the_command() -> None:
-    """A Keras file where TensorFlow is absent: the import is blocked, as a clean environment has it."""
-    script = (
-        "import sys, zipfile, h5py, json, importlib.util as u\n"
-        "find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name in ('tensorflow', 'keras') else find(name, *a)\n"
-        "sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
-        "config = {'module': 'keras', 'class_name': 'Sequential', 'config': {'name': 's', 'layers': []}}\n"
-        "h5py.File('w.h5', 'w').close()\n"
-        "z = zipfile.ZipFile('m.keras', 'w'); z.writestr('config.json', json.dumps(config))\n"
-        "z.write('w.h5', 'model.weights.h5'); z.close()\n"
-        "import netferry.converters.frameworks as f; f.find_spec = u.find_spec\n"
-        "import netferry\n"
-        "try: netferry.convert('m.keras', 'onnx')\n"
-        "except netferry.NetferryError as error: print(error.exit_code, error)\n"
-    )
-    import tempfile
+WITHOUT = """
+import sys
 
-    with tempfile.TemporaryDirectory() as folder:
-        said = run(sys.executable, "-c", script, cwd=Path(folder))
-    assert said.startswith("4 ")
-    assert 'pip install "netferry[tensorflow]"' in said
+class Without:
+    def __init__(self, finder, names):
+        self.finder, self.names = finder, names
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in self.names else self.finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Without(finder, {names!r}) for finder in sys.meta_path]
+"""
+"""A process that finds none of some packages, as where they were never installed."""
+
+NO_FRAMEWORK = ("torch", "tensorflow", "keras", "mxnet", "h5py", "jax", "transformers")
+
+
+def said_without(script: str, folder: Path, names: tuple[str, ...] = NO_FRAMEWORK) -> list[str]:
+    return run(
+        sys.executable, "-c", WITHOUT.format(names=names) + script, cwd=folder, more={"PYTHONPATH": str(ROOT)}
+    ).splitlines()
+
+
+def tried(*conversions: tuple[object, ...]) -> str:
+    """What each conversion ends with: exit code and message, or the verdict's exit code and what was missing."""
+    return (
+        "import netferry\n"
+        f"for model, options in {conversions!r}:\n"
+        "    try:\n"
+        "        done = netferry.convert(model, **options)\n"
+        "        print(done.report.exit_code, done.report.missing, len(done.files))\n"
+        "    except netferry.NetferryError as error: print(error.exit_code, error)\n"
+    )
+
+
+TARGETS = (
+    {"destination": "out.pt2"}, {"destination": "out", "to": "pytorch"}, {"destination": "out.keras"},
+    {"destination": "out.tflite"}, {"destination": "out.py", "to": "tensorflow"}, {"to": "keras"},
+)  # fmt: skip
+
+
+def test_a_missing_target_is_one_line_with_the_command_and_nothing_is_written(tmp_path: Path) -> None:
+    saved(tmp_path, dense(), "a.onnx")
+    lines = said_without(tried(*(("a.onnx", target) for target in TARGETS)), tmp_path)
+    for said, extra in zip(lines, ["pytorch"] * 2 + ["tensorflow"] * 4, strict=True):
+        assert said.startswith("4 ")
+        assert said.endswith(f'pip install "netferry[{extra}]"')
+    assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_a_missing_source_is_one_line_with_the_command(tmp_path: Path) -> None:
+    """A Keras file, a PyTorch program, and code that imports what is not there, at once or when it is called."""
+    config = {"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}}
+    h5py.File(tmp_path / "w.h5", "w").close()
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.write(tmp_path / "w.h5", "model.weights.h5")
+    (tmp_path / "early.py").write_text("import torch\ndef make(): return torch.nn.Linear(2, 2)\n")
+    (tmp_path / "late.py").write_text("def make():\n    import keras\n    return keras.Sequential()\n")
+    (tmp_path / "own.py").write_text("import a_module_of_my_own\n")
+    models = ("m.keras", "early.py:make", "late.py:make", "own.py:make")
+    keras, early, late, own = said_without(tried(*((model, {"to": "onnx"}) for model in models)), tmp_path)
+    for said, extra in ((keras, "tensorflow"), (early, "pytorch"), (late, "tensorflow")):
+        assert said.startswith("4 ")
+        assert f'pip install "netferry[{extra}]"' in said
+    assert own.startswith("5 own.py:make: cannot be imported")
+
+
+def test_what_cannot_run_here_is_written_and_has_its_own_exit_code(tmp_path: Path) -> None:
+    saved(tmp_path, dense(), "a.onnx")
+    [said] = said_without(tried(("a.onnx", {"destination": "out-symbol.json"})), tmp_path)
+    assert said == '7 MXNet is not installed. Install it: pip install "netferry[mxnet]" 2'
+
+
+def test_a_part_that_is_missing_of_what_is_installed_is_no_reason_to_install_it() -> None:
+    assert missing(ModuleNotFoundError("no", name="torch.nowhere")) is None
+    assert missing(ModuleNotFoundError("no", name="a_module_of_my_own")) is None
+    assert missing(ValueError("torch")) is None
 
 
 def test_a_checkout_with_broken_links_says_so(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def _rows_of(sample: Sample) -> int:
 
 def _unchecked(report: Report, error: MissingError) -> Report:
     """The source cannot be run here: nothing is proved, and the report says what is missing."""
-    return replace(report, reason=str(error))
+    return replace(report, reason=str(error), missing=str(error))
 
 
 def _input_notes(source: Signature, target: Signature) -> Iterable[str]:

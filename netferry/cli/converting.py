@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app
-from netferry.cli.console import EXIT_CODES, code_of, leave, speaking
+from netferry.cli.console import code_of, leave, speaking
 from netferry.cli.many import convert_many
 from netferry.cli.options import (
     AsJson,
@@ -186,11 +186,12 @@ def convert(
 
             write_report(report, verdict, extras, replacing)
         say(done.to_dict(), lambda: _conversion_text(done, destination, dry_run))
-        leave(0 if done.report is None else code_of(done.report, strict))
+        leave(code_of(done.report, strict))
 
 
 def _lower(say: Any, source: str, destination: Path, given: Mapping[str, Any]) -> None:
     from netferry.tasks.precision import lower
+    from netferry.validation.reports.report import exit_code_of
 
     with busy(f"converting {source}"):
         lowered = lower(
@@ -198,7 +199,7 @@ def _lower(say: Any, source: str, destination: Path, given: Mapping[str, Any]) -
             inputs=examples_of(given["inputs"], given["seed"]), **lowering_options(given),
         )  # fmt: skip
     say(lowered.to_dict(), lambda: "\n".join([lowered.to_text(), *sizes_text(lowered.files)]))
-    leave(EXIT_CODES[lowered.status])
+    leave(exit_code_of(lowered.status))
 
 
 def _conversion_text(done: Any, destination: Path, dry_run: bool = False) -> str:
@@ -207,7 +208,9 @@ def _conversion_text(done: Any, destination: Path, dry_run: bool = False) -> str
     written = "would be written (--dry-run)" if dry_run else "nothing written"
     goal = f"{destination}" if done.files else f"{destination}: {written}"
     lines = [f"{done.source} -> {goal} ({done.route})"]
-    if done.report is not None:
+    if done.files and done.report is not None and done.report.missing:
+        lines.append(f"written, not checked: {done.report.missing}")
+    elif done.report is not None:
         lines += done.report.to_text().splitlines()
     elif not dry_run:
         lines.append("not checked: source and result were not compared (--no-verify)")

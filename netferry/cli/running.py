@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app
-from netferry.cli.console import EXIT_CODES, leave, speaking
+from netferry.cli.console import code_of, leave, speaking
 from netferry.cli.options import (
     AsJson,
     Columns,
@@ -255,7 +255,7 @@ def package(
         notes = [f"note: {note}" for note in done.notes]
         written = [escaping.line(line) for line in (*sizes_text(done.files), *batching, *notes)]
         say(done.to_dict(), lambda: "\n".join([*written, *verdict]))
-        leave(0 if done.report is None else EXIT_CODES[done.report.status])
+        leave(code_of(done.report))
 
 
 def _plain_name(model: str) -> str:

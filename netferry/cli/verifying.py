@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app
-from netferry.cli.console import EXIT_CODES, code_of, leave, speaking
+from netferry.cli.console import code_of, leave, speaking
 from netferry.cli.options import (
     AsJson,
     Atol,
@@ -280,4 +280,4 @@ def bisect(
                 output=output, unsafe=unsafe, force=force, data=data, columns=columns_of(columns), pixels=pixels_of(pixels),
             )  # fmt: skip
         say(found.to_dict(), found.to_text)
-        leave(EXIT_CODES[found.status])
+        leave(code_of(found.report))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netferry.converters.errors import NetferryError, RefusedError
+from netferry.converters.frameworks import missing
 
 GIB = 1 << 30
 
@@ -66,6 +67,8 @@ def explained(error: Exception, files: Sequence[str | os.PathLike[str]]) -> Netf
         )
     if isinstance(error, RecursionError):
         return RefusedError("it is nested too deep", where=where)
+    if not_here := missing(error):
+        return not_here
     if isinstance(error, ImportError | OSError | SystemError) and _is_bounded():
         return RefusedError(
             f"what reads it cannot be loaded into the memory that this process may have ({error})",

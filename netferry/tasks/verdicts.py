@@ -9,7 +9,7 @@ from netferry.converters import escaping, source
 from netferry.tasks.fanout import Answer, Document
 from netferry.validation.comparison.metrics import NOT_CHECKED, PASSED
 from netferry.validation.reports import junit, markdown, wording
-from netferry.validation.reports.report import versions
+from netferry.validation.reports.report import CANNOT_RUN, exit_code_of, versions
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Compared:
         """What a command for it alone would end with."""
         if self.error is not None:
             return int(self.error["exit_code"])
-        return int(self.asked and self.status != PASSED)
+        return exit_code_of(self.status, (self.report or {}).get("missing", "")) if self.asked else 0
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -58,8 +58,10 @@ class Verdicts:
 
     @property
     def exit_code(self) -> int:
-        """The worst of all."""
-        return max((pair.exit_code for pair in self.pairs), default=1)
+        """The worst of all; what cannot run here is the least of faults."""
+        return max(
+            (pair.exit_code for pair in self.pairs), default=1, key=lambda code: (code != CANNOT_RUN, code)
+        )
 
     @property
     def passed(self) -> bool:

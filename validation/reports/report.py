@@ -52,6 +52,7 @@ class Report:
     ``truth`` says where the float64 truth came from, or why there is none. ``optimised`` is what onnxruntime
     gave with its optimisations on beside off. ``training`` is there where gradients were asked for.
     ``unchecked_axes`` are free and were tried at fewer than two sizes. ``data`` names the real rows, with their digest.
+    ``missing`` names the framework, library or kernel for want of which nothing could be compared here.
     ``sandbox`` says what the process that ran them had closed to itself.
     ``unusable`` says why the target cannot be trained on, or called with gradients on, though its outputs may be right.
     """
@@ -63,6 +64,7 @@ class Report:
     seed: int = 0
     notes: tuple[str, ...] = ()
     reason: str = ""
+    missing: str = ""
     signature: Signature | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     truth: str = ""
@@ -91,6 +93,11 @@ class Report:
     @property
     def failed(self) -> bool:
         return self.status == FAILED
+
+    @property
+    def exit_code(self) -> int:
+        """What a command that gives this verdict ends with."""
+        return exit_code_of(self.status, self.missing)
 
     @property
     def max_abs(self) -> float | None:
@@ -133,6 +140,7 @@ class Report:
             "seed": self.seed,
             "data": None if self.data is None else dict(self.data),
             "reason": self.reason,
+            "missing": self.missing,
             "notes": list(self.notes),
             "signature": None if self.signature is None else self.signature.to_json(),
             "versions": dict(self.versions),
@@ -190,6 +198,17 @@ class Report:
         if self.training is not None:
             lines.append(self.training.to_text())
         return "\n".join(lines)
+
+
+CANNOT_RUN = 7
+"""Exit code of what was not checked because one side cannot run here."""
+
+
+def exit_code_of(status: str, missing: str = "") -> int:
+    """0 passed, 1 failed or nothing proved, ``CANNOT_RUN`` for want of what is ``missing``."""
+    if status == PASSED:
+        return 0
+    return CANNOT_RUN if status == NOT_CHECKED and missing else 1
 
 
 def as_json(document: Any) -> str:
