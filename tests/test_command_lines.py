@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,11 +93,75 @@ def symbol(size: int) -> Callable[[Path], None]:
     return make
 
 
+def checkpoint(path: Path) -> None:
+    """A classifier of TensorFlow 1 with its loss, as a Saver leaves it."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 6], name="x")
+        labels = v1.placeholder(tf.float32, [None, 3], name="labels")
+        weight = v1.get_variable("weight", initializer=tf.random.normal([6, 3], seed=1))
+        y = tf.nn.softmax(x @ weight, name="probabilities")
+        loss = tf.reduce_mean(tf.square(y - labels))
+        v1.train.GradientDescentOptimizer(0.1).minimize(loss)
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, str(path.with_name("model.ckpt")), global_step=7)
+
+
+def frozen(path: Path) -> None:
+    """A frozen graph that ends in a pool, a dense layer and probabilities."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        image = v1.placeholder(tf.float32, [None, 7, 7, 512], name="image")
+        features = tf.nn.relu(image * 2.0 - 1.0, name="pool/Relu")
+        weight = tf.constant(np.random.default_rng(2).normal(size=(512, 5)).astype(np.float32) / 20)
+        tf.nn.softmax(tf.reduce_mean(features, [1, 2]) @ weight, name="probabilities")
+        path.write_bytes(graph.as_graph_def().SerializeToString())
+
+
+def compiled(path: Path) -> None:
+    """A Keras model that has been trained a step, saved with its optimizer."""
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((6,), name="x"), keras.layers.Dense(3)])
+    model.compile("adam", "mse")
+    random = np.random.default_rng(3)
+    model.fit(random.random((8, 6), np.float32), random.random((8, 3), np.float32), verbose=0)
+    model.save(path)
+
+
+TRAINED = """
+import torch
+
+def make():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 30 * 30, 2))
+"""
+
+
+def trained(path: Path) -> None:
+    """PyTorch code, with the weights and the optimizer of a step of training beside it."""
+    import torch
+
+    path.with_name("train.py").write_text(TRAINED)
+    space: dict[str, Any] = {}
+    exec(TRAINED, space)
+    model = space["make"]()
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    model(torch.rand(2, 3, 32, 32)).square().mean().backward()
+    adam.step()
+    torch.save(model.state_dict(), path.with_name("net.pt"))
+    torch.save({"optimizer": adam.state_dict()}, path.with_name("checkpoint.pt"))
+
+
 MAKERS: Mapping[str, Callable[[Path], None]] = {
     "cnn.keras": zoo("cnn"), "model.keras": zoo("lstm"), "a.keras": zoo("mlp"), "mlp.keras": zoo("mlp"),
     "cnn.onnx": converted("cnn.keras"), "other.onnx": converted("cnn.keras"), "mlp.onnx": converted("mlp.keras"), "b.onnx": converted("a.keras"), "mlp.pt2": converted("mlp.keras"),
     "rows.parquet": rows, "rows.npz": images, "image.npy": pixels, "models.toml": catalogue,
     "resnet-symbol.json": symbol(224), "model-symbol.json": symbol(112), "yolo3-symbol.json": symbol(416),
+    "model.ckpt-7": checkpoint, "net.pb": frozen, "net.keras": compiled, "train.py:make": trained,
 }  # fmt: skip
 """The files that a reader is supposed to have."""
 
@@ -111,16 +176,20 @@ def shown(page: str) -> list[str]:
     if page == "--help":
         return list(examples())
     text = re.sub(r"\\\n\s*", "", (ROOT / page).read_text(encoding="utf-8"))
-    found = re.findall(r"^(?: {4})?(netferry (?!knows|carries)\S+ [^\n]*)$", text, re.MULTILINE)
+    found = re.findall(rf"^(?: {{4}})?(netferry (?:{'|'.join(commands())}) [^\n]*)$", text, re.MULTILINE)
     return [re.split(r"\s{2,}|\s# ", line)[0] for line in found]
+
+
+def commands() -> Mapping[str, Any]:
+    from netferry.cli import app
+
+    found: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return found
 
 
 def examples() -> Iterator[str]:
     """The examples with which the help of each command ends."""
-    from netferry.cli import app
-
-    group = typer.main.get_command(app)
-    for command in group.commands.values():  # type: ignore[attr-defined]
+    for command in commands().values():
         for one in getattr(command, "commands", {"": command}).values():
             yield from re.split(r", or ", (one.epilog or "").removeprefix("Example: "))
 
