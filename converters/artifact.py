@@ -141,21 +141,23 @@ def _meant(name: str) -> str | None:
     """What to do about a name that is not there: what stands beside it and is like it, or how to get it."""
     if _ADDRESS.match(name):
         return "netferry reads files, and nothing from the network: download it first"
-    path = Path(name)
+    found = beside(Path(name)) or ""
+    if not _OF_A_HUB.fullmatch(name) or found.startswith("Did you mean"):
+        return found or None
+    hub = f"A model of the Hugging Face Hub is downloaded first: hf download {name} --local-dir FOLDER"
+    return f"{found}. {hub}" if found else hub
+
+
+def beside(path: Path) -> str | None:
+    """Of a name that is not there: what stands beside it and is like it, or that its folder is not there either."""
     try:
         with os.scandir(path.parent) as found:
-            beside: list[str] | None = [
-                entry.name for entry, _ in zip(found, range(_MOST_BESIDE), strict=False)
-            ]
-    except OSError as error:
-        beside = None if isinstance(error, FileNotFoundError) else []
-    if alike := nearest(path.name, beside or ()):
-        return alike
-    absent = f"There is no folder {path.parent}" if beside is None else ""
-    if not _OF_A_HUB.fullmatch(name):
-        return absent or None
-    hub = f"A model of the Hugging Face Hub is downloaded first: hf download {name} --local-dir FOLDER"
-    return f"{absent}. {hub}" if absent else hub
+            names = [entry.name for entry, _ in zip(found, range(_MOST_BESIDE), strict=False)]
+    except FileNotFoundError:
+        return f"There is no folder {path.parent}"
+    except OSError:
+        return None
+    return nearest(path.name, names)
 
 
 def look(path: str | os.PathLike[str]) -> Artifact:
@@ -269,7 +271,10 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
 
 def _not_a_model(path: Path) -> RefusedError:
     titles = ", ".join(title for _, title in KINDS.values())
-    return RefusedError("not a model that netferry knows", where=str(path), expected=f"one of: {titles}")
+    remedy = f"Name the function in it that builds the model: {path}:make" if path.suffix == ".py" else None
+    return RefusedError(
+        "not a model that netferry knows", where=str(path), expected=f"one of: {titles}", remedy=remedy
+    )
 
 
 def _look_into_zip(path: Path) -> Artifact:

@@ -215,7 +215,22 @@ BAD_CALLS = {
         "name:sizes:dtype",
     ),
     "half a tolerance": (("verify", "m.onnx", "m.onnx", "--rtol", "1"), 2, "go together"),
-    "a folder that is not there": (("convert", "m.onnx", "no/out.onnx"), 6, "cannot write here"),
+    "a folder that is not there": (
+        ("convert", "m.onnx", "no/out.onnx"),
+        6,
+        "There is no folder no: make it first",
+    ),
+    "an input's file that is not there": (
+        ("run", "m.onnx", "--input", "x=x.npz"),
+        5,
+        "x.npz: there is no such file",
+    ),
+    "an input without a file": (("run", "m.onnx", "--input", "x"), 2, "expected x=FILE.npy"),
+    "code without a function": (
+        ("inspect", "code.py"),
+        5,
+        "Name the function in it that builds the model: code.py:make",
+    ),
     "a folder in the way": (("convert", "m.onnx", "folder", "--to", "onnx"), 6, "stands in the way"),
     "a folder for no framework": (("convert", "m.onnx", "folder"), 2, "which framework is meant"),
     "an array of the wrong shape": (("run", "m.onnx", "--input", "x=wide.npy"), 2, "another shape"),
@@ -232,6 +247,7 @@ BAD_CALLS = {
 def test_bad_input_gives_one_message_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     saved(tmp_path, dense(), "m.onnx")
     (tmp_path / "text.txt").write_text("I am text")
+    (tmp_path / "code.py").write_text("def make(): ...\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "net-0001.params").write_bytes((0x112).to_bytes(8, "little") + bytes(24))
     variable = {"op": "null", "name": "data", "inputs": []}

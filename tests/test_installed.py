@@ -50,14 +50,14 @@ class Extra:
 TO_PYTORCH, TO_KERAS = {"convert a.onnx out.pt2": "pytorch"}, {"convert a.onnx out.keras": "tensorflow"}
 RUN = "run a.onnx --input x=x.npy"
 EXTRAS: Mapping[str, Extra] = {
-    "cpu": Extra("", (RUN, "convert a.onnx b.onnx --simplify", "inspect a.onnx --to all"), {**TO_PYTORCH, **TO_KERAS, "run a.onnx --data rows.parquet": "data"}),
+    "cpu": Extra("", (RUN, "convert a.onnx b.onnx --simplify", "inspect a.onnx --to all"), {**TO_PYTORCH, **TO_KERAS, "run a.onnx --data rows.parquet --output out.parquet": "data"}),
     "gpu": Extra("", (RUN, "convert a.onnx b.onnx --simplify"), {**TO_PYTORCH, **TO_KERAS}),
     "pytorch,cpu": Extra(TORCH + first_conversion(), ("convert a.onnx arrived --to pytorch", "convert a.onnx a.pt2"), {**TO_KERAS, "inspect bert": "transformers"}),
     "tensorflow,cpu": Extra(KERAS + first_conversion(), ("convert a.onnx a.keras", "convert a.onnx a.tflite"), TO_PYTORCH),
     "mxnet,cpu": Extra(GLUON + first_conversion(), ("convert a.onnx a-symbol.json",), {**TO_PYTORCH, **TO_KERAS}),
     "transformers,cpu": Extra(BERT, ("convert bert bert.onnx --quick", "convert a.onnx a.pt2"), TO_KERAS),
-    "data,cpu": Extra("", ("run a.onnx --data rows.parquet --columns x=c0,c1,c2 --output out.parquet",), {"run a.onnx --data rows.npz --output out2 --engine ray": "ray"}),
-    "ray,cpu": Extra("", ("run a.onnx --data rows.npz --output out --engine ray",), TO_PYTORCH),
+    "data,cpu": Extra("", ("run a.onnx --data rows.parquet --columns x=c0,c1,c2 --output out.parquet",), {"run a.onnx --data rows.npz --output out2.npz --engine ray": "ray"}),
+    "ray,cpu": Extra("", ("run a.onnx --data rows.npz --output out.npz --engine ray",), TO_PYTORCH),
     "zoo,cpu": Extra("from netferry.zoo import catalog, data\nassert data.load(catalog.named('cnn')).x_train.ndim == 4\n", ("zoo list",), {"zoo train cnn --framework pytorch": "pytorch"}),
 }  # fmt: skip
 """Each extra (beside ``cpu``, which runs ONNX), and what it must do."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -66,8 +67,18 @@ def as_write_errors(destination: Path) -> Iterator[None]:
         raise WriteError(
             f"cannot write here ({error.strerror or error})",
             where=str(destination),
-            remedy="Choose another destination, or make room there",
+            remedy=_way_out(error, destination),
         ) from error
+
+
+def _way_out(error: OSError, destination: Path) -> str:
+    """What a person can do about a destination that does not take a file."""
+    folder = destination.parent
+    if isinstance(error, FileNotFoundError) and not folder.is_dir():
+        return f"There is no folder {folder}: make it first, or choose another destination"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Make room there, or choose another destination"
+    return "Choose another destination, or ask for the right to write there"
 
 
 def demand_own(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from netferry.converters.artifact import beside
 from netferry.converters.disk import archives
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
@@ -21,6 +22,10 @@ def load_inputs(flags: Sequence[str]) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for position, flag in enumerate(flags):
         name, found, path = flag.rpartition("=")
+        if not found and not path.endswith((".npy", ".npz")):
+            raise UsageError(
+                "an input is read from a file", expected="x=FILE.npy, FILE.npy or FILE.npz", received=flag
+            )
         loaded = _load(Path(path))
         if isinstance(loaded, dict):
             arrays |= loaded
@@ -57,6 +62,8 @@ def summary(outputs: Mapping[str, Array], path: Path | None) -> dict[str, Any]:
 
 
 def _load(path: Path) -> Array | dict[str, Array]:
+    if not path.exists():
+        raise RefusedError("there is no such file or folder", where=str(path), remedy=beside(path))
     try:
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}

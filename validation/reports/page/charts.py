@@ -227,7 +227,7 @@ def bars(rows: Sequence[tuple[str, float, str]], unit: str, label: str) -> Marku
 def profile(
     rows: Sequence[tuple[str, float]], label: str, limit: float | None = None, noun: str = "tensor"
 ) -> Markup:
-    """The error of each tensor in order of execution, on a logarithmic axis; the worst three are named."""
+    """The error of each tensor in order of execution, on a logarithmic axis; the worst are named, at most three."""
     finite = [value for _, value in rows if math.isfinite(value) and value > 0]
     if not finite:
         return picture(WIDTH, 40, label, tag("text", f"no error in any {noun}", x=8, y=24, class_="tick"))
@@ -265,16 +265,20 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _worst_named(
     rows: Sequence[tuple[str, float]], x: Scale, y: Scale, ends: tuple[float, float]
 ) -> list[Markup]:
+    """The names of the worst tensors; one through which the line of a worse neighbour would run is left out."""
     parts: list[Markup] = []
     taken: list[float] = []
-    for position in sorted(range(len(rows)), key=lambda n: -_capped(rows[n][1], *ends))[:3]:
-        name, value = rows[position]
-        at_y = y(_capped(value, *ends)) - 5
-        if any(abs(at_y - other) < 11 for other in taken):
-            continue
-        taken.append(at_y)
-        shown = shortened(name, 150, 9.5)
+    heights = [_capped(value, *ends) for _, value in rows]
+    step = x(1) - x(0)
+    for position in sorted(range(len(rows)), key=lambda n: -heights[n])[:3]:
+        at_y = y(heights[position]) - 5
+        shown = shortened(rows[position][0], 150, 9.5)
         width = text_width(shown, 9.5)
         at_x = min(max(x(position), 44 + width / 2), WIDTH - 4 - width / 2)
+        first, last = (int((at_x + side - 44) / step) for side in (-width / 2, width / 2))
+        crossed = max(heights[max(0, first) : last + 2]) > heights[position]
+        if crossed or any(abs(at_y - other) < 11 for other in taken):
+            continue
+        taken.append(at_y)
         parts.append(tag("text", shown, x=at_x, y=at_y, class_="name", text_anchor="middle"))
     return parts

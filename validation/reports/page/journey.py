@@ -153,8 +153,8 @@ def _apart(sides: Sequence[Pictured]) -> str:
     if len(sides) != 2:
         return ""
     said = [
-        f"{wording.count(alone, 'operation')} of {one.outline.title} that no operation there stands for"
-        for one in sides
+        f"{wording.count(alone, 'operation')} of {one.outline.title} for which {other.outline.title} has none"
+        for one, other in (sides, sides[::-1])
         if (alone := one.outline.alone)
     ]
     pairs = sides[0].outline.marked - sides[0].outline.alone
