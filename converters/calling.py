@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from netferry.converters import frameworks, signature, structure
 from netferry.converters.signature import Array, Example
 
@@ -43,7 +41,7 @@ def _as_array(array: Any) -> Array:
     if type(array).__module__.partition(".")[0] == "torch":
         read: Array = frameworks.named("pytorch").live.to_numpy(array)
         return read
-    return np.asarray(array)
+    return signature.as_array(array)
 
 
 def _of_parts(

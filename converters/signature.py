@@ -142,6 +142,11 @@ class Example:
         return TensorSpec(self.name, self.array.dtype, tuple(dims))
 
 
+def as_array(value: Any) -> Array:
+    """A value as numpy has it; an array of MXNet's, which numpy would take for a sequence, gives its own."""
+    return np.asarray(value.asnumpy() if hasattr(value, "asnumpy") else value)
+
+
 def examples(
     inputs: Mapping[str, Any] | Sequence[Any],
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
@@ -152,7 +157,7 @@ def examples(
     free and named ``batch``; a mapping names the free axes and nothing else is free.
     """
     named = inputs if isinstance(inputs, Mapping) else {f"input_{i}": a for i, a in enumerate(inputs)}
-    arrays = {name: np.asarray(array) for name, array in named.items()}
+    arrays = {name: as_array(array) for name, array in named.items()}
     if dynamic is None:
         sizes = [array.shape[0] for array in arrays.values() if array.ndim]
         return tuple(

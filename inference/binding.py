@@ -13,7 +13,7 @@ import numpy as np
 
 from netferry.converters.errors import MissingError, RefusedError, UsageError, first_line, nearest
 from netferry.converters.onnx.live import WITHOUT_MAPS
-from netferry.converters.signature import NAMELESS, Array, Dim, Signature, TensorSpec
+from netferry.converters.signature import NAMELESS, Array, Dim, Signature, TensorSpec, as_array
 from netferry.inference.devices import CPU, CUDA, require_onnxruntime
 
 _CPU, _CUDA, _PINNED, _MANAGED = 1, 2, 3, 13
@@ -183,13 +183,13 @@ def _on_gpu(value: Any, spec: TensorSpec) -> Any:
 def _array(value: Any) -> Array:
     """numpy's view of a tensor of any framework that speaks DLPack on the CPU; whatever else, as numpy has it."""
     if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
-        return np.asarray(value)
+        return as_array(value)
     try:
         return np.from_dlpack(value.detach() if hasattr(value, "detach") else value)
     except (RuntimeError, TypeError, BufferError):  # a dtype that numpy has not
         pass
     try:
-        return np.asarray(value)
+        return as_array(value)
     except TypeError as error:
         raise UsageError(
             "a tensor that numpy cannot hold", received=str(getattr(value, "dtype", type(value)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -12,11 +13,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from models import model
+from models import model, saved
 from onnx import TensorProto, helper
 from torch import nn
 
 import netferry
+from netferry.converters import calling
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import (
     Example,
@@ -901,3 +903,20 @@ def test_only_graphs_of_which_onnxruntime_might_die_are_watched() -> None:
     smallest = {"x": np.int32([-(2**31)]), "z": np.int32([-1])}
     with pytest.raises(RefusedError, match="SIGFPE"):
         Watched(divided("int32", "z")).run(smallest)
+
+
+def test_arrays_of_every_framework_are_taken_as_they_are(tmp_path: Path) -> None:
+    """By ``convert``, whose examples they are, and by ``run``."""
+    import keras
+    import torch
+
+    from netferry.converters.mxnet.live import import_mxnet
+
+    x = np.random.default_rng(0).random((2, 3)).astype(np.float32)
+    path = saved(tmp_path, dense())
+    wanted = netferry.run(path, {"x": x})["y"]
+    for own in (torch.from_numpy(x), keras.ops.convert_to_tensor(x), import_mxnet().nd.array(x), x.tolist()):
+        (given,) = calling.examples({"x": own})
+        np.testing.assert_array_equal(np.asarray(given.array, np.float32), x)
+        if not isinstance(own, list):
+            np.testing.assert_array_equal(netferry.run(path, {"x": own})["y"], wanted)
