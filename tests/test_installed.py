@@ -20,7 +20,7 @@ KERAS = "import keras\nmodel = keras.Sequential([keras.layers.Input((8,), name='
 GLUON = (
     "from netferry.converters.mxnet.live import import_mxnet\nmx = import_mxnet()\n"
     "model = mx.gluon.nn.HybridSequential()\nmodel.add(mx.gluon.nn.Dense(4, 'relu'))\nmodel.initialize()\n"
-    "example = mx.nd.random.uniform(shape=(2, 8))\n"
+    "example = mx.nd.random.uniform(shape=(2, 8))\nmodel(example)\n"
 )
 BERT = (
     "import transformers as t\n"
