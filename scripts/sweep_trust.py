@@ -54,10 +54,11 @@ def differential(folder: Path) -> Iterator[tuple[str, Callable[[], Row]]]:
             return {"refused": refused, "alike": read, "refused later": len(seeds) - refused - read}
 
     for form in binary.FORMS:
+        (folder / form).mkdir()  # TensorFlow takes a checkpoint of its newer form for the older one beside it
         for at in range(0, MUTANTS, PART):
             yield (
                 f"{form} {at}",
-                lambda form=form, at=at: dict(binary.alike(form, range(at, at + PART), folder)),
+                lambda form=form, at=at: dict(binary.alike(form, range(at, at + PART), folder / form)),
             )
     for room, forms in ((False, structure.FORMATS), (True, operators.FORMS)):
         for form in forms:

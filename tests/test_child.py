@@ -222,6 +222,11 @@ def test_without_forks_groups_and_locks_it_works_on(tmp_path: Path, monkeypatch:
     for name in ("fork", "killpg"):
         monkeypatch.delattr(os, name)
     monkeypatch.setattr(scratch, "fcntl", None)
+    (
+        tmp_path / "temporary"
+    ).mkdir()  # in the common place another netferry, which has locks, clears away what is not locked
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     assert fork.enter([source], Limits()) is None
     assert sandbox.told() == "none (this system does not fork)"
     assert guard.call("inspect", source)["inputs"][0]["dims"] == ["batch", 3]
