@@ -147,6 +147,21 @@ def test_softmax_of_an_old_opset_is_raised_first() -> None:
     np.testing.assert_allclose(wide["y"].reshape(2, -1).sum(1), 1)
 
 
+@pytest.mark.parametrize("opset", [13, 18])
+def test_quantisers_of_an_older_opset_have_a_float64_run(opset: int) -> None:
+    proto = graph(
+        [node("QuantizeLinear", "x scale zero", "q"), node("DequantizeLinear", "q scale zero", "y")],
+        (2, 3),
+        scale=np.float32(0.05),
+        zero=np.uint8(128),
+    )
+    proto.opset_import[0].version = opset
+    x = RNG.standard_normal((2, 3)).astype(np.float32)
+    wide = Double(proto).run([x])
+    assert wide is not None
+    assert np.abs(wide["y"] - Session(proto).run({"x": x})["y"]).max() <= 1e-6
+
+
 def test_zeros_of_no_stated_dtype_are_float64_in_a_float64_run() -> None:
     proto = graph(
         [

@@ -16,6 +16,7 @@ from onnx.inliner import inline_local_functions
 
 from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.graph.passes import normalize, versions
+from netferry.converters.graph.schema.opset import OPSET
 from netferry.converters.onnx.live import proto
 from netferry.converters.onnx.reference.evaluator import KINDS, Evaluator
 from netferry.converters.rounding import Rounding
@@ -133,7 +134,9 @@ def _loaded(model: Any) -> onnx.ModelProto:
 def _raised(model: Any) -> onnx.ModelProto:
     loaded = inline_local_functions(_loaded(model))
     try:
-        return ir.to_proto(normalize.standard(versions.raised(ir.from_proto(loaded))))
+        risen = versions.raised(ir.from_proto(loaded))
+        risen.opset_imports[""] = OPSET  # what means the same there; the evaluator has no old quantisers
+        return ir.to_proto(normalize.standard(risen))
     except Exception as error:
         raise CannotConvert(f"the opset cannot be raised ({first_line(error)})") from error
 
