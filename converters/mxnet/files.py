@@ -108,7 +108,8 @@ def _recognised(artifact: Artifact, params: Mapping[str, Array]) -> SymbolModel:
             remedy="Give the -symbol.json and name this file with --weights",
         )
     note = f"no symbol stands beside the weights: by their names and sizes they are those of {found.name} of {found.table}"
-    return model_of(found.symbol, params, artifact.path.name, (note,))
+    notes = (note, found.note) if found.note else (note,)
+    return model_of(found.symbol, params, artifact.path.name, notes)
 
 
 def _sized(graph: Symbol, sizes: Mapping[str, tuple[int, ...]]) -> Symbol:

@@ -60,28 +60,39 @@ def _squeezenet(stem: Part, fires: Sequence[Sequence[int]]) -> Part:
 # ---- sums ----------------------------------------------------------------------------------------------
 
 
-def _resnet(
-    unit: Callable[[int, int, bool], Part], counts: Sequence[int], widths: Sequence[int], second: bool
-) -> Part:
-    before, stages = 64, []
+Unit = Callable[[int, int, bool], Part]
+"""One sum of a ResNet, from its filters, its stride, and whether the other way needs a convolution."""
+
+
+def stages(unit: Unit, counts: Sequence[int], widths: Sequence[int]) -> list[list[Part]]:
+    """The units of each stage of a ResNet."""
+    before, found = 64, list[list[Part]]()
     for index, (count, width) in enumerate(zip(counts, widths, strict=True)):
         stride = 1 if index == 0 else 2
-        stages.append(
-            (unit(width, stride, width != before), *(unit(width, 1, False) for _ in range(count - 1)))
+        found.append(
+            [unit(width, stride, width != before), *(unit(width, 1, False) for _ in range(count - 1))]
         )
         before = width
-    stem = (conv(64, 7, 2, 3), norm(), RELU, pool("max", 3, 2, 1))
+    return found
+
+
+RESNET_STEM: Part = (conv(64, 7, 2, 3), norm(), RELU, pool("max", 3, 2, 1))
+NORMALIZED_STEM: Part = (norm(fixed=True), RESNET_STEM)
+
+
+def _resnet(unit: Unit, counts: Sequence[int], widths: Sequence[int], second: bool) -> Part:
+    body = tuple(map(tuple, stages(unit, counts, widths)))
     if second:
-        return (norm(fixed=True), stem, *stages, norm(), RELU, WHOLE_AVERAGE, dense())
-    return (stem, *stages, WHOLE_AVERAGE, dense())
+        return (NORMALIZED_STEM, *body, norm(), RELU, WHOLE_AVERAGE, dense())
+    return (RESNET_STEM, *body, WHOLE_AVERAGE, dense())
 
 
-def _basic_1(width: int, stride: int, other: bool) -> Part:
+def basic_1(width: int, stride: int, other: bool, other_first: bool = False) -> Part:
     main = (conv(width, 3, stride, 1), norm(), RELU, conv(width, 3, 1, 1), norm())
-    return (Sum(main, (conv(width, 1, stride), norm()) if other else ()), RELU)
+    return (Sum(main, (conv(width, 1, stride), norm()) if other else (), (), other_first), RELU)
 
 
-def _bottleneck_1(width: int, stride: int, other: bool) -> Part:
+def bottleneck_1(width: int, stride: int, other: bool) -> Part:
     """The stride stands in the first convolution, and those of one pixel have a bias."""
     inner = width // 4
     main = (
@@ -96,11 +107,11 @@ def _second(main: Part, width: int, stride: int, other: bool) -> Part:
     return Sum(main, conv(width, 1, stride), first) if other else Sum((first, main))
 
 
-def _basic_2(width: int, stride: int, other: bool) -> Part:
+def basic_2(width: int, stride: int, other: bool) -> Part:
     return _second((conv(width, 3, stride, 1), norm(), RELU, conv(width, 3, 1, 1)), width, stride, other)
 
 
-def _bottleneck_2(width: int, stride: int, other: bool) -> Part:
+def bottleneck_2(width: int, stride: int, other: bool) -> Part:
     inner = width // 4
     main = (conv(inner, 1), norm(), RELU, conv(inner, 3, stride, 1), norm(), RELU, conv(width, 1))
     return _second(main, width, stride, other)
@@ -109,15 +120,22 @@ def _bottleneck_2(width: int, stride: int, other: bool) -> Part:
 # ---- convolutions of one channel each ---------------------------------------------------------------------
 
 
-def _mobilenet(part: float) -> Part:
+def mobilenet_units(part: float) -> tuple[Part, list[Part]]:
+    """The first convolution of a MobileNet with a part of the filters, and its thirteen units."""
+
     def apart(width: int, filters: int, stride: int) -> Part:
         return (conv(width, 3, stride, 1, width), norm(), RELU, conv(filters, 1), norm(), RELU)
 
     inside = [int(x * part) for x in (32, 64, 128, 128, 256, 256, *[512] * 6, 1024)]
     outside = [int(x * part) for x in (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)]
     strides = (1, 2, 1, 2, 1, 2, *[1] * 5, 2, 1)
-    units = tuple(apart(*each) for each in zip(inside, outside, strides, strict=True))
-    return (conv(int(32 * part), 3, 2, 1), norm(), RELU, *units, WHOLE_AVERAGE, dense())
+    units = [apart(*each) for each in zip(inside, outside, strides, strict=True)]
+    return (conv(int(32 * part), 3, 2, 1), norm(), RELU), units
+
+
+def _mobilenet(part: float) -> Part:
+    stem, units = mobilenet_units(part)
+    return (stem, *units, WHOLE_AVERAGE, dense())
 
 
 def _mobilenet_2(part: float) -> Part:
@@ -214,12 +232,12 @@ def _inception() -> Part:
 # ---- the table ------------------------------------------------------------------------------------------
 
 _NARROW, _WIDE = (64, 128, 256, 512), (256, 512, 1024, 2048)
-_DEPTHS = {
+DEPTHS = {
     18: ((2, 2, 2, 2), _NARROW), 34: ((3, 4, 6, 3), _NARROW), 50: ((3, 4, 6, 3), _WIDE), 101: ((3, 4, 23, 3), _WIDE),
     152: ((3, 8, 36, 3), _WIDE),
 }  # fmt: skip
 _UNITS = {
-    (1, False): _basic_1, (1, True): _bottleneck_1, (2, False): _basic_2, (2, True): _bottleneck_2,
+    (1, False): basic_1, (1, True): bottleneck_1, (2, False): basic_2, (2, True): bottleneck_2,
 }  # fmt: skip
 
 NETWORKS: Mapping[str, Callable[[], Part]] = {
@@ -227,7 +245,7 @@ NETWORKS: Mapping[str, Callable[[], Part]] = {
     **{
         f"resnet{depth}_v{version}": partial(_resnet, _UNITS[version, widths is _WIDE], counts, widths, version == 2)
         for version in (1, 2)
-        for depth, (counts, widths) in _DEPTHS.items()
+        for depth, (counts, widths) in DEPTHS.items()
     },
     **{
         f"vgg{depth}{'_bn' if normalized else ''}": partial(_vgg, counts, normalized)

@@ -21,7 +21,7 @@ from netferry.converters.mxnet.architectures.layers import (
 )
 
 _PLANES = (64, 128, 256, 512)
-_COUNTS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+COUNTS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def _shortcut(filters: int, stride: int, averaged: bool) -> Part:
@@ -34,28 +34,41 @@ def _basic(planes: int, stride: int, other: Part) -> Part:
     return (Sum((conv(planes, 3, stride, 1), norm(), RELU, conv(planes, 3, 1, 1), norm()), other), RELU)
 
 
-def _bottleneck(planes: int, stride: int, other: Part, groups: int = 1) -> Part:
+def _bottleneck(planes: int, stride: int, other: Part, groups: int = 1, dilate: int = 1) -> Part:
     """The stride stands in the convolution of nine pixels; with groups that is twice as wide (4 of 64 planes each)."""
     inner = planes if groups == 1 else planes * groups * 4 // 64
-    main = (
-        conv(inner, 1), norm(), RELU, conv(inner, 3, stride, 1, groups), norm(), RELU, conv(4 * planes, 1), norm(),
-    )  # fmt: skip
+    middle = conv(inner, 3, stride, dilate, groups, dilate=dilate)
+    main = (conv(inner, 1), norm(), RELU, middle, norm(), RELU, conv(4 * planes, 1), norm())
     return (Sum(main, other), RELU)
 
 
-def _stages(counts: Sequence[int], wide: bool, averaged: bool, groups: int = 1) -> tuple[Part, ...]:
+def stages(
+    counts: Sequence[int], wide: bool, averaged: bool, groups: int = 1, strides: Sequence[int] = (1, 2, 2, 2)
+) -> list[Part]:
     unit = partial(_bottleneck, groups=groups) if wide else _basic
     before, found = 64, list[Part]()
-    for index, (count, planes) in enumerate(zip(counts, _PLANES, strict=True)):
-        stride, filters = (1 if index == 0 else 2), planes * (4 if wide else 1)
+    for count, planes, stride in zip(counts, _PLANES, strides, strict=True):
+        filters = planes * (4 if wide else 1)
         other = _shortcut(filters, stride, averaged) if stride > 1 or filters != before else ()
-        found.append(unit(planes, stride, other))
-        found += [unit(planes, 1, ()) for _ in range(count - 1)]
+        found.append((unit(planes, stride, other), *(unit(planes, 1, ()) for _ in range(count - 1))))
         before = filters
-    return tuple(found)
+    return found
 
 
-def _stem(width: int) -> Part:
+def dilated_stages(counts: Sequence[int]) -> list[Part]:
+    """As networks of segmentation have them: the last two stages keep the size, with pixels taken 2 and 4 apart.
+
+    Of each stage the first unit still takes them as the stage before does.
+    """
+    found = list[Part]()
+    for index, (count, planes) in enumerate(zip(counts, _PLANES, strict=True)):
+        stride, (first, rest) = (2 if index == 1 else 1), ((1, 1), (1, 1), (1, 2), (2, 4))[index]
+        unit = _bottleneck(planes, stride, _shortcut(4 * planes, stride, False), dilate=first)
+        found.append((unit, *(_bottleneck(planes, 1, (), dilate=rest) for _ in range(count - 1))))
+    return found
+
+
+def stem(width: int) -> Part:
     """One convolution of 49 pixels, or three of nine that begin with ``width`` filters."""
     first: Part = conv(64, 7, 2, 3)
     if width:
@@ -66,25 +79,33 @@ def _stem(width: int) -> Part:
 
 
 def _resnet(depth: int, width: int = 0, averaged: bool = False, groups: int = 1) -> Part:
-    stages = _stages(_COUNTS[depth], depth >= 50, averaged, groups)
-    return (_stem(width), *stages, WHOLE_AVERAGE, dense())
+    return (stem(width), *stages(COUNTS[depth], depth >= 50, averaged, groups), WHOLE_AVERAGE, dense())
 
 
 def _pose(depth: int, width: int, averaged: bool) -> Part:
     """Heat maps of joints: a ResNet without its end, three transposed convolutions, one of one pixel."""
     up: tuple[Part, ...] = tuple((deconv(256, 4, 2, 1), norm(), RELU) for _ in range(3))
-    return (_stem(width), *_stages(_COUNTS[depth], depth >= 50, averaged), *up, conv(None, 1, bias=True))
+    return (stem(width), *stages(COUNTS[depth], depth >= 50, averaged), *up, conv(None, 1, bias=True))
 
 
-def _darknet(counts: Sequence[int], filters: Sequence[int]) -> Part:
-    def cell(count: int, kernel: int, stride: int = 1) -> tuple[Layer, ...]:
-        return (conv(count, kernel, stride, kernel // 2), norm(), LEAKY)
+def darknet_cell(count: int, kernel: int, stride: int = 1) -> tuple[Layer, ...]:
+    return (conv(count, kernel, stride, kernel // 2), norm(), LEAKY)
 
-    stages: tuple[Part, ...] = tuple(
-        (cell(width, 3, 2), *(Sum((cell(width // 2, 1), cell(width, 3))) for _ in range(count)))
-        for count, width in zip(counts, filters[1:], strict=True)
-    )
-    return (cell(filters[0], 3), *stages, WHOLE_AVERAGE, dense())
+
+def darknet_stages(counts: Sequence[int], filters: Sequence[int]) -> list[Part]:
+    """The first convolution, and after it stages of sums."""
+    found: list[Part] = [darknet_cell(filters[0], 3)]
+    for count, width in zip(counts, filters[1:], strict=True):
+        sums = (Sum((darknet_cell(width // 2, 1), darknet_cell(width, 3))) for _ in range(count))
+        found.append((darknet_cell(width, 3, 2), *sums))
+    return found
+
+
+DARKNET_53 = (1, 2, 8, 8, 4), (32, 64, 128, 256, 512, 1024)
+
+
+def _darknet() -> Part:
+    return (*darknet_stages(*DARKNET_53), WHOLE_AVERAGE, dense())
 
 
 def _cifar(counts: int) -> Part:
@@ -113,7 +134,7 @@ NETWORKS: Mapping[str, Callable[[], Part]] = {
         for depth, kinds in {18: "b", 50: "bd", 101: "bd", 152: "bd"}.items()
         for kind in kinds
     },
-    "darknet53": partial(_darknet, (1, 2, 8, 8, 4), (32, 64, 128, 256, 512, 1024)),
+    "darknet53": _darknet,
     **{f"cifar_resnet{depth}_v1": partial(_cifar, (depth - 2) // 6) for depth in (20, 56, 110)},
 }  # fmt: skip
 """The network by its name in ``gluoncv.model_zoo.get_model``."""
