@@ -186,11 +186,14 @@ def _look_at_folder(path: Path) -> Artifact:
     for name, reason, remedy in _OTHER_FOLDERS:
         if not symbols and (path / name).is_file():
             raise RefusedError(reason, where=str(path), remedy=remedy)
+    symbols = symbols or checkpoints.hidden_symbols(path)
+    if len(symbols) == 1:
+        return look(symbols[0])
     raise RefusedError(
         "the folder holds no single model",
         where=str(path),
         expected="a SavedModel (saved_model.pb), a Hugging Face model (config.json), or one NAME-symbol.json with its .params",
-        received=", ".join(symbol.name for symbol in symbols[:6]) or "none of these",
+        received=", ".join(str(symbol.relative_to(path)) for symbol in symbols[:6]) or "none of these",
     )
 
 

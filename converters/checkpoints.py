@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from netferry.converters.errors import RefusedError
+from netferry.converters.trust import paths
 
 SYMBOL = re.compile(r"(?:^|/)[^/]*symbol\.json$")
+_HEAD, _MOST, _DEPTH = 1 << 12, 1000, 3
 _SOCKEYE = re.compile(r"params(\.\d+|\.best)?")
 _PAIR = ("args.nd", "auxs.nd")
 _EPOCH = re.compile(r"(?P<prefix>.+):(?P<epoch>\d{1,9})")
+
+
+def hidden_symbols(folder: Path) -> list[Path]:
+    """Symbols of a folder that has none called so: JSON files beside params that are one, else those of its folders (AutoGluon's lie there)."""
+    found: list[Path] = []
+    if any(folder.glob("*.params")) or any((folder / name).is_file() for name in _PAIR):
+        found = [
+            path
+            for path, _ in zip(sorted(folder.glob("*.json")), range(_MOST), strict=False)
+            if _is_symbol(path)
+        ]
+    return found or sorted(_below(folder))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    seen = 0
+    for place, folders, files in os.walk(folder):
+        seen += len(files) + len(folders)
+        yield from (Path(place, name) for name in files if SYMBOL.search(name))
+        if seen > _MOST or len(Path(place).relative_to(folder).parts) >= _DEPTH:
+            folders.clear()
+
+
+def _is_symbol(path: Path) -> bool:
+    """Whether a JSON file begins as MXNet writes a symbol."""
+    if not path.is_file():
+        return False
+    with paths.opened(path) as file:
+        return re.match(rb'\s*\{\s*"nodes"\s*:\s*\[', file.read(_HEAD)) is not None
 
 
 def prefix_of(symbol: str) -> str:

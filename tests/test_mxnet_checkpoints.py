@@ -100,6 +100,34 @@ def test_arguments_and_states_in_files_of_their_own_are_read_together(tmp_path: 
     assert "weights from args.nd and auxs.nd, found beside the symbol" in model.notes
 
 
+def test_a_symbol_of_any_name_is_found_beside_its_params(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(SYMBOL)
+    (tmp_path / "settings.json").write_text('{"kwargs": {}}')
+    _params(tmp_path / "args.nd", {"w": WEIGHTS["w"]}, "")
+    _params(tmp_path / "auxs.nd", {"b": WEIGHTS["b"]}, "")
+    model = open_source(str(tmp_path))
+    assert isinstance(model, files.SymbolModel) and set(model.params) == {"w", "b"}
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_only_symbol_below_a_folder_opens(depth: int, tmp_path: Path) -> None:
+    inner = tmp_path.joinpath(*["models"] * depth)
+    inner.mkdir(parents=True)
+    _checkpoint(inner, "net-symbol.json", "net-0000.params")
+    (tmp_path / "predictor.pkl").write_bytes(b"\x80\x04N.")
+    np.testing.assert_array_equal(_weights(tmp_path), WEIGHTS["w"])
+
+
+def test_of_several_symbols_below_a_folder_none_is_guessed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        _checkpoint(tmp_path / name, "net-symbol.json", "net-0000.params")
+    with pytest.raises(
+        RefusedError, match=r"no single model.*received one/net-symbol\.json, two/net-symbol\.json"
+    ):
+        open_source(str(tmp_path))
+
+
 def test_of_several_params_of_strange_names_none_is_guessed(tmp_path: Path) -> None:
     path = _checkpoint(tmp_path, "net-symbol.json", "a-0001.params", "b-0001.params")
     with pytest.raises(RefusedError, match=r"no params file stands beside the symbol.*net-0000\.params"):
@@ -146,6 +174,14 @@ def test_an_archive_of_a_server_opens(name: str, pack: Callable[..., Path], tmp_
     assert spec.dims == ("batch", 6)
     found = {value.name: value.const_value.numpy() for value in done.export.model.graph.initializers.values()}
     np.testing.assert_array_equal(found["w"], WEIGHTS["w"])
+
+
+def test_the_sizes_that_sagemakers_classifiers_declare_are_read(tmp_path: Path) -> None:
+    members = _members(tmp_path)
+    members["model-shapes.json"] = json.dumps([{"name": "data", "shape": [1, 6]}]).encode()
+    del members["signature.json"]
+    (spec,) = netferry.inspect(_tar(tmp_path / "model.tar.gz", members)).signature.inputs
+    assert spec.dims == ("batch", 6)
 
 
 def _climbing(info: tarfile.TarInfo) -> None:

@@ -16,7 +16,8 @@ from netferry.converters.errors import RefusedError
 from netferry.converters.trust import paths, snapshot, tars, zips
 from netferry.converters.trust.snapshot import Snapshot
 
-SIGNATURE = "signature.json"
+_DECLARING = ("signature.json", "model-shapes.json")
+"""Files that declare the sizes of inputs: MMS's, and that of SageMaker's own classifiers."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,17 @@ def _package(path: Path, names: Mapping[str, Any], take: Callable[[str], Snapsho
     folder = PurePosixPath(symbols[0]).parent
     beside = {PurePosixPath(name).name: name for name in names if PurePosixPath(name).parent == folder}
     own, also = checkpoints.chosen(symbols[0], beside)
-    signatures = [name for name in names if PurePosixPath(name).name == SIGNATURE]
-    sizes = _sizes(take(signatures[0])) if signatures else {}
+    declared = [name for name in names if PurePosixPath(name).name in _DECLARING]
+    sizes = _sizes(take(declared[0])) if declared else {}
     return Package(take(symbols[0]), tuple(take(beside[name]) for name in (*own[-1:], *also)), sizes)
 
 
 def _sizes(signature: Snapshot) -> dict[str, tuple[int, ...]]:
-    """Sizes of inputs, by name: {"inputs": [{"data_name": ..., "data_shape": [...]}]}; the batch is free."""
+    """Sizes of inputs, by name: {"inputs": [{"data_name": ..., "data_shape": [...]}]}, or [{"name": ..., "shape": [...]}]; the batch is free."""
     try:
         document = json.loads(signature.read())
-        declared = {each["data_name"]: tuple(map(int, each["data_shape"])) for each in document["inputs"]}
+        entries, kind = (document["inputs"], "data_") if isinstance(document, dict) else (document, "")
+        declared = {each[f"{kind}name"]: tuple(map(int, each[f"{kind}shape"])) for each in entries}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return {str(name): (0, *sizes[1:]) for name, sizes in declared.items() if sizes}
