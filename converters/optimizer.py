@@ -29,6 +29,7 @@ class Settings:
     """The numbers that an optimizer was made with; None where nothing says them.
 
     ``weight_decay`` is SGD's and Adam's own, which is added to the gradient; ``decoupled_decay`` shrinks the weight itself.
+    ``uneven``: weights that have a learning rate or a decay of their own.
     """
 
     learning_rate: float | None = None
@@ -39,6 +40,7 @@ class Settings:
     amsgrad: bool = False
     weight_decay: float = 0.0
     decoupled_decay: float = 0.0
+    uneven: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ def _strange(moments: Mapping[str, tuple[Array, ...]], weights: Mapping[str, Arr
                     f"which has {list(weights[name].shape)}" if name in weights else "which the model has not"
                 )
                 yield f"{list(np.shape(array))} for '{name}', {own}"
+
+
+def demand_even(settings: Settings, where: str) -> None:
+    """Refuse to make one optimizer of weights that have learning rates of their own."""
+    if settings.uneven:
+        raise UsageError(
+            "some weights have a learning rate or a decay of their own, which one group of an optimizer has not",
+            where=where,
+            received=", ".join(settings.uneven[:5]),
+            remedy="netferry.optimizer_state gives the state alone: make groups with these rates, and load it into them",
+        )
 
 
 def refusal(where: str, received: str) -> UsageError:

@@ -84,6 +84,8 @@ def convert(
     dequantize: bool = False,
     write_source: bool = False,
     optimizer_state: object = None,
+    learning_rate: float | None = None,
+    updates: int | None = None,
     keep: bool = False,
     force: bool = False,
     dry_run: bool = False,
@@ -121,7 +123,8 @@ def convert(
 
     **Training that goes on.** ``optimizer_state`` is the source's optimizer (SGD, Adam, AdamW) as ``netferry.optimizer_state`` takes it, live or a
     file: a result in PyTorch gets what ``optimizer.load_state_dict`` takes beside it (``NAME.optimizer.pt``), a ``.keras`` file holds its
-    optimizer, and the result's ``optimizer`` is a live one over its ``model``.
+    optimizer, and the result's ``optimizer`` is a live one over its ``model``. ``learning_rate`` and ``updates`` (steps taken) are for MXNet's
+    ``.states`` of a Module, which do not hold them.
 
     **How it is checked.** With ``verify`` source and result are run on the same inputs, an ONNX model on ``device`` (cpu, cuda, auto).
     Where they differ nothing is written, unless ``keep``. ``seed`` (drawn anew where it is None), ``data``, ``columns``, ``pixels``,
@@ -169,7 +172,7 @@ def convert(
         None if target == "onnx" else converters.import_model(export.model, target, name=Path(title).stem)
     )
     if optimizer_state is not None and imported is not None:
-        imported = going_on(imported, live, optimizer_state, given)
+        imported = going_on(imported, live, optimizer_state, given, learning_rate, updates)
     done = Conversion(export, title, target, imported=imported)
     stages.begin("writing")
 

@@ -269,12 +269,20 @@ def without_fixed_axes(given: Sequence[Example] | None, export: ExportedModel) -
 
 
 def going_on(
-    imported: ImportedModel, live: object, states: object, given: Sequence[Example] | None
+    imported: ImportedModel,
+    live: object,
+    states: object,
+    given: Sequence[Example] | None,
+    learning_rate: float | None,
+    updates: int | None,
 ) -> ImportedModel:
     """The imported model, and what an optimizer of the source's keeps, for training to go on."""
+    from netferry.converters.optimizer import demand_even
     from netferry.validation.training.optimizers import carried, read
 
-    return replace(imported, optimizer=carried(read(states, live), live, imported.model, given))
+    state = read(states, live, learning_rate, updates)
+    demand_even(state.settings, origin.named(live))
+    return replace(imported, optimizer=carried(state, live, imported.model, given))
 
 
 def deliver(

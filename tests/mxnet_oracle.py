@@ -406,6 +406,21 @@ def continued(
     return [step(*batches[index % len(batches)]) for index in range(steps)]
 
 
+def trainers_state(kind: str, options: dict[str, float], path: str) -> None:
+    """What a Trainer keeps after two steps of a dense layer."""
+    import mxnet as mx
+
+    layer = mx.gluon.nn.Dense(3, in_units=4)
+    layer.initialize()
+    trainer = mx.gluon.Trainer(layer.collect_params(), kind, options)
+    for sign in (1, -1):
+        with mx.autograd.record():
+            loss = (sign * layer(mx.nd.random.normal(shape=(2, 4)))).sum()
+        loss.backward()
+        trainer.step(2)
+    trainer.save_states(path)
+
+
 def bare(case: str, prefix: str) -> None:
     """A symbol without parameters, saved."""
     import mxnet as mx

@@ -37,26 +37,23 @@ OPTIMIZERS: dict[str, tuple[dict[str, float], Any, dict[str, Any]]] = {
         lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
         {"learning_rate": 0.05},
     ),
+    "nag": (
+        {"learning_rate": 0.05, "momentum": 0.9},
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+        {"learning_rate": 0.05},
+    ),
     "adam": ({"learning_rate": 0.01}, lambda p: torch.optim.Adam(p, lr=0.01), {"updates": len(BATCHES)}),
 }
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_training_goes_on_in_pytorch_with_mxnets_own_losses(
-    kind: str, oracle: Oracle, tmp_path: Path
-) -> None:
-    if importlib.util.find_spec("mxnet") is None:
-        pytest.skip("mxnet, the oracle, is not installed")
-    options, make, said = OPTIMIZERS[kind]
-    prefix = str(tmp_path / "net")
-    truth = oracle.continued(NETWORK, BATCHES, prefix, kind, options, STEPS)
-    done = netferry.convert(prefix, "pytorch", inputs={"data": BATCHES[0][0]}, verify=False)
-    module: Any = done.model
-    module.train()
-    training = make(list(module.parameters()))
-    state = netferry.optimizer_state(f"{prefix}-0001.states", prefix, module, **said)
-    training.load_state_dict({"state": state, "param_groups": training.state_dict()["param_groups"]})
+needs_mxnet = pytest.mark.skipif(
+    importlib.util.find_spec("mxnet") is None, reason="mxnet, the oracle, is not installed"
+)
+
+
+def _losses(module: Any, training: torch.optim.Optimizer) -> list[float]:
     losses = []
+    module.train()
     for index in range(STEPS):
         data, label = BATCHES[index % len(BATCHES)]
         training.zero_grad()
@@ -65,10 +62,81 @@ def test_training_goes_on_in_pytorch_with_mxnets_own_losses(
         loss.backward()
         training.step()
         losses.append(loss.item())
+    return losses
+
+
+@needs_mxnet
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_training_goes_on_in_pytorch_with_mxnets_own_losses(
+    kind: str, oracle: Oracle, tmp_path: Path
+) -> None:
+    options, make, said = OPTIMIZERS[kind]
+    prefix = str(tmp_path / "net")
+    truth = oracle.continued(NETWORK, BATCHES, prefix, kind, options, STEPS)
+    done = netferry.convert(prefix, "pytorch", inputs={"data": BATCHES[0][0]}, verify=False)
+    module: Any = done.model
+    training = make(list(module.parameters()))
+    state = netferry.optimizer_state(f"{prefix}-0001.states", prefix, module, **said)
+    training.load_state_dict({"state": state, "param_groups": training.state_dict()["param_groups"]})
+    losses = _losses(module, training)
     assert truth[-1] < truth[0]
     np.testing.assert_allclose(losses, truth, rtol=1e-4)
     with pytest.raises(UsageError, match="does not say"):
         netferry.optimizer_state(f"{prefix}-0001.states", prefix, module)
+
+
+@needs_mxnet
+def test_weights_with_a_learning_rate_of_their_own_go_on_in_groups(oracle: Oracle, tmp_path: Path) -> None:
+    network = NETWORK.replace("name='f1'", "weight=F.Variable('f1_weight', lr_mult=0.1), name='f1'")
+    prefix, rate = str(tmp_path / "net"), 0.05
+    truth = oracle.continued(network, BATCHES, prefix, "sgd", OPTIMIZERS["sgd"][0], STEPS)
+    given = {"data": BATCHES[0][0]}
+    module: Any = netferry.convert(prefix, "pytorch", inputs=given, verify=False).model
+    groups = [
+        {"params": [weight], "lr": rate * (0.1 if name.startswith("f1") and weight.ndim == 2 else 1)}
+        for name, weight in module.named_parameters()
+    ]
+    assert len({group["lr"] for group in groups}) == 2
+    training = torch.optim.SGD(groups, lr=rate, momentum=0.9)
+    state = netferry.optimizer_state(f"{prefix}-0001.states", prefix, module, learning_rate=rate)
+    training.load_state_dict({"state": state, "param_groups": training.state_dict()["param_groups"]})
+    np.testing.assert_allclose(_losses(module, training), truth, rtol=1e-4)
+    with pytest.raises(UsageError, match=r"of their own.*received f1_weight"):
+        netferry.convert(
+            prefix,
+            "pytorch",
+            inputs=given,
+            verify=False,
+            optimizer_state=f"{prefix}-0001.states",
+            learning_rate=rate,
+        )
+
+
+@needs_mxnet
+@pytest.mark.parametrize("kind", ["adagrad", "rmsprop"])
+def test_the_state_of_another_optimizer_of_a_module_is_refused(
+    kind: str, oracle: Oracle, tmp_path: Path
+) -> None:
+    prefix = str(tmp_path / "net")
+    oracle.continued(NETWORK, BATCHES, prefix, kind, {"learning_rate": 0.01}, 1)
+    with pytest.raises(RefusedError, match="expected SGD, NAG, Adam, received no number below zero"):
+        optimizer.read_file(f"{prefix}-0001.states")
+
+
+@needs_mxnet
+@pytest.mark.parametrize(
+    ("kind", "refused"), [("signum", True), ("adamax", True), ("nag", False), ("adam", False)]
+)
+def test_a_trainer_says_which_optimizer_it_is(
+    kind: str, refused: bool, oracle: Oracle, tmp_path: Path
+) -> None:
+    options = {"learning_rate": 0.1} | ({"momentum": 0.9} if kind == "nag" else {})
+    oracle.trainers_state(kind, options, str(tmp_path / "net.states"))
+    if refused:
+        with pytest.raises(RefusedError, match=f"(?i)received {kind}"):
+            optimizer.read_file(tmp_path / "net.states")
+    else:
+        assert optimizer.read_file(tmp_path / "net.states").called.lower() == kind
 
 
 def trainer_order(names: Sequence[str]) -> dict[int, str]:

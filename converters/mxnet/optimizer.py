@@ -26,14 +26,18 @@ from netferry.converters.trust import snapshot
 _KINDS: Mapping[int, Kind] = {1: "sgd", 2: "adam"}
 """The optimizer by how many arrays it keeps of each parameter: a momentum, or two moments."""
 
+_TAKEN_OVER = ("SGD", "NAG", "Adam")
+"""MXNet's optimizers whose state others have too, as a file that holds the optimizer calls them."""
+
 
 @dataclass(frozen=True)
 class States:
-    """``arrays``: what is kept of each parameter, by its number; ``settings``: those of the optimizer, where the file has them,
-    which is one that gluon's Trainer wrote."""
+    """``arrays``: what is kept of each parameter, by its number; ``settings``: those of the optimizer, and ``called``, its name,
+    where the file has them, which is one that gluon's Trainer wrote."""
 
     arrays: Mapping[int, tuple[Array, ...]]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    called: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -42,6 +46,8 @@ class States:
 
 class _Kept:
     """Stands for any object of MXNet's: it keeps what it is given."""
+
+    called = ""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.state: Any = None
@@ -64,7 +70,7 @@ class _Reader(pickle.Unpickler):
         if (module, name) == ("_codecs", "encode"):
             return _encoded
         if module == "mxnet" or module.startswith("mxnet."):
-            return _Kept
+            return type("_Named", (_Kept,), {"called": name})
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
@@ -100,7 +106,25 @@ def read_file(path: str | Path) -> States:
             received=f"{sorted(counts)} arrays a parameter",
         )
     settings = optimizer.state if isinstance(optimizer, _Kept) and isinstance(optimizer.state, dict) else {}
-    return States(arrays, settings)
+    found = States(arrays, settings, optimizer.called if isinstance(optimizer, _Kept) else "")
+    _demand_taken_over(found, content.where)
+    return found
+
+
+def _demand_taken_over(states: States, where: str) -> None:
+    """Refuse another optimizer than those that are taken over, by its name or by its numbers: sums of squares have one sign, momenta two."""
+    received = states.called
+    if not received:
+        first = [kept[0] for kept in states.arrays.values()]
+        signed = any((array < 0).any() for array in first) or not any((array > 0).any() for array in first)
+        received = "SGD" if signed else "no number below zero, as AdaGrad, RMSProp and AdaDelta keep"
+    if received not in _TAKEN_OVER:
+        raise RefusedError(
+            "the state of an optimizer that PyTorch has no equal of here",
+            where=where,
+            expected=", ".join(_TAKEN_OVER),
+            received=received,
+        )
 
 
 def _arrays(state: Any, where: str) -> Iterator[Array]:
@@ -164,7 +188,8 @@ def read(
 ) -> OptimizerState:
     """What the optimizer of a symbol keeps: a ``.states`` file, or what ``read_file`` gives of one.
 
-    MXNet's momentum is scaled by the learning rate. Adam counts its updates, which a module's file does not say.
+    MXNet's momentum is scaled by the learning rate, that of a parameter with ``lr_mult`` by their product. Adam counts its updates, which a
+    module's file does not say.
 
     Raises:
         UsageError: it belongs to another symbol, or the learning rate or the updates are neither in the file nor given.
@@ -177,20 +202,31 @@ def read(
     if not value:
         raise UsageError(f"the file does not say {title}", where=model.label, remedy=f"Give {title}=")
     moments = _by_name(kept, model)
+    faster = _multipliers(kept, model, "lr_mult")
     if kept.kind == "sgd":
+        scales = {name: float(rate or 1) * faster.get(name, 1.0) for name in moments}
         moments = {
-            n: tuple(array / np.float32(-float(rate or 1)) for array in arrays)
-            for n, arrays in moments.items()
+            name: tuple(array / np.float32(-scales[name] or 1) for array in arrays)
+            for name, arrays in moments.items()
         }
-    return OptimizerState(kept.kind, moments, int(count or 0), _settings(kept, rate))
+    uneven = faster | (_multipliers(kept, model, "wd_mult") if kept.settings.get("wd") else {})
+    return OptimizerState(kept.kind, moments, int(count or 0), _settings(kept, rate, tuple(uneven)))
 
 
-def _settings(kept: States, rate: float | None) -> Settings:
+def _multipliers(kept: States, model: SymbolModel, kind: str) -> dict[str, float]:
+    """The parameters whose learning rate or weight decay is another than that of the optimizer, and how many times it."""
+    key, said = f"__{kind}__", kept.settings.get(kind)
+    own = {node.name: node.hidden[key] for node in model.graph.nodes if key in node.hidden}
+    own |= said if isinstance(said, dict) else {}
+    return {name: float(own[name]) for name in trained(model) if float(own.get(name, 1)) != 1}
+
+
+def _settings(kept: States, rate: float | None, uneven: tuple[str, ...]) -> Settings:
     said = kept.settings
     betas = float(said.get("beta1", 0.9)), float(said.get("beta2", 0.999))
     return Settings(
         None if rate is None else float(rate), float(said.get("momentum", 0.9)), betas=betas,
-        epsilon=float(said.get("epsilon", 1e-8)), weight_decay=float(said.get("wd", 0)),
+        epsilon=float(said.get("epsilon", 1e-8)), weight_decay=float(said.get("wd", 0)), nesterov=kept.called == "NAG", uneven=uneven,
     )  # fmt: skip
 
 

@@ -103,6 +103,18 @@ def convert(
             "a .keras that was saved with it, or MXNet's .states.",
         ),
     ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help="Of --optimizer-state, where MXNet's file does not say it (SGD of a Module)."
+        ),
+    ] = None,
+    updates: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="The steps taken, where MXNet's file does not say them (Adam of a Module)."
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Run source and result on the same inputs.")] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Keep a result that differs from its source.")] = False,
     dry_run: Annotated[
@@ -171,7 +183,7 @@ def convert(
         with bar(f"converting {source}") as progress:
             done = do(
                 source, to, destination=destination, inputs=examples_of(inputs, seed), weights=weights, data=data,
-                optimizer_state=optimizer_state, progress=progress, **conversion_options(given),
+                optimizer_state=optimizer_state, learning_rate=learning_rate, updates=updates, progress=progress, **conversion_options(given),
             )  # fmt: skip
         verdict = done.report
         if report is not None and verdict is not None:

@@ -21,7 +21,7 @@ from netferry.cli.progress import progress_bar
 from netferry.cli.reports import REPORT, demand_forms, sizes_text, write_forms
 
 _OF_ONE: Mapping[str, str] = {
-    "weights": "--weights", "epoch": "--epoch", "optimizer_state": "--optimizer-state", "map_output": "--map-output",
+    "weights": "--weights", "epoch": "--epoch", "optimizer_state": "--optimizer-state", "learning_rate": "--learning-rate", "updates": "--updates", "map_output": "--map-output",
 }  # fmt: skip
 """What belongs to one model, whatever the others are."""
 

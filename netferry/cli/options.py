@@ -268,7 +268,17 @@ _PASSED_ON = (
 )  # fmt: skip
 
 
-_WHOLE = ("write_source", "keep", "dry_run", "map_output", "strict", "report", "optimizer_state")
+_WHOLE = (
+    "write_source",
+    "keep",
+    "dry_run",
+    "map_output",
+    "strict",
+    "report",
+    "optimizer_state",
+    "learning_rate",
+    "updates",
+)
 
 
 def demand_lowering(given: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ MODEL, PART, WRITTEN, CHECK, MANY, FORMS, SAFETY, SPEECH = (
 _PANELS: Mapping[str, str] = {
     MODEL: "inputs weights epoch random_weights task signature imports columns pixels",
     PART: "input_at fix rename layers",
-    WRITTEN: "to opset fuse simplify dequantize write_source optimizer_state precision even_if_slower keep force dry_run",
+    WRITTEN: "to opset fuse simplify dequantize write_source optimizer_state learning_rate updates precision even_if_slower keep force dry_run",
     CHECK: "verify data seed quick samples map_output strict rtol atol grad train_steps device certificate check",
     MANY: "output_dir catalogue engine workers factories",
     FORMS: "report html junit markdown triton kserve card hub base_model licence max_batch",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from netferry.arguments import Dynamic, Inputs, PathLike, given_examples
-from netferry.converters import frameworks, source
+from netferry.converters import frameworks, origin, source
+from netferry.converters.optimizer import demand_even
 from netferry.validation.training.optimizers import carried, read
 
 
@@ -27,9 +28,12 @@ def optimizer_state(
     of ``SGD``, ``Adam`` or ``AdamW`` over ``target.parameters()``; for a Keras model an optimizer to compile it with.
 
     ``weights`` and ``inputs`` (with ``dynamic``) are those of the conversion. ``learning_rate`` and ``updates`` (how many steps were taken) are
-    needed where MXNet's file does not hold the optimizer itself. Neither model may have taken a step since.
+    needed where MXNet's file does not hold the optimizer itself. Neither model may have taken a step since. Where MXNet's symbol gives weights an
+    ``lr_mult`` of their own, make groups of PyTorch's with these rates for the state.
     """
     live = source.open_source(model, weights)
     state = carried(read(states, live, learning_rate, updates), live, target, given_examples(inputs, dynamic))
     framework = frameworks.of(target)
+    if framework.name != "pytorch":
+        demand_even(state.settings, origin.named(live))
     return framework.module("optimizer").going_on(state, target)
