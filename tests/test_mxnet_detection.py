@@ -22,6 +22,7 @@ SCORED: dict[str, tuple[Dims, ...]] = {
     "F._contrib_box_nms(data, )": ((2, 20, 6),),
     "F._contrib_box_nms(data, overlap_thresh=0.3, valid_thresh=0.2)": ((2, 20, 6),),
     "F._contrib_box_nms(data, overlap_thresh=0.3, id_index=0)": ((2, 20, 6),),
+    "F._contrib_box_nms(data, overlap_thresh=-1, id_index=0)": ((2, 20, 6),),
     "F._contrib_box_nms(data, overlap_thresh=0.2, id_index=0, force_suppress=True)": ((2, 20, 6),),
     "F._contrib_box_nms(data, overlap_thresh=0.3, topk=7, id_index=0)": ((2, 20, 6),),
     "F._contrib_box_nms(data, overlap_thresh=0.4, in_format='center')": ((2, 20, 6),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,3 +251,30 @@ def test_an_operator_arrives_whose_inputs_are_of_a_kind(case: str, oracle: Oracl
         for arrays in inputs_of(case, dims, more)
     ]
     assert_arrives(case, inputs, oracle, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"),
+    [((2, 2), (1, 1), (2, 2)), ((2, 3), (1, 2), (0, 4)), ((3, 3), (2, 2), (3, 3))],
+)
+def test_a_largest_of_padding_alone_is_the_lowest_number_with_the_channels_last(
+    kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int], oracle: Oracle, tmp_path: Path
+) -> None:
+    inputs = {"data": drawn((2, 5, 6, 3), 1)}
+    case = f"F.Pooling(data, kernel={kernel}, stride={stride}, pad={pad}, pool_type='max', layout='NHWC')"
+    _, ((theirs,),) = oracle.symbol(case, [inputs], str(tmp_path / "net"))
+    (mine,) = onnx_outputs(to_onnx(read(tmp_path), examples(inputs, {})).model, [inputs["data"]]).values()
+    assert np.isclose(theirs, np.finfo(np.float32).min).any()
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_split_in_depth_along_another_axis_is_refused_by_its_name(oracle: Oracle, tmp_path: Path) -> None:
+    inputs = {"data": drawn((3, 5, 4), 1)}
+    oracle.symbol("np_.dsplit(data, 2)", [inputs], str(tmp_path / "net"), numpy=True)
+    path = tmp_path / "net-symbol.json"
+    document = json.loads(path.read_text())
+    for node in document["nodes"]:
+        node.get("attrs", {}).update({"axis": "1"} if node["op"] == "_npi_dsplit" else {})
+    path.write_text(json.dumps(document))
+    with pytest.raises(UnsupportedError, match="axis=1, along which MXNet cuts"):
+        to_onnx(read(tmp_path), examples(inputs, {}))

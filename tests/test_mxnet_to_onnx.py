@@ -67,6 +67,8 @@ LAYERS: dict[str, tuple[tuple[int, ...], ...]] = {
     "F.L2Normalization(data, mode='spatial', eps=0.3)": (IMAGE,),
     "F.LRN(data, nsize=3, alpha=0.3, beta=0.6, knorm=1.5)": (IMAGE,),
     "F.LRN(data, nsize=5)": (IMAGE,),
+    "F.LRN(data, nsize=3, alpha=0.3, beta=-0.6, knorm=1.5)": (IMAGE,),
+    "F.LRN(data * 0.1, nsize=5, alpha=-0.2)": (IMAGE,),
     "F.Dropout(data, p=0.7)": (ROWS2,),
     "F.LeakyReLU(data)": (ROWS2,),
     "F.LeakyReLU(data, act_type='leaky', slope=0.4)": (ROWS2,),

@@ -67,11 +67,11 @@ def arange_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """start, start + step, ... as many as an axis has positions, or as many as there are elements."""
     axis, start, step = a.maybe_integer("axis"), a.number("start", 0.0), a.number("step", 1.0)
     repeat = a.integer("repeat", 1)
-    if repeat < 1:
-        raise CannotConvert(f"repeat={repeat} is no count")
+    if repeat == 0:
+        raise CannotConvert("repeat=0 is no count")
     flat = x if axis is not None else reshape(g, x, [-1])
     positions = positions_along(g, flat, 0 if axis is None else positive(axis, x.rank))
-    if repeat > 1:
+    if repeat != 1:
         positions = g.Div(positions, g.constant(repeat, np.int64))
     numbers = cast(g, positions, x.dtype)
     y = g.Add(g.Mul(numbers, g.scalar(step, x)), g.scalar(start, x))
@@ -93,6 +93,8 @@ def full_like(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 @ROWS.row("_npi_identity")
 def identity(g: Emitter, a: Attrs) -> Tensor:
     shape = a.integers("shape")
+    if len(shape) == 1:
+        return _made(g, a, np.eye(1, few(shape[0]))[0])
     if len(shape) != 2:
         raise CannotConvert(f"shape={shape} is that of no matrix")
     rows, columns = shape

@@ -278,7 +278,7 @@ def correlation(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     size, reach = a.integer("kernel_size", 1), a.integer("max_displacement", 1)
     first, second = a.integer("stride1", 1), a.integer("stride2", 1)
     pad, multiply = a.integer("pad_size", 0), a.flag("is_multiply", True)
-    if size % 2 == 0 or size < 1:
+    if size % 2 == 0:
         raise CannotConvert(f"kernel_size={size} is not odd")
     if reach < 0 or min(first, second) < 1:
         raise CannotConvert(
@@ -292,6 +292,9 @@ def correlation(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
     border = reach + size // 2
     height, width = x.size(2), x.size(3)
     counts = [-(-(extent - 2 * border) // first) for extent in (height, width)]
+    if size < 1:  # a window of nothing: its mean over the channels is of no product
+        shape = shape_tensor(g, x, [size_of(x, 0), len(steps) ** 2, *counts])
+        return g.Expand(g.scalar(0, x), shape)
     extents = [(count - 1) * first + size for count in counts]
 
     def window(z: Tensor, down: int, across: int) -> Tensor:

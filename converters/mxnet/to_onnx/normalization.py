@@ -77,16 +77,14 @@ def lrn(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     size = a.integer("nsize")
     if size % 2 == 0:
         raise CannotConvert(f"nsize={size} is even")
-    alpha, beta = a.number("alpha", 1e-4), a.number("beta", 0.75)
-    if alpha <= 0 or beta <= 0:
-        raise CannotConvert(f"alpha={alpha}, beta={beta}")
-    return g.LRN(
-        x,
-        size=size,
-        alpha=alpha,
-        beta=beta,
-        bias=a.number("knorm", 2.0),
-    )
+    alpha, beta, bias = a.number("alpha", 1e-4), a.number("beta", 0.75), a.number("knorm", 2.0)
+    if alpha > 0 and beta > 0:
+        return g.LRN(x, size=size, alpha=alpha, beta=beta, bias=bias)
+    flat = g.Reshape(g.Mul(x, x), g.ints(0, 1, x.size(1), -1))
+    pads = [size // 2, 0] * 2
+    mean = g.AveragePool(flat, kernel_shape=[size, 1], strides=[1, 1], pads=pads, count_include_pad=1)
+    base = g.Add(g.Mul(g.Reshape(mean, g.Shape(x)), g.scalar(alpha, x)), g.scalar(bias, x))
+    return g.Mul(x, g.Pow(base, g.scalar(-beta, x)))  # onnxruntime's LRN takes no alpha or beta below zero
 
 
 rows(

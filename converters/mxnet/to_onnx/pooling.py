@@ -23,13 +23,13 @@ _GLOBAL = {"max": "GlobalMaxPool", "avg": "GlobalAveragePool", "lp": "GlobalLpPo
 def pooling(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     """x: (batch, channels, *space), or with the channels last where ``layout`` says so."""
     if a.string("layout", "None", among=f"{CHANNELS_FIRST} {CHANNELS_LAST}") in CHANNELS_LAST.split():
-        first = _pooled(g, a, g.transpose(x, moved(x.rank, x.rank - 1, 1)))
+        first = _pooled(g, a, g.transpose(x, moved(x.rank, x.rank - 1, 1)), last=True)
         return g.transpose(first, moved(x.rank, 1, x.rank - 1))
     return _pooled(g, a, x)
 
 
-def _pooled(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
-    """x: (batch, channels, *space)."""
+def _pooled(g: Emitter, a: Attrs, x: Tensor, *, last: bool = False) -> Tensor:
+    """x: (batch, channels, *space); ``last``: the channels stood last before they were moved."""
     if x.dtype.kind != "f":
         raise CannotConvert(f"pooling over {x.dtype.name}")
     kind = a.string("pool_type", "max", among="max avg sum lp")
@@ -39,7 +39,7 @@ def _pooled(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
         a.ignore("kernel", "stride", "pad", "pooling_convention")
         return _global_pool(g, x, kind, order)
     kernel = list(a.integers("kernel"))
-    windows = _Windows(x, a, kernel)
+    windows = _Windows(x, a, kernel, last)
     common = {"kernel_shape": kernel, "strides": windows.strides, "ceil_mode": windows.ceil or None}
     if windows.ceil and (kind in ("sum", "lp") or (kind == "avg" and whole)):
         raise windows.unsized()
@@ -108,8 +108,9 @@ class _Windows:
     beyond it need a correction (``shares``).
     """
 
-    def __init__(self, x: Tensor, a: Attrs, kernel: Sequence[int]) -> None:
+    def __init__(self, x: Tensor, a: Attrs, kernel: Sequence[int], last: bool = False) -> None:
         count = len(kernel)
+        self.last = last
         if x.rank != count + 2:
             raise CannotConvert(f"a kernel of {count} axes over an input of {x.rank}")
         self.kernel = list(kernel)
@@ -167,11 +168,19 @@ class _Windows:
         return self.pads
 
     def padded(self, g: Emitter, x: Tensor, value: float) -> tuple[Tensor, list[int]]:
-        """The input and the pads for it; written out where a window lies wholly in the padding."""
+        """The input and the pads for it; written out where a window lies wholly in the padding.
+
+        Where the channels stood last it is padded before they are moved: between a Transpose and a MaxPool onnxruntime fuses
+        the Pad, and then loses its axes.
+        """
+        none = [0] * len(self.pads)
         if all(pad < kernel for pad, kernel in zip(self.pads, self.kernel * 2, strict=True)):
             return x, self.pads
-        pads = [0, 0, *self.begin, 0, 0, *self.end]
-        return g.Pad(x, g.ints(*pads), g.scalar(value, x)), [0] * len(self.pads)
+        if not self.last:
+            return g.Pad(x, g.ints(0, 0, *self.begin, 0, 0, *self.end), g.scalar(value, x)), none
+        before = g.transpose(x, moved(x.rank, 1, x.rank - 1))
+        wide = g.Pad(before, g.ints(0, *self.begin, 0, 0, *self.end, 0), g.scalar(value, x))
+        return g.transpose(wide, moved(x.rank, x.rank - 1, 1)), none
 
     def shares(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         """By how much the mean over the whole window understates MXNet's: (1, 1, *windows)."""

@@ -144,7 +144,7 @@ def stack(g: Emitter, a: Attrs, *inputs: Tensor) -> Tensor:
 def sections(g: Emitter, x: Tensor, axis: int, count: int) -> list[Tensor]:
     """Equal pieces of an axis."""
     if count < 1:
-        raise CannotConvert(f"{count} pieces")
+        raise CannotConvert(f"sections of {count} pieces")
     size_of(x, axis, over=count)
     return [x] if count == 1 else list(g.ops("Split", x, outputs=few(count), axis=axis, num_outputs=count))
 

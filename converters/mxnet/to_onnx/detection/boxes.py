@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
 from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast
@@ -127,10 +126,11 @@ def survivors(g: Emitter, boxes: Ranked, threshold: float) -> Tensor:
     if threshold < 0 and boxes.classes is None:  # any two overlap by more: the first alone is left
         counted = g.CumSum(cast(g, boxes.valid, np.int64), g.constant(1, np.int64))
         return g.And(boxes.valid, g.Equal(counted, g.constant(1, np.int64)))
-    if threshold < 0:
-        raise CannotConvert(f"overlap_thresh={threshold:g}", "ONNX takes one from 0 to 1")
     left, top, right, bottom = boxes.sides
     corners = g.Concat(left, top, g.Max(left, right), g.Max(top, bottom), axis=-1)
+    if threshold < 0:  # of each class the first alone is left, as it is where all boxes are one
+        corners = g.Expand(g.constant([[[0, 0, 1, 1]]], corners.dtype), g.Shape(corners))
+        threshold = 0.5
     valid = boxes.valid
     rank = cast(g, positions_along(g, valid, 1), FLOAT32)
     count = shape_tensor(g, valid, [size_of(valid, 1)])

@@ -76,8 +76,11 @@ def proposal(g: Emitter, a: Attrs, scores: Tensor, shifts: Tensor, image: Tensor
     most = a.integer("rpn_pre_nms_top_n", 6000)
     considered = min(most, total) if most > 0 else total
     wanted = a.integer("rpn_post_nms_top_n", 300)
-    if wanted < 1:
+    if wanted < 0:
         raise CannotConvert(f"rpn_post_nms_top_n={wanted}")
+    if wanted == 0:
+        a.ignore("threshold", "rpn_min_size", "iou_loss", "output_score")
+        return [g.constant(np.zeros((0, size)), scores.dtype) for size in (5, 1)]
     cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)) * 2, axis=-1)[:, :, None] * stride
     anchors = (cells + np.array(base)).reshape(1, total, 4)
     moves = g.Reshape(

@@ -166,6 +166,13 @@ def _split(g: Emitter, a: Attrs, x: Tensor, axis: int) -> list[Tensor]:
     return parted(g, a, x, axis)
 
 
+def _depth_split(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
+    axis = a.integer("axis", 2)
+    if positive(axis, x.rank) != 2:
+        raise CannotConvert(f"axis={axis}, along which MXNet cuts into pieces that have the sizes of axis 2")
+    return _split(g, a, x, 2)
+
+
 @ROWS.row("_npi_delete")
 def delete(g: Emitter, a: Attrs, x: Tensor, *others: Tensor) -> Tensor:
     """Without one position, or a slice of positions, of an axis."""
@@ -229,6 +236,6 @@ rows(
             *(g.Unsqueeze(x, g.ints(1)) if x.rank == 1 else x for x in inputs), axis=1
         ),
         "_npi_hsplit": lambda g, a, x: _split(g, a, x, 0 if x.rank == 1 else 1),
-        "_npi_dsplit": lambda g, a, x: _split(g, a, x, positive(a.integer("axis", 2), x.rank)),
+        "_npi_dsplit": lambda g, a, x: _depth_split(g, a, x),
     }
 )
