@@ -128,6 +128,8 @@ def test_whole_numbers_get_many_rows_where_these_cost_little() -> None:
     assert [sizes["batch"] for sizes in dear.many] == [32]
     assert not explored(whole, SHOWN, lambda _: True, lambda sizes, _usual: sizes["batch"] > 16).many
     assert not explored(IMAGES, SHOWN, lambda _: True).many
+    ids = Signature((TensorSpec("x", np.dtype(np.int64), ("batch", "time")),))
+    assert [sizes["batch"] for sizes in explored(ids, None, lambda _: True).many] == [128]
 
 
 def test_a_class_that_is_another_one_once_in_a_thousand_is_found() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from models import dense, unary
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from verdict_pairs import cnn, graph, lstm, node, randomised
 
@@ -239,6 +239,40 @@ def test_weights_are_known_again_in_any_arrangement() -> None:
     assert not truth.not_copied({"w": w}, {"a": w.T.copy()})
     assert not truth.not_copied({"w": w, "v": w + 1}, {"all": np.concatenate([w + 1, -w]).reshape(-1)})
     assert truth.not_copied({"w": w, "v": w + 1}, {"a": np.nextafter(w, np.float32(9)), "b": w + 1}) == {"w"}
+
+
+def test_one_number_that_is_another_is_no_folding() -> None:
+    """Folding changes a whole weight: a single number that is off must not be allowed for as rounded anew."""
+    w = RNG.standard_normal((16, 16)).astype(np.float32)
+    one, many = w.copy(), w * np.float32(1.1)
+    one[3, 4] *= 1.01
+    assert not truth.not_copied({"w": w}, {"a": one})
+    assert truth.not_copied({"w": w}, {"a": many}) == {"w"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_weight_of_a_half_precision_model_is_not_allowed_for_by_constants_that_both_have(seed: int) -> None:
+    """Both hold the same slope, which half precision rounds: it explains nothing of what they differ by."""
+    rng = np.random.default_rng(seed)
+    first, second = (rng.standard_normal(shape).astype(np.float16) / 3 for shape in ((6, 16), (16, 4)))
+    moved = second.copy()
+    moved[2, 1] += np.float16(0.004)
+
+    def half(last: np.ndarray) -> Any:
+        nodes = [
+            node("MatMul", "x a", "p"), node("LeakyRelu", "p", "q", alpha=0.1), node("MatMul", "q b", "y"),
+        ]  # fmt: skip
+        ends = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["batch", size])
+            for name, size in (("x", 6), ("y", 4))
+        ]
+        tensors = [numpy_helper.from_array(array, name) for array, name in ((first, "a"), (last, "b"))]
+        made = helper.make_graph(nodes, "halves", ends[:1], ends[1:], tensors)
+        return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    halves = [half(second), half(moved)]
+    assert netferry.verify(halves[0], halves[0], seed=seed).status == "passed"
+    assert netferry.verify(*halves, seed=seed).status == "failed"
 
 
 def test_keras_in_float64_agrees_with_pytorch() -> None:

@@ -198,7 +198,7 @@ class Judge:
         fault = f"in float64 it differs by {d:.3g} of its scale"
         if d > self._gross and (noise is None or noise.is_astray(runs.t64[name])):
             return fault
-        if self._constants_rounded and (
+        if self._constants_explain and (
             d <= stages.BAKED or d <= stages.YARDSTICKS * runs.yardstick(name, frozenset(), frozenset())
         ):
             return ""
@@ -239,6 +239,12 @@ class Judge:
     @property
     def _other_constants(self) -> bool:
         return self.source.constants != self.target.constants
+
+    @property
+    def _constants_explain(self) -> bool:
+        """Whether float32 rounds a constant of either model; two of one framework with the same ones round alike."""
+        alike = self.source.framework is self.target.framework and not self._other_constants
+        return self._constants_rounded and not alike
 
     @cached_property
     def _constants_rounded(self) -> bool:

@@ -220,8 +220,12 @@ def answers_alike(r: Sequence[Array], t: Sequence[Array]) -> bool:
 # ---- which weights were copied ----------------------------------------------------------------------------
 
 
+REWRITTEN = 1 / 8
+"""The share of a weight's numbers from which it was folded or merged; one number alone that is another is a fault."""
+
+
 def not_copied(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> frozenset[str]:
-    """The weights of one model whose numbers are not among the other's, in whatever arrangement."""
+    """The weights of one model whose numbers are not among the other's, in whatever arrangement: many of them, not a few."""
     there = {_digest(array) for array in theirs.values()}
     rest = {n: array for n, array in ours.items() if _informative(array) and _digest(array) not in there}
     if not rest:
@@ -229,7 +233,11 @@ def not_copied(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> frozen
     values = np.unique(
         np.concatenate([_bits(array) for array in theirs.values()] or [np.empty(0, np.uint32)])
     )
-    return frozenset(name for name, array in rest.items() if not np.isin(_bits(array), values).all())
+    return frozenset(name for name, array in rest.items() if _share_outside(_bits(array), values) > REWRITTEN)
+
+
+def _share_outside(bits: Array, values: Array) -> float:
+    return float(np.mean(~np.isin(bits, values)))
 
 
 def _informative(array: Array) -> bool:

@@ -124,13 +124,15 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
     yield from ((NORMAL, choice) for choice in (*rows, *extents))
     if not quick and any(spec.dtype.kind in "biu" for spec in signature.outputs):
         yield from ((again, (sizes.usual, *rows)[-1]) for again in AGAIN)
+    if not quick:
         yield from ((kind, choice) for choice in sizes.many for kind in MANY)
 
 
 AGAIN = tuple(f"{NORMAL} again, draw {count}" for count in (2, 3, 4))
 """Whole numbers are little evidence each: a class that another row's input moves is one in a hundred."""
 MANY = ("many rows", "many rows again")
-"""Where rows cost little, as many as it takes: a class that an epsilon moves is one in ten thousand."""
+"""Where rows cost little, as many as it takes: a class that an epsilon moves is one in ten thousand; of ids there are no
+kinds of values to try."""
 
 
 def _draws(signature: Signature, sizes: Sizes) -> int:
@@ -273,7 +275,7 @@ KINDS: Mapping[str, Draw] = {
 
 def _mixed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Each row of another kind, in turn."""
-    draws = (_normal, KINDS["all negative"], _normal, KINDS["magnitudes"], _normal, KINDS["normal x 1e-3"])
+    draws = (_normal, KINDS["all negative"], _grid, KINDS["magnitudes"], _normal, KINDS["normal x 1e-3"])
     array = _normal(rng, shape)
     for place, draw in enumerate(draws[: len(array)] if array.ndim else ()):
         array[place :: len(draws)] = draw(rng, array[place :: len(draws)].shape)
