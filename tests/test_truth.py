@@ -254,19 +254,25 @@ def test_one_number_that_is_another_is_no_folding() -> None:
 def test_a_weight_of_a_half_precision_model_is_not_allowed_for_by_constants_that_both_have(seed: int) -> None:
     """Both hold the same slope, which half precision rounds: it explains nothing of what they differ by."""
     rng = np.random.default_rng(seed)
-    first, second = (rng.standard_normal(shape).astype(np.float16) / 3 for shape in ((6, 16), (16, 4)))
+    first, second, third = (
+        (rng.standard_normal(shape) / 3).astype(np.float16) for shape in ((6, 16), (16, 16), (16, 4))
+    )
     moved = second.copy()
-    moved[2, 1] += np.float16(0.004)
+    moved[2, 1] += np.float16(0.016)
 
-    def half(last: np.ndarray) -> Any:
+    def half(middle: np.ndarray) -> Any:
         nodes = [
-            node("MatMul", "x a", "p"), node("LeakyRelu", "p", "q", alpha=0.1), node("MatMul", "q b", "y"),
+            node("MatMul", "x a", "p"), node("Elu", "p", "q", alpha=0.8), node("MatMul", "q b", "r"),
+            node("HardSigmoid", "r", "s", alpha=0.05, beta=0.4), node("MatMul", "s c", "t"), node("Softmax", "t", "y"),
         ]  # fmt: skip
         ends = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["batch", size])
             for name, size in (("x", 6), ("y", 4))
         ]
-        tensors = [numpy_helper.from_array(array, name) for array, name in ((first, "a"), (last, "b"))]
+        tensors = [
+            numpy_helper.from_array(array, name)
+            for array, name in ((first, "a"), (middle, "b"), (third, "c"))
+        ]
         made = helper.make_graph(nodes, "halves", ends[:1], ends[1:], tensors)
         return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
