@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,19 +132,6 @@ def test_a_block_that_is_listed_often_is_read_once(tmp_path: Path) -> None:
     assert time.process_time() - begun < 2
 
 
-@pytest.mark.parametrize(
-    ("spans", "words"), [(extents((0, 2)), "another rank"), (extents((0, 1), (0, 3)), "not the whole")]
-)
-def test_slices_of_the_first_format_are_the_whole_tensor_too(
-    spans: bytes, words: str, tmp_path: Path
-) -> None:
-    declared = field(1, field(1, field(1, b"a") + field(2, shape(2, 3)) + field(3, 1)))
-    data = field(2, field(1, b"a") + field(2, spans) + field(3, field(4, NUMBERS[:6].tobytes())))
-    (tmp_path / "old").write_bytes(table([block([(b"", declared), (b"a", data)])], [b"b"]))
-    with pytest.raises(RefusedError, match=words):
-        OldCheckpoint([snapshot.mapped(tmp_path / "old")]).read("a")
-
-
 HALVES = (((0, 1), (0, 3)), ((1, 1), (0, 3)))
 
 
@@ -152,6 +140,37 @@ def slice_key(name: bytes, *spans: tuple[int, int]) -> bytes:
     return (
         b"\0" + name + b"\0\1\1" + bytes([len(spans)]) + bytes(0x80 | each for span in spans for each in span)
     )
+
+
+WHOLE = ((0, 2), (0, 3))
+
+
+@pytest.mark.parametrize(
+    ("declared", "held", "key", "words"),
+    [
+        ([((0, 2),)], [((0, 2),)], None, "another rank"),
+        ([((0, 1), (0, 3))], [((0, 1), (0, 3))], None, "not the whole"),
+        ([WHOLE], [WHOLE], b"a", "stands under another key"),
+        ([WHOLE], [WHOLE], slice_key(b"b", *WHOLE), "stands under another key"),
+        ([], [WHOLE], None, "not those it declares"),
+        ([WHOLE, *HALVES], [WHOLE], None, "not those it declares"),
+        (HALVES, [WHOLE], None, "not those it declares"),
+    ],
+)
+def test_slices_of_the_first_format_are_the_whole_tensor_too(
+    declared: Sequence[Any], held: Sequence[Any], key: bytes | None, words: str, tmp_path: Path
+) -> None:
+    """TensorFlow finds a slice by its key and by what is declared: it would give what nothing was written to."""
+    said = b"".join(field(4, extents(*each)) for each in declared)
+    meta = field(1, field(1, field(1, b"a") + field(2, shape(2, 3)) + field(3, 1) + said))
+    entries = [
+        (key or slice_key(b"a", *each),
+         field(2, field(1, b"a") + field(2, extents(*each)) + field(3, field(4, NUMBERS[:6].tobytes()))))
+        for each in held
+    ]  # fmt: skip
+    (tmp_path / "old").write_bytes(table([block([(b"", meta), *entries])], [b"~"]))
+    with pytest.raises(RefusedError, match=words):
+        OldCheckpoint([snapshot.mapped(tmp_path / "old")]).read("a")
 
 
 @pytest.mark.parametrize(

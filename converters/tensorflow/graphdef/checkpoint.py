@@ -130,6 +130,11 @@ class OldCheckpoint:
                 message = messages.parsed("SavedSlices", value, part.where)
                 if key:
                     held = message.data
+                    if key != _slice_key(held.name, held.slice):
+                        raise RefusedError(
+                            f"the checkpoint is damaged: a slice of '{held.name}' stands under another key",
+                            where=part.where,
+                        )
                     self._slices.setdefault(held.name, []).append((held.slice, held.data))
                 else:
                     self._declared |= {each.name: each for each in message.meta.tensors}
@@ -147,6 +152,10 @@ class OldCheckpoint:
         declared, where = self._declared[name], f"{self.where}: {name}"
         dtype, dims = messages.dtype_of(declared.type, where), [dim.size for dim in declared.shape.dims]
         held = self._slices.get(name, [])
+        if Counter(_slice_key(name, one) for one in declared.slices) != Counter(
+            _slice_key(name, one) for one, _ in held
+        ):
+            raise RefusedError("the checkpoint is damaged: its slices are not those it declares", where=where)
         missing = RefusedError("the checkpoint is damaged: its bytes do not fit its sizes", where=where)
         if any(size < 0 for size in dims) or math.prod(dims) > sum(
             len(_listed(data, dtype)) for _, data in held

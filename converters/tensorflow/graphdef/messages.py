@@ -66,7 +66,7 @@ _DECLARED: wire.Declared = {
     },
     "SavedSlices": {"meta": "1 SavedMeta", "data": "2 SavedSlice"},
     "SavedMeta": {"tensors": "1* SavedTensor"},
-    "SavedTensor": {"name": "1 string", "shape": "2 Shape", "type": "3 int32"},
+    "SavedTensor": {"name": "1 string", "shape": "2 Shape", "type": "3 int32", "slices": "4* Slice"},
     "SavedSlice": {"name": "1 string", "slice": "2 Slice", "data": "3 Tensor"},
     "Slice": {"extents": "1* Extent"},
     "Extent": {"start": "1 int64", "length": "2 int64"},
