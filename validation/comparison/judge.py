@@ -201,8 +201,12 @@ class Judge:
         fault = f"in float64 it differs by {d:.3g} of its scale"
         if d > self._gross and (noise is None or noise.is_astray(runs.t64[name])):
             return fault
-        if self._constants_explain and (
-            d <= stages.BAKED or d <= stages.YARDSTICKS * runs.yardstick(name, frozenset(), frozenset())
+        if self._constants_rounded and (
+            d <= stages.BAKED
+            or (
+                self._constants_may_differ
+                and d <= stages.YARDSTICKS * runs.yardstick(name, frozenset(), frozenset())
+            )
         ):
             return ""
         if any(self._anew) and d <= stages.YARDSTICKS * runs.yardstick(name, *self._anew):
@@ -243,11 +247,12 @@ class Judge:
     def _other_constants(self) -> bool:
         return self.source.constants != self.target.constants
 
-    @property
-    def _constants_explain(self) -> bool:
-        """Whether float32 rounds a constant of either model; two of one framework with the same ones round alike."""
-        alike = self.source.framework is self.target.framework and not self._other_constants
-        return self._constants_rounded and not alike
+    @cached_property
+    def _constants_may_differ(self) -> bool:
+        """Whether a constant may be another one in the target: not in a model of the same framework with the same numbers."""
+        if self.source.framework is not self.target.framework or self._other_constants:
+            return True
+        return truth.single_numbers(self.source.weights) != truth.single_numbers(self.target.weights)
 
     @cached_property
     def _constants_rounded(self) -> bool:

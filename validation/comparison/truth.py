@@ -240,6 +240,11 @@ def _share_outside(bits: Array, values: Array) -> float:
     return float(np.mean(~np.isin(bits, values)))
 
 
+def single_numbers(weights: Mapping[str, Array]) -> set[float]:
+    """The constants that a graph keeps among its weights: arrays of one number."""
+    return {float(array.flat[0]) for array in weights.values() if array.size and not _informative(array)}
+
+
 def _informative(array: Array) -> bool:
     return array.size > 1 and bool(np.any(array != array.flat[0]))
 
