@@ -5,6 +5,7 @@ Used by tests through ``Preloaded``; run as a program it is that process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -74,6 +75,9 @@ def serve(frameworks: Sequence[str]) -> None:
     for name in frameworks:
         for room in ("files", "safety", "live", "to_onnx"):
             getattr(table.named(name), room)
+    if "pytorch" in frameworks:
+        with contextlib.suppress(ImportError):
+            from transformers import AutoModel  # noqa: F401 - what folders are told by, as lazily as a framework
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     usual = call(["--version"], str(Path.cwd()))["grown"]

@@ -438,13 +438,13 @@ def test_names_that_modules_use_themselves_are_gone_round() -> None:
 
 def test_every_operator_that_cannot_be_carried_is_told_at_once() -> None:
     nodes = [
-        helper.make_node("ImageDecoder", ["x"], [out], name=name)
+        helper.make_node("StringNormalizer", ["x"], [out], name=name)
         for out, name in (("a", "first"), ("b", "second"))
     ]
-    model = graph(nodes, {"x": ["n"]}, ["a", "b"], kinds=dict.fromkeys("xab", TensorProto.UINT8))
+    model = graph(nodes, {"x": ["n"]}, ["a", "b"], kinds=dict.fromkeys("xab", TensorProto.STRING))
     with pytest.raises(UnsupportedError) as error:
         arrive(model)
-    assert {problem.node for problem in error.value.problems} == {"first", "second"}
+    assert {"first", "second"} <= {problem.node for problem in error.value.problems}
 
 
 def test_a_weight_that_two_layers_share_stays_one() -> None:

@@ -42,7 +42,7 @@ def look_at_weights(path: Path, permit: Permit) -> Looked:
 
 def _look_at_weights_inside(folder: Path, name: str, permit: Permit) -> Looked:
     """``look_at_weights`` for a file that another file of the folder names."""
-    where = str(folder / name)
+    where = str(folder / name) if paths.is_plain(name) else str(folder)
     with paths.opened_inside(folder, name, where) as file:
         return _look_at_weights(file, where, permit)
 
