@@ -8,6 +8,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -473,14 +474,20 @@ _hub(
 # ---- certificates and catalogues -------------------------------------------------------------------
 
 
-def _certificate(name: str, text: Callable[[], str]) -> None:
+def _verified(kind: str, file: str, flag: str, name: str, text: Callable[[], str]) -> None:
+    """A file that ``verify`` reads by a flag."""
+
     def make(kit: Kit) -> list[str]:
-        path = kit.folder / "proof.json"
+        path = kit.folder / file
         path.write_text(text())
-        return ["verify", "--check", str(path), "--json"]
+        return ["verify", flag, str(path), "--json"]
 
     make.__module__ = __name__
-    enter(f"certificate_{name}")(make)
+    enter(f"{kind}_{name}")(make)
+
+
+_certificate = partial(_verified, "certificate", "proof.json", "--check")
+_catalogue = partial(_verified, "catalogue", "models.toml", "--catalogue")
 
 
 _certificate(
@@ -493,16 +500,6 @@ _certificate(
     "of_many_files",
     lambda: json.dumps({"a": {"files": [{"name": f"f{i}", "sha256": "0" * 64} for i in range(9_000)]}}),
 )
-
-
-def _catalogue(name: str, text: Callable[[], str]) -> None:
-    def make(kit: Kit) -> list[str]:
-        path = kit.folder / "models.toml"
-        path.write_text(text())
-        return ["verify", "--catalogue", str(path), "--json"]
-
-    make.__module__ = __name__
-    enter(f"catalogue_{name}")(make)
 
 
 _catalogue(

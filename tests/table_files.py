@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+import numpy as np
+
 from netferry.converters.trust.crc32c import masked
 
 Entry = tuple[bytes, bytes]
@@ -16,6 +18,40 @@ def varint(value: int) -> bytes:
         made.append(value & 127 | 128)
         value >>= 7
     return bytes([*made, value])
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """A field of a message: a whole number, or bytes of some length."""
+    if isinstance(value, bytes):
+        return varint(number << 3 | 2) + varint(len(value)) + value
+    return varint(number << 3) + varint(value)
+
+
+def shape(*sizes: int) -> bytes:
+    return b"".join(field(2, field(1, size)) for size in sizes)
+
+
+def extents(*spans: tuple[int, int]) -> bytes:
+    return b"".join(field(1, field(1, start) + field(2, length)) for start, length in spans)
+
+
+HALVES = (((0, 1), (0, 3)), ((1, 1), (0, 3)))
+"""Two slices of a tensor of two rows and three columns."""
+
+
+def slice_key(name: bytes, *spans: tuple[int, int]) -> bytes:
+    """As TensorFlow orders them: 0, the name and its end, the rank, then where each begins and how long it is."""
+    return (
+        b"\0" + name + b"\0\1\1" + bytes([len(spans)]) + bytes(0x80 | each for span in spans for each in span)
+    )
+
+
+def entry(numbers: np.ndarray, offset: int, *sizes: int, slices: Sequence[bytes] = ()) -> bytes:
+    """What is said of a float32 tensor that lies at a byte of ``numbers``, or of one that is cut into slices."""
+    size = 0 if slices else 4 * int(np.prod(sizes))
+    told = field(1, 1) + field(2, shape(*sizes)) + (field(4, offset) if offset else b"") + field(5, size)
+    summed = masked(numbers.tobytes()[offset : offset + size])
+    return told + varint(6 << 3 | 5) + struct.pack("<I", summed) + b"".join(field(7, each) for each in slices)
 
 
 def block(entries: Sequence[Entry], restarts: Sequence[int] = (0,), every: int = 16) -> bytes:

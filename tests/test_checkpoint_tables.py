@@ -5,12 +5,14 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from table_files import Entry, block, table, varint
+import table_files
+from table_files import HALVES, Entry, block, extents, field, shape, slice_key, table, varint
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
@@ -20,27 +22,7 @@ from netferry.converters.trust.crc32c import masked
 NUMBERS = np.arange(12, dtype=np.float32)
 
 
-def field(number: int, value: int | bytes) -> bytes:
-    if isinstance(value, bytes):
-        return varint(number << 3 | 2) + varint(len(value)) + value
-    return varint(number << 3) + varint(value)
-
-
-def shape(*sizes: int) -> bytes:
-    return b"".join(field(2, field(1, size)) for size in sizes)
-
-
-def entry(offset: int, *sizes: int, slices: Sequence[bytes] = ()) -> bytes:
-    size = 0 if slices else 4 * int(np.prod(sizes))
-    summed = masked(NUMBERS.tobytes()[offset : offset + size])
-    told = field(1, 1) + field(2, shape(*sizes)) + field(4, offset) + field(5, size)
-    return told + varint(6 << 3 | 5) + struct.pack("<I", summed) + b"".join(field(7, each) for each in slices)
-
-
-def extents(*spans: tuple[int, int]) -> bytes:
-    return b"".join(field(1, field(1, start) + field(2, length)) for start, length in spans)
-
-
+entry = partial(table_files.entry, NUMBERS)
 HEADER: Entry = (b"", field(1, 1))
 GOOD: Sequence[Entry] = (HEADER, (b"a", entry(0, 4)), (b"ab", entry(16, 2, 3)), (b"b", entry(40, 2)))
 
@@ -130,16 +112,6 @@ def test_a_block_that_is_listed_often_is_read_once(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="overlap"):
         opened(tmp_path, made)
     assert time.process_time() - begun < 2
-
-
-HALVES = (((0, 1), (0, 3)), ((1, 1), (0, 3)))
-
-
-def slice_key(name: bytes, *spans: tuple[int, int]) -> bytes:
-    """0, the name and its end, the rank, then where each begins and how long it is."""
-    return (
-        b"\0" + name + b"\0\1\1" + bytes([len(spans)]) + bytes(0x80 | each for span in spans for each in span)
-    )
 
 
 WHOLE = ((0, 2), (0, 3))

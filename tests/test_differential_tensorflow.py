@@ -10,7 +10,6 @@ import faulthandler
 import os
 import random
 import signal
-import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,15 +19,15 @@ from typing import Any, NamedTuple
 import flat_files as flat
 import numpy as np
 import pytest
+import table_files
 from binary_mutants import TableFile, lite, mutant_of_lite, mutant_of_table
-from table_files import varint
+from table_files import HALVES, extents, field, shape, slice_key, varint
 
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import NetferryError
 from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
 from netferry.converters.tensorflow.tflite import files, safety, schema
 from netferry.converters.trust import snapshot
-from netferry.converters.trust.crc32c import masked
 
 EVERYDAY, ALL = 150, 10_000
 PATIENCE = 20
@@ -49,13 +48,13 @@ def _same(ours: Any, theirs: Any, where: str) -> None:
     if ours is None or theirs is None:
         assert ours is None and theirs is None, where
         return
-    for name, field in ours._fields.items():
-        if field.kind == "any":
+    for name, declared in ours._fields.items():
+        if declared.kind == "any":
             kind = _union(ours, name)
             if kind is not None:
                 _same(ours.as_(name, kind), getattr(theirs, _theirs(name)), f"{where}.{name}")
         else:
-            _same_field(getattr(ours, name), getattr(theirs, _theirs(name)), field.kind, f"{where}.{name}")
+            _same_field(getattr(ours, name), getattr(theirs, _theirs(name)), declared.kind, f"{where}.{name}")
 
 
 def _union(table: Any, name: str) -> str | None:
@@ -137,40 +136,7 @@ def _same_tensor(runs: Any, graph: int, ours: Any, theirs: Mapping[str, Any]) ->
 NUMBERS = np.arange(24, dtype=np.float32)
 
 
-def field(number: int, value: int | bytes) -> bytes:
-    if isinstance(value, bytes):
-        return varint(number << 3 | 2) + varint(len(value)) + value
-    return varint(number << 3) + varint(value)
-
-
-def shape(*sizes: int) -> bytes:
-    return b"".join(field(2, field(1, size)) for size in sizes)
-
-
-def extents(*spans: tuple[int, int]) -> bytes:
-    return b"".join(field(1, field(1, start) + field(2, length)) for start, length in spans)
-
-
-def entry(offset: int, *sizes: int, slices: Sequence[bytes] = ()) -> bytes:
-    size = 0 if slices else 4 * int(np.prod(sizes))
-    told = field(1, 1) + field(2, shape(*sizes)) + (field(4, offset) if offset else b"") + field(5, size)
-    summed = masked(NUMBERS.tobytes()[offset : offset + size])
-    return told + varint(6 << 3 | 5) + struct.pack("<I", summed) + b"".join(field(7, each) for each in slices)
-
-
-def slice_key(name: bytes, *spans: tuple[int, int]) -> bytes:
-    """As TensorFlow orders them: 0, the name and its end, the rank, then where each begins and how long it is."""
-    return (
-        b"\0"
-        + name
-        + b"\0\1"
-        + b"\1"
-        + bytes([len(spans)])
-        + bytes(0x80 | each for span in spans for each in span)
-    )
-
-
-HALVES = (((0, 1), (0, 3)), ((1, 1), (0, 3)))
+entry = partial(table_files.entry, NUMBERS)
 NEW = sorted(
     [
         (b"", field(1, 1) + field(3, field(1, 1))), (b"a", entry(0, 4)), (b"a/b", entry(16, 2, 3)), (b"ab", entry(40, 2)),

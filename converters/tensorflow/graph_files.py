@@ -9,7 +9,7 @@ from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.tensorflow.graphdef.files import served_graph
 from netferry.converters.tensorflow.graphdef.model import GraphModel, Port, Source
 from netferry.converters.tensorflow.graphdef.safety import MAIN
-from netferry.converters.tensorflow.runtime import quiet, tf
+from netferry.converters.tensorflow.runtime import function_of_graph, quiet, tf
 from netferry.converters.tensorflow.safety import allowlist
 from netferry.converters.trust import snapshot
 
@@ -86,12 +86,12 @@ def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
         model.label,
         _CODE,
     )
-    wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     signature = model.signature
-    pruned = wrapped.prune(
-        [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.port}") for port in signature.inputs],
-        [wrapped.graph.get_tensor_by_name(f"{port.ref.node}:{port.ref.port}") for port in signature.outputs],
+    inputs, outputs = (
+        [f"{port.ref.node}:{port.ref.port}" for port in ports]
+        for ports in (signature.inputs, signature.outputs)
     )
+    pruned = function_of_graph(graph, inputs, outputs)
 
     def serve(*tensors: Any) -> dict[str, Any]:
         return dict(zip([port.name for port in signature.outputs], pruned(*tensors), strict=True))

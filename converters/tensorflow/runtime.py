@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -130,6 +130,7 @@ __all__ = [
     "eagerly",
     "freeze",
     "function_def_to_graph",
+    "function_of_graph",
     "global_state",
     "image_ops",
     "keras",
@@ -152,6 +153,13 @@ __all__ = [
     "traceback_utils",
     "tree",
 ]
+
+
+def function_of_graph(graph: Any, inputs: Iterable[str], outputs: Iterable[str]) -> Any:
+    """A GraphDef as a function from some of its tensors to others, by their names (``node:0``)."""
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    inside = [[wrapped.graph.get_tensor_by_name(name) for name in names] for names in (inputs, outputs)]
+    return wrapped.prune(*inside)
 
 
 @contextmanager

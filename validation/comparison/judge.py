@@ -247,10 +247,14 @@ class Judge:
     def _other_constants(self) -> bool:
         return self.source.constants != self.target.constants
 
-    @cached_property
+    @property
     def _constants_may_differ(self) -> bool:
         """Whether a constant may be another one in the target: not in a model of the same framework with the same numbers."""
-        if self.source.framework is not self.target.framework or self._other_constants:
+        return self._other_constants or self._other_numbers
+
+    @cached_property
+    def _other_numbers(self) -> bool:
+        if self.source.framework is not self.target.framework:
             return True
         return truth.single_numbers(self.source.weights) != truth.single_numbers(self.target.weights)
 

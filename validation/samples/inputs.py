@@ -202,9 +202,7 @@ def _draw(
         )
         return np.asarray(values).astype(spec.dtype)
     with np.errstate(over="ignore"):
-        return np.asarray(
-            {**KINDS, **GRIDDED_AGAIN, **dict.fromkeys(MANY, _mixed)}.get(kind, _normal)(rng, shape)
-        ).astype(spec.dtype)
+        return np.asarray(_DRAWS.get(kind, _normal)(rng, shape)).astype(spec.dtype)
 
 
 def _mask(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -286,3 +284,6 @@ GRIDDED_AGAIN: Mapping[str, Draw] = {
     f"{GRIDDED} again, draw {draw + 1}": partial(_grid, draw=draw) for draw in range(1, len(GRID))
 }
 """Where an input is small: the values that the draws before have left out."""
+
+_DRAWS: Mapping[str, Draw] = {**KINDS, **GRIDDED_AGAIN, **dict.fromkeys(MANY, _mixed)}
+"""Every kind that is not just normal."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from math import ceil
 
 from netferry.converters.signature import BATCH, LADDER, Array, Example, Signature, TensorSpec
@@ -207,7 +207,7 @@ class _Search:
             spec.dtype.kind in "iu" for spec in (*self.signature.inputs, *self.signature.outputs)
         ):
             wishes = ({**usual, **dict.fromkeys(self.batch, rows)} for rows in MANY_ROWS)
-            yield from [sizes for sizes in wishes if self._fits(sizes, usual)][:1]
+            yield from islice((sizes for sizes in wishes if self._fits(sizes, usual)), 1)
 
     def _accepted(self, names: set[str], usual: Sizes) -> Iterator[dict[str, int]]:
         for key, runs in self.answers.items():

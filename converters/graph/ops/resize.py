@@ -26,6 +26,7 @@ from netferry.converters.graph.ops.table import (
     op,
     others,
 )
+from netferry.converters.graph.schema.attributes import defaults
 from netferry.converters.signature import Array
 
 
@@ -88,6 +89,30 @@ NEAREST: Mapping[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,
 }
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "mode": ("nearest", "linear", "cubic"),
+    "nearest_mode": tuple(NEAREST),
+    "keep_aspect_ratio_policy": ("stretch", "not_larger", "not_smaller"),
+    "coordinate_transformation_mode": tuple(COORDINATES),
+}
+"""What attributes of Resize may be, the default first."""
+
+
+def helper_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of Resize that are not at their defaults, as runtime helpers called ``resize`` take them.
+
+    Raises:
+        CannotConvert: an attribute is none of its ``CHOICES``.
+    """
+    usual = defaults("Resize") or {}
+    given = {**usual, **attributes}
+    for name, allowed in CHOICES.items():
+        choice(given[name], allowed, name)
+    options = {name: value for name, value in sorted(given.items()) if value != usual[name]}
+    options |= {name: True for name in ("antialias", "exclude_outside") if name in options}
+    return options | ({"axes": tuple(options["axes"])} if "axes" in options else {})
 
 
 def nearest_positions(a: AxisResize, coordinates: str, rounding: str) -> Array:

@@ -55,6 +55,10 @@ def stages(
     return found
 
 
+DILATIONS = ((1, 1), (1, 1), (1, 2), (2, 4))
+"""How far apart the first unit of a stage and the others take their pixels, where the last two stages keep the size."""
+
+
 def dilated_stages(counts: Sequence[int]) -> list[Part]:
     """As networks of segmentation have them: the last two stages keep the size, with pixels taken 2 and 4 apart.
 
@@ -62,7 +66,7 @@ def dilated_stages(counts: Sequence[int]) -> list[Part]:
     """
     found = list[Part]()
     for index, (count, planes) in enumerate(zip(counts, _PLANES, strict=True)):
-        stride, (first, rest) = (2 if index == 1 else 1), ((1, 1), (1, 1), (1, 2), (2, 4))[index]
+        stride, (first, rest) = (2 if index == 1 else 1), DILATIONS[index]
         unit = _bottleneck(planes, stride, _shortcut(4 * planes, stride, False), dilate=first)
         found.append((unit, *(_bottleneck(planes, 1, (), dilate=rest) for _ in range(count - 1))))
     return found

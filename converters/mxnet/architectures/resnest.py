@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from netferry.converters.mxnet.architectures.builder import Taken, Wiring
-from netferry.converters.mxnet.architectures.gluoncv import stem
+from netferry.converters.mxnet.architectures.gluoncv import DILATIONS, stem
 from netferry.converters.mxnet.architectures.layers import (
     RELU,
     WHOLE_AVERAGE,
@@ -55,7 +55,7 @@ def stages(counts: Sequence[int], width: int, dilated: bool = False) -> list[Par
     before = 2 * width
     for index, (count, planes) in enumerate(zip(counts, (64, 128, 256, 512), strict=True)):
         stride = 1 if index == 0 or (dilated and index > 1) else 2
-        first, rest = ((1, 1), (1, 1), (1, 2), (2, 4))[index] if dilated else (1, 1)
+        first, rest = DILATIONS[index] if dilated else (1, 1)
         shortcut: Part = (conv(4 * planes, 1), norm())
         if stride > 1:
             shortcut = (average_inside(stride), shortcut)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.ops.resize import helper_options
 from netferry.converters.graph.ops.table import choice
-from netferry.converters.graph.schema.attributes import defaults
 from netferry.converters.pytorch.dtypes import INT64
 from netferry.converters.pytorch.from_onnx.convolution import one, unless
 from netferry.converters.pytorch.from_onnx.layers import Sizes, Xp, as_float32, row
@@ -38,30 +38,13 @@ def Resize(
         return _resized(xp, x, roi, scales, sizes, attributes)
 
 
-_CHOICES: Mapping[str, Sequence[str]] = {
-    "mode": ("nearest", "linear", "cubic"),
-    "nearest_mode": ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
-    "keep_aspect_ratio_policy": ("stretch", "not_larger", "not_smaller"),
-    "coordinate_transformation_mode": ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
-                                       "asymmetric", "tf_crop_and_resize"),
-}  # fmt: skip
-"""What attributes of Resize may be, the default first."""
-
-
 def _resized(
     xp: Xp, x: Symbol, roi: Symbol | None, scales: Symbol | None, sizes: Sizes | None, attributes: Mapping[str, Any]
 ) -> Any:  # fmt: skip
     """Every axis in turn, by the runtime helper ``resize``."""
-    for name, values in _CHOICES.items():
-        if attributes.get(name, values[0]) not in values:
-            raise CannotConvert(f"{name} is {attributes[name]!r}, expected one of {', '.join(values)}")
+    options = helper_options(attributes)
     if x.dtype.kind not in "f":
         raise CannotConvert("it resizes integers to a size that is known only when the model runs")
-    usual = defaults("Resize") or {}
-    options = {name: value for name, value in sorted(attributes.items()) if value != usual[name]}
-    options |= {name: True for name in ("antialias", "exclude_outside") if name in options}
-    if "axes" in options:
-        options["axes"] = tuple(options["axes"])
     if roi is not None and attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         options["roi"] = _numbers(xp, roi)
     options["scales"] = None if scales is None or scales.fact.dims == (0,) else _numbers(xp, scales)

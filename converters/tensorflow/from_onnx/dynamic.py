@@ -13,7 +13,7 @@ from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ir.sizes import Size, known, largest, smallest
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops import OPS
-from netferry.converters.graph.ops.table import choice
+from netferry.converters.graph.ops.resize import helper_options
 from netferry.converters.graph.schema.attributes import defaults
 from netferry.converters.tensorflow.from_onnx.function_form import Function
 from netferry.converters.tensorflow.from_onnx.function_names import BOOL, INT32, INT64
@@ -204,25 +204,11 @@ def Resize(
         return _resized(xp, x, roi, scales, sizes, given)
 
 
-_CHOICES: Mapping[str, Sequence[str]] = {
-    "mode": ("nearest", "linear", "cubic"),
-    "nearest_mode": tuple(_ROUNDED),
-    "keep_aspect_ratio_policy": ("stretch", "not_larger", "not_smaller"),
-    "coordinate_transformation_mode": (*_WHERE, "half_pixel_symmetric", "tf_crop_and_resize"),
-}
-
-
 def _resized(
     xp: Any, x: Symbol, roi: Symbol | None, scales: Symbol | None, sizes: Sizes | None, attributes: Mapping[str, Any]
 ) -> Any:  # fmt: skip
     """Every axis in turn, by the runtime helper ``resize``."""
-    for name, values in _CHOICES.items():
-        choice(attributes[name], values, name)
-    usual = defaults("Resize") or {}
-    options = {name: value for name, value in sorted(attributes.items()) if value != usual[name]}
-    options |= {name: True for name in ("antialias", "exclude_outside") if name in options}
-    if "axes" in options:
-        options["axes"] = tuple(options["axes"])
+    options = helper_options(attributes)
     if attributes["coordinate_transformation_mode"] == "tf_crop_and_resize":
         options["roi"] = roi
     options["scales"] = None if scales is None or scales.fact.dims == (0,) else scales

@@ -14,7 +14,7 @@ from netferry.converters.tensorflow.frozen.batch_norm import BATCH_NORMS, open_b
 from netferry.converters.tensorflow.frozen.edit import Body, bodies, rename_functions
 from netferry.converters.tensorflow.frozen.rounded import Draws, with_draws
 from netferry.converters.tensorflow.interface import ModelInterface
-from netferry.converters.tensorflow.runtime import freeze, quiet, tf
+from netferry.converters.tensorflow.runtime import freeze, function_of_graph, quiet, tf
 from netferry.converters.tensorflow.specs import tensor_specs
 
 Change = Callable[[str, Array], Array]
@@ -55,11 +55,7 @@ class Frozen(tf.Module):  # type: ignore[misc]
         super().__init__()
         self._graph, self._specs, self._feeds, self._fetches, self._kept = graph, specs, feeds, fetches, kept
         rename_functions(graph)
-        run = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-        tensor = run.graph.get_tensor_by_name
-        self._function = run.prune(
-            [tensor(name) for name in feeds], [tensor(name) for name in fetches.values()]
-        )
+        self._function = function_of_graph(graph, feeds, fetches.values())
 
     def __call__(self, *tensors: Any) -> dict[str, Any]:
         fitting = [
