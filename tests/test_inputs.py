@@ -36,7 +36,7 @@ from netferry.validation.comparison.truth import Double
 from netferry.validation.pair import paired
 from netferry.validation.samples.effort import Effort, weigher
 from netferry.validation.samples.explore import Made, made_for
-from netferry.validation.samples.inputs import GRID, GRIDDED, Maker, samples
+from netferry.validation.samples.inputs import ENOUGH, GRID, GRIDDED, Maker, Sample, samples
 from netferry.validation.samples.plan import Share, planned
 from netferry.validation.samples.sizes import Sizes, explored, sizes_of
 
@@ -844,12 +844,30 @@ def test_a_target_that_is_wrong_beyond_a_length_has_no_say_in_the_sizes() -> Non
         assert (report.status, report.unchecked_axes) == ("failed", ())
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (2, 6), (3, 4, 5), (1, 1), (2, 100)])
-def test_a_small_input_holds_every_value_of_the_grid_in_some_sample(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "shape", [(2, 3), (2, 6), (3, 4, 5), (1, 1), (4,), (), (2, 60), (1, 12, 5), (17, 5)]
+)
+def test_each_place_of_a_small_input_holds_every_value_of_the_grid_in_some_sample(
+    shape: tuple[int, ...],
+) -> None:
+    held = np.stack([one.arrays["x"] for one in _gridded(shape)])
+    for place in np.moveaxis(held, list(range(-len(shape[1:]), 0)), range(len(shape[1:]))).reshape(
+        -1, len(held) * (shape[0] if shape else 1)
+    ):
+        assert set(place.tolist()) == set(GRID)
+
+
+@pytest.mark.parametrize("shape", [(2, 100), (1, 3, 20, 20)])
+def test_every_value_of_the_grid_is_at_many_places_of_a_larger_input(shape: tuple[int, ...]) -> None:
+    held = np.stack([one.arrays["x"].reshape(-1) for one in _gridded(shape)])
+    assert len(held) < len(GRID)
+    for value in GRID:
+        assert (held == value).any(axis=0).sum() >= min(ENOUGH, held.shape[1]) // 2
+
+
+def _gridded(shape: tuple[int, ...]) -> list[Sample]:
     signature = Signature((TensorSpec("x", FLOAT, shape),), (TensorSpec("y", FLOAT, shape),))
-    gridded = [one for one in samples(signature) if one.label.startswith(GRIDDED)]
-    held = {float(value) for one in gridded for value in one.arrays["x"].reshape(-1)}
-    assert held == set(GRID)
+    return [one for one in samples(signature) if one.label.startswith(GRIDDED)]
 
 
 def test_a_batch_that_the_declared_output_rules_out_is_one_and_the_report_says_so() -> None:

@@ -52,16 +52,26 @@ class Maker:
     ranges: Ranges | None = None
 
     def sample(self, kind: str, sizes: Sizes) -> Sample:
-        rng = np.random.default_rng([self.seed, *kind.encode(), *sizes.values()])
+        floats = self._rng(GRIDDED if kind in GRIDDED_AGAIN else kind, sizes)
+        others = self._rng(f"{kind}, beside floats", sizes)
         shapes = [_shape(spec, sizes) for spec in self.signature.inputs]
         arrays = {
-            spec.name: _draw(kind, rng, spec, shapes[position], self._whole(position, spec, shapes))
+            spec.name: _draw(
+                kind,
+                floats if _is_float(spec) else others,
+                spec,
+                shapes[position],
+                self._whole(position, spec, shapes),
+            )
             for position, spec in enumerate(self.signature.inputs)
         }
         for position, array in enumerate(arrays.values()):
-            self._fill_columns(rng, position, array, shapes)
+            self._fill_columns(others, position, array, shapes)
         words = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
         return Sample(f"{kind}, {words}" if words else kind, arrays)
+
+    def _rng(self, kind: str, sizes: Sizes) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *kind.encode(), *sizes.values()])
 
     def elements(self, sizes: Sizes) -> int:
         """How many numbers all inputs hold together at these sizes."""
@@ -136,9 +146,12 @@ kinds of values to try."""
 
 
 def _draws(signature: Signature, sizes: Sizes) -> int:
-    """Samples until an input of floats has held each value of the grid."""
+    """Samples until each value of the grid has been at every place of an input of floats, or at ``ENOUGH`` places."""
     shapes = [_shape(spec, sizes) for spec in signature.inputs if _is_float(spec)]
-    return max(-(-len(GRID) // max(rows * distinct, 1)) for rows, _, distinct in map(_rows, shapes))
+    return max(
+        -(-len(GRID) * min(ENOUGH, count) // (rows * count)) if count else 1
+        for rows, count, _ in map(_rows, shapes)
+    )
 
 
 def _says_anything(kind: str, signature: Signature) -> bool:
@@ -237,14 +250,14 @@ GRID = (0.0, 0.5, -0.5, 0.25, 1.0, -1.0, 1.5, -1.5, -0.25, 2.0, -2.0, 0.75, -0.7
 
 
 def _grid(rng: np.random.Generator, shape: tuple[int, ...], draw: int = 0) -> Array:
-    """Values of the grid in any order: in each row every one twice, so that there are ties, and other ones in the next."""
+    """Values of the grid in any order: in each row every one twice, so that there are ties, and other ones in the next.
+
+    Over as many rows and draws as the grid has values, each place has each of them once (a Latin square).
+    """
     rows, count, distinct = _rows(shape)
-
-    def row(position: int) -> Array:
-        values = np.roll(GRID, -(draw * rows + position) * distinct)[:distinct]
-        return rng.permutation(np.resize(np.repeat(values, 2 if count > TIED else 1), count))
-
-    return np.asarray(np.stack([row(position) for position in range(rows)]).reshape(shape))
+    first = rng.permutation(np.resize(np.repeat(np.arange(distinct), 2 if count > TIED else 1), count))
+    turns = (draw * rows + np.arange(rows)) * (distinct % len(GRID) or 1)
+    return np.asarray(np.take(GRID, first + turns[:, None], mode="wrap").reshape(shape))
 
 
 def _rows(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -256,6 +269,8 @@ def _rows(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 TIED = 3
 """Values that a row has at most where none of them is there twice."""
+ENOUGH = 64
+"""Places where a value has been that need not be at every one of them."""
 
 MASKED, EXTREMES, SPECIAL_VALUES, GRIDDED = "fully masked rows", "extremes", "special values", "quarter grid"
 KINDS: Mapping[str, Draw] = {
@@ -283,7 +298,7 @@ def _mixed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 GRIDDED_AGAIN: Mapping[str, Draw] = {
     f"{GRIDDED} again, draw {draw + 1}": partial(_grid, draw=draw) for draw in range(1, len(GRID))
 }
-"""Where an input is small: the values that the draws before have left out."""
+"""Where an input is small: at each place the values that the draws before have left out."""
 
 _DRAWS: Mapping[str, Draw] = {**KINDS, **GRIDDED_AGAIN, **dict.fromkeys(MANY, _mixed)}
 """Every kind that is not just normal."""
