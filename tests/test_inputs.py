@@ -844,9 +844,7 @@ def test_a_target_that_is_wrong_beyond_a_length_has_no_say_in_the_sizes() -> Non
         assert (report.status, report.unchecked_axes) == ("failed", ())
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, 3), (2, 6), (3, 4, 5), (1, 1), (4,), (), (2, 60), (1, 12, 5), (17, 5)]
-)
+@pytest.mark.parametrize("shape", [(2, 3), (2, 6), (3, 4, 5), (1, 1), (4,), (), (2, 60), (1, 12, 5), (17, 5)])
 def test_each_place_of_a_small_input_holds_every_value_of_the_grid_in_some_sample(
     shape: tuple[int, ...],
 ) -> None:
