@@ -120,16 +120,32 @@ def test_sizes_that_cost_too_much_are_not_tried() -> None:
     assert max(map(rows, (found.usual, *found.rows, *found.extents))) == 3
 
 
-def test_whole_numbers_get_many_rows_where_these_cost_little() -> None:
+def test_a_free_batch_gets_many_rows_where_these_cost_little() -> None:
     classes = TensorSpec("y", np.dtype(np.int64), ("batch", "h", "w"))
     whole = Signature(IMAGES.inputs, (classes,))
     assert [sizes["batch"] for sizes in explored(whole, SHOWN, lambda _: True).many] == [128]
     dear = explored(whole, SHOWN, lambda _: True, lambda sizes, _usual: sizes["batch"] > 40)
     assert [sizes["batch"] for sizes in dear.many] == [32]
     assert not explored(whole, SHOWN, lambda _: True, lambda sizes, _usual: sizes["batch"] > 16).many
-    assert not explored(IMAGES, SHOWN, lambda _: True).many
     ids = Signature((TensorSpec("x", np.dtype(np.int64), ("batch", "time")),))
     assert [sizes["batch"] for sizes in explored(ids, None, lambda _: True).many] == [128]
+    assert not explored(Signature((TensorSpec("x", FLOAT, (1, 3, "h", "w")),)), None, lambda _: True).many
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_limit_that_a_normalisation_almost_hides_is_found(seed: int) -> None:
+    """At 30 times normal a row beyond the limit moves the output by a hundredth, and most rows do not move it at all."""
+    nodes = [
+        node("Clip", "x low high", "c"), node("MatMul", "c w", "a"), node("LayerNormalization", "a g", "n"),
+        node("MatMul", "n v", "s"), node("Softmax", "s", "y"),
+    ]  # fmt: skip
+    weights = {"w": normal(6, 16), "g": np.ones(16, np.float32), "v": normal(16, 4, seed=1)}
+    ends = [{"low": np.float32(-one), "high": np.float32(one)} for one in (200, 60)]
+    wide, narrow = (
+        graph(nodes, {"x": ["batch", 6]}, {"y": ["batch", 4]}, {**weights, **limits}) for limits in ends
+    )
+    assert netferry.verify(wide, wide, seed=seed).status == "passed"
+    assert netferry.verify(wide, narrow, seed=seed).status == "failed"
 
 
 def test_a_class_that_is_another_one_once_in_a_thousand_is_found() -> None:

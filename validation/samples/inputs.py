@@ -135,14 +135,12 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
     if not quick and any(spec.dtype.kind in "biu" for spec in signature.outputs):
         yield from ((again, (sizes.usual, *rows)[-1]) for again in AGAIN)
     if not quick:
-        yield from ((kind, choice) for choice in sizes.many for kind in MANY)
+        whole = any(spec.dtype.kind in "iu" for spec in (*signature.inputs, *signature.outputs))
+        yield from ((kind, choice) for choice in sizes.many for kind in list(MANY)[: None if whole else -1])
 
 
 AGAIN = tuple(f"{NORMAL} again, draw {count}" for count in (2, 3, 4))
 """Whole numbers are little evidence each: a class that another row's input moves is one in a hundred."""
-MANY = ("many rows", "many rows again")
-"""Where rows cost little, as many as it takes: a class that an epsilon moves is one in ten thousand; of ids there are no
-kinds of values to try."""
 
 
 def _draws(signature: Signature, sizes: Sizes) -> int:
@@ -300,5 +298,13 @@ GRIDDED_AGAIN: Mapping[str, Draw] = {
 }
 """Where an input is small: at each place the values that the draws before have left out."""
 
-_DRAWS: Mapping[str, Draw] = {**KINDS, **GRIDDED_AGAIN, **dict.fromkeys(MANY, _mixed)}
+MANY: Mapping[str, Draw] = {
+    "many rows": _mixed,
+    "many rows x 30": KINDS["normal x 30"],
+    "many rows again": _mixed,
+}
+"""Where rows cost little, as many as it takes: what a limit cuts may show in one row of ten, and a class that an epsilon
+moves is one in ten thousand (the last, for whole numbers alone); of ids there are no kinds of values to try."""
+
+_DRAWS: Mapping[str, Draw] = {**KINDS, **GRIDDED_AGAIN, **MANY}
 """Every kind that is not just normal."""

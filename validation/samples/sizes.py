@@ -26,7 +26,7 @@ FEWER_ROWS = (8, 4, 3)
 """Batches instead of 16 where it costs too much."""
 
 MANY_ROWS = (128, 64, 32)
-"""Rows that are looked at where inputs or outputs are whole numbers, and rows cost little."""
+"""Rows that are looked at where they cost little."""
 
 FACTORS = (1.5, 2.0, 1.25, 1.75)
 """Of the usual size; each axis gets another one."""
@@ -48,7 +48,7 @@ _MIXED = (1, 8, 32, 128, 512, 4096, 16000)
 class Explored:
     """Where the source runs: the ``usual`` sizes, other batches, other extents; none is there twice.
 
-    ``small`` are those at which every kind of values is tried; ``many`` is the largest batch, for whole numbers.
+    ``small`` are those at which every kind of values is tried; ``many`` is the largest batch.
     """
 
     usual: Sizes
@@ -203,9 +203,8 @@ class _Search:
             yield from self._alone(usual, sorted(self.batch))
 
     def _many(self, usual: Sizes) -> Iterator[Sizes]:
-        if self.batch and any(
-            spec.dtype.kind in "iu" for spec in (*self.signature.inputs, *self.signature.outputs)
-        ):
+        """As many rows as do not cost too much, where the batch is free."""
+        if self.batch:
             wishes = ({**usual, **dict.fromkeys(self.batch, rows)} for rows in MANY_ROWS)
             yield from islice((sizes for sizes in wishes if self._fits(sizes, usual)), 1)
 
