@@ -125,7 +125,7 @@ def found(name: str, known: Mapping[str, Any], what: str = "tensor") -> Any:
     raise unknown(name, known, what)
 
 
-_FIX = re.compile(r"(?P<name>[^:=]+)[:=](?P<sizes>\d+(,\d+)*)")
+_FIX = re.compile(r"(?P<name>[^:=]+)[:=](?P<sizes>\d{1,18}(,\d{1,18})*)")
 
 
 def sizes_from_flags(flags: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,16 +84,33 @@ def pixels_from_flag(flag: str) -> Pixels:
 
 def _fraction(text: str) -> float:
     top, _, bottom = text.partition("/")
-    return float(top) / float(bottom or 1)
+    return _finite(float(top) / float(bottom or 1))
 
 
 def _several(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(";"))
+    return tuple(_finite(float(part)) for part in text.split(";"))
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(number)
+    return number
 
 
 def _two(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    return int(height), int(width)
+    return _side(height), _side(width)
+
+
+def _side(text: str) -> int:
+    pixels = int(text)
+    if not 0 < pixels <= _MOST_PIXELS:
+        raise ValueError(text)
+    return pixels
+
+
+_MOST_PIXELS = 1 << 14
+"""Of a side."""
 
 
 _PIXELS: Mapping[str, Callable[[str], Any]] = {

@@ -250,13 +250,57 @@ def test_an_answer_is_kept_only_while_every_file_of_netferry_is_the_same(
         ("atol = -inf", "no such number"), ("samples = -5", "no such number"),
         ('inputs = ["x:99999,99999"]', "too large"), ('inputs = ["x:a,b,c,d,e,f,g"]', "too large"),
         ('inputs = ["x:20000,2000", "y:20000,2000", "z:20000,2000", "w:20000,2000"]', "too large"),
-        (f'inputs = ["x:{"9" * 5000}"]', "neither a number nor a name"),
+        (f'inputs = ["x:{"9" * 5000}"]', "'inputs' is no such text"),
+        (f'inputs = ["x:{"9" * 900}"]', "neither a number nor a name"),
+        ("samples = 1001", "no such number"), ("train_steps = 99999999999999999999", "no such number"),
+        ("seed = 99999999999999999999", "no such number"), ("opset = 99999999999999999999", "no such number"),
+        (f'weights = "{"9" * 5000}"', "no such text"), ('data = "a\\u0000b"', "no such text"),
+        ('output = ["a\\u0000b"]', "no such text"),
     ],
 )  # fmt: skip
 def test_a_catalogue_cannot_ask_for_work_or_limits_without_end(line: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text(f'[[pair]]\na = "a.onnx"\nb = "b.onnx"\n{line}\n')
     with pytest.raises(UsageError, match=words):
         pairs_of(tmp_path / "models.toml")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("memory = 1e308", "no limit of memory"), ("memory = 99999999999", "no limit of memory"),
+        ("time_limit = 1e300", "no limit of seconds"), (f'fix = ["x:{"9" * 500}"]', "sizes are fixed as"),
+        ('pixels = "size=99999999x2"', "not a way to read images"), ('pixels = "size=0x0"', "not a way to read images"),
+        ('pixels = "mean=nan"', "not a way to read images"), ('pixels = "scale=1e400"', "not a way to read images"),
+    ],
+)  # fmt: skip
+def test_an_option_of_a_pair_is_held_against_what_the_flag_takes(
+    line: str, words: str, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netferry.tasks.catalogue.fan_out", lambda tasks, *_, **__: [])
+    catalogue.write_text(f'[[pair]]\na = "a.onnx"\nb = "other.onnx"\n{line}\n')
+    with pytest.raises(UsageError, match=words):
+        verify_all(catalogue)
+
+
+def test_a_catalogue_has_a_thousand_pairs_at_most(tmp_path: Path) -> None:
+    pairs = [f'[[pair]]\na = "a{i}.onnx"\nb = "b.onnx"\n' for i in range(1_001)]
+    path = tmp_path / "models.toml"
+    path.write_text("".join(pairs[:-1]))
+    assert len(pairs_of(path)) == 1_000
+    path.write_text("".join(pairs))
+    with pytest.raises(UsageError, match="more pairs than are taken at once"):
+        pairs_of(path)
+
+
+def test_no_process_is_started_for_models_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout.guard, "call", lambda *_, **__: pytest.fail("a process was started"))
+    pairs = [f'[[pair]]\na = "a{i}.onnx"\nb = "b.onnx"\n' for i in range(20)]
+    (tmp_path / "models.toml").write_text("".join(pairs))
+    found = verify_all(tmp_path / "models.toml").pairs
+    assert [pair.status for pair in found] == ["not_checked"] * 20
+    assert all("there is no such file" in pair.reason for pair in found)
 
 
 def test_the_pairs_of_a_catalogue_count_together(tmp_path: Path) -> None:

@@ -118,13 +118,34 @@ def test_files_that_are_only_touched_are_the_same(pairs: Path) -> None:
     assert kept(pairs) == {"files": True, "code": True, "dotted": True}
 
 
-def test_the_digest_of_a_task_is_that_of_the_files_when_it_began(tmp_path: Path) -> None:
-    file = tmp_path / "a"
-    file.write_text("1")
-    task = Task("one", "verify", (), files=(file,))
-    before = task.digest
-    file.write_text("2")
-    assert task.digest == before != Task("one", "verify", (), files=(file,)).digest
+def test_an_answer_to_files_that_change_meanwhile_is_not_kept(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fanout.run
+
+    def changing(task: Task, stop: object = None) -> Answer:
+        if task.name == "files":
+            unseen(pairs.parent / "weights.bin", flip)
+        return run(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fanout, "run", changing)
+        assert kept(pairs) == {"files": False, "code": False, "dotted": False}
+    assert kept(pairs) == {"files": False, "code": True, "dotted": True}
+    assert kept(pairs) == {"files": True, "code": True, "dotted": True}
+
+
+def test_a_file_that_many_pairs_name_is_read_once_before_they_run(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = '[[pair]]\na = "a.onnx"\nb = "b.onnx"\nseed = {0}\nname = "{0}"\n'
+    pairs.write_text("".join(pair.format(seed) for seed in range(30)))
+    kept(pairs)
+    read: list[str] = []
+    contents = fanout._contents
+    monkeypatch.setattr(fanout, "_contents", lambda file: read.append(file.name) or contents(file))
+    assert all(kept(pairs).values())
+    assert sorted(read) == ["a.onnx", "b.onnx", "weights.bin"]
 
 
 def test_code_of_a_package_that_is_not_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

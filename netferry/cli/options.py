@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.panels import PART
-from netferry.runtime.limits import GIB, Limits
+from netferry.converters.errors import UsageError
+from netferry.runtime.limits import Limits
 
 Source = Annotated[str, typer.Argument(help="A file, a folder, or package.module:factory.", metavar="SRC")]
 InputFlags = Annotated[
@@ -147,7 +148,10 @@ DataDir = Annotated[
 
 def limits_of(memory: float | None, seconds: float | None) -> Limits:
     """GiB and seconds as limits in bytes and seconds."""
-    return Limits(None if memory is None else int(memory * GIB), seconds)
+    try:
+        return Limits.of(memory, seconds)
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def import_code(modules: Sequence[str] | None) -> None:

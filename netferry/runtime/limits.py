@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import signal
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from netferry.converters.errors import NetferryError, RefusedError
+from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.frameworks import missing
 
 GIB = 1 << 30
@@ -22,6 +23,7 @@ _LEAST, _PER_BYTE, _SHARE = 8 * GIB, 64, 0.9
 
 
 _USUAL_SECONDS = 3600.0
+_MOST_GIB, _MOST_SECONDS = 1 << 20, 10**9
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Limits:
 
     memory: int | None = None
     seconds: float | None = None
+
+    @staticmethod
+    def of(gib: float | None, seconds: float | None) -> Limits:
+        """GiB and seconds, as a person gives them."""
+        for name, given, most in (("memory", gib, _MOST_GIB), ("seconds", seconds, _MOST_SECONDS)):
+            if given is not None and not 0 <= given <= most:
+                raise UsageError(f"no limit of {name}", expected=f"0 to {most:,}", received=repr(given))
+        return Limits(None if gib is None else int(gib * GIB), seconds)
 
     def over(self, files: Sequence[str | os.PathLike[str]]) -> Limits:
         """The same with a number for both."""
@@ -67,6 +77,8 @@ def explained(error: Exception, files: Sequence[str | os.PathLike[str]]) -> Netf
         )
     if isinstance(error, RecursionError):
         return RefusedError("it is nested too deep", where=where)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return RefusedError("the name is longer than any file's", where=where or str(error.filename))
     if not_here := missing(error):
         return not_here
     if isinstance(error, ImportError | OSError | SystemError) and _is_bounded():

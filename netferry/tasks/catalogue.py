@@ -16,10 +16,11 @@ names a factory, whose code would run, or a device but the processor, holds only
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from netferry.converters.trust.paths import is_factory
 from netferry.inference.devices import CPU
 from netferry.inference.feed import columns_from_flags
 from netferry.inference.images import pixels_from_flag
-from netferry.runtime.limits import GIB, Limits
+from netferry.runtime.limits import Limits
 from netferry.tasks.fanout import Progress, Task, fan_out
 from netferry.tasks.verdicts import Verdicts, compared
 from netferry.validation.reports.certificate import code_files, files_of
@@ -79,8 +80,7 @@ def name_of(pair: Mapping[str, Any]) -> str:
 
 def limits_of(pair: Mapping[str, Any]) -> Limits:
     """``memory`` and ``time_limit`` of a pair."""
-    memory = pair.get("memory")
-    return Limits(None if memory is None else int(memory * GIB), pair.get("time_limit"))
+    return Limits.of(pair.get("memory"), pair.get("time_limit"))
 
 
 def results_of(path: Path) -> Path:
@@ -110,7 +110,8 @@ def verify_all(
     path = Path(catalogue)
     pairs = pairs_of(path)
     demand_allowed(path, pairs, unsafe, factories, device)
-    tasks = [_task(path.parent, pair, number, imports) for number, pair in enumerate(pairs, 1)]
+    files = cache(model_files)  # many pairs may name one model
+    tasks = [_task(path.parent, pair, number, imports, files) for number, pair in enumerate(pairs, 1)]
     answers = fan_out(tasks, results_of(path), engine=engine, workers=workers, progress=progress, force=force)
     return Verdicts(str(path), tuple(map(compared, answers)))
 
@@ -135,6 +136,14 @@ def pairs_of(path: Path) -> list[dict[str, Any]]:
         or not all(isinstance(one, dict) for one in [defaults, *pairs])
     ):
         raise UsageError("names no pairs", where=str(path), expected="[[pair]] with a and b")
+    if len(pairs) > MOST_PAIRS:
+        raise UsageError(
+            "names more pairs than are taken at once",
+            where=str(path),
+            expected=f"at most {MOST_PAIRS:,}",
+            received=f"{len(pairs):,}",
+            remedy="Make several catalogues of it",
+        )
     found = [_checked(defaults | pair, f"{path}, pair {number}") for number, pair in enumerate(pairs, 1)]
     _demand_small(path, found)
     return found
@@ -154,6 +163,12 @@ def _demand_small(path: Path, pairs: Sequence[Mapping[str, Any]]) -> None:
 
 
 _MOST_NUMBERS = 1 << 27
+_MOST: Mapping[str, float] = {"samples": 1_000, "train_steps": 1_000, "seed": (1 << 63) - 1, "opset": 1_000}
+"""What a pair may ask for of each number, so that no line of a catalogue asks for work without end."""
+_LONGEST = 1_000
+"""Characters of a text; a name of a file has 255 at most, on any system."""
+MOST_PAIRS = 1_000
+"""Each is a process of its own, which starts in a quarter of a second at least."""
 
 
 def demand_allowed(
@@ -207,9 +222,16 @@ def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
         if type(value) not in wanted or texts:
             names = " or ".join(kind.__name__ for kind in wanted)
             raise UsageError(f"'{key}' has another type", where=where, expected=names, received=repr(value))
-        if type(value) in NUMBER and not (math.isfinite(value) and value >= 0):
+        most = _MOST.get(key, sys.float_info.max)
+        if type(value) in NUMBER and not 0 <= value <= most:
             raise UsageError(
-                f"'{key}' is no such number", where=where, expected="0 or more", received=repr(value)
+                f"'{key}' is no such number", where=where, expected=f"0 to {most:.6g}", received=repr(value)
+            )
+        if any(len(text) > _LONGEST or "\0" in text for text in _texts(value)):
+            raise UsageError(
+                f"'{key}' is no such text",
+                where=where,
+                expected=f"at most {_LONGEST:,} characters, and no NUL",
             )
     if any("=" not in flag for flag in pair.get("rename", ())):
         raise UsageError("names are given as OLD=NEW", where=where, received=str(pair["rename"]))
@@ -219,7 +241,14 @@ def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
     return pair
 
 
-def _task(folder: Path, pair: Mapping[str, Any], number: int, imports: Sequence[str]) -> Task:
+Files = Callable[[str, str | None], list[Path]]
+
+
+def _texts(value: object) -> list[str]:
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+
+
+def _task(folder: Path, pair: Mapping[str, Any], number: int, imports: Sequence[str], files: Files) -> Task:
     changed = next((key for key in ("rename", "precision") if key in pair), None)
     if changed:
         raise UsageError(
@@ -237,12 +266,13 @@ def _task(folder: Path, pair: Mapping[str, Any], number: int, imports: Sequence[
         {"inputs": given, "weights": tuple(weights), **options_of(pair, COMPARING, folder)},
         {"pair": dict(pair), "number": number if "name" not in pair else None},
         (
-            *(file for one, own in zip(models, weights, strict=True) for file in model_files(one, own)),
+            *(file for one, own in zip(models, weights, strict=True) for file in files(one, own)),
             *rows_of(pair, folder),
             *code_of(imports),
         ),
         limits_of(pair),
         imports=imports,
+        models=models,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,9 @@ def convert_all(
     file = Path(path)
     pairs = catalogue.pairs_of(file)
     catalogue.demand_allowed(file, pairs, unsafe, factories, device)
+    files = cache(catalogue.model_files)  # many pairs may name one model
     tasks = [
-        _task(file.parent, pair, f"{file}, pair {number}", force, imports)
+        _task(file.parent, pair, f"{file}, pair {number}", force, imports, files)
         for number, pair in enumerate(pairs, 1)
     ]
     _demand_apart([task.arguments[0] for task in tasks], [task.options["destination"] for task in tasks])
@@ -111,7 +113,14 @@ def convert_all(
     return _done(str(file), tasks, kept, engine, workers, force, progress)
 
 
-def _task(folder: Path, pair: Mapping[str, Any], where: str, force: bool, imports: Sequence[str]) -> Task:
+def _task(
+    folder: Path,
+    pair: Mapping[str, Any],
+    where: str,
+    force: bool,
+    imports: Sequence[str],
+    files: catalogue.Files,
+) -> Task:
     """A pair's conversion; what says only how it is compared (gradients, say) is left out."""
     strange = [key for key in ("rtol", "atol", "weights_b", "grad", "train_steps") if key in pair]
     if strange:
@@ -141,13 +150,14 @@ def _task(folder: Path, pair: Mapping[str, Any], where: str, force: bool, import
         *_call(model, pair.get("to"), precision, options),
         {"convert": dict(pair)},
         (
-            *catalogue.model_files(model, weights),
+            *files(model, weights),
             *catalogue.rows_of(pair, folder),
             *catalogue.code_of(imports),
         ),
         catalogue.limits_of(pair),
         writes=destination,
         imports=imports,
+        models=[model],
     )
 
 

@@ -15,16 +15,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from netferry.conversion import MODEL
+from netferry.converters import source
 from netferry.converters.disk.digests import below, of_file
 from netferry.converters.disk.ledger import Overwriting, digest_of, written
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import NetferryError, UsageError
-from netferry.converters.source import imported_code
 from netferry.runtime import guard
 from netferry.runtime.limits import Limits
 from netferry.validation.reports.report import versions
@@ -41,7 +41,7 @@ class Task:
     """A call: ``function`` as ``guard.call`` takes it. ``known_by`` distinguishes it from all others, with what is in ``files``.
 
     Where it ``writes`` a model, its answer holds only as long as that stands as it was written. ``imports`` is a person's own code,
-    which its process reads first.
+    which its process reads first. No process is started where one of its ``models`` is not there.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Task:
     limits: Limits = field(default_factory=Limits)
     writes: Path | None = None
     imports: Sequence[str] = ()
+    models: Sequence[str] = ()
 
-    @cached_property
-    def digest(self) -> str:
-        """Of the call, of the files as they are when it is first asked for, and of the versions that take part, netferry's
-        own code among them."""
-        contents = [(str(file), _contents(file)) for file in self.files]
-        facts = [dict(self.known_by), contents, versions(), _own_code()]
+    def digest(self, contents: Callable[[Path], Mapping[str, str]]) -> str:
+        """Of the call, of the files' ``contents`` as they are now, and of the versions that take part, netferry's own code
+        among them."""
+        found = [(str(file), contents(file)) for file in self.files]
+        facts = [dict(self.known_by), found, versions(), _own_code()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -100,16 +100,21 @@ def fan_out(
     replacing = Overwriting(force)
     for path in paths.values():
         demand(path, ANSWER, replacing)
-    known = ((task.name, _kept(paths[task.name], task)) for task in tasks if task.name in paths)
+    contents = cache(_contents)  # a file that many tasks name is read once
+    digests = {task.name: task.digest(contents) for task in tasks if task.name in paths}
+    known = (
+        (task.name, _kept(paths[task.name], task, digests[task.name])) for task in tasks if task.name in paths
+    )
     answers = {name: kept for name, kept in known if kept is not None}
-    own = imported_code()
+    own = source.imported_code()
     tasks = [replace(task, imports=tuple(dict.fromkeys([*own, *task.imports]))) for task in tasks]
     tell = progress or _silent
     tell(len(answers), len(tasks), f"{len(answers)} kept from an earlier run" if answers else "begun")
     for answer in ENGINES[engine]([task for task in tasks if task.name not in answers], workers):
         answers[answer.task.name] = answer
-        if answer.document is not None and answer.task.name in paths:
-            _keep(paths[answer.task.name], answer, replacing)
+        digest = digests.get(answer.task.name)
+        if answer.document is not None and digest is not None and answer.task.digest(_contents) == digest:
+            _keep(paths[answer.task.name], answer, digest, replacing)  # else a file changed meanwhile
         tell(len(answers), len(tasks), answer.task.name)
     return [answers[task.name] for task in tasks]
 
@@ -123,6 +128,8 @@ def run(task: Task, stop: threading.Event | None = None) -> Answer:
     begun = time.perf_counter()
     document = error = None
     try:
+        for model in task.models:
+            source.demand(model)
         document = guard.call(
             task.function,
             *task.arguments,
@@ -186,13 +193,13 @@ ENGINES: Mapping[str, Callable[[Sequence[Task], int | None], Iterator[Answer]]] 
 }
 
 
-def _kept(path: Path, task: Task) -> Answer | None:
+def _kept(path: Path, task: Task, digest: str) -> Answer | None:
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != digest_of(path, ANSWER):
             return None
         found = json.loads(content)
-        if found["digest"] == task.digest and _stands(task.writes, found["document"]):
+        if found["digest"] == digest and _stands(task.writes, found["document"]):
             return Answer(task, found["document"], None, found["seconds"], kept=True)
     except (OSError, ValueError, KeyError, TypeError, NetferryError):
         pass
@@ -209,8 +216,8 @@ def _stands(destination: Path | None, document: Document) -> bool:
     )
 
 
-def _keep(path: Path, answer: Answer, replacing: Overwriting) -> None:
-    content = {"digest": answer.task.digest, "seconds": answer.seconds, "document": answer.document}
+def _keep(path: Path, answer: Answer, digest: str, replacing: Overwriting) -> None:
+    content = {"digest": digest, "seconds": answer.seconds, "document": answer.document}
     path.parent.mkdir(parents=True, exist_ok=True)
     with staged(path, ANSWER, replacing) as stage:
         stage.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
