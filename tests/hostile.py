@@ -114,6 +114,7 @@ def load() -> Mapping[str, Case]:
     import hostile_pytorch  # noqa: F401
     import hostile_saved_model  # noqa: F401
     import hostile_tflite  # noqa: F401
+    import hostile_variants  # noqa: F401
 
     return CASES
 

@@ -5,8 +5,11 @@ What a file is was looked at before (``artifact.py``); a pickle that can run cod
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -108,6 +111,25 @@ class _Sink(io.RawIOBase):
         """Closing flushes."""
 
 
+@contextlib.contextmanager
+def _saying_why() -> Iterator[None]:
+    """PyTorch writes into its log why it cannot read a program, with a traceback, and raises that it did so: raise that cause."""
+    log, causes = logging.getLogger("torch.export"), []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            causes.append(record.exc_info[1])
+        return not causes
+
+    log.addFilter(keep)
+    try:
+        yield
+    except RuntimeError as error:
+        raise causes[-1] if causes else error from error
+    finally:
+        log.removeFilter(keep)
+
+
 def read(
     artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None, task: str | None = None
 ) -> Any:
@@ -126,7 +148,8 @@ def read(
     try:
         if artifact.kind == "pt2":
             extra = {_NAMES: ""}
-            program = torch.export.load(content, extra_files=extra)
+            with _saying_why():
+                program = torch.export.load(content, extra_files=extra)
             agreement.check(program, where)
             names = tuple(line for line in extra[_NAMES].splitlines() if line)
             program.output_names = names or None  # type: ignore[attr-defined]
