@@ -212,6 +212,8 @@ class Judge:
         if any(self._anew) and d <= stages.YARDSTICKS * runs.yardstick(name, *self._anew):
             self.notes["weights were rounded anew on the way (folded or merged)"] = None
             return ""
+        if noise is not None and noise.rough and noise.is_as_near(runs.t64[name]):
+            return ""
         self.narrow |= self._passes_float32(name, d, runs)
         return "" if name in self.narrow else fault
 

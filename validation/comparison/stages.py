@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.rounding import ANY
+from netferry.converters.rounding import ANY, FREE
 from netferry.converters.signature import Array
 from netferry.validation.comparison.metrics import roundoff
 
@@ -34,6 +34,9 @@ SLICE = 16
 
 SMALL = 64
 """Outputs of fewer elements are little evidence each: their yardstick is pooled over all samples."""
+
+ROUGH = 256.0
+"""Roundings of an output's scale from which rounding moves it farther than smooth steps do."""
 
 TINIEST = 2.0**-126
 EDGES = 2.0 ** np.arange(-4, 9)
@@ -86,7 +89,8 @@ class Noise:
     ``certain`` those that it does not decide; ``spread`` is how far it moves each element. ``taken``: (runs, *shape) is what
     the source takes, first as it is. ``reach`` is how far an element that is not loose moves, ``alone`` the most
     elements that one run moves farther while no other does, and ``fine`` a rounding of the output's scale. ``suspect`` is
-    a truth from which the source as it is lies farther than rounding explains.
+    a truth from which the source as it is lies farther than rounding explains; ``rough`` is an
+    output that rounding moves far somewhere, as behind a quantiser.
     """
 
     loose: Array
@@ -98,6 +102,7 @@ class Noise:
     alone: int
     fine: float
     suspect: bool = False
+    rough: bool = False
 
     @staticmethod
     def of(r: Array, s: Array, runs: Sequence[Array], limit: float, u: float) -> Noise:
@@ -111,7 +116,8 @@ class Noise:
             taken = np.stack([np.where(np.isfinite(s), s, r), r, *np.where(np.isnan(wide), r, wide)])
         loose = wild | (moved > limit * scale)
         noise = Noise(
-            loose, wild, ~loose, np.where(wild, 0.0, moved), taken, limit * scale, _alone(wide, limit * scale), u * scale
+            loose, wild, ~loose, np.where(wild, 0.0, moved), taken, limit * scale, _alone(wide, limit * scale), u * scale,
+            rough=bool(moved[~wild].max(initial=0.0) > ROUGH * u * scale),
         )  # fmt: skip
         return replace(noise, suspect=True) if noise.is_astray(s) else noise.without(noise.apart(s))
 
@@ -135,6 +141,15 @@ class Noise:
         with np.errstate(all="ignore"):
             near = (run >= low - self.reach) & (run <= high + self.reach)
         return np.asarray(self.certain & np.isfinite(run) & ~near)
+
+    def is_as_near(self, run: Array) -> bool:
+        """Whether a float64 run lies as near the truth as those that round by chance: its largest distance is no larger
+        than twice theirs, nor its second largest, and so on. (Near a step, each way of computing falls as it may.)"""
+        r, rounded = self.taken[1], self.taken[2 : 2 + FREE]
+        with np.errstate(all="ignore"):
+            own = np.sort(np.abs(run - r)[self.certain])
+            usual = np.sort(np.abs(rounded - r)[:, self.certain], axis=1).max(0)
+        return bool(np.all(own <= YARDSTICKS * usual))
 
     def admits(self, t: Array) -> bool:
         """Whether the target is, at the loose elements, what the source may be: within its range, and like its values."""
