@@ -22,6 +22,9 @@ FREE = 8
 """The first runs err on their own at each place. Of later ones every second errs one way in nearly all steps (up, down, towards
 zero or away from it), as kernels do that break all ties alike: where many ties meet, errors drawn on their own even out."""
 
+TINIEST = 2.0**-125
+"""The smallest number that float32 holds with all its bits."""
+
 NEARLY = 0.8
 """The share of steps that err the run's way."""
 
@@ -70,35 +73,41 @@ class Rounding:
 
     def _moved(self, array: Array, kind: Kind) -> Array:
         size = np.abs(array)
-        if kind in (Kind.SUM, Kind.COMPOUND) and array.ndim:
-            with np.errstate(all="ignore"):
-                rows = array.reshape(array.shape[0], -1)
-                top = np.sqrt(np.mean(rows * rows, axis=1)).reshape(-1, *[1] * (array.ndim - 1))
-            size = np.maximum(size, top)
-        if kind is Kind.BOUNDED:
-            size = size + 1.0
         with np.errstate(all="ignore"):
-            error = STRENGTH * self.u * self._drawn(array) * size
-            moved = array + error
+            if kind in (Kind.SUM, Kind.COMPOUND) and array.ndim:
+                rows = array.reshape(array.shape[0], -1)
+                top = np.sqrt(np.einsum("ij,ij->i", rows, rows) / rows.shape[1])
+                np.maximum(size, top.reshape(-1, *[1] * (array.ndim - 1)), out=size)
             if kind is Kind.BOUNDED:
-                moved = np.where(array >= 0, np.abs(moved), moved)
+                size += 1.0
+            moved = self._drawn(array)
+            moved *= STRENGTH * self.u
+            moved *= size
+            moved += array
+            if kind is Kind.BOUNDED:
+                np.abs(moved, out=moved, where=array >= 0)
+            kept = ~np.isfinite(moved)
             if kind in (Kind.ROUNDS, Kind.SUM, Kind.COMPOUND):
-                moved = np.where(self._is_held(array), array, moved)
-            return np.asarray(np.where(np.isfinite(moved), moved, array))
+                kept |= self._is_held(array)
+            np.copyto(moved, array, where=kept)
+        return moved
 
     def _drawn(self, array: Array) -> Array:
-        """Errors between -1 and 1, of either sign or all of one."""
-        drawn = self._rng.uniform(-1.0, 1.0, array.shape)
+        """Errors between -1 and 1, of either sign or all of one; a new array."""
+        drawn = np.asarray(2.0 * self._rng.random(array.shape, np.float32).astype(np.float64) - 1.0)
         if not self._way:
             return drawn
         way = self._way if self._rng.random() < NEARLY else -self._way
-        return np.asarray(way * np.abs(drawn) * (np.sign(array) if self._outward else 1.0))
+        np.abs(drawn, out=drawn)
+        drawn *= way * np.sign(array) if self._outward else way
+        return drawn
 
     def _is_held(self, array: Array) -> Array:
-        """Where the format holds a value exactly, so that nothing is rounded."""
-        mantissa, exponent = np.frexp(array)
-        scaled = mantissa / self.u
-        return np.asarray((scaled == np.rint(scaled)) & (exponent > -125))
+        """Where the format holds a value exactly, so that nothing is rounded: its upper part is all of it (T. J. Dekker,
+        1971)."""
+        upper = array * (2.0**53 * self.u + 1.0)
+        upper -= upper - array
+        return np.asarray((upper == array) & ((np.abs(array) > TINIEST) | (array == 0)))
 
 
 def widened(array: Array) -> Array:
