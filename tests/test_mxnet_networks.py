@@ -23,7 +23,10 @@ if importlib.util.find_spec("mxnet") is None:
     pytest.skip("mxnet, the oracle, is not installed", allow_module_level=True)
 
 BATCHES = (2, 3)
-EVERYDAY = ("lstm_by_hand", "text_convolution", "regions_of_interest", "memory_of_sentences", "generator")
+EVERYDAY = (
+    "lstm_by_hand", "text_convolution", "regions_of_interest", "memory_of_sentences", "generator",
+    "cells_of_pictures", "decoder_that_is_fed_its_attention", "heads_of_every_kind",
+)  # fmt: skip
 """Networks that are read in each test run; the others are slow together."""
 
 CARRIED = [name for name, network in NETWORKS.items() if not network.refused]
@@ -80,7 +83,7 @@ def test_a_network_is_refused_by_name(name: str, oracle: Oracle, tmp_path: Path)
 
 
 def test_the_sample_is_of_every_field_and_form() -> None:
-    assert len(NETWORKS) >= 95
+    assert len(NETWORKS) >= 150
     assert {network.form for network in NETWORKS.values()} == {
         "checkpoint", "plain", "export", "numpy", "0.8", "0.9", "0.11", "1.2"
     }  # fmt: skip

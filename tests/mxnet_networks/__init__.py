@@ -1,12 +1,16 @@
 """Networks as people wrote them for MXNet 0.7 to 1.9, by field: each built anew, small, in one of the forms in which they are kept."""
 
 from mxnet_networks import (
+    decoding,
     detection,
     faces,
     generation,
+    heads,
     images,
     language,
+    motion,
     other,
+    pictures,
     recommendation,
     recurrent,
     segmentation,
@@ -27,4 +31,8 @@ FIELDS = (
     segmentation,
     generation,
     other,
+    decoding,
+    heads,
+    motion,
+    pictures,
 )

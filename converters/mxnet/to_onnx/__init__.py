@@ -5,7 +5,7 @@ mxnet is not imported on the way from files to ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -44,19 +44,13 @@ from netferry.converters.mxnet.to_onnx import (
 )
 from netferry.converters.mxnet.to_onnx.detection import boxes, proposals, regions
 from netferry.converters.mxnet.to_onnx.emitter import CUSTOM, ROWS, Emitter
+from netferry.converters.mxnet.to_onnx.fillers import Fillers
 from netferry.converters.mxnet.to_onnx.numpy import (
     elementwise as numpy_elementwise,
     sets,
     shape as numpy_shape,
 )
 from netferry.converters.signature import Array, Example, TensorSpec, aligned
-
-_FILLERS = frozenset({"_zeros", "_ones", "_full"})
-_TAKES_FILLERS = elementwise.POINTWISE | set(
-    "RNN FullyConnected Activation LeakyReLU SliceChannel BlockGrad _copy Dropout where".split()
-)
-"""Operators to which a constant of unknown size may come: it is broadcast, or stands for no state."""
-
 
 Make = Callable[[str, Node, int, Sequence[Tensor | None], Mapping[str, str]], Array]
 """Makes a weight that is not there: (its name, its reader, which input of that, those before it, its hidden attributes)."""
@@ -175,23 +169,22 @@ def _walk(
 
 def _walk_nodes(
     g: Emitter, model: SymbolModel, graph: Symbol, values: dict[int, Sequence[Tensor | None]]
-) -> set[int]:
+) -> Container[int]:
     """Write every node after its inputs; returns the positions of fillers whose size is still open."""
-    unsized: set[int] = set()
+    fillers = Fillers()
     for position in graph.order:
         node = graph.nodes[position]
         if node.is_variable:
             continue
         with g.scope(node.name or node.op):
             try:
-                operands = _operands(g, graph, values, node)
-                _watch_fillers(graph, node, position, unsized, operands)
+                operands = fillers.met(g, node, position, _operands(g, graph, values, node))
                 values[position] = _row(g, node, operands)
             except CannotConvert as problem:
                 raise _refused(model, node, problem) from problem
             except RefusedError as error:
                 raise error.at(model.label) from error
-    return unsized
+    return fillers.open
 
 
 def _inlined(g: Emitter, model: SymbolModel, body: Symbol, operands: Sequence[Tensor | None]) -> list[Tensor]:
@@ -260,26 +253,8 @@ def _row(g: Emitter, node: Node, operands: Sequence[Tensor | None]) -> Sequence[
     return [results] if isinstance(results, Tensor) else results
 
 
-def _watch_fillers(
-    graph: Symbol, node: Node, position: int, unsized: set[int], operands: Sequence[Tensor | None]
-) -> None:
-    """A filler whose size MXNet infers stands with size 1 until something of known size meets it."""
-    sources = [source for source, _ in node.inputs]
-    if node.op in _FILLERS:
-        if any(size < 1 for size in Attrs(node).integers("shape", ())):
-            unsized.add(position)
-    elif unsized.intersection(sources):
-        if node.op not in _TAKES_FILLERS:
-            raise CannotConvert("a constant whose size MXNet infers comes to it")
-        if node.op != "RNN" and all(
-            source in unsized or x is None or x.array is not None
-            for source, x in zip(sources, operands, strict=True)
-        ):
-            unsized.add(position)
-
-
 def _write_heads(
-    g: Emitter, model: SymbolModel, values: Mapping[int, Sequence[Tensor | None]], unsized: set[int]
+    g: Emitter, model: SymbolModel, values: Mapping[int, Sequence[Tensor | None]], unsized: Container[int]
 ) -> None:
     for position, index in model.graph.heads:
         node = model.graph.nodes[position]
