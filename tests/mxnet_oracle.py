@@ -10,6 +10,7 @@ import pickle
 import select
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -591,6 +592,8 @@ def _serve() -> None:
             mx.nd.waitall()
         except Exception as error:
             answer = (False, f"{type(error).__name__}: {error}")
+            with suppress(Exception):  # what else this call has started fails here, not in the next one
+                mx.nd.waitall()
         pickle.dump(answer, answers)
         answers.flush()
 
