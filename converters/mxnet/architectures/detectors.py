@@ -84,8 +84,11 @@ def _on_second_resnet(depth: int, read: Mapping[int, tuple[int, int]]) -> Part:
     )  # fmt: skip
 
 
+_THIRD_KEPT: gluoncv.Steps = ((1, 1, 1), (2, 1, 1), (1, 1, 1), (2, 1, 1))
+
+
 def _on_resnet_34() -> Part:
-    stages = gluoncv.stages(gluoncv.COUNTS[34], False, False, strides=(1, 2, 1, 2))
+    stages = gluoncv.stages(gluoncv.COUNTS[34], *gluoncv.unit_of(34), steps=_THIRD_KEPT)
     more: list[Part] = []
     for count, pad in ((256, 1), (256, 1), (128, 1), (128, 0)):
         more += (

@@ -25,7 +25,7 @@ COUNTS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 
 
 def _shortcut(filters: int, stride: int, averaged: bool) -> Part:
-    if averaged:
+    if averaged and stride > 1:
         return (average_inside(stride), conv(filters, 1), norm())
     return (conv(filters, 1, stride), norm())
 
@@ -42,33 +42,44 @@ def _bottleneck(planes: int, stride: int, other: Part, groups: int = 1, dilate: 
     return (Sum(main, other), RELU)
 
 
+Unit = Callable[..., Part]
+"""``unit(planes, stride, what stands beside it)``, and ``dilate=`` where its pixels are taken apart."""
+
+
+def unit_of(depth: int, groups: int = 1) -> tuple[Unit, int]:
+    """What stages are made of, and how many times its planes it gives."""
+    return (partial(_bottleneck, groups=groups), 4) if depth >= 50 else (_basic, 1)
+
+
+Steps = Sequence[tuple[int, int, int]]
+
+HALVED: Steps = ((1, 1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1))
+"""Of each stage the stride of its first unit, and how far apart that and the others take their pixels."""
+
+DILATED: Steps = ((1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4))
+"""As networks of segmentation have them: the last two stages keep the size; the first unit still takes pixels as the stage before does."""
+
+
 def stages(
-    counts: Sequence[int], wide: bool, averaged: bool, groups: int = 1, strides: Sequence[int] = (1, 2, 2, 2)
+    counts: Sequence[int],
+    unit: Unit,
+    widened: int,
+    *,
+    averaged: bool = False,
+    steps: Steps = HALVED,
 ) -> list[Part]:
-    unit = partial(_bottleneck, groups=groups) if wide else _basic
-    before, found = 64, list[Part]()
-    for count, planes, stride in zip(counts, _PLANES, strides, strict=True):
-        filters = planes * (4 if wide else 1)
-        other = _shortcut(filters, stride, averaged) if stride > 1 or filters != before else ()
-        found.append((unit(planes, stride, other), *(unit(planes, 1, ()) for _ in range(count - 1))))
-        before = filters
-    return found
+    """Stages of so many units each. Where sizes differ a convolution stands beside the first one, ``averaged``: behind an average.
 
-
-DILATIONS = ((1, 1), (1, 1), (1, 2), (2, 4))
-"""How far apart the first unit of a stage and the others take their pixels, where the last two stages keep the size."""
-
-
-def dilated_stages(counts: Sequence[int]) -> list[Part]:
-    """As networks of segmentation have them: the last two stages keep the size, with pixels taken 2 and 4 apart.
-
-    Of each stage the first unit still takes them as the stage before does.
+    ``widened``: how many times its planes a unit gives.
     """
-    found = list[Part]()
-    for index, (count, planes) in enumerate(zip(counts, _PLANES, strict=True)):
-        stride, (first, rest) = (2 if index == 1 else 1), DILATIONS[index]
-        unit = _bottleneck(planes, stride, _shortcut(4 * planes, stride, False), dilate=first)
-        found.append((unit, *(_bottleneck(planes, 1, (), dilate=rest) for _ in range(count - 1))))
+    before, found = 64, list[Part]()
+    for count, planes, (stride, *apart) in zip(counts, _PLANES, steps, strict=True):
+        filters = planes * widened
+        other = _shortcut(filters, stride, averaged) if stride > 1 or filters != before else ()
+        first, rest = ({"dilate": pixels} if pixels > 1 else {} for pixels in apart)
+        others = (unit(planes, 1, (), **rest) for _ in range(count - 1))
+        found.append((unit(planes, stride, other, **first), *others))
+        before = filters
     return found
 
 
@@ -83,13 +94,15 @@ def stem(width: int) -> Part:
 
 
 def _resnet(depth: int, width: int = 0, averaged: bool = False, groups: int = 1) -> Part:
-    return (stem(width), *stages(COUNTS[depth], depth >= 50, averaged, groups), WHOLE_AVERAGE, dense())
+    body = stages(COUNTS[depth], *unit_of(depth, groups), averaged=averaged)
+    return (stem(width), *body, WHOLE_AVERAGE, dense())
 
 
 def _pose(depth: int, width: int, averaged: bool) -> Part:
     """Heat maps of joints: a ResNet without its end, three transposed convolutions, one of one pixel."""
     up: tuple[Part, ...] = tuple((deconv(256, 4, 2, 1), norm(), RELU) for _ in range(3))
-    return (stem(width), *stages(COUNTS[depth], depth >= 50, averaged), *up, conv(None, 1, bias=True))
+    body = stages(COUNTS[depth], *unit_of(depth), averaged=averaged)
+    return (stem(width), *body, *up, conv(None, 1, bias=True))
 
 
 def darknet_cell(count: int, kernel: int, stride: int = 1) -> tuple[Layer, ...]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from netferry.converters.mxnet.architectures.builder import Taken, Wiring
-from netferry.converters.mxnet.architectures.gluoncv import DILATIONS, stem
+from netferry.converters.mxnet.architectures.gluoncv import HALVED, Steps, stages, stem
 from netferry.converters.mxnet.architectures.layers import (
     RELU,
     WHOLE_AVERAGE,
     Part,
     Sum,
     Wired,
-    average_inside,
     conv,
     dense,
     norm,
@@ -40,33 +39,24 @@ def _split_attention(width: int, dilate: int) -> Part:
     return Wired((first, weigh), connect)
 
 
-def _unit(planes: int, stride: int, other: Part, average: bool, dilate: int) -> Part:
-    """``average``: after the attention stands an average of nine pixels, which has the stride."""
-    shrink: Part = pool("avg", 3, stride, 1) if average else ()
+def _unit(planes: int, stride: int, other: Part, dilate: int = 1) -> Part:
+    """Where a stage but the first begins, an average of nine pixels stands after the attention, and has the stride."""
+    shrink: Part = pool("avg", 3, stride, 1) if other and planes > 64 else ()
     main = (
         conv(planes, 1), norm(), RELU, _split_attention(planes, dilate), shrink, conv(4 * planes, 1), norm(),
     )  # fmt: skip
     return (Sum(main, other), RELU)
 
 
-def stages(counts: Sequence[int], width: int, dilated: bool = False) -> list[Part]:
-    """``width``: of the stem; ``dilated``: the last two stages keep the size, with pixels taken 2 and 4 apart."""
-    found = list[Part]()
-    before = 2 * width
-    for index, (count, planes) in enumerate(zip(counts, (64, 128, 256, 512), strict=True)):
-        stride = 1 if index == 0 or (dilated and index > 1) else 2
-        first, rest = DILATIONS[index] if dilated else (1, 1)
-        shortcut: Part = (conv(4 * planes, 1), norm())
-        if stride > 1:
-            shortcut = (average_inside(stride), shortcut)
-        unit = _unit(planes, stride, shortcut if 4 * planes != before else (), index > 0, first)
-        found.append((unit, *(_unit(planes, 1, (), False, rest) for _ in range(count - 1))))
-        before = 4 * planes
-    return found
+def backbone(depth: int, steps: Steps = HALVED) -> tuple[Part, list[Part]]:
+    """The stem and the stages."""
+    counts, width = DEPTHS[depth]
+    return stem(width), stages(counts, _unit, 4, averaged=True, steps=steps)
 
 
-def _resnest(counts: Sequence[int], width: int) -> Part:
-    return (stem(width), *stages(counts, width), WHOLE_AVERAGE, dense())
+def _resnest(depth: int) -> Part:
+    first, body = backbone(depth)
+    return (first, *body, WHOLE_AVERAGE, dense())
 
 
 DEPTHS = {
@@ -75,6 +65,4 @@ DEPTHS = {
 }  # fmt: skip
 """Units in each stage, and the filters of the stem."""
 
-NETWORKS: Mapping[str, Callable[[], Part]] = {
-    f"resnest{depth}": partial(_resnest, *sizes) for depth, sizes in DEPTHS.items()
-}
+NETWORKS: Mapping[str, Callable[[], Part]] = {f"resnest{depth}": partial(_resnest, depth) for depth in DEPTHS}

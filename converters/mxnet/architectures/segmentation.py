@@ -79,17 +79,13 @@ def _segmenter(head: str, backbone: Callable[[], tuple[Part, list[Part]]], also:
 
 
 def _resnet(depth: int) -> tuple[Part, list[Part]]:
-    return gluoncv.stem(64), gluoncv.dilated_stages(gluoncv.COUNTS[depth])
-
-
-def _resnest(depth: int) -> tuple[Part, list[Part]]:
-    counts, width = resnest.DEPTHS[depth]
-    return gluoncv.stem(width), resnest.stages(counts, width, dilated=True)
+    body = gluoncv.stages(gluoncv.COUNTS[depth], *gluoncv.unit_of(depth), steps=gluoncv.DILATED)
+    return gluoncv.stem(64), body
 
 
 _BACKBONES = {
     **{f"resnet{depth}": partial(_resnet, depth) for depth in (50, 101, 152)},
-    **{f"resnest{depth}": partial(_resnest, depth) for depth in (50, 101, 200, 269)},
+    **{f"resnest{depth}": partial(resnest.backbone, depth, gluoncv.DILATED) for depth in (50, 101, 200, 269)},
 }
 
 NETWORKS: Mapping[str, Callable[[], Part]] = {
