@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
+from netferry.converters.onnx.files import external_files
 from netferry.runtime.limits import Limits
 from netferry.tasks import fanout
 from netferry.tasks.catalogue import pairs_of, verify_all
@@ -309,4 +310,44 @@ def test_the_pairs_of_a_catalogue_count_together(tmp_path: Path) -> None:
     assert len(pairs_of(tmp_path / "models.toml")) == 13
     (tmp_path / "models.toml").write_text(pair * 14)
     with pytest.raises(UsageError, match="too large"):
+        pairs_of(tmp_path / "models.toml")
+
+
+def test_the_files_of_a_pair_are_told_without_a_parser_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked for in the caller's own process, which keeps its rights."""
+    inner = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(W, "inner"))],
+        "then", [], [helper.make_tensor_value_info("c", TensorProto.FLOAT, [4, 3])],
+    )  # fmt: skip
+    model = onnx.load(save(tmp_path / "m.onnx", W))
+    model.graph.node.append(helper.make_node("If", ["t"], ["z"], then_branch=inner, else_branch=inner))
+    tensors = [
+        model.graph.initializer[0],
+        *(a.g.node[0].attribute[0].t for a in model.graph.node[-1].attribute),
+    ]
+    for number, tensor in enumerate(tensors):
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="length", value="48")
+        tensor.external_data.add(key="location", value=f"w{number}.bin")
+        (tmp_path / f"w{number}.bin").write_bytes(W.tobytes())
+    content = model.SerializeToString()
+    monkeypatch.setattr(onnx, "load_model_from_string", lambda *_: pytest.fail("it was parsed"))
+    found = external_files(memoryview(content), tmp_path, "m")
+    assert found == {f"w{number}.bin": tmp_path / f"w{number}.bin" for number in range(3)}
+    assert external_files(model.graph.node[0].SerializeToString(), tmp_path, "m") == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (os.mkfifo, "FIFO"), (lambda path: path.symlink_to("/dev/zero"), "a device"), (Path.mkdir, "a folder"),
+        (lambda path: path.write_text("#" * (5 << 20)), "larger than a catalogue"),
+    ],
+)  # fmt: skip
+def test_a_catalogue_is_a_regular_file_of_some_megabytes(make: Any, words: str, tmp_path: Path) -> None:
+    make(tmp_path / "models.toml")
+    with pytest.raises(RefusedError, match=words):
         pairs_of(tmp_path / "models.toml")

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from netferry.converters.disk import digests
-from netferry.converters.errors import RefusedError
+from netferry.converters.errors import RefusedError, WriteError
 from netferry.inference import stream as room
 from netferry.inference.session import Session
 from netferry.tasks import catalogue, fanout
@@ -108,6 +108,23 @@ def test_an_answer_counts_as_long_as_its_contents_are_the_same(change: str, pair
             kept(pairs)
         return
     assert {name for name, old in kept(pairs).items() if not old} == anew
+
+
+def test_answers_that_come_with_a_catalogue_are_not_believed_with_force_either(pairs: Path) -> None:
+    """Copied with their ledger, as an archive brings them: the digests are true, the files are others."""
+    kept(pairs)
+    home = pairs.parent / "models.toml.results"
+    copied = {file.name: file.read_bytes() for file in home.iterdir()}
+    for name in copied:
+        (home / name).unlink()
+    for name, content in copied.items():
+        (home / f"{name}.new").write_bytes(content)
+    for name in copied:
+        (home / f"{name}.new").rename(home / name)
+    with pytest.raises(WriteError, match="--force"):
+        kept(pairs)
+    found = catalogue.verify_all(pairs, factories=True, force=True).pairs
+    assert not any(pair.kept for pair in found)
 
 
 def test_files_that_are_only_touched_are_the_same(pairs: Path) -> None:

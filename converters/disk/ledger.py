@@ -138,12 +138,12 @@ def _alone(folder: Folder) -> Iterator[None]:
 
 
 def digest_of(path: Path, kind: str) -> str | None:
-    """The digest with which ``path`` was written as a ``kind``; None where nothing says so, or another says it."""
+    """The digest with which the file at ``path`` was written as a ``kind``; None where nothing of this user's says so, or
+    another file has come into its place (out of an archive, say, with a ledger of its own)."""
+    digest, inode = written(path, kind).get(path.name, ("", 0))
     try:
-        with Folder.open(path.parent) as folder:
-            known = (json.loads(folder.read(NAME)) or {})["saves"][path.name]
-            return str(save_of(known).files[path.name][0]) if known["kind"] == kind else None
-    except FAULTS:
+        return digest if digest and path.lstat().st_ino == inode else None
+    except OSError:
         return None
 
 

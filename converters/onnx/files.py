@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -17,7 +18,7 @@ from netferry.converters.graph.schema.opset import EARLIER, OPSET, UNDER_THE_STA
 from netferry.converters.onnx import safety, stream
 from netferry.converters.onnx.completing import ranked, repaired
 from netferry.converters.onnx.safety import Files, rules
-from netferry.converters.trust import snapshot
+from netferry.converters.trust import snapshot, wire
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Opened
 
@@ -60,19 +61,39 @@ def opened(artifact: Artifact, permit: Permit) -> Opened:
     return Opened(artifact.path, snapshot.together(files) / artifact.path.name, *files.values())
 
 
-def external_files(content: bytes, folder: Path, where: str) -> dict[str, Path]:
-    """The files in which the model that ``content`` holds keeps weights, wherever in it, by their path in ``folder``."""
-    try:
-        model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's family
-        raise RefusedError("not an ONNX model", where=where) from error
-    locations = {
-        entry.value
-        for tensor in safety.tensors(model)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
+def external_files(content: bytes | memoryview, folder: Path, where: str) -> dict[str, Path]:
+    """The files in which the model that ``content`` holds keeps weights, wherever in it, by their path in ``folder``.
+
+    The bytes are walked as they stand, and no parser of others reads them: this is asked before a child is there to do it.
+    """
+    locations: set[str] = set()
+    waiting = [("Model", memoryview(content))] if re.search(_LOCATION, content) else []
+    while waiting:
+        kind, message = waiting.pop()
+        fields = list(wire.fields(message, where))
+        inner = _WITH_TENSORS.get(kind, {})
+        waiting += [
+            (inner[each.number], each.content) for each in fields if each.number in inner and each.content
+        ]
+        if kind == "Entry":
+            words = {each.number: bytes(each.content or b"") for each in fields}
+            if words.get(1) == _LOCATION:
+                locations.add(words.get(2, b"").decode(errors="replace"))
     return {location: folder / location for location in sorted(locations)}
+
+
+_LOCATION = b"location"
+_WITH_TENSORS: Mapping[str, Mapping[int, str]] = {
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "Sparse"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Node": {5: "Attribute"},
+    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "Sparse", 23: "Sparse"},
+    "Sparse": {1: "Tensor", 2: "Tensor"},
+    "Tensor": {13: "Entry"},
+}
+"""ONNX's messages that lead to tensors, and their fields that do (onnx.proto)."""
 
 
 def _name_uniquely(graph: onnx.GraphProto) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.part import sizes_from_flags
 from netferry.converters.signature import examples_from_flags, numbers_of_flag
-from netferry.converters.trust.paths import is_factory
+from netferry.converters.trust.paths import is_factory, opened
 from netferry.inference.devices import CPU
 from netferry.inference.feed import columns_from_flags
 from netferry.inference.images import pixels_from_flag
@@ -119,7 +119,9 @@ def verify_all(
 def pairs_of(path: Path) -> list[dict[str, Any]]:
     """The pairs as the file has them, over its defaults."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with opened(path) as file:
+            text = file.read(_LARGEST + 1)
+        document = tomllib.loads(text.decode() if len(text) <= _LARGEST else _too_large(path))
     except OSError as error:
         raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error
     except ValueError as error:
@@ -149,6 +151,12 @@ def pairs_of(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _too_large(path: Path) -> str:
+    raise RefusedError(
+        "larger than a catalogue is", where=str(path), expected=f"at most {_LARGEST >> 20} MiB"
+    )
+
+
 def _demand_small(path: Path, pairs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse inputs that are too large to be drawn here for all pairs, where nothing bounds them."""
     asked = sum(numbers_of_flag(flag) for pair in pairs for flag in pair.get("inputs", ()))
@@ -165,6 +173,7 @@ def _demand_small(path: Path, pairs: Sequence[Mapping[str, Any]]) -> None:
 _MOST_NUMBERS = 1 << 27
 _MOST: Mapping[str, float] = {"samples": 1_000, "train_steps": 1_000, "seed": (1 << 63) - 1, "opset": 1_000}
 """What a pair may ask for of each number, so that no line of a catalogue asks for work without end."""
+_LARGEST = 4 << 20
 _LONGEST = 1_000
 """Characters of a text; a name of a file has 255 at most, on any system."""
 MOST_PAIRS = 1_000

@@ -195,8 +195,9 @@ ENGINES: Mapping[str, Callable[[Sequence[Task], int | None], Iterator[Answer]]] 
 
 def _kept(path: Path, task: Task, digest: str) -> Answer | None:
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest_of(path, ANSWER):
+        known = digest_of(path, ANSWER)
+        content = b"" if known is None else path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != known:
             return None
         found = json.loads(content)
         if found["digest"] == digest and _stands(task.writes, found["document"]):

@@ -22,6 +22,7 @@ from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import RefusedError, UsageError, WriteError
 from netferry.converters.onnx.files import external_files
 from netferry.converters.signature import Array, Example
+from netferry.converters.trust import snapshot
 from netferry.converters.trust.paths import is_plain, opened_inside, regular
 from netferry.inference.intermediate import weights
 from netferry.validation.comparison import metrics
@@ -163,7 +164,8 @@ def files_of(path: Path, chosen: str | os.PathLike[str] | None) -> dict[str, Pat
         return below(found.path)
     files = {MODEL: found.path}
     if found.kind == "onnx":
-        outer = external_files(found.path.read_bytes(), found.path.parent, str(found.path))
+        content = snapshot.mapped(found.path)
+        outer = external_files(content.view(), found.path.parent, str(found.path))
         for name in outer:
             opened_inside(found.path.parent, name, str(found.path)).close()
         files |= {name: found.path.parent / name for name in outer}
