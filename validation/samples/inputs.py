@@ -135,8 +135,8 @@ def _plan(signature: Signature, sizes: Explored, quick: bool) -> Iterator[tuple[
     if not quick and any(spec.dtype.kind in "biu" for spec in signature.outputs):
         yield from ((again, (sizes.usual, *rows)[-1]) for again in AGAIN)
     if not quick:
-        whole = any(spec.dtype.kind in "iu" for spec in (*signature.inputs, *signature.outputs))
-        yield from ((kind, choice) for choice in sizes.many for kind in list(MANY)[: None if whole else -1])
+        many = [kind for kind in MANY if _says_anything(kind, signature)]
+        yield from ((kind, choice) for choice in sizes.many for kind in many)
 
 
 AGAIN = tuple(f"{NORMAL} again, draw {count}" for count in (2, 3, 4))
@@ -155,6 +155,10 @@ def _draws(signature: Signature, sizes: Sizes) -> int:
 def _says_anything(kind: str, signature: Signature) -> bool:
     if kind == MASKED:
         return any(_is_mask(spec) for spec in signature.inputs)
+    if kind == MIXED:
+        return True
+    if kind == MIXED_AGAIN:
+        return any(spec.dtype.kind in "iu" for spec in (*signature.inputs, *signature.outputs))
     if kind == EXTREMES:
         return any(spec.dtype.kind in "iu" and not _is_mask(spec) for spec in signature.inputs)
     return any(_is_float(spec) for spec in signature.inputs)
@@ -233,7 +237,7 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def _special(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Normal, with two special values in each row but the last, which stays as it is where there are several."""
     array = np.asarray(rng.standard_normal(shape))
-    if not array.ndim:
+    if not array.ndim or not array.size:
         return array
     rows = array.reshape(array.shape[0], -1)
     for position, row in enumerate(rows[: max(len(rows) - 1, 1)]):
@@ -298,11 +302,8 @@ GRIDDED_AGAIN: Mapping[str, Draw] = {
 }
 """Where an input is small: at each place the values that the draws before have left out."""
 
-MANY: Mapping[str, Draw] = {
-    "many rows": _mixed,
-    "many rows x 30": KINDS["normal x 30"],
-    "many rows again": _mixed,
-}
+MIXED, MIXED_AGAIN = "many rows", "many rows again"
+MANY: Mapping[str, Draw] = {MIXED: _mixed, "many rows x 30": KINDS["normal x 30"], MIXED_AGAIN: _mixed}
 """Where rows cost little, as many as it takes: what a limit cuts may show in one row of ten, and a class that an epsilon
 moves is one in ten thousand (the last, for whole numbers alone); of ids there are no kinds of values to try."""
 
