@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -30,11 +32,19 @@ def built(folder: Path) -> tuple[Path, Path]:
     return wheel, sdist
 
 
-def environment(folder: Path, *wanted: str) -> Path:
-    """A new environment with these requirements, in the versions that the tests know; the folder of its programs."""
-    venv.create(folder, with_pip=True)
-    programs = folder / "bin"
-    run(
-        programs / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", *wanted, cwd=folder
-    )
-    return programs
+@contextmanager
+def environment(folder: Path, *wanted: str) -> Iterator[Path]:
+    """The folder of programs of a new environment with these requirements, in the versions that the tests know. Afterwards it is gone:
+    the frameworks take gigabytes."""
+    try:
+        venv.create(folder, with_pip=True)
+        install(folder / "bin", *wanted)
+        yield folder / "bin"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def install(programs: Path, *wanted: str) -> None:
+    """Requirements for an environment, in the versions that the tests know."""
+    known = ROOT / "constraints.txt"
+    run(programs / "python", "-m", "pip", "install", "-q", "-c", known, *wanted, cwd=programs)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from environments import ROOT, built, environment, run
+from environments import ROOT, built, environment, install, run
 from models import dense, saved
 
 pytestmark = pytest.mark.slow
@@ -98,9 +98,8 @@ def rows_as_parquet(path: Path) -> None:
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_an_extra_brings_what_it_is_for(name: str, shipped: tuple[Path, Path], tmp_path: Path) -> None:
-    programs = environment(tmp_path / "env", f"{shipped[0]}[{name}]")
-    try_out(programs, EXTRAS[name], tmp_path / "work")
-    shutil.rmtree(tmp_path / "env")
+    with environment(tmp_path / "env", f"{shipped[0]}[{name}]") as programs:
+        try_out(programs, EXTRAS[name], tmp_path / "work")
 
 
 def test_every_extra_is_tried() -> None:
@@ -114,32 +113,20 @@ def test_the_sdist_installs_and_an_extra_can_be_added_later(
     shipped: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """What the messages say, ``pip install "netferry[data]"``, adds to what is installed."""
-    programs = environment(tmp_path / "env", f"{shipped[1]}[cpu]")
-    try_out(programs, EXTRAS["cpu"], tmp_path / "work")
-    run(
-        programs / "python",
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "-c",
-        ROOT / "constraints.txt",
-        "netferry[data]",
-        cwd=tmp_path,
-    )
-    try_out(programs, EXTRAS["data,cpu"], tmp_path / "later")
-    shutil.rmtree(tmp_path / "env")
+    with environment(tmp_path / "env", f"{shipped[1]}[cpu]") as programs:
+        try_out(programs, EXTRAS["cpu"], tmp_path / "work")
+        install(programs, "netferry[data]")
+        try_out(programs, EXTRAS["data,cpu"], tmp_path / "later")
 
 
 def test_all_of_it_together_converts_between_the_three_frameworks(
     shipped: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    programs = environment(tmp_path / "env", f"{shipped[0]}[all]")
     commands = (
         "convert a.onnx a.pt2",
         "convert a.pt2 b.keras",
         "convert b.keras c-symbol.json",
         "convert c-symbol.json d --to pytorch",
     )
-    try_out(programs, Extra(TORCH + first_conversion(), (*commands, RUN), {}), tmp_path / "work")
-    shutil.rmtree(tmp_path / "env")
+    with environment(tmp_path / "env", f"{shipped[0]}[all]") as programs:
+        try_out(programs, Extra(TORCH + first_conversion(), (*commands, RUN), {}), tmp_path / "work")

@@ -22,8 +22,8 @@ from netferry.converters.frameworks import missing
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An environment with the wheel and the ``cpu`` extra, and no framework in it."""
     folder = tmp_path_factory.mktemp("wheel")
-    environment(folder / "env", f"{built(folder)[0]}[cpu]")
-    yield folder
+    with environment(folder / "env", f"{built(folder)[0]}[cpu]"):
+        yield folder
 
 
 def test_the_wheel_carries_mxnet_to_onnx_without_mxnet(clean_environment: Path) -> None:
