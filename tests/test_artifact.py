@@ -12,6 +12,7 @@ from models import dense, saved
 
 from netferry.converters import artifact, source
 from netferry.converters.errors import RefusedError
+from netferry.converters.trust.paths import is_factory
 
 SYMBOL = json.dumps({"nodes": [], "arg_nodes": [], "heads": []})
 PARAMS = (0x112).to_bytes(8, "little") + bytes(24)
@@ -134,3 +135,19 @@ def test_a_folder_is_named_also_where_it_is_the_working_one(
         tmp_path.name,
         "net.onnx",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "factory"),
+    [
+        ("package.module:make", True),
+        ("net.py:make", True),
+        ("my models/net 2.py:make", True),
+        ("C:/my models/net.py:make", True),
+        ("my model:make", False),
+        ("net.py:2", False),
+        ("a:b:make", False),
+    ],
+)
+def test_a_factory_is_a_module_or_a_file_of_python_and_a_name(text: str, factory: bool) -> None:
+    assert is_factory(text) == factory

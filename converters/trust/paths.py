@@ -15,7 +15,8 @@ _MOST_FILES = 10_000
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 """A FIFO that has come into the place of a file since it was looked at does not hang."""
-_FACTORY = re.compile(r"[^\s:]+:[A-Za-z_]\w*")
+_FACTORY = re.compile(r"((?:[A-Za-z]:)?[^:\n]+\.py|[^\s:]+):[A-Za-z_]\w*")
+"""The path of a ``.py`` file, which may hold spaces, or the name of a module; then what builds the model."""
 
 
 def is_factory(text: str) -> bool:
