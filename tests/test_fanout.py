@@ -164,7 +164,7 @@ def test_the_command_gives_a_table_an_exit_code_json_junit_and_markdown(catalogu
     ("text", "words"),
     [
         ('[[pair]]\na = "x"', "pair 1: has no 'b'"),
-        ('[[pair]]\na = "x"\nb = "y"\nsede = 1', "no option of a pair.*sede"),
+        ('[[pair]]\na = "x"\nb = "y"\nsede = 1', "no option of a pair.*sede.*Did you mean seed"),
         ('[[pair]]\na = "x"\nb = "y"\nseed = "1"', "'seed' has another type"),
         ("", "names no pairs"),
         ("[[pair]\n", "is no TOML"),

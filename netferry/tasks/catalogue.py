@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from netferry.converters.errors import NetferryError, RefusedError, UsageError
+from netferry.converters.errors import NetferryError, RefusedError, UsageError, nearest
 from netferry.converters.part import sizes_from_flags
 from netferry.converters.signature import examples_from_flags, numbers_of_flag
 from netferry.converters.trust.paths import is_factory, opened
@@ -224,7 +224,13 @@ _SHOWN = 5
 def _checked(pair: dict[str, Any], where: str) -> dict[str, Any]:
     for key, value in pair.items():
         if key not in OPTIONS:
-            raise UsageError("no option of a pair", where=where, expected=", ".join(OPTIONS), received=key)
+            raise UsageError(
+                "no option of a pair",
+                where=where,
+                expected=", ".join(OPTIONS),
+                received=key,
+                remedy=nearest(key, OPTIONS),
+            )
         kinds = OPTIONS[key]
         wanted = kinds if isinstance(kinds, tuple) else (kinds,)
         texts = isinstance(value, list) and not all(isinstance(one, str) for one in value)

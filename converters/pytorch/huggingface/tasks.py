@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from netferry.converters import calling
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import RefusedError, UsageError, nearest
 from netferry.converters.pytorch.calling import as_shown
 from netferry.converters.pytorch.huggingface import inputs, rows
 from netferry.converters.signature import Example
@@ -55,7 +55,13 @@ def auto_class(task: str) -> str:
 def _autos(task: str) -> tuple[str, ...]:
     plain = task.removesuffix(_PAST)
     if plain not in TASKS:
-        raise UsageError("no such task", expected=f"one of {', '.join((*TASKS, *PARTS))}", received=task)
+        known = (*TASKS, *PARTS)
+        raise UsageError(
+            "no such task",
+            expected=f"one of {', '.join(known)}",
+            received=task,
+            remedy=nearest(task, known),
+        )
     return TASKS[plain]
 
 
