@@ -14,7 +14,7 @@ import pytest
 import typer
 from models import dense, saved
 
-from netferry.cli import app, plain_help
+from netferry.cli import app, colour, plain_help
 from netferry.cli.panels import CHOICES, PANELS
 from netferry.cli.voice import _file
 
@@ -55,6 +55,38 @@ def test_quiet_still_says_what_went_wrong(folder: Path) -> None:
     assert missing.returncode == 5
     assert "no such file" in missing.stderr
     assert "no such file" in (folder / "run.log").read_text()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals here")
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_a_verdict_has_its_colour_on_a_terminal(
+    environment: dict[str, str], coloured: bool, folder: Path
+) -> None:
+    ours, theirs = os.openpty()
+    try:
+        command = [sys.executable, "-m", "netferry", "verify", "a.onnx", "b.onnx", "--quick"]
+        own = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+        done = subprocess.run(
+            command, stdout=theirs, stderr=subprocess.PIPE, cwd=folder, timeout=300, check=False,
+            env=own | {"TERM": "xterm"} | environment,
+        )  # fmt: skip
+        said = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 1, done.stderr
+    assert said.startswith("\033[1;31mfailed\033[0m" if coloured else "failed")
+    assert ("y: \033[1;31mfailed" in said) == coloured
+
+
+def test_colours_are_for_verdicts_and_for_nothing_else() -> None:
+    text = "net.keras -> passed.onnx (direct)\npassed: net.keras against passed.onnx, 4 samples\n  y: not_checked failed\n"
+    assert colour.of_verdicts(text) == (
+        "net.keras -> passed.onnx (direct)\n\033[1;32mpassed\033[0m: net.keras against passed.onnx, 4 samples\n"
+        "  y: \033[1;33mnot_checked\033[0m failed\n"
+    )
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "folder"])

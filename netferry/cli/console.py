@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from netferry.cli import colour
 from netferry.cli.voice import LOGGER, TO_FILE, voice
 from netferry.converters import escaping
 from netferry.converters.trust import sandbox
@@ -74,6 +75,8 @@ def speaking(
         said = escaping.lines(text())
         for line in said.splitlines():
             LOGGER.debug("answer: %s", line, extra=TO_FILE)
+        if colour.is_wanted(answer):
+            said = colour.of_verdicts(said)
         held.append(said) if voice.quiet else write(said)
 
     try:
