@@ -27,13 +27,14 @@ def examples(
     named = inputs if isinstance(inputs, Mapping) else {f"input_{i}": item for i, item in enumerate(inputs)}
     found, call = structure.arguments(named, by_position=not isinstance(inputs, Mapping))
     arrays = {name: _as_array(array) for name, array in found.items()}
+    listed = not isinstance(inputs, Mapping)
     if call is None:
-        return signature.examples(arrays, dynamic)
+        return tuple(replace(one, positional=listed) for one in signature.examples(arrays, dynamic))
     made = signature.examples(arrays, None if dynamic is None else _of_parts(dynamic, call, arrays))
     if dynamic is None:
         lengths = _lengths(arrays)
         made = tuple(replace(one, free={**one.free, **lengths.get(one.name, {})}) for one in made)
-    return tuple(replace(one, call=call) for one in made)
+    return tuple(replace(one, call=call, positional=listed) for one in made)
 
 
 def _as_array(array: Any) -> Array:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from netferry.converters.errors import MissingError, RefusedError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from netferry.converters.signature import Example, Signature
+    from netferry.converters.signature import Example, InputNames, Signature
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class Framework:
     def signature(self, model: object, given: Sequence[Example] | None = None) -> Signature:
         """What a model in memory takes and gives; ``given`` are inputs that show it."""
         found: Signature = self.module("signature").signature(model, given)
+        return found
+
+    def input_names(self, model: object) -> InputNames | None:
+        """What the inputs of a model in memory are called; None where it does not say."""
+        found: InputNames | None = self.module("signature").input_names(model)
         return found
 
     @property
@@ -209,6 +214,20 @@ def of(model: object) -> Framework:
         expected="a path, a torch.nn.Module, a keras.Model, a gluon block, or an onnx.ModelProto",
         received=f"{type(model).__module__}.{type(model).__qualname__}",
     )
+
+
+def bound(model: object, given: tuple[Example, ...] | None) -> tuple[Example, ...] | None:
+    """What is given for the inputs of a model in memory, in their order; the file of a path says its names where it is opened.
+
+    Raises UsageError where a name is not the model's.
+    """
+    if given is None or isinstance(model, str | os.PathLike):
+        return given
+    framework = of(model)
+    if not hasattr(framework.live, "called") and any(one.call is not None for one in given):
+        return given  # what is no array, which ``called`` refuses
+    names = framework.input_names(model)
+    return given if names is None else names.bound(given)
 
 
 def called(model: object, given: Sequence[Example] | None) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ class Example:
 
     ``asked`` tells a freedom that the caller asked for (it must hold) from the default one
     (a batch axis that turns out to be fixed is noted, not refused). ``call`` says of which argument the input is a part,
-    where a model is called with more than arrays.
+    where a model is called with more than arrays. ``positional`` is one that came in a list, whose name nobody gave.
     """
 
     name: str
@@ -133,6 +133,7 @@ class Example:
     free: Mapping[int, str] = field(default_factory=dict)
     asked: bool = False
     call: Arguments | None = field(default=None, compare=False, repr=False)
+    positional: bool = field(default=False, compare=False, repr=False)
 
     @property
     def spec(self) -> TensorSpec:
@@ -157,11 +158,12 @@ def examples(
     free and named ``batch``; a mapping names the free axes and nothing else is free.
     """
     named = inputs if isinstance(inputs, Mapping) else {f"input_{i}": a for i, a in enumerate(inputs)}
-    arrays = {name: as_array(array) for name, array in named.items()}
+    arrays, listed = {name: as_array(array) for name, array in named.items()}, named is not inputs
     if dynamic is None:
         sizes = [array.shape[0] for array in arrays.values() if array.ndim]
+        free = {name for name, array in arrays.items() if array.ndim and array.shape[0] == sizes[0]}
         return tuple(
-            Example(name, array, {0: BATCH} if array.ndim and array.shape[0] == sizes[0] else {})
+            Example(name, array, {0: BATCH} if name in free else {}, positional=listed)
             for name, array in arrays.items()
         )
     for name, axes in dynamic.items():
@@ -179,8 +181,61 @@ def examples(
                     received=axis,
                 )
     return tuple(
-        Example(name, array, dict(dynamic.get(name, {})), asked=True) for name, array in arrays.items()
+        Example(name, array, dict(dynamic.get(name, {})), asked=True, positional=listed)
+        for name, array in arrays.items()
     )
+
+
+@dataclass(frozen=True)
+class InputNames:
+    """What the inputs of a model are called, in its order. Names that are not ``declared`` (parameters of code, numbers that a framework
+    counts) are no names of the model's own: where what is given fits none of them, it names the inputs."""
+
+    names: tuple[str, ...]
+    declared: bool = True
+
+    @classmethod
+    def given_by_someone(cls, names: Iterable[str]) -> InputNames:
+        """Declared names, unless a framework counted all of them, as Keras does with inputs to which nobody gave a name."""
+        found = tuple(names)
+        return cls(found, not all(map(_COUNTED.fullmatch, found)))
+
+    def bound(self, given: tuple[Example, ...]) -> tuple[Example, ...]:
+        """The examples in the order of the inputs: those of a list by position, named ones by their names alone.
+
+        Raises UsageError where a name is not the model's.
+        """
+        if all(example.positional for example in given):
+            if not self.declared or len(given) > len(self.names):
+                return given
+            return tuple(replace(one, name=own) for one, own in zip(given, self.names, strict=False))
+        places = {name: place for place, name in enumerate(self.names)}
+        arguments = [_argument(example, places) for example in given]
+        strange = [name for name in arguments if name not in places]
+        if strange and (self.declared or len(strange) < len(given)):
+            raise UsageError(
+                f"no such input: {', '.join(map(repr, strange))}",
+                expected=", ".join(self.names),
+                received=", ".join(example.name for example in given),
+                remedy=nearest(strange[0], self.names, "A list, without names, is bound by position"),
+            )
+        if strange:
+            return given
+        order = sorted(range(len(given)), key=lambda place: places[arguments[place]])
+        return tuple(given[place] for place in order)
+
+
+_COUNTED = re.compile(r"(keras_tensor|input_layer)(_\d+)?|input_\d+")
+"""Names that nobody gave: Keras', and those of a list's items here."""
+
+
+def _argument(example: Example, own: Collection[str]) -> str:
+    """The input that an example is, or is a part of: ``past.0.key`` is one of ``past``."""
+    if example.name in own:
+        return example.name
+    name = example.name if example.call is None else example.call.of_input(example.name)
+    head = name.partition(".")[0]
+    return head if head in own else name
 
 
 def aligned(given: Sequence[Example], own: Sequence[str]) -> tuple[Example, ...]:

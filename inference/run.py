@@ -95,4 +95,6 @@ def _without_own(model: object) -> object:
 
 def run(model: object, inputs: Mapping[str, Any] | Sequence[Any], device: str = "cpu") -> dict[str, Array]:
     """Run a model once; what ``runnable`` takes."""
-    return runnable(model, examples(inputs), device).run(inputs)
+    given = frameworks.bound(model, examples(inputs)) or ()
+    made = runnable(model, given, device)
+    return made.run(inputs if isinstance(made, Session) else {one.name: one.array for one in given})

@@ -30,6 +30,7 @@ from netferry.conversion import (
     CERTIFICATE,
     MODEL,
     Stages,
+    bound,
     companions,
     deliver,
     demand_runs,
@@ -104,7 +105,8 @@ def convert(
     **Where to.** Left out, ``to`` follows from the name of ``destination`` (``.onnx``, ``.pt2``, ``.keras``, ``-symbol.json``). Without a
     ``destination`` nothing is written: the result is ``.model``.
 
-    **Inputs.** ``inputs`` maps names to example arrays; for a model that has no names of its own they become its names.
+    **Inputs.** ``inputs`` maps the model's names to example arrays, in any order; for a model that has no names of its own (code: a module, a
+    block) they become its names. A list is bound by position. A name that the model does not have is refused.
     ``dynamic`` maps an input's name to ``{axis: symbol}``; left out, the batch axis is free.
 
     **How the source is read.** ``reading`` holds what a file alone does not say (``Reading``); each of its fields is also a keyword here:
@@ -157,9 +159,8 @@ def convert(
     opened_source = how.open(model)
     if how.random_weights:
         opened_source = with_random_weights(opened_source, given, drawn(seed))
-    live = frameworks.called(opened_source, given)
+    live, given = bound(opened_source, given, part)
     stages.begin("exporting")
-    live, given = part.of(live, given)
     export, given = exported(live, given, opset, fuse)
     if not verify:
         demand_runs(export, live, given)
@@ -255,10 +256,8 @@ def verify(
 
         choose(device)  # what is missing is reported before any work
     left, right = ways[0].runnable(a, cut=bool(part)), ways[1].runnable(b)
-    examples_given = given_examples(inputs, dynamic)
-    left, right = frameworks.called(left, examples_given), frameworks.called(right, examples_given)
-    if part:
-        left, examples_given = part.of(left, examples_given)
+    left, examples_given = bound(left, given_examples(inputs, dynamic), part)
+    right = frameworks.called(right, examples_given)
     if gradients or training_steps:
         _demand_gradients(left, right)
     report = compare(
@@ -359,8 +358,9 @@ def bisect(
     replacing = Overwriting(force, (a, b, *(how.parameters for how in ways), data))
     staging.demand(output, reproduction.KIND, replacing)
     left, right = (how.runnable(model) for model, how in zip((a, b), ways, strict=True))
-    names, given = (source.title(a), source.title(b)), given_examples(inputs, dynamic)
-    left, right = frameworks.called(left, given), frameworks.called(right, given)
+    names = (source.title(a), source.title(b))
+    left, given = bound(left, given_examples(inputs, dynamic))
+    right = frameworks.called(right, given)
     found = bisection.bisect(
         left, right, given, names=names, seed=drawn(seed),
         tolerance=tolerance_of(rtol, atol), rows=rows_of(data, columns, pixels),
@@ -439,7 +439,7 @@ def inspect(
     signatures = source.signatures(live)
     if how.signature is None and len(signatures) > 1 and _DEFAULT not in signatures:
         live = source.served(live, signatures[0])
-    live, given = part.of(live, given)
+    live, given = bound(live, given, part)
     export = part.exported(converters.export_model(live, given=given))
     tensors = list(frameworks.named("onnx").live.constants(export.model))
     weights_only = [tensor for tensor in tensors if tensor.dtype.is_floating_point()]

@@ -24,6 +24,7 @@ from netferry.converters.errors import (
 )
 from netferry.converters.exported import ExportedModel
 from netferry.converters.onnx import stream
+from netferry.converters.part import Part
 from netferry.converters.signature import Example, Signature, completed
 from netferry.results import Conversion, Totals
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:  # a conversion that is not verified does without inference an
 
 
 _LOGGER = logging.getLogger("netferry")
+
+_WHOLE = Part()
 
 MODEL, CERTIFICATE = "model", "certificate"
 """What is written here, as the ledger has it."""
@@ -50,6 +53,7 @@ class Stages:
     imports: bool
     verifies: bool
     _at: int = -1
+    _samples: int = 1
 
     @cached_property
     def names(self) -> list[str]:
@@ -71,12 +75,13 @@ class Stages:
     def samples(self, done: int, total: int, label: str) -> None:
         """The samples of the verification, which is the last stage: so many more steps."""
         if self.progress is not None and done < total:
-            before = len(self.names) - 1
+            before, self._samples = len(self.names) - 1, total
             self.progress(before + done, before + total, f"verifying {done + 1} of {total}: {label}")
 
     def end(self) -> None:
         if self.progress is not None:
-            self.progress(len(self.names), len(self.names), "done")
+            steps = len(self.names) - 1 + self._samples
+            self.progress(steps, steps, "done")
 
 
 def with_random_weights(model: object, given: tuple[Example, ...] | None, seed: int) -> object:
@@ -88,6 +93,21 @@ def with_random_weights(model: object, given: tuple[Example, ...] | None, seed: 
         )
     filled: object = framework.random_weights.with_random_weights(model, given, seed)
     return filled
+
+
+def bound(
+    live: object, given: tuple[Example, ...] | None, part: Part = _WHOLE
+) -> tuple[object, tuple[Example, ...] | None]:
+    """The part of a model as it is called with these inputs, and they in its order: of one that begins elsewhere, the part's own.
+
+    Raises UsageError where a name is not the model's.
+    """
+    if not part.inputs:
+        given = frameworks.bound(live, given)
+    live = frameworks.called(live, given)
+    if part:
+        live, given = part.of(live, given)
+    return live, frameworks.bound(live, given) if part.inputs else given
 
 
 def exported(

@@ -73,6 +73,18 @@ def test_models_of_two_frameworks_are_compared_as_they_stand_in_onnx() -> None:
     assert {change.name for change in found.changes} == {"Relu", "Tanh"}
 
 
+def test_a_model_and_the_file_that_was_made_of_it_are_made_alike(tmp_path: Path) -> None:
+    """A file holds attributes in four bytes: an epsilon of 0.001 comes back as another double."""
+    torch = pytest.importorskip("torch")
+    norm, slope = torch.nn.BatchNorm1d(3, eps=1e-3, momentum=0.01), torch.nn.LeakyReLU(0.2)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), norm, slope).eval()
+    x = np.ones((2, 4), np.float32)
+    netferry.convert(model, destination=tmp_path / "a.onnx", inputs={"x": x}, verify=False)
+    found = netferry.diff(model, tmp_path / "a.onnx", {"x": x})
+    assert found.same, found.to_text()
+    assert found.equal["attribute"] > 3
+
+
 @pytest.mark.parametrize(("strides", "code"), [([1, 1], 0), ([2, 2], 1)])
 def test_the_command_ends_with_a_code(strides: list[int], code: int, tmp_path: Path) -> None:
     onnx.save(network([1, 1]), tmp_path / "a.onnx")

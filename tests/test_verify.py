@@ -113,8 +113,8 @@ def test_the_report_is_json() -> None:
     assert {"python", "numpy", "onnx"} <= document["versions"].keys()
 
 
-def test_given_inputs_come_first_and_bind_by_position() -> None:
-    report = netferry.verify(dense(), dense(), {"anything": np.ones((4, 3), np.float32)})
+def test_given_inputs_come_first_and_a_list_is_bound_by_position() -> None:
+    report = netferry.verify(dense(), dense(), [np.ones((4, 3), np.float32)])
     assert report.status == "passed"
     assert report.samples[0] == "given"
 

@@ -22,7 +22,7 @@ from netferry.converters.graph.ir.build import unique
 from netferry.converters.mxnet import backend, inputs
 from netferry.converters.mxnet.files import SymbolModel, model_of, parse_symbol, symbol_text
 from netferry.converters.mxnet.symbol import OUTPUT
-from netferry.converters.signature import Array, Example
+from netferry.converters.signature import Array, Example, InputNames
 
 _NUMPY_ALIASES = {
     "bool": np.bool_, "PZERO": 0.0, "NZERO": -0.0, "PINF": np.inf, "NINF": -np.inf, "Inf": np.inf,
@@ -155,18 +155,32 @@ def _symbol_of(block: Any, count: int | None) -> tuple[Any, tuple[str, ...]]:
 
 def _count_inputs(block: Any) -> int:
     """How many inputs a block's own forward asks for; one where it does not say."""
+    asked = _arguments(block)
+    return sum(p.default is p.empty for p in asked) if asked else 1
+
+
+def _arguments(block: Any) -> list[inspect.Parameter]:
+    """What a block's own forward takes besides its weights; nothing where it does not say."""
+    weights = set(getattr(block, "_reg_params", {}))
     for name, own in (("hybrid_forward", 1), ("forward", 0)):
         method = getattr(block, name, None)
         if method is None:
             continue
         parameters = inspect.signature(method).parameters.values()
-        asked = [
-            p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty
-        ][own:]  # fmt: skip
-        weights = set(getattr(block, "_reg_params", {}))
-        if asked:
-            return sum(p.name not in weights for p in asked)
-    return 1
+        asked = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][own:]
+        if any(p.default is p.empty for p in asked):
+            return [p for p in asked if p.name not in weights]
+    return []
+
+
+def input_names(model: Any) -> InputNames | None:
+    """Those of a Module's data, and of what was read from files; of a block's code, what its parameters are called."""
+    if not _is_block(model):
+        return InputNames(tuple(model.data_names))
+    if isinstance(model, import_mxnet().gluon.SymbolBlock):
+        return InputNames(tuple(variable.name for variable in model._cached_graph[0]))
+    names = tuple(parameter.name for parameter in _arguments(model))
+    return InputNames(names, declared=False) if names else None
 
 
 def _flat(outputs: Any) -> Iterable[Any]:

@@ -8,11 +8,11 @@ import numpy as np
 
 from netferry.converters import frameworks
 from netferry.converters.errors import UnsupportedError
-from netferry.converters.mxnet import inputs
+from netferry.converters.mxnet import inputs, live
 from netferry.converters.mxnet.files import SymbolModel, symbol_text
 from netferry.converters.mxnet.live import import_mxnet, output_names, symbol_model
 from netferry.converters.mxnet.to_onnx import input_specs, to_onnx
-from netferry.converters.signature import Example, Signature, TensorSpec
+from netferry.converters.signature import Example, InputNames, Signature, TensorSpec
 
 
 def signature(model: object, given: Sequence[Example] | None = None) -> Signature:
@@ -22,6 +22,14 @@ def signature(model: object, given: Sequence[Example] | None = None) -> Signatur
     except UnsupportedError:
         return _own_signature(symbol_model(model, given), given)
     return frameworks.named("onnx").signature(exported)
+
+
+def input_names(model: object) -> InputNames | None:
+    """What the symbol's variables that are inputs are called."""
+    if not isinstance(model, SymbolModel):
+        return live.input_names(model)
+    places = inputs.variables(model, whole=False).inputs
+    return InputNames(tuple(model.graph.nodes[place].name for place in places))
 
 
 def _own_signature(source: SymbolModel, given: Sequence[Example] | None) -> Signature:

@@ -10,7 +10,7 @@ from onnx import helper
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.onnx.completing import completed
-from netferry.converters.signature import NAMELESS, Dim, Example, Signature, TensorSpec
+from netferry.converters.signature import NAMELESS, Dim, Example, InputNames, Signature, TensorSpec
 
 
 def signature(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None = None) -> Signature:
@@ -24,6 +24,16 @@ def signature(model: onnx.ModelProto | ir.Model, given: Sequence[Example] | None
     return Signature(
         _specs(value for value in model.graph.input if value.name not in weights), _specs(model.graph.output)
     )
+
+
+def input_names(model: onnx.ModelProto | ir.Model) -> InputNames:
+    """As the graph declares them; initializers are no inputs."""
+    if isinstance(model, ir.Model):
+        return InputNames(
+            tuple(one.name or "" for one in model.graph.inputs if one.name not in model.graph.initializers)
+        )
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return InputNames(tuple(value.name for value in model.graph.input if value.name not in weights))
 
 
 def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:

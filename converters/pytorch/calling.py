@@ -162,6 +162,15 @@ def parameters(model: Any) -> Mapping[str, inspect.Parameter] | None:
     return {name: one for name, one in own.items() if one.kind not in many}
 
 
+def is_open_ended(model: Any) -> bool:
+    """Whether ``forward`` takes any number of arguments by position."""
+    try:
+        own = inspect.signature(model.forward).parameters.values()
+    except (AttributeError, TypeError, ValueError):
+        return True
+    return any(one.kind is one.VAR_POSITIONAL for one in own)
+
+
 def parameter_names(module: nn.Module) -> list[str]:
     """The positional parameters of ``forward`` that have no default."""
     if isinstance(module, torch.jit.ScriptModule):

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from netferry.converters import size_bounds
 from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.pytorch import calling
 from netferry.converters.pytorch.live import examples_of, run
 from netferry.converters.signature import (
     Array,
     Dim,
     Example,
+    InputNames,
     Signature,
     TensorSpec,
 )
@@ -45,6 +48,19 @@ def signature(model: Any, given: Sequence[Example] | None = None) -> Signature:
         for name, array in first.items()
     )
     return Signature(tuple(example.spec for example in given), outputs)
+
+
+def input_names(model: Any) -> InputNames | None:
+    """As an exported program or a module that netferry wrote declares them; of other code the parameters of its ``forward``."""
+    if isinstance(model, torch.export.ExportedProgram):
+        return InputNames(tuple(map(str, model.graph_signature.user_inputs)))
+    for declared in (getattr(type(model), "netferry_inputs", None), getattr(model, "input_specs", None)):
+        if isinstance(declared, tuple | Mapping):
+            return InputNames.given_by_someone(declared)
+    if isinstance(model, torch.jit.ScriptModule):
+        return InputNames(tuple(calling.parameter_names(model)), declared=False)
+    own = None if calling.is_open_ended(model) else calling.parameters(model)
+    return None if own is None else InputNames(tuple(own), declared=False)
 
 
 def _larger(given: Sequence[Example]) -> dict[str, int]:

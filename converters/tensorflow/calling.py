@@ -118,6 +118,17 @@ def _parameters(call: Callable[..., Any]) -> list[str]:
     return [parameter.name for parameter in _inputs(call)]
 
 
+def argument_names(model: Any, call: Callable[..., Any]) -> tuple[str, ...]:
+    """What the inputs of a model may be called by its own code: its parameters, and the parts of them that Keras noted; nothing
+    where it takes any number."""
+    if _open_ended(call):
+        return ()
+    parameters = inspect.signature(call).parameters.values()
+    recorded = recorded_form(model, call)
+    parts = () if recorded is None else recorded.names
+    return tuple(dict.fromkeys((*(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD), *parts)))
+
+
 def _required(call: Callable[..., Any]) -> list[str]:
     return [parameter.name for parameter in _inputs(call) if parameter.default is parameter.empty]
 

@@ -11,7 +11,7 @@ import numpy as np
 from netferry.converters import origin
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.graph.ir.build import unique
-from netferry.converters.signature import BATCH, Example, TensorSpec
+from netferry.converters.signature import BATCH, Example, InputNames, TensorSpec
 from netferry.converters.tensorflow import calling
 from netferry.converters.tensorflow.declared import Bound, bind, dims_of
 from netferry.converters.tensorflow.runtime import INSTALLED, ConcreteFunction, Functional, keras, tf, tree
@@ -29,6 +29,9 @@ class ModelInterface(Protocol):
     """What a model shows, whatever it is; ``opaque`` is why its layers cannot be walked, where they cannot."""
 
     opaque: str
+
+    @property
+    def input_names(self) -> InputNames: ...
 
     def inputs(self, given: Sequence[Example] | None) -> Bound: ...
 
@@ -124,6 +127,10 @@ class Layered:
         shape = (None, *tensor.shape[1:]) if isinstance(self._model, keras.Sequential) else tensor.shape
         return TensorSpec(name, np.dtype(tensor.dtype), dims_of(name, shape))
 
+    @property
+    def input_names(self) -> InputNames:
+        return InputNames.given_by_someone(spec.name for spec in self._own)
+
     def inputs(self, given: Sequence[Example] | None) -> Bound:
         return bind(self._own, given)
 
@@ -163,6 +170,10 @@ class _Python:
     def __init__(self, model: Any, function: Callable[..., Any]) -> None:
         self._model, self._function = model, function
         self._form: calling.Form | None = None
+
+    @property
+    def input_names(self) -> InputNames:
+        return InputNames(calling.argument_names(self._model, self._function), declared=False)
 
     def inputs(self, given: Sequence[Example] | None) -> Bound:
         if given is None:
@@ -222,9 +233,15 @@ class _Served(Subclassed):
         super().__init__(model)
         self._specs = model.serve.input_signature
 
+    def _own(self) -> list[TensorSpec]:
+        return [spec_of(spec.name or f"input_{position}", spec) for position, spec in enumerate(self._specs)]
+
+    @property
+    def input_names(self) -> InputNames:
+        return InputNames.given_by_someone(spec.name for spec in self._own())
+
     def inputs(self, given: Sequence[Example] | None) -> Bound:
-        own = [spec_of(spec.name or f"input_{position}", spec) for position, spec in enumerate(self._specs)]
-        return bind(own, given)
+        return bind(self._own(), given)
 
 
 class _Traced(_Python):
@@ -257,6 +274,10 @@ class Concrete:
         self._own = [
             spec_of(unique(name, taken), spec) for name, spec in zip(names, self._specs, strict=True)
         ]
+
+    @property
+    def input_names(self) -> InputNames:
+        return InputNames.given_by_someone(spec.name for spec in self._own)
 
     def inputs(self, given: Sequence[Example] | None) -> Bound:
         return bind(self._own, given)

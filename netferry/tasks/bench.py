@@ -10,7 +10,7 @@ from pathlib import Path
 
 from netferry import converters
 from netferry.arguments import Inputs, PathLike, Reading, given_examples
-from netferry.converters import source
+from netferry.converters import frameworks, source
 from netferry.converters.errors import NetferryError, RefusedError, UsageError
 from netferry.converters.graph.inference.cost import cost
 from netferry.converters.graph.passes.normalize import plan
@@ -54,6 +54,7 @@ def bench(
         name: Reading(weights=_own(model, weights), unsafe=unsafe).runnable(model)
         for name, model in names.items()
     }
+    given = frameworks.bound(next(iter(live.values())), given)
     first = runnable(next(iter(live.values())), given, device)
     feeds = _feeds(first, next(iter(live.values())), given, batches)
     show = list(next(iter(feeds.values())).values())

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from netferry import converters
 from netferry.arguments import Inputs, PathLike, given_examples
 from netferry.converters import escaping, frameworks, source
 from netferry.converters.graph.schema.attributes import defaults
-from netferry.converters.signature import Signature, TensorSpec
+from netferry.converters.signature import Example, Signature, TensorSpec
 
 Facts = Mapping[str, str]
 """The parts of one kind, by name, each with what is said of it."""
@@ -65,7 +66,9 @@ class Difference:
         alike = ", ".join(
             f"{count} {kind}{'s' * (count != 1)}" for kind, count in self.equal.items() if count
         )
-        head = "made alike" if self.same else f"{len(self.changes)} differences"
+        head = (
+            "made alike" if self.same else f"{len(self.changes)} difference{'s' * (len(self.changes) != 1)}"
+        )
         lines = [f"{head}: {self.a} and {self.b} (equal: {alike or 'nothing'})"]
         for kind in KINDS:
             found = [change for change in self.changes if change.kind == kind]
@@ -91,8 +94,10 @@ def diff(
     examples = given_examples(inputs, None)
     sides = []
     for model, own in zip((a, b), weights, strict=True):
-        live = frameworks.called(source.open_source(model, own, unsafe=unsafe), examples)
-        sides.append(_facts(converters.export_model(live, given=examples).model))
+        live = source.open_source(model, own, unsafe=unsafe)
+        given = _named_by(live, examples)
+        live = frameworks.called(live, given)
+        sides.append(_facts(converters.export_model(live, given=given).model))
     changes, equal = [], {}
     for kind in KINDS:
         left, right = (side[kind] for side in sides)
@@ -100,6 +105,15 @@ def diff(
         changes += found
         equal[kind] = len({**left, **right}) - len(found)
     return Difference(source.title(a), source.title(b), tuple(changes), equal)
+
+
+def _named_by(model: object, examples: tuple[Example, ...] | None) -> tuple[Example, ...] | None:
+    """The examples for a model that does not say what it takes; one whose inputs have names needs none of other names."""
+    names = frameworks.of(model).input_names(model)
+    if examples is None or names is None:
+        return examples
+    strange = not any(one.positional or one.name in names.names for one in examples)
+    return None if names.declared and strange else names.bound(examples)
 
 
 def _facts(model: ir.Model) -> Mapping[str, Facts]:
@@ -137,7 +151,12 @@ def _attributes(node: ir.Node) -> Iterator[tuple[str, str]]:
         if not attribute.is_ref() and attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.TENSOR)
     }
     for name, value in sorted({**known, **given}.items()):
-        yield name, repr(list(value) if isinstance(value, tuple | list) else value)
+        yield name, repr([*map(_as_stored, value)] if isinstance(value, tuple | list) else _as_stored(value))
+
+
+def _as_stored(value: object) -> object:
+    """An attribute's number as an ONNX file holds it: floats have four bytes there."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _is_plain(value: object) -> bool:

@@ -32,7 +32,8 @@ def optimizer_state(
     ``lr_mult`` of their own, make groups of PyTorch's with these rates for the state.
     """
     live = source.open_source(model, weights)
-    state = carried(read(states, live, learning_rate, updates), live, target, given_examples(inputs, dynamic))
+    given = frameworks.bound(live, given_examples(inputs, dynamic))
+    state = carried(read(states, live, learning_rate, updates), live, target, given)
     framework = frameworks.of(target)
     if framework.name != "pytorch":
         demand_even(state.settings, origin.named(live))

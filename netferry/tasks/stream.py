@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from netferry.arguments import PathLike, Reading
-from netferry.converters import source
+from netferry.converters import frameworks, source
 from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.errors import UsageError
 from netferry.converters.signature import Example
@@ -63,11 +63,12 @@ def stream(
     )
     local.demand_output(Path(output), Path(data), replacing)
     live = Reading(weights=weights, unsafe=unsafe).runnable(model)
+    given = frameworks.bound(live, None if inputs is None else tuple(inputs))
     named = identity(Subject(model, live, weights), Path.cwd())
     if isinstance(model, str | os.PathLike):
-        open_model: Callable[[], Runnable] = partial(_open, _absolute(model), inputs, weights, unsafe, device)
+        open_model: Callable[[], Runnable] = partial(_open, _absolute(model), given, weights, unsafe, device)
     else:
-        open_model = partial(runnable, live, inputs, device, spinning=False)
+        open_model = partial(runnable, live, given, device, spinning=False)
     job = Job(
         open_model,
         source.title(model),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from netferry.converters.errors import RefusedError, UsageError
-from netferry.converters.signature import Array, Example, Signature, TensorSpec, aligned, completed
+from netferry.converters.signature import Array, Example, InputNames, Signature, TensorSpec, completed
 from netferry.inference.binding import bind
 from netferry.inference.run import Runnable
 from netferry.validation.samples.bounds import ranges_of
@@ -182,12 +182,12 @@ def _partial(signature: Signature, given: Sequence[Example]) -> bool:
 
 def _named_as(signature: Signature, given: Sequence[Example]) -> tuple[Example, ...]:
     """The examples in the order and under the names of the model's inputs."""
-    own = [spec.name for spec in signature.inputs]
+    own = tuple(spec.name for spec in signature.inputs)
     if len(given) != len(own):
         raise UsageError(
             "the wrong number of inputs", expected=f"{len(own)} ({', '.join(own)})", received=len(given)
         )
-    return tuple(replace(example, name=name) for example, name in zip(aligned(given, own), own, strict=True))
+    return InputNames(own).bound(tuple(given))
 
 
 def _ruled(signature: Signature, given: Sequence[Example]) -> Signature:

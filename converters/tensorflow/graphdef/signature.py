@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from netferry.converters.signature import Example, Signature, TensorSpec
+from netferry.converters.signature import Example, InputNames, Signature, TensorSpec
 from netferry.converters.tensorflow.declared import dims_of
 from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.tensorflow.graphdef.inputs import Declares, specs_of
@@ -24,3 +24,8 @@ def signature(model: Declares, given: Sequence[Example] | None = None) -> Signat
         for port in model.signature.outputs
     )
     return Signature(inputs, outputs)
+
+
+def input_names(model: Declares) -> InputNames:
+    """As the signature of the file declares them."""
+    return InputNames(tuple(port.name for port in model.signature.inputs))

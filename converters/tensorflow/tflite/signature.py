@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from netferry.converters.tensorflow.graphdef.signature import signature
+from netferry.converters.tensorflow.graphdef.signature import input_names, signature
 
-__all__ = ["signature"]
+__all__ = ["input_names", "signature"]
