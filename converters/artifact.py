@@ -246,7 +246,7 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
         raise RefusedError(
             "the state of an MXNet optimizer, not a model",
             where=str(path),
-            remedy="Give the symbol; netferry.optimizer_state takes this file over to PyTorch",
+            remedy="Give the symbol, and this file with --optimizer-state, in Python to netferry.optimizer_state",
         )
     if head.startswith(b"\x80"):
         raise RefusedError(

@@ -200,7 +200,9 @@ def read(
     known = {"sgd": ("learning_rate", rate), "adam": ("updates", count)}
     title, value = known[kept.kind]
     if not value:
-        raise UsageError(f"the file does not say {title}", where=model.label, remedy=f"Give {title}=")
+        flag = title.replace("_", "-")
+        remedy = f"Give {title}=, on the command line --{flag}"
+        raise UsageError(f"the file does not say {title}", where=model.label, remedy=remedy)
     moments = _by_name(kept, model)
     faster = _multipliers(kept, model, "lr_mult")
     if kept.kind == "sgd":

@@ -153,7 +153,11 @@ def demand(state: OptimizerState, where: str) -> None:
             remedy="Train with weight_decay=0 and a regularizer, or with AdamW",
         )
     if said.learning_rate is None:
-        raise UsageError("nothing says the learning rate", where=where, remedy="Give learning_rate=")
+        raise UsageError(
+            "nothing says the learning rate",
+            where=where,
+            remedy="Give learning_rate=, on the command line --learning-rate",
+        )
 
 
 def native(state: OptimizerState, model: Any) -> Any:
