@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
@@ -51,6 +54,28 @@ def test_operations_are_those_that_one_counts_by_hand(name: str) -> None:
     weights = sum(parameter.numel() for parameter in module.parameters()) * 4
     assert found.bytes >= weights + 5 * int(np.prod(shape[1:])) * 4
     assert found.unknown == 0
+
+
+STEP = "step (float[n, 3] h, float[n, 3] row) => (float[n, 3] next) { m = MatMul (row, w) next = Add (h, m) }"
+TURN = "turn (int64 i, bool go, float[n, 3] h) => (bool on, float[n, 3] next) { on = Identity (go) next = MatMul (h, w) }"
+INTEGERS = "q = Cast <to = 3> (x) w8 = Cast <to = 3> (w) i = MatMulInteger (q, w8) y = Cast <to = 1> (i)"
+BODIES: dict[str, tuple[str, int]] = {
+    "Scan": (f"zero = Mul (first, none) y = Scan <num_scan_inputs = 1, body = {STEP}> (zero, x)", 7),
+    "Loop": (f"four = Constant <value_int = 4> () y = Loop <body = {TURN}> (four, , first)", 4),
+    "Loop until": (f"most = Constant <value_int = 9223372036854775807> () y = Loop <body = {TURN}> (most, , first)", 1),
+    "integers": (INTEGERS, 7),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_products_in_bodies_count_as_often_as_they_are_computed(name: str) -> None:
+    nodes, times = BODIES[name]
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+        main (float[7, n, 3] x, float[n, 3] first) => (float[a, b] y)
+        <float[3, 3] w = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}, float none = {{0}}> {{ {nodes} }}"""
+    found = cost(plan(ir.from_proto(onnx.parser.parse_model(text))), {"n": 5})
+    wanted = times * 2 * 5 * 3 * 3
+    assert wanted <= found.flops <= wanted + 4 * 7 * 5 * 3
 
 
 def test_what_is_held_at_once_is_a_steps_input_and_output_and_what_is_still_read() -> None:

@@ -183,6 +183,28 @@ def test_a_table_that_is_cut_to_the_length_does_not_blur_the_length() -> None:
     assert [str(dim) for dim in output(made).dims or ()] == ["batch", "time", "4"]
 
 
+def test_the_last_places_as_many_as_another_axis_has_are_known_by_their_number() -> None:
+    """T5's way to cut a table of positions: from minus the length on."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Slice", ["shape", "one", "two"], ["time"]),
+        helper.make_node("Neg", ["time"], ["back"]),
+        helper.make_node("Slice", ["long", "back", "end", "one"], ["y"]),
+    ]
+    weights = {"one": [1], "two": [2], "end": [2**63 - 1]}
+    made = plan(model(nodes, {"x": ("batch", "time"), "long": ("batch", "time", 4)}, ["y"], weights))
+    assert [str(dim) for dim in output(made).dims or ()] == ["batch", "time", "4"]
+
+
+@pytest.mark.parametrize("start", [-1, 2**31 - 1, 2**63 - 1])
+@pytest.mark.parametrize("stop", [-(2**31), -(2**31) - 1, -(2**63)])
+def test_an_axis_that_is_turned_round_keeps_its_size(start: int, stop: int) -> None:
+    node = helper.make_node("Slice", ["x", "start", "stop", "one", "back"], ["y"])
+    weights = {"start": [start], "stop": [stop], "one": [1], "back": [-1]}
+    made = plan(model([node], {"x": ("n", "time", 3)}, ["y"], weights))
+    assert [str(dim) for dim in output(made).dims or ()] == ["n", "time", "3"]
+
+
 @pytest.mark.parametrize("size", [7, 8])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("auto_pad", ["NOTSET", "VALID", "SAME_UPPER"])

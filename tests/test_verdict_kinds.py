@@ -17,6 +17,7 @@ from verdict_pairs import Call, node, randomised, retyped
 
 import netferry
 from netferry.converters.pytorch.live import to_numpy
+from netferry.validation.comparison import earlier
 
 SEED = 5
 rng = np.random.default_rng(SEED)
@@ -411,6 +412,12 @@ def stepped(
 STEPPED = [(16, 8, 4.0), (24, 6, 2.5), (40, 8, 4.0)]
 
 
+@pytest.fixture(params=[earlier.ALLOWANCE, 0.0], ids=["every sample asked", "the first alone"])
+def _allowance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earlier, "ALLOWANCE", request.param)
+
+
+@pytest.mark.usefixtures("_allowance")
 @pytest.mark.parametrize("sizes", STEPPED)
 def test_a_chain_of_quantisers_is_judged_by_what_rounding_does_to_it(sizes: tuple[int, int, float]) -> None:
     """Now and then rounding alone takes one of them to the next integer, from where the rest goes another way."""
@@ -421,6 +428,7 @@ def test_a_chain_of_quantisers_is_judged_by_what_rounding_does_to_it(sizes: tupl
         assert report.status == "passed", report.to_text()
 
 
+@pytest.mark.usefixtures("_allowance")
 @pytest.mark.parametrize("sizes", STEPPED)
 @pytest.mark.parametrize(
     "change",

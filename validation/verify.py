@@ -30,7 +30,7 @@ from netferry.validation.reports.report import Report, versions
 from netferry.validation.samples.effort import Weigh
 from netferry.validation.samples.explore import Made
 from netferry.validation.samples.inputs import SPECIAL_VALUES, Sample
-from netferry.validation.samples.plan import planned
+from netferry.validation.samples.plan import Share, planned
 from netferry.validation.samples.rows import Rows
 from netferry.validation.samples.sizes import sizes_of
 from netferry.validation.training.trajectory import framework_module
@@ -62,7 +62,7 @@ class _Verification:
     unrun: dict[str, list[str]] = field(default_factory=dict)
     remarked: bool = False
 
-    def sample(self, sample: Sample, arithmetic: bool, meaning: bool) -> bool:
+    def sample(self, sample: Sample, share: Share) -> bool:
         """Run one sample; False where only the target cannot, which ends the comparison."""
         try:
             feed = bind(sample.arrays, self.source.signature)
@@ -87,7 +87,8 @@ class _Verification:
         right = self.pairing.renamed(right, left)
         runs = Runs(
             sample.label, left, right, list(feed.values()), list(other.values()),
-            self.judge.source, self.judge.target, arithmetic, meaning, lambda: self.other_path(feed),
+            self.judge.source, self.judge.target, share.arithmetic, share.meaning, lambda: self.other_path(feed),
+            share.price,
         )  # fmt: skip
         self._note_paths(runs)
         self._note_remarks(runs)
@@ -95,12 +96,16 @@ class _Verification:
             self._note_special(sample, runs)
             return True
         found = self.judge(runs)
-        if self.plain is not None and (_any_failed(found) or (arithmetic and self.unfused < PLAIN_RUNS)):
+        if self.plain is not None and (
+            _any_failed(found) or (share.arithmetic and self.unfused < PLAIN_RUNS)
+        ):
             found = self._without_optimisations(other, runs, found)
         for name, one in found.items():
             tolerated = self._tolerated(runs, name, one)
             output = (
-                runs.r.get(name, left.get(name, np.empty(0))) if arithmetic else left.get(name, np.empty(0))
+                runs.r.get(name, left.get(name, np.empty(0)))
+                if share.arithmetic
+                else left.get(name, np.empty(0))
             )
             self.records.setdefault(name, Record()).add(sample, output, tolerated)
         return True
@@ -274,7 +279,7 @@ def _run_all(going: _Verification, made: Sequence[Sample], quick: bool, progress
     for index, (sample, share) in enumerate(running):
         if progress is not None:
             progress(index, len(running), sample.label)
-        if not going.sample(sample, share.arithmetic, share.meaning):
+        if not going.sample(sample, share):
             going.stopped = True
             break
     if progress is not None:

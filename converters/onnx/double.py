@@ -71,10 +71,10 @@ def weights(model: Any) -> dict[str, Array]:
 
 
 def size(model: Any) -> int:
-    """The number of weights; what lies outside the file is counted and not read."""
+    """The number of weights, integers among them; what lies outside the file is counted and not read."""
     is_path = isinstance(model, str | os.PathLike)
     graph = (onnx.load(Path(model), load_external_data=False) if is_path else proto(model)).graph
-    return sum(math.prod(t.dims) for t in graph.initializer if t.data_type in (*NARROW, TensorProto.DOUBLE))
+    return sum(math.prod(tensor.dims) for tensor in graph.initializer)
 
 
 def constants(model: Any) -> set[float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from netferry.converters.signature import Array
 from netferry.validation.comparison import stages, truth
+from netferry.validation.comparison.earlier import Earlier
 from netferry.validation.comparison.metrics import (
     DECIDED_BY_ROUNDING,
     FAILED,
@@ -53,6 +54,7 @@ class Judge:
     kept: dict[str, dict[str, stages.Triple]] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    earlier: Earlier = field(default_factory=Earlier)
 
     def __call__(self, runs: Runs) -> dict[str, Comparison]:
         """Outputs are paired by name: one that is missing, added or renamed is a difference."""
@@ -99,11 +101,18 @@ class Judge:
             direct = self._mended(name, t, direct, runs)
         found = direct if direct.limit is None else self._measured(name, direct, runs)
         for count in (ROUNDED, MOST_ROUNDED):
-            noise = None if found.status == PASSED or name in self.failed else runs.noise(name, count)
+            if found.status == PASSED or name in self.failed:
+                break
+            if direct.limit is not None and self.earlier.admits(name, np.asarray(runs.s[name]), t):
+                self.notes[f"{name} on '{runs.label}': held to what rounding did on the inputs before"] = None
+                return replace(direct, status=PASSED, reason="", limit=None)
+            noise = self.earlier.noise(name, count, runs)
             if noise is None:
                 break
             noise = noise.without(self._settled(name, t, runs))
             found = self._with_noise(name, t, direct, runs, noise)
+            if found.status == PASSED:
+                self.earlier.learn(name, noise)
             if noise.shows_all and not (noise.suspect or _same_in_float64(found)):
                 break
         if found.status == FAILED:

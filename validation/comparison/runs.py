@@ -25,7 +25,8 @@ element on a threshold falls to one side in all of eight runs once in 128 times.
 class Runs:
     """What one sample gave: the source and the target as they are, and their float64 runs, made when asked for.
 
-    ``other`` runs the source along its other path, where it has one (onnxruntime without optimisations).
+    ``other`` runs the source along its other path, where it has one (onnxruntime without optimisations); ``price`` is what
+    one float64 run of the source takes, in operations.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Runs:
     arithmetic: bool
     meaning: bool
     other: Callable[[], Outputs] | None = None
+    price: float = 0.0
 
     @cached_property
     def r(self) -> Outputs:
@@ -72,6 +74,11 @@ class Runs:
         for seed in range(len(self._rounded), number + 1):
             self._rounded.append(self.source.rounded(self.ours, seed))
         return self._rounded[number]
+
+    @property
+    def spent(self) -> float:
+        """What the runs that round by chance took so far, in operations."""
+        return self.price * len(self._rounded)
 
     def noise(self, name: str, count: int) -> Noise | None:
         """What rounding alone makes of an output; None where the source has no such runs of this size."""

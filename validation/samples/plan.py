@@ -6,7 +6,7 @@ The plan counts elements and operations, and never looks at a clock: the same ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netferry.validation.comparison.judge import Judge
 from netferry.validation.samples.effort import Weigh, is_heavy
@@ -40,11 +40,15 @@ SMALL_WEIGHTS, SMALL_INPUT = 1_000_000, 50_000
 
 @dataclass(frozen=True)
 class Share:
-    """What one sample gets: whether it runs at all, stage 2, stage 1."""
+    """What one sample gets: whether it runs at all, stage 2, stage 1.
+
+    ``price`` is what one float64 run of the source takes, in operations; 0 where that is not known.
+    """
 
     runs: bool = True
     arithmetic: bool = True
     meaning: bool = True
+    price: float = 0.0
 
 
 def planned(
@@ -65,7 +69,10 @@ def planned(
     full = SLOW_BUDGET if judge.source.framework.name == "onnx" else BUDGET
     budget = (QUICK_BUDGET if quick else full) + spare
     dear = [effort is not None and is_heavy(effort, 4 * judge.source.size) for effort in efforts]
-    return list(_within(made, list(zip(shares, dear, strict=True)), judge, budget))
+    cost = COST[judge.source.framework.name]
+    prices = [0.0 if effort is None else cost * effort.work for effort in efforts]
+    found = _within(made, list(zip(shares, dear, strict=True)), judge, budget)
+    return [replace(share, price=price) for share, price in zip(found, prices, strict=True)]
 
 
 def _largest(works: Sequence[float], made: Sequence[Sample]) -> float:

@@ -7,7 +7,7 @@ weight and input read once, every output written once. Both bound the time of a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -29,21 +29,56 @@ class Cost:
 
 
 def cost(plan: Plan, sizes: Mapping[str, int]) -> Cost:
-    """Sum over all nodes, the free sizes being ``sizes``; bodies of If, Loop and Scan are not looked into."""
+    """Sum over all nodes, the free sizes being ``sizes``: the dearer branch of an If, and the body of a Loop or Scan as
+    often as it runs, or once where that is not known before."""
+    return _sum(plan, plan.graph, sizes)
+
+
+def _sum(plan: Plan, nodes: Iterable[ir.Node], sizes: Mapping[str, int]) -> Cost:
     flops = total = unknown = 0
-    for node in plan.graph:
+    for node in nodes:
         try:
             taken = [_shape(plan, value, sizes) for value in node.inputs]
             given = [_shape(plan, value, sizes) for value in node.outputs]
         except KeyError:
             unknown += 1
             continue
-        flops += _FLOPS.get(node.op_type, _elementwise)(node, taken, given)
+        inner = _within(plan, node, sizes, taken)
+        flops += _FLOPS.get(node.op_type, _elementwise)(node, taken, given) + inner.flops
         values = (*node.inputs, *node.outputs)
-        total += sum(
+        total += inner.bytes + sum(
             _bytes(plan, value, shape) for value, shape in zip(values, [*taken, *given], strict=True)
         )
     return Cost(flops, total, unknown)
+
+
+def _within(plan: Plan, node: ir.Node, sizes: Mapping[str, int], taken: list[Shape]) -> Cost:
+    """What a node's subgraphs add, as far as their sizes are known."""
+    graphs = [one.as_graph() for one in node.attributes.values() if one.type is ir.AttributeType.GRAPH]
+    if not graphs:
+        return Cost(0, 0)
+    dearest = max((_sum(plan, graph, sizes) for graph in graphs), key=lambda one: one.flops + one.bytes)
+    turns = _TURNS[node.op_type](plan, node, sizes, taken) if node.op_type in _TURNS else 1
+    return Cost(turns * dearest.flops, turns * dearest.bytes)
+
+
+def _steps(plan: Plan, node: ir.Node, sizes: Mapping[str, int], taken: list[Shape]) -> int:
+    """Of a Scan: the size of its first sequence along the axis that it goes."""
+    count = node.attributes.get_int("num_scan_inputs", 1)
+    axes = node.attributes.get_ints("scan_input_axes", [0])
+    return taken[-count][axes[0]]
+
+
+def _trips(plan: Plan, node: ir.Node, sizes: Mapping[str, int], taken: list[Shape]) -> int:
+    """Of a Loop: what it is told, where that is known before and is no mere limit."""
+    content = None if node.inputs[0] is None else plan.fact(node.inputs[0]).content
+    told = 1 if content is None else content.reshape(-1)[0]
+    count = int(told.at(sizes) if isinstance(told, Size) else told)
+    return count if count < NO_LIMIT else 1
+
+
+NO_LIMIT = 2**31 - 1
+"""Turns from which a Loop runs until its condition ends it."""
 
 
 def peak(plan: Plan, sizes: Mapping[str, int]) -> int:
@@ -114,6 +149,11 @@ def _transposed(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
     return 2 * prod(taken[0]) * prod(taken[1][1:])
 
 
+def _quantised_convolution(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
+    """As Conv, whose weight comes behind the input's scale and zero point."""
+    return 2 * prod(given[0]) * prod(taken[3][1:])
+
+
 def _recurrent(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
     """Each step of each direction multiplies the input and the state by their matrices."""
     time, batch = taken[0][:2]
@@ -127,11 +167,15 @@ def _attention(node: ir.Node, taken: list[Shape], given: list[Shape]) -> int:
 
 
 _FLOPS: Mapping[str, Callable[[ir.Node, list[Shape], list[Shape]], int]] = {
-    "Linear": _product,
-    "MatMul": _product,
+    **dict.fromkeys(("Linear", "MatMul", "MatMulInteger", "QLinearMatMul"), _product),
     "Gemm": _gemm,
-    "Conv": _convolution,
+    **dict.fromkeys(("Conv", "ConvInteger"), _convolution),
+    "QLinearConv": _quantised_convolution,
     "ConvTranspose": _transposed,
     "Recurrent": _recurrent,
     "Attention": _attention,
+}
+_TURNS: Mapping[str, Callable[[Plan, ir.Node, Mapping[str, int], list[Shape]], int]] = {
+    "Scan": _steps,
+    "Loop": _trips,
 }

@@ -35,8 +35,8 @@ def sliced(dim: Any, start: Any, stop: Any, step: Any) -> Any:
         stop = None if step < 0 and stop < -dim else stop
         return len(range(*slice(start, stop, step).indices(dim)))
     low, high = position(dim, start), position(dim, stop)
-    if step == -1 and low == dim and not isinstance(stop, Size) and stop < -(2**31):
-        return dim
+    if step == -1 and low is not None and not isinstance(stop, Size) and stop <= -(2**31):
+        return dim if surely(dim, low + 1) else smallest(low + 1, dim)
     if low is None or high is None or step < 1:
         return None
     span = high - low if surely(low, high) else largest(high - low, 0)
@@ -49,7 +49,7 @@ def position(dim: Any, index: Any) -> Any:
         return dim if index > 0 else 0
     if at_least(index) >= 0:
         return index if surely(index, dim) else dim if surely(dim, index) else smallest(index, dim)
-    if not isinstance(index, Size):
+    if at_least(-index) >= 1:
         return dim + index if surely(-index, dim) else largest(dim + index, 0)
     return None
 
