@@ -101,10 +101,24 @@ def members(names: Iterable[str]) -> Iterator[str]:
 
     A name that is so already stays as it is; of another, what makes it unfit is written as in a web address (``%2F``).
     """
+    return _each_once(name if _is_member(name) else _member(cut(name, _LONGEST_QUOTED)) for name in names)
+
+
+def headings(names: Iterable[str]) -> Iterator[str]:
+    """Names of a table's columns in a text (CSV), each once, on one line; before what a spreadsheet takes for a formula
+    stands an apostrophe."""
+    shown = (line(name, _LONGEST_MEMBER) for name in names)
+    return _each_once(f"'{name}" if name.lstrip().startswith(_FORMULA) else name for name in shown)
+
+
+_FORMULA = ("=", "+", "-", "@")
+
+
+def _each_once(wishes: Iterable[str]) -> Iterator[str]:
     taken: set[str] = set()
     numbers: dict[str, int] = {}
-    for name in names:
-        made = wish = name if _is_member(name) else _member(cut(name, _LONGEST_QUOTED))
+    for wish in wishes:
+        made = wish
         while made in taken:
             numbers[wish] = numbers.get(wish, 0) + 1
             made = f"{wish}_{numbers[wish]}"

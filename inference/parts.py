@@ -313,7 +313,7 @@ def _write_arrow(path: Path, batches: _Batches) -> None:
 
 
 def _write_csv(path: Path, batches: _Batches) -> None:
-    """Lists become columns ``name_0``, ``name_1``, ..."""
+    """Lists become columns ``name_0``, ``name_1``, ..., under names that mean nothing to who opens the file."""
     csv = require("pyarrow.csv")
     with _opened(lambda schema: csv.CSVWriter(path, schema)) as write:
         widths: dict[str, tuple[int, ...]] = {}
@@ -365,15 +365,16 @@ def as_array(column: Any) -> Array:
 
 def _spread(batch: Any, seen: dict[str, tuple[int, ...]]) -> Any:
     pa = require("pyarrow")
-    columns: dict[str, Any] = {}
+    columns: list[tuple[str, Any]] = []
     for name in batch.schema.names:
         if not require("pyarrow.types").is_nested(batch.column(name).type):
-            columns[name] = batch.column(name)
+            columns.append((name, batch.column(name)))
             continue
         array = _of_one_size(name, batch.column(name), seen)
         flat = array.reshape(len(array), math.prod(array.shape[1:]))
-        columns |= {f"{name}_{i}": pa.array(flat[:, i]) for i in range(flat.shape[1])}
-    return pa.record_batch(columns)
+        columns += [(f"{name}_{i}", pa.array(flat[:, i])) for i in range(flat.shape[1])]
+    names = list(escaping.headings(name for name, _ in columns))
+    return pa.RecordBatch.from_arrays([column for _, column in columns], names=names)
 
 
 @contextmanager

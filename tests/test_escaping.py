@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import onnx
+import pyarrow
 import pytest
 from hostile_names import NAMES
 from markdown_it import MarkdownIt
@@ -27,6 +29,7 @@ from netferry.converters.errors import RefusedError, Unsupported, UnsupportedErr
 from netferry.converters.signature import Signature, TensorSpec
 from netferry.converters.trust.paths import is_plain
 from netferry.converters.trust.permit import Permit, UnsafeWarning
+from netferry.inference import parts
 from netferry.tasks.package import _card
 from netferry.validation.comparison.metrics import PASSED, Comparison
 from netferry.validation.reports import junit, markdown
@@ -222,6 +225,30 @@ def test_outputs_of_any_name_are_saved_by_the_command(name: str, tmp_path: Path)
     with np.load(tmp_path / "out.npz") as found:
         assert [found[key].sum() for key in found.files] == [2, 0]
     assert {path.name for path in tmp_path.iterdir()} == {"out.npz", ledger.NAME}
+
+
+@EACH
+def test_headings_of_a_table_are_lines_and_no_formula(name: str) -> None:
+    found = list(escaping.headings([name, f"={name}", f" @{name}", name]))
+    assert len(set(found)) == 4
+    assert all(
+        heading.isprintable() and heading.lstrip()[:1] not in ("=", "+", "-", "@") for heading in found
+    )
+
+
+def test_columns_of_a_csv_mean_nothing_and_none_is_lost(tmp_path: Path) -> None:
+    """Lists become several columns, whose names may be those of other outputs."""
+    batch = pyarrow.record_batch(
+        {"=1+1\x1b[2J": [[1.0, 2.0], [3.0, 4.0]], "y": [[5.0], [6.0]], "y_0": [7.0, 8.0], "\u202eid": [1, 2]}
+    )
+    parts.WRITERS[".csv"](tmp_path / "out.csv", [batch])
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["'=1+1\\x1b[2J_0", "'=1+1\\x1b[2J_1", "y_0", "y_0_1", "\\u202eid"],
+        ["1", "2", "5", "7", "1"],
+        ["3", "4", "6", "8", "2"],
+    ]
 
 
 # ---- a model with such names, through the command line ---------------------------------------------
