@@ -89,8 +89,8 @@ class Noise:
     ``certain`` those that it does not decide; ``spread`` is how far it moves each element. ``taken``: (runs, *shape) is what
     the source takes, first as it is. ``reach`` is how far an element that is not loose moves, ``alone`` the most
     elements that one run moves farther while no other does, and ``fine`` a rounding of the output's scale. ``suspect`` is
-    a truth from which the source as it is lies farther than rounding explains; ``rough`` is an
-    output that rounding moves far somewhere, as behind a quantiser.
+    a truth from which the source as it is lies farther than rounding explains; ``rough`` an output that rounding moves
+    far somewhere, as behind a quantiser.
     """
 
     loose: Array
