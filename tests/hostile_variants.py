@@ -37,7 +37,7 @@ from structure_mutants import Zip, entry
 STRANGE = (
     "two sizes|differs|damaged|not where|says something else|what stands behind|a gap|twice|take differently|is none|"
     "two ends|does not write|leads out|more than tensors need|an unusual way|compressed in a way|of another part|"
-    "more in its table|does not name|sizes that are no arithmetic"
+    "more in its table|does not name|sizes that are no arithmetic|encrypted|several parts"
 )
 
 
