@@ -166,8 +166,10 @@ def test_a_live_model_runs_under_the_names_of_its_export(folder: Path) -> None:
     assert [value.name for value in done.model.graph.input] == ["rows"]
 
 
-def test_the_callers_names_become_the_inputs_names(folder: Path) -> None:
-    done = netferry.convert(folder / "gru.keras", "onnx", inputs={"sequence": ROWS})
+def test_a_file_has_its_inputs_names_until_they_are_renamed(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no such input: 'sequence'"):
+        netferry.convert(folder / "gru.keras", "onnx", inputs={"sequence": ROWS})
+    done = netferry.convert(folder / "gru.keras", "onnx", inputs={"rows": ROWS}, rename={"rows": "sequence"})
     assert [value.name for value in done.model.graph.input] == ["sequence"]
     assert done.report is not None
     assert done.report.status == "passed"
