@@ -166,7 +166,7 @@ def test_a_class_that_is_another_one_once_in_a_thousand_is_found() -> None:
 @pytest.mark.parametrize("name", ["N", "batch_size", "unk__7", None])
 def test_a_leading_free_axis_is_a_batch_whatever_its_name(name: str | None) -> None:
     dense = graph([node("MatMul", "x w", "y")], {"x": [name, 3]}, {"y": [name, 4]}, {"w": normal(3, 4)})
-    assert {array.shape[0] for array in arrays(dense, "x")} == {1, 2, 16}
+    assert {array.shape[0] for array in arrays(dense, "x")} == {1, 2, 16, 128}
 
 
 def stft(least: int = 512) -> onnx.ModelProto:
@@ -726,7 +726,7 @@ def test_batches_are_small_where_activations_are_large() -> None:
         pair = paired(of, of, seed=1)
         return max(sample.arrays["x"].shape[0] for sample in pair.made.samples)
 
-    assert most(wide(size=16)) == 16
+    assert most(wide(size=16)) == 128
     assert most(wide(size=160)) < 8
 
 
@@ -737,7 +737,7 @@ def test_what_takes_much_memory_is_run_in_float64_only_where_it_comes_first() ->
     sizes = [sizes_of(pair.made.signature, sample.arrays) for sample in pair.made.samples]
     judge = Judge(Double(model), Double(model))
     shares = planned(pair.made.samples, sizes, judge, False, pair.weigh)
-    assert shares[0] == Share()
+    assert shares[0] == Share(price=shares[0].price)
     assert not any(share.arithmetic or share.meaning for share in shares[1:])
 
 
@@ -746,7 +746,8 @@ def test_a_small_model_gets_everything_and_a_plan_is_the_same_each_time() -> Non
     sizes = [sizes_of(pair.made.signature, sample.arrays) for sample in pair.made.samples]
     judge = Judge(Double(dense()), Double(dense()))
     plans = [planned(pair.made.samples, sizes, judge, False, pair.weigh) for _ in range(2)]
-    assert plans[0] == plans[1] == [Share()] * len(sizes)
+    assert plans[0] == plans[1]
+    assert all(share == Share(price=share.price) and share.price > 0 for share in plans[0])
 
 
 def test_normal_inputs_at_every_size_are_kept_before_kinds_of_values() -> None:
