@@ -34,7 +34,7 @@ from netferry.inference.watched import Watched
 from netferry.validation.comparison.judge import Judge
 from netferry.validation.comparison.truth import Double
 from netferry.validation.pair import paired
-from netferry.validation.samples.effort import Effort, weigher
+from netferry.validation.samples.effort import Effort, too_heavy, weigher
 from netferry.validation.samples.explore import Made, made_for
 from netferry.validation.samples.inputs import ENOUGH, GRID, GRIDDED, Maker, Sample, samples
 from netferry.validation.samples.plan import Share, planned
@@ -728,6 +728,14 @@ def test_batches_are_small_where_activations_are_large() -> None:
 
     assert most(wide(size=16)) == 128
     assert most(wide(size=160)) < 8
+
+
+def test_many_rows_are_left_out_where_they_take_long() -> None:
+    usual = {"N": 2}
+    for operations, most in ((10**6, 128), (3 * 10**8, 64), (10**10, 32)):
+        signature = Signature((TensorSpec("x", FLOAT, ("N", 8)),), (TensorSpec("y", FLOAT, ("N", 8)),))
+        heavy = too_heavy(lambda sizes, one=operations: Effort(one * sizes["N"], 0), signature, 0)
+        assert max(rows for rows in (16, 32, 64, 128) if not heavy({"N": rows}, usual)) == most
 
 
 def test_what_takes_much_memory_is_run_in_float64_only_where_it_comes_first() -> None:

@@ -23,6 +23,8 @@ HEAVY = 128 << 20
 """Bytes that a run may move beside its weights: what it keeps in float64 is about as much."""
 TIMES_WEIGHTS = 2
 """Where weights are large, activations may be so many times as large."""
+LONG, MANY_TIMES = 30_000_000_000, 16
+"""Operations that a run may take if they are more than so many times those at the usual sizes: about a second."""
 MANY = 1 << 21
 """Elements of the inputs, where there is no graph to count with."""
 
@@ -132,7 +134,7 @@ def is_heavy(effort: Effort, weights: int) -> bool:
 
 
 def too_heavy(weigh: Weigh, signature: Signature, weights: int) -> Callable[[Sizes, Sizes], bool]:
-    """(sizes, the usual ones) -> whether a run there takes more memory than is given to a verification.
+    """(sizes, the usual ones) -> whether a run there takes more memory than is given to a verification, or much longer.
 
     What the usual sizes take is never too much.
     """
@@ -141,7 +143,8 @@ def too_heavy(weigh: Weigh, signature: Signature, weights: int) -> Callable[[Siz
         one, least = weigh(sizes), weigh(usual)
         if one is None or least is None:
             return _elements(signature, sizes) > max(MANY, _elements(signature, usual))
-        return is_heavy(one, weights) and one.bytes > least.bytes
+        too_long = one.work > max(LONG, MANY_TIMES * least.work)
+        return too_long or (is_heavy(one, weights) and one.bytes > least.bytes)
 
     return heavy
 
