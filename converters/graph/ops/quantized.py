@@ -118,10 +118,11 @@ def DynamicQuantizeLinear(xp: Any, x: Symbol) -> Any:
 # ---- products of integers: in float64, which holds every sum of 2**37 products of bytes ---------------------------
 
 
-def _shifted(xp: Any, x: Symbol, zero: Any) -> Any:
+def _shifted(xp: Any, x: Symbol, zero: Symbol | None) -> Any:
     """``x - zero`` in float64."""
     wide = xp.astype(x, FLOAT64)
-    return wide if zero is None else wide - xp.astype(zero, FLOAT64)
+    nothing = zero is None or (zero.content is not None and not zero.content.any())
+    return wide if nothing else wide - xp.astype(zero, FLOAT64)
 
 
 def _of_rows(xp: Any, part: Symbol | None) -> Any:

@@ -78,7 +78,9 @@ def _convolved(
 
 def _shifted(array: Array, zero_point: Array | None, axis: int = -1) -> Array:
     """Without its zero point, in float64; several of these are of the places along ``axis``."""
-    return wide(array) if zero_point is None else wide(array) - _along(wide(zero_point), axis)
+    if zero_point is None or not zero_point.any():
+        return wide(array)
+    return wide(array) - _along(wide(zero_point), axis)
 
 
 def _along(values: Array, axis: int) -> Array:
