@@ -450,7 +450,6 @@ PICKLED = {
     "of_another_protocol": lambda kit: evil(kit, 4),
     "of_the_oldest_protocol": lambda kit: evil(kit, 0),
     "of_the_newest_protocol": lambda kit: evil(kit, 5),
-    "of_two_pickles": _after(b"\x80\x02}."),
     "of_another_case": _encoded,
     "of_a_memo_without_end": lambda kit: b"\x80\x02]q\x00" + b"h\x00a" * 10 + b"(h\x00h\x00e" + b"c__builtin__\neval\n.",
     "of_an_extension": lambda kit: b"\x80\x02\x82\x01.",
@@ -461,7 +460,14 @@ PICKLED = {
     "of_a_storage_of_another_module": lambda kit: b"\x80\x02ctorch.storage\n_load_from_bytes\nC\x01x\x85R.",
 }  # fmt: skip
 cases(
-    {name: (make, "more than tensors need|cannot be read|damaged|pickle") for name, make in PICKLED.items()},
+    {
+        **{
+            name: (make, "more than tensors need|cannot be read|damaged|pickle")
+            for name, make in PICKLED.items()
+        },
+        # torch stops at the end of the first, which is an empty state dict; the second is read by nobody
+        "of_two_pickles": (_after(b"\x80\x02}."), "the weights do not fit"),
+    },
     "state_pickle",
 )(
     lambda kit, make: _pickled(kit, make(kit))  # type: ignore[operator]
