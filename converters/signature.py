@@ -196,9 +196,10 @@ class InputNames:
 
     @classmethod
     def given_by_someone(cls, names: Iterable[str]) -> InputNames:
-        """Declared names, unless a framework counted all of them, as Keras does with inputs to which nobody gave a name."""
+        """Declared names, unless a framework made all of them, as Keras does with inputs to which nobody gave a name."""
         found = tuple(names)
-        return cls(found, not all(map(_COUNTED.fullmatch, found)))
+        made = all(map(_COUNTED.fullmatch, found)) or (len(found) == 1 and _OF_LAYER.fullmatch(found[0]))
+        return cls(found, not made)
 
     def bound(self, given: tuple[Example, ...]) -> tuple[Example, ...]:
         """The examples in the order of the inputs: those of a list by position, named ones by their names alone.
@@ -227,6 +228,9 @@ class InputNames:
 
 _COUNTED = re.compile(r"(keras_tensor|input_layer)(_\d+)?|input_\d+")
 """Names that nobody gave: Keras', and those of a list's items here."""
+
+_OF_LAYER = re.compile(r"\w+_input")
+"""The only input of a sequence of Keras 2, named after its first layer."""
 
 
 def _argument(example: Example, own: Collection[str]) -> str:

@@ -181,9 +181,10 @@ def test_a_list_keeps_the_names_that_the_model_has(tmp_path: Path) -> None:
     assert np.array_equal(y, A - B)
 
 
-def test_numbers_that_keras_counts_are_no_names() -> None:
-    """``keras.Input((4,))`` is called by a number: what is given names it."""
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+@pytest.mark.parametrize("name", [None, "input_1", "dense_input"])
+def test_names_that_keras_makes_are_no_names(name: str | None) -> None:
+    """``keras.Input((4,))`` is called by a number, Keras 2's by its first layer: what is given names it."""
+    model = keras.Sequential([keras.Input((4,), name=name), keras.layers.Dense(2)])
     done = netferry.convert(model, "onnx", inputs={"x": A}, quick=True)
     assert [spec.name for spec in Session(done.model).signature.inputs] == ["x"]
 
