@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 from netferry.converters import frameworks
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import CannotConvert, UsageError, first_line
 from netferry.converters.graph.registry import Table
 from netferry.converters.graph.schema.own import OWN
 
@@ -105,8 +106,28 @@ _REGISTER = {"pytorch": _of_pytorch, "tensorflow": _of_tensorflow, "mxnet": _of_
 
 def _add(table: Table[Any, Any], key: object, function: Callable[..., Any], name: str) -> None:
     try:
-        table.row(key)(function)
+        table.row(key)(_blamed(function, name))
     except KeyError:
         raise UsageError(
             f"{name} is defined already", remedy="Define each once, under a name of your own"
         ) from None
+
+
+def _blamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The same, whose mistakes are its own: they refuse what it defines, with the line where they were made."""
+
+    @wraps(function)
+    def row(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except Exception as error:  # whatever a person's code raises
+            if type(error).__module__.startswith("netferry."):
+                raise
+            own = [frame for frame in extract_tb(error.__traceback__) if frame.filename != __file__]
+            where = f"{own[0].filename}, line {own[0].lineno}" if own else "its definition"
+            raise CannotConvert(
+                f"the definition of {name} fails ({where}): {type(error).__name__}: {first_line(error)}",
+                "Functions write operators by ONNX's names: g.Tanh(x)",
+            ) from error
+
+    return row

@@ -274,6 +274,17 @@ def test_what_is_not_defined_is_refused_by_name(changed: dict[str, Any], told: s
         netferry.convert(tmp_path / "m.onnx", "pytorch")
 
 
+def test_a_mistake_in_a_definition_is_told_as_its_own_with_the_line(tmp_path: Path) -> None:
+    @netferry.operator("my.ops::Mistaken")
+    def mistaken(g: Any, x: Any) -> Any:
+        return g.tanh(x)
+
+    onnx.save(model("Mistaken"), tmp_path / "m.onnx")
+    line = rf"test_extending\.py, line {mistaken.__code__.co_firstlineno + 2}"
+    with pytest.raises(UnsupportedError, match=rf"my\.ops::Mistaken fails \(.*{line}\): AttributeError"):
+        netferry.convert(tmp_path / "m.onnx", "pytorch", verify=False)
+
+
 def test_a_row_that_writes_what_onnx_has_not_is_refused_with_its_name(tmp_path: Path) -> None:
     netferry.operator("my.ops::Broken")(lambda g, x: g.NoSuchOperator(x))
     onnx.save(model("Broken"), tmp_path / "m.onnx")
