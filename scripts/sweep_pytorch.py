@@ -168,7 +168,7 @@ def built_as_a_part(name: str, alone: Exception) -> tuple[Any, Any]:
     for other in families_transformers.wholes(name):
         try:
             whole, shown = built(other)
-        except Exception:
+        except Exception:  # a family that cannot be built is told in its own line
             continue
         model = families_transformers.part(whole, name)
         given = {} if model is None else arguments_of(model, as_shown(whole, shown), shown)
@@ -257,7 +257,7 @@ def is_one_of_its_attentions(model: Any, run: Any, shown: Any, proto: Any) -> bo
                 model.set_attn_implementation("eager")
                 if compared(run, shown, proto, (sizes,)):
                     return False
-    except Exception:
+    except Exception:  # whatever a model raises that has no other attention
         return False
     return True
 

@@ -15,7 +15,7 @@ import numpy as np
 import structure_mutants as mutants
 from hostile import Kit, case, cases
 from hostile_keras import _instead, _weights
-from hostile_pytorch import LINEAR, NO_SIZE, _program, _size, _with_call, entries, evil, factory, saved, write
+from hostile_pytorch import LINEAR, NO_SIZE, _size, _with_call, entries, evil, factory, program, saved, write
 from structure_mutants import Entry, Zip, entry
 
 Change = Callable[[Zip, Kit], object]
@@ -65,7 +65,7 @@ def doubled(
 
 
 def expression(content: bytes, kit: Kit) -> bytes:
-    return _program(_size(f"__import__('os').system({kit.command!r})"))(content)
+    return program(_size(f"__import__('os').system({kit.command!r})"))(content)
 
 
 def pickled(content: bytes, kit: Kit) -> bytes:

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from hostile import Kit, case, cases
-from hostile_pytorch import LINEAR, OPERATION, added, entries, evil, saved, spoilt, write
+from hostile_pytorch import (
+    LINEAR,
+    OPERATION,
+    PROGRAM,
+    added,
+    entries,
+    evil,
+    program,
+    retargeted,
+    saved,
+    spoilt,
+    write,
+)
 
-PROGRAM = r"models/model\.json"
 Change = Callable[[dict[str, Any]], object]
-
-
-def program(change: Change) -> Callable[[bytes], bytes]:
-    def apply(content: bytes) -> bytes:
-        found = json.loads(content)
-        change(found)
-        return json.dumps(found).encode()
-
-    return apply
 
 
 def renamed(found: Any, old: str, new: str) -> Any:
@@ -285,14 +287,7 @@ cases(
         )
     },
     "pt2_memory",
-)(
-    lambda kit, target: spoilt(
-        kit,
-        "net.pt2",
-        PROGRAM,
-        program(lambda found: found["graph_module"]["graph"]["nodes"][-1].update(target=target)),
-    )
-)  # fmt: skip
+)(retargeted)  # fmt: skip
 
 cases(
     {

@@ -262,17 +262,22 @@ def pt2_of_old(kit: Kit) -> Path:
     )
 
 
-def _program(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
+PROGRAM = r"models/model\.json"
+
+
+def program(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
     def apply(content: bytes) -> bytes:
-        program = json.loads(content)
-        change(program)
-        return json.dumps(program).encode()
+        found = json.loads(content)
+        change(found)
+        return json.dumps(found).encode()
 
     return apply
 
 
-def _operator(target: str) -> Callable[[dict[str, Any]], object]:
-    return lambda program: program["graph_module"]["graph"]["nodes"][-1].update(target=target)
+def retargeted(kit: Kit, target: object) -> Path:
+    """An exported program whose last node calls another operator."""
+    change = program(lambda found: found["graph_module"]["graph"]["nodes"][-1].update(target=target))
+    return spoilt(kit, "net.pt2", PROGRAM, change)
 
 
 def _size(expression: str) -> Callable[[dict[str, Any]], object]:
@@ -300,7 +305,7 @@ cases(
         "of_an_extension": ("#evil:run", ACT),
     },
     "pt2_operator",
-)(lambda kit, target: spoilt(kit, "net.pt2", r"models/model\.json", _program(_operator(str(target)))))
+)(retargeted)
 
 NO_SIZE = "sizes that are no arithmetic"
 cases(
@@ -316,12 +321,12 @@ cases(
         "a_long_sum": ("+".join(["s0"] * 9000), NO_SIZE),
     },
     "pt2_size",
-)(lambda kit, size: spoilt(kit, "net.pt2", r"models/model\.json", _program(_size(str(size)))))
+)(lambda kit, size: spoilt(kit, "net.pt2", PROGRAM, program(_size(str(size)))))
 
 
 @case(NO_SIZE)
 def pt2_range_of_a_size(kit: Kit) -> Path:
-    change = _program(
+    change = program(
         lambda program: program.update(range_constraints={"exec('1')": {"min_val": 0, "max_val": 9}})
     )
     return spoilt(kit, "net.pt2", r"models/model\.json", change)

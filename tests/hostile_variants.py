@@ -25,8 +25,8 @@ from hostile_archives import (
     renamed,
     same,
 )
-from hostile_programs import CONTAINERS, PROGRAM, _call, _signature, program, spec, tree
-from hostile_pytorch import LINEAR, OPERATION, evil, factory, saved, spoilt
+from hostile_programs import CONTAINERS, _call, _signature, spec, tree
+from hostile_pytorch import LINEAR, OPERATION, PROGRAM, evil, factory, program, retargeted, saved, spoilt
 from hostile_saved_model import _body, changed
 from models import dense
 from onnx import TensorProto, helper
@@ -214,28 +214,14 @@ cases(
         }.items()
     },
     "pt2_further",
-)(
-    lambda kit, target: spoilt(
-        kit,
-        "net.pt2",
-        PROGRAM,
-        program(lambda found: found["graph_module"]["graph"]["nodes"][-1].update(target=target)),
-    )
-)  # fmt: skip
+)(retargeted)  # fmt: skip
 cases(
     {
         name: (f"torch.ops.aten.{name}.default", "PyTorch reads .Failed deserializing")
         for name in ("index_put_", "unsafe_chunk", "addmm", "layer_norm")
     },
     "pt2_arguments_of_another_operator_than",
-)(
-    lambda kit, target: spoilt(
-        kit,
-        "net.pt2",
-        PROGRAM,
-        program(lambda found: found["graph_module"]["graph"]["nodes"][-1].update(target=target)),
-    )
-)
+)(retargeted)
 cases(
     {
         "from_a_file": ("torch.from_file('/etc/passwd', False, 8)", OPERATION),
@@ -415,21 +401,29 @@ def _itself(model: onnx.ModelProto) -> None:
     )
 
 
-INVALID = "."
 cases(
     {
-        "whose_weight_is_of_no_dtype": (_type_of_weight, INVALID),
-        "whose_weight_has_negative_sizes": (_negative, INVALID),
-        "whose_weight_is_too_short": (_shorter, INVALID),
-        "that_goes_in_a_circle": (_cycle, INVALID),
-        "that_makes_a_value_twice": (_twice_defined, INVALID),
-        "whose_output_nobody_makes": (_unheld, INVALID),
-        "without_an_opset": (_no_opset, INVALID),
-        "whose_weight_stands_in_two_fields": (_two_kinds, INVALID),
-        "whose_function_calls_itself": (_itself, INVALID),
-        "with_an_attribute_of_nobody": (lambda model: _attribute(model, "evil", 3), INVALID),
-        "of_an_opset_of_nobody": (lambda model: setattr(model.opset_import[0], "version", 999), INVALID),
-        "of_an_operator_of_nobody": (lambda model: setattr(model.graph.node[0], "op_type", "Evil"), INVALID),
+        "whose_weight_is_of_no_dtype": (_type_of_weight, "a dtype that ONNX does not have"),
+        "whose_weight_has_negative_sizes": (_negative, "sizes that cannot be"),
+        "whose_weight_is_too_short": (_shorter, "other content than its sizes say"),
+        "that_goes_in_a_circle": (_cycle, "topologically sorted"),
+        "that_makes_a_value_twice": (_twice_defined, "single static assignment"),
+        "whose_output_nobody_makes": (_unheld, "not an output of any node"),
+        "without_an_opset": (_no_opset, "must specify opset_import"),
+        "whose_weight_stands_in_two_fields": (_two_kinds, "one and only one value field"),
+        "whose_function_calls_itself": (_itself, "a function that calls itself"),
+        "with_an_attribute_of_nobody": (
+            lambda model: _attribute(model, "evil", 3),
+            "Unrecognized attribute: evil",
+        ),
+        "of_an_opset_of_nobody": (
+            lambda model: setattr(model.opset_import[0], "version", 999),
+            "its opset is none that this onnx knows",
+        ),
+        "of_an_operator_of_nobody": (
+            lambda model: setattr(model.graph.node[0], "op_type", "Evil"),
+            "No Op registered for Evil",
+        ),
     },
     "onnx_invalid",
 )(lambda kit, change: [_onnx(kit, change), "--no-verify"])

@@ -102,11 +102,8 @@ class _Verification:
             found = self._without_optimisations(other, runs, found)
         for name, one in found.items():
             tolerated = self._tolerated(runs, name, one)
-            output = (
-                runs.r.get(name, left.get(name, np.empty(0)))
-                if share.arithmetic
-                else left.get(name, np.empty(0))
-            )
+            plain = left.get(name, np.empty(0))
+            output = runs.r.get(name, plain) if share.arithmetic else plain
             self.records.setdefault(name, Record()).add(sample, output, tolerated)
         return True
 

@@ -121,7 +121,11 @@ def pairs_of(path: Path) -> list[dict[str, Any]]:
     try:
         with opened(path) as file:
             text = file.read(_LARGEST + 1)
-        document = tomllib.loads(text.decode() if len(text) <= _LARGEST else _too_large(path))
+        if len(text) > _LARGEST:
+            raise RefusedError(
+                "larger than a catalogue is", where=str(path), expected=f"at most {_LARGEST >> 20} MiB"
+            )
+        document = tomllib.loads(text.decode())
     except OSError as error:
         raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error
     except ValueError as error:
@@ -149,12 +153,6 @@ def pairs_of(path: Path) -> list[dict[str, Any]]:
     found = [_checked(defaults | pair, f"{path}, pair {number}") for number, pair in enumerate(pairs, 1)]
     _demand_small(path, found)
     return found
-
-
-def _too_large(path: Path) -> str:
-    raise RefusedError(
-        "larger than a catalogue is", where=str(path), expected=f"at most {_LARGEST >> 20} MiB"
-    )
 
 
 def _demand_small(path: Path, pairs: Sequence[Mapping[str, Any]]) -> None:

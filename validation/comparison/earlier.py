@@ -34,9 +34,7 @@ class Earlier:
         if not noise.rough:
             return
         r, rounded = noise.taken[1], noise.taken[2:]
-        with np.errstate(all="ignore"):
-            apart = [_apart(run, r) for run in rounded]
-        far, usual = (max(values) for values in zip(*apart, strict=True))
+        far, usual = (max(values) for values in zip(*(_apart(run, r) for run in rounded), strict=True))
         known = self.moved.get(name, (0.0, 0.0))
         self.moved[name] = max(known[0], far), max(known[1], usual)
 
@@ -44,8 +42,7 @@ class Earlier:
         """Whether nothing is left to be spent, and two results lie no farther apart than twice what rounding did before."""
         if self.left > 0 or name not in self.moved or not np.array_equal(np.isfinite(s), np.isfinite(t)):
             return False
-        with np.errstate(all="ignore"):
-            apart = _apart(t.astype(np.float64), s.astype(np.float64))
+        apart = _apart(t.astype(np.float64), s.astype(np.float64))
         return all(own <= YARDSTICKS * known for own, known in zip(apart, self.moved[name], strict=True))
 
 
@@ -55,5 +52,5 @@ def _apart(run: Array, truth: Array) -> tuple[float, float]:
     scale = float(np.abs(truth[finite]).max(initial=0.0))
     if not scale:
         return 0.0, 0.0
-    error = np.abs(run - truth)[finite] / scale
+    error = np.abs(run[finite] - truth[finite]) / scale
     return float(error.max()), float(np.sqrt(np.mean(error * error)))

@@ -153,14 +153,10 @@ def _draws(signature: Signature, sizes: Sizes) -> int:
 
 
 def _says_anything(kind: str, signature: Signature) -> bool:
-    if kind == MASKED:
-        return any(_is_mask(spec) for spec in signature.inputs)
-    if kind == MIXED:
-        return True
-    if kind == MIXED_AGAIN:
-        return any(spec.dtype.kind in "iu" for spec in (*signature.inputs, *signature.outputs))
-    if kind == EXTREMES:
-        return any(spec.dtype.kind in "iu" and not _is_mask(spec) for spec in signature.inputs)
+    return _NEEDS.get(kind, _has_floats)(signature)
+
+
+def _has_floats(signature: Signature) -> bool:
     return any(_is_float(spec) for spec in signature.inputs)
 
 
@@ -306,6 +302,18 @@ MIXED, MIXED_AGAIN = "many rows", "many rows again"
 MANY: Mapping[str, Draw] = {MIXED: _mixed, "many rows x 30": KINDS["normal x 30"], MIXED_AGAIN: _mixed}
 """Where rows cost little, as many as it takes: what a limit cuts may show in one row of ten, and a class that an epsilon
 moves is one in ten thousand (the last, for whole numbers alone); of ids there are no kinds of values to try."""
+
+_NEEDS: Mapping[str, Callable[[Signature], bool]] = {
+    MASKED: lambda signature: any(map(_is_mask, signature.inputs)),
+    EXTREMES: lambda signature: any(
+        spec.dtype.kind in "iu" and not _is_mask(spec) for spec in signature.inputs
+    ),
+    MIXED: lambda _signature: True,
+    MIXED_AGAIN: lambda signature: any(
+        spec.dtype.kind in "iu" for spec in (*signature.inputs, *signature.outputs)
+    ),
+}
+"""What a model has of which a kind says something, where that is not an input of floats."""
 
 _DRAWS: Mapping[str, Draw] = {**KINDS, **GRIDDED_AGAIN, **MANY}
 """Every kind that is not just normal."""
