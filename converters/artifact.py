@@ -68,8 +68,8 @@ _SAVED_MODEL = "saved_model.pb"
 _GRAPH_FIRST_BYTE = 0x0A
 """The tag of a GraphDef's nodes, which stand first in it; no field of a ModelProto has it."""
 
-_TFLITE = b"TFL3"
-"""Behind four bytes of a distance, what a TFLite file is told by."""
+_TFLITE, ORT = b"TFL3", b"ORTM"
+"""Behind four bytes of a distance, what a TFLite file and one of onnxruntime's own format are told by."""
 
 _GIVE_A_FACTORY = (
     "Weights alone are not a model: give the code that builds it, "
@@ -267,7 +267,7 @@ def _look_at_file(path: Path, head: bytes) -> Artifact:
         )
     if head[0] == _GRAPH_FIRST_BYTE:
         return Artifact("frozen_graph", path)
-    if head[0] in _ONNX_FIRST_BYTES:
+    if head[0] in _ONNX_FIRST_BYTES or head[4:8] == ORT:
         return Artifact("onnx", path)
     raise _not_a_model(path)
 

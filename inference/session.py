@@ -56,6 +56,9 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        options.add_session_config_entry(
+            "session.load_model_format", "ONNX"
+        )  # whatever its name or first bytes say
         if threads is not None:
             options.intra_op_num_threads = threads
         if not spinning:

@@ -92,6 +92,7 @@ cases(
         "no_graph": (b"\x08\x0a", "holds no graph"),
         "pickle": (b"\x80\x04N.", "pickle is never loaded"),
         "groups": (b"\x3b" * 5000, "not a"),
+        "onnxruntimes_own_kind": (b"\x1c\x00\x00\x00ORTM" + bytes(200), "onnxruntime's own format"),
     },
     "onnx_of",
 )(lambda kit, content: _put(kit, content))
@@ -570,3 +571,21 @@ cases(
     },
     "onnx_table",
 )(lambda kit, given: written(kit, _of_tables(*given)))  # type: ignore[misc]  # fmt: skip
+
+
+OWN = "onnxruntime's own format"
+
+
+@cases(
+    {
+        "by_a_producer": (b"\x08\x0a\x12\x08ORTMrest", OWN),
+        "by_a_domain": (b"\x22\x06xxORTM", OWN),
+        "by_a_field_of_nobody": (b"\xfa\x7f\x05xORTM", OWN),
+    },
+    "onnx_told_otherwise_by_onnxruntime",
+)
+def _of_two_formats(kit: Kit, head: object) -> Path:
+    """Behind four bytes stands the mark by which onnxruntime tells flatbuffers of its own from ONNX."""
+    path = kit.copy("net.onnx")
+    path.write_bytes(bytes(head) + path.read_bytes())  # type: ignore[call-overload]
+    return path

@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from netferry.converters.artifact import Artifact
+from netferry.converters.artifact import ORT, Artifact
 from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.onnx import stream
 from netferry.converters.onnx.safety import rules
@@ -55,6 +55,12 @@ def look(
         (snapshot.take, snapshot.take_inside) if private else (snapshot.mapped, snapshot.mapped_inside)
     )
     held = take(artifact.path)
+    if held.read(8)[4:] == ORT:
+        raise RefusedError(
+            "a model in onnxruntime's own format, or a message that onnxruntime would take for one",
+            where=where,
+            remedy="Give the ONNX file that it was made from",
+        )
     try:
         model = stream.load(held, artifact.path.name)
     except (DecodeError, ValueError, RuntimeError, OSError) as error:
