@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import flat_files as flat
 import numpy as np
 import pytest
 from lite_models import functional, of_keras, opened
@@ -12,6 +13,7 @@ from lite_models import functional, of_keras, opened
 from netferry.converters import artifact, source
 from netferry.converters.errors import NetferryError, RefusedError
 from netferry.converters.tensorflow.runtime import keras
+from netferry.converters.tensorflow.tflite import interpreter
 from netferry.converters.tensorflow.tflite.schema import DTYPES, OPERATORS, TABLES
 from netferry.converters.trust import flatbuffers
 
@@ -130,3 +132,20 @@ def test_the_tables_are_those_of_the_format() -> None:
             assert hasattr(made, name), f"{table_}.{name}"
             assert str(4 + 2 * number) in str(getattr(made, name).__code__.co_consts), f"{table_}.{name}"
             number += 1
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_operators_of_tensorflow_are_not_handed_to_the_interpreter(needed: bool, tmp_path: Path) -> None:
+    model = flat.relu()
+    model["operator_codes"].append(
+        {"builtin_code": 32, "deprecated_builtin_code": 32, "custom_code": "FlexWriteFile"}
+    )
+    graph = model["subgraphs"][0]
+    graph["tensors"].append(flat.tensor("z"))
+    graph["operators"].append(flat.operator([0], [2], 1))
+    graph["outputs"] = [2 if needed else 1]
+    path = tmp_path / "net.tflite"
+    path.write_bytes(flat.packed(model))
+    read = source.open_source(path)
+    with pytest.raises(RefusedError, match=r"may act outside the model.*FlexWriteFile"):
+        interpreter.run(read, [np.ones((2, 4), np.float32)])

@@ -18,6 +18,9 @@ from netferry.converters.tensorflow.tflite.model import LiteModel, Operation, pl
 with quiet():
     from tensorflow.lite.python import schema_py_generated
 
+_FLEX = "Flex"
+"""How the name of a custom operator begins that TensorFlow's own kernels run."""
+
 _RESOLVERS = tf.lite.experimental.OpResolverType
 
 
@@ -69,7 +72,17 @@ def _by_name(model: LiteModel, arrays: Sequence[Array], plain: bool) -> dict[str
 
 @lru_cache(maxsize=4)
 def interpreter_of(model: LiteModel, plain: bool = False, keep: bool = False) -> Any:
-    """An interpreter of the file; ``keep`` keeps all tensors of a run."""
+    """An interpreter of the file; ``keep`` keeps all tensors of a run.
+
+    Raises:
+        RefusedError: the file holds operators of TensorFlow itself, which an interpreter that knows them would run unseen.
+    """
+    if strange := sorted({each.custom for each in _handed_over(model) if each.custom.startswith(_FLEX)}):
+        raise RefusedError(
+            "it runs operators of TensorFlow, which may act outside the model",
+            where=model.label,
+            received=", ".join(strange[:3]),
+        )
     kind = _RESOLVERS.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain or keep else _RESOLVERS.AUTO
     return tf.lite.Interpreter(
         model_content=content(model),
@@ -77,6 +90,20 @@ def interpreter_of(model: LiteModel, plain: bool = False, keep: bool = False) ->
         experimental_preserve_all_tensors=keep,
         num_threads=1,
     )
+
+
+def _handed_over(model: LiteModel) -> Iterator[Operation]:
+    """Every operator of ``content``, whether a result needs it or not: the interpreter runs them all."""
+    for graph in model.subgraphs:
+        yield from _kept(model) if model.cut and graph is model.main else graph.operations
+
+
+def _kept(model: LiteModel) -> Sequence[Operation]:
+    """The operators that a part needs."""
+    starts, ends = (
+        [place_of(port) for port in ports] for ports in (model.signature.inputs, model.signature.outputs)
+    )
+    return needed(model.main, ends, starts)
 
 
 def content(model: LiteModel) -> bytes:
@@ -91,10 +118,7 @@ def _part_of(whole: bytes, model: LiteModel) -> bytes:
     starts, ends = (
         [place_of(port) for port in ports] for ports in (model.signature.inputs, model.signature.outputs)
     )
-    graph, kept = (
-        tables.subgraphs[model.main.index],
-        {each.outputs for each in needed(model.main, ends, starts)},
-    )
+    graph, kept = tables.subgraphs[model.main.index], {each.outputs for each in _kept(model)}
     graph.inputs, graph.outputs = starts, ends
     graph.operators = [each for each in graph.operators if tuple(each.outputs) in kept]
     tables.signatureDefs, tables.metadata = [], []
