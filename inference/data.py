@@ -17,6 +17,7 @@ import numpy as np
 from netferry.converters.disk import archives
 from netferry.converters.errors import MissingError, RefusedError, UsageError, first_line
 from netferry.converters.signature import Array
+from netferry.converters.trust import paths
 
 BLOCK = 16_384
 """Rows that are read at once: large enough for pyarrow to be fast, small enough for memory."""
@@ -70,7 +71,7 @@ def open_data(path: Path) -> DataSet:
             expected=f"a name that ends in {', '.join(_KINDS)}, or a folder of images or .npy files",
         )
     try:
-        return opener(path)
+        return opener(paths.regular(path))
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise RefusedError(f"cannot be read as data ({first_line(error)})", where=str(path)) from error
 

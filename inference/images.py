@@ -31,10 +31,14 @@ class Pixels:
         return f"(value * {self.scale:.6g} - {list(self.mean)}) / {list(self.std)}"
 
 
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What ``data.IMAGES`` stand for. Pillow tells a format by content, and for some of the others it starts a program."""
+
+
 def read_image(file: Path, spec: TensorSpec, pixels: Pixels) -> Array:
     image_module, operations = require("PIL.Image"), require("PIL.ImageOps")
     channels_first, channels, height, width = image_layout(spec)
-    with image_module.open(file) as opened:
+    with image_module.open(file, formats=_FORMATS) as opened:
         if opened.mode.startswith(("I", "F")):
             raise UsageError("has more than 8 bits for a pixel", received=f"mode {opened.mode}")
         upright = operations.exif_transpose(opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,9 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from test_cli import fault, netferry
 
+from netferry.converters.signature import TensorSpec
 from netferry.inference.devices import missing_for_cuda
+from netferry.inference.images import Pixels, read_image
 
 ROWS, FEATURES = 400, 8
 RNG = np.random.default_rng(9)
@@ -215,3 +219,35 @@ def test_bare_arrays_are_bound_by_position(model: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", X[:2])
     done = netferry("run", model, "--input", tmp_path / "rows.npy")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--input", "a.npz"),
+        ("--input", "x=a.npy"),
+        ("--data", "a.csv"),
+        ("--data", "a.arrow"),
+        ("--data", "a.parquet"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(
+    flags: tuple[str, str], model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / flags[1].rpartition("=")[2]
+    os.mkfifo(file)
+    given = flags[1].replace(file.name, str(file))
+    done = netferry(
+        "run", model, flags[0], given, *(("--output", tmp_path / "o.npz") if flags[0] == "--data" else ())
+    )
+    assert done.returncode == 5 and "not a regular file but a FIFO" in done.stderr, done.stderr
+
+
+def test_an_image_is_read_as_one_of_the_kinds_that_its_name_may_mean(tmp_path: Path) -> None:
+    """Of PostScript, say, Pillow would have another program make a picture."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    spec = TensorSpec("x", np.dtype(np.float32), (1, 3, 4, 4))
+    with pytest.raises(OSError, match="cannot identify image file"):
+        read_image(tmp_path / "a.png", spec, Pixels())
