@@ -95,6 +95,24 @@ def test_each_pair_is_judged_by_itself_and_what_is_done_is_kept(catalogue: Path)
     assert second.pairs[3].status == "passed"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join(["a"] * 400_000) + " = 1",
+        "".join(f"[{'.'.join(['a'] * depth)}]\n" for depth in range(1, 900)),
+        "pair = {" + ".".join(['"a"'] * 100_000) + " = 1}",
+        "a = " + "[" * 400_000,
+        "a = " + "{a=" * 100_000,
+    ],
+)
+def test_a_catalogue_of_a_great_depth_is_refused_at_once(text: str, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(text)
+    start = time.process_time()
+    with pytest.raises(RefusedError, match=r"without end|too deep"):
+        pairs_of(tmp_path / "models.toml")
+    assert time.process_time() - start < 5
+
+
 WORDS = {
     "unsafe": ('unsafe = true\nb = "a.onnx"', {"unsafe": True}, "'unsafe = true'.*pair 2 .*--unsafe"),
     "a factory": (

@@ -17,6 +17,7 @@ names a factory, whose code would run, or a device but the processor, holds only
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -125,7 +126,11 @@ def pairs_of(path: Path) -> list[dict[str, Any]]:
             raise RefusedError(
                 "larger than a catalogue is", where=str(path), expected=f"at most {_LARGEST >> 20} MiB"
             )
+        if _DEEP.search(text):
+            raise RefusedError("names tables within tables without end", where=str(path))
         document = tomllib.loads(text.decode())
+    except RecursionError as error:
+        raise RefusedError("nested too deep", where=str(path)) from error
     except OSError as error:
         raise RefusedError(f"cannot be read ({error.strerror})", where=str(path)) from error
     except ValueError as error:
@@ -171,6 +176,11 @@ def _demand_small(path: Path, pairs: Sequence[Mapping[str, Any]]) -> None:
 _MOST_NUMBERS = 1 << 27
 _MOST: Mapping[str, float] = {"samples": 1_000, "train_steps": 1_000, "seed": (1 << 63) - 1, "opset": 1_000}
 """What a pair may ask for of each number, so that no line of a catalogue asks for work without end."""
+_DEEP = re.compile(
+    rb"""(?:^|[{,])[ \t]*(?:\[{1,2}[ \t]*)?(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""",
+    re.MULTILINE,
+)
+"""A key of so many parts, for each of which Python's reader goes through all that stand before it."""
 _LARGEST = 4 << 20
 _LONGEST = 1_000
 """Characters of a text; a name of a file has 255 at most, on any system."""
