@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -52,3 +54,50 @@ def test_a_grid_of_free_sizes_is_counted(to: str) -> None:
         x = RNG.standard_normal(shape).astype(np.float32)
         (got,) = netferry.run(done.model, {"x": x}).values()
         np.testing.assert_allclose(got, session.run(None, {"x": x})[0], atol=1e-5)
+
+
+def samplers() -> onnx.ModelProto:
+    """An image sampled in every mode, with every padding and both alignments, at places inside and outside."""
+    settings = [*itertools.product(("nearest", "linear", "cubic"), ("zeros", "border", "reflection"), (0, 1))]
+    nodes = [
+        node(
+            "GridSample",
+            ["x", "grid"],
+            [f"y{number}"],
+            mode=mode,
+            padding_mode=padding,
+            align_corners=corners,
+        )
+        for number, (mode, padding, corners) in enumerate(settings)
+    ]
+    value = helper.make_tensor_value_info
+    inputs = {"x": ["n", 2, "h", "w"], "grid": ["n", "rows", "columns", 2]}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
+        [
+            value(f"y{number}", TensorProto.FLOAT, ["n", 2, "rows", "columns"])
+            for number in range(len(settings))
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+@pytest.mark.parametrize("to", ["pytorch", "tensorflow"])
+def test_an_image_of_free_sizes_is_sampled(to: str) -> None:
+    made = samplers()
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    done = netferry.convert(made, to, verify=False)
+    for image, places in (
+        ((2, 2, 4, 6), (2, 3, 5, 2)),
+        ((1, 2, 7, 5), (1, 4, 2, 2)),
+        ((3, 2, 1, 9), (3, 2, 2, 2)),
+    ):
+        feeds = {
+            "x": RNG.standard_normal(image).astype(np.float32),
+            "grid": RNG.uniform(-1.7, 1.7, places).astype(np.float32),
+        }
+        got = netferry.run(done.model, feeds)
+        for name, want in zip(got, session.run(None, feeds), strict=True):
+            np.testing.assert_allclose(got[name], want, atol=1e-4, err_msg=f"{name} of {image}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
-from netferry.converters.graph.ir.sizes import product
+from netferry.converters.graph.ir.sizes import Dim, largest, product
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.ops.table import INT64, as_dtype, choice, content, ints, op, shaped
 from netferry.converters.graph.schema.windows import Windows
@@ -25,27 +25,26 @@ Taps = list[tuple[Any, Any]]
 """(place, weight) pairs of one axis; a place is an int64 symbol within the axis, a weight a float one or 1."""
 
 
-def _reflected(xp: Any, x: Any, low: float, high: float) -> Any:
-    """``x`` folded back and forth between two borders."""
-    span = high - low
+def _reflected(xp: Any, x: Any, outer: float, span: Any) -> Any:
+    """``x`` folded back and forth between two borders, ``outer`` before the first element and ``span`` apart."""
     if span == 0:
-        return x * 0 + low
-    away = xp.abs(x - low)
-    turns = xp.floor(away / span)
-    rest = away - turns * span
+        return x * 0 - outer
+    away = xp.abs(x + outer)
+    length = span if isinstance(span, int) else largest(span, 1)  # an axis of one element has nowhere to turn
+    turns = xp.floor(away / length)
+    rest = away - turns * length
     even = xp.equal(turns - xp.floor(turns / 2) * 2, 0)
-    return xp.where(even, rest + low, high - rest)
+    return xp.where(even, rest - outer, xp.subtract(span, rest + outer))
 
 
-def _bounded(xp: Any, x: Any, size: int, padding: str, corners: bool) -> Any:
+def _bounded(xp: Any, x: Any, size: Dim, padding: str, corners: bool) -> Any:
     """A coordinate brought back into its axis; one that pads with zeros stays where it is."""
     if padding == "reflection":
-        low, high = (0.0, size - 1.0) if corners else (-0.5, size - 0.5)
-        x = _reflected(xp, x, low, high)
+        x = _reflected(xp, x, *((0.0, size - 1) if corners else (0.5, size)))
     return x if padding == "zeros" else xp.minimum(xp.maximum(x, 0), size - 1)
 
 
-def _tap(xp: Any, position: Any, weight: Any, size: int, padding: str, corners: bool) -> tuple[Any, Any]:
+def _tap(xp: Any, position: Any, weight: Any, size: Dim, padding: str, corners: bool) -> tuple[Any, Any]:
     """A whole coordinate as a place; outside, with zeros, any place that weighs nothing."""
     if padding == "zeros":
         inside = (position >= 0) & (position <= size - 1)
@@ -70,7 +69,7 @@ def _cubic(xp: Any, t: Any, a: float = -0.75) -> list[Any]:
     return [far(t + 1), near(t), near(1 - t), far(2 - t)]
 
 
-def _taps(xp: Any, x: Any, size: int, mode: str, padding: str, corners: bool) -> Taps:
+def _taps(xp: Any, x: Any, size: Dim, mode: str, padding: str, corners: bool) -> Taps:
     """The places that a coordinate (in elements) is made of, and their weights."""
     if mode == "nearest":
         x = _bounded(xp, xp.round(x), size, padding, corners)
@@ -87,7 +86,7 @@ def _taps(xp: Any, x: Any, size: int, mode: str, padding: str, corners: bool) ->
     ]
 
 
-def _picked(xp: Any, flat: Any, taps: Sequence[Taps], space: Sequence[int], spread: Any) -> Any:
+def _picked(xp: Any, flat: Any, taps: Sequence[Taps], space: Sequence[Dim], spread: Any) -> Any:
     """The weighed sum over all combinations of taps; ``spread`` makes an index as large as what it picks."""
     total = None
     for combination in itertools.product(*taps):
@@ -117,13 +116,13 @@ def GridSample(
     """``x``: (batch, channels, *space), ``grid``: (batch, *out, dims) in [-1, 1], the last axis of ``x`` first."""
     choice(mode, ("nearest", "linear", "cubic"), "mode")
     choice(padding_mode, ("zeros", "border", "reflection"), "padding_mode")
-    space = ints(x.shape[2:], "image sizes")
+    space = x.shape[2:]
     (batch, *out), channels = grid.shape[:-1], x.shape[1]
     sizes = (batch, product(out), len(space))
     points = shaped(xp.reshape(as_dtype(xp, grid, x.dtype), sizes), sizes)
     taps = []
     for size, n in zip(space, xp.unstack(points, 2)[::-1], strict=True):
-        position = (n + 1) * ((size - 1) / 2) if align_corners else ((n + 1) * size - 1) / 2
+        position = ((n + 1) * (size - 1) if align_corners else (n + 1) * size - 1) / 2
         taps.append(_taps(xp, position, size, mode, padding_mode, bool(align_corners)))
     flat = xp.reshape(x, (batch, channels, product(space)))
 
