@@ -101,3 +101,50 @@ def test_an_image_of_free_sizes_is_sampled(to: str) -> None:
         got = netferry.run(done.model, feeds)
         for name, want in zip(got, session.run(None, feeds), strict=True):
             np.testing.assert_allclose(got[name], want, atol=1e-4, err_msg=f"{name} of {image}")
+
+
+def regions() -> onnx.ModelProto:
+    """Boxes of images, whose number and sizes are free, averaged and by their largest share."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        node(
+            "RoiAlign",
+            ["x", "boxes", "which"],
+            [f"y_{mode}"],
+            mode=mode,
+            output_height=2,
+            output_width=3,
+            sampling_ratio=2,
+            spatial_scale=0.5,
+            coordinate_transformation_mode=coordinates,
+        )
+        for mode, coordinates in (("avg", "half_pixel"), ("max", "output_half_pixel"))
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            value("x", TensorProto.FLOAT, ["n", 2, "h", "w"]),
+            value("boxes", TensorProto.FLOAT, ["boxes", 4]),
+            value("which", TensorProto.INT64, ["boxes"]),
+        ],
+        [value(f"y_{mode}", TensorProto.FLOAT, ["boxes", 2, 2, 3]) for mode in ("avg", "max")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("to", ["pytorch", "tensorflow"])
+def test_regions_of_images_of_free_sizes_are_read(to: str) -> None:
+    made = regions()
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    done = netferry.convert(made, to, verify=False)
+    for image, boxes in (((2, 2, 9, 12), 5), ((1, 2, 7, 5), 3)):
+        corners = np.sort(RNG.uniform(-2, 16, (boxes, 2, 2)), axis=1).reshape(boxes, 4)
+        feeds = {
+            "x": RNG.standard_normal(image).astype(np.float32),
+            "boxes": corners.astype(np.float32),
+            "which": RNG.integers(0, image[0], boxes),
+        }
+        got = netferry.run(done.model, feeds)
+        for name, want in zip(got, session.run(None, feeds), strict=True):
+            np.testing.assert_allclose(got[name], want, atol=1e-5, err_msg=name)

@@ -190,7 +190,8 @@ def RoiAlign(
     half = choice(coordinate_transformation_mode, modes, "coordinate_transformation_mode") == modes[0]
     corners = shaped(rois * spatial_scale - (0.5 if half else 0.0), rois.shape)
     left, top, right, bottom = xp.unstack(corners, 1)
-    regions = xp.take(x, batch_indices, 0)
+    count, (channels, height, width) = rois.shape[0], x.shape[1:]
+    regions = shaped(xp.take(x, batch_indices, 0), (count, channels, height, width))
 
     def samples(start: Any, stop: Any, bins: int, axis: int) -> Samples:
         most = sampling_ratio or _most(rois, bins, spatial_scale, axis)
@@ -199,9 +200,11 @@ def RoiAlign(
 
     rows, columns = samples(top, bottom, output_height, 1), samples(left, right, output_width, 0)
     if choice(mode, ("avg", "max"), "mode") == "max":
-        return _largest_share(xp, regions, rows, columns, (x.shape[1], output_height, output_width))
-    above = xp.matmul(xp.expand_dims(rows.weights(xp), (1,)), regions)
-    return xp.matmul(above, xp.expand_dims(xp.permute_dims(columns.weights(xp), (0, 2, 1)), (1,)))
+        return _largest_share(xp, regions, rows, columns, (channels, output_height, output_width))
+    down = shaped(xp.expand_dims(rows.weights(xp), (1,)), (count, 1, output_height, height))
+    above = shaped(xp.matmul(down, regions), (count, channels, output_height, width))
+    across = xp.expand_dims(xp.permute_dims(columns.weights(xp), (0, 2, 1)), (1,))
+    return xp.matmul(above, shaped(across, (count, 1, width, output_width)))
 
 
 def _most(rois: Symbol, bins: int, scale: float, axis: int) -> int:
