@@ -656,6 +656,26 @@ def test_a_weight_that_serves_two_nodes_is_one_layer() -> None:
     assert worst(proto, model, drawn(2, 3)) < CLOSE
 
 
+class TwoSides(nn.Module):
+    """Attention whose queries and keys see where they stand, and whose values do not: three parts of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        placed = x + torch.arange(x.shape[1]).sin()[None, :, None]
+        return self.attention(placed, placed, x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("free", [{0: "batch"}, {0: "batch", 1: "length"}])
+def test_parts_of_one_weight_are_layers_of_their_own(free: dict[int, str]) -> None:
+    module = randomised(TwoSides())
+    proto, model = from_torch(module, np.zeros((2, 5, 8), np.float32), free)
+    for batch, length in ((2, 5), (3, 7 if 1 in free else 5)):
+        assert worst(proto, model.model, drawn(batch, length, 8)) < CLOSE
+
+
 def test_weights_come_home_bit_for_bit() -> None:
     """Keras to ONNX and back."""
     source = keras.Sequential(

@@ -51,7 +51,7 @@ class TensorflowWriter(SourceWriter):
         self.depth = 0
         self.outputs = {legal(value.name or "") for value in plan.graph.outputs}
         self.layer_names: set[str] = set()
-        self.run_layers: dict[tuple[Any, ...], str] = {}
+        self.run_layers: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Weight]]]] = {}
         self._settled: dict[tuple[str, Perm], ast.expr] = {}
         self._parameters: dict[str | int, list[tuple[Array, ast.expr]]] = {}
 
@@ -108,14 +108,15 @@ class TensorflowWriter(SourceWriter):
         """
         sources = [source for weight in weights.values() for source in weight.sources]
         key = (kind, tuple(sources), repr(args), repr(sorted(kwargs.items(), key=str)), dtype.name)
-        path = self.run_layers.get(key) if any(sources) else None
+        known = self.run_layers.setdefault(key, []) if any(sources) else []
+        path = next((path for path, held in known if _alike(held, weights)), None)
         if path is None:
             path_of_source = layer_path([*name, *filter(None, sources)])
             path = self.layer_name(
                 path_of_source or self.node.name or self.node.op_type,
                 kept=() if path_of_source else self.outputs,
             )
-            self.run_layers[key] = path
+            known.append((path, weights))
             for operation, weight in weights.items():
                 self.hold(f"{path}/{operation}", weight.content, weight.sources)
         settings = {
@@ -249,3 +250,8 @@ class TensorflowWriter(SourceWriter):
     def note(self, sentence: str) -> None:
         """A sentence for the report, noted once."""
         self.notes[sentence] = None
+
+
+def _alike(a: Mapping[str, Weight], b: Mapping[str, Weight]) -> bool:
+    """Whether two layers hold the same numbers: parts of one weight have its name and are others."""
+    return a.keys() == b.keys() and all(same(a[path].content, b[path].content) for path in a)
