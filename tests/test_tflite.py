@@ -16,6 +16,8 @@ from served_models import floats
 import netferry
 from netferry.converters.errors import UnsupportedError, UsageError
 from netferry.converters.tensorflow.runtime import keras, quiet, tf
+from netferry.converters.tensorflow.tflite.model import place_of
+from netferry.validation.comparison.truth import Double
 
 L = keras.layers
 LIMIT = 2e-5
@@ -71,6 +73,13 @@ GROUPS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
             tf.cast(x > 0, tf.int32), tf.cast(x * 3, tf.int32),
         ],
         [spec(None, 4), spec(None, 4)],
+    ),
+    "spectra": (
+        lambda x: [
+            tf.abs(tf.signal.rfft(x)), tf.math.real(tf.signal.rfft(x, [32])), tf.math.imag(tf.signal.rfft(x, [8])),
+            tf.abs(tf.signal.stft(x, 6, 2, fft_length=8)), tf.abs(tf.signal.rfft2d(tf.reshape(x, [-1, 4, 4]))),
+        ],
+        [spec(3, 16)],
     ),
     "reductions": (
         lambda x: [
@@ -206,6 +215,23 @@ def test_a_file_arrives_in_each_framework_with_a_verdict(to: str, tmp_path: Path
     assert done.report is not None
     assert done.report.status == "passed"
     assert [each.name for each in done.report.signature.inputs] == ["x"]  # type: ignore[union-attr]
+
+
+def test_outputs_of_bounded_functions_are_known_by_the_file(tmp_path: Path) -> None:
+    def call(x: Any) -> list[Any]:
+        y = x @ floats(4, 3)
+        return [tf.reshape(tf.sigmoid(y), [-1, 1, 3]), tf.nn.softmax(y), tf.tanh(y), y, tf.sigmoid(y) * 2.0]
+
+    model = opened(of_function(call, spec(None, 4)), tmp_path)
+    names = [port.name for port in model.signature.outputs]
+    bounded = [
+        port.name
+        for port in model.signature.outputs
+        if model.made_by(place_of(port)) in ("LOGISTIC", "SOFTMAX", "TANH")
+    ]
+    assert len(bounded) == 3
+    assert Double(model).reaches == dict.fromkeys(bounded, 1.0)
+    assert set(names) - set(bounded)
 
 
 def test_reading_needs_no_tensorflow_and_no_flatbuffers(tmp_path: Path) -> None:

@@ -90,6 +90,10 @@ def test_a_sigmoid_near_zero_is_held_to_the_rounding_of_its_usual_scale() -> Non
     assert small.status == "failed"
     assert small.seen_from(0.5).status == "passed"
     assert compare(np.float32([1e-5]), np.float32([1.1e-5])).seen_from(0.5).status == "failed"
+    near = compare(np.float32([3e-3]), np.float32([3e-3 + 2e-7]))
+    assert near.status == "failed"
+    assert near.seen_from(3e-3, reach=1.0).status == "passed"
+    assert near.seen_from(3e-3, reach=0.5).status == "failed"
 
 
 def test_gelu_forms_are_told_apart() -> None:

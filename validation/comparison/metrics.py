@@ -73,15 +73,18 @@ class Comparison:
     histogram: tuple[int, ...] = ()
     bound: float | None = None
 
-    def seen_from(self, usual: float) -> Comparison:
-        """The same comparison, once the output's ``usual`` scale (the median over all samples) is known."""
+    def seen_from(self, usual: float, reach: float = 0.0) -> Comparison:
+        """The same comparison, once the output's ``usual`` scale (the median over all samples) is known; ``reach`` is the largest
+        value of the function that makes it, where it has one."""
         if self.scale is None or self.max_abs is None:
             return self
         scale = max(self.scale, usual)
         seen = replace(self, max_rel=self.max_abs / scale if scale else self.max_rel)
         if self.limit is None or self.roundoff is None:
             return seen
-        return _held_to_limit(replace(seen, limit=max(self.limit, ROUNDINGS * self.roundoff * usual)))
+        return _held_to_limit(
+            replace(seen, limit=max(self.limit, ROUNDINGS * self.roundoff * max(usual, reach)))
+        )
 
     def __or__(self, other: Comparison) -> Comparison:
         """Both together: a difference outranks what was not checked, which outranks equality."""

@@ -44,7 +44,9 @@ class Record:
 
     def close(self, name: str, judge: Judge) -> OutputVerdict:
         """All samples together, brought down to ``not_checked`` where equality proves nothing."""
-        judged = _pooled(name, _seen_from_usual(_informative(self.comparisons)), judge)
+        judged = _pooled(
+            name, _seen_from_usual(_informative(self.comparisons), judge.source.reaches.get(name, 0.0)), judge
+        )
         whole = reduce(or_, (one for _, one in judged))
         label = max(judged, key=lambda pair: (pair[1].status == FAILED, pair[1].max_rel or 0.0))[0]
         why = self._proves_nothing()
@@ -79,11 +81,11 @@ def _informative(comparisons: Judged) -> Judged:
     return informative or comparisons
 
 
-def _seen_from_usual(comparisons: Judged) -> Judged:
-    """Direct comparisons once more, now that the output's usual scale is known."""
+def _seen_from_usual(comparisons: Judged, reach: float) -> Judged:
+    """Direct comparisons once more, now that the output's usual scale is known, and how far it reaches at all."""
     scales = [one.scale for _, one in comparisons if one.scale is not None]
     usual = statistics.median(scales) if scales else 0.0
-    return [(label, one.seen_from(usual)) for label, one in comparisons]
+    return [(label, one.seen_from(usual, reach)) for label, one in comparisons]
 
 
 def _pooled(name: str, judged: Judged, judge: Judge) -> Judged:

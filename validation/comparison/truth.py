@@ -137,6 +137,13 @@ class Double:
         found: Mapping[str, Step] = getattr(self._module, "steps", lambda _: {})(self.model)
         return found
 
+    @cached_property
+    def reaches(self) -> Mapping[str, float]:
+        """The largest value of each output of a bounded function, as far as the file says so: a sigmoid errs by a rounding of 1,
+        however near 0 it comes."""
+        found: Mapping[str, float] = getattr(self._module, "reaches", lambda _: {})(self.model)
+        return found
+
     @property
     def constants(self) -> set[float]:
         """The numbers that the model's code and attributes hold, those that its runs have shown too."""

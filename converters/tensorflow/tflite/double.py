@@ -55,6 +55,13 @@ def steps(model: LiteModel) -> dict[str, Step]:
     return found
 
 
+def reaches(model: LiteModel) -> dict[str, float]:
+    """The largest value of each output that a function makes which has one."""
+    made = {port.name: model.made_by(place_of(port)) for port in model.signature.outputs}
+    return dict.fromkeys((name for name, operator in made.items() if operator in _BOUNDED), 1.0)
+
+
+_BOUNDED = frozenset(("LOGISTIC", "SOFTMAX", "TANH"))
 _MOST, _MOST_OF_16, _MOST_IN_FLIGHT = 2.0, 16.0, 2.0
 """Steps: of 8 bits; of 16, whose functions are tables that are interpolated; of activations quantised as they come."""
 

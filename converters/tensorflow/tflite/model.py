@@ -132,6 +132,14 @@ class LiteModel:
 
     def origin_of(self, index: int) -> TensorOf:
         """The tensor of the main subgraph that is read to give this one, behind operators that only read it."""
+        return self.main.tensors[self._origin(index)]
+
+    def made_by(self, index: int) -> str:
+        """The operator that computes this tensor of the main subgraph, behind those that only read it; "" where none does."""
+        origin = self._origin(index)
+        return next((operation.name for operation in self.main.operations if origin in operation.outputs), "")
+
+    def _origin(self, index: int) -> int:
         for operation in reversed(self.main.operations):
             if (
                 index in operation.outputs
@@ -139,7 +147,7 @@ class LiteModel:
                 and operation.inputs[0] >= 0
             ):
                 index = operation.inputs[0]
-        return self.main.tensors[index]
+        return index
 
     @property
     def weights(self) -> dict[str, Array]:
