@@ -34,6 +34,16 @@ COMPLEX: dict[str, Callable[[Any], Any]] = {
     "there and back": lambda x: tf.signal.irfft(tf.signal.rfft(x)[:, :9] * 2.0, [17]),
     "an even inverse": lambda x: tf.signal.irfft(tf.signal.rfft(x) * spectrum(x), [20]),
     "all of it": lambda x: tf.abs(tf.signal.ifft(tf.signal.fft(tf.complex(x, x * x)) * 2.0)),
+    "two real axes, one cut and one padded": lambda x: tf.abs(
+        tf.signal.rfft2d(tf.reshape(x, (-1, 6, 3)), [5, 4])
+    ),
+    "three real axes": lambda x: tf.abs(tf.signal.rfft3d(tf.reshape(x, (-1, 2, 3, 3)))),
+    "two axes there and back": lambda x: tf.signal.irfft2d(
+        tf.signal.rfft2d(tf.reshape(x, (-1, 3, 6))) * tf.complex(2.0, 1.0), [4, 7]
+    ),
+    "three axes there and back": lambda x: tf.signal.irfft3d(
+        tf.signal.rfft3d(tf.reshape(x, (-1, 2, 3, 3))) * 2.0, [2, 3, 3]
+    ),
     "two axes": lambda x: ops.fft2((ops.reshape(x, (-1, 6, 3)), ops.reshape(x * x, (-1, 6, 3))))[1],
     "in another order": lambda x: tf.math.real(tf.transpose(tf.reshape(spectrum(x), (-1, 5, 2)), (0, 2, 1))),
 }

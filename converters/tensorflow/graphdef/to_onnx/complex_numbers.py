@@ -97,7 +97,7 @@ def made(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     return [Complex(real, imaginary)]
 
 
-# ---- Fourier transforms along the last axis ---------------------------------------------------------
+# ---- Fourier transforms along the last axes ----------------------------------------------------------
 
 
 def _transformed(
@@ -115,36 +115,46 @@ def _parts(g: Emitter, pairs: Tensor) -> Complex:
     return Complex(*(g.Gather(pairs, g.constant(part, np.int64), axis=-1) for part in (0, 1)))
 
 
-def _fitted(g: Emitter, x: Tensor, length: int) -> Tensor:
-    """The first ``length`` along the last axis, zeros where there are fewer."""
-    size = x.size(x.rank - 1)
+def _fitted(g: Emitter, x: Tensor, length: int, axis: int) -> Tensor:
+    """The first ``length`` along an axis counted from the end, zeros where there are fewer."""
+    size = x.size(x.rank + axis)
     if size > length:
-        return g.Slice(x, g.ints(0), g.ints(length), g.ints(-1))
-    return x if size == length else g.Pad(x, g.ints(*[0] * (2 * x.rank - 1), length - size))
+        return g.Slice(x, g.ints(0), g.ints(length), g.ints(axis))
+    behind = [length - size if place == x.rank + axis else 0 for place in range(x.rank)]
+    return x if size == length else g.Pad(x, g.ints(*[0] * x.rank, *behind))
 
 
-def _length(g: Emitter, x: Tensor) -> int:
-    return g.numbers(x, "length of the transform")[0]
+def _lengths(g: Emitter, x: Tensor) -> dict[int, int]:
+    """How long the transform is along each of the last axes."""
+    lengths = g.numbers(x, "lengths of the transform")
+    return dict(zip(range(-len(lengths), 0), lengths, strict=True))
 
 
-@STRUCTURES.row("RFFT")
+@STRUCTURES.row("RFFT", "RFFT2D", "RFFT3D")
 def real_to_half(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
-    g, (x, length) = walk.g, map(walk.tensor, read)
+    """Half of the last axis, then the whole of those before."""
+    g, (x, lengths) = walk.g, map(walk.tensor, read)
     assert x is not None
-    assert length is not None
-    return [
-        _parts(g, _transformed(g, g.Unsqueeze(_fitted(g, x, _length(g, length)), g.ints(-1)), onesided=True))
-    ]
+    assert lengths is not None
+    for axis, length in _lengths(g, lengths).items():
+        x = _fitted(g, x, length, axis)
+    pairs = _transformed(g, g.Unsqueeze(x, g.ints(-1)), onesided=True)
+    for axis in list(_lengths(g, lengths))[-2::-1]:
+        pairs = _transformed(g, pairs, axis)
+    return [_parts(g, pairs)]
 
 
-@STRUCTURES.row("IRFFT")
+@STRUCTURES.row("IRFFT", "IRFFT2D", "IRFFT3D")
 def half_to_real(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
-    """What mirrors the half is written out: ONNX has the whole inverse only."""
-    g, x, length = walk.g, _complex(walk, read[0]), walk.tensor(read[1])
-    assert length is not None
-    whole = _length(g, length)
+    """What mirrors the half is written out: ONNX has the whole inverse only. The axes before the last come first."""
+    g, x, lengths = walk.g, _complex(walk, read[0]), walk.tensor(read[1])
+    assert lengths is not None
+    *before, (last, whole) = _lengths(g, lengths).items()
     half = whole // 2 + 1
-    x = Complex(_fitted(g, x.real, half), _fitted(g, x.imaginary, half))
+    for axis, length in (*before, (last, half)):
+        x = Complex(_fitted(g, x.real, length, axis), _fitted(g, x.imaginary, length, axis))
+    for axis, _ in before:
+        x = _parts(g, _transformed(g, _pairs(g, x), axis, inverse=True))
     mirror = g.ints(*range(whole - half, 0, -1))
     rest = _conjugate(g, Complex(*(g.Gather(part, mirror, axis=-1) for part in (x.real, x.imaginary))))
     full = Complex(g.Concat(x.real, rest.real, axis=-1), g.Concat(x.imaginary, rest.imaginary, axis=-1))

@@ -13,6 +13,7 @@ from netferry.converters.tensorflow.tflite.graph import as_graph
 from netferry.converters.tensorflow.tflite.model import LiteModel
 from netferry.converters.tensorflow.tflite.to_onnx import (
     activations,
+    complex_numbers,
     control_flow,
     convolution,
     elementwise,
@@ -28,7 +29,7 @@ from netferry.converters.tensorflow.tflite.to_onnx import (
 )
 
 __all__ = [
-    "activations", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "normalization", "pooling",
+    "activations", "complex_numbers", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "normalization", "pooling",
     "quantisation", "recurrent", "reduction", "shape", "to_onnx",
 ]  # fmt: skip
 
