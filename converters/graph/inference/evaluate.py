@@ -333,7 +333,10 @@ def infer(node: ir.Node, operands: Sequence[Fact | None]) -> dict[int, tuple[np.
         raise RefusedError(
             f"node '{node.name}' ({node.op_type}) does not fit its inputs: {reason}"
         ) from error
-    return {int(name[1:]): _said(node.outputs[int(name[1:])], proto, free) for name, proto in found.items()}
+    named = {
+        int(name[1:]): proto for name, proto in found.items() if name
+    }  # an output that nobody asked for has none
+    return {position: _said(node.outputs[position], proto, free) for position, proto in named.items()}
 
 
 def type_proto(value: ir.Value, fact: Fact, free: dict[str, Size]) -> onnx.TypeProto | None:
