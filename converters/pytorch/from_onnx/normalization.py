@@ -50,7 +50,7 @@ def BatchNormalization(
         }
         y = applied(xp, x, f"BatchNorm{_dimensions(x)}d", scale.size(0), eps=unless(eps, 1e-5), momentum=unless(new, 0.1),
                     at=module_path(xp, scale, b, mean), weights=weights)  # fmt: skip
-    return xp.call("F.batch_norm", x, mean, var, scale, b, eps=eps) if y is None else y
+    return NotImplemented if y is None else y  # ``F.batch_norm`` has no gradient of its statistics
 
 
 def _batch_norm_of_this_batch(

@@ -112,7 +112,8 @@ class State:
     def layer(self, wish: Sequence[str], call: ast.expr, weights: Mapping[str, Weight]) -> ast.expr | None:
         """The expression of a layer that holds these weights, made now or standing there already.
 
-        None where a weight stands elsewhere already: then the operator is written as a function of it.
+        None where a weight stands elsewhere already: then the operator is written as a function of it. Beside another
+        layer of its name (a convolution and its normalization in one scope of TensorFlow 1) it is numbered.
         """
         text = ast.unparse(call)
         stored = [self._stored_at(weight) for weight in weights.values()]
@@ -122,7 +123,7 @@ class State:
             return self.expr(path) if same_layer and self._layers.get((path, text)) else None
         *parents, last = wish
         container, path = self._container(parents)
-        if last in container and weights:
+        if last in container and weights and not isinstance(container.children.get(last), Layer):
             return None
         key = self._free(container, last)
         path = (*path, key)
