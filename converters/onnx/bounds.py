@@ -186,6 +186,17 @@ def _limit(other: int, *, lowest: bool) -> Row:
     return row
 
 
+def _keyed(other: int) -> Row:
+    """Whole numbers that are looked for among several: from one below the least key to one above the greatest."""
+
+    def row(node: ir.Node, column: Column, _places: Places) -> Iterator[Range]:
+        keys = _constant(node.inputs[other])
+        if keys is not None and keys.size > 1 and keys.dtype.kind in "iu":
+            yield Range(int(keys.min()) - 1, int(keys.max()) + 1, column=column)
+
+    return row
+
+
 def _each(*rows: Row) -> Row:
     return lambda node, column, places: chain.from_iterable(row(node, column, places) for row in rows)
 
@@ -228,6 +239,7 @@ _ROWS: Mapping[tuple[str, int], Row] = {
     ("LessOrEqual", 0): _limit(1, lowest=True), ("LessOrEqual", 1): _each(_counted(0), _limit(0, lowest=False)),
     ("Greater", 0): _each(_counted(1), _limit(1, lowest=False)), ("Greater", 1): _limit(0, lowest=True),
     ("GreaterOrEqual", 0): _each(_counted(1), _limit(1, lowest=False)), ("GreaterOrEqual", 1): _limit(0, lowest=True),
+    ("Equal", 0): _keyed(1), ("Equal", 1): _keyed(0),
     ("Div", 1): _divides, ("Mod", 1): _divides,
     ("RoiAlign", 2): _boxed, ("MaxRoiPool", 1): _boxed,
 }  # fmt: skip
