@@ -82,7 +82,7 @@ def test_a_checkpoint_in_which_a_bit_has_changed_is_refused(kind: str, tmp_path:
 def test_check_sums_are_those_of_rfc_3720() -> None:
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(32)) == 0x8A9136AA
-    for size in (0, 1, 2047, 2049, 5000, 70_001):
+    for size in (0, 1, 1024, 1025, 1151, 5000, 104_567, 104_571, 170_003):
         content = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
         state = 0xFFFFFFFF
         for bit in np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little").tolist():
