@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from keras_models import carried, distance, randomised
 
+import netferry
 from netferry.converters import source
-from netferry.converters.errors import RefusedError, UsageError
+from netferry.converters.errors import RefusedError, UnsupportedError, UsageError
 from netferry.converters.signature import examples
 from netferry.converters.tensorflow import live
 from netferry.converters.tensorflow.runtime import keras, tf
@@ -292,6 +293,30 @@ def test_layers_of_four_bits_and_of_float8_compute_as_keras_does_also_from_their
     compared(model, {"x": x}, model([x]))
     model.save(tmp_path / "net.keras")
     compared(source.open_source(tmp_path / "net.keras"), {"x": x}, model([x]))
+
+
+@pytest.mark.parametrize("make", [dense, by_equation, looked_up])
+def test_a_layer_that_is_adapted_by_lora_computes_its_weight(make: Callable[[], tuple[Any, Any]]) -> None:
+    model, x = make()
+    adapted = [layer for layer in model.layers if isinstance(layer, L.Dense | L.EinsumDense | L.Embedding)]
+    for layer in adapted:
+        layer.enable_lora(2)
+    randomised(model)
+    compared(model, {"x": x}, model([x]))
+    names = {path for layer in adapted for path in (v.path for v in layer.variables) if "lora" in path}
+    assert names <= set(to_onnx(model).model.graph.initializers)
+
+
+def hashed() -> Any:
+    x = keras.Input((1,), dtype="int64", name="x")
+    return keras.Model(x, L.Dense(2)(L.Embedding(8, 3)(L.Hashing(8, name="bucket")(x))))
+
+
+def test_hashes_are_refused_and_a_part_begins_behind_them() -> None:
+    with pytest.raises(UnsupportedError, match=r"bucket.*hashes.*--input-at"):
+        to_onnx(hashed())
+    made = netferry.convert(hashed(), "onnx", input_at="bucket", verify=False)
+    assert [value.name for value in made.model.graph.input] == ["bucket"]
 
 
 class Compared(L.Layer):  # type: ignore[misc] # Keras has no types

@@ -67,6 +67,13 @@ LAYERS: dict[str, tuple[Callable[[], Any], Shape]] = {
     "Resizing of free sizes": (lambda: L.Resizing(5, 9), (None, None, 3)),
     "Resizing nearest": (lambda: L.Resizing(5, 9, interpolation="nearest"), IMAGE),
     "Resizing channels_first": (lambda: L.Resizing(5, 9, data_format="channels_first"), (3, 8, 6)),
+    "Resizing cut to wide proportions": (lambda: L.Resizing(3, 8, crop_to_aspect_ratio=True), IMAGE),
+    "Resizing cut to high proportions": (lambda: L.Resizing(9, 4, crop_to_aspect_ratio=True), IMAGE),
+    "Resizing padded to wide proportions": (
+        lambda: L.Resizing(3, 8, pad_to_aspect_ratio=True, fill_value=0.3),
+        IMAGE,
+    ),
+    "Resizing padded to high proportions": (lambda: L.Resizing(9, 4, pad_to_aspect_ratio=True), (3, 9, 6)),
     "CenterCrop": (lambda: L.CenterCrop(5, 4), IMAGE),
     "CenterCrop of free sizes": (lambda: L.CenterCrop(4, 3), (None, None, 3)),
     "UpSampling2D channels_first, bilinear": (

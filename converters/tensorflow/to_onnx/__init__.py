@@ -110,8 +110,9 @@ def _why_not(layer: Any) -> tuple[str, str] | None:
             "it keeps its state from one call to the next",
             "Build it with stateful=False and pass the state",
         )
-    if isinstance(layer, _OF_STRINGS):
-        return "it works on strings", "Give the model what this layer makes of them: indices"
+    for kinds, reason in _OF_TEXT.items():
+        if isinstance(layer, kinds):
+            return reason, "Give the model what this layer makes of them, indices: --input-at takes its name"
     if layer.compute_dtype == "bfloat16":
         return (
             f"it computes in bfloat16 ({layer.dtype_policy.name}), which onnxruntime does not",
@@ -120,7 +121,13 @@ def _why_not(layer: Any) -> tuple[str, str] | None:
     return None
 
 
-_OF_STRINGS = (keras.layers.StringLookup, keras.layers.TextVectorization)
+_OF_TEXT = {
+    (keras.layers.StringLookup, keras.layers.TextVectorization): "it works on strings",
+    (
+        keras.layers.Hashing,
+        keras.layers.HashedCrossing,
+    ): "it hashes numbers as text, which ONNX does not hold",
+}
 
 
 def _calls(graph: Functional, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from netferry.converters.graph.ir.build import GraphBuilder, Tensor, unique
 from netferry.converters.graph.registry import Table
 from netferry.converters.signature import Array, Dim
 from netferry.converters.tensorflow.runtime import BACKEND, keras, result_type, tf
-from netferry.converters.tensorflow.to_onnx.symbolic_tensor import followed, unwrapped, wrapped
+from netferry.converters.tensorflow.to_onnx.symbolic_tensor import Traced, followed, unwrapped, wrapped
 
 Row = Callable[..., Tensor | Sequence[Tensor]]
 """``row(g, operation, *inputs, **arguments)``: what the operation's ``call`` takes, after the emitter and itself."""
@@ -61,7 +61,10 @@ class Emitter(GraphBuilder):
         return self._paths.get(id(variable)) or str(variable.path)
 
     def weight(self, variable: Any, arrange: Callable[[Array], Array] | None = None) -> Tensor:
-        """A variable as a constant under its own path, its axes arranged as ONNX has them."""
+        """A variable as a constant under its own path, its axes arranged as ONNX has them; what a layer computes of several, as it is."""
+        if isinstance(variable, Traced):
+            refuse_unless(arrange is None, "it computes its weight when it runs")
+            return variable.tensor
         array = _content(variable)
         return self.constant(array if arrange is None else arrange(array), name=self.path(variable))
 

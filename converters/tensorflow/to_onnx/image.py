@@ -70,14 +70,30 @@ def resize(g: Emitter, op: Any, images: Tensor) -> Tensor:
     refuse_unless(
         not op.antialias or op.interpolation == "nearest", "it smooths while it shrinks (antialias)"
     )
-    refuse_unless(
-        not (op.crop_to_aspect_ratio or op.pad_to_aspect_ratio), "it crops or pads to keep the aspect ratio"
-    )
-    single = images.rank == 3
+    single, size = images.rank == 3, [int(size) for size in op.size]
     x = g.Unsqueeze(images, g.ints(0)) if single else images
     with_first, back = first_and_back(g, x, format_of(op))
-    y = back(resized(g, with_first, [int(size) for size in op.size], op.interpolation))
+    if op.crop_to_aspect_ratio or op.pad_to_aspect_ratio:
+        with_first = _in_proportion(g, op, with_first, size)
+    y = back(resized(g, with_first, size, op.interpolation))
     return g.Squeeze(y, g.ints(0)) if single else y
+
+
+def _in_proportion(g: Emitter, op: Any, x: Tensor, size: Sequence[int]) -> Tensor:
+    """(batch, channels, height, width) cut or padded to the proportions of ``size``, with Keras' rounding in float32."""
+    height, width = x.size(2), x.size(3)
+    wanted = [
+        int(np.float32(other * own_size) / np.float32(other_size))
+        for other, own_size, other_size in ((width, *size), (height, *reversed(size)))
+    ]
+    if op.crop_to_aspect_ratio:
+        kept = [max(min(own, most), 1) for own, most in zip((height, width), wanted, strict=True)]
+        starts = [(own - each) // 2 for own, each in zip((height, width), kept, strict=True)]
+        ends = [start + each for start, each in zip(starts, kept, strict=True)]
+        return g.Slice(x, g.ints(*starts), g.ints(*ends), g.ints(2, 3))
+    around = [max(each - own, 0) // 2 for own, each in zip((height, width), wanted, strict=True)]
+    pads = g.ints(0, 0, *around, 0, 0, *around)
+    return g.Pad(x, pads, g.constant(op.fill_value, x.dtype))
 
 
 @ROWS.row(image.RGBToGrayscale)
