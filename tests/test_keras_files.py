@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from keras_models import carried, distance, drawn, randomised
 
+import netferry
 from netferry.converters.artifact import Artifact
 from netferry.converters.errors import MissingError, RefusedError, UsageError
 from netferry.converters.frameworks import Framework
@@ -210,6 +211,36 @@ def test_tensorflow_starts_and_converts_without_a_word_on_standard_error() -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["tensorflow", "direct"]
     assert done.stderr == ""
+
+
+class Listed(keras.Model):  # type: ignore[misc] # Keras has no types
+    """Layers in a list and in a dict, and TensorFlow's own functions between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = [L.Conv2D(4, 3, padding="same"), L.Conv2D(4, 3, padding="same")]
+        self.parts = {"norm.1": L.BatchNormalization(), "head/a": L.Dense(2)}
+
+    def call(self, x: Any) -> Any:
+        x = self.steps[0](x)
+        x = x + tf.nn.relu(self.parts["norm.1"](self.steps[1](x)))
+        return {"logits": self.parts["head/a"](tf.reduce_mean(x, [1, 2])), "hidden": x}
+
+
+@pytest.mark.parametrize("make", [network, Listed])
+def test_a_keras_model_in_a_file_of_tf_saved_model_save_has_its_weights(make: Any, tmp_path: Path) -> None:
+    """There the variable that is served is not the one that is restored: the saved objects alone tell which is which."""
+    model, image = make(), np.random.default_rng(0).standard_normal((3, 8, 8, 3)).astype(np.float32)
+    model(image)
+    randomised(model)
+    with quiet():
+        tf.saved_model.save(model, str(tmp_path / "net"))
+    done = netferry.convert(tmp_path / "net", "pytorch", quick=True, seed=0)
+    assert done.report is not None and done.report.status == "passed", done.to_text()
+    assert {type(layer).__name__ for layer in done.model.modules()} >= {"Conv2d", "BatchNorm2d", "Linear"}
+    want = [y.numpy() for y in tf.nest.flatten(model(image))]
+    got = netferry.run(done.model, {next(iter(done.model.input_specs)): image}).values()
+    assert max(distance(x, y) for x, y in zip(got, want, strict=True)) <= 1e-5
 
 
 WORKER = """

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from netferry.converters.errors import RefusedError, first_line
+from netferry.converters.graph.ir.build import unique
 from netferry.converters.tensorflow.graphdef.files import served_graph
 from netferry.converters.tensorflow.graphdef.model import GraphModel, Port, Source
 from netferry.converters.tensorflow.graphdef.safety import MAIN
@@ -52,8 +53,10 @@ def _saved_model(model: GraphModel, source: Source) -> Loaded:
     """As TensorFlow loads it, objects and all; where it no longer knows one of these, as TensorFlow 1 did."""
     home = snapshot.together({MAIN: source.looked.content, **source.looked.files})
     try:
-        loaded = tf.saved_model.load(str(home))
+        loaded = tf.saved_model.load(str(home)) if model.signatures else None
     except Exception:  # whatever an object of the file raises; the graph is whole without it
+        loaded = None
+    if loaded is None:  # or a part of the graph of TensorFlow 1
         tags = list(served_graph(source.looked).info.tags)
         return _restored(model, source, lambda session: v1.saved_model.load(session, tags, str(home)))
     function = loaded.signatures[model.signature.name]
@@ -79,7 +82,7 @@ def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
     for position in reversed(range(len(graph.node))):
         if graph.node[position].name not in nodes:
             del graph.node[position]
-    _open(graph, model)
+    inputs = _open(graph, model)
     source.looked.permit.ask(
         "operators that are on no list",
         set(operators - allowlist.OPERATORS - allowlist.TRAINERS),
@@ -87,10 +90,7 @@ def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
         _CODE,
     )
     signature = model.signature
-    inputs, outputs = (
-        [f"{port.ref.node}:{port.ref.port}" for port in ports]
-        for ports in (signature.inputs, signature.outputs)
-    )
+    outputs = [f"{port.ref.node}:{port.ref.port}" for port in signature.outputs]
     pruned = function_of_graph(graph, inputs, outputs)
 
     def serve(*tensors: Any) -> dict[str, Any]:
@@ -99,15 +99,31 @@ def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
     return serve, pruned
 
 
-def _open(graph: Any, model: GraphModel) -> None:
-    """Where a part of a graph begins, stands what is fed."""
-    fed = {port.ref.node: port.dtype for port in model.signature.inputs}
-    for node in graph.node:
-        if node.name in fed and not node.op.startswith("Placeholder"):
-            node.op = "Placeholder"
-            del node.input[:]
-            node.attr.clear()
-            node.attr["dtype"].type = fed[node.name]
+def _open(graph: Any, model: GraphModel) -> list[str]:
+    """Where a part of a graph begins, stands what is fed; the tensors by which that is done, for each input."""
+    operators = {node.name: node.op for node in graph.node}
+    fed: dict[str, str] = {}
+    for port in model.signature.inputs:
+        own = f"{port.ref.node}:{port.ref.port}"
+        if operators.get(port.ref.node, "").startswith("Placeholder"):
+            fed[own] = own
+            continue
+        name = unique(f"{port.ref.node}_{port.ref.port}", set(operators))
+        fed[own] = f"{name}:0"
+        operators[name] = "Placeholder"
+        entry = graph.node.add(name=name, op="Placeholder")
+        entry.attr["dtype"].type = port.dtype
+    replaced = {own.rpartition(":")[0] for own, name in fed.items() if own != name}
+    for position in reversed(range(len(graph.node))):
+        node = graph.node[position]
+        if node.name in replaced:
+            del graph.node[position]
+            continue
+        for place, text in enumerate(node.input):
+            tensor = text if ":" in text or text.startswith("^") else f"{text}:0"
+            if tensor in fed:
+                node.input[place] = fed[tensor]
+    return list(fed.values())
 
 
 def _meta_graph(model: GraphModel, source: Source) -> Loaded:

@@ -60,6 +60,7 @@ def _saved_model(path: Path, looked: Looked) -> GraphModel:
         steps=tuple(_steps(meta)),
         checkpoint=_checkpoint(looked),
         source=Source(path, "saved_model", looked),
+        objects=meta.objects,
     )
 
 
@@ -148,7 +149,10 @@ _UNREAD = frozenset(
     TensorSummary TensorSummaryV2 ShardedFilename MergeV2Checkpoints HashTableV2 LookupTableImportV2
     """.split()
 )
+_MEASURING = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _TRAINED = re.compile(r"^(Resource|Sparse)?(Sparse)?Apply[A-Z]\w*$|^Assign\w*$|^Scatter(Add|Sub|Update)$")
+_FEEDING = re.compile("Placeholder(V2)?$|IteratorGetNext$|Queue(TryDequeue|Dequeue)|ParseSingleExample")
+_DEFAULTING = re.compile("PlaceholderWithDefault$")
 _ASIDE = re.compile(r"(^|/)(gradients|save|report_uninitialized_variables|init)(_\d+)?/")
 """Where the nodes of gradients, savers and first values stand in TensorFlow 1."""
 
@@ -193,15 +197,23 @@ def _checkpoint(looked: Looked) -> Checkpoint | OldCheckpoint | None:
 def _unserved(graph: Graph, where: str) -> CalledBy:
     """What a graph without signatures gives: what nobody reads who computes, not trains; it takes what that is made of."""
     computing = [node for node in graph.nodes.values() if _computes(node)]
-    read = {ref.node for node in computing for ref in node.inputs}
-    fed = _reached(
-        graph, [node.name for node in graph.nodes.values() if node.operator.startswith("Placeholder")]
-    )
+    storing = [node for node in graph.nodes.values() if _TRAINED.match(node.operator)]
+    read = {ref.node for node in (*computing, *storing) for ref in node.inputs}
+    fed = _reached(graph, _feeding(graph, _FEEDING)) or _reached(graph, _feeding(graph, _DEFAULTING))
     ends = [node for node in computing if node.name not in read and not _chooses(graph, node)]
     outputs = [port_of(graph, Ref(node.name, 0)) for node in ends if not fed or node.name in fed]
     if not outputs:
         raise RefusedError("the graph has no output: no node computes what nobody reads", where=where)
     return CalledBy("", placeholders(graph, [port.ref.node for port in outputs], where), tuple(outputs))
+
+
+def _feeding(graph: Graph, kind: re.Pattern[str]) -> list[str]:
+    """The nodes that give what a model computes on: placeholders, or the end of a pipeline of data."""
+    return [
+        node.name
+        for node in graph.nodes.values()
+        if kind.match(node.operator) and not _ASIDE.search(node.name)
+    ]
 
 
 def _computes(node: Node) -> bool:
@@ -218,7 +230,7 @@ def _chooses(graph: Graph, node: Node) -> bool:
 
 
 def _reached(graph: Graph, begins: Iterable[str]) -> set[str]:
-    """The nodes that read these, through others or not."""
+    """The nodes that compute on what these give, through others or not; sizes alone are none of it."""
     readers: dict[str, list[str]] = {}
     for node in graph.nodes.values():
         for ref in node.inputs:
@@ -228,7 +240,8 @@ def _reached(graph: Graph, begins: Iterable[str]) -> set[str]:
         name = waiting.pop()
         if name not in seen:
             seen.add(name)
-            waiting.extend(readers.get(name, ()))
+            measures = name in graph.nodes and graph.nodes[name].operator in _MEASURING
+            waiting.extend(() if measures else readers.get(name, ()))
     return seen
 
 

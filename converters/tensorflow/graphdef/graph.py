@@ -185,6 +185,21 @@ def in_order(graph: Graph, roots: Iterable[str], where: str, *, controls: bool =
     return list(done.values())
 
 
+def reached(graph: Graph, roots: Iterable[str], where: str) -> list[Node]:
+    """All nodes that run for these to run, in no order; around loops, too."""
+    found: dict[str, Node] = {}
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        if name not in graph.nodes:
+            raise RefusedError(f"there is no node '{name}'", where=where)
+        node = found[name] = graph.nodes[name]
+        waiting += [*(ref.node for ref in node.inputs), *node.controls]
+    return list(found.values())
+
+
 def _read(graph: Graph, node: Node, controls: bool) -> list[str]:
     read = [ref.node for ref in node.inputs] + (list(node.controls) if controls else [])
     if node.operator == "Merge":

@@ -49,7 +49,11 @@ def _spec(model: Declares, port: Port) -> TensorSpec:
 def _remedy(model: Declares) -> str:
     """Where a part can begin that takes numbers."""
     names = part.behind_texts(model) if isinstance(model, GraphModel) else []
-    return f"Cut the model behind it{': --input-at ' if names else ''}{', '.join(names[:3])}"
+    return f"Cut the model behind it{':' if names else ''}{''.join(f' --input-at {name}' for name in names[:_LISTED])}"
+
+
+_LISTED = 12
+"""The most names of a remedy: an estimator reads as many columns as its table has."""
 
 
 def specs_of(model: Declares, given: Sequence[Example] | None) -> Bound:

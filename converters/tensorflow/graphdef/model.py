@@ -13,9 +13,17 @@ import numpy as np
 
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
-from netferry.converters.tensorflow.graphdef import restore
+from netferry.converters.tensorflow.graphdef import objects, restore
 from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
-from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, Graph, Node, Ref, function_of, in_order
+from netferry.converters.tensorflow.graphdef.graph import (
+    ARGUMENT,
+    Graph,
+    Node,
+    Ref,
+    function_of,
+    in_order,
+    reached,
+)
 from netferry.converters.tensorflow.graphdef.restore import Bindings, Follower, Handle
 from netferry.converters.trust.permit import Looked
 
@@ -99,7 +107,7 @@ class GraphModel:
     """``label`` says where it came from; ``meant`` is the signature that is meant of ``signatures``, if any.
 
     ``steps`` are the nodes by which variables and tables get their content; ``arrays`` are variables that came without
-    a checkpoint, ``captured`` nodes whose value stands outside of the graph. ``source`` is what TensorFlow can load, for those who want to run it there.
+    a checkpoint, ``captured`` nodes whose value stands outside of the graph, ``objects`` what was saved beside it. ``source`` is what TensorFlow can load, for those who want to run it there.
     """
 
     label: str
@@ -112,6 +120,7 @@ class GraphModel:
     arrays: Mapping[str, Array] = field(default_factory=dict)
     source: Source | None = None
     captured: Mapping[str, Handle | Array] = field(default_factory=dict)
+    objects: Any = None
 
     def called_by(self, name: str) -> GraphModel:
         """The same model, another signature of it meant."""
@@ -150,9 +159,17 @@ class GraphModel:
                 where=self.label,
             )
         if saved is None:
-            saved = restore.Saved(name)
+            saved = restore.Saved(self._kept.get(name, name))
         array = self.checkpoint.read(saved.key)
         return restore.part_of(array, saved.part, self.label) if saved.part else array
+
+    @cached_property
+    def _kept(self) -> Mapping[str, str]:
+        """The keys of variables that only the saved objects tell."""
+        if self.objects is None or not self.objects.nodes:
+            return {}
+        found = objects.keys(self.objects, self.graph, lambda node: node.operator in restore.VARIABLES)
+        return {restore.handle_of(node).name: key for node, key in found}
 
     def title_of(self, name: str) -> str:
         """What people call a variable: Keras writes each a second time, as ``dense/kernel_1``, and serves that one."""
@@ -177,9 +194,7 @@ class GraphModel:
 
     def executed(self) -> tuple[frozenset[str], frozenset[str]]:
         """The nodes of the main graph that run for the signature, and the operators that run in it and in what it calls."""
-        main = in_order(
-            self.graph, [port.ref.node for port in self.signature.outputs], self.label, controls=True
-        )
+        main = reached(self.graph, [port.ref.node for port in self.signature.outputs], self.label)
         operators: set[str] = set()
         seen: set[str] = set()
         waiting = list(main)

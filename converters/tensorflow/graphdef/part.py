@@ -27,13 +27,21 @@ def cut(
 ) -> tuple[GraphModel, tuple[Example, ...] | None]:
     """The model from what the nodes ``inputs`` give to what the nodes ``outputs`` give, by the names of nodes.
 
-    Nodes of functions count by their own names. What begins in the middle has the sizes of its example.
+    Nodes of functions count by their own names; outputs of the signature by those that it gives them. What begins in
+    the middle has the sizes of its example.
     """
+    named = {port.name: port for port in model.signature.outputs}
+    if model.signatures and not inputs and named.keys() >= set(outputs):
+        kept = tuple(named[name] for name in outputs)
+        return replace(model, meant=replace(model.signature, outputs=kept)), given
     graph = opened(model)
-    ends = [(name, _ref(model, graph, name)) for name in outputs]
-    ends = ends or [(port.name, port.ref) for port in _signature(model, graph).outputs]
+    served = {port.name: port.ref for port in _signature(model, graph).outputs}
+    ends = [(name, served.get(name) or _ref(model, graph, name)) for name in outputs or served]
     begins = [(name, _ref(model, graph, name)) for name in inputs]
-    ports = tuple(Port(name, ref, _code(model, graph, ref), None) for name, ref in begins)
+    ports = tuple(
+        Port(name, ref, _code(model, graph, ref), _dims(graph.nodes[ref.node], ref.port))
+        for name, ref in begins
+    )
     nodes = {
         port.ref.node: replace(graph.nodes[port.ref.node], operator=ARGUMENT, inputs=(), controls=())
         for port in ports
@@ -48,7 +56,7 @@ def cut(
     )
     names = {port.name for port in signature.inputs}
     left = None if given is None else tuple(one for one in given if one.name in names) or None
-    source = None if graph is not model.graph or model.signatures else model.source
+    source = model.source if graph is model.graph else None
     return replace(model, graph=cut_off, meant=signature, signatures={}, source=source), left
 
 
@@ -88,6 +96,10 @@ def _code(model: GraphModel, graph: Graph, ref: Ref) -> int:
     node = graph.nodes[ref.node]
     codes = [node.attributes[name].type for name in _GIVEN if name in node.attributes]
     code = next((code for code in codes if code), 0)
+    if node.operator in _PARSING:
+        dense = _of_dense(node, ref.port)
+        types = list(node.attributes["Tdense"].list.types)
+        code = types[dense] if 0 <= dense < len(types) else 0
     if code not in messages.DTYPES:
         what = Unsupported(
             node.name, node.operator, "a part cannot begin there: it gives no numbers, or none that are known"
@@ -96,21 +108,48 @@ def _code(model: GraphModel, graph: Graph, ref: Ref) -> int:
     return code
 
 
+_PARSING = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
+"""What reads the features out of an example: first three outputs for each sparse one, then the dense ones."""
+
+
+def _of_dense(node: Node, port: int) -> int:
+    """Which of the dense features an output is; negative where it is none."""
+    return port - 3 * len(node.attributes["sparse_types"].list.types)
+
+
+def _dims(node: Node, port: int) -> tuple[int | None, ...] | None:
+    """The declared sizes of a feature, for each example of a batch."""
+    dense = _of_dense(node, port) if node.operator in _PARSING else -1
+    shapes = node.attributes["dense_shapes"].list.shapes if dense >= 0 else ()
+    if dense < 0 or dense >= len(shapes) or shapes[dense].unknown:
+        return None
+    batch = () if node.operator == "ParseSingleExample" else (None,)
+    own = messages.dims_of(shapes[dense])
+    return None if own is None else (*batch, *own)
+
+
 _NUMBERS_OF_TEXT = re.compile(
-    r"LookupTableFind(V2)?|StringToHashBucket\w*|StringToNumber|StringLength|Decode\w+|ParseExample(V2)?|ParseSingleExample|Unicode\w+|Equal"
+    r"LookupTableFind(V2)?|StringToHashBucket\w*|StringToNumber|StringLength|Decode\w+|Unicode\w+|Equal"
 )
 """Operators that read texts and give numbers."""
 
 
 def behind_texts(model: GraphModel) -> list[str]:
-    """The nodes that make numbers of the signature's strings, at which a part can begin."""
+    """The nodes that make numbers of the signature's strings, at which a part can begin; of several outputs all that are read."""
     graph = opened(model)
     ends = [port.ref.node for port in _signature(model, graph).outputs]
     texts = {port.ref.node for port in model.signature.inputs if messages.is_text(port.dtype)}
-    named = list[str]()
+    named, parsing = list[str](), set[str]()
     for node in in_order(graph, ends, model.label):
+        for ref in node.inputs:
+            name = f"{ref.node}:{ref.port}"
+            if ref.node in parsing and name not in named:
+                named.append(name)
         if any(ref.node in texts for ref in node.inputs):
-            (named.append if _NUMBERS_OF_TEXT.fullmatch(node.operator) else texts.add)(node.name)
+            if node.operator in _PARSING:
+                parsing.add(node.name)
+            else:
+                (named.append if _NUMBERS_OF_TEXT.fullmatch(node.operator) else texts.add)(node.name)
     return named
 
 

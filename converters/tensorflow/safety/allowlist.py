@@ -107,6 +107,10 @@ OPERATORS = frozenset(
     _FusedConv2D _FusedMatMul _FusedBatchNormEx RandomGamma RandomPoisson RandomPoissonV2
     EuclideanNorm Angle XlaDynamicUpdateSlice MatrixSolve MatrixTriangularSolve Qr SelfAdjointEigV2 ExtractVolumePatches
     AvgPool3DGrad Dilation2D FractionalMaxPool FractionalAvgPool SobolSample
+    ParseExample ParseExampleV2 ParseSingleExample ParseSequenceExample ParseSequenceExampleV2 ParseTensor DecodeCSV
+    DecodeJSONExample DecodeRaw DecodePaddedRaw DecodeBase64 EncodeBase64 DecodeJpeg DecodeAndCropJpeg DecodePng DecodeBmp
+    DecodeGif DecodeImage ExtractJpegShape StringSplit StringToHashBucket StringToHashBucketStrong Substr SparseConcat SparseSlice
+    SparseCross SparseCrossV2 SparseTensorDenseAdd SparseReorder SparseReduceSum ParallelConcat
     """.split()
 )
 
@@ -128,6 +132,8 @@ TRAINERS = frozenset(
     CudnnRNNCanonicalToParamsV2 CudnnRNNParamsSize CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2 BlockLSTMV2
     ScalarSummary HistogramSummary ImageSummary MergeSummary TensorSummary TensorSummaryV2
     OptionalFromValue OptionalGetValue OptionalNone OptionalHasValue CudnnRNNParamsToCanonical
+    OneShotIterator IteratorToStringHandle IteratorFromStringHandleV2 FIFOQueueV2 PaddingFIFOQueueV2 RandomShuffleQueueV2
+    QueueEnqueueV2 QueueEnqueueManyV2 QueueDequeueV2 QueueDequeueManyV2 QueueDequeueUpToV2 QueueCloseV2 QueueSizeV2 QueueIsClosedV2
     IteratorGetNext IteratorV2 MakeIterator TensorDataset TensorSliceDataset BatchDatasetV2 RepeatDataset ShuffleDatasetV3
     PrefetchDataset GlobalStep StackV2 StackPushV2 StackPopV2 RefSwitch RefMerge RefEnter RefExit RefNextIteration RefIdentity
     RefSelect PlaceholderV2 AccumulateNV2 UniqueWithCountsV2 Sum LookupTableRemoveV2 InitializeTableV2 HashTable

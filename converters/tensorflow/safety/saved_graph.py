@@ -32,7 +32,7 @@ _DECLARED: wire.Declared = {
     "Name": {"name": "1 string"},
     "Node": {"name": "1 string", "operator": "2 string", "inputs": "3* string", "attributes": "5* AttributeEntry"},
     "AttributeEntry": {"key": "1 string", "value": "2 Attribute"},
-    "Attribute": {"list": "1 List", "text": "2 bytes", "tensor": "8 Tensor", "function": "10 Called"},
+    "Attribute": {"list": "1 List", "text": "2 bytes", "type": "6 int32", "tensor": "8 Tensor", "function": "10 Called"},
     "List": {"texts": "2* bytes", "functions": "9* Called"},
     "Called": {"name": "1 string", "attributes": "2* AttributeEntry"},
     "Tensor": {"shape": "2 Shape"},
@@ -63,6 +63,9 @@ _AN_OPERATOR = re.compile(r"_*[A-Z]\w*|.*>.*")
 
 _SWAPPED = frozenset({"api_implements", "_implements"})
 """Attributes by which TensorFlow puts one function in the place of another."""
+
+_STRING = 7
+"""DT_STRING, in whose placeholders savers keep the names of files."""
 
 _FED = frozenset({"Placeholder", "PlaceholderWithDefault", "Const"})
 """How the file name of a saver is held; TensorFlow before 1.9 fed a constant."""
@@ -243,6 +246,13 @@ class _Nodes:
         return found
 
 
+def _is_file_name(node: Any) -> bool:
+    """Whether this is the placeholder of some saver's file name: of strings, ``save/filename`` or ``save_1/Const``."""
+    return node.operator == "PlaceholderWithDefault" and any(
+        entry.key == "dtype" and entry.value.type == _STRING for entry in node.attributes
+    )
+
+
 def _owner(text: str) -> str:
     """The node of an input: ``name``, ``name:port``, or ``^name`` where it only waits for it."""
     return re.sub(r":\d+$", "", text.removeprefix("^"))
@@ -282,8 +292,13 @@ def _run(meta: Any, main: _Nodes, acting: frozenset[str]) -> Iterator[str]:
 
 
 def _without_a_place(meta: Any, main: _Nodes, acting: frozenset[str]) -> Iterator[str]:
-    """What saves or restores though no path leads to it from the placeholder of the saver's file name."""
+    """What saves or restores though no path leads to it from the placeholder of a saver's file name.
+
+    Of TensorFlow 1 every ``Saver`` leaves its nodes in the graph; those that nobody runs wait for a name that nobody feeds.
+    """
     acts, reached = allowlist.SAVERS | acting, main.reached(main.placeholder(meta.saver.filename))
+    if not meta.HasField("objects"):
+        reached = reached.union(*(main.reached(node.name) for node in main if _is_file_name(node)))
     for node in main:
         if node.name not in reached:
             yield from acts.intersection(_called(node))

@@ -13,13 +13,13 @@ from netferry.converters.exported import ExportedModel
 from netferry.converters.frameworks import named
 from netferry.converters.graph.ir.build import OPSET, Tensor
 from netferry.converters.signature import Example, TensorSpec
+from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.tensorflow.graphdef.frames import with_functions
 from netferry.converters.tensorflow.graphdef.inputs import specs_of
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.native import native
 from netferry.converters.tensorflow.graphdef.to_onnx import (
     bicubic,
-    branches,
     complex_numbers,
     control_flow,
     convolution,
@@ -32,16 +32,17 @@ from netferry.converters.tensorflow.graphdef.to_onnx import (
     loops,
     normalization,
     pooling,
+    random,
     reduction,
     shape,
     special,
 )
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
-from netferry.converters.tensorflow.graphdef.to_onnx.walk import Complex, Text, Walk
+from netferry.converters.tensorflow.graphdef.to_onnx.walk import DRAWS, Complex, Drawn, Text, Walk
 
 __all__ = [
-    "bicubic", "branches", "complex_numbers", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
-    "reduction", "shape", "special", "to_onnx",
+    "bicubic", "complex_numbers", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
+    "random", "reduction", "shape", "special", "to_onnx",
 ]  # fmt: skip
 
 
@@ -52,14 +53,30 @@ def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> Export
         UnsupportedError: what it executes has operators without a row, all of them at once.
     """
     found = specs_of(model, given)
+    _refuse_texts(model)
     try:
         return direct(model, found.specs, found.notes)
     except UnsupportedError as error:
-        if model.source is None or not named("tensorflow").installed:
+        draws = any(problem.reason == DRAWS[0] for problem in error.problems)
+        if draws or model.source is None or not named("tensorflow").installed:
             raise
         fallback = import_module("netferry.converters.tensorflow.to_onnx.fallback")
         converted: ExportedModel = fallback.convert_native(native(model), given, error)
         return converted
+
+
+def _refuse_texts(model: GraphModel) -> None:
+    """Outputs that are declared as strings (an estimator's ``classes``), with those that can be asked for instead."""
+    outputs = model.signature.outputs
+    others = " ".join(f"--output {port.name}" for port in outputs if not messages.is_text(port.dtype))
+    remedy = f"Ask for the others: {others}" if others else "End the model before them: --output NODE"
+    texts = [
+        Unsupported(port.name, "output", "it gives strings, which ONNX models do not", remedy)
+        for port in outputs
+        if messages.is_text(port.dtype)
+    ]
+    if texts:
+        raise UnsupportedError(texts, where=model.label)
 
 
 def direct(
@@ -68,10 +85,13 @@ def direct(
     """The route of our own: inputs of these sizes."""
     signature = model.signature
     g = Emitter("tensorflow", opset)
-    fed: dict[str, Any] = {
-        port.ref.node: g.input(spec) for port, spec in zip(signature.inputs, specs, strict=True)
-    }
-    fed |= {name: g.constant(x) if isinstance(x, np.ndarray) else x for name, x in model.captured.items()}
+    fed: dict[str, list[Any]] = {}
+    for port, spec in zip(signature.inputs, specs, strict=True):
+        held = fed.setdefault(port.ref.node, [])
+        held += [None] * (port.ref.port + 1 - len(held))
+        held[port.ref.port] = g.input(spec)
+    for name, x in model.captured.items():
+        fed[name] = [g.constant(x) if isinstance(x, np.ndarray) else x]
     graph = with_functions(model.graph, model.label)
     results = Walk(model, g).outputs(graph, [port.ref for port in signature.outputs], fed)
     for port, value in zip(signature.outputs, results, strict=True):
@@ -84,11 +104,13 @@ def direct(
 
 def _output(model: GraphModel, g: Emitter, name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
-        what = _NO_TENSOR.get(type(value), "what is no tensor")
+        what = next(
+            (title for kind, title in _NO_TENSOR.items() if isinstance(value, kind)), "what is no tensor"
+        )
         raise UnsupportedError(
             [Unsupported(name, "output", f"it gives {what}, which ONNX models do not")], where=model.label
         )
     return value
 
 
-_NO_TENSOR = {Text: "strings", Complex: "complex numbers"}
+_NO_TENSOR = {Text: "strings", Complex: "complex numbers", Drawn: "random numbers"}

@@ -9,6 +9,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.graphdef.to_onnx import patterns
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter, rows, straight
 
 straight(
@@ -81,8 +82,8 @@ def power(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 
 @ROWS.row("RealDiv", "Div", "TruncateDiv")
 def divide(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
-    """Integers are cut off towards zero, as ONNX does it."""
-    return g.Div(x, y)
+    """Integers are cut off towards zero, as ONNX does it; by one nothing changes."""
+    return x if y.rank == 0 and patterns.number(g, y) == 1.0 else g.Div(x, y)
 
 
 @ROWS.row("FloorDiv")
@@ -154,6 +155,11 @@ def select_v2(g: Emitter, a: Attrs, condition: Tensor, x: Tensor, y: Tensor) -> 
 
 def chosen(g: Emitter, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """``x`` where the condition holds, else ``y``; onnxruntime's Where takes no truths."""
+    known = g.content(condition)
+    if known is not None and known.size == 1 and known.dtype != object:
+        taken, other = (x, y) if bool(known.reshape(-1)[0]) else (y, x)
+        if other.rank == 0 and condition.rank <= taken.rank and taken.dims is not None:
+            return taken  # the dropout of a rate that keeps all
     if x.dtype != np.bool_:
         return g.Where(condition, x, y)
     return g.Or(g.And(condition, x), g.And(g.Not(condition), y))

@@ -64,6 +64,10 @@ def add(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
 
 @ROWS.row("Mul")
 def multiply(g: Emitter, a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """By one nothing changes: so dropout scales that keeps all."""
+    for one, other in ((x, y), (y, x)):
+        if patterns.number(g, other) == 1.0 and other.rank == 0:
+            return one
     return patterns.gelu(g, x, y) or g.Mul(x, y)
 
 

@@ -23,9 +23,8 @@ from netferry.converters.signature import Dim
 from netferry.converters.tensorflow.graphdef import messages
 from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, ARRAY, Graph, Node, Ref
 from netferry.converters.tensorflow.graphdef.restore import Handle
-from netferry.converters.tensorflow.graphdef.to_onnx.branches import truth
 from netferry.converters.tensorflow.graphdef.to_onnx.lists import Growing, TensorList
-from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk
+from netferry.converters.tensorflow.graphdef.to_onnx.walk import Text, Walk, truth
 
 _TRIES = 4
 KEPT, CARRIED, YIELDED, LAST = "kept", "carried", "yielded", "last"

@@ -42,11 +42,25 @@ class Complex:
     imaginary: Tensor
 
 
+DRAWS = (
+    "it draws random numbers when it runs",
+    "Export the model as it is used: not training, and without dropout",
+)
+"""Why no route converts what draws, and what to do."""
+
+
+class Drawn:
+    """Random numbers, of which only the bounds are known."""
+
+
 class Dead:
     """What a branch that is not taken gives."""
 
 
 DEAD = Dead()
+
+_OF_PARTS = {Complex: "complex", Drawn: "drawn"}
+"""Values that are no tensors, and the row of the operators that read one."""
 
 
 class Walk:
@@ -68,13 +82,13 @@ class Walk:
         return self.outputs(function, function.returns, {}, given)
 
     def outputs(
-        self, graph: Graph, wanted: Sequence[Ref], fed: Mapping[str, Any], given: Sequence[Any] = ()
+        self, graph: Graph, wanted: Sequence[Ref], fed: Mapping[str, Sequence[Any]], given: Sequence[Any] = ()
     ) -> list[Any]:
-        """What these outputs of nodes hold; ``fed`` are nodes whose first output is given, ``given`` a function's arguments."""
+        """What these outputs of nodes hold; ``fed`` are nodes whose outputs are given, ``given`` a function's arguments."""
         self._depth += 1
         if self._depth > _DEEPEST:
             raise CannotConvert("functions are nested too deep")
-        known: dict[str, Sequence[Any]] = {name: [value] for name, value in fed.items()}
+        known: dict[str, Sequence[Any]] = dict(fed)
         bounded = _Bounded(graph, known)
         for node in in_order(bounded.graph, [ref.node for ref in wanted], self.model.label):
             if node.name not in known:
@@ -104,8 +118,14 @@ class Walk:
             isinstance(each, Dead) for each in read
         ):
             return [DEAD] * _MOST_OUTPUTS
-        of_complex = any(isinstance(each, Complex) for each in read)
-        structure = STRUCTURES.get(node.operator) or (STRUCTURES["complex"] if of_complex else None)
+        structure = STRUCTURES.get(node.operator) or next(
+            (
+                STRUCTURES[key]
+                for kind, key in _OF_PARTS.items()
+                if any(isinstance(each, kind) for each in read)
+            ),
+            None,
+        )
         if structure is not None:
             made: Sequence[Any] = structure(self, node, read)
             return made
@@ -162,12 +182,23 @@ class Walk:
             raise CannotConvert("it works on strings, which ONNX models do not", "Cut the model behind it")
         if isinstance(value, Complex):
             raise CannotConvert("it computes with complex numbers, which ONNX's operators do not")
+        if isinstance(value, Drawn):
+            raise CannotConvert(
+                "it draws random numbers when it runs", "Export the model as it is used, not training"
+            )
         if hasattr(value, "stacked"):
             raise CannotConvert("it reads a list of tensors in a way that is not supported")
         raise CannotConvert(f"it reads what is no tensor ({type(value).__name__})")
 
     def read(self, handle: Handle) -> Tensor:
         return self.g.weight(self.model.variable(handle.name), self.model.title_of(handle.name))
+
+
+def truth(walk: Walk, x: Tensor) -> Tensor:
+    """A condition as one bool: a number that is not 0, as TensorFlow has it."""
+    g = walk.g
+    y = x if x.dtype == np.bool_ else g.Not(g.Equal(x, g.like(0, x)))
+    return y if y.dims == () else g.Reshape(y, g.constant(np.zeros(0, np.int64)))
 
 
 class _Bounded:
