@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:  # numpy and onnx wait until something is converted
 
     from netferry.converters.exported import ExportedModel
     from netferry.converters.graph.ir.budget import Budget
+    from netferry.converters.graph.ir.facts import Plan
     from netferry.converters.imported import ImportedModel
-    from netferry.converters.signature import Example
+    from netferry.converters.signature import Example, Signature
 
 __all__ = ["export_model", "import_model", "importer", "write"]
 
@@ -62,22 +64,29 @@ def import_model(model: ir.Model, to: str, *, name: str = "model") -> ImportedMo
 def importer(
     model: ir.Model, *, name: str = "model", count: Callable[[ir.Model], Budget] | None = None
 ) -> Callable[[str], ImportedModel]:
-    """``import_model`` for several frameworks: the model is normalised once.
+    """``import_model`` for several frameworks: the model is normalised once, and once more for those that hold integers.
 
     ``count`` gives the budget of each step; without it, each has what a model of this length may ask for.
     """
     from netferry.converters import frameworks
     from netferry.converters.graph.ir.budget import Budget, counted
+    from netferry.converters.graph.passes.integers import holds_integers
     from netferry.converters.graph.passes.normalize import plan
 
     count = count or Budget.of
-    with counted(count(model)):
-        planned = plan(model)
-    signature = frameworks.named("onnx").signature(model).narrowed(planned.sizes)
+    quantized = holds_integers(model)
+
+    @cache
+    def planned(integers: bool) -> tuple[Plan, Signature]:
+        with counted(count(model)):
+            made = plan(model, integers=integers)
+        return made, frameworks.named("onnx").signature(model).narrowed(made.sizes)
 
     def imported(to: str) -> ImportedModel:
+        framework = frameworks.named(to)
+        made = planned(quantized and framework.integers)
         with counted(count(model)):
-            found: ImportedModel = frameworks.named(to).from_onnx.from_onnx(planned, signature, name=name)
+            found: ImportedModel = framework.from_onnx.from_onnx(*made, name=name)
         return found
 
     return imported

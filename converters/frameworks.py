@@ -28,7 +28,8 @@ class Framework:
 
     ``last_python`` is the last one that the framework runs on, where it has been left behind. ``aliases`` are what else
     people call it. ``folder`` is where its modules stand, if not under its name. ``stand_ins`` are sets of packages, each of which its models
-    can be built with where it is not installed.
+    can be built with where it is not installed. ``integers``: whether its models hold a quantised weight as small integers; layers
+    of Keras and parameters that gluon trains are floats.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Framework:
     aliases: tuple[str, ...] = ()
     folder: str = ""
     stand_ins: tuple[tuple[str, ...], ...] = ()
+    integers: bool = False
 
     @property
     def files(self) -> ModuleType:
@@ -111,7 +113,7 @@ class Framework:
 FRAMEWORKS: Mapping[str, Framework] = {
     framework.name: framework
     for framework in (
-        Framework("pytorch", "PyTorch", "torch", ("torch",), aliases=("torch",)),
+        Framework("pytorch", "PyTorch", "torch", ("torch",), aliases=("torch",), integers=True),
         Framework(
             "tensorflow",
             "TensorFlow/Keras",

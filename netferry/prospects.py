@@ -88,7 +88,7 @@ def _looked_at(
     try:
         importer = converters.importer(model, count=count)
         for name in targets:
-            if budgets[-1].short:
+            if budgets and budgets[-1].short:
                 break
             found[name] = _prospect(importer, name)
     except UnsupportedError as error:

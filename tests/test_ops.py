@@ -116,6 +116,7 @@ def test_the_table_speaks_only_words_of_the_namespace() -> None:
         "symbol",
         "let",
         "operator",
+        "integers",
     }  # numpy has every one of them
 
 

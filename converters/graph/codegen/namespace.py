@@ -83,6 +83,9 @@ class Namespace:
     node: ir.Node
     """The node that is being converted."""
 
+    integers = False
+    """Whether weights that the file holds as small integers stay so."""
+
     def __getattr__(self, word: str) -> Any:
         if word.startswith("_"):
             raise AttributeError(word)

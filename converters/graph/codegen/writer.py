@@ -52,6 +52,7 @@ class SourceWriter(Namespace):
 
     def __init__(self, plan: Plan, *, reserved: Sequence[str] = ()) -> None:
         self.plan = plan
+        self.integers = plan.integers
         self.taken: set[str] = {*reserved}
         self.statements: list[ast.stmt] = []
         self.size_names: dict[str, str] = {}

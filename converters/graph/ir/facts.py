@@ -58,7 +58,8 @@ class Plan:
     """A graph ready for the walk: one opset, no functions, constants folded, a fact for every value.
 
     ``homes`` says where each free size is read. ``read`` holds, for a value that an operator takes as sizes
-    and whose content is not known, the free sizes that stand for its elements.
+    and whose content is not known, the free sizes that stand for its elements. ``integers``: whether weights that the
+    file holds as small integers stay so.
     ``names`` maps values that were renamed or fused away to the source's own names.
     """
 
@@ -67,6 +68,7 @@ class Plan:
     homes: Mapping[str, Home]
     read: Mapping[ir.Value, tuple[int | Size, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    integers: bool = False
 
     @property
     def sizes(self) -> Mapping[str, Sequence[int | None]]:

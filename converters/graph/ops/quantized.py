@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from netferry.converters.graph.ops.table import (
     FLOAT32,
     FLOAT64,
     INT32,
+    Sizes,
     along,
     as_dtype,
     dtype_of,
@@ -44,18 +46,29 @@ def _spread(xp: Any, part: Symbol, x: Symbol, axis: int, block_size: int) -> Any
         raise CannotConvert(
             "its scale has neither one element, nor one per place of an axis, nor one per block"
         )
+    if blocks == 1:
+        return part
     before, after = part.shape[:axis], part.shape[axis + 1 :]
     whole = xp.broadcast_to(xp.expand_dims(part, (axis + 1,)), (*before, blocks, block_size, *after))
     flat = xp.reshape(whole, (*before, blocks * block_size, *after))
     return flat if blocks * block_size == size else xp.slice(flat, {axis: (0, size, 1)})
 
 
-def _saturated(xp: Any, x: Any, zero: Any, dtype: np.dtype[Any]) -> Any:
-    """round(x) + zero within the range of ``dtype``; float32 holds all integers of these ranges."""
+def _offset(xp: Any, zero: Symbol | None, met: Callable[[Symbol], Any] = lambda part: part) -> Any:
+    """A zero point in float32, as it meets a tensor; the number that it is everywhere, and None where that is 0."""
+    if zero is None:
+        return None
+    known = zero.content
+    if known is not None and known.size and (known == known.flat[0]).all():
+        return float(known.flat[0]) or None
+    return as_dtype(xp, met(zero), FLOAT32)
+
+
+def _saturated(xp: Any, x: Any, offset: Any, dtype: np.dtype[Any]) -> Any:
+    """round(x) + offset within the range of ``dtype``; float32 holds all integers of these ranges."""
     low, high = RANGES[dtype.name]
     y = as_dtype(xp, xp.round(x), FLOAT32)
-    if zero is not None:
-        y = y + as_dtype(xp, zero, FLOAT32)
+    y = y if offset is None else y + offset
     return xp.astype(xp.minimum(xp.maximum(y, low), high), dtype)
 
 
@@ -76,11 +89,13 @@ def QuantizeLinear(
         y_zero_point.dtype if y_zero_point is not None else dtype_of(output_dtype) if output_dtype else _UINT8
     )
     wide = dtype_of(precision) if precision else y_scale.dtype
-    scale = as_dtype(xp, _spread(xp, y_scale, x, axis, block_size), wide)
-    scaled = as_dtype(xp, x, wide) / scale
-    zero = None if y_zero_point is None else _spread(xp, y_zero_point, x, axis, block_size)
+
+    def met(part: Symbol) -> Any:
+        return _spread(xp, part, x, axis, block_size)
+
+    scaled = as_dtype(xp, x, wide) / as_dtype(xp, met(y_scale), wide)
     if dtype.name in RANGES:
-        return _saturated(xp, scaled, zero, dtype)
+        return _saturated(xp, scaled, _offset(xp, y_zero_point, met), dtype)
     if not saturate:
         raise CannotConvert(f"it quantises to {dtype.name} without saturation")
     return xp.astype(scaled, dtype)
@@ -98,11 +113,34 @@ def DequantizeLinear(
     output_dtype: int,
 ) -> Any:
     """(x - zero) * scale, in float32 and then in the scale's dtype."""
-    y = as_dtype(xp, x, FLOAT32)
-    if x_zero_point is not None:
-        y = y - as_dtype(xp, _spread(xp, x_zero_point, x, axis, block_size), FLOAT32)
-    y = y * as_dtype(xp, _spread(xp, x_scale, x, axis, block_size), FLOAT32)
+    split = _split_into_blocks(x, x_scale, axis, block_size)
+
+    def met(part: Symbol) -> Any:
+        return (
+            xp.expand_dims(part, (along(axis, x.ndim) + 1,))
+            if split
+            else _spread(xp, part, x, axis, block_size)
+        )
+
+    y = as_dtype(xp, xp.reshape(x, split) if split else x, FLOAT32)
+    offset = _offset(xp, x_zero_point, met)
+    y = (y if offset is None else y - offset) * as_dtype(xp, met(x_scale), FLOAT32)
+    y = xp.reshape(y, x.shape) if split else y
     return as_dtype(xp, y, dtype_of(output_dtype) if output_dtype else x_scale.dtype)
+
+
+def _split_into_blocks(x: Symbol, scale: Symbol, axis: int, block_size: int) -> Sizes | None:
+    """The sizes of ``x`` with its blocks on an axis of their own, (..., blocks, block size, ...); None where it has none.
+
+    One block is all of the axis, and the last of several may be shorter than the others.
+    """
+    if not block_size or scale.ndim != x.ndim or x.ndim == 0:
+        return None
+    axis = along(axis, x.ndim)
+    blocks, size = scale.shape[axis], x.shape[axis]
+    if blocks == 1 or blocks * block_size != size:
+        return None
+    return (*x.shape[:axis], blocks, block_size, *x.shape[axis + 1 :])
 
 
 @op
@@ -112,7 +150,7 @@ def DynamicQuantizeLinear(xp: Any, x: Symbol) -> Any:
     low, high = xp.minimum(xp.min(x, axes, False), 0), xp.maximum(xp.max(x, axes, False), 0)
     scale = xp.where(xp.equal(high, low), 1.0, high - low) / 255.0
     zero = _saturated(xp, -low / scale, None, _UINT8)
-    return _saturated(xp, x / scale, zero, _UINT8), scale, zero
+    return _saturated(xp, x / scale, _offset(xp, zero), _UINT8), scale, zero
 
 
 # ---- products of integers: in float64, which holds every sum of 2**37 products of bytes ---------------------------
@@ -156,9 +194,8 @@ def QLinearMatMul(
     a_scale, b_scale, y_scale = (
         xp.astype(scale, FLOAT64) for scale in (_of_rows(xp, a_scale), b_scale, _of_rows(xp, y_scale))
     )
-    return _saturated(
-        xp, product * (a_scale * b_scale / y_scale), _of_rows(xp, y_zero_point), y_zero_point.dtype
-    )
+    offset = _offset(xp, y_zero_point, lambda part: _of_rows(xp, part))
+    return _saturated(xp, product * (a_scale * b_scale / y_scale), offset, y_zero_point.dtype)
 
 
 def _convolved(
@@ -176,8 +213,8 @@ def _convolved(
 
 
 def _kernel(xp: Any, w: Symbol, zero: Symbol | None) -> Symbol:
-    """The shifted kernel: a constant where it can be one, so that a layer can hold it."""
-    if w.content is None or (zero is not None and zero.content is None):
+    """The shifted kernel: a constant where it can be one and integers are not kept, so that a layer can hold it."""
+    if xp.integers or w.content is None or (zero is not None and zero.content is None):
         by_output = zero if zero is None or zero.ndim == 0 else per_channel(xp, zero, w.ndim, 0)
         return shaped(_shifted(xp, w, by_output), w.shape)
     kernel = w.content.astype(np.float64)
@@ -224,4 +261,4 @@ def QLinearConv(
         y = y + per_channel(xp, xp.astype(b, FLOAT64), x.ndim)
     scale = xp.astype(x_scale, FLOAT64) * xp.astype(w_scale, FLOAT64) / xp.astype(y_scale, FLOAT64)
     scale = scale if w_scale.ndim == 0 else per_channel(xp, scale, x.ndim)
-    return _saturated(xp, y * scale, y_zero_point, y_zero_point.dtype)
+    return _saturated(xp, y * scale, _offset(xp, y_zero_point), y_zero_point.dtype)

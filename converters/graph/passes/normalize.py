@@ -4,7 +4,7 @@
 2. Every operator is of one opset (``versions``), every node has a name.
 3. Every value has its fact (``inference``); operators that nobody knows are expanded meanwhile (``expand``). Once more where that
    tells what ranks and sizes must be (``demands``).
-4. Patterns that stand for one operator are that operator (``fuse``).
+4. Weights of small integers stay so for who asks (``integers``), and patterns that stand for one operator are that operator (``fuse``).
 5. What nothing reads is gone.
 """
 
@@ -27,17 +27,27 @@ from netferry.converters.graph.ir.facts import Plan
 from netferry.converters.graph.passes import contrib, expand, fuse as fusion, versions
 from netferry.converters.graph.passes.edit import Editor
 from netferry.converters.graph.passes.floats import Floats
+from netferry.converters.graph.passes.integers import keep as keep_integers
 from netferry.converters.graph.schema.opset import OPSET, OWN_DOMAIN
 
+_KEPT = (
+    "weights that stay integers with their scales, as the file holds them: {}. Each call makes floats of them; "
+    "--dequantize makes floats once, which take four times the room, are faster and can be trained"
+)
 _DEEPEST = 100
 """How deep functions may be nested."""
 
 
 def plan(
-    model: ir.Model | onnx.ModelProto, *, fuse: bool = True, known: Collection[str] | None = None
+    model: ir.Model | onnx.ModelProto,
+    *,
+    fuse: bool = True,
+    integers: bool = False,
+    known: Collection[str] | None = None,
 ) -> Plan:
     """The model as the walk takes it; the one that is given is left as it is.
 
+    ``integers``: whether weights that the file holds as small integers stay so, instead of becoming floats.
     ``known`` are the operators that somebody supports; others are expanded where ONNX defines them by others.
     Weights are not copied: contents share the memory of the model's tensors. What is done is counted in the ``Budget``
     that is in force, or in one of its own.
@@ -46,11 +56,19 @@ def plan(
     with budget.counted(budget.in_force() or Budget.of(model)):
         graph, evaluator = _evaluated(model, known)
         editor = Editor(graph, evaluator)
-        if fuse:  # 4
+        kept = keep_integers(editor) if integers else 0  # 4
+        if fuse:
             fusion.fuse(editor)
         editor.sweep()  # 5
         editor.hush()
-    return Plan(graph, evaluator.facts, evaluator.homes, evaluator.read)
+    return Plan(
+        graph,
+        evaluator.facts,
+        evaluator.homes,
+        evaluator.read,
+        (_KEPT.format(kept),) if kept else (),
+        integers,
+    )
 
 
 def evaluated(

@@ -152,7 +152,7 @@ def matmul_nbits(
     whole = unpacked(g.content(b, "its weight"), bits).reshape(N, -1)[:, :K]
     scale = g.reshape(scales, N, blocks)
     zero, ahead = _zero_points(g, zero_points, (N, blocks), bits)
-    w = g.DequantizeLinear(g.constant(whole), scale, zero, axis=1, block_size=block_size)
+    w = g.DequantizeLinear(g.constant(whole, of=b), scale, zero, axis=1, block_size=block_size)
     if ahead is not None:
         lift = _spread(g, g.Mul(ahead, scale), K, block_size)
         w = g.Sub(w, lift)
@@ -170,7 +170,7 @@ def _zero_points(g: Writer, given: Maybe, shape: Sequence[int], bits: int) -> tu
         return g.constant(np.full(shape, 1 << (bits - 1), np.uint8)), None
     if g.dtype(given) == np.uint8:
         held = unpacked(g.content(given, "its zero points").reshape(shape[0], -1), bits)
-        return g.constant(held[:, : shape[1]]), None
+        return g.constant(held[:, : shape[1]], of=given), None
     return None, g.reshape(given, *shape)
 
 
@@ -218,7 +218,7 @@ def _of_bytes(g: Writer, data: Value, scales: Value, zeros: Maybe, bits: int) ->
     else:
         last = g.known(scales, -1, "the number of blocks")
         middle = unpacked(g.content(zeros, "its zero points"), bits)[..., :last]
-    return [g.constant(whole), scales, g.constant(middle)]
+    return [g.constant(whole, of=data), scales, g.constant(middle, of=zeros)]
 
 
 def _as_bytes(g: Writer, x: Value) -> Value:
@@ -226,4 +226,4 @@ def _as_bytes(g: Writer, x: Value) -> Value:
     held = g.content(x, "its table")
     if held.dtype in (np.int8, np.uint8):
         return x
-    return g.constant(held.astype(np.uint8 if held.dtype.name.startswith("u") else np.int8))
+    return g.constant(held.astype(np.uint8 if held.dtype.name.startswith("u") else np.int8), of=x)

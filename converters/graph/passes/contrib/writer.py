@@ -62,15 +62,15 @@ class Writer:
         self._evaluator.node(node)
         return tuple(node.outputs)
 
-    def constant(self, array: Any, dtype: Any = None, name: str = "") -> Value:
-        """An initializer of the graph."""
+    def constant(self, array: Any, dtype: Any = None, name: str = "", of: Maybe = None) -> Value:
+        """An initializer of the graph; ``of`` is the source's weight that it is, in another form."""
         content = np.asarray(array, dtype)
         name = name or f"{self.node.name}/constant_{len(self._constants)}"
         value = ir.Value(name=name, const_value=ir.tensor(content, name=name))
         value.shape, value.type = ir.Shape(content.shape), ir.TensorType(contents.onnx_dtype(content.dtype))
         self.graph.register_initializer(value)
         self._constants.append(value)
-        self.facts[value] = contents.of_array(content)
+        self.facts[value] = contents.of_array(content, name="" if of is None else self.facts[of].name)
         return value
 
     def ints(self, *values: int) -> Value:
