@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from pytorch_oracle import Fn
+from pytorch_oracle import Fn, check
 from torch import nn
 
 import netferry
@@ -250,3 +253,42 @@ def test_a_size_that_is_one_in_the_example_by_chance_is_not_taken_for_one(
         given = torch.randn(2, height, width)
         (found,) = run_onnx(done.model, {"x": given.numpy()})
         np.testing.assert_allclose(found, function(given).numpy(), rtol=1e-5, atol=1e-5)
+
+
+class NamedAxes(nn.Module):
+    """Distances and masks as einx says them; its own code makes a number of each size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        einx: Any = sys.modules["einx"]
+        rows, columns = torch.arange(x.shape[1]), torch.arange(x.shape[1])
+        apart = einx.subtract("j, i -> 1 i j", columns, rows).abs()
+        seen = einx.less("... j, ... i -> ... i j", x[..., 0], x[..., 1] + 0.5)
+        scores = einx.where("b i j, 1 i j, ", seen, apart.float(), -1.5)
+        summed = einx.add("b i j, i b", scores, x[..., 2].T)
+        return summed + einx.maximum("[b] i j, [b] i j", scores, summed)
+
+
+def _einx() -> types.ModuleType:
+    """What einx gives of these expressions, frozen at the sizes of its operands."""
+    made = types.ModuleType("einx")
+
+    def frozen(function: Callable[..., Any]) -> Callable[..., Any]:
+        def of(_: str, *operands: Any) -> Any:
+            [operator.index(size) for one in operands if isinstance(one, torch.Tensor) for size in one.shape]
+            return function(*operands)
+
+        return of
+
+    vars(made).update(
+        subtract=frozen(lambda a, b: (a[None] - b[:, None])[None]),
+        less=frozen(lambda a, b: a[:, None] < b[..., None]),
+        where=frozen(torch.where),
+        add=frozen(lambda a, b: a + b.T[..., None]),
+        maximum=lambda _, a, b: torch.maximum(a, b),
+    )
+    return made
+
+
+def test_functions_of_named_axes_leave_sizes_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "einx", _einx())
+    check(NamedAxes().eval(), ("b", "t", 3))

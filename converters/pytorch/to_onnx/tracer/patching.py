@@ -22,7 +22,7 @@ from torch.nn.modules import transformer
 
 from netferry.converters.pytorch.snapshot import Snapshot, code_names
 from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown
-from netferry.converters.pytorch.to_onnx.tracer.decompositions import regions, scans
+from netferry.converters.pytorch.to_onnx.tracer.decompositions import named_axes, regions, scans
 from netferry.converters.pytorch.to_onnx.tracer.masks import broadcast
 from netferry.converters.pytorch.to_onnx.tracer.python_names import (
     MATH,
@@ -71,7 +71,11 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
                 ),
             ):
                 stack.enter_context(patch.object(where, name, stand_in))
-            for (where, path), stand_in in (*regions.PYTHON.items(), *scans.PYTHON.items()):
+            for (where, path), stand_in in (
+                *regions.PYTHON.items(),
+                *scans.PYTHON.items(),
+                *named_axes.PYTHON.items(),
+            ):
                 *kind_of, name = path.split(".")
                 owner = reduce(lambda item, step: getattr(item, step, None), kind_of, sys.modules.get(where))
                 if (plain := getattr(owner, name, None)) is not None:
@@ -102,10 +106,11 @@ def _called(enter: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_a_trace(plain: Callable[..., Any], stand_in: Callable[..., Any]) -> Callable[..., Any]:
-    """``stand_in`` in the thread of a trace, else what stands there."""
+    """``stand_in`` in the thread of a trace, else, or where that declines, what stands there."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return (plain if _RECORDER.get() is None else stand_in)(*args, **kwargs)
+        made = NotImplemented if _RECORDER.get() is None else stand_in(*args, **kwargs)
+        return plain(*args, **kwargs) if made is NotImplemented else made
 
     return call
 
