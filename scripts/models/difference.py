@@ -7,6 +7,8 @@ from typing import Any
 TOLERANCE = 1e-3
 """Of an output's scale."""
 
+_MOST_ROWS = 2000
+
 
 def difference(got: Any, want: Any, tolerance: float = TOLERANCE) -> str:
     """In words; nothing where both are alike to so much of the output's scale."""
@@ -26,13 +28,19 @@ def difference(got: Any, want: Any, tolerance: float = TOLERANCE) -> str:
 
 
 def astray(rows: Any, among: Any, tolerance: float = TOLERANCE) -> float:
-    """The share of rows (..., row, features) for which there is none alike among the others, whatever their order."""
+    """The share of rows (..., row, features) for which there is none alike among the others, whatever their order.
+
+    Of very many, as the lines of masks are, what stands at one place of the first axis is a row.
+    """
     import numpy as np
 
-    a, b = (
-        np.asarray(one, np.float64).reshape(-1, one.shape[-1] if one.ndim > 1 else 1) for one in (rows, among)
-    )
+    a, b = (np.asarray(one, np.float64) for one in (rows, among))
     if not a.size or not b.size:
         return float(a.size != b.size)
+    if a.ndim > 1 and b.ndim > 1:
+        many = max(a.size, b.size) > _MOST_ROWS * a.shape[-1]
+        a, b = (one.reshape((len(one), -1) if many else (-1, one.shape[-1])) for one in (a, b))
+    else:
+        a, b = (one.reshape(-1, 1) for one in (a, b))
     near = [np.abs(b - row).max(1).min() for row in a]
     return float(np.mean(np.array(near) > tolerance * (np.abs(b).max() or 1.0)))
