@@ -34,6 +34,10 @@ COMPLEX: dict[str, Callable[[Any], Any]] = {
     "there and back": lambda x: tf.signal.irfft(tf.signal.rfft(x)[:, :9] * 2.0, [17]),
     "an even inverse": lambda x: tf.signal.irfft(tf.signal.rfft(x) * spectrum(x), [20]),
     "all of it": lambda x: tf.abs(tf.signal.ifft(tf.signal.fft(tf.complex(x, x * x)) * 2.0)),
+    "a number that becomes real": lambda x: tf.cast(tf.signal.rfft(x), tf.float32) * 2.0,
+    "a real number that becomes complex": lambda x: tf.math.imag(
+        tf.cast(x[:, :10], tf.complex64) * spectrum(x)[:, :10]
+    ),
     "two real axes, one cut and one padded": lambda x: tf.abs(
         tf.signal.rfft2d(tf.reshape(x, (-1, 6, 3)), [5, 4])
     ),

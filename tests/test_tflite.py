@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lite_models import both, drawn, exported, functional, of_function, of_keras, opened, operators
+from lite_models import both, by_hand, drawn, exported, functional, of_function, of_keras, opened, operators
 from served_models import floats
 
 import netferry
@@ -77,7 +78,7 @@ GROUPS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "spectra": (
         lambda x: [
             tf.abs(tf.signal.rfft(x)), tf.math.real(tf.signal.rfft(x, [32])), tf.math.imag(tf.signal.rfft(x, [8])),
-            tf.abs(tf.signal.stft(x, 6, 2, fft_length=8)), tf.abs(tf.signal.rfft2d(tf.reshape(x, [-1, 4, 4]))),
+            tf.abs(tf.signal.stft(x, 6, 2, fft_length=8)), tf.abs(tf.signal.rfft2d(tf.reshape(x, [-1, 4, 4]))), tf.cast(tf.signal.rfft(x), tf.float32),
         ],
         [spec(3, 16)],
     ),
@@ -91,7 +92,7 @@ GROUPS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     ),
     "shapes": (
         lambda x: [
-            tf.reshape(x, [-1, 20]), tf.transpose(x, [2, 0, 1]), tf.expand_dims(x, 1), tf.squeeze(x[:, :1], 1), tf.tile(x, [1, 2, 3]),
+            tf.reshape(x, [-1, 20]), tf.reshape(x[:1, 0, 0], []), tf.transpose(x, [2, 0, 1]), tf.expand_dims(x, 1), tf.squeeze(x[:, :1], 1), tf.tile(x, [1, 2, 3]),
             tf.concat([x, x * 2], 2), tf.stack([x, x + 1], 1), *tf.unstack(x, axis=1), *tf.split(x, 2, 1), *tf.split(x, [1, 3, 1], 2),
             tf.pad(x, [[0, 0], [1, 2], [0, 1]]), tf.pad(x, [[0, 0], [1, 2], [0, 1]], constant_values=1.5),
             tf.pad(x, [[0, 0], [1, 2], [2, 1]], "REFLECT"), tf.pad(x, [[0, 0], [1, 2], [2, 1]], "SYMMETRIC"),
@@ -215,6 +216,14 @@ def test_a_file_arrives_in_each_framework_with_a_verdict(to: str, tmp_path: Path
     assert done.report is not None
     assert done.report.status == "passed"
     assert [each.name for each in done.report.signature.inputs] == ["x"]  # type: ignore[union-attr]
+
+
+def test_a_constant_of_no_elements_has_no_bytes(tmp_path: Path) -> None:
+    schema = import_module("tensorflow.lite.python.schema_py_generated")
+    options = schema.ConcatenationOptionsT()
+    options.axis = 0
+    given = [(floats(2, 3), True), (np.zeros((0, 3), np.float32), False)]
+    assert agree(by_hand("CONCATENATION", options, given, [(2, 3)]), tmp_path, batches=(2,)) == ["Concat"]
 
 
 def test_outputs_of_bounded_functions_are_known_by_the_file(tmp_path: Path) -> None:

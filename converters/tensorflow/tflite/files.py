@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,13 @@ def _demand_written_once(graph: Subgraph, where: str) -> None:
         held.update(operation.outputs)
 
 
+def _with_nothing(tensor: TensorOf) -> TensorOf:
+    """A tensor of no elements that nothing writes is a constant, whose buffer has no bytes."""
+    if tensor.content is not None or tensor.variable or tensor.dtype is None or 0 not in (tensor.dims or ()):
+        return tensor
+    return replace(tensor, content=np.zeros([size or 0 for size in tensor.dims or ()], tensor.dtype))
+
+
 class _Reader:
     """Turns tables into what the rest works with; every index is held against what it points into."""
 
@@ -119,6 +127,8 @@ class _Reader:
         where = f"{self._where}: {name}"
         operations = [self._operation(each, len(tensors), where) for each in table.operators]
         inputs, outputs = (_indices(each, len(tensors), where) for each in (table.inputs, table.outputs))
+        written = {*inputs, *(number for operation in operations for number in operation.outputs)}
+        tensors = [each if number in written else _with_nothing(each) for number, each in enumerate(tensors)]
         return Subgraph(index, name, tensors, inputs, outputs, operations)
 
     def _operation(self, table: Any, count: int, where: str) -> Operation:

@@ -10,7 +10,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.graphdef.graph import Node
-from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
+from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Attrs, Emitter
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import STRUCTURES, Complex, Walk
 
 BY_PARTS = frozenset(
@@ -95,6 +95,18 @@ def made(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     assert real is not None
     assert imaginary is not None
     return [Complex(real, imaginary)]
+
+
+@STRUCTURES.row("Cast")
+def cast(walk: Walk, node: Node, read: Sequence[Any]) -> Sequence[Any]:
+    """Of a complex number, the real part becomes a real one."""
+    (x,) = read
+    wanted = Attrs(node.attributes, node.name).dtype("DstT")
+    if wanted.kind == "c":
+        parts = _complex(walk, x)
+        half = np.dtype(f"f{wanted.itemsize // 2}")
+        return [Complex(walk.g.cast(parts.real, half), walk.g.cast(parts.imaginary, half))]
+    return walk.row(node, [x.real if isinstance(x, Complex) else walk.tensor(x)])
 
 
 # ---- Fourier transforms along the last axes ----------------------------------------------------------
