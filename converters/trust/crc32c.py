@@ -15,7 +15,7 @@ _POLYNOMIAL = 0x82F63B78
 _FIRST = 0xFFFFFFFF
 """The state in front of a message: the same as its first four bytes inverted behind a state of zero."""
 
-_SMALL, _LEVEL = 1024, 7
+_SMALL, _LEVEL = 1024, 5
 _LANE = 1 << _LEVEL
 """Bytes of a lane."""
 

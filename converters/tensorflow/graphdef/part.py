@@ -118,13 +118,12 @@ def _of_dense(node: Node, port: int) -> int:
 
 
 def _dims(node: Node, port: int) -> tuple[int | None, ...] | None:
-    """The declared sizes of a feature, for each example of a batch."""
+    """The declared sizes of a feature, for each example of a batch; else what TensorFlow 1 noted of a node's output."""
     dense = _of_dense(node, port) if node.operator in _PARSING else -1
-    shapes = node.attributes["dense_shapes"].list.shapes if dense >= 0 else ()
-    if dense < 0 or dense >= len(shapes) or shapes[dense].unknown:
-        return None
-    batch = () if node.operator == "ParseSingleExample" else (None,)
-    own = messages.dims_of(shapes[dense])
+    noted = node.attributes.get("dense_shapes" if dense >= 0 else "_output_shapes")
+    shapes, place = () if noted is None else noted.list.shapes, dense if dense >= 0 else port
+    own = messages.dims_of(shapes[place]) if place < len(shapes) else None
+    batch = (None,) if dense >= 0 and node.operator != "ParseSingleExample" else ()
     return None if own is None else (*batch, *own)
 
 

@@ -117,7 +117,8 @@ def _look_at_graph(meta: Any, size: int, where: str, permit: Permit) -> None:
     }
     calls.check(
         {name: (len(functions[name].nodes), names) for name, names in called.items()},
-        [name for node in main for name in _called(node)] + [entry.key for entry in meta.objects.functions],
+        [name for node in main for name in main.called[node.name]]
+        + [entry.key for entry in meta.objects.functions],
         where,
     )
     nodes = [*main, *(node for function in functions.values() for node in function.nodes)]
@@ -151,10 +152,14 @@ def _called(node: Any) -> Iterator[str]:
     waiting = [entry.value for entry in node.attributes]
     while waiting:
         value = waiting.pop()
+        if value.text:
+            yield value.text.decode("utf-8", "replace")
+        if not (value.HasField("function") or value.HasField("list")):
+            continue
         for function in (value.function, *value.list.functions):
             yield function.name
             waiting.extend(entry.value for entry in function.attributes)
-        for text in (value.text, *value.list.texts):
+        for text in value.list.texts:
             if text:
                 yield text.decode("utf-8", "replace")
 
@@ -164,7 +169,10 @@ def _check_constants(nodes: Sequence[Any], size: int, where: str) -> None:
     limit = room(size)
     for node in nodes:
         for entry in node.attributes:
-            dims = [dim.size for dim in entry.value.tensor.shape.dims]
+            value = entry.value
+            if not value.HasField("tensor"):
+                continue
+            dims = [dim.size for dim in value.tensor.shape.dims]
             if any(dim < 0 for dim in dims) or math.prod(dims) > limit:
                 raise RefusedError(
                     f"the constant '{node.name}' is far larger than its file", where=where, received=dims
@@ -208,6 +216,7 @@ class _Nodes:
 
     def __init__(self, nodes: Sequence[Any], where: str) -> None:
         self._nodes = _by_name("node", nodes, lambda node: node.name, where)
+        self.called = {name: tuple(_called(node)) for name, node in self._nodes.items()}
         self._readers: dict[str, list[Any]] = {}
         for node in nodes:
             for name in map(_owner, node.inputs):
@@ -281,14 +290,14 @@ def _run(meta: Any, main: _Nodes, acting: frozenset[str]) -> Iterator[str]:
     """
     acts, filename = allowlist.SAVERS | acting, main.placeholder(meta.saver.filename)
     for node in main.behind(_roots(meta)):
-        yield from acts.intersection(_called(node))
+        yield from acts.intersection(main.called[node.name])
     same = main.reached(filename, same=True)
     for node in main.behind([meta.saver.restore], fed=filename):
         restores = node.operator == "RestoreV2" or (
-            meta.HasField("objects") and acting.intersection(_called(node))
+            meta.HasField("objects") and acting.intersection(main.called[node.name])
         )
         if not (restores and node.inputs and node.inputs[0].removesuffix(":0") in same):
-            yield from acts.intersection(_called(node))
+            yield from acts.intersection(main.called[node.name])
 
 
 def _without_a_place(meta: Any, main: _Nodes, acting: frozenset[str]) -> Iterator[str]:
@@ -301,4 +310,4 @@ def _without_a_place(meta: Any, main: _Nodes, acting: frozenset[str]) -> Iterato
         reached = reached.union(*(main.reached(node.name) for node in main if _is_file_name(node)))
     for node in main:
         if node.name not in reached:
-            yield from acts.intersection(_called(node))
+            yield from acts.intersection(main.called[node.name])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.errors import Unsupported, UnsupportedError
+from netferry.converters.errors import RefusedError, Unsupported, UnsupportedError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.frameworks import named
 from netferry.converters.graph.ir.build import OPSET, Tensor
@@ -60,8 +60,12 @@ def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> Export
         draws = any(problem.reason == DRAWS[0] for problem in error.problems)
         if draws or model.source is None or not named("tensorflow").installed:
             raise
+        try:
+            held = native(model)
+        except RefusedError:  # then what stands in our way says more
+            raise error from None
         fallback = import_module("netferry.converters.tensorflow.to_onnx.fallback")
-        converted: ExportedModel = fallback.convert_native(native(model), given, error)
+        converted: ExportedModel = fallback.convert_native(held, given, error)
         return converted
 
 

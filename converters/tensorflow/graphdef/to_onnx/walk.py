@@ -271,6 +271,21 @@ def placeholder(walk: Walk, node: Node, _: Sequence[Any]) -> list[Any]:
     raise CannotConvert("it must be fed, and is no input of the signature")
 
 
+@STRUCTURES.row("OneShotIterator", "IteratorV2", "FIFOQueueV2", "PaddingFIFOQueueV2", "RandomShuffleQueueV2")
+def feeder(walk: Walk, node: Node, _: Sequence[Any]) -> list[Any]:
+    """What a pipeline of data is read from: nothing of a model."""
+    return [None]
+
+
+@STRUCTURES.row(
+    "IteratorGetNext", "QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2", "ReaderReadV2"
+)
+def pipeline(walk: Walk, node: Node, _: Sequence[Any]) -> list[Any]:
+    raise CannotConvert(
+        "it reads a pipeline of data, which no model holds", f"Begin behind it: --input-at {node.name}"
+    )
+
+
 @STRUCTURES.row("PlaceholderWithDefault")
 def placeholder_with_default(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     """What nobody feeds has its default: Keras' learning phase."""
