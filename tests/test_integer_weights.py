@@ -237,6 +237,23 @@ def test_floats_are_there_for_who_asks(kind: str) -> None:
     assert error(module, model) < 2e-6
 
 
+@pytest.mark.parametrize("kind", ["a grouped convolution", "a product", "four bits with zero points"])
+def test_a_model_of_integers_changes_its_dtype_as_others_do(kind: str) -> None:
+    import torch
+
+    model = STAYS[kind]()
+    module = netferry.convert(model, "pytorch", verify=False).model
+    x = torch.from_numpy(feeds(model)[1])
+    want = module(x)
+    wide = module.double()(x.double())
+    assert wide.dtype == torch.float64
+    assert (wide - want).abs().max() < 1e-5 * want.abs().max()
+    half = module.half()(x.half())
+    assert half.dtype == torch.float16
+    assert (half - want).abs().max() < 2e-2 * want.abs().max()
+    assert module.state_dict()["w"].dtype in (torch.int8, torch.uint8)
+
+
 def test_what_no_product_reads_is_floats() -> None:
     """A weight that is added, that of a recurrent layer, and a bias of 32 bits."""
     given = {

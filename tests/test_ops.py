@@ -117,6 +117,7 @@ def test_the_table_speaks_only_words_of_the_namespace() -> None:
         "let",
         "operator",
         "integers",
+        "widened_like",
     }  # numpy has every one of them
 
 

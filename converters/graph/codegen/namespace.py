@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.facts import Fact
 from netferry.converters.graph.ops import OPS
+from netferry.converters.graph.ops.table import FLOAT32, as_dtype
 from netferry.converters.graph.registry import Table
 from netferry.converters.graph.schema.attributes import UnusedAttribute
 
@@ -138,6 +139,10 @@ class Namespace:
     def let(self, x: Any, wish: str = "x") -> Any:  # noqa: ARG002 - the recorder names a line by it
         """``x``, written once although it will be used often; only a target that writes lines has to do so."""
         return x
+
+    def widened_like(self, x: Any, weight: Any) -> Any:  # noqa: ARG002 - what a weight becomes, the target knows
+        """Integers in float32; in a target whose models change their dtype, in that of the ``weight`` by then."""
+        return as_dtype(self, x, FLOAT32)
 
     def materialize(self, fact: Fact) -> Any:
         """The expression of a constant: a parameter, a buffer or a literal."""

@@ -26,6 +26,8 @@ from netferry.converters.graph.schema.windows import Windows
 
 _UINT8 = np.dtype(np.uint8)
 
+Fit = Callable[[Symbol], Any]
+
 RANGES = {
     "uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767),
     "uint4": (0, 15), "int4": (-8, 7), "uint2": (0, 3), "int2": (-2, 1),
@@ -54,14 +56,18 @@ def _spread(xp: Any, part: Symbol, x: Symbol, axis: int, block_size: int) -> Any
     return flat if blocks * block_size == size else xp.slice(flat, {axis: (0, size, 1)})
 
 
-def _offset(xp: Any, zero: Symbol | None, met: Callable[[Symbol], Any] = lambda part: part) -> Any:
+def _as_it_is(part: Symbol) -> Any:
+    return part
+
+
+def _offset(xp: Any, zero: Symbol | None, met: Fit = _as_it_is, widened: Fit | None = None) -> Any:
     """A zero point in float32, as it meets a tensor; the number that it is everywhere, and None where that is 0."""
     if zero is None:
         return None
     known = zero.content
     if known is not None and known.size and (known == known.flat[0]).all():
         return float(known.flat[0]) or None
-    return as_dtype(xp, met(zero), FLOAT32)
+    return as_dtype(xp, met(zero), FLOAT32) if widened is None else widened(met(zero))
 
 
 def _saturated(xp: Any, x: Any, offset: Any, dtype: np.dtype[Any]) -> Any:
@@ -122,8 +128,8 @@ def DequantizeLinear(
             else _spread(xp, part, x, axis, block_size)
         )
 
-    y = as_dtype(xp, xp.reshape(x, split) if split else x, FLOAT32)
-    offset = _offset(xp, x_zero_point, met)
+    y = xp.widened_like(xp.reshape(x, split) if split else x, x_scale)
+    offset = _offset(xp, x_zero_point, met, lambda part: xp.widened_like(part, x_scale))
     y = (y if offset is None else y - offset) * as_dtype(xp, met(x_scale), FLOAT32)
     y = xp.reshape(y, x.shape) if split else y
     return as_dtype(xp, y, dtype_of(output_dtype) if output_dtype else x_scale.dtype)

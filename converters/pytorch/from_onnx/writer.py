@@ -176,6 +176,13 @@ class PytorchWriter(SourceWriter):
 
     # ---- dtype ---------------------------------------------------------------------------------
 
+    def widened_like(self, x: Symbol, weight: Symbol) -> Symbol:
+        """In the dtype that ``half()`` or ``double()`` has made of the weight."""
+        if weight.content is None or weight.ndim == 0 or weight.dtype != FLOAT32:
+            return self.astype(x, FLOAT32)
+        kind = ast.Attribute(weight.expr, "dtype", ast.Load())
+        return self.method(x, "to", kind, dtype=FLOAT32, dims=x.fact.dims)
+
     def astype(self, x: Symbol, dtype: Any) -> Symbol:
         """Casts to 8-bit floats saturate; some of PyTorch's own do not."""
         dtype = np.dtype(dtype)
