@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import mmap
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +20,7 @@ from onnx import helper, numpy_helper
 import netferry
 from netferry.converters import artifact, frameworks
 from netferry.converters.errors import RefusedError
-from netferry.converters.mxnet import array_format, files
+from netferry.converters.mxnet import array_format, files, live
 from netferry.converters.signature import Array
 from netferry.converters.trust import snapshot
 
@@ -384,3 +387,51 @@ def test_names_of_any_script_go_through_mxnet(tmp_path: Path) -> None:
     x = np.ones((2, 3), np.float32)
     (y,) = netferry.run(tmp_path / "net-symbol.json", {"données": x}).values()
     np.testing.assert_allclose(y, np.maximum(x @ weight, 0), rtol=1e-5)
+
+
+OPERATORS_THAT_ACT = {
+    "an_address": ("_Native", {"info": "4096"}),
+    "another_address": ("_NDArray", {"info": "94000000000000"}),
+    "a_graph_by_its_address": ("_CachedOp", {}),
+    "a_function_by_its_address": ("_CustomFunction", {}),
+    "a_gradient": ("_backward_gather_nd", {"shape": "(4,)"}),
+    "an_update": ("sgd_update", {"lr": "1"}),
+    "a_file": ("_cvimread", {"filename": "/etc/hostname"}),
+    "nobodys": ("an_operator_of_a_library", {}),
+}
+
+
+@pytest.mark.parametrize("name", [*OPERATORS_THAT_ACT, "an_address_within"])
+def test_mxnet_is_given_operators_that_compute_alone(name: str, tmp_path: Path) -> None:
+    operator, attrs = OPERATORS_THAT_ACT.get(name, ("_Native", {"info": "4096"}))
+    node: dict[str, Any] = {"op": operator, "name": "n", "attrs": attrs, "inputs": [[0, 0, 0]]}
+    if name == "an_address_within":
+        inner = {
+            "nodes": [{"op": "null", "name": "i", "inputs": []}, {**node, "name": "m"}],
+            "heads": [[1, 0, 0]],
+        }
+        node = {
+            "op": "_foreach",
+            "name": "n",
+            "attrs": {"num_args": "1"},
+            "inputs": [[0, 0, 0]],
+            "subgraphs": [inner],
+        }
+    document = {
+        "nodes": [{"op": "null", "name": "data", "inputs": []}, node],
+        "arg_nodes": [0],
+        "heads": [[1, 0, 0]],
+    }
+    path = tmp_path / "net-symbol.json"
+    path.write_text(json.dumps(document))
+    model = files.read(artifact.look(path))
+    with pytest.raises(RefusedError, match=f"operators that are on no list.*{operator}"):
+        live.run(model, [np.ones((2, 4), np.float32)])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes otherwise")
+def test_a_crash_within_mxnet_is_the_systems_again() -> None:
+    """MXNet's own handlers would end the process with an exit code that any command may give."""
+    program = "import os, signal, netferry.converters.mxnet.live as live; live.import_mxnet(); os.kill(os.getpid(), signal.SIGSEGV)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGSEGV

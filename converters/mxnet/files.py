@@ -21,6 +21,7 @@ from netferry.converters.disk import archives
 from netferry.converters.errors import RefusedError
 from netferry.converters.mxnet import architectures, heads, safety
 from netferry.converters.mxnet.array_format import Reader, read_array, write_array
+from netferry.converters.mxnet.safety import allowlist
 from netferry.converters.mxnet.symbol import (
     COMPRESSED,
     OLDEST,
@@ -51,6 +52,7 @@ class SymbolModel:
 
     ``label`` says where it came from; ``notes`` are sentences for the report. ``called`` are the inputs in the order in
     which a block takes them; the symbol's own order where it is empty. ``absent`` names the params file that was not there.
+    ``foreign`` is one of a file, of which MXNet is given the operators of a list alone.
     """
 
     graph: Symbol
@@ -59,6 +61,7 @@ class SymbolModel:
     notes: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
     absent: str = ""
+    foreign: bool = False
 
 
 def model_of(
@@ -89,7 +92,9 @@ def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | No
     known = {graph.nodes[position].name for position in graph.variables}
     notes = _said(artifact, weights, looked, sorted(set(params) - known))
     kept = {name: array for name, array in params.items() if name in known}
-    model = model_of(graph, kept, artifact.path.name, notes)
+    model = replace(model_of(graph, kept, artifact.path.name, notes), foreign=not looked.permit.unsafe)
+    if looked.permit.unsafe:
+        looked.permit.ask(safety.UNLISTED, allowlist.strange(graph.nodes), str(artifact.path))
     if looked.weights is not None:
         return model
     prefix = checkpoints.prefix_of(artifact.path.name) or artifact.path.name

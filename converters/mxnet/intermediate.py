@@ -12,7 +12,7 @@ from netferry.converters.errors import RefusedError
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.mxnet import inputs, live
 from netferry.converters.mxnet.backend import cause
-from netferry.converters.mxnet.files import SymbolModel, symbol_text
+from netferry.converters.mxnet.files import SymbolModel
 from netferry.converters.mxnet.live import symbol_model
 from netferry.converters.mxnet.symbol import Entry, Node, Symbol
 from netferry.converters.rounding import Rounding
@@ -27,7 +27,7 @@ def stream(model: object, arrays: Sequence[Array], take: Take) -> Ends:
     source = inputs.with_zero_states(source, len(arrays))
     named = _with_unique_names(source)
     with mx.util.np_shape(source.graph.numpy):
-        symbol = mx.sym.load_json(symbol_text(named.graph))
+        symbol = live.loaded(mx, named)
         steps = _Steps(named, symbol)
         executor = live.bound(mx, named, symbol, arrays)
         failures: list[BaseException] = []
@@ -61,7 +61,7 @@ def rounded(wide: SymbolModel, arrays: Sequence[Array], rounding: Rounding) -> d
     mx, wide = live.import_mxnet(), inputs.with_zero_states(wide, len(arrays))
     operators = {node.name: node.op for node in wide.graph.nodes if not node.is_variable}
     with mx.util.np_shape(wide.graph.numpy):
-        symbol = mx.sym.load_json(symbol_text(wide.graph))
+        symbol = live.loaded(mx, wide)
         titles = {
             name: operators[wide.graph.nodes[position].name]
             for (position, _), name in _entries(wide.graph, symbol).items()
@@ -95,7 +95,7 @@ def piece(model: object, name: str, reads: Mapping[str, Array], gives: str) -> S
     """The nodes that compute the tensor ``gives`` from ``reads``, which become the symbol's inputs, with their weights."""
     mx = live.import_mxnet()
     source = _with_unique_names(symbol_model(model) if isinstance(model, SymbolModel) else live.traced(model))
-    steps = _Steps(source, mx.sym.load_json(symbol_text(source.graph)))
+    steps = _Steps(source, live.loaded(mx, source))
     positions = {tensor: entry for entry, tensor in steps.names.items()}
     nodes = [Node(tensor, "null") for tensor in reads]
     moved = {positions[tensor]: (position, 0) for position, tensor in enumerate(reads)}

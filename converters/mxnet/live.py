@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -21,6 +24,7 @@ from netferry.converters.frameworks import named
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.mxnet import backend, inputs
 from netferry.converters.mxnet.files import SymbolModel, model_of, parse_symbol, symbol_text
+from netferry.converters.mxnet.safety import UNLISTED, allowlist
 from netferry.converters.mxnet.symbol import OUTPUT
 from netferry.converters.signature import Array, Example, InputNames
 
@@ -48,11 +52,24 @@ def import_mxnet() -> Any:
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # else every bound graph is announced on stderr
     try:
         import mxnet
+
+        _end_at_once()
     except (ImportError, OSError, AttributeError) as error:
         raise MissingError(
             f"MXNet is installed and cannot be imported ({error})", remedy="Its files are read without it"
         ) from error
     return mxnet
+
+
+def _end_at_once() -> None:
+    """A crash is the system's matter again: MXNet's handlers, which are set when it is imported, leave with an exit code like
+    any other."""
+    with contextlib.suppress(ValueError):  # another thread than the main one sets no handlers
+        for name in ("SIGSEGV", "SIGFPE", "SIGBUS"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
+    if faulthandler.is_enabled():
+        faulthandler.enable()
 
 
 def _dropped(*_arguments: object) -> None:
@@ -214,10 +231,26 @@ def _run_block(mx: Any, block: Any, arrays: Sequence[Array]) -> list[Array]:
     return [result.asnumpy() for result in results]
 
 
+def loaded(mx: Any, source: SymbolModel) -> Any:
+    """A symbol as MXNet has it.
+
+    Raises:
+        RefusedError: it comes from a file, and names operators that are not known to compute alone.
+    """
+    reached = [source.graph.nodes[position] for position in source.graph.order]
+    if source.foreign and (strange := allowlist.strange(reached)):
+        raise RefusedError(
+            f"it holds {UNLISTED}, which may act outside the model: {', '.join(strange[:5])}",
+            where=source.label,
+            remedy="Only if you trust who made the file: --unsafe lets exactly these through",
+        )
+    return mx.sym.load_json(symbol_text(source.graph))
+
+
 def output_names(mx: Any, source: SymbolModel) -> list[str]:
     """MXNet's own names; one that an input or an earlier output has gets a number."""
     taken = {source.graph.nodes[position].name for position in inputs.variables(source).inputs}
-    own = mx.sym.load_json(symbol_text(source.graph)).list_outputs()
+    own = loaded(mx, source).list_outputs()
     return [
         unique(source.graph.nodes[position].hidden.get(OUTPUT, wish), taken)
         for (position, _), wish in zip(source.graph.heads, own, strict=True)
@@ -228,7 +261,7 @@ def _nothing(mx: Any, source: SymbolModel, arrays: Sequence[Array]) -> list[Arra
     """The outputs, where all of them are empty: MXNet infers sizes of 0, and some of its kernels fail at them."""
     names = [source.graph.nodes[position].name for position in inputs.variables(source).inputs]
     given = {**dict(zip(names, arrays, strict=False)), **source.params}
-    symbol = mx.sym.load_json(symbol_text(source.graph))
+    symbol = loaded(mx, source)
     known = {name: given[name] for name in symbol.list_arguments() if name in given}
     try:
         shapes = symbol.infer_shape(**{name: array.shape for name, array in known.items()})[1]
@@ -242,7 +275,7 @@ def _nothing(mx: Any, source: SymbolModel, arrays: Sequence[Array]) -> list[Arra
 
 def _run_symbol(mx: Any, model: object, arrays: Sequence[Array]) -> list[Array]:
     source = symbol_model(model)
-    symbol = mx.sym.load_json(symbol_text(source.graph))
+    symbol = loaded(mx, source)
     return _forward(mx, source, bound(mx, source, symbol, arrays))
 
 
@@ -330,7 +363,7 @@ def remarks(model: object, arrays: Sequence[Array], outputs: Mapping[str, Array]
         return []
     mx, source = import_mxnet(), inputs.with_zero_states(symbol_model(model), len(arrays))
     with mx.util.np_shape(source.graph.numpy):
-        symbol = mx.sym.load_json(symbol_text(source.graph))
+        symbol = loaded(mx, source)
         try:
             results = _forward(mx, source, bound(mx, source, symbol, arrays, fused=True))
         except RefusedError as error:

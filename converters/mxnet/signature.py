@@ -9,8 +9,8 @@ import numpy as np
 from netferry.converters import frameworks
 from netferry.converters.errors import UnsupportedError
 from netferry.converters.mxnet import inputs, live
-from netferry.converters.mxnet.files import SymbolModel, symbol_text
-from netferry.converters.mxnet.live import import_mxnet, output_names, symbol_model
+from netferry.converters.mxnet.files import SymbolModel
+from netferry.converters.mxnet.live import import_mxnet, loaded, output_names, symbol_model
 from netferry.converters.mxnet.to_onnx import input_specs, to_onnx
 from netferry.converters.signature import Example, InputNames, Signature, TensorSpec
 
@@ -36,7 +36,7 @@ def _own_signature(source: SymbolModel, given: Sequence[Example] | None) -> Sign
     """Of a model that ONNX cannot hold: as mxnet itself infers it."""
     mx, source = import_mxnet(), inputs.with_zero_states(source, None if given is None else len(given))
     specs, _ = input_specs.specs(source, inputs.variables(source).inputs, given)
-    symbol = mx.sym.load_json(symbol_text(source.graph))
+    symbol = loaded(mx, source)
     shapes = {s.name: tuple(d if isinstance(d, int) else 0 for d in s.dims) for s in specs if s.dims}
     weights = {name: array.shape for name, array in source.params.items()}
     _, sizes, _ = symbol.infer_shape_partial(**shapes, **weights)

@@ -13,8 +13,8 @@ import numpy as np
 
 from netferry.converters.errors import UsageError
 from netferry.converters.mxnet import inputs as kinds_of
-from netferry.converters.mxnet.files import SymbolModel, symbol_text
-from netferry.converters.mxnet.live import import_mxnet, labels, output_names, traced
+from netferry.converters.mxnet.files import SymbolModel
+from netferry.converters.mxnet.live import import_mxnet, labels, loaded, output_names, traced
 from netferry.converters.mxnet.symbol import Symbol
 from netferry.converters.signature import Array
 from netferry.converters.training import (
@@ -48,7 +48,7 @@ class Training:
         whole = kinds_of.with_zero_states(whole, inputs)
         _demand_free_loss(whole)
         self.source = replace(whole, graph=_without_dropout(whole.graph))
-        self.symbol = mx.sym.load_json(symbol_text(self.source.graph))
+        self.symbol = loaded(mx, self.source)
         known = kinds_of.variables(self.source)
         nodes = self.source.graph.nodes
         self._inputs = [nodes[position].name for position in known.inputs]

@@ -10,6 +10,8 @@ from netferry.converters.mxnet import packages
 from netferry.converters.trust import snapshot, texts
 from netferry.converters.trust.permit import Looked, Permit
 
+UNLISTED = "operators that are on no list"
+
 
 def look(artifact: Artifact, weights: Path | None = None, permit: Permit | None = None) -> Looked:
     """Look into a symbol, or an archive with one; the params that are read with it are opened here, and read where they are
