@@ -18,5 +18,7 @@ def remember(model: object, name: str) -> None:
 def named(model: object) -> str:
     """The file that a model came from, or else its class."""
     with suppress(TypeError):
-        return _FILES.get(model) or type(model).__name__
-    return type(model).__name__
+        if known := _FILES.get(model):
+            return known
+    label = getattr(model, "label", None)  # of models that our own readers make
+    return label if isinstance(label, str) else type(model).__name__
