@@ -97,6 +97,8 @@ def feeder(
 
     A column to ``keep`` is not among these, unless there is no other.
     """
+    if not signature.inputs:
+        raise UsageError("the model takes no inputs, and so no rows", where=data.title)
     chosen: dict[str, tuple[str, ...]] = {}
     for name, columns in (given or {}).items():
         if name not in {spec.name for spec in signature.inputs}:

@@ -251,3 +251,17 @@ def test_an_image_is_read_as_one_of_the_kinds_that_its_name_may_mean(tmp_path: P
     spec = TensorSpec("x", np.dtype(np.float32), (1, 3, 4, 4))
     with pytest.raises(OSError, match="cannot identify image file"):
         read_image(tmp_path / "a.png", spec, Pixels())
+
+
+def test_a_model_without_inputs_takes_no_rows(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Constant", [], ["y"], value_floats=[1.0])]
+    ends = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]
+    whole = helper.make_model(
+        helper.make_graph(nodes, "g", [], ends), opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    )
+    onnx.save(whole, tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", X)
+    done = netferry(
+        "run", tmp_path / "net.onnx", "--data", tmp_path / "x.npy", "--output", tmp_path / "o.npz"
+    )
+    assert done.returncode == 2 and "takes no inputs" in done.stderr, done.stderr

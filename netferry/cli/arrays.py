@@ -14,7 +14,6 @@ from netferry.converters.disk.ledger import Overwriting
 from netferry.converters.disk.staging import demand, staged
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
-from netferry.converters.trust import paths
 from netferry.inference.parts import RESULTS
 
 
@@ -65,11 +64,8 @@ def summary(outputs: Mapping[str, Array], path: Path | None) -> dict[str, Any]:
 def _load(path: Path) -> Array | dict[str, Array]:
     if not path.exists():
         raise RefusedError("there is no such file or folder", where=str(path), remedy=beside(path))
-    try:
-        with paths.opened(path) as file:
-            loaded = np.load(file, allow_pickle=False)
-            return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise RefusedError(
-            f"cannot be read as arrays ({error})", where=str(path), expected="a .npy or .npz file"
-        ) from error
+    found = archives.read(path)
+    if found is None:
+        raise RefusedError("cannot be read as arrays", where=str(path), expected="a .npy or .npz file")
+    arrays, names = ([np.array(array) for array in found[0]], found[1])
+    return dict(zip(names, arrays, strict=True)) if names else arrays[0]
