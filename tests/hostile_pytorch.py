@@ -167,6 +167,29 @@ def weights_whose_storage_is_gone(kit: Kit) -> object:
     return factory(kit, write(path, content))
 
 
+@cases(
+    {
+        "twice_alike": (b'"0.weight":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]},', "twice"),
+        "twice_with_other_sizes": (
+            b'"0.weight":{"dtype":"F32","shape":[4,3],"data_offsets":[0,48]},',
+            "twice",
+        ),
+        "twice_with_nothing": (b'"0.bias":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},', "twice"),
+        "twice_in_escapes": (
+            b'"0.weigh\\u0074":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]},',
+            "twice",
+        ),
+    },
+    "weights_of_safetensors_with_a_name",
+)
+def _with_a_name_more(kit: Kit, more: object) -> object:
+    rest = b'"0.weight":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]},"0.bias":{"dtype":"F32","shape":[3],"data_offsets":[48,60]}}'
+    head = b"{" + bytes(more) + rest  # type: ignore[call-overload]
+    path = kit.folder / "w.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(60))
+    return factory(kit, path)
+
+
 @case("safetensors")
 def weights_whose_header_is_of_exabytes(kit: Kit) -> object:
     path = kit.folder / "w.safetensors"
