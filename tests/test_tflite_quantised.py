@@ -52,6 +52,28 @@ def test_a_network_of_whole_numbers_stays_one(title: str, tmp_path: Path) -> Non
             assert np.sqrt(np.mean(apart**2)) <= step.most / 2, title
 
 
+def turned(x: Any) -> Any:
+    """The join has one scale for both of its parts, and TensorFlow's converter gives it to what REVERSE_V2 makes, too."""
+    return L.Concatenate()([8 * L.Dense(3)(x), keras.ops.flip(L.Dense(3)(x), axis=1)])
+
+
+def test_what_a_kernel_copies_is_moved_as_it_is_stored_whatever_the_scales_say(tmp_path: Path) -> None:
+    model = opened(of_keras(functional(turned, 5, 4), "int8"), tmp_path)
+    (reverse,) = [
+        (graph, op) for graph in model.executed for op in graph.operations if op.name == "REVERSE_V2"
+    ]
+    before, behind = (
+        reverse[0].tensors[index].quantised for index in (reverse[1].inputs[0], reverse[1].outputs[0])
+    )
+    assert not before.equals(behind)
+    export = exported(model)
+    for batch in (1, 3):
+        want, got = both(model, export, drawn(model, batch))
+        for name, value in want.items():
+            apart = np.abs(got[name].astype(np.float64) - value) / (behind.scale.item())
+            assert apart.max() <= 1.5
+
+
 def test_weights_keep_their_names_and_their_channels_scales(tmp_path: Path) -> None:
     model = opened(of_keras(functional(build, 12, 12, 3), "int8"), tmp_path)
     held = exported(model).model.graph.initializers

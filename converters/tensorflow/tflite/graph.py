@@ -34,6 +34,13 @@ OPERATORS: Table[str, Any] = Table("TFLite's operators")
 MOVING: set[str] = set()
 """Operators that move numbers and compute none: what is quantised alike before and behind them is moved as it is stored."""
 
+COPYING = frozenset(
+    "DEPTH_TO_SPACE EXPAND_DIMS GATHER GATHER_ND RESHAPE REVERSE_SEQUENCE REVERSE_V2 SLICE SPACE_TO_DEPTH SPLIT SPLIT_V "
+    "SQUEEZE STRIDED_SLICE TILE TRANSPOSE UNPACK".split()
+)
+"""Those of them whose kernels copy what is stored, whatever the file says of its scale: TensorFlow's converter may write another
+one behind (``REVERSE_V2`` of a bidirectional layer), and then the numbers are others."""
+
 DEQUANTISE, QUANTISE = "lite.Dequantise", "lite.Quantise"
 
 _TF_CODES = {dtype: code for code, dtype in reversed(list(DTYPES.items()))}
@@ -218,7 +225,7 @@ class Writer:
 
     def write(self, op: Operation) -> None:
         self._title = self.title_of(op.outputs[0]) if op.outputs else op.name
-        self._stored = op.name in MOVING and self._quantised_alike(op)
+        self._stored = op.name in MOVING and (op.name in COPYING or self._quantised_alike(op))
         result = self.graph.tensors[op.outputs[0]] if op.outputs else None
         counts = result is not None and not is_quantised(result) and result.dtype in _SIZES
         self._typed = {"T": _value(result.dtype)} if counts and result is not None else {}
