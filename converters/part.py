@@ -54,6 +54,8 @@ class Part:
 
     def exported(self, export: ExportedModel) -> ExportedModel:
         """The graph with the sizes and the names that were asked for."""
+        if not self.fix and not self.rename:
+            return export
         from netferry.converters import frameworks
 
         graphs = frameworks.named("onnx").part

@@ -15,7 +15,6 @@ import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
 from netferry.converters.errors import NetferryError, RefusedError
-from netferry.converters.graph.passes.normalize import evaluated
 from netferry.converters.signature import Array
 
 _WEIGHTS_ALONE = 4
@@ -257,6 +256,8 @@ def _ranked(model: ir.Model) -> ir.Model:
 
 def _shapes(model: onnx.ModelProto | ir.Model) -> Mapping[str, ir.Shape | None]:
     """What is found out of the inputs."""
+    from netferry.converters.graph.passes.normalize import evaluated  # few files need the whole of it
+
     try:
         graph, _ = evaluated(model)
     except NetferryError:  # whoever asks for the plan is told
