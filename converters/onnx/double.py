@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,22 @@ HIDDEN: dict[str, float] = {"Gelu": 0.5**0.5, "BiasGelu": 0.5**0.5, "FastGelu": 
 """Constants that an operator has without an attribute for them."""
 
 
+@dataclass(frozen=True)
+class Raised:
+    """A model at the newest opset, to be widened several times."""
+
+    proto: onnx.ModelProto
+
+
+def raised(model: Any) -> Raised:
+    """``model`` once and for all: what raises its opset is let go of."""
+    made = Raised(_raised(model))
+    gc.collect()  # graphs point back at their nodes, and so hold the weights that they were made of
+    return made
+
+
 def as_float64(model: Any, change: Change | None = None) -> Evaluator:
-    """The model (in memory, or the path of its file) in float64; ``change`` may move each widened weight.
+    """The model (in memory, ``Raised``, or the path of its file) in float64; ``change`` may move each widened weight.
 
     The opset is raised first: below 13 the evaluator's Softmax is wrong, and BatchNormalization of 9. What is of
     onnxruntime's own domain is opened into operators that the evaluator has.
@@ -45,7 +61,7 @@ def as_float64(model: Any, change: Change | None = None) -> Evaluator:
         CannotConvert: the graph cannot be brought to the newest opset, or has operators of another domain.
     """
     wide = onnx.ModelProto()
-    wide.CopyFrom(_raised(model))
+    wide.CopyFrom(model.proto if isinstance(model, Raised) else _raised(model))
     _widen_graph(wide.graph, change)
     try:
         return Evaluator(wide)

@@ -40,6 +40,9 @@ AGREED = 16.0
 EXACT = 1e-12
 """A roundoff below this is float64's."""
 
+HIDES_NOTHING = 1e-6
+"""A share of an output's scale below which no fault is looked for."""
+
 RATIO_REASON = "its error is"
 
 
@@ -55,6 +58,7 @@ class Judge:
     notes: dict[str, None] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     earlier: Earlier = field(default_factory=Earlier)
+    _moved: dict[tuple[str, tuple[frozenset[str], frozenset[str]]], float] = field(default_factory=dict)
 
     def __call__(self, runs: Runs) -> dict[str, Comparison]:
         """Outputs are paired by name: one that is missing, added or renamed is a difference."""
@@ -212,19 +216,30 @@ class Judge:
             return fault
         if self._constants_rounded and (
             d <= stages.BAKED
-            or (
-                self._constants_may_differ
-                and d <= stages.YARDSTICKS * runs.yardstick(name, frozenset(), frozenset())
-            )
+            or (self._constants_may_differ and self._is_explained(name, d, runs, (frozenset(), frozenset())))
         ):
             return ""
-        if any(self._anew) and d <= stages.YARDSTICKS * runs.yardstick(name, *self._anew):
+        if any(self._anew) and self._is_explained(name, d, runs, self._anew):
             self.notes["weights were rounded anew on the way (folded or merged)"] = None
             return ""
         if noise is not None and noise.rough and noise.is_as_near(runs.t64[name]):
             return ""
         self.narrow |= self._passes_float32(name, d, runs)
         return "" if name in self.narrow else fault
+
+    def _is_explained(
+        self, name: str, d: float, runs: Runs, names: tuple[frozenset[str], frozenset[str]]
+    ) -> bool:
+        """Whether a distance is no larger than what constants, and weights of these names, make when they are rounded anew.
+
+        The least that this made on earlier inputs is enough, as long as it is too small for a fault to hide in it.
+        """
+        known = self._moved.get((name, names), np.inf)
+        if d <= stages.YARDSTICKS * known and known <= HIDES_NOTHING:
+            return True
+        found = runs.yardstick(name, *names, enough=d / stages.YARDSTICKS)
+        self._moved[name, names] = min(known, found)
+        return d <= stages.YARDSTICKS * found
 
     def _passes_float32(self, name: str, d: float, runs: Runs) -> dict[str, str]:
         """Whose float64 run goes through float32 somewhere, where that may explain a distance of ``d``."""

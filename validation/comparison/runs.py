@@ -106,13 +106,14 @@ class Runs:
             for plain, wide in pairs
         )
 
-    def yardstick(self, name: str, ours: frozenset[str], theirs: frozenset[str]) -> float:
+    def yardstick(
+        self, name: str, ours: frozenset[str], theirs: frozenset[str], enough: float = np.inf
+    ) -> float:
         """How far jitters of constants (and of weights by name), of one model or the other, lie apart, relative to
-        their scale: the truth itself is not asked, so that a wrong one is no measure."""
-        return max(
-            self._apart(name, self.source, self.ours, ours),
-            self._apart(name, self.target, self.theirs, theirs),
-        )
+        their scale: the truth itself is not asked, so that a wrong one is no measure. Nor is the target, where the source's lie
+        ``enough`` apart."""
+        own = self._apart(name, self.source, self.ours, ours)
+        return own if own >= enough else max(own, self._apart(name, self.target, self.theirs, theirs))
 
     def _apart(self, name: str, double: Double, arrays: Sequence[Array], names: frozenset[str]) -> float:
         for seed in range(JITTERS):

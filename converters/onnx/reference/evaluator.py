@@ -64,6 +64,10 @@ def _rounded(rounding: Rounding | None) -> Iterator[None]:
         _ROUNDING.reset(token)
 
 
+def _unlogged(*_: Any) -> None:
+    """Nothing is told of a step."""
+
+
 class _Evaluator(ReferenceEvaluator):
     """Runs node by node; graphs within and functions are run by evaluators of the same class."""
 
@@ -71,6 +75,9 @@ class _Evaluator(ReferenceEvaluator):
         super()._init()
         for node in self.rt_nodes_:
             _widen_attributes(node)
+            node.run_params["log"] = (
+                _unlogged  # its own holds the evaluator, and so the weights until Python looks for circles
+            )
         self._last = self._last_readers()
 
     def _last_readers(self) -> list[list[str]]:
