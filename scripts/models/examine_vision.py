@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.difference import astray, difference
+from models.difference import TOLERANCE, astray, difference
 from models.families_vision import Case, build
 
 
@@ -150,7 +150,7 @@ def _as_rounding_decides(
     feeds: Mapping[str, Any],
     want: Mapping[str, Any],
     got: Mapping[str, Any],
-    off: Collection[str],
+    off: Mapping[str, str],
 ) -> bool:
     """Whether no more rows differ than in the model itself, computed more exactly or from numbers some last bits away.
 
@@ -158,7 +158,7 @@ def _as_rounding_decides(
     """
     if any(got.get(name) is None or got[name].shape != want[name].shape for name in off):
         return False
-    if all(_swapped_where_alike(got[name], want[name], want) for name in off):
+    if _swapped_where_alike(got, want, off):
         return True
     others = [own(_with_jitter(case.own, seed), _each(partial(_jittered, seed), feeds)) for seed in range(3)]
     with suppress(Exception):  # not every model's code knows float64
@@ -170,16 +170,24 @@ def _as_rounding_decides(
     return True
 
 
-def _swapped_where_alike(got: Any, want: Any, outputs: Mapping[str, Any]) -> bool:
-    """Whether the rows are those of the model, but for the order of some whose scores, another output, are one to a few last bits."""
+def _swapped_where_alike(got: Mapping[str, Any], want: Mapping[str, Any], off: Mapping[str, str]) -> bool:
+    """Whether what is found is what the model finds, but for the order of some whose scores are one to a few last bits."""
     import numpy as np
 
-    if got.ndim < 2 or astray(got, want) or astray(want, got):
+    count = want[next(iter(off))].shape[:1]
+    found = {name: array for name, array in want.items() if array.shape[:1] == count}
+    scores = [array for array in found.values() if array.ndim == 1 and array.dtype.kind == "f"]
+    if not count or not count[0] or not off.keys() <= found.keys() or not scores:
         return False
-    a, b = (np.asarray(one, np.float64).reshape(len(one), -1) for one in (got, want))
+
+    def rows(outputs: Mapping[str, Any]) -> Any:
+        flat = {name: np.asarray(outputs[name], np.float64).reshape(count[0], -1) for name in found}
+        return np.concatenate([flat[name] / (np.abs(found[name]).max() or 1) for name in found], 1)
+
+    a, b = rows(got), rows(want)
     places = [int(np.abs(b - row).max(1).argmin()) for row in a]
-    scores = [one for one in outputs.values() if one.shape == want.shape[:1] and one.dtype.kind == "f"]
-    return any(np.abs(one[places] - one).max() <= 1e-6 * np.abs(one).max() for one in scores)
+    alike = any(np.abs(one[places] - one).max() <= 1e-6 * np.abs(one).max() for one in scores)
+    return alike and np.abs(b[places] - a).max() <= TOLERANCE and not astray(b, a)
 
 
 def _share_astray(a: Any, b: Any) -> float:

@@ -115,13 +115,17 @@ def _drawn(spec: str, shape: tuple[int | str, ...], sizes: Mapping[str, int], dt
 
 
 def _stir(model: Any) -> None:
-    """Statistics as after some training, and no weight that stands at 0 or 1, or so small that it hides a branch."""
+    """Statistics as after some training, and no weight that stands at 0 or 1, or so small that it hides a branch.
+
+    What is drawn is small beside the weights that are there: a network without norms blows up otherwise, until all scores are one.
+    """
     import torch
 
     with torch.no_grad():
         for weight in model.parameters():
             if weight.is_floating_point():
-                weight += torch.randn_like(weight) * (0.1 if weight.ndim <= 1 else 0.02)
+                spread = weight.std().item() if weight.ndim > 1 and weight.numel() > 1 else 0.0
+                weight += torch.randn_like(weight) * (0.1 if weight.ndim <= 1 else 0.3 * spread or 0.02)
         for part in model.modules():
             if getattr(part, "running_var", None) is not None:
                 part.running_mean.normal_(0, 0.1)
@@ -170,6 +174,8 @@ def _torchvision(name: str) -> Any:
     more: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if "rcnn" in name or "retinanet" in name or "fcos" in name:
         more = {"min_size": 64, "max_size": 128}
+    if "rcnn" in name:  # of a thousand regions the heads alone take ten seconds
+        more |= {"rpn_post_nms_top_n_test": 100, "box_detections_per_img": 30}
     if auxiliary:
         more = {"aux_loss": True}
     model = models.get_model(name, **plain, **more)
