@@ -75,9 +75,9 @@ def warm(names: list[str], peers: bool) -> None:
         import_module(MODULES.get(library, library))
 
 
-def versions() -> dict[str, str]:
-    """What was swept with, and when."""
-    found = {"date": time.strftime("%Y-%m-%d", time.gmtime())}
+def versions(listed: int) -> dict[str, str]:
+    """What was swept with, and when, and how many models there are."""
+    found = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "listed": str(listed)}
     for name in DISTRIBUTIONS:
         try:
             found[name] = metadata.version(name)
@@ -151,7 +151,7 @@ def main() -> int:
         random.Random(given.seed).shuffle(names)
     names = names[: given.peers or -(-len(names) // given.every)]
     warm(names, bool(given.peers))
-    until = time.monotonic() + given.seconds
+    until, listed = time.monotonic() + given.seconds, len(families_vision.names())
     for name in names:
         done = known.get(name, {})
         if time.monotonic() > until or (
@@ -167,7 +167,7 @@ def main() -> int:
                 "why": "the process ended",
             }
             known[name] = {key: value for key, value in found.items() if value != ""}
-        known["versions"] = versions()
+        known["versions"] = versions(listed)
         given.results.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
         print(f"{known[name].get('status', ''):<10} {name}: {found}"[:300], flush=True)
     print(counts(known))

@@ -17,7 +17,7 @@ _HEAD = ("model", "class", "in ONNX", "free sizes", *_WAYS.values(), "seconds of
 def page(results: Mapping[str, Any]) -> str:
     """The whole page as Markdown."""
     made = dict(results.get("versions", {}))
-    date = made.pop("date", "")
+    date, listed = made.pop("date", ""), made.pop("listed", "")
     rows = {name: one for name, one in results.items() if name != "versions"}
     lines = [
         "# Models of vision and audio that are carried",
@@ -26,7 +26,12 @@ def page(results: Mapping[str, Any]) -> str:
         "sizes free that the model itself takes otherwise. It is *right* where onnxruntime gives what the model gives, within 1e-3 of "
         "each output's scale, at the sizes of the export (not square) and at two others. Each then goes back to PyTorch, and a third of "
         "them to Keras; those are held against the same numbers. What stands behind a `#` is the form in which the model was handed over. "
-        "`python scripts/sweep_vision.py` measures it, `--table` writes this page.",
+        "`python scripts/sweep_vision.py` measures it, `--table` writes this page"
+        + (
+            f"; of the {listed} models that it lists, those that are missing here have not been tried."
+            if listed
+            else "."
+        ),
         "",
         f"{date}: {', '.join(f'{name} {made[name]}' for name in sorted(made))}.",
         "",
