@@ -263,7 +263,7 @@ def _x_transformers() -> Iterator[Family]:
     yield Family(
         "x-transformers", make, (
             f"Decoder({plain})", f"Encoder({plain})", f"Decoder({plain}, rotary_pos_emb=True)", f"Decoder({plain}, alibi_pos_bias=True)", f"Decoder({plain}, rel_pos_bias=True)",
-            f"Decoder({plain}, ff_glu=True, use_rmsnorm=True)", f"Decoder({plain}, attn_qk_norm=True)", f"Decoder({plain}, attn_kv_heads=1)", f"Decoder({plain}, attn_talking_heads=True)",
+            f"Decoder({plain}, ff_glu=True, use_rmsnorm=True)", f"Decoder({plain}, attn_qk_norm=True)", f"Decoder({plain}, attn_kv_heads=1)", f"Decoder({plain}, attn_pre_talking_heads=True, attn_post_talking_heads=True)",
             f"Encoder({plain}, residual_attn=True)", f"Decoder({plain}, sandwich_norm=True)", f"Encoder({plain}, macaron=True)", f"Decoder({plain}, shift_tokens=1)",
             f"Encoder({plain}, use_scalenorm=True)", f"Decoder({plain}, ff_swish=True, ff_glu=True)", f"Decoder({plain}, attn_num_mem_kv=4)", f"Decoder({plain}, gate_residual=True)",
         ), {"x:i99": ("N", "L")},
@@ -305,8 +305,8 @@ def _torchaudio() -> Iterator[Family]:
         make,
         ("models.Wav2Letter(num_classes=10, num_features=8)",),
         {"x": ("N", 8, "L")},
-        {"length": 100},
-        ({"batch": 3, "length": 131},),
+        {"length": 16000},
+        ({"batch": 3, "length": 20001},),
     )
     yield Family(
         "torchaudio",
