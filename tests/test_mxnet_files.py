@@ -435,3 +435,14 @@ def test_a_crash_within_mxnet_is_the_systems_again() -> None:
     program = "import os, signal, netferry.converters.mxnet.live as live; live.import_mxnet(); os.kill(os.getpid(), signal.SIGSEGV)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == -signal.SIGSEGV
+
+
+@pytest.mark.parametrize("console", ["io.StringIO()", "None"])
+def test_mxnet_is_imported_where_errors_go_to_no_file(console: str) -> None:
+    """As in a notebook, or under a capturing test runner, with Python's own handler of crashes on."""
+    program = (
+        f"import faulthandler, io, sys; faulthandler.enable(); sys.stderr = sys.__stderr__ = {console}; "
+        "import netferry.converters.mxnet.live as live; live.import_mxnet()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr

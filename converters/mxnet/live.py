@@ -69,7 +69,10 @@ def _end_at_once() -> None:
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
     if faulthandler.is_enabled():
-        faulthandler.enable()
+        with contextlib.suppress(
+            OSError, ValueError, RuntimeError, AttributeError
+        ):  # there is no console to tell it to
+            faulthandler.enable(sys.__stderr__)
 
 
 def _dropped(*_arguments: object) -> None:

@@ -107,7 +107,7 @@ OPERATORS = frozenset(
     _FusedConv2D _FusedMatMul _FusedBatchNormEx RandomGamma RandomPoisson RandomPoissonV2
     EuclideanNorm Angle XlaDynamicUpdateSlice MatrixSolve MatrixTriangularSolve Qr SelfAdjointEigV2 ExtractVolumePatches
     AvgPool3DGrad Dilation2D FractionalMaxPool FractionalAvgPool SobolSample
-    ParseExample ParseExampleV2 ParseSingleExample ParseSequenceExample ParseSequenceExampleV2 ParseTensor DecodeCSV
+    ParseExample ParseExampleV2 ParseSingleExample ParseSequenceExample ParseSequenceExampleV2 DecodeCSV
     DecodeJSONExample DecodeRaw DecodePaddedRaw DecodeBase64 EncodeBase64 DecodeJpeg DecodeAndCropJpeg DecodePng DecodeBmp
     DecodeGif DecodeImage ExtractJpegShape StringSplit StringToHashBucket StringToHashBucketStrong Substr SparseConcat SparseSlice
     SparseCross SparseCrossV2 SparseTensorDenseAdd SparseReorder SparseReduceSum ParallelConcat
