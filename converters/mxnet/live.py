@@ -69,10 +69,7 @@ def _end_at_once() -> None:
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
     if faulthandler.is_enabled():
-        with contextlib.suppress(
-            OSError, ValueError, RuntimeError, AttributeError
-        ):  # there is no console to tell it to
-            faulthandler.enable(sys.__stderr__)
+        faulthandler.enable(2)  # what stands in the place of sys.stderr may be no file, as in a notebook
 
 
 def _dropped(*_arguments: object) -> None:
