@@ -85,13 +85,13 @@ class Double:
             self._jitters[key] = wide
         return self._run_wide(wide, arrays)
 
-    def rounded(self, arrays: Sequence[Array], seed: int) -> dict[str, Array]:
-        """Outputs of a run whose every step rounds by chance; where steps cannot be reached, of one with weights
-        moved by a rounding."""
+    def rounded(self, arrays: Sequence[Array], seed: int, coarser: float = 1.0) -> dict[str, Array]:
+        """Outputs of a run whose every step rounds by chance, ``coarser`` times as far as in the model's format; where steps
+        cannot be reached, of one with weights moved by a rounding."""
         if self._reachable:
             try:
                 found: dict[str, Array] = self._module.run_rounded(
-                    self._wide, [widened(array) for array in arrays], self.u, seed
+                    self._wide, [widened(array) for array in arrays], self.u * coarser, seed
                 )
                 return found
             except Exception:  # whatever a framework raises where its steps cannot be reached
