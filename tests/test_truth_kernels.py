@@ -265,3 +265,39 @@ def test_a_scan_steps_along_any_axis_and_in_both_directions(
     wanted = ort.InferenceSession(made.SerializeToString()).run(None, feed)
     for here, right in zip(found.values(), wanted, strict=True):
         np.testing.assert_allclose(here, right, atol=1e-13)
+
+
+def normalised(x: np.ndarray, axes: tuple[int, ...], centre: bool = True) -> np.ndarray:
+    centred = x - x.mean(axes, keepdims=True) if centre else x
+    return centred / np.sqrt((centred**2).mean(axes, keepdims=True) + np.float64(np.float32(1e-5)))
+
+
+NORMALISED: dict[str, tuple[dict[str, int], int, Any]] = {
+    "GroupNormalization": ({"num_groups": 2}, 1, lambda x: normalised(x.reshape(2, 2, 10), (2,)).reshape(x.shape)),
+    "InstanceNormalization": ({}, 1, lambda x: normalised(x, (2,))),
+    "LayerNormalization": ({}, 2, lambda x: normalised(x, (2,))),
+    "RMSNormalization": ({}, 2, lambda x: normalised(x, (2,), centre=False)),
+}  # fmt: skip
+"""Attributes, the axis of the weights, and what they scale."""
+
+
+@pytest.mark.parametrize("operator", NORMALISED)
+def test_what_normalises_computes_in_float64(operator: str) -> None:
+    """A mean a thousand times the spread: what goes through float32 on the way keeps four digits of it."""
+    attributes, axis, plain = NORMALISED[operator]
+    rng = np.random.default_rng(7)
+    x = 1e3 + rng.standard_normal((2, 4, 5))
+    scale, bias = (rng.uniform(1, 2, x.shape[axis]).astype(np.float32) for _ in range(2))
+    weights = {"scale": scale} if operator == "RMSNormalization" else {"scale": scale, "bias": bias}
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["x", *weights], ["y"], **attributes)], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    places = (1, -1, 1) if axis == 1 else (1, 1, -1)
+    want = plain(x) * scale.astype(np.float64).reshape(places)
+    want = want + (bias.astype(np.float64).reshape(places) if "bias" in weights else 0.0)
+    (got,) = double.as_float64(proto).run([x]).values()
+    assert np.abs(got - want).max() <= 1e-9 * np.abs(want).max()

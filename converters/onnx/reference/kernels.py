@@ -94,6 +94,21 @@ class RMSNormalization(OpRun):
         return (x / np.sqrt(np.mean(x * x, axes, keepdims=True) + epsilon) * scale,)
 
 
+class GroupNormalization(OpRun):
+    """The evaluator opens this into a body that computes in float32, whatever the input is."""
+
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float = 1e-5, **_stash: int
+    ) -> tuple[Array]:
+        groups = x.reshape(x.shape[0], num_groups, -1)
+        mean, variance = groups.mean(2, keepdims=True), groups.var(2, keepdims=True)
+        y = ((groups - mean) / np.sqrt(variance + epsilon)).reshape(x.shape)
+        by_channel = (-1, *[1] * (x.ndim - 2))
+        return (y * scale.reshape(by_channel) + bias.reshape(by_channel),)
+
+
 class _Recurrent(OpRun):
     op_domain = ""
 
@@ -356,7 +371,7 @@ class DynamicQuantizeLinear(OpRun):
 
 ALWAYS: tuple[type[OpRun], ...] = (
     STFT, Pad, Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
-    MeanVarianceNormalization, Resize, DynamicQuantizeLinear, GatherElements, Inverse, RMSNormalization,
+    MeanVarianceNormalization, Resize, DynamicQuantizeLinear, GatherElements, GroupNormalization, Inverse, RMSNormalization,
     MatMulInteger, QLinearMatMul, Pow, Scan,
 )  # fmt: skip
 WITH_TORCH: tuple[type[OpRun], ...] = (
