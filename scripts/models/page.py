@@ -25,6 +25,8 @@ _FIXES = re.compile(
     r": (expected code that treats every '\w+' alike, received code for which|it is a loop in Python over it: received) "
 )
 """How a refusal of a free axis says what fixes it."""
+_PLACE = re.compile(r"/\S*/site-packages/")
+"""Where a package stands on the machine of the sweep."""
 _AFTER = re.compile(
     r"[.:]* (Leave '|Set model|Use --|Call model|An exporter would|PyTorch's |Prepare |You can |Please ).*"
 )
@@ -96,7 +98,7 @@ def _reason(why: str) -> str:
     """Why a model is not carried, in one short sentence."""
     while (said := _BEFORE.sub("", why, count=1)) != why:
         why = said
-    why = _FIXES.sub(": ", _AFTER.sub("", why))
+    why = _PLACE.sub("", _FIXES.sub(": ", _AFTER.sub("", why)))
     return why if len(why) <= _LONGEST else f"{why[:_LONGEST]}..."
 
 
