@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from netferry.converters.mxnet.files import SymbolModel, model_of, parse_symbol,
 from netferry.converters.mxnet.safety import UNLISTED, allowlist
 from netferry.converters.mxnet.symbol import OUTPUT
 from netferry.converters.signature import Array, Example, InputNames
+from netferry.converters.trust.permit import Permit
 
 _NUMPY_ALIASES = {
     "bool": np.bool_, "PZERO": 0.0, "NZERO": -0.0, "PINF": np.inf, "NINF": -np.inf, "Inf": np.inf,
@@ -52,22 +54,22 @@ def import_mxnet() -> Any:
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # else every bound graph is announced on stderr
     try:
         import mxnet
-
-        _end_at_once()
     except (ImportError, OSError, AttributeError) as error:
         raise MissingError(
             f"MXNet is installed and cannot be imported ({error})", remedy="Its files are read without it"
         ) from error
+    with contextlib.suppress(ValueError):  # another thread than the main one sets no handlers
+        _end_at_once()
     return mxnet
 
 
+@cache
 def _end_at_once() -> None:
     """A crash is the system's matter again: MXNet's handlers, which are set when it is imported, leave with an exit code like
     any other."""
-    with contextlib.suppress(ValueError):  # another thread than the main one sets no handlers
-        for name in ("SIGSEGV", "SIGFPE", "SIGBUS"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_DFL)
+    for name in ("SIGSEGV", "SIGFPE", "SIGBUS"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     if faulthandler.is_enabled():
         faulthandler.enable(2)  # what stands in the place of sys.stderr may be no file, as in a notebook
 
@@ -238,12 +240,8 @@ def loaded(mx: Any, source: SymbolModel) -> Any:
         RefusedError: it comes from a file, and names operators that are not known to compute alone.
     """
     reached = [source.graph.nodes[position] for position in source.graph.order]
-    if source.foreign and (strange := allowlist.strange(reached)):
-        raise RefusedError(
-            f"it holds {UNLISTED}, which may act outside the model: {', '.join(strange[:5])}",
-            where=source.label,
-            remedy="Only if you trust who made the file: --unsafe lets exactly these through",
-        )
+    if source.foreign:
+        Permit().ask(UNLISTED, allowlist.strange(reached), source.label)
     return mx.sym.load_json(symbol_text(source.graph))
 
 
