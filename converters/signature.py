@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,12 @@ class Range:
     high: int | None = None
     within: tuple[int, int] | None = None
     column: int | None = None
+
+    @classmethod
+    def of_keys(cls, keys: Array | None, column: int | None = None) -> Iterator[Range]:
+        """What is looked for among several whole numbers: from one below the least to one above the greatest."""
+        if keys is not None and keys.size > 1 and keys.dtype.kind in "iu":
+            yield cls(int(keys.min()) - 1, int(keys.max()) + 1, column=column)
 
     def top(self, shapes: Sequence[Sequence[int]]) -> int | None:
         """The largest number, the inputs having these sizes; None where nothing bounds it."""

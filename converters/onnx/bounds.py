@@ -187,14 +187,8 @@ def _limit(other: int, *, lowest: bool) -> Row:
 
 
 def _keyed(other: int) -> Row:
-    """Whole numbers that are looked for among several: from one below the least key to one above the greatest."""
-
-    def row(node: ir.Node, column: Column, _places: Places) -> Iterator[Range]:
-        keys = _constant(node.inputs[other])
-        if keys is not None and keys.size > 1 and keys.dtype.kind in "iu":
-            yield Range(int(keys.min()) - 1, int(keys.max()) + 1, column=column)
-
-    return row
+    """Whole numbers that are looked for among several."""
+    return lambda node, column, _places: Range.of_keys(_constant(node.inputs[other]), column)
 
 
 def _each(*rows: Row) -> Row:

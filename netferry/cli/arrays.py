@@ -67,5 +67,6 @@ def _load(path: Path) -> Array | dict[str, Array]:
     found = archives.read(path)
     if found is None:
         raise RefusedError("cannot be read as arrays", where=str(path), expected="a .npy or .npz file")
-    arrays, names = ([np.array(array) for array in found[0]], found[1])
+    held, names = found
+    arrays = [np.array(array) for array in held]
     return dict(zip(names, arrays, strict=True)) if names else arrays[0]

@@ -24,9 +24,8 @@ def ranges(model: GraphModel, given: Sequence[Example] | None = None) -> dict[in
     graph, found = opened(model), dict[int, list[Range]]()
     for place, port in enumerate(model.signature.inputs):
         for node in _finding(graph, port.ref):
-            keys = _keys(model, graph, node)
-            if keys is not None and keys.size > 1 and keys.dtype.kind in "iu":
-                found.setdefault(place, []).append(Range(int(keys.min()) - 1, int(keys.max()) + 1))
+            for known in Range.of_keys(_keys(model, graph, node)):
+                found.setdefault(place, []).append(known)
     return found
 
 

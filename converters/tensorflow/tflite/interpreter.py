@@ -100,10 +100,14 @@ def _handed_over(model: LiteModel) -> Iterator[Operation]:
 
 def _kept(model: LiteModel) -> Sequence[Operation]:
     """The operators that a part needs."""
-    starts, ends = (
-        [place_of(port) for port in ports] for ports in (model.signature.inputs, model.signature.outputs)
-    )
+    starts, ends = _edges(model)
     return needed(model.main, ends, starts)
+
+
+def _edges(model: LiteModel) -> tuple[list[int], list[int]]:
+    """The tensors with which the signature that is meant begins, and those with which it ends."""
+    called = model.signature
+    return [place_of(port) for port in called.inputs], [place_of(port) for port in called.outputs]
 
 
 def content(model: LiteModel) -> bytes:
@@ -115,9 +119,7 @@ def content(model: LiteModel) -> bytes:
 def _part_of(whole: bytes, model: LiteModel) -> bytes:
     """Written with TensorFlow's own tables."""
     tables = schema_py_generated.ModelT.InitFromPackedBuf(whole)
-    starts, ends = (
-        [place_of(port) for port in ports] for ports in (model.signature.inputs, model.signature.outputs)
-    )
+    starts, ends = _edges(model)
     graph, kept = tables.subgraphs[model.main.index], {each.outputs for each in _kept(model)}
     graph.inputs, graph.outputs = starts, ends
     graph.operators = [each for each in graph.operators if tuple(each.outputs) in kept]

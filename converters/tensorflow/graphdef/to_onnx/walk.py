@@ -183,9 +183,7 @@ class Walk:
         if isinstance(value, Complex):
             raise CannotConvert("it computes with complex numbers, which ONNX's operators do not")
         if isinstance(value, Drawn):
-            raise CannotConvert(
-                "it draws random numbers when it runs", "Export the model as it is used, not training"
-            )
+            raise CannotConvert(*DRAWS)
         if hasattr(value, "stacked"):
             raise CannotConvert("it reads a list of tensors in a way that is not supported")
         raise CannotConvert(f"it reads what is no tensor ({type(value).__name__})")
