@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -84,23 +85,31 @@ def samplers() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
-@pytest.mark.parametrize("to", ["pytorch", "tensorflow"])
-def test_an_image_of_free_sizes_is_sampled(to: str) -> None:
-    made = samplers()
+def agree(made: onnx.ModelProto, to: str, feeds: Iterable[Mapping[str, np.ndarray]], atol: float) -> None:
+    """Every output is onnxruntime's at each of these sizes."""
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     done = netferry.convert(made, to, verify=False)
-    for image, places in (
+    for feed in feeds:
+        got = netferry.run(done.model, feed)
+        for name, want in zip(got, session.run(None, feed), strict=True):
+            np.testing.assert_allclose(got[name], want, atol=atol, err_msg=f"{name} of {feed['x'].shape}")
+
+
+@pytest.mark.parametrize("to", ["pytorch", "tensorflow"])
+def test_an_image_of_free_sizes_is_sampled(to: str) -> None:
+    sizes = (
         ((2, 2, 4, 6), (2, 3, 5, 2)),
         ((1, 2, 7, 5), (1, 4, 2, 2)),
         ((3, 2, 1, 9), (3, 2, 2, 2)),
-    ):
-        feeds = {
+    )
+    feeds = [
+        {
             "x": RNG.standard_normal(image).astype(np.float32),
             "grid": RNG.uniform(-1.7, 1.7, places).astype(np.float32),
         }
-        got = netferry.run(done.model, feeds)
-        for name, want in zip(got, session.run(None, feeds), strict=True):
-            np.testing.assert_allclose(got[name], want, atol=1e-4, err_msg=f"{name} of {image}")
+        for image, places in sizes
+    ]
+    agree(samplers(), to, feeds, atol=1e-4)
 
 
 def regions() -> onnx.ModelProto:
@@ -135,16 +144,14 @@ def regions() -> onnx.ModelProto:
 
 @pytest.mark.parametrize("to", ["pytorch", "tensorflow"])
 def test_regions_of_images_of_free_sizes_are_read(to: str) -> None:
-    made = regions()
-    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
-    done = netferry.convert(made, to, verify=False)
+    feeds = []
     for image, boxes in (((2, 2, 9, 12), 5), ((1, 2, 7, 5), 3)):
         corners = np.sort(RNG.uniform(-2, 16, (boxes, 2, 2)), axis=1).reshape(boxes, 4)
-        feeds = {
-            "x": RNG.standard_normal(image).astype(np.float32),
-            "boxes": corners.astype(np.float32),
-            "which": RNG.integers(0, image[0], boxes),
-        }
-        got = netferry.run(done.model, feeds)
-        for name, want in zip(got, session.run(None, feeds), strict=True):
-            np.testing.assert_allclose(got[name], want, atol=1e-5, err_msg=name)
+        feeds.append(
+            {
+                "x": RNG.standard_normal(image).astype(np.float32),
+                "boxes": corners.astype(np.float32),
+                "which": RNG.integers(0, image[0], boxes),
+            }
+        )
+    agree(regions(), to, feeds, atol=1e-5)

@@ -363,9 +363,9 @@ class Judge:
                     "source takes the target's value too"
                 ] = None
                 return replace(direct, status=PASSED, reason="")
-            if number >= MOST_INDEX_RUNS and (rest.sum() > A_HANDFUL or runs.price * number > ALLOWANCE):
-                break
             if number >= MOST_INDEX_RUNS:
+                if rest.sum() > A_HANDFUL or runs.price * number > ALLOWANCE:
+                    break
                 where, taken = where[rest], taken[:, rest]
             run = runs.rounded(number).get(name)
             if run is None or run.shape != s.shape:

@@ -60,14 +60,14 @@ def _as_it_is(part: Symbol) -> Any:
     return part
 
 
-def _offset(xp: Any, zero: Symbol | None, met: Fit = _as_it_is, widened: Fit | None = None) -> Any:
+def _offset(xp: Any, zero: Symbol | None, met: Fit = _as_it_is) -> Any:
     """A zero point in float32, as it meets a tensor; the number that it is everywhere, and None where that is 0."""
     if zero is None:
         return None
     known = zero.content
     if known is not None and known.size and (known == known.flat[0]).all():
         return float(known.flat[0]) or None
-    return as_dtype(xp, met(zero), FLOAT32) if widened is None else widened(met(zero))
+    return as_dtype(xp, met(zero), FLOAT32)
 
 
 def _saturated(xp: Any, x: Any, offset: Any, dtype: np.dtype[Any]) -> Any:
@@ -129,7 +129,7 @@ def DequantizeLinear(
         )
 
     y = xp.widened_like(xp.reshape(x, split) if split else x, x_scale)
-    offset = _offset(xp, x_zero_point, met, lambda part: xp.widened_like(part, x_scale))
+    offset = _offset(xp, x_zero_point, lambda part: xp.widened_like(met(part), x_scale))
     y = (y if offset is None else y - offset) * as_dtype(xp, met(x_scale), FLOAT32)
     y = xp.reshape(y, x.shape) if split else y
     return as_dtype(xp, y, dtype_of(output_dtype) if output_dtype else x_scale.dtype)
