@@ -14,7 +14,7 @@ from keras_models import FREE, carried, randomised, worst_error
 from netferry.converters import source
 from netferry.converters.errors import NetferryError, RefusedError, UnsupportedError
 from netferry.converters.tensorflow import live
-from netferry.converters.tensorflow.runtime import keras
+from netferry.converters.tensorflow.runtime import keras, tf
 
 L = keras.layers
 LIMIT = 3e-6
@@ -147,6 +147,101 @@ def test_a_function_between_layers_is_that_of_tensorflow(name: str, tmp_path: Pa
         x = np.random.default_rng(batch).standard_normal((batch, 4, 3)).astype("f4") * 2
         (y,) = arrived.run([x]).values()
         np.testing.assert_allclose(y, oracle(x), rtol=1e-5, atol=1e-5)
+
+
+TABLE = np.random.default_rng(5).standard_normal((3, 4)).astype("f4")
+CALLED: list[tuple[str, dict[str, Any], Callable[[Any], Any]]] = [
+    ("tensordot", {"b": TABLE.tolist(), "axes": 1}, lambda x: tf.tensordot(x, TABLE, 1)),
+    ("compat.v1.norm", {"ord": "euclidean", "axis": -1, "keepdims": None}, lambda x: tf.norm(x, axis=-1)),
+    ("linalg.norm", {"ord": 1, "axis": 1, "keepdims": True}, lambda x: tf.norm(x, 1, 1, True)),
+    ("nn.max_pool1d", {"ksize": 2, "strides": 2, "padding": "SAME"}, lambda x: tf.nn.max_pool1d(x, 2, 2, "SAME")),
+    ("nn.avg_pool1d", {"ksize": [1, 3, 1], "strides": [1, 1, 1], "padding": "SAME"}, lambda x: tf.nn.avg_pool1d(x, 3, 1, "SAME")),
+    ("roll", {"shift": [1, -2], "axis": [1, 2]}, lambda x: tf.roll(x, [1, -2], [1, 2])),
+    ("sort", {"axis": 1, "direction": "DESCENDING"}, lambda x: tf.sort(x, 1, "DESCENDING")),
+    ("linalg.band_part", {"num_lower": 1, "num_upper": 0}, lambda x: tf.linalg.band_part(x, 1, 0)),
+    ("linalg.band_part", {"num_lower": -1, "num_upper": 1}, lambda x: tf.linalg.band_part(x, -1, 1)),
+    ("linalg.diag_part", {}, tf.linalg.diag_part),
+    ("linalg.trace", {}, tf.linalg.trace),
+    ("math.cumprod", {"axis": 1}, lambda x: tf.math.cumprod(x, 1)),
+    ("math.asinh", {}, tf.math.asinh),
+    ("math.log_sigmoid", {}, tf.math.log_sigmoid),
+    ("ensure_shape", {"shape": [None, 4, 3]}, lambda x: x),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", range(len(CALLED)), ids=lambda place: CALLED[place][0])
+def test_a_function_of_tensorflow_gives_what_tensorflow_gives(place: int, tmp_path: Path) -> None:
+    function, keywords, oracle = CALLED[place]
+    agrees([calls(function, keywords)], oracle, tmp_path)
+
+
+def agrees(layers: list[dict[str, Any]], oracle: Callable[[Any], Any], folder: Path, inside: int = 0) -> None:
+    """At two batches; ``inside`` is which of the last layer's outputs is the model's."""
+    config = functional([given("x", [None, 4, 3]), *layers], ["x"], [["f", 0, inside]])
+    arrived = carried(source.open_source(write_h5(folder / "m.h5", config, {})))
+    for batch in (1, 3):
+        x = np.random.default_rng(batch).standard_normal((batch, 4, 3)).astype("f4") * 2
+        (y,) = arrived.run([x]).values()
+        np.testing.assert_allclose(y, oracle(tf.constant(x)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("output", [0, 1])
+def test_the_largest_of_keras_2_are_values_and_places(output: int, tmp_path: Path) -> None:
+    agrees([calls("math.top_k", {"k": 2})], lambda x: tf.math.top_k(x, 2)[output], tmp_path, output)
+
+
+def test_a_gathering_by_rows_and_a_sum_of_several_are_those_of_tensorflow(tmp_path: Path) -> None:
+    layers = [
+        calls("math.argmax", {"axis": 2}, "places"),
+        calls("compat.v1.gather", {"indices": ["places", 0, 0], "axis": 2, "batch_dims": 2}, "best"),
+        entry("TFOpLambda", "f", {"function": "math.add_n"}, [[["best", 0, 0, {}], ["best", 0, 0, {}]]]),
+    ]
+    agrees(layers, lambda x: 2 * tf.reduce_max(x, 2), tmp_path)
+
+
+def test_a_table_in_the_file_is_looked_up(tmp_path: Path) -> None:
+    layers = [
+        calls("math.argmax", {"axis": 2}, "places"),
+        entry(
+            "TFOpLambda",
+            "f",
+            {"function": "compat.v1.nn.embedding_lookup"},
+            [["_CONSTANT_VALUE", -1, TABLE.tolist(), {"ids": ["places", 0, 0], "partition_strategy": "div"}]],
+        ),
+    ]
+    agrees(layers, lambda x: tf.gather(TABLE, tf.argmax(x, 2)), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_decoder_that_begins_from_states_keeps_its_mask(kind: str, tmp_path: Path) -> None:
+    """Keras 2 masked it; Keras 3 itself hands no mask on where states are given."""
+    states = 2 if kind == "LSTM" else 1
+    settings = {"units": 4, "return_state": True, "return_sequences": True}
+    both = [[name, 0, 0, {}] for name in ("table",)] + [["first", 0, 1 + k, {}] for k in range(states)]
+    layers = [
+        given("x", [None, None], "int32"),
+        entry(
+            "Embedding", "table", {"input_dim": 9, "output_dim": 3, "mask_zero": True}, [[["x", 0, 0, {}]]]
+        ),
+        entry(kind, "first", settings, [[["table", 0, 0, {}]]]),
+        entry(kind, "f", settings, [both]),
+    ]
+    table, first, second = (
+        L.Embedding(9, 3, mask_zero=True),
+        *(getattr(L, kind)(4, return_state=True, return_sequences=True) for _ in range(2)),
+    )
+    x = keras.Input((None,), dtype="int32")
+    y = table(x)
+    _, *begun = first(y)
+    model = randomised(keras.Model(x, second(y, initial_state=begun, mask=y._keras_mask)[0]))
+    weights = {
+        name: layer.get_weights() for name, layer in (("table", table), ("first", first), ("f", second))
+    }
+    read = source.open_source(write_h5(tmp_path / "m.h5", functional(layers, ["x"], [["f", 0, 0]]), weights))
+    arrived = carried(read)
+    for ids in ([[3, 5, 2, 0, 0], [1, 0, 0, 0, 0]], [[3, 5, 2], [1, 4, 0], [8, 0, 0]]):
+        (y,) = arrived.run([np.asarray(ids, np.int32)]).values()
+        np.testing.assert_allclose(y, np.asarray(model(np.asarray(ids))), atol=2e-6)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -334,11 +334,3 @@ def test_bicubic_resizing_has_tensorflows_own_table_of_weights(size: tuple[int, 
         x = np.random.default_rng(batch).normal(size=(batch, 7, 9, 2)).astype(np.float32)
         [made] = netferry.run(done.model, [x]).values()
         np.testing.assert_allclose(made, resized(x).numpy(), rtol=0, atol=3e-6)
-
-
-def test_bicubic_resizing_of_a_free_size_is_left_to_tf2onnx_with_the_reason() -> None:
-    image = tf.TensorSpec((None, None, 9, 2), tf.float32, name="image")
-    resized = tf.function(lambda image: tf.raw_ops.ResizeBicubic(images=image, size=(4, 4)), [image])
-    done = netferry.convert(resized, "onnx", verify=False)
-    assert done.route == "tf2onnx"
-    assert any("cubic weights are a table" in note for note in done.notes)

@@ -12,7 +12,7 @@ from served_models import agree, floats, operators, ran
 
 import netferry
 from netferry.converters.errors import NetferryError
-from netferry.converters.tensorflow.runtime import quiet, tf
+from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
 
 v1 = tf.compat.v1
 Tensors = Mapping[str, Any]
@@ -150,6 +150,31 @@ def test_a_loop_of_a_frozen_graph_is_verified(tmp_path: Path) -> None:
     kept(tmp_path / "net.pb", build, {"x": floats(2, 6)})
     report = netferry.convert(tmp_path / "net.pb", "onnx", quick=True, seed=0).report
     assert report is not None and report.status == "passed", report.to_text()
+
+
+@pytest.mark.parametrize("begins", ["x", "zeros"])
+def test_of_a_lowered_loop_that_is_read_only_what_is_read_is_an_output(begins: str, tmp_path: Path) -> None:
+    """TensorFlow 2 freezes a While to TensorFlow 1's frames, whose other variables nobody reads."""
+
+    def call(x: Any) -> Any:
+        kept = tf.TensorArray(tf.float32, 3, element_shape=[None, 6])
+        state = x if begins == "x" else tf.zeros_like(x)
+
+        def body(place: Any, state: Any, kept: Any) -> Any:
+            state = tf.tanh(state * 0.5 + (0.1 if begins == "x" else x))
+            return place + 1, state, kept.write(place, state)
+
+        return tf.transpose(tf.while_loop(lambda i, *_: i < 3, body, [0, state, kept])[2].stack(), (1, 0, 2))
+
+    traced = tf.function(call, [tf.TensorSpec([None, 6], tf.float32, "x")]).get_concrete_function()
+    frozen = convert_to_constants.convert_variables_to_constants_v2(traced)
+    tf.io.write_graph(frozen.graph, str(tmp_path), "net.pb", as_text=False)
+    made = netferry.convert(tmp_path / "net.pb", "onnx", verify=False)
+    assert [len(value.type.tensor_type.shape.dim) for value in made.model.graph.output] == [3]
+    for batch in (1, 4):
+        x = floats(batch, 6)
+        (got,) = ran(made.model, {"x": x}).values()
+        np.testing.assert_allclose(got, call(tf.constant(x)), atol=1e-6)
 
 
 def test_a_saved_model_with_the_nodes_of_two_savers_is_read(tmp_path: Path) -> None:

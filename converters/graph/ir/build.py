@@ -79,8 +79,8 @@ class GraphBuilder:
             operands = [None if x is None else self._under(x, perm) for x in inputs]
         while operands and operands[-1] is None:
             operands.pop()
-        if op_type == "MaxPool":
-            self._keep_padding(operands[0])
+        if op_type in ("MaxPool", "AveragePool"):
+            self._keep_padding(op_type, operands[0], attributes)
         results = self._node(op_type, operands, given, outputs)
         if perm is None:
             return results
@@ -273,10 +273,11 @@ class GraphBuilder:
             self._settled[key] = self._node("Transpose", [base], {"perm": x.perm}, 1, aside=True)[0]
         return replace(self._settled[key], dims=x.dims)
 
-    def _keep_padding(self, x: Tensor | None) -> None:
-        """Let the Pad before a MaxPool name its axes.
+    def _keep_padding(self, op_type: str, x: Tensor | None, attributes: Mapping[str, Any]) -> None:
+        """Let the Pad before a pool name its axes.
 
-        Else onnxruntime (1.31) folds its zeros into the pool, which pads with the least number there is.
+        Else onnxruntime (1.31) folds it into the pool: zeros into a MaxPool, which pads with the least number there is, and
+        into an AveragePool also what is as wide as its windows, of which it then makes no session.
         """
         pad = None if x is None else x.value.producer()
         if pad is None or pad.op_type != "Pad" or len(pad.inputs) > 3:
@@ -285,6 +286,9 @@ class GraphBuilder:
         if pads is None:
             return
         before, after = np.split(pads.numpy(), 2)
+        kernel = attributes["kernel_shape"]
+        if op_type == "AveragePool" and (np.maximum(before, after)[-len(kernel) :] < kernel).all():
+            return
         axes = np.flatnonzero(before | after)
         pad.resize_inputs(4)
         for position, numbers in ((1, np.concatenate([before[axes], after[axes]])), (3, axes)):

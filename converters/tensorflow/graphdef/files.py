@@ -17,7 +17,7 @@ from netferry.converters.tensorflow.graphdef.graph import (
     Node,
     Ref,
     graph_of,
-    in_order,
+    reached,
     ref_of,
 )
 from netferry.converters.tensorflow.graphdef.model import CalledBy, GraphModel, Library, Port, Source
@@ -150,6 +150,8 @@ _UNREAD = frozenset(
     """.split()
 )
 _MEASURING = frozenset({"Shape", "ShapeN", "Size", "Rank"})
+_LEAVING = frozenset({"Exit", "RefExit"})
+"""What a loop of TensorFlow 1 gives: a variable that nobody reads is a counter, unless loops are all that the graph ends in."""
 _TRAINED = re.compile(r"^(Resource|Sparse)?(Sparse)?Apply[A-Z]\w*$|^Assign\w*$|^Scatter(Add|Sub|Update)$")
 _FEEDING = re.compile("Placeholder(V2)?$|IteratorGetNext$|Queue(TryDequeue|Dequeue)|ParseSingleExample")
 _DEFAULTING = re.compile("PlaceholderWithDefault$")
@@ -201,7 +203,9 @@ def _unserved(graph: Graph, where: str) -> CalledBy:
     read = {ref.node for node in (*computing, *storing) for ref in node.inputs}
     fed = _reached(graph, _feeding(graph, _FEEDING)) or _reached(graph, _feeding(graph, _DEFAULTING))
     ends = [node for node in computing if node.name not in read and not _chooses(graph, node)]
-    outputs = [port_of(graph, Ref(node.name, 0)) for node in ends if not fed or node.name in fed]
+    ends = [node for node in ends if not fed or node.name in fed]
+    beside = [node for node in ends if node.operator not in _LEAVING]
+    outputs = [port_of(graph, Ref(node.name, 0)) for node in beside or ends]
     if not outputs:
         raise RefusedError("the graph has no output: no node computes what nobody reads", where=where)
     return CalledBy("", placeholders(graph, [port.ref.node for port in outputs], where), tuple(outputs))
@@ -254,7 +258,7 @@ def port_of(graph: Graph, ref: Ref) -> Port:
 
 def placeholders(graph: Graph, outputs: Iterable[str], where: str) -> tuple[Port, ...]:
     """What must be fed for these nodes, in the order of the graph."""
-    needed = {node.name for node in in_order(graph, outputs, where)}
+    needed = {node.name for node in reached(graph, outputs, where)}
     return tuple(
         port_of(graph, Ref(node.name, 0))
         for node in graph.nodes.values()

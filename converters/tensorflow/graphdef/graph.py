@@ -54,6 +54,7 @@ class Graph:
 _OUTPUTS: Mapping[str, Sequence[str]] = {
     name: outputs.split()
     for names, outputs in {
+        "BroadcastGradientArgs": "r0 r1",
         "BlockLSTM BlockLSTMV2 LSTMBlockCell": "i cs f o ci co h",
         "CudnnRNN CudnnRNNV2 CudnnRNNV3": "output output_h output_c reserve_space host_reserved",
         "CombinedNonMaxSuppression": "nmsed_boxes nmsed_scores nmsed_classes valid_detections",
@@ -70,7 +71,7 @@ _OUTPUTS: Mapping[str, Sequence[str]] = {
         "Switch": "output_false output_true",
         "TensorArrayV3": "handle flow",
         "TensorListPopBack": "output_handle tensor",
-        "TopK TopKV2": "values indices",
+        "ApproxTopK TopK TopKV2": "values indices",
         "Unique UniqueV2": "y idx",
         "UniqueWithCounts UniqueWithCountsV2": "y idx count",
         "LookupTableExportV2": "keys values",

@@ -142,6 +142,14 @@ class GraphModel:
         follower.follow(self.graph, present)
         return follower.bindings
 
+    @cached_property
+    def changes(self) -> frozenset[str]:
+        """The variables that each call of the signature writes anew."""
+        follower = Follower(self.functions, self.label)
+        roots = [port.ref.node for port in self.signature.outputs]
+        follower.follow(self.graph, roots, captured=self.captured)
+        return frozenset(follower.bindings.changed)
+
     def variable(self, name: str) -> Array:
         """The content of the variable whose handle has this name.
 

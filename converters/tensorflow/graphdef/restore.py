@@ -5,6 +5,7 @@ Nothing runs: a step is followed as far as it hands on names, handles and consta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ VARIABLES = frozenset("VarHandleOp VariableV2 Variable".split())
 TABLES = frozenset("HashTableV2 HashTable MutableHashTableV2".split())
 CALLS = frozenset("PartitionedCall StatefulPartitionedCall".split())
 _ASSIGNS = frozenset("AssignVariableOp Assign".split())
+_CHANGES = re.compile(
+    "Assign(Add|Sub)?(VariableOp)?$|ResourceScatter|ResourceStridedSliceAssign$|Scatter(Add|Sub|Update)$"
+)
 _PASSING = frozenset("Identity IdentityN ReadVariableOp".split())
 _DEEPEST = 50
 
@@ -39,11 +43,12 @@ class Saved:
 
 @dataclass
 class Bindings:
-    """What the steps that were followed set: variables from the checkpoint or from constants, tables."""
+    """What the steps that were followed set: variables from the checkpoint or from constants, tables; ``changed`` are all variables that they write."""
 
     saved: dict[str, Saved] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     tables: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
 
 
 def handle_of(node: Node) -> Handle:
@@ -61,13 +66,23 @@ class Follower:
         self.bindings = Bindings()
 
     def follow(
-        self, graph: Graph, roots: Iterable[str], given: Sequence[Any] = (), depth: int = 0
+        self,
+        graph: Graph,
+        roots: Iterable[str],
+        given: Sequence[Any] = (),
+        depth: int = 0,
+        captured: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """All that runs for the nodes ``roots`` to run; what each node gives, as far as that is known."""
+        """All that runs for the nodes ``roots`` to run; what each node gives, as far as that is known.
+
+        A branch and the body of a loop are not followed. ``captured`` is what nodes of this graph give that stands outside of it.
+        """
         if depth > _DEEPEST:
             raise RefusedError("functions are nested too deep", where=self._where)
-        known: dict[str, Any] = {}
+        known: dict[str, Any] = {name: [value] for name, value in (captured or {}).items()}
         for node in in_order(graph, roots, self._where, controls=True):
+            if node.name in known:
+                continue
             read = [_output(known.get(ref.node), ref.port) for ref in node.inputs]
             known[node.name] = self._step(node, read, given, depth)
         return known
@@ -75,10 +90,12 @@ class Follower:
     def _step(self, node: Node, read: Sequence[Any], given: Sequence[Any], depth: int) -> Any:
         operator = node.operator
         if operator == ARGUMENT:
-            position = node.attributes["index"]
-            return [given[position] if position < len(given) else None]
+            position = node.attributes.get("index")  # an input of the main graph has none
+            return [given[position] if position is not None and position < len(given) else None]
         if operator in VARIABLES or operator in TABLES:
             return [handle_of(node)]
+        if _CHANGES.match(operator) and read and isinstance(read[0], Handle):
+            self.bindings.changed.add(read[0].name)
         if operator == "Const":
             return [self._constant(node)]
         if operator in _PASSING:

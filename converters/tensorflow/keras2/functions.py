@@ -6,6 +6,7 @@ Each takes TensorFlow's own parameters, under TensorFlow's names: the first by p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -135,11 +136,65 @@ def _pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: fl
     return ops.pad(tensor, paddings, constant_values=constant_values)
 
 
-def _gather(params: Any, indices: Any, axis: int = 0, batch_dims: int = 0) -> Any:
+def _gather(params: Any, indices: Any, axis: Any = 0, batch_dims: int = 0, **_: Any) -> Any:
     if batch_dims:
-        raise ValueError("gather with batch_dims")
+        return _gathered(params, indices, axis, batch_dims)
     params, indices = (np.asarray(x) if isinstance(x, list) else x for x in (params, indices))
     return ops.take(params, indices, axis=axis)
+
+
+def _gathered(params: Any, indices: Any, axis: Any, batch_dims: int) -> Any:
+    """Along the one axis behind those that both have, where the indices say one place for each row."""
+    if axis not in (None, batch_dims) or params.ndim != batch_dims + 1 or batch_dims < 1:
+        raise ValueError("gather with batch_dims")
+    flat = indices.ndim == batch_dims
+    places = ops.expand_dims(indices, -1) if flat else indices
+    found = ops.take_along_axis(params, places, axis=batch_dims)
+    return ops.squeeze(found, -1) if flat else found
+
+
+def _looked_up(params: Any, ids: Any, max_norm: Any = None, **_: Any) -> Any:
+    if max_norm is not None:
+        raise ValueError("embedding_lookup with max_norm")
+    return _gather(params, ids)
+
+
+def _tensordot(a: Any, b: Any, axes: Any) -> Any:
+    return ops.tensordot(*_alike(a, b), axes=axes)
+
+
+def _norm(tensor: Any, axis: Any = None, keepdims: Any = None, **kind: Any) -> Any:
+    order = kind.get("ord", "euclidean")
+    return ops.norm(tensor, 2 if order == "euclidean" else order, axis=_plain(axis), keepdims=bool(keepdims))
+
+
+def _top(x: Any, k: int = 1, **_: Any) -> Any:
+    return list(ops.top_k(x, k))
+
+
+def _sorted(values: Any, axis: int = -1, direction: str = "ASCENDING") -> Any:
+    found = ops.sort(values, axis=axis)
+    return found if direction == "ASCENDING" else ops.flip(found, axis=axis)
+
+
+def _banded(x: Any, num_lower: int, num_upper: int) -> Any:
+    below = x if num_lower < 0 else ops.triu(x, -num_lower)
+    return below if num_upper < 0 else ops.tril(below, num_upper)
+
+
+def _pooled(dimensions: int, function: Function) -> Function:
+    """``ksize`` and ``strides`` are a number, one for each axis of space, or one for each axis."""
+
+    def sizes(given: Any) -> Any:
+        numbers = list(given) if isinstance(given, list | tuple) else [given] * dimensions
+        return tuple(numbers[1:-1] if len(numbers) == dimensions + 2 else numbers)
+
+    def called(x: Any, ksize: Any, strides: Any, padding: str, data_format: str | None = None) -> Any:
+        first = data_format is not None and data_format.startswith("NC")
+        layout = "channels_first" if first else "channels_last"
+        return function(x, sizes(ksize), sizes(strides), padding=padding.lower(), data_format=layout)
+
+    return called
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
@@ -176,7 +231,7 @@ def _cast(x: Any, dtype: str) -> Any:
 
 
 _UNARY: Mapping[str, Function] = {
-    "abs": ops.abs, "acos": ops.arccos, "asin": ops.arcsin, "atan": ops.arctan, "ceil": ops.ceil, "cos": ops.cos, "cosh": ops.cosh,
+    "abs": ops.abs, "asinh": ops.arcsinh, "acosh": ops.arccosh, "atanh": ops.arctanh, "log_sigmoid": ops.log_sigmoid, "acos": ops.arccos, "asin": ops.arcsin, "atan": ops.arctan, "ceil": ops.ceil, "cos": ops.cos, "cosh": ops.cosh,
     "erf": ops.erf, "exp": ops.exp, "expm1": ops.expm1, "floor": ops.floor, "is_finite": ops.isfinite, "is_inf": ops.isinf,
     "is_nan": ops.isnan, "log": ops.log, "log1p": ops.log1p, "logical_not": ops.logical_not, "negative": ops.negative,
     "reciprocal": ops.reciprocal, "round": ops.round, "rsqrt": ops.rsqrt, "sigmoid": ops.sigmoid, "sign": ops.sign, "sin": ops.sin,
@@ -219,6 +274,9 @@ FUNCTIONS: Mapping[str, Function] = {
     **{f"math.reduce_{name}": _over_axes(function) for name, function in _REDUCTIONS.items()},
     **{f"reduce_{name}": _over_axes(function) for name, function in _REDUCTIONS.items()},
     "__operators__.getitem": _sliced,
+    **{f"{module}top_k": _top for module in ("math.", "nn.")},
+    **{f"{module}norm": _norm for module in ("", "linalg.")},
+    **{f"nn.{name}{d}d": _pooled(d, function) for d in (1, 2, 3) for name, function in (("max_pool", ops.max_pool), ("avg_pool", ops.average_pool))},
     "argmax": _arg(ops.argmax),
     "argmin": _arg(ops.argmin),
     "broadcast_to": lambda x, shape: with_sizes(ops.broadcast_to, x, shape),
@@ -228,16 +286,23 @@ FUNCTIONS: Mapping[str, Function] = {
     "convert_to_tensor": lambda value, dtype=None: value if dtype is None else _cast(value, dtype),
     "expand_dims": lambda x, axis: ops.expand_dims(x, axis),
     "gather": _gather,
+    "ensure_shape": lambda x, **_: x,
     "identity": lambda x: x,
     "image.resize": _resized,
     "linalg.l2_normalize": _normalized,
+    "linalg.band_part": _banded,
+    "linalg.diag_part": lambda x: ops.diagonal(x, axis1=-2, axis2=-1),
     "linalg.matmul": _matmul,
+    "linalg.trace": lambda x: ops.trace(x, axis1=-2, axis2=-1),
+    "math.add_n": lambda inputs: reduce(ops.add, _several(inputs)),
     "math.argmax": _arg(ops.argmax),
     "math.argmin": _arg(ops.argmin),
+    "math.cumprod": lambda x, axis=0: ops.cumprod(x, axis=axis),
     "math.cumsum": lambda x, axis=0: ops.cumsum(x, axis=axis),
     "math.l2_normalize": _normalized,
     "matmul": _matmul,
     "nn.bias_add": lambda value, bias: ops.add(*_alike(value, bias)),
+    "nn.embedding_lookup": _looked_up,
     "nn.gelu": lambda features, approximate=False: ops.gelu(features, approximate=approximate),
     "nn.l2_normalize": _normalized,
     "nn.leaky_relu": lambda features, alpha=0.2: ops.leaky_relu(features, negative_slope=alpha),
@@ -249,11 +314,14 @@ FUNCTIONS: Mapping[str, Function] = {
     "repeat": lambda x, repeats, axis=None: ops.repeat(x, repeats, axis=axis),
     "reshape": _reshape,
     "reverse": lambda tensor, axis: ops.flip(tensor, axis=_plain(axis)),
+    "roll": lambda x, shift, axis: ops.roll(x, _plain(shift), _plain(axis)),
     "shape": lambda x, **_: shape_of(x),
+    "sort": _sorted,
     "split": _split,
     "squeeze": _squeeze,
     "stack": _stack,
     "stop_gradient": lambda x: ops.stop_gradient(x),
+    "tensordot": _tensordot,
     "tile": lambda x, multiples: with_sizes(ops.tile, x, multiples),
     "transpose": lambda a, perm=None, **_: ops.transpose(a, axes=perm),
     "unstack": _unstack,

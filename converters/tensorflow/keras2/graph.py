@@ -11,7 +11,7 @@ from netferry.converters.tensorflow.keras2 import functions, known
 from netferry.converters.tensorflow.keras2.layers import made, policy
 from netferry.converters.tensorflow.keras2.sizes import Sizes
 from netferry.converters.tensorflow.names import legal
-from netferry.converters.tensorflow.runtime import Functional, keras
+from netferry.converters.tensorflow.runtime import Functional, backend, keras
 
 CONSTANT = "_CONSTANT_VALUE"
 
@@ -161,6 +161,7 @@ class _Reader:
             if given.get("training") is False:
                 del given["training"]
             if _recurs(part.layer) and isinstance(first, list):
+                given.setdefault("mask", backend.get_keras_mask(first[0]))  # Keras 3 forgets it beside states
                 return part.layer(first[0], initial_state=first[1:], **given)
             return part.layer(first, **given)
         except UnsupportedError:

@@ -106,6 +106,8 @@ OPERATORS = frozenset(
     ResourceScatterUpdate ResourceStridedSliceAssign Betainc Igamma Igammac Erfc FusedPadConv2D FusedResizeAndPadConv2D
     _FusedConv2D _FusedMatMul _FusedBatchNormEx RandomGamma RandomPoisson RandomPoissonV2
     EuclideanNorm Angle XlaDynamicUpdateSlice MatrixSolve MatrixTriangularSolve Qr SelfAdjointEigV2 ExtractVolumePatches
+    NthElement HistogramFixedWidth ApproxTopK Ndtri DrawBoundingBoxes DrawBoundingBoxesV2
+    BroadcastGradientArgs TanhGrad SigmoidGrad SqrtGrad RsqrtGrad InvGrad ReciprocalGrad ReluGrad Relu6Grad EluGrad SeluGrad LeakyReluGrad SoftplusGrad SoftsignGrad
     AvgPool3DGrad Dilation2D FractionalMaxPool FractionalAvgPool SobolSample
     ParseExample ParseExampleV2 ParseSingleExample ParseSequenceExample ParseSequenceExampleV2 DecodeCSV
     DecodeJSONExample DecodeRaw DecodePaddedRaw DecodeBase64 EncodeBase64 DecodeJpeg DecodeAndCropJpeg DecodePng DecodeBmp

@@ -23,7 +23,7 @@ from netferry.converters.exported import ExportedModel
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import BATCH, Dim, Example, TensorSpec
 from netferry.converters.tensorflow import traced
-from netferry.converters.tensorflow.graphdef.to_onnx import direct
+from netferry.converters.tensorflow.graphdef.to_onnx import direct, is_final
 from netferry.converters.tensorflow.interface import ModelInterface, interface_of
 from netferry.converters.tensorflow.runtime import convert_to_constants, quiet, tf
 from netferry.converters.tensorflow.specs import demand_dense, tensor_specs
@@ -75,6 +75,8 @@ def by_operator(
     try:
         exported = direct(traced.graph_model(interface, bound.specs), bound.specs, bound.notes)
     except UnsupportedError as error:
+        if is_final(error):
+            raise
         return convert(interface, given, UnsupportedError([*_problems(because or ""), *error.problems]))
     if because is None:
         return exported

@@ -19,7 +19,6 @@ from netferry.converters.tensorflow.graphdef.inputs import specs_of
 from netferry.converters.tensorflow.graphdef.model import GraphModel
 from netferry.converters.tensorflow.graphdef.native import native
 from netferry.converters.tensorflow.graphdef.to_onnx import (
-    bicubic,
     complex_numbers,
     control_flow,
     convolution,
@@ -34,15 +33,16 @@ from netferry.converters.tensorflow.graphdef.to_onnx import (
     pooling,
     random,
     reduction,
+    resampling,
     shape,
     special,
 )
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Emitter
-from netferry.converters.tensorflow.graphdef.to_onnx.walk import DRAWS, Complex, Drawn, Text, Walk
+from netferry.converters.tensorflow.graphdef.to_onnx.walk import DRAWS, KEEPS, Complex, Drawn, Text, Walk
 
 __all__ = [
-    "bicubic", "complex_numbers", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
-    "random", "reduction", "shape", "special", "to_onnx",
+    "complex_numbers", "control_flow", "convolution", "elementwise", "image", "indexing", "linear", "lists", "lookups", "loops", "normalization", "pooling",
+    "random", "reduction", "resampling", "shape", "special", "to_onnx",
 ]  # fmt: skip
 
 
@@ -57,8 +57,7 @@ def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> Export
     try:
         return direct(model, found.specs, found.notes)
     except UnsupportedError as error:
-        draws = any(problem.reason == DRAWS[0] for problem in error.problems)
-        if draws or model.source is None or not named("tensorflow").installed:
+        if is_final(error) or model.source is None or not named("tensorflow").installed:
             raise
         try:
             held = native(model)
@@ -67,6 +66,11 @@ def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> Export
         fallback = import_module("netferry.converters.tensorflow.to_onnx.fallback")
         converted: ExportedModel = fallback.convert_native(held, given, error)
         return converted
+
+
+def is_final(error: UnsupportedError) -> bool:
+    """Whether no other route gives the model's results either: tf2onnx writes such a graph without a word."""
+    return any(problem.reason in (DRAWS[0], KEEPS[0]) for problem in error.problems)
 
 
 def _refuse_texts(model: GraphModel) -> None:

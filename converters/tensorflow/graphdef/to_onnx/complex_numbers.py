@@ -10,7 +10,7 @@ import numpy as np
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.graphdef.graph import Node
-from netferry.converters.tensorflow.graphdef.to_onnx.emitter import Attrs, Emitter
+from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 from netferry.converters.tensorflow.graphdef.to_onnx.walk import STRUCTURES, Complex, Walk
 
 BY_PARTS = frozenset(
@@ -26,6 +26,8 @@ def computed(walk: Walk, node: Node, read: Sequence[Any]) -> Sequence[Any]:
     if node.operator in BY_PARTS:
         parts = [walk.row(node, [_part(walk, each, part) for each in read]) for part in ("real", "imaginary")]
         return [Complex(real, imaginary) for real, imaginary in zip(*parts, strict=True)]
+    if node.operator in _MATRICES:
+        return [_matrix_product(walk, node, read)]
     row = _ARITHMETIC.get(node.operator)
     if row is None:
         raise CannotConvert("it computes with complex numbers, which ONNX's operators do not")
@@ -50,6 +52,27 @@ def _product(g: Emitter, x: Complex, y: Complex) -> Complex:
     return Complex(real, g.Add(g.Mul(x.real, y.imaginary), g.Mul(x.imaginary, y.real)))
 
 
+_MATRICES = frozenset("MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3".split())
+
+
+def _matrix_product(walk: Walk, node: Node, read: Sequence[Any]) -> Complex:
+    """Of the parts; what is turned round as an adjoint is conjugated, too."""
+    g = walk.g
+    a = Attrs(node.attributes, node.name)
+    x, y = (
+        _conjugate(g, _complex(walk, each)) if a.flag(adjoint) else _complex(walk, each)
+        for each, adjoint in zip(read, ("adj_x", "adj_y"), strict=True)
+    )
+
+    def product(one: Tensor, other: Tensor) -> Tensor:
+        (made,) = walk.row(node, [one, other])
+        found: Tensor = made
+        return found
+
+    real = g.Sub(product(x.real, y.real), product(x.imaginary, y.imaginary))
+    return Complex(real, g.Add(product(x.real, y.imaginary), product(x.imaginary, y.real)))
+
+
 def _quotient(g: Emitter, x: Complex, y: Complex) -> Complex:
     size = g.Add(g.Mul(y.real, y.real), g.Mul(y.imaginary, y.imaginary))
     above = _product(g, x, _conjugate(g, y))
@@ -69,6 +92,14 @@ def _exponential(g: Emitter, x: Complex) -> Complex:
     return Complex(g.Mul(size, g.Cos(x.imaginary)), g.Mul(size, g.Sin(x.imaginary)))
 
 
+def _angle(g: Emitter, x: Complex) -> Any:
+    return ROWS["Atan2"](g, None, x.imaginary, x.real)
+
+
+def _logarithm(g: Emitter, x: Complex) -> Complex:
+    return Complex(g.Log(_magnitude(g, x)), _angle(g, x))
+
+
 def _real(_: Emitter, x: Complex) -> Tensor:
     return x.real
 
@@ -78,9 +109,11 @@ def _imaginary(_: Emitter, x: Complex) -> Tensor:
 
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
+    "Angle": _angle,
     "ComplexAbs": _magnitude,
     "Conj": _conjugate,
     "Exp": _exponential,
+    "Log": _logarithm,
     "Mul": _product,
     "RealDiv": _quotient,
     "Square": lambda g, x: _product(g, x, x),

@@ -99,11 +99,20 @@ def _typed_like(function: Any) -> Fold:
     """A function of arrays of one dtype, which the result keeps."""
 
     def fold(a: Attrs, *arrays: Array) -> Array:
+        if any(array.dtype == object for array in arrays):
+            arrays = tuple(map(_whole, arrays))
         made = np.asarray(function(*arrays))
         kinds = {array.dtype for array in arrays}
         return made.astype(kinds.pop()) if len(kinds) == 1 and made.dtype != object else made
 
     return fold
+
+
+def _whole(x: Array) -> Array:
+    """Numbers that are computed with sizes: of a size only whole multiples are known."""
+    if x.dtype.kind == "f" and not np.array_equal(x, np.floor(x)):
+        raise TypeError
+    return x.astype(np.int64) if x.dtype.kind == "f" else x
 
 
 def _split(a: Attrs, axis: Array, x: Array) -> list[Array]:
@@ -123,6 +132,20 @@ def _numbers_only(function: Any) -> Fold:
         return function(a, *arrays)
 
     return fold
+
+
+def _sums_of_gradient(_: Attrs, one: Array, other: Array) -> list[Array]:
+    """Over which axes the gradients of two operands are added up that were broadcast to each other."""
+    rank = max(one.size, other.size)
+    both = [[1] * (rank - each.size) + list(each) for each in (one, other)]
+    summed: list[list[int]] = [[], []]
+    for axis, pair in enumerate(zip(*both, strict=True)):
+        alone = [not isinstance(size, Size) and size == 1 for size in pair]
+        if pair[0] != pair[1] and not any(alone):
+            raise TypeError
+        for axes, mine in zip(summed, alone, strict=True):
+            axes += [axis] if mine else []
+    return [np.asarray(axes, np.int32) for axes in summed]
 
 
 def _range(a: Attrs, start: Array, limit: Array, delta: Array) -> Array:
@@ -188,6 +211,7 @@ _FOLDS: Mapping[str, Fold] = {
         lambda _a, x, y: np.asarray(np.broadcast_shapes(tuple(x), tuple(y))).astype(x.dtype)
     ),
     "BroadcastTo": _numbers_only(lambda _a, x, sizes: np.broadcast_to(x, sizes)),
+    "BroadcastGradientArgs": _sums_of_gradient,
     "InvertPermutation": _numbers_only(lambda _a, x: np.argsort(x).astype(x.dtype)),
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import layout
 from netferry.converters.graph.ir.build import Tensor
@@ -157,4 +159,39 @@ def _extent(
 
 @ROWS.row("Dilation2D")
 def dilation(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
-    raise CannotConvert("ONNX has no morphological dilation")
+    """x: (batch, height, width, channels); kernel: (rows, columns, channels). The largest of what is moved and raised by the kernel."""
+    strides, rates = a.integers("strides")[1:3], a.integers("rates")[1:3]
+    sizes = [kernel.size(axis) for axis in (0, 1)]
+    spans = [(size - 1) * rate + 1 for size, rate in zip(sizes, rates, strict=True)]
+    if a.text("padding") == "SAME":
+        own = [x.dims[axis] if x.dims is not None else None for axis in (1, 2)]
+        if not all(isinstance(size, int) for size in own) and strides != [1, 1]:
+            raise CannotConvert(
+                "its padding depends on a size that is free", "Fix its height and width (--fix)"
+            )
+        wide = [
+            max((-(-size // stride) - 1) * stride + span - size, 0) if isinstance(size, int) else span - 1
+            for size, stride, span in zip(own, strides, spans, strict=True)
+        ]
+        before = [each // 2 for each in wide]
+        after = [each - half for each, half in zip(wide, before, strict=True)]
+        x = g.Pad(x, g.ints(0, *before, 0, 0, *after, 0), g.constant(np.finfo(x.dtype).min, x.dtype))
+    ends = [g.Sub(_length(g, x, axis + 1), g.constant(span - 1, np.int64)) for axis, span in enumerate(spans)]
+    parts = []
+    for row in range(sizes[0]):
+        for column in range(sizes[1]):
+            begins = [row * rates[0], column * rates[1]]
+            stops = g.vector(
+                [g.Add(end, g.constant(begin, np.int64)) for end, begin in zip(ends, begins, strict=True)]
+            )
+            part = g.Slice(x, g.ints(*begins), stops, g.ints(1, 2), g.ints(*strides))
+            raised = g.Gather(
+                g.Gather(kernel, g.constant(row, np.int64), axis=0), g.constant(column, np.int64), axis=0
+            )
+            parts.append(g.Add(part, raised))
+    return parts[0] if len(parts) == 1 else g.Max(*parts)
+
+
+def _length(g: Emitter, x: Tensor, axis: int) -> Tensor:
+    size = g.size(x, axis)
+    return g.constant(size, np.int64) if isinstance(size, int) else size

@@ -54,6 +54,36 @@ rows(
     }
 )
 
+_SELU, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+rows(
+    {
+        "TanhGrad": lambda g, _a, y, dy: g.Mul(dy, g.Sub(g.like(1, y), g.Mul(y, y))),
+        "SigmoidGrad": lambda g, _a, y, dy: g.Mul(dy, g.Mul(y, g.Sub(g.like(1, y), y))),
+        "SqrtGrad": lambda g, _a, y, dy: g.Div(g.Mul(dy, g.like(0.5, y)), y),
+        "RsqrtGrad": lambda g, _a, y, dy: g.Mul(g.Mul(dy, g.like(-0.5, y)), g.Mul(y, g.Mul(y, y))),
+        "ReciprocalGrad InvGrad": lambda g, _a, y, dy: g.Neg(g.Mul(dy, g.Mul(y, y))),
+        "SoftplusGrad": lambda g, _a, dy, x: g.Mul(dy, g.Sigmoid(x)),
+        "SoftsignGrad": lambda g, _a, dy, x: g.op("Div", dy, g.Mul(d := g.Add(g.Abs(x), g.like(1, x)), d)),
+        "ReluGrad": lambda g, _a, dy, x: _where_above(g, x, dy, g.like(0, dy)),
+        "Relu6Grad": lambda g, _a, dy, x: g.Where(
+            g.Less(x, g.like(6, x)), _where_above(g, x, dy, g.like(0, dy)), g.like(0, dy)
+        ),
+        "LeakyReluGrad": lambda g, a, dy, x: _where_above(
+            g, x, dy, g.Mul(dy, g.like(a.number("alpha", 0.2), dy))
+        ),
+        "EluGrad": lambda g, _a, dy, y: _where_above(g, y, dy, g.Mul(dy, g.Add(y, g.like(1, y)))),
+        "SeluGrad": lambda g, _a, dy, y: _where_above(
+            g, y, g.Mul(dy, g.like(_SELU, dy)), g.Mul(dy, g.Add(y, g.like(_SELU * _SELU_ALPHA, y)))
+        ),
+    }
+)
+"""What flows back, in graphs that compute with their own gradients: of what the function gave (``y``) or took (``x``)."""
+
+
+def _where_above(g: Emitter, x: Tensor, above: Tensor, below: Tensor) -> Tensor:
+    return g.Where(g.Greater(x, g.like(0, x)), above, below)
+
 
 _MANY = 16
 """Sums of more floats are one node, since each node is work; ONNX has none for whole numbers."""

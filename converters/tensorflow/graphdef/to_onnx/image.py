@@ -80,7 +80,7 @@ def crop_and_resize(g: Emitter, a: Attrs, x: Tensor, boxes: Tensor, places: Tens
 
     x: (batch, height, width, channels); boxes: (n, 4) as y1, x1, y2, x2 between 0 and 1; places: (n,).
     """
-    a.among("method", "bilinear", "bilinear")
+    nearest = a.among("method", "bilinear nearest", "bilinear") == "nearest"
     height, width = g.numbers(size, "size of the crops")
     f = np.float32
     extents = [g.cast(g.Sub(_size(g, x, axis), g.constant(1, np.int64)), f) for axis in (1, 2)]
@@ -88,6 +88,14 @@ def crop_and_resize(g: Emitter, a: Attrs, x: Tensor, boxes: Tensor, places: Tens
         _places(g, boxes, axis, count, extent)
         for axis, count, extent in zip((0, 1), (height, width), extents, strict=True)
     )
+    inside = g.And(
+        g.Unsqueeze(_within(g, ys, extents[0]), g.ints(2, 3)),
+        g.Unsqueeze(_within(g, xs, extents[1]), g.ints(1, 3)),
+    )
+    outside = g.constant(a.number("extrapolation_value"), f)
+    if nearest:
+        rows_, columns = (g.Floor(g.Add(each, g.constant(0.5, f))) for each in (ys, xs))
+        return g.Where(inside, _gathered(g, x, places, rows_, columns, extents), outside)
     corners = []
     for rounded_y in (g.Floor(ys), g.Ceil(ys)):
         for rounded_x in (g.Floor(xs), g.Ceil(xs)):
@@ -95,11 +103,7 @@ def crop_and_resize(g: Emitter, a: Attrs, x: Tensor, boxes: Tensor, places: Tens
     top = _between(g, corners[0], corners[1], g.Sub(xs, g.Floor(xs)), 1)
     bottom = _between(g, corners[2], corners[3], g.Sub(xs, g.Floor(xs)), 1)
     y = _between(g, top, bottom, g.Sub(ys, g.Floor(ys)), 2)
-    inside = g.And(
-        g.Unsqueeze(_within(g, ys, extents[0]), g.ints(2, 3)),
-        g.Unsqueeze(_within(g, xs, extents[1]), g.ints(1, 3)),
-    )
-    return g.Where(inside, y, g.constant(a.number("extrapolation_value"), f))
+    return g.Where(inside, y, outside)
 
 
 def _size(g: Emitter, x: Tensor, axis: int) -> Tensor:

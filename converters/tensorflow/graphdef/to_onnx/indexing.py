@@ -302,11 +302,19 @@ def tensor_diagonal_of(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
 
 @ROWS.row("MatrixDiag", "MatrixDiagV2", "MatrixDiagV3", "Diag")
 def diagonal(g: Emitter, a: Attrs, x: Tensor, k: Tensor | None = None, *rest: Tensor) -> Tensor:
-    """x: (..., n) on the main diagonal of (..., n, n)."""
-    if k is not None and set(g.numbers(k, "diagonal")) != {0}:
-        raise CannotConvert("it writes another diagonal than the main one")
-    size = x.size(x.rank - 1)
-    return g.Where(g.constant(np.eye(size, dtype=bool)), g.Unsqueeze(x, g.ints(-1)), g.like(0, x))
+    """x: (..., n) on the diagonal of (..., n + |k|, n + |k|) that lies ``k`` places above the main one."""
+    places = {0} if k is None else set(g.numbers(k, "diagonal"))
+    sizes = [each for size in rest[:2] for each in g.numbers(size, "number of rows")]
+    if len(places) != 1 or any(size != -1 for size in sizes):
+        raise CannotConvert("it writes several diagonals, or one into a matrix of other sizes")
+    size, (above,) = x.size(x.rank - 1), places
+    fill = rest[2] if len(rest) > 2 else g.like(0, x)
+    y = g.Where(g.constant(np.eye(size, dtype=bool)), g.Unsqueeze(x, g.ints(-1)), fill)
+    if not above:
+        return y
+    outer = [0] * (x.rank - 1)
+    right, down = max(above, 0), max(-above, 0)
+    return g.Pad(y, g.ints(*outer, down, right, *outer, right, down), fill)
 
 
 @ROWS.row("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3")

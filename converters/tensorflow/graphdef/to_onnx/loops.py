@@ -74,7 +74,7 @@ class Loop:
     """A While with what it is given; ``condition`` and ``body`` take all of its variables."""
 
     def __init__(self, walk: Walk, condition: Graph, body: Graph, given: list[Any]) -> None:
-        self.walk, self.condition, self.body, self.given = walk, condition, body, given
+        self.walk, self.condition, self.body, self.given = walk, condition, body, list(given)
 
     # ---- what is known of it before it is written ------------------------------------------------------
 
@@ -86,8 +86,10 @@ class Loop:
         value = self.given[position]
         if argument_of(self.body, self.body.returns[position]) == position:
             return KEPT
+        if isinstance(value, Handle) and value.name not in self.walk.model.bindings.tables:
+            value = self.given[position] = self.walk.read(value)
         if isinstance(value, Handle | Text) or value is None:
-            raise CannotConvert("its body gives another variable, table or text than it was given")
+            raise CannotConvert("its body gives another table or text than it was given")
         if not isinstance(value, TensorList):
             return CARRIED
         return self._written_as(position)
@@ -100,7 +102,7 @@ class Loop:
         if node.operator == "TensorListPushBack":
             return YIELDED if self.given[position].tensor is None and self._is_empty(position) else CARRIED
         counter = argument_of(self.body, node.inputs[1])
-        if counter is not None and self.steps_by_one(counter) and self.start(counter) == 0:
+        if counter is not None and (self._counts_up(counter) or self._counts_down(position, counter)):
             return YIELDED if self.given[position].tensor is None else CARRIED
         return (
             LAST if constant_of(self.body, node.inputs[1]) == 0 and self._length(position) == 1 else CARRIED
@@ -129,11 +131,55 @@ class Loop:
         return None if known is None else known.reshape(-1)[0]
 
     def steps_by_one(self, position: int) -> bool:
+        return bool(self._step(position) == 1)
+
+    def _step(self, position: int) -> Any:
+        """What is added to a variable at each step, where that is all that happens to it."""
         node = self.body.nodes[origin(self.body, self.body.returns[position]).node]
-        if node.operator not in ("Add", "AddV2") or len(node.inputs) != 2:
-            return False
-        steps = [ref for ref in node.inputs if argument_of(self.body, ref) != position]
-        return len(steps) == 1 and self._number(self.body, steps[0]) == 1
+        if node.operator not in ("Add", "AddV2", "Sub") or len(node.inputs) != 2:
+            return None
+        own = [argument_of(self.body, ref) == position for ref in node.inputs]
+        if own.count(True) != 1 or (node.operator == "Sub" and not own[0]):
+            return None
+        by = self._number(self.body, node.inputs[own.index(False)])
+        return None if by is None else -by if node.operator == "Sub" else by
+
+    def _counts_up(self, position: int) -> bool:
+        return bool(self.steps_by_one(position) and self.start(position) == 0)
+
+    def _counts_down(self, list_: int, position: int) -> bool:
+        """From the last place of a list on."""
+        length, start = self._length(list_), self.start(position)
+        known = length is not None and start is not None
+        return bool(self._step(position) == -1 and known and start == length - 1)
+
+    def _reaches_zero(self, list_: int, position: int) -> bool:
+        """Whether a counter that comes down from a list's last place gets to its first, whatever else ends the loop."""
+        waiting, found = [self.condition.returns[0]], False
+        while waiting:
+            node = self.condition.nodes[origin(self.condition, waiting.pop()).node]
+            if node.operator == "LogicalAnd":
+                waiting.extend(node.inputs)
+                continue
+            if node.operator not in ("GreaterEqual", "Less"):
+                return False
+            counter, limit = (argument_of(self.condition, ref) for ref in node.inputs)
+            number = constant_of(self.condition, node.inputs[1]) if limit is None else self.start(limit)
+            if counter is None or number is None:
+                return False
+            if node.operator == "Less":
+                kept = limit is None or self._is_kept(limit)
+                if not (kept and self._counts_up(counter) and bool(number == self._length(list_))):
+                    return False
+            elif counter != position or limit is not None or number != 0:
+                return False
+            else:
+                found = True
+        return found
+
+    def _is_kept(self, position: int) -> bool:
+        """Whether a variable is the same at every step."""
+        return argument_of(self.body, self.body.returns[position]) == position
 
     def _number(self, graph: Graph, ref: Ref) -> Any:
         """The number that a value of the condition or the body is at every step, where it is known."""
@@ -331,6 +377,10 @@ class Loop:
             )
         length = self._length(position)
         node = self.writer(position)
+        if node is not None and node.operator == "TensorListSetItem":
+            counter = argument_of(self.body, node.inputs[1])
+            if counter is not None and self._step(counter) == -1:
+                return self._from_behind(position, counter, whole)
         grows = node is not None and (node.operator == "TensorListPushBack" or length == 0)
         if grows or (
             trips is not None and trips[1] is not None and length is not None and length == trips[1]
@@ -342,6 +392,16 @@ class Loop:
         pads = g.Concat(g.ints(*[0] * whole.rank), missing, g.ints(*[0] * (whole.rank - 1)), axis=0)
         padded = g.Pad(whole, pads)
         return TensorList(held.dtype, held.element, tensor=g.sized(padded, [length, *g.sizes_of(whole)[1:]]))
+
+    def _from_behind(self, position: int, counter: int, whole: Tensor) -> TensorList:
+        """A list that was written from its last place on; places that no step has written are zeros, in front."""
+        g, held = self.walk.g, self.given[position]
+        y = g.reversed(whole, 0)
+        if not self._reaches_zero(position, counter):
+            missing = g.Sub(g.Reshape(g.index(held.count), g.ints(1)), g.Shape(whole, start=0, end=1))
+            y = g.Pad(y, g.Concat(missing, g.ints(*[0] * (2 * whole.rank - 1)), axis=0))
+        sizes = None if whole.dims is None else [self._length(position), *g.sizes_of(whole)[1:]]
+        return TensorList(held.dtype, held.element, tensor=g.sized(y, sizes))
 
 
 def _common(one: tuple[Dim, ...] | None, other: tuple[Dim, ...] | None) -> tuple[Dim, ...] | None:

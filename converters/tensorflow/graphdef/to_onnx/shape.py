@@ -344,3 +344,9 @@ def _band_as_asked(g: Emitter, x: Tensor, lower: Tensor, upper: Tensor) -> Tenso
         g.Or(g.Less(upper, zero), g.LessOrEqual(g.Neg(below), upper)),
     )
     return g.And(kept, x) if x.dtype == np.bool_ else g.Where(kept, x, g.like(0, x))
+
+
+@ROWS.row("BroadcastGradientArgs")
+def sums_of_gradient(g: Emitter, a: Attrs, one: Tensor, other: Tensor) -> Tensor:
+    """Arithmetic on sizes, which ``contents`` does; what it cannot compare is not known before the model runs."""
+    raise CannotConvert("its sizes are compared while the model runs")

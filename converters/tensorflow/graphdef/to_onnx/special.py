@@ -9,6 +9,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
+from netferry.converters.tensorflow.graphdef.to_onnx.convolution import padding_of
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
 
 
@@ -44,19 +45,82 @@ def in_top_k(g: Emitter, a: Attrs, predictions: Tensor, targets: Tensor, k: Tens
 
 @ROWS.row("Bincount", "DenseBincount")
 def bincount(g: Emitter, a: Attrs, values: Tensor, size: Tensor, weights: Tensor) -> Tensor:
-    """How often each number below ``size`` stands there, or the sum of its weights; larger numbers are left out."""
-    if values.rank != 1:
-        raise CannotConvert("it counts each row by itself")
+    """How often each number below ``size`` stands there, or the sum of its weights; larger numbers are left out.
+
+    values: (n,), or (rows, n), each row counted by itself.
+    """
+    last = values.rank - 1
     count = g.Reshape(g.index(size), g.ints(1))
     places = g.Range(g.constant(0, np.int64), g.Squeeze(count, g.ints(0)), g.constant(1, np.int64))
-    hits = g.Equal(g.Unsqueeze(g.index(values), g.ints(1)), g.Unsqueeze(places, g.ints(0)))
-    plain = weights.dims is not None and weights.dims == (0,)
+    hits = g.Equal(g.Unsqueeze(g.index(values), g.ints(-1)), places)
+    plain = weights.dims is not None and 0 in weights.dims
     if a.flag("binary_output"):
-        return g.cast(g.ReduceMax(g.cast(hits, np.int32), g.ints(0), keepdims=0), weights.dtype)
+        return g.cast(g.ReduceMax(g.cast(hits, np.int32), g.ints(last), keepdims=0), weights.dtype)
     each = g.cast(hits, weights.dtype)
     if not plain:
-        each = g.Mul(each, g.Unsqueeze(weights, g.ints(1)))
-    return g.ReduceSum(each, g.ints(0), keepdims=0)
+        each = g.Mul(each, g.Unsqueeze(weights, g.ints(-1)))
+    return g.ReduceSum(each, g.ints(last), keepdims=0)
+
+
+@ROWS.row("HistogramFixedWidth")
+def histogram(g: Emitter, a: Attrs, values: Tensor, bounds: Tensor, count: Tensor) -> Tensor:
+    """How many numbers lie in each of the equal parts between two bounds; what lies outside is in the first or the last."""
+    (parts,) = g.numbers(count, "number of parts")
+    low, high = (g.Gather(bounds, g.constant(place, np.int64), axis=0) for place in (0, 1))
+    width = g.Div(g.Sub(high, low), g.constant(parts, values.dtype))
+    place = g.Floor(g.Div(g.Sub(g.Reshape(values, g.ints(-1)), low), width))
+    inside = g.Min(g.Max(place, g.like(0, values)), g.constant(parts - 1, values.dtype))
+    hits = g.Equal(g.Unsqueeze(inside, g.ints(1)), g.constant(np.arange(parts), values.dtype))
+    return g.ReduceSum(g.cast(hits, a.dtype("dtype", np.int32)), g.ints(0), keepdims=0)
+
+
+@ROWS.row("NthElement")
+def nth_element(g: Emitter, a: Attrs, x: Tensor, n: Tensor) -> Tensor:
+    """The number at place ``n`` of each row in its order, the largest first where ``reverse``."""
+    count = g.Add(g.Reshape(g.index(n), g.ints(1)), g.ints(1))
+    values, _ = g.ops("TopK", x, count, outputs=2, axis=-1, largest=int(a.flag("reverse")), sorted=1)
+    return g.Gather(values, g.constant(-1, np.int64), axis=-1)
+
+
+@ROWS.row("ApproxTopK")
+def approximate_top_k(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor]:
+    """All of the largest, or smallest, are found, as TensorFlow finds them on a processor."""
+    if not a.flag("aggregate_to_topk", True):
+        raise CannotConvert("it gives more than the k best (aggregate_to_topk=False)")
+    values, places = g.ops(
+        "TopK",
+        x,
+        g.ints(a.integer("k")),
+        outputs=2,
+        axis=a.integer("reduction_dimension", -1),
+        largest=int(a.flag("is_max_k", True)),
+        sorted=1,
+    )
+    return [values, g.cast(places, np.int32)]
+
+
+def _of_rows_looked_up(power: float | None) -> Any:
+    """``power`` is by what the sum of a segment is divided: its count to this power."""
+
+    def row(
+        g: Emitter, a: Attrs, table: Tensor, places: Tensor, segments: Tensor, count: Tensor | None = None
+    ) -> Tensor:
+        """table: (rows, ...); places, segments: (n,): each segment's sum of the rows at these places."""
+        found = g.Gather(table, g.index(places), axis=0)
+        name, more = ("SegmentSum", ()) if count is None else ("UnsortedSegmentSum", (count,))
+        total: Tensor = ROWS[name](g, a, found, segments, *more)
+        if power is None:
+            return total
+        ones = g.Expand(g.like(1, table), g.shape(segments))
+        each = g.Max(ROWS[name](g, a, ones, segments, *more), g.like(1, table))
+        by = g.Sqrt(each) if power == 0.5 else each
+        return g.Div(total, g.Unsqueeze(by, g.ints(*range(1, table.rank))))
+
+    return row
+
+
+for _name, _power in {"Sum": None, "Mean": 1.0, "SqrtN": 0.5}.items():
+    ROWS.row(f"SparseSegment{_name}", f"SparseSegment{_name}WithNumSegments")(_of_rows_looked_up(_power))
 
 
 @ROWS.row("Bucketize")
@@ -218,19 +282,31 @@ def adjust_saturation(g: Emitter, a: Attrs, x: Tensor, factor: Tensor) -> Tensor
     return hsv_to_rgb(g, a, g.Concat(hue, moved, value, axis=-1))
 
 
+@ROWS.row("AdjustHue")
+def adjust_hue(g: Emitter, a: Attrs, x: Tensor, delta: Tensor) -> Tensor:
+    hue, saturation, value = g.ops("Split", rgb_to_hsv(g, a, x), outputs=3, axis=-1, num_outputs=3)
+    moved = g.Add(hue, delta)
+    return hsv_to_rgb(g, a, g.Concat(g.Sub(moved, g.Floor(moved)), saturation, value, axis=-1))
+
+
 @ROWS.row("MaxPoolWithArgmax")
 def max_pool_with_argmax(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor | None]:
-    """The places are counted over rows, columns and channels, as TensorFlow does it without the batch."""
-    if a.text("padding") != "VALID" or a.flag("include_batch_in_index"):
-        raise CannotConvert("its places with padding, or with the batch, are counted otherwise in ONNX")
-    height, width, channels = (x.size(axis) for axis in (1, 2, 3))
-    first = g.transpose(x, (0, 3, 1, 2))
-    y, places = g.ops(
-        "MaxPool", first, outputs=2, kernel_shape=a.integers("ksize")[1:3], strides=a.integers("strides")[1:3]
+    """x: (batch, height, width, channels). Places are counted over rows, columns and channels, and over the batch where asked."""
+    sizes = [g.size(x, axis) for axis in range(4)]
+    batch, height, width, channels = (
+        g.constant(size, np.int64) if isinstance(size, int) else size for size in sizes
     )
-    inside = g.Mod(places, g.constant(height * width, np.int64))
-    channel = g.constant(np.arange(channels, dtype=np.int64).reshape(1, channels, 1, 1))
-    counted = g.Add(g.Mul(inside, g.constant(channels, np.int64)), channel)
+    first = g.transpose(x, (0, 3, 1, 2))
+    window, strides = a.integers("ksize")[1:3], a.integers("strides")[1:3]
+    pads = padding_of(g, a, first, window, strides, [1, 1], False)
+    y, places = g.ops("MaxPool", first, outputs=2, kernel_shape=window, strides=strides, **pads)
+    zero, one = g.constant(0, np.int64), g.constant(1, np.int64)
+    plane = g.Mul(height, width)
+    channel = g.Unsqueeze(g.Range(zero, channels, one), g.ints(0, 2, 3))
+    counted = g.Add(g.Mul(g.Mod(places, plane), channels), channel)
+    if a.flag("include_batch_in_index"):
+        image = g.Unsqueeze(g.Range(zero, batch, one), g.ints(1, 2, 3))
+        counted = g.Add(counted, g.Mul(image, g.Mul(plane, channels)))
     return [g.transpose(each, (0, 2, 3, 1)) for each in (y, g.cast(counted, a.dtype("Targmax", np.int64)))]
 
 

@@ -48,6 +48,12 @@ DRAWS = (
 )
 """Why no route converts what draws, and what to do."""
 
+KEEPS = (
+    "it keeps a state from one call to the next",
+    "Export it without a state (stateful=False), and give the state as an input",
+)
+"""The same of what a call leaves behind for the next one."""
+
 
 class Drawn:
     """Random numbers, of which only the bounds are known."""
@@ -189,6 +195,8 @@ class Walk:
         raise CannotConvert(f"it reads what is no tensor ({type(value).__name__})")
 
     def read(self, handle: Handle) -> Tensor:
+        if handle.name in self.model.changes:
+            raise UnsupportedError([Unsupported(handle.name, "variable", *KEEPS)], where=self.model.label)
         return self.g.weight(self.model.variable(handle.name), self.model.title_of(handle.name))
 
 
