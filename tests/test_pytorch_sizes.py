@@ -240,8 +240,21 @@ def _pooled(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([y * 2, y + torch.ones(1, dtype=torch.float64).float()], 1).flatten(1)
 
 
+def _gated(x: torch.Tensor, channels: int = 1) -> torch.Tensor:
+    """The pool of a plane that comes of strides: its size rounds twice, and has a symbol of its own."""
+    y = F.conv2d(x[:, None], torch.full((channels, 1, 3, 3), 0.2), None, 2, 1)
+    gate = F.conv2d(F.avg_pool2d(y, 2, 2), torch.full((channels, channels, 1, 1), 0.7)).sigmoid()
+    return y * F.interpolate(gate, size=y.shape[2:], mode="nearest")
+
+
+def _gated_thrice(x: torch.Tensor) -> torch.Tensor:
+    return _gated(x, 3)
+
+
 @pytest.mark.parametrize("size", [4, 13])
-@pytest.mark.parametrize("function", [_grid, _in_a_row, _pooled], ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "function", [_grid, _in_a_row, _pooled, _gated, _gated_thrice], ids=lambda function: function.__name__
+)
 def test_a_size_that_is_one_in_the_example_by_chance_is_not_taken_for_one(
     function: Callable[[torch.Tensor], torch.Tensor], size: int
 ) -> None:

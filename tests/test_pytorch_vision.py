@@ -58,6 +58,43 @@ def test_padded_windows_of_halved_planes_are_right_at_other_heights_and_widths()
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
 
 
+class PaddedWhereNeeded(nn.Module):
+    """Windows of a plane that is padded only where it is no whole number of them: what follows fits no other size without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 4, 3, 4, 1), nn.Linear(9, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x).permute(0, 2, 3, 1)
+        batch, height, width, channels = y.shape
+        below, beside = (3 - height % 3) % 3, (3 - width % 3) % 3
+        padded = below > 0 or beside > 0
+        if padded:
+            y = nn.functional.pad(y, (0, 0, 0, beside, 0, below))
+        high, wide = (height + below) // 3, (width + beside) // 3
+        y = y.view(batch, high, 3, wide, 3, channels).transpose(2, 3).reshape(-1, 9, channels)
+        y = self.mix(y.transpose(1, 2)).transpose(1, 2)
+        y = (
+            y.reshape(batch, high, wide, 3, 3, channels)
+            .transpose(2, 3)
+            .reshape(batch, high * 3, wide * 3, channels)
+        )
+        return y[:, :height, :width].contiguous() if padded else y
+
+
+def test_windows_padded_only_where_needed_are_right_where_the_example_needs_no_padding() -> None:
+    model = randomized(PaddedWhereNeeded()).eval()
+    found = export(model, ("b", 3, "h", "w"), sizes={"b": 2, "h": 24, "w": 36})
+    running = session(found)
+    for batch, height, width in ((2, 24, 36), (1, 25, 36), (3, 24, 44), (2, 41, 29)):
+        x = np.random.default_rng(height).standard_normal((batch, 3, height, width)).astype(np.float32)
+        with torch.no_grad():
+            want = model(torch.from_numpy(x)).numpy()
+        (got,) = running.run(None, {"x0": x})
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
+
+
 def test_parts_of_a_free_axis_are_as_long_as_its_size_makes_them() -> None:
     def split(x: Tensor) -> tuple[Tensor, ...]:
         thirds, marked = x.tensor_split(3, 1), torch.tensor_split(x, (2, 9), dim=1)

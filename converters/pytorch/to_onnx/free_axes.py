@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sympy import Eq, Ne
@@ -100,7 +102,14 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
     taken, as long as the example is within it.
     """
     gives: Gives = {}
-    best = _bounded(module, trace(module, given, MODULES, rows=FUNCTIONS), given, gives)
+
+    def at(sizes: Mapping[str, int] | None = None) -> _Tried:
+        return _bounded(module, trace(module, given, MODULES, sizes, FUNCTIONS), given, gives)
+
+    try:
+        best = at()
+    except Untraceable as problem:
+        best = _from_another_side(problem, at)
     own = {name: example.array.shape[axis] for example in given for axis, name in example.free.items()}
     tried: set[tuple[tuple[str, int], ...]] = set()
     no_better: set[Any] = set()
@@ -111,7 +120,7 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
             break
         tried.add(tuple(sorted(sizes.items())))
         try:
-            other = _bounded(module, trace(module, given, MODULES, sizes, FUNCTIONS), given, gives)
+            other = at(sizes)
         except Untraceable:
             continue
         if _doubts(other, own) < _doubts(best, own):
@@ -119,6 +128,15 @@ def _widest(module: nn.Module, given: Sequence[Example]) -> _Tried:
         else:
             no_better |= {_place(found) for found in other[1] if broken(found.bound, own)}
     return best
+
+
+def _from_another_side(problem: Untraceable, at: Callable[[Mapping[str, int]], _Tried]) -> _Tried:
+    """A trace at sizes at which the code goes another way than the one that cannot be traced: windows of what was padded fit at
+    all sizes, those of what needed no padding at the example's alone."""
+    for sizes in islice(_ways(problem.narrowings, problem.hints, ()), _OTHER_TRACES):
+        with suppress(Untraceable):
+            return at(sizes)
+    raise problem
 
 
 def _place(found: Narrowing) -> Any:
@@ -139,16 +157,22 @@ def _other_sides(tried: _Tried, no_better: Container[Any]) -> Iterator[dict[str,
     whose other side is known to be no better."""
     traced, bounds, unimportant = tried
     doubtful = [found for found in traced.narrowings if found.fixes and found not in unimportant]
+    return _ways((*doubtful, *bounds), traced.hints, no_better)
+
+
+def _ways(
+    narrowings: Sequence[Narrowing], hints: Mapping[str, int], no_better: Container[Any]
+) -> Iterator[dict[str, int]]:
     asked = [
         found.condition_on
-        for found in (*doubtful, *bounds)
+        for found in narrowings
         if _has_another_side(found) and _place(found) not in no_better
     ]
-    ways = [at[0] for condition in asked if (at := without(condition, traced.hints))]
+    ways = [at[0] for condition in asked if (at := without(condition, hints))]
     if len(ways) > 1:
-        yield {**traced.hints, **dict(pair for way in ways for pair in way.items())}
+        yield {**hints, **dict(pair for way in ways for pair in way.items())}
     for way in ways:
-        yield {**traced.hints, **way}
+        yield {**hints, **way}
 
 
 def _has_another_side(found: Narrowing) -> bool:

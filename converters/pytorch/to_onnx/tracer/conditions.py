@@ -22,6 +22,9 @@ _ROUNDED = (
 )
 
 
+_FAR = 1 << 20
+
+
 @lru_cache(1 << 12)
 def rounds(expression: sympy.Expr) -> int:
     """How often an expression rounds, or takes what is left of a division."""
@@ -40,6 +43,19 @@ def is_one_by_chance(condition: Any) -> bool:
     return isinstance(condition, sympy.Eq | sympy.Ne) and any(
         one == 1 and rounds(other) > 0 for one, other in (condition.args, condition.args[::-1])
     )
+
+
+def are_alike_by_a_one(condition: Any, sizes: Mapping[Any, int]) -> bool:
+    """Whether two products of sizes, as strides are, are equal at some sizes for a factor alone that is 1 there."""
+    if not isinstance(condition, sympy.Eq | sympy.Ne) or not any(side.is_Mul for side in condition.args):
+        return False
+
+    def without_ones(side: Any) -> Any:
+        factors = side.args if side.is_Mul else (side,)
+        return sympy.Mul(*(_FAR if not one.is_number and value(one, sizes) == 1 else one for one in factors))
+
+    left, right = map(without_ones, condition.args)
+    return (left, right) != condition.args and value(sympy.Eq(left, right), sizes) is False
 
 
 def fixes_one(condition: Any, a_number: bool = False) -> bool:
@@ -124,9 +140,6 @@ def _said(condition: Any) -> str:
     if condition.lhs.is_number:
         condition = condition.reversed
     return f"{condition.lhs} {_RELATIONS[type(condition)]} {condition.rhs}"
-
-
-_FAR = 1 << 20
 
 
 def simplest(condition: Any) -> Any:

@@ -24,6 +24,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from netferry.converters.pytorch.to_onnx.tracer.assertions import is_demanded
 from netferry.converters.pytorch.to_onnx.tracer.conditions import (
+    are_alike_by_a_one,
     fixes_one,
     is_a_need,
     is_equality,
@@ -205,7 +206,7 @@ class Sizes(PlainShapeEnv):
             return expr
         if (found := self._decided(expr)) is not None:
             return found
-        if self._depth and is_one_by_chance(expr):
+        if self._depth and self._is_one_by_chance(expr):
             return sympy.sympify(isinstance(expr, sympy.Ne))
         known = None if self._depth else self._maybe_evaluate_static(expr)
         if known is not None:
@@ -221,6 +222,12 @@ class Sizes(PlainShapeEnv):
         else:
             self._answers[orig_expr] = answer
         return answer
+
+    def _is_one_by_chance(self, expr: sympy.Basic) -> bool:
+        """Whether a kernel asks if a size is 1, or if strides are equal that only a size of 1 makes so."""
+        return is_one_by_chance(expr.xreplace(self._defined)) or are_alike_by_a_one(
+            expr, {symbol: int(size) for symbol, size in self.backed_var_to_val.items()}
+        )
 
     def _answer(self, expr: sympy.Basic) -> sympy.Basic:
         """What an expression is at the sizes of the trace."""

@@ -57,7 +57,9 @@ def trace(
     except Exception as error:
         if recorder.looks is not None:  # what has come of it may be anything
             raise recorder.looks.refuse() from error
-        raise Untraceable(f"{type(error).__name__}: {first_line(error)}", users_line_of(error)) from error
+        problem = Untraceable(f"{type(error).__name__}: {first_line(error)}", users_line_of(error))
+        problem.narrowings, problem.hints = tuple(recorder.sizes.narrowings), recorder.sizes.hints
+        raise problem from error
     for unknown in leaves_of(result, Unknown):
         raise unknown.refuse()
     outputs = {name: recorder.value(tensor) for name, tensor in outputs_of(module, result).items()}

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class Untraceable(Exception):  # noqa: N818 - a finding
-    """The module cannot be traced, and why; ``routes`` are the exporters that may still export it."""
+    """The module cannot be traced, and why; ``routes`` are the exporters that may still export it.
+
+    ``narrowings`` and ``hints`` are those of the trace until there: of a branch, the other side may be traced.
+    """
 
     routes: tuple[str, ...] = ("torchscript", "dynamo")
+    narrowings: Sequence[Any] = ()
+    hints: Mapping[str, int] = {}
 
     def __init__(self, reason: str, line: str | None = None) -> None:
         self.reason = f"{reason} ({line})" if line else reason
