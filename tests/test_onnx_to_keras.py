@@ -265,6 +265,18 @@ def test_an_axis_after_a_convolution_is_the_readers_axis(op: str, axis: int) -> 
 # ---- defaults that differ --------------------------------------------------------------------------------
 
 
+def test_an_einsum_in_capital_letters_leaves_a_free_axis_free() -> None:
+    class Product(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.einsum(x, [0, 1, 2], torch.arange(12.0).view(3, 4), [2, 3], [3, 0, 1])
+
+    _, found = from_torch(Product(), np.zeros((2, 5, 3), "f"), {0: "b", 1: "t"})
+    for shape in ((2, 5, 3), (4, 7, 3)):
+        x = np.random.default_rng(shape[0]).standard_normal(shape).astype(np.float32)
+        (got,) = live.run(found.model, [x]).values()
+        np.testing.assert_allclose(got, np.einsum("btc,cd->dbt", x, np.arange(12.0).reshape(3, 4)), rtol=1e-5)
+
+
 def test_batch_normalization_keeps_epsilon_momentum_and_statistics() -> None:
     _, imported = from_torch(randomised(Residual()), drawn(2, 3, 16, 16), {0: "batch"})
     layer = imported.model.get_layer("bn1")

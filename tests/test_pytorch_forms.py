@@ -112,6 +112,52 @@ def test_complex_rotations_are_written_over_real_numbers() -> None:
     check(Fn(turned), ("b", "t", 6))
 
 
+def _with_few_waves(x: torch.Tensor) -> torch.Tensor:
+    """The waves that a Fourier operator keeps, written into a spectrum of zeros, at both ends and through a view of it."""
+    waves = torch.fft.rfft(x)
+    kept = torch.zeros(*waves.shape[:-1], x.shape[-1] // 2 + 1, dtype=torch.cfloat)
+    seen = kept[..., :2]
+    kept[..., :1] = waves[..., :1] * (0.5 + 2j)
+    kept[:, -1:] = waves[:, -1:] * 2
+    seen[..., 1] = waves[..., -1]
+    return torch.fft.irfft(kept, n=x.shape[-1])
+
+
+def _into_a_fixed_spectrum(x: torch.Tensor) -> torch.Tensor:
+    kept = torch.zeros(3, 4, dtype=torch.complex64)
+    kept[1, 2:] = torch.fft.fft(x.sum((0, 1)), n=2)
+    kept[0] = 1.5
+    return torch.view_as_real(kept)
+
+
+def _exponents(x: torch.Tensor) -> torch.Tensor:
+    """The kernel of a diagonal state space, from real weights and i."""
+    rates = x.sum((0, 1))[:3] + 1j * torch.linspace(0, 2, 3)
+    powers = torch.exp(-rates.unsqueeze(-1) * torch.arange(x.shape[1]) * 0.1)
+    return (powers * (1 - 0.5j)).sum(0).real
+
+
+def _about_the_middle(x: torch.Tensor) -> torch.Tensor:
+    spectrum = torch.fft.fftshift(torch.fft.fft2(x), dim=(-2, -1))
+    return torch.fft.ifft2(torch.fft.ifftshift(spectrum * 2, dim=(-2, -1))).real + spectrum.abs()
+
+
+def _not_reaching_back(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    real = x * 1
+    made = torch.complex(real, real)
+    made[:, 0] = 7
+    return real, made.real, made.imag
+
+
+@pytest.mark.parametrize(
+    "function",
+    [_with_few_waves, _into_a_fixed_spectrum, _exponents, _about_the_middle, _not_reaching_back],
+    ids=lambda function: function.__name__,
+)
+def test_spectra_are_filled_shifted_and_multiplied_by_i(function: Any) -> None:
+    check(Fn(function), ("b", "t", 6), tolerance=1e-4)
+
+
 class Quantised(nn.Module):
     """What PyTorch's quantiser makes of a linear layer: steps and back, of eight bits."""
 

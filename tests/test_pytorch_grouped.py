@@ -106,7 +106,11 @@ def _put(x: torch.Tensor) -> torch.Tensor:
     return torch.ops.aten.index_put(torch.ones(2, 3), [None, where], x.expand(2, -1), True)
 
 
-@pytest.mark.parametrize("function", [_mean, _put])
+def _counted(x: torch.Tensor) -> torch.Tensor:
+    return torch.bincount(x.long().abs() % 4, minlength=x.shape[0]).float()
+
+
+@pytest.mark.parametrize("function", [_mean, _put, _counted])
 def test_what_comes_together_at_one_place(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """A mean of whole numbers is rounded down, as PyTorch rounds it; what programs of operators put is put along whole axes."""
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -709,6 +710,41 @@ def test_a_file_of_an_exporter_that_does_not_run_is_refused_without_a_verdict(
 def test_code_that_draws_random_numbers_in_inference_is_refused(function: Any) -> None:
     with pytest.raises(UnsupportedError, match=r"random numbers|on in inference"):
         export(Fn(function), X)
+
+
+class BatchStatistics(nn.Module):
+    """Normalised by its batch in inference too; what it keeps of batches is no part of what it gives, unless it ``reads_them``."""
+
+    def __init__(self, reads_them: bool = False) -> None:
+        super().__init__()
+        self.reads_them = reads_them
+        self.norm, self.other = nn.BatchNorm2d(4, eps=0.1), nn.BatchNorm1d(4, affine=False)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        own = F.batch_norm(x, torch.zeros(4), torch.ones(4), training=True, momentum=0.3)
+        kept = F.batch_norm(x, self.norm.running_mean, self.norm.running_var, training=True)
+        first = self.other(x.mean((2, 3)))
+        return (self.norm(kept), first) if self.reads_them else (own, kept, first)
+
+
+def test_a_norm_by_its_batch_is_one_at_every_batch() -> None:
+    module = randomized(BatchStatistics()).eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = export(module, IMAGE)
+    assert found.route == "direct", found.notes
+    after = module.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    running = session(found)
+    for batch in (3, 5):
+        x = np.random.default_rng(batch).normal(2, 3, (batch, 4, 6, 7)).astype(np.float32)
+        want = copy.deepcopy(module)(torch.from_numpy(x))
+        for a, b in zip(want, running.run(None, {"x0": x}), strict=True):
+            np.testing.assert_allclose(b, a.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_that_a_batch_has_changed_and_the_code_reads_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="statistics that a batch_norm in training has changed"):
+        export(randomized(BatchStatistics(reads_them=True)).eval(), IMAGE)
 
 
 def test_an_exported_program_is_traced_again() -> None:

@@ -186,11 +186,11 @@ def one_hot(e: Emitter, input: Tensor, num_classes: Any = -1) -> Tensor:
 
 
 @row("bincount")
-def bincount(e: Emitter, input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+def bincount(e: Emitter, input: Tensor, weights: Tensor | None = None, minlength: Any = 0) -> Tensor:
     """How often each number comes, or the sum of its weights; as long as the largest number asks for."""
     numbers = e.cast(input, INT64)
     length = e.g.Add(e.g.ReduceMax(numbers, keepdims=1), e.g.ints(1))
-    length = e.g.Max(length, e.g.ints(minlength)) if minlength else length
+    length = length if minlength == 0 else e.g.Max(length, e.shape([minlength]))
     e.define(e.out.dims[0], length)
     nothing = e.g.Expand(e.tensor(0, e.dtype), length)
     what = e.full(1, e.sizes_of(input), e.dtype) if weights is None else e.cast(weights, e.dtype)

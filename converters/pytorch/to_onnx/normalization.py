@@ -78,12 +78,8 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """ONNX's momentum is the share that the old statistics keep, PyTorch's that of the new ones."""
-    if running_mean is None and running_var is None:
-        return _by_its_batch(e, input, weight, bias, eps)
     if training or running_mean is None or running_var is None:
-        raise CannotConvert(
-            "it normalises by its batch's own statistics in inference too, and changes its own by them"
-        )
+        return _by_its_batch(e, input, weight, bias, eps)
     channels = running_mean.size(0)
     return e.g.BatchNormalization(
         input,

@@ -8,6 +8,7 @@ Neither Keras nor TensorFlow is imported to write a program.
 from __future__ import annotations
 
 import ast
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -298,6 +299,12 @@ class TensorflowNamespace(ElementwiseNamespace):
         return self.write_call("matmul", a, b, dims=dims)
 
     def einsum(self, equation: str, *xs: Symbol) -> Tensor:
+        """Keras tells the sizes of small letters only; in the same order they mean the same."""
+        letters = sorted(set(filter(str.isalpha, equation)))
+        if equation != equation.lower() and len(letters) <= len(string.ascii_lowercase):
+            equation = equation.translate(
+                str.maketrans("".join(letters), string.ascii_lowercase[: len(letters)])
+            )
         return self.write_call("einsum", equation, *xs)
 
     def det(self, x: Symbol) -> Tensor:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of, map_structure
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere, getter
@@ -47,7 +48,10 @@ class ComplexNumbers:
     def concerns(self, function: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
         """Whether complex numbers come of it or go into it, and the inputs have a part in that."""
         if function not in _MAKERS and not any(x.dtype.is_complex for x in leaves_of((args, kwargs), Tensor)):
-            return False
+            if function in _FILLERS and _is_complex(kwargs.get("dtype")):
+                return True
+            if not leaves_of((args, kwargs), complex):
+                return False
         if function in _ABOUT:
             return False
         given = leaves_of((args, kwargs), Tensor)
@@ -69,6 +73,8 @@ class ComplexNumbers:
             return x, torch.zeros_like(x)
         if id(x) not in self._pairs:
             with torch._C.DisableTorchFunction():
+                if isinstance(x, FakeTensor):
+                    raise Complex("a complex tensor that is made in another way", users_line())
                 real = torch.view_as_real(x.detach().resolve_conj())
                 self._pairs[id(x)] = x, (real[..., 0].contiguous(), real[..., 1].contiguous())
         return self._pairs[id(x)][1]
@@ -81,13 +87,19 @@ class ComplexNumbers:
         self._pairs[id(z)] = z, (real, imaginary)
         return z
 
+    def own(self, x: Tensor) -> Pair:
+        """The parts of a tensor that is written into."""
+        if id(x) not in self._pairs or not isinstance(x, FakeTensor):
+            raise Complex("a constant complex tensor that is written", users_line())
+        return self._pairs[id(x)][1]
+
 
 # ---- from and to real numbers ---------------------------------------------------------------------
 
 
 @_on_pairs("complex")
 def _complex(c: ComplexNumbers, real: Tensor, imag: Tensor, **_: Any) -> Tensor:
-    return c.joined(*torch.broadcast_tensors(real, imag))  # type: ignore[no-untyped-call]
+    return c.joined(*(part.clone() for part in torch.broadcast_tensors(real, imag)))  # type: ignore[no-untyped-call]
 
 
 @_on_pairs("polar")
@@ -133,6 +145,44 @@ def _conj(c: ComplexNumbers, input: Tensor) -> Tensor:
     return c.joined(real, -imaginary)
 
 
+def _filled(function: Any, c: ComplexNumbers, *args: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """Made of one number: ``torch.zeros(sizes, dtype=torch.cfloat)``, ``torch.ones_like(z)``."""
+    like = [x for x in leaves_of((args, kwargs), Tensor) if x.dtype.is_complex]
+    kind = dtype or like[0].dtype
+    args, kwargs = map_structure(
+        lambda item: c.pair(item)[0] if isinstance(item, Tensor) else item, (args, kwargs)
+    )
+    if not _is_complex(kind):
+        return function(*args, dtype=kind, **kwargs)  # type: ignore[no-any-return]
+    real = function(*args, dtype=_PARTS_OF[kind], **kwargs)
+    return c.joined(real, torch.zeros_like(real))
+
+
+def _is_complex(kind: Any) -> bool:
+    return isinstance(kind, torch.dtype) and kind.is_complex
+
+
+_PARTS_OF = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+_FILLERS = frozenset(
+    function
+    for name in "zeros ones empty zeros_like ones_like empty_like new_zeros new_ones new_empty".split()
+    for function in everywhere(name)
+)
+for _function in _FILLERS:
+    _on_pairs(_function)(partial(_filled, _function))
+
+
+@_on_pairs("setitem")
+def _setitem(c: ComplexNumbers, input: Tensor, index: Any, value: Any) -> None:
+    """Into both parts; into a real tensor goes what is real."""
+    if input.dtype.is_complex:
+        for part, given in zip(c.own(input), c.pair(value), strict=True):
+            part[index] = given
+    else:
+        input[index] = c.pair(value)[0]
+
+
 @_on_pairs("to", "type", "cfloat", "cdouble", "float", "double", "half", "bfloat16")
 def _to(c: ComplexNumbers, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """To another dtype; to a real one the imaginary part is lost."""
@@ -169,9 +219,10 @@ def _together(c: ComplexNumbers, real: Any, imaginary: Any) -> Any:
     return type(real)(c.joined(*pair) for pair in zip(real, imaginary, strict=True))
 
 
-for _name in _PARTWISE:
-    for _function in everywhere(_name):
-        _on_pairs(_function)(partial(_partwise, _function))
+_SHIFTS = (torch.fft.fftshift, torch.fft.ifftshift)
+
+for _function in (*_SHIFTS, *chain.from_iterable(map(everywhere, _PARTWISE))):
+    _on_pairs(_function)(partial(_partwise, _function))
 
 
 def _cat(function: Any, c: ComplexNumbers, tensors: Sequence[Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -443,7 +494,9 @@ _MAKERS = frozenset(
     function
     for name in ("complex", "polar", "view_as_complex", "istft", "cfloat", "cdouble")
     for function in everywhere(name)
-) | {function for function in _BODIES if str(getattr(function, "__name__", "")).startswith(("fft_", "stft"))}
+) | {
+    function for function in _BODIES if str(getattr(function, "__name__", "")).startswith(("fft_", "stft"))
+}.difference(_SHIFTS)
 """What complex numbers come of, or what is made for them, whatever it is given."""
 
 _ABOUT = frozenset(

@@ -7,10 +7,12 @@ ONNX in it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from netferry.converters.errors import first_line
 from netferry.converters.pytorch.live import device_of, layer_by_layer
@@ -23,6 +25,7 @@ from netferry.converters.pytorch.to_onnx.tracer.recorder import Recorder
 from netferry.converters.pytorch.to_onnx.tracer.sizes import line_of
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
     Complex,
+    Stateful,
     Untraceable,
 )
 from netferry.converters.signature import Example
@@ -66,6 +69,7 @@ def trace(
     if odd := [name for name, value in outputs.items() if value.dtype.is_complex]:
         raise Complex(f"the output '{odd[0]}' is complex, which ONNX's operators do not take")
     calls = tuple(_needed(recorder.calls, outputs.values()))
+    _demand_unread(calls)
     return Trace(
         values,
         outputs,
@@ -75,6 +79,25 @@ def trace(
         tuple(recorder.left_out),
         recorder.sizes.defined,
     )
+
+
+def _demand_unread(calls: Sequence[Call]) -> None:
+    """Refuse code that normalises a batch by itself and reads the statistics that this has changed: none are changed here."""
+    changed: set[int] = set()
+    for call in calls:
+        by_itself: dict[str, Any] = {}
+        if call.target is F.batch_norm:
+            given = inspect.signature(F.batch_norm).bind(*call.args, **call.kwargs).arguments
+            by_itself = given if given.get("training") else {}
+        own = {id(by_itself[name].data) for name in _STATISTICS if by_itself.get(name) is not None}
+        read = {id(value.data) for value in leaves_of((call.args, call.kwargs), Value)} - own
+        read |= {id(getattr(call.module, name, None)) for name in _STATISTICS} - {id(None)}
+        if changed & read:
+            raise Stateful("the code reads statistics that a batch_norm in training has changed")
+        changed |= own
+
+
+_STATISTICS = "running_mean", "running_var"
 
 
 def users_line_of(error: BaseException) -> str | None:
