@@ -275,6 +275,23 @@ def test_dataclasses_dicts_and_lists_are_an_input_for_each_array() -> None:
     np.testing.assert_allclose(run(done.model, feeds)["output"], Structured()(**other), atol=1e-6)
 
 
+class Named(nn.Module):
+    def forward(self, **batch: Tensor) -> Tensor:
+        y = batch.pop("first") * batch.pop("gate").sigmoid()
+        return y - sum(batch.values())
+
+
+def test_a_model_that_takes_any_names_is_given_its_inputs_by_them() -> None:
+    names = ["rest", "gate", "first"]
+    inputs = {name: floats(2, 3, seed=place) for place, name in enumerate(names)}
+    done = netferry.convert(Named(), "onnx", inputs=inputs, quick=True, seed=0)
+    assert done.report is not None and done.report.status == "passed"
+    assert [one.name for one in done.model.graph.input] == names
+    other = {name: floats(5, 3, seed=9 + place) for place, name in enumerate(names)}
+    want = Named()(**{name: torch.from_numpy(array) for name, array in other.items()})
+    np.testing.assert_allclose(run(done.model, other)["output"], want, atol=1e-6)
+
+
 def test_one_array_in_two_places_is_two_inputs() -> None:
     x = floats(2, 3)
     given = calling.examples({"parts": [x, x]})

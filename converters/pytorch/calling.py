@@ -36,6 +36,8 @@ def called(model: Any, given: Sequence[Example] | None) -> Any:
         same = _as_called(model, names, lambda inputs: _bound(call, inputs))
         type(same).netferry_notes = tuple(_said_of_fixed(call))
         return same
+    if not own and _takes_any_name(model):
+        return _as_called(model, tuple(example.name for example in given), lambda inputs: ((), inputs))
     if not {example.name for example in given} <= own.keys():
         return model
     names = tuple(example.name for example in aligned(given, list(own)))
@@ -43,6 +45,12 @@ def called(model: Any, given: Sequence[Example] | None) -> Any:
     if names == tuple(own)[: len(names)] and not keyword_only:
         return model
     return _as_called(model, names, lambda inputs: ((), inputs))
+
+
+def _takes_any_name(model: Any) -> bool:
+    """Whether ``forward`` takes all that it is given by keyword: ``forward(self, **batch)``."""
+    own = inspect.signature(model.forward).parameters.values()
+    return [one.kind for one in own] == [inspect.Parameter.VAR_KEYWORD]
 
 
 Binding = Callable[[Mapping[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]]
