@@ -695,6 +695,8 @@ def test_a_gru_that_resets_before_the_product_is_refused() -> None:
 NUMBERS: dict[str, Array] = {
     "zero": np.array([0]), "one": np.array([1]), "three": np.array([3]), "last": np.array([-1]), "end": np.array([2**63 - 1]),
     "front": np.array([-(2**63) + 1]), "start": np.array(0), "step": np.array(1), "heads": np.array([0, 0, 2, 3]),
+    "two": np.array([2]), "six": np.array([6]), "second": np.array(2), "third": np.array(3), "fifth": np.array(5), "any": np.array([-1]),
+    "back": np.array([-3]), "rows": np.array([6, -1]), "ramp": np.array([[0.5], [1.5], [2.5]], np.float32).T,
     "flat": np.array([-1, 6]), "table": drawn(1, 50, 6), "row": drawn(1, 1, 6),
 }  # fmt: skip
 """Weights and constants that the graphs below may name."""
@@ -724,6 +726,28 @@ FREE: dict[str, tuple[int, list[str]]] = {
     "the rest of a size": (3, ["Shape x -> s; start=1 end=2", "Mod s,three -> m", "Cast m -> f; to=1", "Add x,f -> y"]),
     "all sizes as numbers": (1, ["Shape x -> s", "Cast s -> y; to=1"]),
     "a row expanded": (3, ["Shape x -> s", "Expand row,s -> e", "Mul x,e -> y"]),
+    "twice as many counted": (1, [*(STEPS := ["Shape x -> s; start=1 end=2", "Squeeze s -> n"]),
+        "Add n,n -> m", *(COUNTED := ["Range start,m,step -> r", "Cast r -> y; to=1"])]),
+    "half as many counted, rounded up": (1, [*STEPS, "Add n,step -> a", "Div a,second -> m", *COUNTED]),
+    "five thirds counted": (1, [*STEPS, "Mul n,fifth -> a", "Div a,third -> m", *COUNTED]),
+    "all but two counted": (1, [*STEPS, "Sub n,second -> m", *COUNTED]),
+    "a grid counted": (1, ["Shape x -> s; end=2", "ReduceProd s -> m; keepdims=0", *COUNTED]),
+    "a grid and a row counted": (1, [*STEPS, "Shape x -> g; end=2", "ReduceProd g -> p; keepdims=0", "Add p,n -> m", *COUNTED]),
+    "as many ones": (2, [*STEPS, "Add n,n -> m", "Unsqueeze m,zero -> k", "Concat k,three -> d; axis=0",
+        "ConstantOfShape d -> o", "Add o,ramp -> y"]),
+    "every other step": (3, ["Slice x,zero,end,one,two -> y"]),
+    "every third step but the first": (3, ["Slice x,one,end,one,three -> y"]),
+    "every other of the last three": (3, ["Slice x,back,end,one,two -> y"]),
+    "two free axes merged and parted behind a known one": (3, [
+        "Transpose x -> a; perm=[2,0,1]", "Reshape a,rows -> b", "Relu b -> c", "Shape a -> s", "Reshape c,s -> y",
+    ]),
+    "heads into the batch and back": (4, [
+        "Reshape x,heads -> a", "Transpose a -> b; perm=[0,2,1,3]", "Shape x -> s; start=1 end=2",
+        "Concat any,s,three -> d; axis=0", "Reshape b,d -> c", "Relu c -> e", "Shape b -> f", "Reshape e,f -> y",
+    ]),
+    "a grid parted that no value has": (3, [
+        "Shape x -> s; start=1 end=2", "Shape x -> b; end=1", "Concat s,b,six -> d; axis=0", "Reshape x,d -> y",
+    ]),
 }  # fmt: skip
 """What it does -> the rank of its output, and its nodes: ``Operator inputs -> outputs; attributes``."""
 
@@ -745,6 +769,69 @@ def graph_of(rank: int, lines: Sequence[str]) -> onnx.ModelProto:
 @pytest.mark.parametrize("name", FREE)
 def test_free_sizes_stay_free(name: str, oracle: Oracle, tmp_path: Path) -> None:
     check(graph_of(*FREE[name]), [[drawn(n, t, 6)] for n, t in ((2, 5), (1, 3), (4, 7))], oracle, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge"])
+@pytest.mark.parametrize("rank", [1, 2, 3, 4, 5])
+def test_repeated_ends_have_a_gradient_at_free_sizes(
+    mode: str, rank: int, oracle: Oracle, tmp_path: Path
+) -> None:
+    """Every axis but two, or but what MXNet's own padding leaves out, grows; too short an axis is an error, as in onnxruntime."""
+    few = max(rank - 3, 0) if rank < 5 else 2
+    before, after = np.zeros(rank, np.int64), np.zeros(rank, np.int64)
+    before[few:], after[few:] = np.arange(1, rank - few + 1) % 3, 2
+    dims = tuple(f"size_{axis}" for axis in range(rank))
+    nodes = [
+        helper.make_node("Mul", ["x", "w"], ["scaled"]),
+        helper.make_node("Pad", ["scaled", "pads"], ["y"], mode=mode),
+    ]
+    weights = {"w": drawn(1), "pads": np.concatenate([before, after])}
+    proto = model(nodes, {"x": (F4, dims)}, {"y": (F4, rank)}, weights)
+    feeds = [[drawn(*range(3, 3 + rank))], [drawn(*range(3 + rank, 3, -1))]]
+    check(proto, feeds, oracle, tmp_path, onnxruntime)
+    x = feeds[0][0]
+    sizes = tuple(zip(before, after, strict=True))
+    target = np.pad(x, sizes, mode=mode) * 0.5
+    losses, _, moved = oracle.trained(str(tmp_path / "net"), ["x"], x, target, 30, 0.1)
+    assert losses[-1] < losses[0] / 2
+    assert abs(moved["w"][0] - 0.5) < abs(weights["w"][0] - 0.5)
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+@pytest.mark.parametrize("inverse", [0, 1])
+@pytest.mark.parametrize("length", [None, 5, 8, 11])
+@pytest.mark.parametrize(("sizes", "axis"), [((2, 8), 1), ((8, 3), 0), ((2, 3, 8), -2)])
+def test_a_fourier_transform_of_a_known_length(
+    sizes: tuple[int, ...],
+    axis: int,
+    length: int | None,
+    inverse: int,
+    onesided: int,
+    oracle: Oracle,
+    tmp_path: Path,
+) -> None:
+    shape = (*sizes, 1 if onesided and not inverse else 2)
+    nodes = [
+        helper.make_node(
+            "DFT", ["x", "length" if length else "", "axis"], ["y"], inverse=inverse, onesided=onesided
+        )
+    ]
+    weights = {"axis": np.array(axis)} | ({"length": np.array(length)} if length else {})
+    dims = tuple(
+        size if place in (axis % len(shape), len(shape) - 1) else f"free_{place}"
+        for place, size in enumerate(shape)
+    )
+    proto = model(nodes, {"x": (F4, dims)}, {"y": (F4, len(shape))}, weights)
+    other = [size if isinstance(free, int) else size + 2 for size, free in zip(shape, dims, strict=True)]
+    check(proto, [[drawn(*shape)], [drawn(*other)]], oracle, tmp_path)
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+def test_a_short_time_transform_of_a_free_length(onesided: int, oracle: Oracle, tmp_path: Path) -> None:
+    nodes = [helper.make_node("STFT", ["x", "step", "window", "length"], ["y"], onesided=onesided)]
+    weights = {"step": np.array(3), "window": drawn(7), "length": np.array(7)}
+    proto = model(nodes, {"x": (F4, ("batch", "samples", 1))}, {"y": (F4, 4)}, weights)
+    check(proto, [[drawn(n, t, 1)] for n, t in ((2, 20), (1, 7), (3, 33))], oracle, tmp_path)
 
 
 def test_a_last_window_over_free_sizes_is_rounded_up(oracle: Oracle, tmp_path: Path) -> None:

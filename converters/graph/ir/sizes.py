@@ -230,6 +230,18 @@ class Size:
         assert total is not None
         return total
 
+    def where_nothing_is_empty(self) -> Any:
+        """The size as it is where no axis has the size 0."""
+        if not any(atom.args for atoms, _ in self.terms for atom in atoms):
+            return self
+        words: dict[str, Callable[[Any, Any], Any]] = {
+            **_FOLDS,
+            "max": largest,
+            "min": smallest,
+            "nonzero": lambda a, _: a,
+        }
+        return self.build(Size.named, lambda word, a, b: words[word](a, b), int)
+
     def at(self, sizes: Mapping[str, int]) -> int:
         """The number, once every free size is known; what is divided by zero there is none."""
 

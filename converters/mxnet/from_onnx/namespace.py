@@ -17,6 +17,7 @@ from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.facts import is_float
 from netferry.converters.graph.ir.sizes import Size, known
 from netferry.converters.graph.ir.symbol import Symbol
+from netferry.converters.graph.numpy import namespace as numbers
 from netferry.converters.mxnet.from_onnx.elementwise import FLOATS, SIGNED, UINT8
 from netferry.converters.mxnet.from_onnx.shape import Shapes
 from netferry.converters.mxnet.from_onnx.sizes import multiplied, reduced
@@ -349,3 +350,23 @@ class MxnetNamespace(Shapes):
 
     def inv(self, x: Symbol) -> Symbol:
         return self.apply("_linalg_inverse", x, dims=x.shape)
+
+    def dft(self, x: Symbol, axis: int, length: Any, inverse: bool, onesided: bool) -> Symbol:
+        """By the matrix of what the transform makes of each unit vector: MXNet's own runs on GPUs alone."""
+        line = self.permute_dims(
+            x, [i for i in range(x.ndim) if i != axis and i < x.ndim - 1] + [axis, x.ndim - 1]
+        )
+        size, parts = line.shape[-2:]
+        if not known((size, length)):
+            raise CannotConvert(
+                "a Fourier transform of an axis whose size is known only when the model runs",
+                "Give the source model fixed sizes",
+            )
+        budget.make(2 * size * parts * length)
+        units = np.eye(size * parts).reshape(-1, size, parts)
+        made = numbers.dft(units, 1, length, inverse, onesided)
+        table = self.constant(made.reshape(size * parts, -1).astype(x.dtype))
+        rows = self.reshape(line, (*line.shape[:-2], size * parts))
+        moved = self.reshape(self.matmul(rows, table), (*line.shape[:-2], *made.shape[1:]))
+        order = list(range(x.ndim - 2))
+        return self.permute_dims(moved, [*order[:axis], x.ndim - 2, *order[axis:], x.ndim - 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.sizes import Size, known, product, total
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet.from_onnx.elementwise import UINT8, Elementwise, Number
-from netferry.converters.mxnet.from_onnx.sizes import Cut, codes_for, completed, expanded, shown
-from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT64, Dims, exact
+from netferry.converters.mxnet.from_onnx.sizes import Cut, codes_for, completed, expanded, runs
+from netferry.converters.mxnet.from_onnx.writer import BOOL, FLOAT32, INT64, Dims, exact, never_empty
 from netferry.converters.signature import Array
 
 
@@ -86,7 +86,7 @@ class Shapes(Elementwise):
 
     def reshape(self, x: Symbol, sizes: Sequence[Any]) -> Symbol:
         """Known sizes as they are; free ones by MXNet's codes: 0 copies a size, -1 is what is left over."""
-        dims = completed(tuple(sizes), x.fact.dims)
+        dims = completed(never_empty(tuple(sizes)), x.fact.dims)
         if dims is not None and dims == x.fact.dims:
             return x
         codes = codes_for(x.fact.dims, dims, tuple(sizes))
@@ -95,28 +95,79 @@ class Shapes(Elementwise):
         return self.apply("Reshape", x, dims=dims, shape=codes)
 
     def _reshape_like(self, x: Symbol, dims: Dims | None) -> Symbol:
-        """Leading sizes from a value that begins with them: what reshape's codes do not express."""
+        """What one list of codes does not express: run by run, whose axes are merged, then split."""
         if dims is None or x.fact.dims is None:
             raise CannotConvert("a reshape to sizes that are known only when the model runs")
-        free = [size for size in dims if isinstance(size, Size)]
-        like = next(
-            (position for size in free for position in [self._size_sources.get(size)] if position), None
-        )
-        if like is not None and len(free) == 2:
-            source, axis = like
-            start = dims.index(free[0])
-            run = 2 if dims[start : start + 2] == (source.shape[axis : axis + 2]) else 0
-            rest = (*dims[:start], *dims[start + 2 :])
-            if run and known(rest) and start == 0:
-                flat = self.reshape(x, (product(free), *rest))
-                return self.apply(
-                    "reshape_like", flat, source, dims=dims,
-                    lhs_begin=0, lhs_end=1, rhs_begin=axis, rhs_end=axis + 2,
-                )  # fmt: skip
-        raise CannotConvert(
-            f"MXNet's reshape has no codes for {shown(x.fact.dims)} to {shown(dims)}",
+        at = 0
+        for count, run in runs(x.fact.dims, dims):
+            for _ in range(count - 1):
+                have = x.shape
+                merged = (*have[:at], have[at] * have[at + 1], *have[at + 2 :])
+                x = self.apply("Reshape", x, dims=merged, shape=(*(0,) * at, -3, -2))
+            x = self._split_axis(x, at, run)
+            at += len(run)
+        return x
+
+    def _split_axis(self, x: Symbol, at: int, run: Dims) -> Symbol:
+        """An axis in several, of which more than one may be free."""
+        before, behind = x.shape[:at], x.shape[at + 1 :]
+        if sum(isinstance(size, Size) for size in run) > 1:
+            like, axis = self._having(run)
+            return self.apply(
+                "reshape_like", x, like, dims=(*before, *run, *behind),
+                lhs_begin=at, lhs_end=at + 1, rhs_begin=axis, rhs_end=axis + len(run),
+            )  # fmt: skip
+        for place, size in enumerate(run[:-1]):
+            rest = product(run[place + 1 :])
+            cut = (-1, rest) if isinstance(size, Size) else (size, -1)
+            have = (*before, *run[: place + 1], rest, *behind)
+            x = self.apply("Reshape", x, dims=have, shape=(*(0,) * (at + place), -4, *cut, -2))
+        return x
+
+    def _having(self, dims: Dims) -> tuple[Symbol, int]:
+        """A value, and the axis at which it has these sizes side by side; the first of them is free."""
+        like, axis = self.source_of(dims[0])
+        if like.shape[axis : axis + len(dims)] == dims:
+            return like, axis
+        grid = self.row_of(dims[0])
+        for size in dims[1:]:
+            grid = self.laid_out(
+                grid, self.row_of(size) if isinstance(size, Size) else self.full((size,), 0, UINT8)
+            )
+        return grid, 0
+
+    def row_of(self, size: Size) -> Symbol:
+        """Bytes in one axis of this size: as many as a value has along an axis, or as a formula of such sizes says."""
+        source = self._size_sources.get(size)
+        if source is not None:
+            like, axis = source
+            counting = self.astype(like, FLOAT32) if like.dtype.itemsize < 4 else like
+            row = self.apply("_contrib_arange_like", counting, dims=(size,), axis=axis)
+            return self.astype(row, UINT8)
+
+        refused = CannotConvert(
+            f"the size {size} is known only when the model runs, and no axis of a value has it",
             "Give the source model fixed sizes",
         )
+
+        def named(name: str) -> Symbol:
+            if Size.named(name) not in self._size_sources:
+                raise refused
+            return self.row_of(Size.named(name))
+
+        def called(word: str, a: Any, b: Any) -> Any:
+            if isinstance(a, int) and word in ("+", "*"):
+                a, b = b, a
+            if not isinstance(a, Symbol) or (word, type(b)) not in _ROWS or (isinstance(b, int) and b < 1):
+                raise refused
+            return _ROWS[word, type(b)](self, a, b)
+
+        return self._with_dims(size.build(named, called, int), (size,))
+
+    def laid_out(self, x: Symbol, row: Symbol) -> Symbol:
+        """A grid, with another axis behind."""
+        dims = (*x.shape, *row.shape)
+        return self.apply("broadcast_add", self.expand_dims(x, (x.ndim,)), row, dims=dims)
 
     def broadcast_to(self, x: Symbol, sizes: Sequence[Any]) -> Symbol:
         dims = tuple(sizes)
@@ -264,10 +315,7 @@ class Shapes(Elementwise):
         """The first ``size`` elements of an axis: as many as another value has."""
         like, position = self.source_of(size)
         if position != axis:
-            order = [position if i == axis else axis if i == position else i for i in range(like.ndim)]
-            if max(order) >= like.ndim or axis >= like.ndim:
-                raise CannotConvert(f"no value has the size {size} on axis {axis}")
-            like = self.permute_dims(like, order)
+            like = self.expand_dims(self.row_of(size), tuple(range(axis)))
         dims = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         return self.apply("slice_like", x, like, dims=dims, axes=(axis,))
 
@@ -287,33 +335,36 @@ class Shapes(Elementwise):
             return x
         if mode == "wrap":
             return self._wrapped(x, width)
-        if x.ndim == 1:  # MXNet's needs two axes
-            wide = self.pad(self.expand_dims(x, (0,)), [(0, 0), *width], mode, value)
-            return self.squeeze(wide, (0,))
         have = x.shape
-        if mode == "reflect":
-            for size, pair in zip(have, width, strict=True):
-                if any(pair) and (isinstance(size, Size) or max(pair) >= size):
-                    raise CannotConvert("reflecting pads that may be longer than the axis")
-        dims = tuple(size + before + after for size, (before, after) in zip(have, width, strict=True))
-        if mode == "constant":
-            number = self._scalar(value)
-            if number is None:
-                raise CannotConvert(
-                    "padding with a value that is known only when the model runs, or not finite"
-                )
-            if len(have) in (4, 5) and x.dtype.kind == "f" and width[:2] == ((0, 0), (0, 0)):
-                flat = tuple(size for pair in width for size in pair)
-                return self.apply(
-                    "Pad", x, dims=dims, mode=mode, pad_width=flat, constant_value=float(number)
-                )
-            return self.as_bytes(
-                x,
-                lambda y: self.apply(
-                    "_npi_pad", y, dims=dims, mode=mode, pad_width=width, constant_value=float(number)
-                ),
-            )
-        return self.as_bytes(x, lambda y: self.apply("_npi_pad", y, dims=dims, mode=mode, pad_width=width))
+        if mode == "reflect" and any(
+            not isinstance(size, Size) and max(pair) >= size for size, pair in zip(have, width, strict=True)
+        ):
+            raise CannotConvert("reflecting pads that are longer than the axis")
+        number = self._scalar(value) if mode == "constant" else 0
+        if number is None:
+            raise CannotConvert("padding with a value that is known only when the model runs, or not finite")
+        fill = {"constant_value": float(number)} if mode == "constant" else {}
+        lead = max(2 - next(axis for axis, pair in enumerate(width) if any(pair)), 4 - len(have), 0)
+        if x.dtype.kind == "f" and lead + len(have) <= 5 and (mode != "constant" or not lead):
+            return self._padded("Pad", x, lead, width, mode=mode, **fill)
+        lead = int(len(have) == 1)
+        return self.as_bytes(x, lambda y: self._padded("_npi_pad", y, lead, width, mode=mode, **fill))
+
+    def _padded(
+        self, op: str, x: Symbol, lead: int, width: Sequence[tuple[int, int]], **attrs: Any
+    ) -> Symbol:
+        """One padding, with ``lead`` axes of size 1 in front of those that it needs.
+
+        ``Pad`` leaves two leading axes of four or five alone; ``_npi_pad`` needs two axes, pads whole numbers too, and has a
+        gradient where it pads with a number.
+        """
+        leading = tuple(range(lead))
+        wide = self.expand_dims(x, leading) if lead else x
+        pairs = ((0, 0),) * lead + tuple(width)
+        dims = tuple(size + sum(pair) for size, pair in zip(wide.shape, pairs, strict=True))
+        widths = tuple(size for pair in pairs for size in pair) if op == "Pad" else pairs
+        made = self.apply(op, wide, dims=dims, pad_width=widths, **attrs)
+        return self.squeeze(made, leading) if lead else made
 
     def _wrapped(self, x: Symbol, width: Sequence[tuple[int, int]]) -> Symbol:
         for axis, (before, after) in enumerate(width):
@@ -341,3 +392,14 @@ def _number(bound: Any) -> Any:
     if isinstance(bound, np.generic | np.ndarray):
         return bound.item()
     return bound
+
+
+_ROWS: Mapping[tuple[str, type], Callable[[Shapes, Symbol, Any], Symbol]] = {
+    ("+", int): lambda xp, row, more: xp.concat([row, xp.full((more,), 0, UINT8)], 0),
+    ("+", Symbol): lambda xp, row, other: xp.concat([row, other], 0),
+    ("-", int): lambda xp, row, fewer: xp.slice(row, {0: (0, -fewer, 1)}),
+    ("*", int): lambda xp, row, times: xp.tile(row, (times,)),
+    ("*", Symbol): lambda xp, row, other: xp.reshape(xp.laid_out(row, other), (-1,)),
+    ("//", int): lambda xp, row, part: xp.slice(row, {0: (part - 1, None, part)}),
+}
+"""How a row is made as long as a function of the lengths of one or two says; no row is empty."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.errors import CannotConvert
-from netferry.converters.graph.ir.sizes import Size, known, product
+from netferry.converters.graph.ir.sizes import Size, ceil_div, known, product
 from netferry.converters.mxnet.from_onnx.writer import Dims
 
 
@@ -84,6 +84,21 @@ def codes_for(have: Dims | None, dims: Dims | None, sizes: Dims) -> tuple[int, .
     return head + tuple(-1 if isinstance(size, Size) else size for size in rest)
 
 
+def runs(have: Dims, dims: Dims) -> list[tuple[int, Dims]]:
+    """The shortest runs of axes with as many elements here as there: how many axes of ``have``, and the sizes in ``dims``."""
+    found: list[tuple[int, Dims]] = []
+    i = j = 0
+    for stop in range(1, len(have) + 1):
+        here = product(have[i:stop])
+        end = next((k for k in range(j + 1, len(dims) + 1) if product(dims[j:k]) == here), None)
+        if end is not None and (stop < len(have) or end == len(dims)):
+            found.append((stop - i, dims[j:end]))
+            i, j = stop, end
+    if i < len(have) or j < len(dims):
+        found.append((len(have) - i, dims[j:]))
+    return found
+
+
 class Cut:
     """One axis of a slice as MXNet has it."""
 
@@ -116,10 +131,13 @@ class Cut:
             return cls(None, None, -1, size)
         if step == 1 and start in (None, 0) and isinstance(stop, Size) and not isinstance(size, Size):
             return cls(None, None, None, stop, stop)
-        if step != 1 or not isinstance(size, Size):
-            raise CannotConvert(f"the slice {start}:{stop}:{step} of an axis of size {size}")
         begin, end = (_from_an_end(size, bound) for bound in (start, stop))
         begin = begin or None
+        if step > 1 and isinstance(size, Size) and isinstance(begin, int | None) and end is None:
+            left = -begin if begin is not None and begin < 0 else size - (begin or 0)
+            return cls(begin, None, step, ceil_div(left, step))
+        if step != 1 or not isinstance(size, Size):
+            raise CannotConvert(f"the slice {start}:{stop}:{step} of an axis of size {size}")
         if isinstance(begin, Size):
             raise CannotConvert(f"a slice that starts at {begin}, which is known only when the model runs")
         if isinstance(end, Size):

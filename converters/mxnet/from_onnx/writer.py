@@ -157,6 +157,10 @@ class SymbolWriter(Namespace):
         """A tensor of one number."""
         raise NotImplementedError
 
+    def row_of(self, size: Size) -> Symbol:
+        """A tensor of one axis that has this size."""
+        raise NotImplementedError
+
     def permute_dims(self, x: Symbol, axes: Sequence[int]) -> Symbol:
         raise NotImplementedError
 
@@ -263,12 +267,9 @@ class SymbolWriter(Namespace):
                 self._size_sources.setdefault(Size.named(name), (x, home.index))
 
     def source_of(self, size: Size) -> tuple[Symbol, int]:
-        """A value and its axis that has this size; refused where no value has it."""
+        """A value and its axis that has this size; one is made of others where none has it, or it is refused."""
         if size not in self._size_sources:
-            raise CannotConvert(
-                f"the size {size} is known only when the model runs, and no axis of a value has it",
-                "Give the source model fixed sizes",
-            )
+            self._size_sources[size] = self.row_of(size), 0
         return self._size_sources[size]
 
     # ---- the graph -----------------------------------------------------------------------------------
@@ -330,7 +331,12 @@ def _merged(have: Fact, known: Fact) -> Fact:
     dtype = have.dtype or known.dtype
     if known.dtype is not None and have.dtype is not None and known.dtype != have.dtype:
         raise CannotConvert(f"it would give {have.dtype.name} where {known.dtype.name} is expected")
-    return replace(known, dtype=dtype, dims=have.dims if known.dims is None else known.dims)
+    return replace(known, dtype=dtype, dims=have.dims if known.dims is None else never_empty(known.dims))
+
+
+def never_empty(dims: Dims) -> Dims:
+    """Sizes as they are where no tensor is empty, as in MXNet."""
+    return tuple(size.where_nothing_is_empty() if isinstance(size, Size) else size for size in dims)
 
 
 def check_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
