@@ -125,3 +125,16 @@ def test_what_lies_more_than_steps_away_fails() -> None:
     assert (
         in_steps(compare(s, far), s, far, far, step)[0].status == "passed"
     )  # as the source's other kernels have it
+
+
+def test_what_is_quantised_in_flight_is_held_to_how_far_the_sources_own_kernels_lie_apart() -> None:
+    s = floats(1000)
+    step = Step(1 / 127, 2.0, relative=True)
+    size = float(np.abs(s).max()) / 127
+    other = (s + 5 * size * np.where(floats(1000) > 0, 1, -1)).astype(np.float32)
+    between = (s + 2.5 * size * np.where(floats(1000) > 0, 1, -1) * (floats(1000) > 1)).astype(np.float32)
+    beyond = between.copy()
+    beyond[3] = s[3] + 12 * size
+    assert in_steps(compare(s, between), s, between, other, step)[0].status == "passed"
+    assert in_steps(compare(s, between), s, between, None, step)[0].status == "failed"
+    assert in_steps(compare(s, beyond), s, beyond, other, step)[0].status == "failed"

@@ -18,8 +18,12 @@ from netferry.validation.comparison.metrics import PASSED, Comparison
 MEAN = 0.5
 """Of the steps that one value may lie away, what the root of the mean of squares may be."""
 
-OWN = 0.25
-"""Of the distance of the source's own two sets of kernels: how far a target may lie from the nearer one."""
+OWN, OWN_IN_FLIGHT = 0.25, 1.0
+"""Of the distance of the source's own two sets of kernels: how far a target may lie from the nearer one.
+
+Activations that are quantised as they come are rounded anew by each kernel at each layer, so that the two lie as far from
+each other as from what they round.
+"""
 
 NOT_THE_SAME = 0.5
 """Of a step."""
@@ -43,7 +47,11 @@ def in_steps(
     sides = [wide] if other is None or other.shape != s.shape else [wide, other.astype(np.float64)]
     near = min((np.abs(t.astype(np.float64) - side) / size for side in sides), key=_rms)
     own = float(np.abs(sides[-1] - wide).max() / size)
-    far, mean, most = float(near.max()), _rms(near), max(step.most, OWN * own)
+    far, mean, most = (
+        float(near.max()),
+        _rms(near),
+        max(step.most, (OWN_IN_FLIGHT if step.relative else OWN) * own),
+    )
     if far > most + _SLACK or mean > MEAN * most:
         reason = (
             f"it lies up to {far:.3g} steps of its whole numbers away ({mean:.2g} in the mean), where their rounding explains "
