@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from models import dense, model, unary
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import netferry
 from netferry.converters.signature import Example, Signature, TensorSpec
@@ -34,6 +34,22 @@ def input_independent() -> onnx.ModelProto:
     nodes = [helper.make_node("Mul", ["x", "zero"], ["none"]), helper.make_node("Add", ["none", "b"], ["y"])]
     weights = {"zero": np.zeros(1, np.float32), "b": np.arange(6, dtype=np.float32)}
     return model(nodes, {"x": ["batch", 6]}, {"y": ["batch", 6]}, weights)
+
+
+def with_lengths(length: int, moves: bool = False) -> onnx.ModelProto:
+    """``y``, and the same number for each row of the batch: of the batch's size alone, or multiplied by what is always 0."""
+    fill = numpy_helper.from_array(np.array([length], np.int64))
+    nodes = [
+        helper.make_node("Neg", ["x"], ["y"]),
+        helper.make_node("Shape", ["x"], ["size"], start=0, end=1),
+        helper.make_node("ConstantOfShape", ["size"], ["length"], value=fill),
+        helper.make_node("Cast", ["length"], ["float"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "one"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["none"]),
+        helper.make_node("Add", ["float", "none" if moves else "zero"], ["n"]),
+    ]
+    weights = {"zero": np.zeros(1, np.float32), "one": np.int64([1])}
+    return model(nodes, {"x": ["batch", 6]}, {"y": ["batch", 6], "n": ["batch"]}, weights)
 
 
 def only_first_row_right() -> onnx.ModelProto:
@@ -73,6 +89,9 @@ KNOWN = {
     "another rounding of halves": (unary("Round"), unary("Floor"), "failed"),
     "a constant output": (constant(), constant(), "not_checked"),
     "an output that ignores its input": (input_independent(), input_independent(), "not_checked"),
+    "an output of sizes alone": (with_lengths(30), with_lengths(30), "passed"),
+    "another output of sizes alone": (with_lengths(30), with_lengths(31), "failed"),
+    "a constant that an input reaches": (with_lengths(30, True), with_lengths(30, True), "not_checked"),
     "a difference outranks a constant": (constant(), IDENTITY, "failed"),
 }
 

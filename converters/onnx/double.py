@@ -93,6 +93,17 @@ def size(model: Any) -> int:
     return sum(math.prod(tensor.dims) for tensor in graph.initializer)
 
 
+def made_of_sizes(model: Any) -> set[str]:
+    """The outputs that no number of an input reaches: they are constants, or made of sizes."""
+    graph = _loaded(model).graph
+    moving = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        read = {*node.input, *_read_inside(node)}
+        if node.op_type not in ("Shape", "Size") and moving & read:
+            moving.update(node.output)
+    return {value.name for value in graph.output} - moving
+
+
 def constants(model: Any) -> set[float]:
     """Float attributes, those at their defaults too, constants of one element, and scales of a Resize."""
     loaded = _loaded(model)
@@ -163,6 +174,14 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 yield from _nodes(inner)
+
+
+def _read_inside(node: onnx.NodeProto) -> Iterator[str]:
+    """What the bodies of a node read, of themselves and of what is around them."""
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            yield from (value.name for value in inner.output)
+            yield from (name for each in _nodes(inner) for name in each.input)
 
 
 def _kept(graph: onnx.GraphProto) -> set[str]:

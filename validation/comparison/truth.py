@@ -144,6 +144,12 @@ class Double:
         found: Mapping[str, float] = getattr(self._module, "reaches", lambda _: {})(self.model)
         return found
 
+    @cached_property
+    def made_of_sizes(self) -> set[str]:
+        """The outputs that no number of an input reaches, as far as the file says so: equality at several sizes proves them."""
+        found: set[str] = getattr(self._module, "made_of_sizes", lambda _: set())(self.model)
+        return found
+
     @property
     def constants(self) -> set[float]:
         """The numbers that the model's code and attributes hold, those that its runs have shown too."""
