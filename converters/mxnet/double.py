@@ -85,8 +85,21 @@ def _widened_graph(source: SymbolModel, constant: Callable[[float], float]) -> A
     def exact(texts: Mapping[str, str]) -> dict[str, str]:
         return {key: _computed(text, constant) for key, text in texts.items()}
 
+    def computed(op: str, attrs: Mapping[str, str]) -> dict[str, str]:
+        return {**_MADE.get(op, {}), **exact(wide(attrs))}
+
+    def body(document: Any) -> Any:
+        """A graph inside of a node, as its file holds it."""
+        return {**document, "nodes": [inner(raw) for raw in document["nodes"]]}
+
+    def inner(raw: Mapping[str, Any]) -> dict[str, Any]:
+        attrs, bodies = computed(raw["op"], raw.get("attrs", {})), raw.get("subgraphs")
+        return {**raw, "attrs": attrs} | ({"subgraphs": [body(each) for each in bodies]} if bodies else {})
+
     nodes = tuple(
-        replace(n, attrs={**_MADE.get(n.op, {}), **exact(wide(n.attrs))}, hidden=wide(n.hidden))
+        replace(
+            n, attrs=computed(n.op, n.attrs), hidden=wide(n.hidden), subgraphs=tuple(map(body, n.subgraphs))
+        )
         for n in source.graph.nodes
     )
     return without_float32(replace(source.graph, nodes=nodes))

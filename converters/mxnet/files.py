@@ -258,6 +258,12 @@ def parse_symbol(text: str | bytes, where: str = "symbol") -> Symbol:
     return symbol_of(document, where)
 
 
+def body_of(document: Any, where: str = "the body") -> Symbol:
+    """A graph inside of a node: it is of its symbol's own generation, and does not say so."""
+    said = {"attrs": {"mxnet_version": ["int", VERSION]}}
+    return symbol_of({**document, **said} if isinstance(document, Mapping) else document, where)
+
+
 def symbol_of(document: Any, where: str) -> Symbol:
     """The graph that a symbol's document describes, brought to today's generation."""
     lists = [document.get(key) for key in ("nodes", "heads")] if isinstance(document, dict) else [None]
@@ -297,7 +303,7 @@ def _unfused(symbol: Symbol, where: str) -> Symbol:
             continue
         if not node.subgraphs:
             raise RefusedError("a fused node without a graph inside", where=f"{where}: {node.label()}")
-        inside = symbol_of({"attrs": {"mxnet_version": ["int", VERSION]}, **node.subgraphs[0]}, where)
+        inside = body_of(node.subgraphs[0], where)
         variables = [at for at, each in enumerate(inside.nodes) if each.is_variable]
         if len(variables) != len(node.inputs) or len(inside.heads) != 1:
             raise RefusedError("a fused node whose graph has other inputs", where=f"{where}: {node.label()}")
@@ -360,7 +366,12 @@ def write_symbol(path: Path, symbol: Symbol) -> None:
 
 
 def symbol_text(symbol: Symbol) -> str:
-    """The JSON of a symbol; a node comes after its inputs."""
+    """The JSON of a symbol."""
+    return json.dumps(document_of(symbol), indent=2, ensure_ascii=False)
+
+
+def document_of(symbol: Symbol) -> dict[str, Any]:
+    """A symbol as its file holds it, and as a node holds its body; a node comes after its inputs."""
     position_of = {old: new for new, old in enumerate(symbol.order)}
     symbol = replace(symbol, nodes=tuple(symbol.nodes[position] for position in symbol.order))
 
@@ -373,11 +384,10 @@ def symbol_text(symbol: Symbol) -> str:
         raw = {"op": each.op, "name": each.name} | ({"attrs": attrs} if attrs else {})
         return raw | {"inputs": entries(each.inputs)} | extra
 
-    document = {
+    return {
         "nodes": [node(each) for each in symbol.nodes],
         "arg_nodes": [position for position, each in enumerate(symbol.nodes) if each.is_variable],
         "node_row_ptr": list(range(len(symbol.nodes) + 1)),
         "heads": entries(symbol.heads),
         "attrs": ({"is_np_shape": ["int", 1]} if symbol.numpy else {}) | {"mxnet_version": ["int", VERSION]},
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)

@@ -7,7 +7,8 @@ leaves the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from netferry.converters.graph.ir.facts import Fact, Home, Plan
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.mxnet import symbol as graphs
+from netferry.converters.mxnet.files import document_of
 from netferry.converters.mxnet.symbol import INPUT, OUTPUT, Entry, Node
 from netferry.converters.signature import Array
 
@@ -66,13 +68,22 @@ class SymbolWriter(Namespace):
         position = self.node_of(op, *inputs, **attrs)
         return self.entry(position, output, gives or inputs[0].dtype, dims)
 
-    def node_of(self, op: str, *inputs: Symbol, **attrs: Any) -> int:
-        """The position of a new node, for operators of several outputs."""
+    def node_of(self, op: str, *inputs: Symbol, bodies: Sequence[graphs.Symbol] = (), **attrs: Any) -> int:
+        """The position of a new node, for operators of several outputs; ``bodies`` are graphs that it runs."""
         texts = {key: text_of(value) for key, value in attrs.items() if value is not None}
         entries = tuple(x.expr for x in inputs)
         name = self._fresh(f"{self.wish}_{op.strip('_').lower()}")
-        self.nodes.append(Node(name, op, texts, {}, entries))
+        self.nodes.append(Node(name, op, texts, {}, entries, tuple(map(document_of, bodies))))
         return len(self.nodes) - 1
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """For a body: what is written in it has sizes that nothing outside can be made as long as."""
+        sources = dict(self._size_sources)
+        try:
+            yield
+        finally:
+            self._size_sources = sources
 
     def entry(self, position: int, output: int, dtype: Any, dims: Dims | None) -> Symbol:
         """One output of a node as a symbol."""
@@ -84,6 +95,10 @@ class SymbolWriter(Namespace):
         hidden = {"__shape__": text_of(sizes), "__dtype__": str(_FILE_CODES[dtype])}
         self.nodes.append(Node(name, "null", {}, hidden))
         return self.entry(len(self.nodes) - 1, 0, dtype, dims)
+
+    def stand_in(self, word: str, dtype: np.dtype[Any], dims: Dims) -> Symbol:
+        """A variable for what a body is given."""
+        return self.variable(self._fresh(f"{self.wish}_{word}"), dtype, dims)
 
     def input(self, name: str, fact: Fact) -> Symbol:
         """An input of the model."""
@@ -307,7 +322,7 @@ class SymbolWriter(Namespace):
         return len(self.nodes) - 1
 
 
-_SEVERAL = frozenset({"RNN", "SliceChannel", "topk", "_split_v2"})
+_SEVERAL = frozenset({"RNN", "SliceChannel", "topk", "_split_v2", "_foreach", "_cond"})
 _FILE_CODES: Mapping[np.dtype[Any], int] = {
     np.dtype(kind): code
     for kind, code in {"f4": 0, "f8": 1, "f2": 2, "u1": 3, "i4": 4, "i1": 5, "i8": 6, "?": 7}.items()

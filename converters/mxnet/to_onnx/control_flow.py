@@ -1,10 +1,8 @@
-"""Loops: written out step by step, where the number of steps is known."""
+"""Loops: a few steps are written out one by one, more, or a free number of them, as ONNX's Scan."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,25 +10,18 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.files import parse_symbol
-from netferry.converters.mxnet.symbol import VERSION, Symbol
+from netferry.converters.mxnet.files import body_of
 from netferry.converters.mxnet.to_onnx.emitter import ROWS, Emitter, cast
 from netferry.converters.mxnet.to_onnx.sizes import stacked
 
 _MOST_STEPS, _WEIGHT = 1024, 2
 
 
-def _body(raw: Any) -> Symbol:
-    """A graph inside of a node is of its symbol's own generation, and does not say so."""
-    document = {**raw, "attrs": {"mxnet_version": ["int", VERSION]}} if isinstance(raw, Mapping) else raw
-    return parse_symbol(json.dumps(document), "the loop's body")
-
-
 def _bound(
     g: Emitter, a: Attrs, graph: int, inputs: Sequence[Tensor], positions: Sequence[int]
 ) -> list[Tensor]:
     """A graph inside of the node, its variables being those of the node's inputs that ``positions`` name."""
-    return g.inline(_body(a.subgraph(graph)), [inputs[position] for position in positions])
+    return g.inline(body_of(a.subgraph(graph)), [inputs[position] for position in positions])
 
 
 @ROWS.row("_cond")
@@ -52,7 +43,7 @@ def while_loop(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
     steps, given = a.integer("max_iterations"), a.integer("num_out_data")
     places = {name: a.integers(f"{name}_input_locs") for name in ("cond", "func")}
     names = a.integers("func_var_locs")
-    body = _body(a.subgraph(1))
+    body = body_of(a.subgraph(1))
     if not 0 < steps <= _MOST_STEPS or not budget.take("nodes", steps * _WEIGHT * len(body.nodes)):
         raise CannotConvert(f"{steps} steps of a loop", f"Up to {_MOST_STEPS} are written out")
     state = list(inputs)
@@ -80,26 +71,34 @@ def foreach(g: Emitter, a: Attrs, *inputs: Tensor) -> list[Tensor]:
     inputs: those, the first states, and what the body reads besides; ``*_locs`` say which of the body's
     variables they are.
     """
-    body = _body(a.subgraph(0))
+    body = body_of(a.subgraph(0))
     positions = [a.integers(f"in_{kind}_locs") for kind in ("data", "state")]
     along, states = (list(each) for each in (inputs[: len(positions[0])], inputs[len(positions[0]) :]))
     others = states[len(positions[1]) :]
     states = states[: len(positions[1])]
     bound: dict[int, Tensor] = dict(zip(a.integers("remain_locs"), others, strict=True))
-    steps, given = along[0].size(0), a.integer("num_out_data")
-    if not 0 < steps <= _MOST_STEPS:
-        raise CannotConvert(f"{steps} steps of a loop", f"Up to {_MOST_STEPS} are written out")
-    rows: list[Sequence[Tensor]] = []
-    if not budget.take("nodes", steps * _WEIGHT * len(body.nodes)):
+    given = a.integer("num_out_data")
+
+    def turn(before: Sequence[Tensor], rows: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The next states, and what this turn gives; a row of a list of numbers is a list of one."""
+        here = [g.Reshape(row, g.ints(1)) if x.rank == 1 else row for x, row in zip(along, rows, strict=True)]
+        inside = (
+            bound | dict(zip(positions[0], here, strict=True)) | dict(zip(positions[1], before, strict=True))
+        )
+        made = g.inline(body, [inside[position] for position in sorted(inside)])
+        return made[given:], made[:given]
+
+    steps = along[0].dims[0] if along[0].dims else None
+    if not isinstance(steps, int) or steps > _MOST_STEPS:
+        last, joined = g.scan(turn, states, along)
+        return [*joined, *last]
+    if not steps or not budget.take("nodes", steps * _WEIGHT * len(body.nodes)):
         raise CannotConvert(
             f"{steps} steps of a loop of {len(body.nodes)} nodes",
             "Fewer are written out, loops within loops together",
         )
+    yielded: list[Sequence[Tensor]] = []
     for step in range(steps):
-        here = [g.Gather(x, g.constant(step, np.int64), axis=0) for x in along]
-        bound |= dict(zip(positions[0], here, strict=True)) | dict(zip(positions[1], states, strict=True))
-        made = g.inline(body, [bound[position] for position in sorted(bound)])
-        rows.append(made[:given])
-        states = made[given:]
-    joined = [stacked(g, column, 0) for column in zip(*rows, strict=True)]
-    return [*joined, *states]
+        states, rows = turn(states, [g.Gather(x, g.constant(step, np.int64), axis=0) for x in along])
+        yielded.append(rows)
+    return [*(stacked(g, column, 0) for column in zip(*yielded, strict=True)), *states]

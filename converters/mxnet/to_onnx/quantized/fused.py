@@ -16,8 +16,8 @@ from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.schema import padding
 from netferry.converters.mxnet.attributes import Attrs
-from netferry.converters.mxnet.files import parse_symbol
-from netferry.converters.mxnet.symbol import Node, Symbol
+from netferry.converters.mxnet.files import body_of
+from netferry.converters.mxnet.symbol import Node
 from netferry.converters.mxnet.to_onnx.convolution import demand_channels_first, per_axis
 from netferry.converters.mxnet.to_onnx.emitter import FLOAT32, ROWS, Emitter, cast, known
 from netferry.converters.mxnet.to_onnx.quantized.integers import (
@@ -55,7 +55,7 @@ class _Body:
 
 
 def _body(a: Attrs, layer: str) -> _Body:
-    graph: Symbol = parse_symbol(_text(a.subgraph(0)), "the fused node")
+    graph = body_of(a.subgraph(0), "the fused node")
     found: Node | None = None
     norm: Node | None = None
     acts: list[list[_Act]] = [[], []]
@@ -73,12 +73,6 @@ def _body(a: Attrs, layer: str) -> _Body:
     if found is None:
         raise CannotConvert(f"a fused node without its {layer}")
     return _Body(found, norm, tuple(acts[0]), tuple(acts[1]), sums)
-
-
-def _text(raw: Any) -> str:
-    import json
-
-    return json.dumps({**raw, "attrs": {"mxnet_version": ["int", 10901]}})
 
 
 def _activation(node: Node) -> _Act:
