@@ -13,6 +13,8 @@ from served_models import floats
 import netferry
 from netferry.converters.rounding import Step
 from netferry.converters.tensorflow.runtime import keras, tf
+from netferry.converters.tensorflow.tflite import live
+from netferry.converters.tensorflow.tflite.converting import requantised
 from netferry.converters.tensorflow.tflite.double import steps
 from netferry.validation.comparison.metrics import compare
 from netferry.validation.comparison.whole_numbers import in_steps
@@ -72,6 +74,27 @@ def test_what_a_kernel_copies_is_moved_as_it_is_stored_whatever_the_scales_say(t
         for name, value in want.items():
             apart = np.abs(got[name].astype(np.float64) - value) / (behind.scale.item())
             assert apart.max() <= 1.5
+
+
+def test_what_is_written_brings_copied_numbers_to_the_scale_that_it_says(tmp_path: Path) -> None:
+    """The interpreter itself computes what the file says: within two steps of the float model, where it was off by a factor of 8."""
+    model = functional(turned, 5, 4)
+    content = of_keras(model, "int8")
+    mended = requantised(content)
+    x = floats(1, 5, 4)
+    want = np.asarray(model(x))
+    apart = []
+    for number, each in enumerate((content, mended)):
+        (got,) = live.run(opened(each, _folder(tmp_path / str(number))), [x]).values()
+        apart.append(np.abs(got - want)[..., 3:].max())
+    assert apart[0] > 0.5
+    assert apart[1] < 0.3
+    assert requantised(mended) == mended
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def test_weights_keep_their_names_and_their_channels_scales(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from netferry.converters.tensorflow.tflite.graph import COPYING
 
 
 def ordered(order: Path) -> int:
@@ -43,6 +46,72 @@ def _converted(wanted: dict[str, Any]) -> bytes:
             tf.lite.OpsSet.TFLITE_BUILTINS,
         ]
     made: bytes = converter.convert()
+    return requantised(made) if precision == "int8-static" else made
+
+
+def requantised(content: bytes) -> bytes:
+    """A file in which whole numbers that are copied to another scale are brought to it.
+
+    The converter gives what such an operator makes the scale that its reader wants (``REVERSE_V2`` of a bidirectional layer, whose
+    two directions are joined), and its kernel copies the numbers of the old one.
+    """
+    schema = import_module("tensorflow.lite.python.schema_py_generated")
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    copying = {getattr(schema.BuiltinOperator, name) for name in COPYING}
+    behind_axis = schema.BuiltinOperator.SPLIT
+    changed = False
+    for graph in model.subgraphs:
+        operators = []
+        for operator in graph.operators:
+            operators.append(operator)
+            code = model.operatorCodes[operator.opcodeIndex].builtinCode
+            if code not in copying:
+                continue
+            before = graph.tensors[operator.inputs[int(code == behind_axis)]].quantization
+            operator.outputs = list(operator.outputs)
+            for place, output in enumerate(operator.outputs):
+                if _alike(before, graph.tensors[output].quantization):
+                    continue
+                graph.tensors.append(_scaled(schema, graph.tensors[output], before))
+                operator.outputs[place] = len(graph.tensors) - 1
+                operators.append(_brought(schema, model, operator.outputs[place], output))
+                changed = True
+        graph.operators = operators
+    if not changed:
+        return content
+    builder = import_module("flatbuffers").Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two tensors' whole numbers mean the same; floats have no scale."""
+    scales = [None if each is None or each.scale is None else each for each in (one, other)]
+    if None in scales:
+        return True
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("scale", "zeroPoint"))
+
+
+def _scaled(schema: Any, tensor: Any, quantization: Any) -> Any:
+    made = schema.TensorT()
+    made.name, made.shape, made.shapeSignature = tensor.name + b"_copied", tensor.shape, tensor.shapeSignature
+    made.type, made.quantization, made.buffer, made.hasRank = tensor.type, quantization, 0, tensor.hasRank
+    return made
+
+
+def _brought(schema: Any, model: Any, start: int, end: int) -> Any:
+    """The operator that brings one tensor to the scale of another."""
+    quantize = schema.BuiltinOperator.QUANTIZE
+    codes = [code.builtinCode for code in model.operatorCodes]
+    if quantize not in codes:
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = quantize, quantize, 1
+        model.operatorCodes.append(code)
+        codes.append(quantize)
+    made = schema.OperatorT()
+    made.opcodeIndex, made.inputs, made.outputs = codes.index(quantize), [start], [end]
+    made.builtinOptionsType = schema.BuiltinOptions.QuantizeOptions
+    made.builtinOptions = schema.QuantizeOptionsT()
     return made
 
 
