@@ -36,6 +36,7 @@ from netferry.conversion import (
     demand_runs,
     dequantized,
     exported,
+    fitted,
     going_on,
     simplified,
     target_of,
@@ -172,6 +173,7 @@ def convert(
     imported = (
         None if target == "onnx" else converters.import_model(export.model, target, name=Path(title).stem)
     )
+    imported = fitted(imported, path)
     if optimizer_state is not None and imported is not None:
         imported = going_on(imported, live, optimizer_state, given, learning_rate, updates)
     done = Conversion(export, title, target, imported=imported)

@@ -359,6 +359,15 @@ def _stem(destination: Path) -> str:
     return destination.name.removesuffix("-symbol.json").partition(".")[0]
 
 
+def fitted(imported: ImportedModel | None, path: Path | None) -> ImportedModel | None:
+    """An imported model as its kind of file is written, which its notes say."""
+    if imported is None or path is None or path.suffix != ".tflite":
+        return imported
+    from netferry.converters.tensorflow.tflite.writing import prepared
+
+    return prepared(imported)
+
+
 def _written(stage: Path) -> object:
     """What was written, opened as a person would open it."""
     module = stage / "model.py" if stage.is_dir() else stage

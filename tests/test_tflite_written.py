@@ -144,3 +144,28 @@ def test_a_pool_padded_with_its_own_edge_is_one_padded_with_minus_infinity(befor
     assert "MirrorPad" in {node.op for node in traced.graph.as_graph_def().node}
     for one, other in zip(got, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("steps", "units", "apart"), [(12, 6, True), (40, 6, False), (12, 130, False)])
+def test_a_short_recurrent_layer_is_written_step_by_step_and_a_note_says_so(
+    steps: int, units: int, apart: bool, tmp_path: Path
+) -> None:
+    """TFLite's loop costs several times what its steps cost."""
+    path = network(
+        tmp_path,
+        helper.make_node("LSTM", ["x", "w", "r", "b"], ["s"], hidden_size=units, direction="bidirectional"),
+        helper.make_node("Transpose", ["s"], ["t"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["t", "sizes"], ["y"]),
+        sizes=(steps, 1, 5),
+        weights={
+            "w": floats(2, 4 * units, 5) * 0.3, "r": floats(2, 4 * units, units) * 0.2, "b": floats(2, 8 * units),
+            "sizes": np.array([0, 0, -1]),
+        },
+    )  # fmt: skip
+    done = netferry.convert(path, destination=tmp_path / "net.tflite", quick=True)
+    assert done.report is not None
+    assert done.report.status == "passed"
+    model = source.open_source(tmp_path / "net.tflite")
+    names = {operation.name for operation in model.main.operations}  # type: ignore[attr-defined]
+    assert ("WHILE" not in names) is apart
+    assert any("step by step" in note for note in done.notes) is apart
