@@ -42,6 +42,7 @@ class Kind(Enum):
     SUM = "it adds many products: it errs relative to them, not to their sum"
     COMPOUND = "it is many steps in one: its operands are moved, and its result as that of a sum"
     DIVIDES_FIRST = "it divides, rounds, and then takes a whole number: its operand is moved"
+    DIVIDES_BY_RANGE = "as that, by the range of its operand, whose ends stay: of many that are moved the largest lies too far out"
 
 
 class Rounding:
@@ -59,17 +60,25 @@ class Rounding:
     def result(self, operator: str, array: Array) -> Array:
         """What the operator may have given where it gave ``array`` (float64, of any shape)."""
         kind = self.kind(operator)
-        if kind in (Kind.EXACT, Kind.DIVIDES_FIRST) or array.dtype != np.float64 or not array.size:
+        if (
+            kind in (Kind.EXACT, Kind.DIVIDES_FIRST, Kind.DIVIDES_BY_RANGE)
+            or array.dtype != np.float64
+            or not array.size
+        ):
             return array
         return self._moved(array, kind)
 
     def operand(self, operator: str, array: Any) -> Any:
         """What the operator may have read where it has steps of its own, or divides before it takes whole numbers."""
-        if self.kind(operator) not in (Kind.COMPOUND, Kind.DIVIDES_FIRST):
+        kind = self.kind(operator)
+        if kind not in (Kind.COMPOUND, Kind.DIVIDES_FIRST, Kind.DIVIDES_BY_RANGE):
             return array
         if not isinstance(array, np.ndarray) or array.dtype != np.float64 or not array.size:
             return array
-        return self._moved(array, Kind.INEXACT)
+        moved = self._moved(array, Kind.INEXACT)
+        if kind is Kind.DIVIDES_BY_RANGE:
+            np.copyto(moved, array, where=(array == array.min()) | (array == array.max()))
+        return moved
 
     def _moved(self, array: Array, kind: Kind) -> Array:
         size = np.abs(array)

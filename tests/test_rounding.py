@@ -17,7 +17,14 @@ from netferry.converters.rounding import FREE, Rounding, as_float32, table
 from netferry.validation.comparison.truth import Double
 
 U = 2.0**-24
-KINDS = table(EXACT="Relu", SUM="MatMul", BOUNDED="Sigmoid", INEXACT="Exp", DIVIDES_FIRST="QuantizeLinear")
+KINDS = table(
+    EXACT="Relu",
+    SUM="MatMul",
+    BOUNDED="Sigmoid",
+    INEXACT="Exp",
+    DIVIDES_FIRST="QuantizeLinear",
+    DIVIDES_BY_RANGE="DynamicQuantizeLinear",
+)
 
 
 def rounding(seed: int = 0) -> Rounding:
@@ -54,6 +61,15 @@ def test_a_quantised_operand_is_moved_and_its_result_is_not() -> None:
     assert not np.array_equal(rounding().operand("QuantizeLinear", x), x)
     assert np.array_equal(rounding().result("QuantizeLinear", x), x)
     assert np.array_equal(rounding().operand("Add", x), x)
+
+
+def test_a_range_is_not_moved_by_what_is_divided_by_it() -> None:
+    x = np.repeat(np.random.default_rng(0).standard_normal(50), 20)
+    moved = rounding().operand("DynamicQuantizeLinear", x)
+    ends = (x == x.min()) | (x == x.max())
+    assert np.array_equal(moved[ends], x[ends])
+    assert np.all(moved[~ends] != x[~ends])
+    assert np.array_equal(rounding().result("DynamicQuantizeLinear", x), x)
 
 
 def test_a_seed_gives_the_same_errors() -> None:

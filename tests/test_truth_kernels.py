@@ -301,3 +301,33 @@ def test_what_normalises_computes_in_float64(operator: str) -> None:
     want = want + (bias.astype(np.float64).reshape(places) if "bias" in weights else 0.0)
     (got,) = double.as_float64(proto).run([x]).values()
     assert np.abs(got - want).max() <= 1e-9 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("scales", ["one", "of channels", "of blocks"])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+def test_what_whole_numbers_stand_for_is_exact(dtype: Any, scales: str) -> None:
+    """A float32 scale times a whole number takes more bits than float32 has."""
+    rng = np.random.default_rng(3)
+    low, high = (-128, 128) if dtype == np.int8 else (0, 256)
+    q = rng.integers(low, high, (3, 6, 4)).astype(dtype)
+    shape, options = {
+        "one": ((), {}),
+        "of channels": ((6,), {"axis": 1}),
+        "of blocks": ((3, 2, 4), {"axis": 1, "block_size": 3}),
+    }[scales]
+    scale = rng.uniform(0.001, 0.1, shape).astype(np.float32)
+    zero = rng.integers(max(low, 0), 100, shape).astype(dtype)
+    graph = helper.make_graph(
+        [helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"], **options)], "g",
+        [helper.make_tensor_value_info("q", helper.np_dtype_to_tensor_dtype(q.dtype), q.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(scale, "scale"), numpy_helper.from_array(zero, "zero")],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    wide, middle = (array.astype(np.float64) for array in (scale, zero))
+    if scales == "of channels":
+        wide, middle = wide.reshape(1, 6, 1), middle.reshape(1, 6, 1)
+    if scales == "of blocks":
+        wide, middle = wide.repeat(3, 1), middle.repeat(3, 1)
+    (got,) = double.as_float64(proto).run([q]).values()
+    np.testing.assert_array_equal(got, (q - middle) * wide)

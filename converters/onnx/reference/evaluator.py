@@ -31,7 +31,8 @@ KINDS = table(
         LpNormalization LpPool LRN MatMul MeanVarianceNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
         ReduceMean ReduceProd ReduceSum ReduceSumSquare Resize RMSNormalization RoiAlign RotaryEmbedding STFT Sum""",
     COMPOUND="Attention GRU LSTM RNN",
-    DIVIDES_FIRST="QuantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul",
+    DIVIDES_FIRST="QuantizeLinear QLinearConv QLinearMatMul",
+    DIVIDES_BY_RANGE="DynamicQuantizeLinear",
 )
 """What is not named rounds where its result does not fit the format."""
 

@@ -1,4 +1,4 @@
-"""Products of integers for ONNX's reference evaluator: exact in float64, and by its fast kernels.
+"""Integers for ONNX's reference evaluator, their products and what they stand for: exact in float64, and by its fast kernels.
 
 A sum of products of eight-bit numbers stays below 2^53 for more than 10^11 terms, so float64 has it exactly; numpy's own
 products of integers are a hundred times slower.
@@ -11,9 +11,31 @@ from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops._quant_utils import reshape_input
 
 from netferry.converters.onnx.reference.convolution import convolved, wide
 from netferry.converters.signature import Array
+
+
+class DequantizeLinear(OpRun):
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        x_scale: Array,
+        x_zero_point: Array | None = None,
+        axis: int = 1,
+        block_size: int = 0,
+        **_: Any,
+    ) -> tuple[Array]:
+        """The evaluator's own multiplies by a single scale in float32."""
+
+        def beside(numbers: Array) -> Array:
+            return np.asarray(reshape_input(numbers.astype(np.float64), x.shape, axis, block_size))
+
+        moved = x.astype(np.float64) - (0 if x_zero_point is None else beside(x_zero_point))
+        return ((moved * beside(x_scale)).astype(x_scale.dtype),)
 
 
 class MatMulInteger(OpRun):

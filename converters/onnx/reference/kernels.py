@@ -18,7 +18,13 @@ from netferry.converters.graph.schema import padding
 from netferry.converters.graph.schema.windows import Windows
 from netferry.converters.onnx.reference.control_flow import Scan
 from netferry.converters.onnx.reference.convolution import convolved, torch_kernels, wide
-from netferry.converters.onnx.reference.integers import ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul
+from netferry.converters.onnx.reference.integers import (
+    ConvInteger,
+    DequantizeLinear,
+    MatMulInteger,
+    QLinearConv,
+    QLinearMatMul,
+)
 from netferry.converters.onnx.reference.recurrent import recurrence
 from netferry.converters.onnx.reference.signals import STFT, Pad
 from netferry.converters.signature import Array
@@ -371,7 +377,7 @@ class DynamicQuantizeLinear(OpRun):
 
 ALWAYS: tuple[type[OpRun], ...] = (
     STFT, Pad, Erf, Gelu, HardSwish, LSTM, GRU, RNN, GlobalAveragePool, GlobalMaxPool, GlobalLpPool, LpNormalization,
-    MeanVarianceNormalization, Resize, DynamicQuantizeLinear, GatherElements, GroupNormalization, Inverse, RMSNormalization,
+    MeanVarianceNormalization, Resize, DynamicQuantizeLinear, DequantizeLinear, GatherElements, GroupNormalization, Inverse, RMSNormalization,
     MatMulInteger, QLinearMatMul, Pow, Scan,
 )  # fmt: skip
 WITH_TORCH: tuple[type[OpRun], ...] = (
