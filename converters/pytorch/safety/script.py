@@ -69,9 +69,13 @@ def strange(tree: ast.Module, own: frozenset[str]) -> Iterator[str]:
         elif isinstance(node, ast.Name) and node not in inner and node.id not in known:
             yield node.id
         elif isinstance(node, ast.Call):
-            yield from _strange_lookup(node, own)
+            yield from _strange_call(node, own)
         elif isinstance(node, ast.JoinedStr | ast.Lambda):
             yield type(node).__name__
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from _strange_import(node)
+        elif isinstance(node, ast.ClassDef):
+            yield from _strange_hooks(node)
     yield from bound & {"torch", "ops", "__torch__", "getattr"}
 
 
@@ -87,13 +91,39 @@ def _strange_attribute(node: ast.Attribute, own: frozenset[str], is_whole: bool)
         yield f".{node.attr}"
 
 
-def _strange_lookup(node: ast.Call, own: frozenset[str]) -> Iterator[str]:
-    """``getattr(self, "0")``: the name stands there as it is, and a class has it."""
-    if isinstance(node.func, ast.Name) and node.func.id == "getattr":
+def _strange_call(node: ast.Call, own: frozenset[str]) -> Iterator[str]:
+    """A word that is called, which PyTorch looks up among its own functions wherever no variable of the name is in sight.
+
+    ``getattr(self, "0")``: the name stands there as it is, and a class has it.
+    """
+    if not isinstance(node.func, ast.Name):
+        return
+    if node.func.id not in allowlist.SCRIPT_WORDS:
+        yield node.func.id
+    if node.func.id == "getattr":
         name = node.args[1] if len(node.args) > 1 else None
         text = name.value if isinstance(name, ast.Constant) else None
         if not isinstance(text, str) or text not in own:
             yield f"getattr {text!r}"
+
+
+def _strange_import(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """Old archives name the other parts of their code; nothing else can be imported."""
+    modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names]
+    yield from (f"import {name}" for name in modules if not name.startswith("__torch__."))
+
+
+def _strange_hooks(node: ast.ClassDef) -> Iterator[str]:
+    """Methods that run before or after another, and are none of the class: PyTorch calls what is not there."""
+    methods = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+    for each in node.body:
+        targets = each.targets if isinstance(each, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id in _HOOKS for target in targets):
+            named = {str(one.value) for one in ast.walk(each) if isinstance(one, ast.Constant)}
+            yield from (f"hook {name}" for name in sorted(named - methods))
+
+
+_HOOKS = frozenset({"__forward_hooks__", "__forward_pre_hooks__"})
 
 
 def _chain(node: ast.Attribute) -> Sequence[str]:
