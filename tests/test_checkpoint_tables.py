@@ -30,7 +30,7 @@ GOOD: Sequence[Entry] = (HEADER, (b"a", entry(0, 4)), (b"ab", entry(16, 2, 3)), 
 def opened(folder: Path, index: bytes) -> Checkpoint:
     (folder / "i").write_bytes(index)
     (folder / "d").write_bytes(NUMBERS.tobytes())
-    return Checkpoint(snapshot.mapped(folder / "i"), {0: snapshot.mapped(folder / "d")})
+    return Checkpoint(snapshot.mapped(folder / "i"), {(0, 1): snapshot.mapped(folder / "d")})
 
 
 @pytest.mark.parametrize("every", [1, 2, 16])
@@ -52,6 +52,18 @@ def test_of_a_checkpoint_that_lacks_a_file_the_rest_is_read(tmp_path: Path) -> N
     assert np.array_equal(found.read("a"), NUMBERS[:4])
     with pytest.raises(RefusedError, match="missing"):
         found.read("c")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_files_of_another_save_beside_a_checkpoint_are_not_read(count: int, tmp_path: Path) -> None:
+    """TensorFlow opens those that say how many the index says that there are."""
+    (tmp_path / "i").write_bytes(table([block([(b"", field(1, count)), *GOOD[1:]])], [b"d"]))
+    shards = {}
+    for of in (1, 2, 3):
+        (tmp_path / f"d{of}").write_bytes((NUMBERS if of == count else NUMBERS[::-1]).tobytes())
+        shards[0, of] = snapshot.mapped(tmp_path / f"d{of}")
+    found = Checkpoint(snapshot.mapped(tmp_path / "i"), shards)
+    assert np.array_equal(found.read("ab"), NUMBERS[4:10].reshape(2, 3))
 
 
 def swapped(entries: Sequence[Entry]) -> list[Entry]:

@@ -186,7 +186,7 @@ def of_checkpoint(content: bytes, folder: Path, old: bool = False) -> str:
     else:
         shard = folder / "net.data-00000-of-00001"
         shard.write_bytes(NUMBERS.tobytes())
-        ours = Checkpoint(snapshot.mapped(index), {0: snapshot.mapped(shard)})
+        ours = Checkpoint(snapshot.mapped(index), {(0, 1): snapshot.mapped(shard)})
     numbers = {}
     for name in _names(ours):
         try:

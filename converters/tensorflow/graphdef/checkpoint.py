@@ -30,23 +30,26 @@ _FOOTER, _TRAILER = 48, 5
 class Checkpoint:
     """Tensors by name, each a view of the file that holds it."""
 
-    def __init__(self, index: Snapshot, shards: Mapping[int, Snapshot]) -> None:
+    def __init__(self, index: Snapshot, shards: Mapping[tuple[int, int], Snapshot]) -> None:
+        """``shards`` by their numbers and their count: those of another save may lie beside these."""
         self.where = index.where
-        self._shards = shards
         self._entries: dict[str, Any] = {}
+        count = 1
         self._checked = set[str]()
         for key, value in _entries(index.view(), self.where):
             if not key:
                 header = messages.parsed("BundleHeader", value, self.where)
                 if header.endianness:
                     raise RefusedError("its numbers are big-endian", where=self.where)
+                count = header.shards
             else:
                 name = key.decode("utf-8", "surrogateescape")
                 self._entries[name] = messages.parsed("BundleEntry", value, self.where)
+        self._shards = {number: shard for (number, of), shard in shards.items() if of == count}
         claimed = Counter[int]()
         for entry in self._entries.values():
             claimed[entry.shard] += max(entry.size, 0)
-        if any(claimed[number] > shard.size for number, shard in shards.items()):
+        if any(claimed[number] > shard.size for number, shard in self._shards.items()):
             raise RefusedError("the checkpoint is damaged: its tensors overlap", where=self.where)
 
     def __contains__(self, name: str) -> bool:

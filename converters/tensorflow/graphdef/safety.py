@@ -6,6 +6,7 @@ What it may name is judged as if TensorFlow loaded it, which is what happens whe
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from netferry.converters.trust.snapshot import Snapshot
 from netferry.converters.trust.tables import room
 
 MAIN, _VARIABLES = "saved_model.pb", "variables/"
-_SHARD = f"{_VARIABLES}variables.data-"
+_SHARD = re.compile(rf"{_VARIABLES}variables\.data-(\d{{5,9}})-of-(\d{{5,9}})", re.ASCII)
 _CODE = "Cut the model behind it"
 
 
@@ -128,13 +129,14 @@ def _check_constants(nodes: Iterable[Any], size: int, where: str) -> None:
                 )
 
 
-def checkpoint_files(files: Mapping[str, Snapshot]) -> tuple[Snapshot | None, dict[int, Snapshot]]:
-    """The index, and the shards by their numbers."""
+def checkpoint_files(
+    files: Mapping[str, Snapshot],
+) -> tuple[Snapshot | None, dict[tuple[int, int], Snapshot]]:
+    """The index, and the shards by their numbers and by how many they say that there are."""
     shards = {}
     for name, content in files.items():
-        number = name.removeprefix(_SHARD).partition("-")[0]
-        if name.startswith(_SHARD) and number.isdigit():
-            shards[int(number)] = content
+        if match := _SHARD.fullmatch(name):
+            shards[int(match[1]), int(match[2])] = content
     return files.get(f"{_VARIABLES}variables.index"), shards
 
 
