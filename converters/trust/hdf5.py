@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,9 +21,13 @@ _FEWEST_CHUNKS, _BYTES_PER_CHUNK = 4096, 8
 """A file has at least so many bytes for each chunk of an array that has many."""
 
 
+_READ = ("model_config", "keras_version")
+"""The attributes of a file's root that are of interest here."""
+
+
 @dataclass(frozen=True)
 class Seen:
-    """What stands in a file: the attributes of its root, and the shape and dtype of every array by its path."""
+    """What stands in a file: those attributes of its root, and the shape and dtype of every array by its path."""
 
     attributes: Mapping[str, Any]
     arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -36,11 +40,13 @@ def look(source: Path | IO[bytes], size: int, where: str) -> Seen:
     arrays, claimed = {}, 0
     try:
         with h5py.File(source, "r") as file:
-            for name in _names(file, h5py, where):
-                if not isinstance(found := file[name], h5py.Group):
+            _check_attributes(file, "/", size, h5py, where)
+            for name, found in _objects(file, h5py, where):
+                _check_attributes(found, name, size, h5py, where)
+                if not isinstance(found, h5py.Group):
                     claimed += _look_at(found, name, size, h5py, where)
                     arrays[name] = found.shape, found.dtype
-            attributes = {name: _attribute(file, name) for name in file.attrs}
+            attributes = {name: _attribute(file, name) for name in _READ if name in file.attrs}
     except RefusedError:
         raise
     except (
@@ -57,9 +63,8 @@ def look(source: Path | IO[bytes], size: int, where: str) -> Seen:
     return Seen(attributes, arrays)
 
 
-def _names(group: Any, h5py: Any, where: str) -> list[str]:
-    """All links below ``group``; a link by path, into another file or round to its own parent is none of Keras'."""
-    names: list[str] = []
+def _objects(group: Any, h5py: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """All that lies below ``group``, by its path; a link by path, into another file or round to its own parent is none of Keras'."""
     open_groups, seen = [("", group)], {h5py.h5o.get_info(group.id).addr}
     while open_groups:
         prefix, each = open_groups.pop()
@@ -70,8 +75,8 @@ def _names(group: Any, h5py: Any, where: str) -> list[str]:
                 raise RefusedError(
                     f"an HDF5 file with a link ({type(link).__name__})", where=where, received=repr(path)
                 )
-            names.append(path)
             found = each[name]
+            yield path, found
             if isinstance(found, h5py.Group):
                 address = h5py.h5o.get_info(found.id).addr
                 if address in seen:
@@ -80,7 +85,22 @@ def _names(group: Any, h5py: Any, where: str) -> list[str]:
                     )
                 seen.add(address)
                 open_groups.append((f"{path}/", found))
-    return names
+
+
+def _check_attributes(found: Any, name: str, size: int, h5py: Any, where: str) -> None:
+    """Refuse a list of texts that would be far larger in memory than its file: all of them may be one that stands there once."""
+    for position in range(h5py.h5a.get_num_attrs(found.id)):
+        attribute = h5py.h5a.open(found.id, index=position)
+        kind = attribute.get_type()
+        is_text = isinstance(kind, h5py.h5t.TypeStringID)
+        if kind.is_variable_str() if is_text else kind.detect_class(h5py.h5t.VLEN):
+            count = math.prod(attribute.shape) * (1 if is_text else kind.get_size())
+            if count > 1 and count * size > room(size):
+                raise RefusedError(
+                    "an HDF5 file with a list of texts that may be far larger than its size allows",
+                    where=where,
+                    received=f"{attribute.name.decode('utf-8', 'replace')!r} of {name!r}, {count:,} texts",
+                )
 
 
 def _look_at(found: Any, name: str, size: int, h5py: Any, where: str) -> int:
@@ -91,7 +111,7 @@ def _look_at(found: Any, name: str, size: int, h5py: Any, where: str) -> int:
     filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
     problem = (
         "kept in another file" if found.external or found.is_virtual
-        else "of texts or objects" if found.dtype.kind not in "biufcV" and not _is_text(found, h5py)
+        else "of texts or objects" if not (_is_plain(found, h5py) or _is_text(found, h5py))
         else f"filtered by a plugin ({sorted(filters - _FILTERS)})" if filters - _FILTERS
         else ""
     )  # fmt: skip
@@ -106,6 +126,13 @@ def _look_at(found: Any, name: str, size: int, h5py: Any, where: str) -> int:
     if claimed > max(ALWAYS, times * found.id.get_storage_size()):
         raise RefusedError(f"an HDF5 file with an array {problem}", where=where, received=repr(name))
     return claimed
+
+
+def _is_plain(found: Any, h5py: Any) -> bool:
+    """Numbers, or structures of numbers."""
+    kind = found.id.get_type()
+    elsewhere = any(kind.detect_class(each) for each in (h5py.h5t.VLEN, h5py.h5t.REFERENCE))
+    return found.dtype.kind in "biufcV" and not elsewhere
 
 
 def _is_text(found: Any, h5py: Any) -> bool:
