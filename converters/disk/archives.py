@@ -25,7 +25,6 @@ npy: Any = _format
 """Its functions bear no types."""
 
 _ARCHIVE, _ARRAY = b"PK\x03\x04", b"\x93NUMPY"
-_MOST_BITS = 56
 
 
 def write(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
@@ -91,10 +90,10 @@ def _header(file: IO[bytes], end: int, where: str) -> tuple[tuple[int, ...], boo
         raise RefusedError(f"not an array of numpy's ({error})", where=where) from error
     if dtype.hasobject:
         raise RefusedError("holds Python objects", where=where, expected="an array of numbers")
-    if math.prod(max(length, 1) for length in shape) >> _MOST_BITS:
-        raise RefusedError("sizes larger than any memory", where=where, received=shape)
+    if bool in map(type, shape) or not tables.are_possible(shape):
+        raise RefusedError("sizes that no array can have", where=where, received=shape)
     expected, received = math.prod(shape) * dtype.itemsize, end - file.tell()
-    if expected != received or any(length < 0 for length in shape):
+    if expected != received:
         raise RefusedError(
             f"the content of {dtype.name}{list(shape)} has another size",
             where=where,

@@ -105,7 +105,7 @@ def _safetensors(held: Snapshot) -> Mapping[str, Tensor]:
     content = held.opened("weights.safetensors")
     try:
         return load_file(content) if isinstance(content, Path) else load(content.read())
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:  # of a dtype, or of sizes
         raise RefusedError(f"not a safetensors file ({first_line(error)})", where=held.where) from error
 
 

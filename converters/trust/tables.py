@@ -6,6 +6,7 @@ twice and differ, a head that differs from the table, gaps, overlaps, a comment,
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -30,6 +31,15 @@ ALWAYS = 1 << 26
 def room(size: int) -> int:
     """Bytes that a file of ``size`` bytes may claim to hold."""
     return max(ALWAYS, MOST_TIMES * size)
+
+
+MOST_AXES, _MOST_BITS = 32, 56
+
+
+def are_possible(sizes: Sequence[int]) -> bool:
+    """Whether an array can have these sizes: those beside a size of 0 are multiplied in 63 bits all the same."""
+    likely = len(sizes) <= MOST_AXES and all(size >= 0 for size in sizes)
+    return likely and not math.prod(max(size, 1) for size in sizes) >> _MOST_BITS
 
 
 FAULTS = (struct.error, zlib.error, EOFError, OSError, ValueError, OverflowError)

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array, Example, Ranges, Signature, TensorSpec
 from netferry.converters.size_bounds import size_of
 from netferry.validation.samples.sizes import Explored, Sizes, symbol_of, untried
@@ -55,6 +55,7 @@ class Maker:
         floats = self._rng(GRIDDED if kind in GRIDDED_AGAIN else kind, sizes)
         others = self._rng(f"{kind}, beside floats", sizes)
         shapes = [_shape(spec, sizes) for spec in self.signature.inputs]
+        _demand_possible(self.signature.inputs, shapes)
         arrays = {
             spec.name: _draw(
                 kind,
@@ -214,6 +215,23 @@ def _draw(
         return np.asarray(values).astype(spec.dtype)
     with np.errstate(over="ignore"):
         return np.asarray(_DRAWS.get(kind, _normal)(rng, shape)).astype(spec.dtype)
+
+
+_MOST_NUMBERS = 1 << 32
+"""Of one input: four thousand millions are no sample any more."""
+
+
+def _demand_possible(specs: Sequence[TensorSpec], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Refuse sizes, which a model fixes, at which no input can be made."""
+    for spec, shape in zip(specs, shapes, strict=True):
+        if math.prod(shape) > _MOST_NUMBERS:
+            raise RefusedError(
+                "no input can be made of the size that the model asks for",
+                where=f"input '{spec.name}'",
+                expected=f"at most {_MOST_NUMBERS:,} numbers",
+                received=list(shape),
+                remedy="Convert it with --no-verify",
+            )
 
 
 def _mask(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

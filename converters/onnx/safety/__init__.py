@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +20,7 @@ from netferry.converters.onnx.safety import rules
 from netferry.converters.trust import calls, snapshot
 from netferry.converters.trust.permit import Looked, Permit
 from netferry.converters.trust.snapshot import Snapshot
-from netferry.converters.trust.tables import room
+from netferry.converters.trust.tables import MOST_AXES, are_possible, room
 
 _BITS: Mapping[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16, TensorProto.INT16: 16,
@@ -32,7 +33,6 @@ _BITS: Mapping[int, int] = {
 """Bits of a number; what is not here (a text) has none of its own."""
 
 _DTYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
-_MOST_AXES = 64
 
 
 Files = Mapping[str, Snapshot]
@@ -143,7 +143,15 @@ class _Budget:
 
 
 def _check_functions(model: onnx.ModelProto, where: str) -> None:
-    """Before the checker: it opens functions without a bound."""
+    """Before the checker: it opens functions without a bound.
+
+    Of a function that is called as an operator some readers take the one, and some the other.
+    """
+    for each in model.functions:
+        if onnx.defs.has(each.name, "" if each.domain == "ai.onnx" else each.domain):
+            raise RefusedError(
+                "a function that is called as an operator of ONNX", where=where, received=each.name
+            )
     functions = {
         (each.domain, each.name, each.overload): (len(each.node), [_key(node) for node in _nodes(each.node)])
         for each in model.functions
@@ -220,6 +228,8 @@ def _check_tensor(tensor: onnx.TensorProto, files: Files, where: str) -> None:
     """Sizes against bytes: one that claims more is refused before anybody asks for the memory."""
     size = _size(tensor.dims, tensor.data_type, tensor.name, where)
     if tensor.data_location == TensorProto.EXTERNAL:
+        if tensor.raw_data:
+            raise RefusedError(f"the tensor '{tensor.name}' lies in the model and outside of it", where=where)
         _check_external(tensor, size, files, where)
     elif tensor.data_type in _BITS:
         held = _held(tensor)
@@ -238,9 +248,9 @@ def _size(dims: Any, kind: int, name: str, where: str) -> int:
         raise RefusedError(
             f"the tensor '{name}' has a dtype that ONNX does not have", where=where, received=kind
         )
-    if len(dims) > _MOST_AXES or any(dim < 0 for dim in dims):
+    if (0 in dims or len(dims) > MOST_AXES or min(dims, default=0) < 0) and not are_possible(dims):
         raise RefusedError(
-            f"the tensor '{name}' has sizes that cannot be", where=where, received=list(dims)[:_MOST_AXES]
+            f"the tensor '{name}' has sizes that cannot be", where=where, received=list(dims)[:MOST_AXES]
         )
     return (math.prod(map(int, dims)) * _BITS.get(kind, 8) + 7) // 8
 
@@ -302,7 +312,15 @@ def location_of(tensor: onnx.TensorProto, files: Files, where: str) -> tuple[Sna
     entries = {entry.key: entry.value for entry in tensor.external_data}
     found = files[location(tensor)]
     size = _size(tensor.dims, tensor.data_type, tensor.name, where)
-    try:
-        return found, int(entries.get("offset") or 0), int(entries.get("length") or size)
-    except ValueError as error:
-        raise RefusedError(f"it lies at no number ({error})", where=where) from error
+    offset, length = (_number(entries.get(key) or "", key, where) for key in ("offset", "length"))
+    return found, offset or 0, size if length is None else length
+
+
+_DIGITS = re.compile(r"[0-9]{1,19}")
+
+
+def _number(text: str, key: str, where: str) -> int | None:
+    """The number that a text is; Python alone would take ``1_6``, other digits and blanks for one too."""
+    if text and not _DIGITS.fullmatch(text):
+        raise RefusedError(f"its {key} is no number", where=where, received=repr(text[:40]))
+    return int(text) if text else None

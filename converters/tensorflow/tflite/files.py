@@ -31,7 +31,7 @@ from netferry.converters.tensorflow.tflite.model import (
 )
 from netferry.converters.trust import calls
 from netferry.converters.trust.permit import Looked
-from netferry.converters.trust.tables import room
+from netferry.converters.trust.tables import are_possible, room
 
 _MAIN = "main"
 _TF_CODES = {dtype: code for code, dtype in reversed(list(TF_DTYPES.items()))}
@@ -106,11 +106,14 @@ def _demand_written_once(graph: Subgraph, where: str) -> None:
         held.update(operation.outputs)
 
 
-def _with_nothing(tensor: TensorOf) -> TensorOf:
+def _with_nothing(tensor: TensorOf, where: str) -> TensorOf:
     """A tensor of no elements that nothing writes is a constant, whose buffer has no bytes."""
-    if tensor.content is not None or tensor.variable or tensor.dtype is None or 0 not in (tensor.dims or ()):
+    dims = [size or 0 for size in tensor.dims or ()]
+    if tensor.content is not None or tensor.variable or tensor.dtype is None or 0 not in dims:
         return tensor
-    return replace(tensor, content=np.zeros([size or 0 for size in tensor.dims or ()], tensor.dtype))
+    if not are_possible(dims):
+        raise RefusedError(f"damaged: '{tensor.name}' has sizes that cannot be", where=where, received=dims)
+    return replace(tensor, content=np.zeros(dims, tensor.dtype))
 
 
 class _Reader:
@@ -128,7 +131,9 @@ class _Reader:
         operations = [self._operation(each, len(tensors), where) for each in table.operators]
         inputs, outputs = (_indices(each, len(tensors), where) for each in (table.inputs, table.outputs))
         written = {*inputs, *(number for operation in operations for number in operation.outputs)}
-        tensors = [each if number in written else _with_nothing(each) for number, each in enumerate(tensors)]
+        tensors = [
+            each if number in written else _with_nothing(each, where) for number, each in enumerate(tensors)
+        ]
         return Subgraph(index, name, tensors, inputs, outputs, operations)
 
     def _operation(self, table: Any, count: int, where: str) -> Operation:
