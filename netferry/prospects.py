@@ -68,7 +68,7 @@ def _within_a_budget(model: ir.Model, targets: Sequence[str]) -> Mapping[str, Pr
         if found is not None:
             looked_at = None if count == whole else (count, whole)
             return {name: replace(one, looked_at=looked_at) for name, one in found.items()}
-        most = min(count // 2, seen * 3 // 4)
+        most = min(count, seen) // 2  # of which another target may make more
     return dict.fromkeys(targets, Prospect(looked_at=(0, whole)))
 
 

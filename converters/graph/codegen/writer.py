@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -263,12 +264,17 @@ class SourceWriter(Namespace):
         def rebuild(node: Any) -> Any:
             if id(node) in done:
                 return done[id(node)]
-            made = copy(node)  # what a line above already holds must stay as it is
+            made = node
             for name, child in ast.iter_fields(node):
+                new = child
                 if isinstance(child, ast.AST):
-                    setattr(made, name, rebuild(child))
+                    new = rebuild(child)
                 elif isinstance(child, list):
-                    setattr(made, name, [rebuild(c) if isinstance(c, ast.AST) else c for c in child])
+                    parts = [rebuild(each) if isinstance(each, ast.AST) else each for each in child]
+                    new = child if all(map(operator.is_, parts, child)) else parts
+                if new is not child:
+                    made = copy(node) if made is node else made  # what a line above holds stays as it is
+                    setattr(made, name, new)
             if counts[id(node)] > 1 and isinstance(node, _WORK):
                 name = self.fresh("shared")
                 self.write(ast.Assign([ast.Name(name, ast.Store())], made))
