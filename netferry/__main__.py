@@ -1,6 +1,6 @@
 """``python -m netferry``: the working folder, which Python would search first, is out (see ``__init__``)."""
 
-from netferry.cli import main
+from netferry.program import main
 
 if __name__ == "__main__":
     main()

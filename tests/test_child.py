@@ -339,3 +339,28 @@ def test_the_former_name_of_the_guard_still_works_and_warns() -> None:
 
 def test_a_child_finds_netferry_where_python_has_no_package_of_it() -> None:
     assert Path(guard._PARENT, "netferry", "api.py").is_file()
+
+
+INTERRUPTED = """
+import sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["netferry", "--version"]
+from netferry.program import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["netferry.cli", "typer", "netferry.cli.voice", "netferry.converters.errors"]
+)
+def test_an_interrupt_while_the_program_is_loaded_is_told_as_later_ones_are(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(name=name)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == "netferry: interrupted; nothing half-done was left behind\n"

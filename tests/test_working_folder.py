@@ -46,7 +46,7 @@ def sprung(folder: Path) -> set[str]:
     return set(place.read_text().split()) if place.exists() else set()
 
 
-SCRIPT = "from netferry.cli import main; main()"
+SCRIPT = "from netferry.program import main; main()"
 """What the console script does."""
 
 CALL = "from netferry.runtime import guard; print(guard.call('inspect', 'model.onnx')['operators'])"
