@@ -112,6 +112,7 @@ def load() -> Mapping[str, Case]:
     import hostile_onnx  # noqa: F401
     import hostile_programs  # noqa: F401
     import hostile_pytorch  # noqa: F401
+    import hostile_readers  # noqa: F401
     import hostile_saved_model  # noqa: F401
     import hostile_tflite  # noqa: F401
     import hostile_variants  # noqa: F401
