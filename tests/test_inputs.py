@@ -968,5 +968,7 @@ def test_arrays_of_every_framework_are_taken_as_they_are(tmp_path: Path) -> None
 @pytest.mark.parametrize("dims", [(1 << 62, 3), (1 << 40,), (1 << 20, 1 << 20, 2)])
 def test_sizes_at_which_no_input_can_be_made_are_refused_by_name(dims: tuple[int, ...]) -> None:
     maker = Maker(Signature((TensorSpec("wide", np.dtype(np.float32), dims),), ()))
-    with pytest.raises(RefusedError, match="no input can be made of the size.*at most 4,294,967,296 numbers"):
+    with pytest.raises(
+        RefusedError, match=r"no input can be made of the size.*at most 4,294,967,296 numbers"
+    ):
         maker.sample("normal", {})

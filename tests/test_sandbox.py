@@ -124,12 +124,49 @@ CALLS = {
 }
 
 
+CALL = """
+import ctypes, os
+from netferry.converters.trust import sandbox
+numbers = {{**sandbox._REFUSED, **{{name: each for name, (each, _) in sandbox._BOUNDED.items()}}}}
+libc = ctypes.CDLL(None, use_errno=True)
+done = libc.syscall(numbers[{name!r}][sandbox._machine()[0]], {arguments})
+if done == 0 and {name!r} == "clone":
+    os._exit(0)
+if done < 0:
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+"""
+
+
+def called(name: str, arguments: str) -> str:
+    return CALL.format(name=name, arguments=arguments)
+
+
+CALLS |= {
+    "a user's namespace": called("clone", "0x10000000 | 17, None, None, None, None"),
+    "a network's namespace": called("clone", "0x50000000 | 17, None, None, None, None"),
+    "a namespace of mounts": called("clone", "0x10020000 | 17, None, None, None, None"),
+    "its parent's limits": called("prlimit64", "os.getppid(), 7, None, None"),
+    "its parent's priority": called("setpriority", "0, os.getppid(), 19"),
+    "the priority of all that this user runs": called("setpriority", "2, 0, 19"),
+    "memory that all of this user's may attach": called("shmget", "0x6F1C9A, 4096, 0o1600"),
+    "an end of another's memory": called("shmctl", "0, 0, None"),
+    "a semaphore": called("semget", "0x6F1C9A, 1, 0o1600"),
+    "a queue of messages": called("msgget", "0x6F1C9A, 0o1600"),
+    "a queue by its name": called("mq_open", "b'/netferry', 0o102, 0o600, None"),
+}
+
+
 @needs_seccomp
 def test_calls_that_reach_past_the_process_are_refused(places: Path) -> None:
-    works = {"threads": "import threading; t = threading.Thread(target=str); t.start(); t.join()"}
+    works = {
+        "threads": "import threading; t = threading.Thread(target=str); t.start(); t.join()",
+        "forks": "import os; p = os.fork(); p or os._exit(0); os.waitpid(p, 0)",
+        "limits": "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+        "priority": "import os; os.setpriority(os.PRIO_PROCESS, 0, 1)",
+    }
     told, said = confined({"source": "model/net.onnx"}, CALLS | works, places)
     assert "network and programs" in told
-    assert said.pop("threads") == "done"
+    assert [said.pop(name) for name in works] == ["done"] * len(works)
     assert said == dict.fromkeys(CALLS, "Permission denied")
 
 
@@ -222,10 +259,10 @@ def test_a_gpu_keeps_its_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 # ---- the filter, on any machine --------------------------------------------------------------------
 
 
-def filtered(program: bytes, architecture: int, number: int, second: int = 0) -> int:
+def filtered(program: bytes, architecture: int, number: int, second: int = 0, first: int = 0) -> int:
     """What the kernel's machine makes of a call: linux/filter.h, as far as the filter goes."""
     data = struct.pack(
-        "<iIQQQ", number if number < 1 << 31 else number - (1 << 32), architecture, 0, 0, second
+        "<iIQQQ", number if number < 1 << 31 else number - (1 << 32), architecture, 0, first, second
     )
     lines = list(struct.iter_unpack("<HBBI", program))
     held = at = 0
@@ -234,8 +271,8 @@ def filtered(program: bytes, architecture: int, number: int, second: int = 0) ->
         at += 1
         if code == 0x20:
             (held,) = struct.unpack_from("<I", data, value)
-        elif code in (0x15, 0x35):
-            at += yes if (held == value if code == 0x15 else held >= value) else no
+        elif code in (0x15, 0x35, 0x45):
+            at += yes if {0x15: held == value, 0x35: held >= value, 0x45: held & value}[code] else no
         else:
             assert code == 0x06
             return value
@@ -247,14 +284,24 @@ def test_the_filter_refuses_what_it_lists_and_nothing_else(machine: str) -> None
     program = sandbox.program(column, architecture)
     refused = {row[column] for row in sandbox._REFUSED.values()}
     assert len(refused) == len(sandbox._REFUSED)
-    eacces = 0x00050000 | errno.EACCES
+    eacces, absent = 0x00050000 | errno.EACCES, 0x00050000 | errno.ENOSYS
     for number in range(600):
-        wanted = eacces if number in refused else 0x7FFF0000
+        wanted = eacces if number in refused else absent if number == 435 else 0x7FFF0000
         assert filtered(program, architecture, number) == wanted, number
-    ioctl = sandbox._IOCTL_CALL[column]
+    ioctl, clone, limits, priority = (
+        sandbox._BOUNDED[name][0][column] for name in ("ioctl", "clone", "prlimit64", "setpriority")
+    )
     assert [filtered(program, architecture, ioctl, what) for what in (0x5411, 0x5412, 0x541B, 0x541C)] == [
         0x7FFF0000, eacces, 0x7FFF0000, eacces,
     ]  # fmt: skip
+    for flags in (17, 0x3D0F00, 0x01200011):  # fork, a thread, and fork as libraries call it
+        assert filtered(program, architecture, clone, 0, flags) == 0x7FFF0000
+    for flags in (1 << 17, 1 << 25, 1 << 26, 1 << 27, 1 << 28, 1 << 29, 1 << 30):
+        assert filtered(program, architecture, clone, 0, flags | 17) == eacces
+    assert filtered(program, architecture, limits, 0, 77) == eacces
+    assert [
+        filtered(program, architecture, priority, who, kind) for who, kind in ((77, 0), (0, 1), (0, 2))
+    ] == [eacces] * 3
     assert filtered(program, architecture, 0x40000000 | 2) == eacces
     assert filtered(program, 0x40000003, 2) == eacces  # a call of the 32-bit machine
 

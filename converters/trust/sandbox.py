@@ -18,7 +18,7 @@ import platform
 import stat
 import struct
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,17 +229,17 @@ _REFUSED: Mapping[str, tuple[int, int]] = {
     "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282),
     "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
+    "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
+    "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
     "kexec_load": (246, 104), "kexec_file_load": (320, 294), "acct": (163, 89), "syslog": (103, 116),
 }  # fmt: skip
 """Calls that reach past the process, with their numbers on x86-64 and on arm64.
 
 ``io_uring`` would make sockets behind the filter's back; without ``setsid`` and ``setpgid`` no child escapes the group
-that is ended as one. ``truncate`` by name is not Landlock's before its third version.
+that is ended as one. ``truncate`` by name is not Landlock's before its third version. Memory, semaphores and messages
+of System V and POSIX belong to the user, whichever process asks.
 """
-
-_IOCTL_CALL = (16, 29)
-_TYPING = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX type into the terminal that the process shares with its caller's shell."""
 
 _MACHINES: Mapping[str, tuple[int, int]] = {
     "x86_64": (0, 0xC000003E),
@@ -247,9 +247,42 @@ _MACHINES: Mapping[str, tuple[int, int]] = {
 }
 """Which column of numbers, and the kernel's name of the machine (linux/audit.h)."""
 
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NUMBER, _ARCHITECTURE, _SECOND = 0, 4, 24
+_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
+_REFUSE, _ABSENT = "refuse", "absent"
+
+_Line = tuple[int, int | str, int | str, int]
+"""An instruction, how many lines a jump passes over if it holds and if not, or the end that it goes to, and a number."""
+
+_NAMESPACES = 0x7E020000
+_TYPING = (0x5412, 0x541C)
+_CLONE3 = 435
+
+_BOUNDED: Mapping[str, tuple[tuple[int, int], Sequence[_Line]]] = {
+    "ioctl": (
+        (16, 29),
+        ((_LOAD, 0, 0, _SECOND), (_EQUAL, _REFUSE, 0, _TYPING[0]), (_EQUAL, _REFUSE, 0, _TYPING[1])),
+    ),
+    "clone": ((56, 220), ((_LOAD, 0, 0, _FIRST), (_ANY_BIT, _REFUSE, 0, _NAMESPACES))),
+    "prlimit64": ((302, 261), ((_LOAD, 0, 0, _FIRST), (_EQUAL, 0, _REFUSE, 0))),
+    "setpriority": (
+        (141, 140),
+        (
+            (_LOAD, 0, 0, _FIRST),
+            (_EQUAL, 0, _REFUSE, 0),
+            (_LOAD, 0, 0, _SECOND),
+            (_EQUAL, 0, _REFUSE, 0),
+        ),
+    ),
+}
+"""Calls that are refused for what they ask: numbers as above, and the lines that find out.
+
+TIOCSTI and TIOCLINUX type into the terminal that the process shares with its caller's shell; ``clone`` makes namespaces as
+``unshare`` does; limits and priorities of other processes are nobody's business. ``clone3`` hides its flags in memory: it is
+said to be absent, and libraries take ``clone``.
+"""
+
 _X32 = 0x40000000
 _SET_FILTER, _ALL_THREADS = 1, 1
 _SECCOMP = (317, 277)
@@ -261,23 +294,28 @@ def _machine() -> tuple[int, int] | None:
 
 
 def program(column: int, architecture: int) -> bytes:
-    """The filter: EACCES for a refused call, for any call of another machine, for typing into the terminal."""
-    numbers = sorted(row[column] for row in _REFUSED.values())
-    count = len(numbers)
-    lines = [
+    """The filter: EACCES for a refused call, for one that asks for what is refused, for any call of another machine."""
+    lines: list[_Line] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
-        (_EQUAL, 0, count + 7, architecture),  # jumps are counted from the next line; the last one refuses
+        (_EQUAL, 0, _REFUSE, architecture),
         (_LOAD, 0, 0, _NUMBER),
-        (_AT_LEAST, count + 5, 0, _X32),
-        *((_EQUAL, count + 4 - position, 0, number) for position, number in enumerate(numbers)),
-        (_EQUAL, 0, 3, _IOCTL_CALL[column]),
-        (_LOAD, 0, 0, _SECOND),
-        (_EQUAL, 2, 0, _TYPING[0]),
-        (_EQUAL, 1, 0, _TYPING[1]),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _ERRNO | errno.EACCES),
+        (_AT_LEAST, _REFUSE, 0, _X32),
+        *((_EQUAL, _REFUSE, 0, number) for number in sorted(row[column] for row in _REFUSED.values())),
+        (_EQUAL, _ABSENT, 0, _CLONE3),
     ]
-    return b"".join(struct.pack("<HBBI", *line) for line in lines)
+    for numbers, asked in _BOUNDED.values():
+        lines += [(_EQUAL, 0, len(asked) + 1, numbers[column]), *asked, (_RETURN, 0, 0, _ALLOW)]
+    lines.append((_RETURN, 0, 0, _ALLOW))
+    ends = {_REFUSE: len(lines), _ABSENT: len(lines) + 1}
+    lines += [(_RETURN, 0, 0, _ERRNO | errno.EACCES), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
+
+    def jump(to: int | str, position: int) -> int:
+        return ends[to] - position - 1 if isinstance(to, str) else to  # counted from the next line
+
+    return b"".join(
+        struct.pack("<HBBI", code, jump(yes, position), jump(no, position), number)
+        for position, (code, yes, no, number) in enumerate(lines)
+    )
 
 
 class _Program(ctypes.Structure):
