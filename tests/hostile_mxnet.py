@@ -181,7 +181,7 @@ cases(
         ),
         "negative_sizes": (
             _entry(header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1)}") + bytes(4)),
-            f"{SIZE}|not an array",
+            "no array can have",
         ),
         "code_in_the_header": (_entry(header("__import__('os').system('touch marker')")), "not an array"),
         "a_deep_header": (_entry(header("(" * 100)), "not an array"),

@@ -141,7 +141,7 @@ cases(
 
 cases(
     {
-        "negative_offset": ({"offset": "-48"}, "outside of its file"),
+        "negative_offset": ({"offset": "-48"}, "no number"),
         "offset_behind_the_end": ({"offset": "1000000"}, "outside of its file"),
         "length_of_gigabytes": ({"length": "1000000000000"}, "outside of its file"),
         "length_too_short": ({"length": "4"}, "outside of its file"),

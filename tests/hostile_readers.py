@@ -65,6 +65,19 @@ cases(
             lambda content: _call(content, "3\n    f = fork\n    fork = 3\n    y = f(self.forward)"),
             OPERATION,
         ),
+        "fork_under_a_name_of_pytorchs_own": (
+            lambda content: _call(
+                content, "__torch__.torch.nn.functional.relu\n    _9 = fork\n    fork = 3\n    y = _9(self.forward)"
+            ),
+            OPERATION,
+        ),
+        "fork_under_a_name_of_a_function": (
+            lambda content: _call(
+                content,
+                "3\n    _9 = __torch__.torch.nn.functional.relu\n    _9 = fork\n    fork = 3\n    y = _9(self.forward)",
+            ),
+            OPERATION,
+        ),
         "fork_that_is_an_argument": (
             lambda content: _call(content, "fork(self.forward)")
             + b"  def other(self: __torch__.torch.nn.modules.linear.Linear, fork: int) -> int:\n    return fork\n",

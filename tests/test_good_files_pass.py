@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from netferry.converters.artifact import Artifact
 from netferry.converters.errors import NetferryError
 from netferry.converters.onnx import files as onnx_files, safety
 from netferry.converters.pytorch import files
-from netferry.converters.pytorch.safety import expressions, program
+from netferry.converters.pytorch.safety import expressions, program, script
 from netferry.converters.tensorflow.safety import saved_graph
 from netferry.converters.trust.permit import Permit
 
@@ -175,3 +177,30 @@ def test_one_opset_said_twice_is_one(domain: str, tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "net.onnx")
     done = netferry.convert(tmp_path / "net.onnx", "pytorch")
     assert done.report is not None and done.report.status == "passed"
+
+
+class Recurrent(nn.Module):
+    """PyTorch gives functions of an archive that are called twice a name of their own."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.inner = kind(3, 4, batch_first=True)
+        self.parts = nn.ModuleList([nn.GELU(), nn.Linear(4, 2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(x)[0]
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_torchscript_that_names_its_own_functions_is_let_through(kind: type[nn.Module]) -> None:
+    stream = io.BytesIO()
+    torch.jit.save(torch.jit.script(Recurrent(kind)), stream)
+    with zipfile.ZipFile(stream) as archive:
+        codes = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
+    trees = [script.parsed(code, "file") for code in codes]
+    assert any(b"_apply_permutation\n" in code for code in codes)
+    own = script.attributes(trees)
+    assert [each for tree in trees for each in script.strange(tree, own)] == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeGuard
 
 from netferry.converters.errors import RefusedError
 from netferry.converters.pytorch.safety import allowlist
@@ -62,14 +63,14 @@ def strange(tree: ast.Module, own: frozenset[str]) -> Iterator[str]:
     bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     bound |= {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    known = bound | allowlist.SCRIPT_WORDS
+    known, aliased = bound | allowlist.SCRIPT_WORDS, set(_calls_of_aliases(nodes))
     for node in nodes:
         if isinstance(node, ast.Attribute):
             yield from _strange_attribute(node, own, node not in inner)
         elif isinstance(node, ast.Name) and node not in inner and node.id not in known:
             yield node.id
         elif isinstance(node, ast.Call):
-            yield from _strange_call(node, own)
+            yield from _strange_call(node, own, node in aliased)
         elif isinstance(node, ast.JoinedStr | ast.Lambda):
             yield type(node).__name__
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -91,14 +92,42 @@ def _strange_attribute(node: ast.Attribute, own: frozenset[str], is_whole: bool)
         yield f".{node.attr}"
 
 
-def _strange_call(node: ast.Call, own: frozenset[str]) -> Iterator[str]:
+def _calls_of_aliases(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
+    """``_57 = __torch__.f; _57(x)``: calls of a name that PyTorch has made up for a function of the archive, and that is nothing else."""
+    for function in nodes:
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        inner = list(ast.walk(function))
+        named = {
+            each.targets[0]
+            for each in inner
+            if isinstance(each, ast.Assign)
+            and isinstance(each.value, ast.Attribute)
+            and _chain(each.value)[:1] == ["__torch__"]
+        }
+        others = {each.id for each in inner if _is_stored(each) and each not in named}
+        names = {each.id for each in named if isinstance(each, ast.Name)} - others
+        made_up = {name for name in names if _MADE_UP.fullmatch(name)}
+        for each in inner:
+            if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in made_up:
+                yield each
+
+
+def _is_stored(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+_MADE_UP = re.compile(r"_[0-9]+")
+
+
+def _strange_call(node: ast.Call, own: frozenset[str], is_alias: bool) -> Iterator[str]:
     """A word that is called, which PyTorch looks up among its own functions wherever no variable of the name is in sight.
 
     ``getattr(self, "0")``: the name stands there as it is, and a class has it.
     """
     if not isinstance(node.func, ast.Name):
         return
-    if node.func.id not in allowlist.SCRIPT_WORDS:
+    if node.func.id not in allowlist.SCRIPT_WORDS and not is_alias:
         yield node.func.id
     if node.func.id == "getattr":
         name = node.args[1] if len(node.args) > 1 else None
@@ -110,7 +139,7 @@ def _strange_call(node: ast.Call, own: frozenset[str]) -> Iterator[str]:
 def _strange_import(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     """Old archives name the other parts of their code; nothing else can be imported."""
     modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names]
-    yield from (f"import {name}" for name in modules if not name.startswith("__torch__."))
+    yield from (f"import {name}" for name in modules if name.partition(".")[0] != "__torch__")
 
 
 def _strange_hooks(node: ast.ClassDef) -> Iterator[str]:
