@@ -41,7 +41,7 @@ SMP = tuple(
     f"{kind}+{encoder}"
     for kind, encoder in {
         "unet": "resnet18", "unetplusplus": "mobilenet_v2", "manet": "resnet18", "linknet": "timm-regnetx_002", "fpn": "efficientnet-b0",
-        "pspnet": "resnet18", "deeplabv3": "mobilenet_v2", "deeplabv3plus": "resnet18", "pan": "resnet18", "upernet": "mit_b0", "segformer": "mit_b0",
+        "pspnet": "resnet18", "deeplabv3": "mobilenet_v2", "deeplabv3plus": "resnet18", "upernet": "mit_b0", "segformer": "mit_b0",
     }.items()
 )  # fmt: skip
 
@@ -51,7 +51,7 @@ TIMM = tuple(
     "tf_efficientnetv2_b0 mobilenetv2_050 mnasnet_small mixnet_s tf_mixnet_s fbnetc_100 spnasnet_100 tinynet_e "
     "efficientvit_b0 efficientvit_m0 efficientvim_m1 fasternet_t0 fastvit_t8 fastvit_sa12 focalnet_tiny_srf ghostnet_050 "
     "ghostnetv2_100 ghostnetv3_050 hardcorenas_a hgnetv2_b0 hgnet_tiny hrnet_w18_small iformer_t inception_next_atto "
-    "inception_v3 inception_v4 lcnetv2_small lowformer_b0 mambaout_femto poolformer_s12 poolformerv2_s12 convformer_s18 "
+    "inception_v3 lcnetv2_small lowformer_b0 mambaout_femto poolformer_s12 poolformerv2_s12 convformer_s18 "
     "caformer_s18 mobilenetv3_small_050 lcnet_050 fbnetv3_b tf_mobilenetv3_small_minimal_100 mobilenetv4_conv_small "
     "nasnetalarge nfnet_l0 dm_nfnet_f0 nf_resnet26 nf_regnet_b0 pnasnet5large pvt_v2_b0 rdnet_tiny regnetx_002 regnety_002 "
     "regnetz_005 repghostnet_050 repvit_m0_9 repvgg_a0 mobileone_s0 gernet_s res2net50_14w_8s resnest14d resnet10t resnet18 "
@@ -67,6 +67,7 @@ TIMM_PARTS = tuple(
 """As backbones: the maps of each stage, and what stands before the classifier."""
 TIMM_AT: Mapping[int, tuple[str, ...]] = {
     112: tuple("vit_small_patch14_dinov2@112".split()),
+    160: ("inception_v4",),
     224: tuple(
         "mobilenetv4_hybrid_medium sequencer2d_s visformer_tiny vit_tiny_patch16_224 vit_small_patch32_224 "
         "vit_tiny_r_s16_p8_224 vit_relpos_small_patch16_224 vit_srelpos_small_patch16_224 vit_base_patch32_clip_224 "
@@ -136,6 +137,7 @@ def families() -> Iterator[Family]:
     )
     yield Family("ultralytics", _yolo, YOLO, shown={"height": 64, "width": 96}, others=ALIGNED)
     yield Family("smp", _smp, SMP, shown={"height": 64, "width": 96}, others=ALIGNED)
+    yield Family("smp", _smp, ("pan+resnet18",), shown={"height": 128, "width": 192}, others=ALIGNED[:1])
     yield Family("smp", _smp, ("dpt+tu-vit_tiny_patch16_224",), {"x": ("N", 3, 224, 224)})
     yield Family("timm", _timm, (*TIMM, *TIMM_PARTS), others=ALIGNED + OTHERS[1:])
     for size, names in TIMM_AT.items():
@@ -208,9 +210,11 @@ def _monai() -> Iterator[Family]:
             "AttentionUnet(spatial_dims=3, in_channels=1, out_channels=2, channels=(4, 8, 16), strides=(2, 2))", "SegResNet(spatial_dims=3, in_channels=1, out_channels=2, init_filters=8)",
             "DynUNet(spatial_dims=3, in_channels=1, out_channels=2, kernel_size=(3, 3, 3), strides=(1, 2, 2), upsample_kernel_size=(2, 2), filters=(4, 8, 16))",
             "HighResNet(spatial_dims=3, in_channels=1, out_channels=2)", "DenseNet(spatial_dims=3, in_channels=1, out_channels=2, init_features=8, growth_rate=4, block_config=(2, 2))",
-            "SwinUNETR(in_channels=1, out_channels=2, feature_size=12)", "MedNeXt(spatial_dims=3, in_channels=1, out_channels=2, init_filters=4)",
+            "MedNeXt(spatial_dims=3, in_channels=1, out_channels=2, init_filters=4)",
         ), volume, shown, others,
     )  # fmt: skip
+    swin = ("SwinUNETR(in_channels=1, out_channels=2, feature_size=12)",)
+    yield Family("monai", make, swin, {"x": ("N", 1, 64, 64, 64)})
     yield Family(
         "monai", make, (
             "UNETR(in_channels=1, out_channels=2, img_size=(32, 32, 32), feature_size=8, hidden_size=48, mlp_dim=96, num_heads=4)",
@@ -233,7 +237,7 @@ def _vit_pytorch() -> Iterator[Family]:
             "t2t.T2TViT(image_size=64, dim=32, depth=2, heads=2, mlp_dim=48, num_classes=10, t2t_layers=((7, 4), (3, 2)))",
             "levit.LeViT(image_size=64, num_classes=10, stages=2, dim=(32, 48), depth=1, heads=(2, 3), mlp_mult=2, dim_key=8)",
             "cvt.CvT(num_classes=10, s1_emb_dim=16, s2_emb_dim=32, s3_emb_dim=32, s3_depth=1)", "mobile_vit.MobileViT(image_size=(64, 64), dims=(24, 32, 40), channels=(8, 8, 16, 16, 24, 24, 32, 32, 40, 40, 48), num_classes=10)",
-            "crossformer.CrossFormer(num_classes=10, dim=(8, 16, 16, 32), depth=(1, 1, 1, 1), global_window_size=(4, 2, 2, 1), local_window_size=2)",
+            "crossformer.CrossFormer(num_classes=10, dim=(32, 32, 32, 64), depth=(1, 1, 1, 1), global_window_size=(4, 2, 2, 1), local_window_size=2)",
             "twins_svt.TwinsSVT(num_classes=10, s1_emb_dim=16, s1_patch_size=4, s1_local_patch_size=4, s1_global_k=4, s1_depth=1, s2_emb_dim=16, s2_patch_size=2, s2_local_patch_size=4, s2_global_k=4, s2_depth=1, s3_emb_dim=16, s3_patch_size=2, s3_local_patch_size=2, s3_global_k=2, s3_depth=1, s4_emb_dim=16, s4_patch_size=2, s4_local_patch_size=1, s4_global_k=1, s4_depth=1)",
             "max_vit.MaxViT(num_classes=10, dim=16, dim_head=8, depth=(1, 1), window_size=4, dim_conv_stem=16)", "nest.NesT(image_size=64, patch_size=4, dim=16, heads=2, num_hierarchies=2, block_repeats=(1, 1), num_classes=10)",
             "regionvit.RegionViT(dim=(16, 16, 32, 32), depth=(1, 1, 1, 1), window_size=2, num_classes=10)", "pit.PiT(image_size=64, patch_size=8, dim=32, num_classes=10, depth=(1, 1), heads=2, mlp_dim=48)",

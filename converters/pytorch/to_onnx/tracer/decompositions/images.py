@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -119,3 +120,34 @@ def _local_response_norm(
     for first in range(1, size):
         total = total + squares.narrow(1, first, channels)
     return input / (total * (alpha / size) + k).pow(beta)
+
+
+@decomposed(F.interpolate)
+def _interpolate(
+    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None, antialias: bool = False,
+) -> Any:  # fmt: skip
+    """With antialias and aligned corners: filtered by PyTorch's own weights, whose step is that of corners and whose first
+    position that of halves, which ONNX has not."""
+    if not (antialias and align_corners):
+        return NotImplemented
+    sizes = [size] * 2 if size is not None and not isinstance(size, list | tuple) else size
+    if sizes is None:
+        sizes = [math.floor(n * by) for n, by in zip(input.shape[2:], _both(scale_factor), strict=True)]
+    high, wide = (_filter(n, out, mode, input.dtype) for n, out in zip(input.shape[2:], sizes, strict=True))
+    return high @ input @ wide.T
+
+
+def _filter(n: Any, out: Any, mode: str, dtype: torch.dtype) -> Tensor:
+    """(out, n): what each element has of each."""
+    places, wanted = torch.arange(n, dtype=dtype), torch.arange(out, dtype=dtype)
+    last = wanted[-1]
+    step = torch.where(last > 0, places[-1] / last.clamp(min=1), last)
+    apart = ((places + 0.5) - (wanted + 0.5).unsqueeze(1) * step).abs() / step.clamp(min=1)
+    if mode == "bicubic":  # Keys' cubic with -0.5
+        near = (1.5 * apart - 2.5) * apart * apart + 1
+        far = ((apart - 5) * apart + 8) * apart - 4
+        share = torch.where(apart < 1, near, torch.where(apart < 2, -0.5 * far, torch.zeros_like(apart)))
+    else:
+        share = (1 - apart).clamp(min=0)
+    return share / share.sum(1, keepdim=True)
