@@ -73,6 +73,13 @@ def _in_one_part(x: torch.Tensor) -> torch.Tensor:
     return torch.stack([*parts, x.max(dim=1).values])
 
 
+def _pairs(x: torch.Tensor) -> torch.Tensor:
+    """Products of all pairs, each once, as factorisation machines have them."""
+    first, second = torch.triu_indices(x.shape[1], x.shape[1], 1)
+    low = torch.tril_indices(x.shape[1], x.shape[1], -1)[0]
+    return (x[:, first] * x[:, second]).sum(1) + low.sum()
+
+
 OF_SIZES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int]] = {
     "padding computed with a stride in a tensor": (_codec, 24),
     "a condition on a tensor of a size": (_if_a_tensor_says, 24),
@@ -94,6 +101,10 @@ OF_SIZES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int]] = {
     "a truth as an argument": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=x.shape[1] > 1), 24),
     "a table resized where it must be, at its own size": (_position_resized, 8),
     "rounded up by floats": (_rounded_up, 24),
+    "frequencies": (lambda x: x * torch.fft.fftfreq(x.shape[1], 0.5)[:, None], 24),
+    "frequencies of the first half": (lambda x: torch.fft.rfftfreq(x.shape[1])[None] + x[:, :1, 0], 24),
+    "pairs of places": (_pairs, 24),
+    "rows in memory": (lambda x: x.flatten(1).as_strided((x.shape[0], 3, 4), (x.shape[1] * 4, 2, 1)), 24),
     "a loop over one part, and a named result once more": (_in_one_part, 24),
 }  # fmt: skip
 

@@ -520,17 +520,29 @@ def told(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def told_beside_a_range(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.arange(6) if x.shape[1] == 6 else x
+
+
 def halves(x: torch.Tensor) -> torch.Tensor:
     return x.view(-1, 12)
 
 
-@pytest.mark.parametrize(("function", "line"), [(counts, "range(x.shape[1])"), (told, "if x.shape[1] == 6")])
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        (counts, "range(x.shape[1])"),
+        (told, "if x.shape[1] == 6"),
+        (told_beside_a_range, "if x.shape[1] == 6"),
+    ],
+)
 def test_an_axis_asked_to_be_free_that_the_code_fixes_is_refused_with_the_line(
     function: Any, line: str
 ) -> None:
     with pytest.raises(UsageError, match="does not leave the size") as caught:
         export(Fn(function), X)
     assert line in str(caught.value)
+    assert ("loop in Python" in str(caught.value)) == (function is counts)
 
 
 def test_a_default_batch_that_the_code_fixes_is_fixed_and_told() -> None:

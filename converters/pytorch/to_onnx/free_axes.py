@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def freest_trace(module: nn.Module, given: Sequence[Example]) -> FreestTrace:
 
 def _not_free(module: nn.Module, symbol: str, found: Narrowing) -> UsageError:
     """The error for a size that was asked to be free and that the model's code fixes."""
-    if "range(" in str(found.line):
+    if re.search(r"(?<![\w.])range\(", str(found.line)):
         return UsageError(
             f"the model's code does not leave the size '{symbol}' free: it is a loop in Python over it",
             where=type(module).__name__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -186,13 +187,26 @@ def _dsplit(input: Tensor, sections: Any) -> Any:
 @decomposed("as_strided")
 def _as_strided(input: Tensor, size: Any, stride: Any, storage_offset: Any = None) -> Tensor:
     """Elements of what lies in memory as it is written, by their numbers."""
-    if not input.is_contiguous() or (input._base is not None and storage_offset is not None):
+    with torch._C.DisableTorchFunction():
+        is_a_view = input._base is not None
+    if not input.is_contiguous() or (is_a_view and storage_offset is not None):
         raise NotImplementedError("as_strided of a tensor that is a view")
     place = torch.zeros((), dtype=torch.int64, device=input.device) + (storage_offset or 0)
     for axis, (count, step) in enumerate(zip(size, stride, strict=True)):
         line = torch.arange(count, device=input.device) * step
         place = place + line.view([-1] + [1] * (len(size) - 1 - axis))
     return input.flatten().index_select(0, place.flatten()).reshape(list(size))
+
+
+def _triangle(
+    keep: Any, row: Any, col: Any, offset: int = 0, *, dtype: Any = torch.int64, device: Any = None, **_: Any
+) -> Tensor:
+    """Where a triangle of ones is 1: (2, ones)."""
+    return torch.nonzero(keep(torch.ones(row, col, device=device), offset)).T.to(dtype)
+
+
+decomposed("tril_indices")(partial(_triangle, torch.tril))
+decomposed("triu_indices")(partial(_triangle, torch.triu))
 
 
 # ---- where something is true ---------------------------------------------------------------------

@@ -193,3 +193,15 @@ def _fftshift(input: Tensor, dim: Any = None) -> Tensor:
 def _ifftshift(input: Tensor, dim: Any = None) -> Tensor:
     axes = range(input.dim()) if dim is None else [dim] if isinstance(dim, int) else dim
     return torch.roll(input, [(input.size(axis) + 1) // 2 for axis in axes], list(axes))
+
+
+@decomposed(torch.fft.fftfreq)
+def _fftfreq(n: Any, d: float = 1.0, *, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
+    """0, 1, ... and from the middle on -n // 2, ..., -1, over n d."""
+    bins = torch.arange(n, dtype=dtype or torch.get_default_dtype(), device=device)
+    return torch.where(bins < (n + 1) // 2, bins, bins - n) / (n * d)
+
+
+@decomposed(torch.fft.rfftfreq)
+def _rfftfreq(n: Any, d: float = 1.0, *, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
+    return torch.arange(n // 2 + 1, dtype=dtype or torch.get_default_dtype(), device=device) / (n * d)
