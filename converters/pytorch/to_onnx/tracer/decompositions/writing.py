@@ -199,9 +199,12 @@ def _ifftshift(input: Tensor, dim: Any = None) -> Tensor:
 def _fftfreq(n: Any, d: float = 1.0, *, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
     """0, 1, ... and from the middle on -n // 2, ..., -1, over n d."""
     bins = torch.arange(n, dtype=dtype or torch.get_default_dtype(), device=device)
-    return torch.where(bins < (n + 1) // 2, bins, bins - n) / (n * d)
+    found: Tensor = torch.where(bins < (n + 1) // 2, bins, bins - n) / (n * d)
+    return found
 
 
 @decomposed(torch.fft.rfftfreq)
 def _rfftfreq(n: Any, d: float = 1.0, *, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
-    return torch.arange(n // 2 + 1, dtype=dtype or torch.get_default_dtype(), device=device) / (n * d)
+    bins: Tensor = torch.arange(n // 2 + 1, dtype=dtype or torch.get_default_dtype(), device=device)
+    found: Tensor = bins / (n * d)
+    return found
