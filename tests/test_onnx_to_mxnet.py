@@ -695,7 +695,7 @@ def test_a_gru_that_resets_before_the_product_is_refused() -> None:
 NUMBERS: dict[str, Array] = {
     "zero": np.array([0]), "one": np.array([1]), "three": np.array([3]), "last": np.array([-1]), "end": np.array([2**63 - 1]),
     "front": np.array([-(2**63) + 1]), "start": np.array(0), "step": np.array(1), "heads": np.array([0, 0, 2, 3]),
-    "two": np.array([2]), "six": np.array([6]), "second": np.array(2), "third": np.array(3), "fifth": np.array(5), "any": np.array([-1]),
+    "two": np.array([2]), "six": np.array([6]), "seven": np.array([7]), "second": np.array(2), "third": np.array(3), "fifth": np.array(5), "any": np.array([-1]),
     "back": np.array([-3]), "rows": np.array([6, -1]), "ramp": np.array([[0.5], [1.5], [2.5]], np.float32).T,
     "flat": np.array([-1, 6]), "table": drawn(1, 50, 6), "row": drawn(1, 1, 6),
 }  # fmt: skip
@@ -735,6 +735,9 @@ FREE: dict[str, tuple[int, list[str]]] = {
     "a grid and a row counted": (1, [*STEPS, "Shape x -> g; end=2", "ReduceProd g -> p; keepdims=0", "Add p,n -> m", *COUNTED]),
     "as many ones": (2, [*STEPS, "Add n,n -> m", "Unsqueeze m,zero -> k", "Concat k,three -> d; axis=0",
         "ConstantOfShape d -> o", "Add o,ramp -> y"]),
+    "filled up to a known length": (3, [
+        "Shape x -> s; start=1 end=2", "Sub seven,s -> m", "Concat zero,zero,zero,zero,m,zero -> p; axis=0", "Pad x,p -> y",
+    ]),
     "every other step": (3, ["Slice x,zero,end,one,two -> y"]),
     "every third step but the first": (3, ["Slice x,one,end,one,three -> y"]),
     "every other of the last three": (3, ["Slice x,back,end,one,two -> y"]),

@@ -320,7 +320,12 @@ class Shapes(Elementwise):
         return self.apply("slice_like", x, like, dims=dims, axes=(axis,))
 
     def pad(self, x: Symbol, pairs: Sequence[tuple[Any, Any]], mode: str, value: Any) -> Symbol:
-        """``_npi_pad``; a negative pad cuts."""
+        """Of MXNet's two paddings the one that has a gradient here; a negative pad cuts."""
+        pairs = list(pairs)
+        for axis, (before, after) in enumerate(pairs):
+            whole = x.shape[axis] + after
+            if before == 0 and isinstance(after, Size) and isinstance(whole, int) and mode == "constant":
+                x, pairs[axis] = self._filled(x, axis, whole, value), (0, 0)
         if not known(size for pair in pairs for size in pair):
             raise CannotConvert("pads that are known only when the model runs")
         cuts = {
@@ -349,6 +354,14 @@ class Shapes(Elementwise):
             return self._padded("Pad", x, lead, width, mode=mode, **fill)
         lead = int(len(have) == 1)
         return self.as_bytes(x, lambda y: self._padded("_npi_pad", y, lead, width, mode=mode, **fill))
+
+    def _filled(self, x: Symbol, axis: int, whole: int, value: Any) -> Symbol:
+        """An axis of free size filled up to a known one: as much is put behind as is always enough, and the rest cut."""
+        number = self._scalar(value)
+        if number is None:
+            raise CannotConvert("padding with a value that is known only when the model runs, or not finite")
+        more = self.full((*x.shape[:axis], whole, *x.shape[axis + 1 :]), number, x.dtype)
+        return self.slice(self.concat([x, more], axis), {axis: (0, whole, 1)})
 
     def _padded(
         self, op: str, x: Symbol, lead: int, width: Sequence[tuple[int, int]], **attrs: Any
