@@ -42,7 +42,7 @@ class Kind(Enum):
     SUM = "it adds many products: it errs relative to them, not to their sum"
     COMPOUND = "it is many steps in one: its operands are moved, and its result as that of a sum"
     DIVIDES_FIRST = "it divides, rounds, and then takes a whole number: its operand is moved"
-    DIVIDES_BY_RANGE = "as that, by the range of its operand, whose ends stay: of many that are moved the largest lies too far out"
+    DIVIDES_BY_RANGE = "as that, by the range of its operand: what is equal to an end of it moves with it"
 
 
 class Rounding:
@@ -77,7 +77,11 @@ class Rounding:
             return array
         moved = self._moved(array, Kind.INEXACT)
         if kind is Kind.DIVIDES_BY_RANGE:
-            np.copyto(moved, array, where=(array == array.min()) | (array == array.max()))
+            for end in (
+                array == array.min(),
+                array == array.max(),
+            ):  # of many draws the largest would lie too far out
+                moved[end] = moved[end][0]
         return moved
 
     def _moved(self, array: Array, kind: Kind) -> Array:
