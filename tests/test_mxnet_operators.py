@@ -236,11 +236,16 @@ def test_a_branch_or_a_loop_with_a_condition_arrives(case: str, oracle: Oracle, 
         assert_equal(outputs[name], expected, 1e-5, name)
 
 
-def test_a_loop_of_unknown_length_is_refused(oracle: Oracle, tmp_path: Path) -> None:
-    inputs = {"data": drawn((5, 3, 4), 1), "other": drawn((3, 4), 2)}
-    oracle.symbol(f"list({next(iter(LOOPS))})", [inputs], str(tmp_path / "net"))
-    with pytest.raises(UnsupportedError, match="axis 0"):
-        to_onnx(read(tmp_path), examples(inputs, {"data": {0: "length"}}))
+@pytest.mark.parametrize("case", LOOPS)
+def test_a_loop_of_unknown_length_is_a_scan(case: str, oracle: Oracle, tmp_path: Path) -> None:
+    def grown(more: int) -> dict[str, Array]:
+        dims = [(each[0] + more, *each[1:]) if len(each) == 3 else each for each in LOOPS[case]]
+        return {name: drawn(each, *name.encode()) for name, each in zip(NAMES, dims, strict=False)}
+
+    text = f"(lambda found: sum([each if isinstance(each, list) else [each] for each in found], []))({case})"
+    inputs = [grown(0), grown(3), grown(-4)]
+    free = {name: {0: "length"} for name, array in inputs[0].items() if array.ndim == 3}
+    assert_arrives(text, inputs, oracle, tmp_path, free=free)
 
 
 @pytest.mark.parametrize("case", FED)
