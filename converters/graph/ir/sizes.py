@@ -232,7 +232,7 @@ class Size:
 
     def where_nothing_is_empty(self) -> Any:
         """The size as it is where no axis has the size 0."""
-        if not any(atom.args for atoms, _ in self.terms for atom in atoms):
+        if not any("nonzero(" in atom.text for atoms, _ in self.terms for atom in atoms):
             return self
         words: dict[str, Callable[[Any, Any], Any]] = {
             **_FOLDS,
