@@ -176,7 +176,7 @@ def dilation(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
         before = [each // 2 for each in wide]
         after = [each - half for each, half in zip(wide, before, strict=True)]
         x = g.Pad(x, g.ints(0, *before, 0, 0, *after, 0), g.constant(np.finfo(x.dtype).min, x.dtype))
-    ends = [g.Sub(_length(g, x, axis + 1), g.constant(span - 1, np.int64)) for axis, span in enumerate(spans)]
+    ends = [g.Sub(g.length(x, axis + 1), g.constant(span - 1, np.int64)) for axis, span in enumerate(spans)]
     parts = []
     for row in range(sizes[0]):
         for column in range(sizes[1]):
@@ -190,8 +190,3 @@ def dilation(g: Emitter, a: Attrs, x: Tensor, kernel: Tensor) -> Tensor:
             )
             parts.append(g.Add(part, raised))
     return parts[0] if len(parts) == 1 else g.Max(*parts)
-
-
-def _length(g: Emitter, x: Tensor, axis: int) -> Tensor:
-    size = g.size(x, axis)
-    return g.constant(size, np.int64) if isinstance(size, int) else size

@@ -198,6 +198,11 @@ class Emitter(GraphBuilder):
             axis=0,
         )
 
+    def length(self, x: Tensor, axis: int) -> Tensor:
+        """The size of an axis as a tensor without axes, also where it is known."""
+        size = self.size(x, axis)
+        return self.constant(size, np.int64) if isinstance(size, int) else size
+
     def size(self, x: Tensor, axis: int) -> int | Tensor:
         """A size as a number where it is known, else as an int64 tensor without axes."""
         known = self.size_of(x, axis)

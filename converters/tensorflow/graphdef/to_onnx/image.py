@@ -83,7 +83,7 @@ def crop_and_resize(g: Emitter, a: Attrs, x: Tensor, boxes: Tensor, places: Tens
     nearest = a.among("method", "bilinear nearest", "bilinear") == "nearest"
     height, width = g.numbers(size, "size of the crops")
     f = np.float32
-    extents = [g.cast(g.Sub(_size(g, x, axis), g.constant(1, np.int64)), f) for axis in (1, 2)]
+    extents = [g.cast(g.Sub(g.length(x, axis), g.constant(1, np.int64)), f) for axis in (1, 2)]
     ys, xs = (
         _places(g, boxes, axis, count, extent)
         for axis, count, extent in zip((0, 1), (height, width), extents, strict=True)
@@ -104,11 +104,6 @@ def crop_and_resize(g: Emitter, a: Attrs, x: Tensor, boxes: Tensor, places: Tens
     bottom = _between(g, corners[2], corners[3], g.Sub(xs, g.Floor(xs)), 1)
     y = _between(g, top, bottom, g.Sub(ys, g.Floor(ys)), 2)
     return g.Where(inside, y, outside)
-
-
-def _size(g: Emitter, x: Tensor, axis: int) -> Tensor:
-    found = g.size(x, axis)
-    return g.constant(found, np.int64) if isinstance(found, int) else found
 
 
 def _places(g: Emitter, boxes: Tensor, axis: int, count: int, extent: Tensor) -> Tensor:

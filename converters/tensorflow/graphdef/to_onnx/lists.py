@@ -46,14 +46,9 @@ class TensorList:
 
     def length(self, g: Emitter) -> Tensor:
         if self.tensor is not None:
-            return g.cast(_first(g, self.tensor), np.int32)
+            return g.cast(g.length(self.tensor, 0), np.int32)
         assert self.count is not None
         return self.count
-
-
-def _first(g: Emitter, x: Tensor) -> Tensor:
-    size = g.size(x, 0)
-    return g.constant(size, np.int64) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True)
@@ -197,9 +192,7 @@ def concat(walk: Walk, node: Node, read: Sequence[Any]) -> list[Any]:
     if whole.rank < 2:
         raise CannotConvert("it joins a list of numbers")
     tail = [g.size(whole, axis) for axis in range(2, whole.rank)]
-    lengths = g.Expand(
-        _first(g, g.transpose(whole, (1, 0, *range(2, whole.rank)))), g.Shape(whole, start=0, end=1)
-    )
+    lengths = g.Expand(g.length(whole, 1), g.Shape(whole, start=0, end=1))
     return [g.Reshape(whole, g.vector([-1, *tail])), lengths]
 
 

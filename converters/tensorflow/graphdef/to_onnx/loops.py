@@ -84,7 +84,7 @@ class Loop:
 
     def _role(self, position: int) -> str:
         value = self.given[position]
-        if argument_of(self.body, self.body.returns[position]) == position:
+        if self._is_kept(position):
             return KEPT
         if isinstance(value, Handle) and value.name not in self.walk.model.bindings.tables:
             value = self.given[position] = self.walk.read(value)

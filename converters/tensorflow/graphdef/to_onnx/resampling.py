@@ -78,8 +78,7 @@ def _resampled(g: Emitter, x: Tensor, size: Tensor, matrices: Sequence[Matrix]) 
             made.append(found if isinstance(found, Tensor) else g.constant(found.astype(_F)))
             continue
         end = g.Gather(g.index(size), g.constant(axis, _I), axis=0)
-        begin = g.constant(own, _I) if isinstance(own, int) else g.size(first, axis + 2)
-        made.append(matrix(g, begin, end))
+        made.append(matrix(g, g.length(first, axis + 2), end))
     rows, columns = made
     y = g.MatMul(g.MatMul(rows, first), g.transpose(columns, (1, 0)))
     y = g.sized(y, [g.size_of(first, 0), g.size_of(first, 1), *wanted])

@@ -24,12 +24,8 @@ def softmax_cross_entropy(g: Emitter, a: Attrs, logits: Tensor, labels: Tensor) 
 def sparse_softmax_cross_entropy(g: Emitter, a: Attrs, logits: Tensor, labels: Tensor) -> list[Tensor]:
     rows = g.Unsqueeze(g.index(labels), g.ints(-1))
     loss = g.Neg(g.Squeeze(g.GatherElements(g.LogSoftmax(logits, axis=-1), rows, axis=-1), g.ints(-1)))
-    count = g.size(logits, logits.rank - 1)
-    places = g.Range(
-        g.constant(0, np.int64),
-        g.constant(count, np.int64) if isinstance(count, int) else count,
-        g.constant(1, np.int64),
-    )
+    count = g.length(logits, logits.rank - 1)
+    places = g.Range(g.constant(0, np.int64), count, g.constant(1, np.int64))
     hit = g.cast(g.Equal(rows, places), logits.dtype)
     return [loss, g.Sub(g.Softmax(logits, axis=-1), hit)]
 
@@ -292,10 +288,7 @@ def adjust_hue(g: Emitter, a: Attrs, x: Tensor, delta: Tensor) -> Tensor:
 @ROWS.row("MaxPoolWithArgmax")
 def max_pool_with_argmax(g: Emitter, a: Attrs, x: Tensor) -> list[Tensor | None]:
     """x: (batch, height, width, channels). Places are counted over rows, columns and channels, and over the batch where asked."""
-    sizes = [g.size(x, axis) for axis in range(4)]
-    batch, height, width, channels = (
-        g.constant(size, np.int64) if isinstance(size, int) else size for size in sizes
-    )
+    batch, height, width, channels = (g.length(x, axis) for axis in range(4))
     first = g.transpose(x, (0, 3, 1, 2))
     window, strides = a.integers("ksize")[1:3], a.integers("strides")[1:3]
     pads = padding_of(g, a, first, window, strides, [1, 1], False)
