@@ -45,6 +45,9 @@ class Kind(Enum):
     DIVIDES_BY_RANGE = "as that, by the range of its operand: what is equal to an end of it moves with it"
 
 
+_DIVIDING = (Kind.DIVIDES_FIRST, Kind.DIVIDES_BY_RANGE)
+
+
 class Rounding:
     """Draws the errors of one run, or of one ``place`` in it; ``u`` is the unit roundoff of the model's narrowest format."""
 
@@ -60,28 +63,21 @@ class Rounding:
     def result(self, operator: str, array: Array) -> Array:
         """What the operator may have given where it gave ``array`` (float64, of any shape)."""
         kind = self.kind(operator)
-        if (
-            kind in (Kind.EXACT, Kind.DIVIDES_FIRST, Kind.DIVIDES_BY_RANGE)
-            or array.dtype != np.float64
-            or not array.size
-        ):
+        if kind in (Kind.EXACT, *_DIVIDING) or array.dtype != np.float64 or not array.size:
             return array
         return self._moved(array, kind)
 
     def operand(self, operator: str, array: Any) -> Any:
         """What the operator may have read where it has steps of its own, or divides before it takes whole numbers."""
         kind = self.kind(operator)
-        if kind not in (Kind.COMPOUND, Kind.DIVIDES_FIRST, Kind.DIVIDES_BY_RANGE):
+        if kind not in (Kind.COMPOUND, *_DIVIDING):
             return array
         if not isinstance(array, np.ndarray) or array.dtype != np.float64 or not array.size:
             return array
         moved = self._moved(array, Kind.INEXACT)
         if kind is Kind.DIVIDES_BY_RANGE:
-            for end in (
-                array == array.min(),
-                array == array.max(),
-            ):  # of many draws the largest would lie too far out
-                moved[end] = moved[end][0]
+            for end in (array == array.min(), array == array.max()):
+                moved[end] = moved[end][:1]  # of many draws the largest would lie too far out; NaN is no end
         return moved
 
     def _moved(self, array: Array, kind: Kind) -> Array:

@@ -74,6 +74,11 @@ def test_the_ends_of_a_range_move_as_one() -> None:
     assert np.array_equal(rounding().result("DynamicQuantizeLinear", x), x)
 
 
+def test_a_range_that_is_no_number_has_no_ends() -> None:
+    x = np.float64([[1.0, np.nan], [-2.0, 3.0]])
+    assert np.array_equal(np.isnan(rounding().operand("DynamicQuantizeLinear", x)), np.isnan(x))
+
+
 def test_a_seed_gives_the_same_errors() -> None:
     x = np.random.default_rng(0).standard_normal(50)
     assert np.array_equal(rounding(3).result("Add", x), rounding(3).result("Add", x))
