@@ -47,11 +47,8 @@ def in_steps(
     sides = [wide] if other is None or other.shape != s.shape else [wide, other.astype(np.float64)]
     near = min((np.abs(t.astype(np.float64) - side) / size for side in sides), key=_rms)
     own = float(np.abs(sides[-1] - wide).max() / size)
-    far, mean, most = (
-        float(near.max()),
-        _rms(near),
-        max(step.most, (OWN_IN_FLIGHT if step.relative else OWN) * own),
-    )
+    share = OWN_IN_FLIGHT if step.relative else OWN
+    far, mean, most = float(near.max()), _rms(near), max(step.most, share * own)
     if far > most + _SLACK or mean > MEAN * most:
         reason = (
             f"it lies up to {far:.3g} steps of its whole numbers away ({mean:.2g} in the mean), where their rounding explains "
