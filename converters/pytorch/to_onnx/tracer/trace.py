@@ -90,10 +90,11 @@ def _demand_unread(calls: Sequence[Call]) -> None:
             given = inspect.signature(F.batch_norm).bind(*call.args, **call.kwargs).arguments
             by_itself = given if given.get("training") else {}
         own = {id(by_itself[name].data) for name in _STATISTICS if by_itself.get(name) is not None}
-        read = {id(value.data) for value in leaves_of((call.args, call.kwargs), Value)} - own
-        read |= {id(getattr(call.module, name, None)) for name in _STATISTICS} - {id(None)}
-        if changed & read:
-            raise Stateful("the code reads statistics that a batch_norm in training has changed")
+        if changed:
+            read = {id(value.data) for value in leaves_of((call.args, call.kwargs), Value)} - own
+            read |= {id(getattr(call.module, name, None)) for name in _STATISTICS} - {id(None)}
+            if changed & read:
+                raise Stateful("the code reads statistics that a batch_norm in training has changed")
         changed |= own
 
 
