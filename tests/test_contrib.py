@@ -105,13 +105,6 @@ TOLD = "DynamicQuantizeLSTM GroupQueryAttention Range ConvTransposeWithDynamicPa
 """Operators of which MXNet refuses a part, by name: loops, and sizes that are computed."""
 
 
-@pytest.fixture(scope="module")
-def oracle() -> Iterator[Oracle]:
-    worker = Oracle()
-    yield worker
-    worker.close()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_an_operator_is_what_onnxruntime_computes_in_mxnet(

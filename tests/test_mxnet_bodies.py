@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,6 @@ from netferry.converters.signature import Array
 
 if importlib.util.find_spec("mxnet") is None:
     pytest.skip("mxnet, the oracle, is not installed", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def oracle() -> Iterator[Oracle]:
-    worker = Oracle()
-    yield worker
-    worker.close()
 
 
 def body(

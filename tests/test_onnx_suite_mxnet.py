@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_cases
@@ -23,13 +22,6 @@ if importlib.util.find_spec("mxnet") is None:
 
 SHARES = {"core": 0.55, "frozen": 0.65}
 """How much of the suite must be carried; 0.40 and 0.45 are asked for."""
-
-
-@pytest.fixture(scope="module")
-def oracle() -> Iterator[Oracle]:
-    worker = Oracle()
-    yield worker
-    worker.close()
 
 
 def arrive(case: Case) -> ImportedSymbol:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,6 @@ if importlib.util.find_spec("mxnet") is None:
     pytest.skip("mxnet, the oracle, is not installed", allow_module_level=True)
 
 Dims = Sequence[int | str]
-
-
-@pytest.fixture(scope="module")
-def oracle() -> Iterator[Oracle]:
-    worker = Oracle()
-    yield worker
-    worker.close()
 
 
 # ---- making models and holding them against the truth ----------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,21 @@ class Stages(nn.Module):
         return self.stages(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2))
 
 
-def test_padded_windows_of_halved_planes_are_right_at_other_heights_and_widths() -> None:
-    model = randomized(Stages()).eval()
-    found = export(model, (2, 3, "h", "w"), sizes={"h": 48, "w": 52})
+def assert_sees_alike(model: nn.Module, found: Any, sizes: Sequence[tuple[int, int, int]]) -> None:
+    """The export gives what the model gives for images of each (batch, height, width)."""
     running = session(found)
-    for batch, height, width in ((2, 48, 52), (2, 36, 100), (2, 61, 27), (2, 117, 90)):
+    for batch, height, width in sizes:
         x = np.random.default_rng(height).standard_normal((batch, 3, height, width)).astype(np.float32)
         with torch.no_grad():
             want = model(torch.from_numpy(x)).numpy()
         (got,) = running.run(None, {"x0": x})
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
+
+
+def test_padded_windows_of_halved_planes_are_right_at_other_heights_and_widths() -> None:
+    model = randomized(Stages()).eval()
+    found = export(model, (2, 3, "h", "w"), sizes={"h": 48, "w": 52})
+    assert_sees_alike(model, found, ((2, 48, 52), (2, 36, 100), (2, 61, 27), (2, 117, 90)))
 
 
 class PaddedWhereNeeded(nn.Module):
@@ -86,13 +91,7 @@ class PaddedWhereNeeded(nn.Module):
 def test_windows_padded_only_where_needed_are_right_where_the_example_needs_no_padding() -> None:
     model = randomized(PaddedWhereNeeded()).eval()
     found = export(model, ("b", 3, "h", "w"), sizes={"b": 2, "h": 24, "w": 36})
-    running = session(found)
-    for batch, height, width in ((2, 24, 36), (1, 25, 36), (3, 24, 44), (2, 41, 29)):
-        x = np.random.default_rng(height).standard_normal((batch, 3, height, width)).astype(np.float32)
-        with torch.no_grad():
-            want = model(torch.from_numpy(x)).numpy()
-        (got,) = running.run(None, {"x0": x})
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
+    assert_sees_alike(model, found, ((2, 24, 36), (1, 25, 36), (3, 24, 44), (2, 41, 29)))
 
 
 def test_parts_of_a_free_axis_are_as_long_as_its_size_makes_them() -> None:
