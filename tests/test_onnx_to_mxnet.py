@@ -688,7 +688,7 @@ def test_a_gru_that_resets_before_the_product_is_refused() -> None:
 NUMBERS: dict[str, Array] = {
     "zero": np.array([0]), "one": np.array([1]), "three": np.array([3]), "last": np.array([-1]), "end": np.array([2**63 - 1]),
     "front": np.array([-(2**63) + 1]), "start": np.array(0), "step": np.array(1), "heads": np.array([0, 0, 2, 3]),
-    "two": np.array([2]), "six": np.array([6]), "seven": np.array([7]), "second": np.array(2), "third": np.array(3), "fifth": np.array(5), "any": np.array([-1]),
+    "two": np.array([2]), "six": np.array([6]), "seven": np.array([7]), "second": np.array(2), "third": np.array(3), "fifth": np.array(5), "any": np.array([-1]), "column": np.array([-1, 1]),
     "back": np.array([-3]), "rows": np.array([6, -1]), "ramp": np.array([[0.5], [1.5], [2.5]], np.float32).T,
     "flat": np.array([-1, 6]), "table": drawn(1, 50, 6), "row": drawn(1, 1, 6),
 }  # fmt: skip
@@ -740,6 +740,12 @@ FREE: dict[str, tuple[int, list[str]]] = {
     "heads into the batch and back": (4, [
         "Reshape x,heads -> a", "Transpose a -> b; perm=[0,2,1,3]", "Shape x -> s; start=1 end=2",
         "Concat any,s,three -> d; axis=0", "Reshape b,d -> c", "Relu c -> e", "Shape b -> f", "Reshape e,f -> y",
+    ]),
+    "a column back to a grid": (2, [
+        "ReduceMean x,two -> m", "Reshape m,column -> a", "Relu a -> b", "Shape x -> s; end=2", "Reshape b,s -> y",
+    ]),
+    "a known axis parted before two free ones": (4, [
+        "Reshape x,any -> a", "Shape x -> s; end=2", "Concat two,s,three -> d; axis=0", "Reshape a,d -> y",
     ]),
     "a grid parted that no value has": (3, [
         "Shape x -> s; start=1 end=2", "Shape x -> b; end=1", "Concat s,b,six -> d; axis=0", "Reshape x,d -> y",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -125,16 +126,15 @@ class Shapes(Elementwise):
         return x
 
     def _having(self, dims: Dims) -> tuple[Symbol, int]:
-        """A value, and the axis at which it has these sizes side by side; the first of them is free."""
-        like, axis = self.source_of(dims[0])
-        if like.shape[axis : axis + len(dims)] == dims:
-            return like, axis
-        grid = self.row_of(dims[0])
-        for size in dims[1:]:
-            grid = self.laid_out(
-                grid, self.row_of(size) if isinstance(size, Size) else self.full((size,), 0, UINT8)
-            )
-        return grid, 0
+        """A value, and the axis at which it has these sizes side by side."""
+        if isinstance(dims[0], Size):
+            like, axis = self.source_of(dims[0])
+            if like.shape[axis : axis + len(dims)] == dims:
+                return like, axis
+        rows = (
+            self.row_of(size) if isinstance(size, Size) else self.full((size,), 0, UINT8) for size in dims
+        )
+        return reduce(self.laid_out, rows), 0
 
     def row_of(self, size: Size) -> Symbol:
         """Bytes in one axis of this size: as many as a value has along an axis, or as a formula of such sizes says."""

@@ -94,8 +94,11 @@ def runs(have: Dims, dims: Dims) -> list[tuple[int, Dims]]:
         if end is not None and (stop < len(have) or end == len(dims)):
             found.append((stop - i, dims[j:end]))
             i, j = stop, end
-    if i < len(have) or j < len(dims):
+    if j < len(dims):
         found.append((len(have) - i, dims[j:]))
+    elif i < len(have):  # axes of size 1, which the last run takes in
+        count, run = found.pop()
+        found.append((count + len(have) - i, run))
     return found
 
 
