@@ -34,6 +34,10 @@ class Case:
     """By how many quantisation steps an output may differ: what rounds at a tie."""
     free: bool = True
     """Whether it is carried with free sizes too."""
+    narrow: int = 0
+    """A dtype that runtimes are not fed with: float inputs are cast to it in the model."""
+    widened: int = 0
+    """What outputs are cast to, where numpy has no dtype for theirs."""
 
     @property
     def feeds(self) -> dict[str, Any]:
@@ -47,7 +51,7 @@ class Case:
 
     def model(self, *, free: bool = False) -> onnx.ModelProto:
         """``free``: batches and lengths have names, and equal sizes the same one."""
-        names, initializers, inputs = [], [], []
+        names, initializers, inputs, before, after = [], [], [], [], []
         for place, x in enumerate(self.inputs):
             names.append("" if x is None else f"x{place}")
             if isinstance(x, Weight):
@@ -57,13 +61,19 @@ class Case:
                 dims = [f"n{n}" if axis in axes else n for axis, n in enumerate(x.shape)]
                 kind = helper.np_dtype_to_tensor_dtype(x.dtype)
                 inputs.append(helper.make_tensor_value_info(f"x{place}", kind, dims))
+                if self.narrow and kind == TensorProto.FLOAT:
+                    names[-1] = f"narrow{place}"
+                    before.append(helper.make_node("Cast", [f"x{place}"], names[-1:], to=self.narrow))
         made = [f"y{place}" if place in self.outputs else "" for place in range(max(self.outputs) + 1)]
+        results = [f"{name}_widened" if self.widened else name for name in made if name]
+        if self.widened:
+            pairs = zip(filter(None, made), results, strict=True)
+            after = [helper.make_node("Cast", [name], [wide], to=self.widened) for name, wide in pairs]
         node = helper.make_node(
             self.operator, names, made, "node", domain=self.domain, **dict(self.attributes)
         )
-        graph = helper.make_graph(
-            [node], "case", inputs, [onnx.ValueInfoProto(name=name) for name in made if name], initializers
-        )
+        outputs = [onnx.ValueInfoProto(name=name) for name in results]
+        graph = helper.make_graph([*before, node, *after], "case", inputs, outputs, initializers)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 

@@ -139,29 +139,35 @@ def matmul_nbits(
     accuracy_level: int = 0,
     bits: int = 4,
 ) -> Value:
-    """A W^T + bias, where W (N, K) is (B - zero point) * scale, with a scale for each block of K.
+    """A W^T + bias, where W (N, K) is (B - zero point) * scale, with a scale for each block of K: the one that ``g_idx`` (K)
+    names for each column of W, or else ``block_size`` side by side.
 
     B: (N, blocks, block_size * bits / 8) bytes; scales: N * blocks; zero points: packed as B is along the blocks of
     each row, or of A's dtype and one for each scale; ``2**(bits - 1)`` where there are none. ``accuracy_level`` allows a
     kernel to compute more coarsely and means nothing else.
     """
     choice(bits, BITS, "bits")
-    if g_idx is not None and not _in_order(g.content(g_idx, "its g_idx"), K, block_size):
-        raise CannotConvert("its g_idx does not put the rows of a block side by side")
     blocks = math.ceil(K / block_size)
     whole = unpacked(g.content(b, "its weight"), bits).reshape(N, -1)[:, :K]
     scale = g.reshape(scales, N, blocks)
     zero, ahead = _zero_points(g, zero_points, (N, blocks), bits)
+    groups = None if g_idx is None else g.content(g_idx, "its g_idx")[:K]
+    if groups is not None and not np.array_equal(groups, np.arange(K) // block_size):
+        if groups.min() < 0 or groups.max() >= blocks:
+            raise CannotConvert(f"its g_idx names blocks outside 0 to {blocks - 1}")
+        if zero_points is not None and ahead is None:
+            raise CannotConvert(
+                "its g_idx comes with zero points in bytes, which onnxruntime's kernel passes over and its schema does not"
+            )
+        place, block_size = g.constant(groups.astype(np.int64), of=g_idx), 1
+        scale = g.Gather(scale, place, axis=1)
+        zero, ahead = (None if x is None else g.Gather(x, place, axis=1) for x in (zero, ahead))
     w = g.DequantizeLinear(g.constant(whole, of=b), scale, zero, axis=1, block_size=block_size)
     if ahead is not None:
         lift = _spread(g, g.Mul(ahead, scale), K, block_size)
         w = g.Sub(w, lift)
     y = g.MatMul(a, g.Transpose(w, perm=[1, 0]))
     return y if bias is None else g.Add(y, bias)
-
-
-def _in_order(groups: Array, count: int, block_size: int) -> bool:
-    return bool(np.array_equal(groups[:count], np.arange(count) // block_size))
 
 
 def _zero_points(g: Writer, given: Maybe, shape: Sequence[int], bits: int) -> tuple[Maybe, Maybe]:
@@ -222,8 +228,8 @@ def _of_bytes(g: Writer, data: Value, scales: Value, zeros: Maybe, bits: int) ->
 
 
 def _as_bytes(g: Writer, x: Value) -> Value:
-    """Integers of four bits, one a byte."""
+    """Integers of four bits, one a byte; floats of few bits are as they are."""
     held = g.content(x, "its table")
-    if held.dtype in (np.int8, np.uint8):
+    if held.dtype in (np.int8, np.uint8) or "float" in held.dtype.name:
         return x
     return g.constant(held.astype(np.uint8 if held.dtype.name.startswith("u") else np.int8), of=x)
