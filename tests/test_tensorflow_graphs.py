@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
-from served_models import agree, exported, floats, operators, ran, served
+from onnx import numpy_helper
+from served_models import agree, exported, floats, operators, ran, randomised, served
 
 import netferry
 from netferry.converters.artifact import Artifact
@@ -67,6 +69,65 @@ def test_a_layer_is_found_again_in_a_saved_model(title: str, tmp_path: Path) -> 
     for batch in (2, 5):
         feeds = {"x": floats(batch, *(size or 6 for size in shape))}
         agree(ran(done.model, feeds), served(path, feeds))
+
+
+HALVES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
+    "an lstm": (lambda x: L.LSTM(5, return_sequences=True, recurrent_initializer="glorot_uniform")(x), (7, 4)),
+    "attention": (lambda x: L.LayerNormalization()(L.MultiHeadAttention(2, 4)(x, x)), (7, 8)),
+    "a convolution": (lambda x: L.BatchNormalization()(L.Conv2D(4, 3, activation="relu")(x)), (9, 8, 3)),
+    "a gated unit": (lambda x: L.Dense(4)(L.Dense(6, activation="silu")(x)) + 0.5, (6,)),
+}
+
+
+@pytest.mark.parametrize("to", ["onnx", "pytorch"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("title", HALVES)
+def test_short_floats_of_a_saved_model_arrive(title: str, policy: str, to: str, tmp_path: Path) -> None:
+    """What is written of bfloat16 computes in float32, as the same weights do under Keras' own policy of it."""
+    build, sizes = HALVES[title]
+    models = {}
+    for each in ("float32", policy):
+        keras.config.set_dtype_policy(each)
+        try:
+            inputs = keras.Input(sizes, name="x")
+            models[each] = keras.Model(inputs, build(inputs))
+        finally:
+            keras.config.set_dtype_policy("float32")
+    source, twin = models[policy], models["float32"]
+    randomised(source)
+    twin.set_weights([np.asarray(w).astype(np.float32) for w in source.weights])
+    source.export(tmp_path / "net", verbose=False)
+    done = netferry.convert(tmp_path / "net", to, seed=1)
+    assert done.report is not None and done.report.status == "passed"
+    assert ("float32" in "".join(done.notes)) == ("bfloat16" in policy)
+    for batch in (1, 4):
+        x = floats(batch, *sizes)
+        wanted, held = np.asarray(twin(x)), np.asarray(source(x)).astype(np.float32)
+        if policy == "bfloat16":  # this one rounds what it is given too
+            x = x.astype(ml_dtypes.bfloat16).astype(np.float32)
+            wanted = np.asarray(twin(x))
+        found = next(iter(netferry.run(done.model, {"x": x}).values()))
+        scale = np.abs(wanted).max()
+        if "bfloat16" in policy:
+            assert np.abs(found - wanted).max() <= 2e-6 * scale
+        assert np.abs(found.astype(np.float32) - held).max() <= 0.05 * scale
+
+
+def test_a_fault_shows_in_a_saved_model_of_short_floats(tmp_path: Path) -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        inputs = keras.Input((7, 4), name="x")
+        model = keras.Model(inputs, L.Dense(3, dtype="float32")(L.LSTM(5)(inputs)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    randomised(model).export(tmp_path / "net", verbose=False)
+    done = netferry.convert(tmp_path / "net", "onnx", verify=False)
+    weights = done.model.graph.initializer
+    recurrent = next(w for w in weights if "recurrent" in w.name)
+    array = numpy_helper.to_array(recurrent).copy()
+    array[..., :2] *= -1
+    recurrent.CopyFrom(numpy_helper.from_array(array, recurrent.name))
+    assert netferry.verify(tmp_path / "net", done.model, seed=1).status == "failed"
 
 
 def test_weights_keep_the_names_of_their_variables(tmp_path: Path) -> None:

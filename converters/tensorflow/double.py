@@ -12,9 +12,10 @@ import numpy as np
 from netferry.converters.errors import CannotConvert, first_line
 from netferry.converters.rounding import as_float32
 from netferry.converters.signature import Array, Example, examples
+from netferry.converters.tensorflow.frozen.edit import bodies
 from netferry.converters.tensorflow.frozen.widen import Frozen, widened
 from netferry.converters.tensorflow.interface import chosen_signature, functional, interface_of
-from netferry.converters.tensorflow.runtime import Operation, keras, quiet
+from netferry.converters.tensorflow.runtime import ConcreteFunction, Operation, keras, quiet, tf
 
 Change = Callable[[str, Array], Array]
 
@@ -70,7 +71,23 @@ def narrowest(model: Any) -> str:
     kinds = {np.dtype(v.dtype.name if hasattr(v.dtype, "name") else v.dtype).name for v in _variables(model)}
     if isinstance(model, keras.Model):
         kinds |= {str(layer.compute_dtype) for layer in model._flatten_layers()}
+    elif isinstance(model, ConcreteFunction):
+        kinds |= computed_in(model.graph.as_graph_def())
     return next((kind for kind in ("bfloat16", "float16", "float32", "float64") if kind in kinds), "float32")
+
+
+def computed_in(graph: Any) -> set[str]:
+    """The dtypes in which a graph's operations compute: more than that tensors are kept, read or cast."""
+    operations = (node for body in bodies(graph) for node in body.nodes if node.op not in _KEEPING)
+    types = {each.type for node in operations for each in node.attr.values() if each.type}
+    return {tf.as_dtype(one).base_dtype.name for one in types}
+
+
+_KEEPING = frozenset("""
+    Arg Cast Const Enter Exit Identity IdentityN Placeholder PlaceholderWithDefault ReadVariableOp Retval VarHandleOp
+    Variable VariableV2 _Arg _Retval
+""".split())  # fmt: skip
+"""Operators that compute nothing: weights are kept in bfloat16 and computed with in float32, say."""
 
 
 def run_rounded(wide: Any, arrays: Sequence[Array], u: float, seed: int) -> dict[str, Array]:

@@ -8,6 +8,7 @@ from typing import Any
 from netferry.converters.errors import RefusedError, first_line
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.tensorflow.graphdef.files import served_graph
+from netferry.converters.tensorflow.graphdef.messages import BFLOAT16, DTYPES
 from netferry.converters.tensorflow.graphdef.model import GraphModel, Port, Source
 from netferry.converters.tensorflow.graphdef.safety import MAIN
 from netferry.converters.tensorflow.runtime import function_of_graph, quiet, tf
@@ -29,7 +30,7 @@ def function_of(model: GraphModel) -> Any:
     try:
         with quiet():
             serve, kept = _LOADERS[model.source.kind](model, model.source)
-            traced = tf.function(serve, autograph=False).get_concrete_function(
+            traced = tf.function(_without_bfloat16(model, serve), autograph=False).get_concrete_function(
                 *map(_spec, model.signature.inputs)
             )
     except RefusedError:
@@ -42,11 +43,23 @@ def function_of(model: GraphModel) -> Any:
 
 def _spec(port: Port) -> Any:
     name = "".join(letter if letter.isalnum() or letter in "_.-/" else "_" for letter in port.name)
-    return tf.TensorSpec(port.dims, tf.as_dtype(port.dtype), name=name)
+    return tf.TensorSpec(port.dims, DTYPES.get(port.dtype, tf.as_dtype(port.dtype)), name=name)
 
 
 Loaded = tuple[Callable[..., Mapping[str, Any]], Any]
 """What serves tensors by position, and what must live as long as it does."""
+
+
+def _without_bfloat16(model: GraphModel, serve: Callable[..., Mapping[str, Any]]) -> Any:
+    """The same, its inputs and outputs of bfloat16 as the floats that a person can give and read."""
+
+    def served(*tensors: Any) -> dict[str, Any]:
+        given = [tf.cast(x, port.dtype) if port.dtype == BFLOAT16 else x
+                 for x, port in zip(tensors, model.signature.inputs, strict=True)]  # fmt: skip
+        named = serve(*given)
+        return {name: tf.cast(y, tf.float32) if y.dtype == tf.bfloat16 else y for name, y in named.items()}
+
+    return served
 
 
 def _saved_model(model: GraphModel, source: Source) -> Loaded:

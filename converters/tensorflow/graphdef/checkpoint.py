@@ -66,7 +66,7 @@ class Checkpoint:
         dims = [dim.size for dim in entry.shape.dims]
         if not entry.slices:
             return self._content(entry, name, name, dims)
-        dtype = messages.dtype_of(entry.dtype, self.where)
+        dtype = messages.dtype_of(entry.dtype, self.where, messages.STORED)
         if any(size < 0 for size in dims) or math.prod(dims) * dtype.itemsize > self._size():
             raise RefusedError(f"'{name}' is larger than the checkpoint", where=self.where, received=dims)
         whole = np.zeros(dims, dtype)
@@ -92,7 +92,7 @@ class Checkpoint:
     def _content(self, entry: Any, key: str, name: str, dims: list[int]) -> Array:
         """The numbers of an entry, which stands under ``key``."""
         where = f"{self.where}: {name}"
-        dtype = messages.dtype_of(entry.dtype, where)
+        dtype = messages.dtype_of(entry.dtype, where, messages.STORED)
         shard = self._shards.get(entry.shard)
         if shard is None:
             raise RefusedError(
@@ -153,7 +153,8 @@ class OldCheckpoint:
         if name not in self._declared:
             raise RefusedError(f"the checkpoint is damaged: it has no '{name}'", where=self.where)
         declared, where = self._declared[name], f"{self.where}: {name}"
-        dtype, dims = messages.dtype_of(declared.type, where), [dim.size for dim in declared.shape.dims]
+        dtype = messages.dtype_of(declared.type, where, messages.STORED)
+        dims = [dim.size for dim in declared.shape.dims]
         held = self._slices.get(name, [])
         if Counter(_slice_key(name, one) for one in declared.slices) != Counter(
             _slice_key(name, one) for one, _ in held

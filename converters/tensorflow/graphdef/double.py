@@ -36,7 +36,7 @@ def constants(model: GraphModel) -> set[float]:
 
 
 def narrowest(model: GraphModel) -> str:
-    """The shortest float dtype that the model holds weights of."""
+    """The shortest float dtype that the model computes in, or holds weights of."""
     return str(module("double").narrowest(native(model)))
 
 

@@ -100,24 +100,35 @@ def parsed(name: str, content: bytes, where: str) -> Any:
 
 STRING, RESOURCE, VARIANT = 7, 20, 21
 
-DTYPES: Mapping[int, np.dtype[Any]] = {
+STORED: Mapping[int, np.dtype[Any]] = {
     code: np.dtype(kind)
     for code, kind in {
         1: "f4", 2: "f8", 3: "i4", 4: "u1", 5: "i2", 6: "i1", 8: "c8", 9: "i8", 10: "?", 11: "i1", 12: "u1", 13: "i4",
         14: ml_dtypes.bfloat16, 15: "i2", 16: "u2", 17: "u2", 18: "c16", 19: "f2", 22: "u4", 23: "u8",
     }.items()
 }  # fmt: skip
-"""TensorFlow's numbers of dtypes; a reference to a variable counts 100 more. Quantised integers as they are stored."""
+"""TensorFlow's numbers of dtypes, as files hold their tensors; a reference to a variable counts 100 more."""
+
+BFLOAT16 = 14
+
+DTYPES = {**STORED, BFLOAT16: np.dtype(np.float32)}
+"""What a graph's tensors are written as: onnxruntime computes next to nothing in bfloat16, float32 holds each of its numbers."""
 
 _TITLES = {STRING: "string", RESOURCE: "resource", VARIANT: "variant"}
 
 
-def dtype_of(code: int, where: str) -> np.dtype[Any]:
+def dtype_of(code: int, where: str, among: Mapping[int, np.dtype[Any]] = DTYPES) -> np.dtype[Any]:
+    """What a tensor is written as; ``among`` STORED, what a file holds it as."""
     code = code - 100 if code > 100 else code
-    if code not in DTYPES:
+    if code not in among:
         title = _TITLES.get(code, f"number {code}")
         raise RefusedError(f"it holds tensors of the dtype {title}, which ONNX does not compute", where=where)
-    return DTYPES[code]
+    return among[code]
+
+
+def written(array: Array) -> Array:
+    """A stored array as it is written."""
+    return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
 
 
 def is_text(code: int) -> bool:
@@ -144,12 +155,16 @@ MOST = 1 << 31
 
 
 def array_of(tensor: Any, where: str) -> Array:
-    """The content of a tensor message, read-only.
+    """The content of a tensor message as it is written, read-only.
 
     Raises:
         RefusedError: it has not as many numbers as its sizes say.
     """
-    dtype = dtype_of(tensor.dtype, where)
+    return written(_stored(tensor, where))
+
+
+def _stored(tensor: Any, where: str) -> Array:
+    dtype = dtype_of(tensor.dtype, where, STORED)
     dims = [dim.size for dim in tensor.shape.dims]
     count = math.prod(dims)
     if any(size < 0 for size in dims) or count * dtype.itemsize > MOST:

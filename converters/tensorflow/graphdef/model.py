@@ -13,7 +13,7 @@ import numpy as np
 
 from netferry.converters.errors import RefusedError, UsageError
 from netferry.converters.signature import Array
-from netferry.converters.tensorflow.graphdef import objects, restore
+from netferry.converters.tensorflow.graphdef import messages, objects, restore
 from netferry.converters.tensorflow.graphdef.checkpoint import Checkpoint, OldCheckpoint
 from netferry.converters.tensorflow.graphdef.graph import (
     ARGUMENT,
@@ -96,6 +96,11 @@ class Library:
             self.messages[each.signature.name] = each
         self._read: dict[str, Graph] = {}
 
+    @property
+    def read(self) -> Iterable[Graph]:
+        """Those that have been called."""
+        return self._read.values()
+
     def __call__(self, name: str) -> Graph | None:
         if name not in self._read and name in self.messages:
             self._read[name] = function_of(self.messages[name], self.messages, self._where)
@@ -168,7 +173,7 @@ class GraphModel:
             )
         if saved is None:
             saved = restore.Saved(self._kept.get(name, name))
-        array = self.checkpoint.read(saved.key)
+        array = messages.written(self.checkpoint.read(saved.key))
         return restore.part_of(array, saved.part, self.label) if saved.part else array
 
     @cached_property
@@ -216,6 +221,12 @@ class GraphModel:
             if self.functions(node.operator) is None and node.operator != ARGUMENT:
                 operators.add(node.operator)
         return frozenset(node.name for node in main), frozenset(operators)
+
+    def holds(self, dtype: int) -> bool:
+        """Whether a tensor of this dtype stands in the graph or in a function of it."""
+        bodies = (self.graph.nodes.values(), *(graph.nodes.values() for graph in self.functions.read))
+        values = (value for nodes in bodies for node in nodes for value in node.attributes.values())
+        return any(getattr(value, "type", 0) == dtype for value in values)
 
     def table(self, name: str) -> tuple[Any, Any]:
         """Keys and values of a lookup table."""

@@ -17,7 +17,7 @@ from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import Array
 from netferry.converters.tensorflow.graphdef.files import meant_of, numbered
 from netferry.converters.tensorflow.graphdef.graph import Ref
-from netferry.converters.tensorflow.graphdef.messages import DTYPES as TF_DTYPES, STRING
+from netferry.converters.tensorflow.graphdef.messages import STORED, STRING
 from netferry.converters.tensorflow.graphdef.model import CalledBy, Port, Source
 from netferry.converters.tensorflow.tflite import safety, schema, sparse
 from netferry.converters.tensorflow.tflite.model import (
@@ -34,7 +34,7 @@ from netferry.converters.trust.permit import Looked
 from netferry.converters.trust.tables import are_possible, room
 
 _MAIN = "main"
-_TF_CODES = {dtype: code for code, dtype in reversed(list(TF_DTYPES.items()))}
+_TF_CODES = {dtype: code for code, dtype in reversed(list(STORED.items()))}
 
 
 def read(artifact: Artifact, *, weights: Path | None = None, looked: Looked | None = None) -> LiteModel:

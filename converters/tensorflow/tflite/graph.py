@@ -16,7 +16,7 @@ from netferry.converters.errors import CannotConvert, Unsupported, UnsupportedEr
 from netferry.converters.graph.ir.build import free
 from netferry.converters.graph.registry import Table
 from netferry.converters.tensorflow.graphdef.graph import ARGUMENT, ARRAY, Graph, Node, Ref
-from netferry.converters.tensorflow.graphdef.messages import DTYPES
+from netferry.converters.tensorflow.graphdef.messages import STORED
 from netferry.converters.tensorflow.graphdef.model import GraphModel, Library
 from netferry.converters.tensorflow.tflite import schema
 from netferry.converters.tensorflow.tflite.model import (
@@ -43,7 +43,7 @@ one behind (``REVERSE_V2`` of a bidirectional layer), and then the numbers are o
 
 DEQUANTISE, QUANTISE = "lite.Dequantise", "lite.Quantise"
 
-_TF_CODES = {dtype: code for code, dtype in reversed(list(DTYPES.items()))}
+_TF_CODES = {dtype: code for code, dtype in reversed(list(STORED.items()))}
 
 
 @dataclass(frozen=True)

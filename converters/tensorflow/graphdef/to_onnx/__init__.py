@@ -107,7 +107,11 @@ def direct(
             g.output(_output(model, g, port.name, value), port.name)
     exported = g.finished()
     made_of = {name: of for name, of in g.made_of.items() if name in exported.graph.initializers}
+    notes = [*notes, _WIDENED] if model.holds(messages.BFLOAT16) else notes
     return ExportedModel(exported, notes=tuple(notes), weights=made_of)
+
+
+_WIDENED = "what the model computes in bfloat16 is computed in float32: onnxruntime computes next to nothing in bfloat16"
 
 
 def _output(model: GraphModel, g: Emitter, name: str, value: object) -> Tensor:
