@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from served_models import exported, floats, randomised, served
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -161,3 +162,64 @@ def test_functions_of_two_graphs_never_meet() -> None:
         end = next(node.name for node in reversed(made.node) if node.op == "Identity")
         [y] = run.prune(["x:0"], [f"{end}:0"])(tf.constant([1.0, 2.0]))
         np.testing.assert_array_equal(y, np.array([1.0, 2.0]) * factor + 1)
+
+
+SCORES: dict[str, Callable[[Any], Any]] = {
+    "a sigmoid": tf.sigmoid,
+    "few steps": lambda x: tf.round(tf.sigmoid(x) * 8) / 8,
+}
+
+
+def detector(scores: Callable[[Any], Any], folder: Path) -> Path:
+    """Twenty boxes of three classes; where scores are equal, TensorFlow's kernel keeps no order."""
+    rng = np.random.default_rng(0)
+
+    class Detector(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.places = tf.Variable(rng.standard_normal((6, 80)).astype(np.float32))
+            self.kinds = tf.Variable(rng.standard_normal((6, 60)).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 6], name="x")])  # type: ignore[untyped-decorator]
+        def serve(self, x: Any) -> dict[str, Any]:
+            place = tf.reshape(tf.sigmoid(x @ self.places), [-1, 20, 2, 2])
+            low = place[:, :, 0] * 0.7
+            boxes = tf.concat([low, low + 0.05 + place[:, :, 1] * 0.3], -1)[:, :, None]
+            kinds = tf.reshape(scores(x @ self.kinds), [-1, 20, 3])
+            found = tf.image.combined_non_max_suppression(boxes, kinds, 5, 10, 0.5, 0.3)
+            return dict(zip(("boxes", "scores", "classes"), found[:3], strict=True))
+
+    model = Detector()
+    with quiet():
+        tf.saved_model.save(model, str(folder / "net"), signatures=model.serve)
+    return folder / "net"
+
+
+@pytest.mark.parametrize("title", SCORES)
+def test_boxes_of_equal_scores_come_in_any_order(title: str, tmp_path: Path) -> None:
+    path = detector(SCORES[title], tmp_path)
+    done = netferry.convert(path, "onnx", quick=True, seed=1)
+    assert done.report is not None and done.report.status == "passed", done.to_text()
+    assert "float64" in done.report.truth
+    made = {name: node for node in done.model.graph.node for name in node.output}
+    [chooses] = [node for node in made.values() if node.op_type == "NonMaxSuppression"]
+    name = made[chooses.input[3]].input[0]
+    threshold = next(each for each in done.model.graph.initializer if each.name == name)
+    threshold.CopyFrom(numpy_helper.from_array(np.full(threshold.dims, 0.05, np.float32), threshold.name))
+    assert netferry.verify(path, done.model, quick=True, seed=1).status == "failed"
+
+
+@pytest.mark.parametrize("title", ["resized", "cropped", "normalised"])
+def test_what_has_no_double_kernel_has_a_truth(title: str, tmp_path: Path) -> None:
+    body = {
+        "resized": lambda x: tf.image.resize(tf.nn.relu(x), [7, 9]) * 0.3,
+        "cropped": lambda x: tf.sigmoid(tf.image.crop_and_resize(x, [[0.1, 0.2, 0.8, 0.9]], [0], (4, 4))),
+        "normalised": lambda x: tf.nn.lrn(x, 2, 1.0, 0.1, 0.5) + x,
+    }[title]
+    module = tf.Module()
+    module.serve = tf.function(body, input_signature=[tf.TensorSpec([None, 5, 6, 4], name="x")])
+    with quiet():
+        tf.saved_model.save(module, str(tmp_path / "net"), signatures=module.serve)
+    done = netferry.convert(tmp_path / "net", "onnx", quick=True, seed=1)
+    assert done.report is not None and done.report.status == "passed", done.to_text()
+    assert "float64" in done.report.truth

@@ -72,7 +72,10 @@ def test_a_layer_is_found_again_in_a_saved_model(title: str, tmp_path: Path) -> 
 
 
 HALVES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
-    "an lstm": (lambda x: L.LSTM(5, return_sequences=True, recurrent_initializer="glorot_uniform")(x), (7, 4)),
+    "an lstm": (
+        lambda x: L.LSTM(5, return_sequences=True, recurrent_initializer="glorot_uniform")(x),
+        (7, 4),
+    ),
     "attention": (lambda x: L.LayerNormalization()(L.MultiHeadAttention(2, 4)(x, x)), (7, 8)),
     "a convolution": (lambda x: L.BatchNormalization()(L.Conv2D(4, 3, activation="relu")(x)), (9, 8, 3)),
     "a gated unit": (lambda x: L.Dense(4)(L.Dense(6, activation="silu")(x)) + 0.5, (6,)),

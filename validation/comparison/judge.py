@@ -362,7 +362,7 @@ class Judge:
                     f"{count} of {s.size} values of {name} on '{runs.label}' are decided by rounding: the "
                     "source takes the target's value too"
                 ] = None
-                return replace(direct, status=PASSED, reason="")
+                return replace(direct, status=PASSED, reason="", limit=None)
             if number >= MOST_INDEX_RUNS:
                 if rest.sum() > A_HANDFUL or runs.price * number > ALLOWANCE:
                     break

@@ -17,6 +17,10 @@ class Body:
         self._names = {node.name for node in nodes}
         self._redirected: dict[str, str] = {}
 
+    def named(self, read: str) -> Any:
+        """The node that gives what is read so."""
+        return next(node for node in self.nodes if node.name == read.split(":")[0])
+
     def outputs(self, node: Any) -> Iterator[tuple[str, int]]:
         """Each tensor that the node gives, as others read it, and its dtype in TensorFlow's numbers."""
         definition = op_definition(node.op)
@@ -25,6 +29,12 @@ class Body:
             for i, dtype in enumerate(_dtypes(argument, node)):
                 yield self.reference(node.name, argument.name, i, position), dtype
                 position += 1
+
+    def inputs(self, node: Any) -> Iterator[tuple[int, int]]:
+        """The place of each tensor that the node reads, and the dtype that it takes there."""
+        definition = op_definition(node.op)
+        dtypes = (one for each in definition.input_arg for one in _dtypes(each, node)) if definition else ()
+        return enumerate(dtypes)
 
     def reference(self, node: str, argument: str, i: int = 0, position: int = 0) -> str:
         """How others read a tensor: by its operator's word for it in a function, by its position in a graph."""

@@ -22,14 +22,17 @@ KINDS = table(
         TensorArrayConcatV3 TensorArrayGatherV3 TensorArrayReadV3 TensorListConcatV2 TensorListFromTensor TensorListGather
         TensorListGetItem TensorListSetItem TensorListStack TensorScatterUpdate Tile TopKV2 Transpose UnsortedSegmentMax
         Unpack VarHandleOp Where While ZerosLike""",
-    INEXACT="""Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Elu Erf Erfc Exp Expm1 Lgamma Log Log1p LogSoftmax Pow Selu
-        Sin Sinh Softplus Tan Tanh""",
+    INEXACT="""Acos Acosh Asin Asinh Atan Atan2 Atanh CombinedNonMaxSuppression Cos Cosh Elu Erf Erfc Exp Expm1 Lgamma Log
+        Log1p LogSoftmax Pow Selu Sin Sinh Softplus Tan Tanh""",
     BOUNDED="Sigmoid Softmax",
     SUM="""AvgPool AvgPool3D BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd Conv2D Conv2DBackpropInput Conv3D
         Conv3DBackpropInputV2 Cumprod Cumsum DepthwiseConv2dNative Einsum FusedBatchNormV3 MatMul Mean Prod ResizeBicubic
         ResizeBilinear Sum UnsortedSegmentSum""",
 )
 """TensorFlow's operators by how they round; what is not named rounds where its result is not held by the format."""
+
+UNORDERED = {"CombinedNonMaxSuppression": 1}
+"""Operators that sort without an order of equals, and which input decides: it is moved, so that any of them may come first."""
 
 
 class Draws:
@@ -78,6 +81,9 @@ def with_draws(graph: Any, draws: Draws) -> tuple[Mapping[str, str], Any]:
         for node in list(body.nodes):
             if KINDS.get(node.op) is not Kind.EXACT:
                 _draw_behind(body, node, pattern, draws)
+            if node.op in UNORDERED:
+                cast = body.named(node.input[UNORDERED[node.op]])
+                cast.input[0] = _drawn(body, node.op, cast.input[0], pattern, draws)
         return body.finish()
 
     redirected, *_ = [moved(body) for body in bodies(graph)]
@@ -86,13 +92,18 @@ def with_draws(graph: Any, draws: Draws) -> tuple[Mapping[str, str], Any]:
 
 def _draw_behind(body: Body, node: Any, pattern: Any, draws: Draws) -> None:
     for reference, dtype in list(body.outputs(node)):
-        if dtype != tf.float64.as_datatype_enum:
-            continue
-        place = body.add(
-            "Const", f"{node.name}/place", [f"^{node.name}"], dtype=type_attribute(tf.int32),
-            value=tensor_attribute(draws.place(node.op), tf.int32),
-        )  # fmt: skip
-        moved = body.add("PyFunc", f"{node.name}/moved", [body.reference(place.name, "output"), reference])
-        for name, value in pattern.attr.items():
-            moved.attr[name].CopyFrom(value)
-        body.redirect(reference, body.reference(moved.name, "output"))
+        if dtype == tf.float64.as_datatype_enum:
+            body.redirect(reference, _drawn(body, node.op, reference, pattern, draws))
+
+
+def _drawn(body: Body, operator: str, reference: str, pattern: Any, draws: Draws) -> str:
+    """The tensor that stands for another one, moved as the results of the operator are."""
+    name = reference.split(":")[0]
+    place = body.add(
+        "Const", f"{name}/place", [f"^{name}"], dtype=type_attribute(tf.int32),
+        value=tensor_attribute(draws.place(operator), tf.int32),
+    )  # fmt: skip
+    moved = body.add("PyFunc", f"{name}/moved", [body.reference(place.name, "output"), reference])
+    for key, value in pattern.attr.items():
+        moved.attr[key].CopyFrom(value)
+    return body.reference(moved.name, "output")

@@ -13,6 +13,7 @@ from netferry.converters.signature import Array, Example, TensorSpec
 from netferry.converters.tensorflow.frozen.batch_norm import BATCH_NORMS, open_batch_norm
 from netferry.converters.tensorflow.frozen.edit import Body, bodies, rename_functions
 from netferry.converters.tensorflow.frozen.rounded import Draws, with_draws
+from netferry.converters.tensorflow.frozen.single import surround, without_double
 from netferry.converters.tensorflow.interface import ModelInterface
 from netferry.converters.tensorflow.runtime import freeze, function_of_graph, quiet, tf
 from netferry.converters.tensorflow.specs import tensor_specs
@@ -99,16 +100,19 @@ def _widen_body(body: Body, change: Change | None) -> Mapping[str, str]:
     for node in body.nodes:
         _widen_node(node, change if node.op == "Const" else None)
     norms = [node for node in body.nodes if node.op in BATCH_NORMS]
+    for node in [each for each in body.nodes if each.op not in BATCH_NORMS]:
+        surround(body, node)
     for node in norms:
         open_batch_norm(body, node)
     return body.finish(norms)
 
 
 def _widen_node(node: Any, change: Change | None) -> None:
-    for attribute in node.attr.values():
+    single = {} if node.op in BATCH_NORMS else without_double(node)
+    for name, attribute in node.attr.items():
         kind = attribute.WhichOneof("value")
         if kind == "type":
-            attribute.type = _DOUBLE.get(attribute.type, attribute.type)
+            attribute.type = single.get(name, _DOUBLE).get(attribute.type, attribute.type)
         elif kind == "list":
             attribute.list.type[:] = [_DOUBLE.get(one, one) for one in attribute.list.type]
         elif kind == "tensor" and attribute.tensor.dtype in _DOUBLE:
