@@ -66,6 +66,7 @@ def _inputs() -> Mapping[str, Any]:
     return {
         "resnet18": (randomised(ResNet18()), torch.randn(1, 3, 224, 224)),
         "bilstm": (randomised(BiLSTM()), torch.randn(8, 50, 64)),
+        "bilstm of one row": (randomised(BiLSTM()), torch.randn(1, 64, 64)),
         "encoder": (randomised(Encoder()), torch.randint(0, 1000, (8, 64))),
     }
 
@@ -95,8 +96,8 @@ def in_pytorch(name: str) -> tuple[Timed, Timed]:
     return run(arrived), run(original)
 
 
-def in_keras(name: str) -> tuple[Timed, Timed]:
-    """What arrives in Keras, as a ``tf.function``, against onnxruntime on the same graph."""
+def in_keras(name: str, compiled: bool = False) -> tuple[Timed, Timed]:
+    """What arrives in Keras, as a ``tf.function``, compiled by XLA or not, against onnxruntime on the same graph."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -108,7 +109,10 @@ def in_keras(name: str) -> tuple[Timed, Timed]:
     exported = _exported(original, x)
     session = Session(exported, threads=1)
     model = netferry.convert(exported, "tensorflow", verify=False).model
-    function, tensor = tf.function(lambda t: model(t, training=False)), tf.constant(x.numpy())
+    function, tensor = (
+        tf.function(lambda t: model(t, training=False), jit_compile=compiled),
+        tf.constant(x.numpy()),
+    )
     return wall(lambda: function(tensor)), wall(lambda: session.run([x.numpy()]))
 
 
@@ -147,7 +151,13 @@ BENCHMARKS: Mapping[str, Callable[[], tuple[Timed, Timed]]] = {
     },
     **{
         f"keras: {name} that arrived, in tf.function, against onnxruntime": lambda name=name: in_keras(name)
-        for name in ("resnet18", "bilstm", "encoder")
+        for name in ("resnet18", "bilstm", "bilstm of one row", "encoder")
+    },
+    **{
+        f"keras: {name} that arrived, with jit_compile, against onnxruntime": lambda name=name: in_keras(
+            name, True
+        )
+        for name in ("bilstm", "bilstm of one row")
     },
 }
 
