@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +10,7 @@ import sympy
 from sympy.logic.boolalg import BooleanAtom
 from torch.utils._sympy import functions as symbolic
 
-from netferry.converters.pytorch.to_onnx.tracer.values import MANY, value
+from netferry.converters.pytorch.to_onnx.tracer.values import MANY, points, several, taken_apart, value
 
 _ROUNDED = (
     symbolic.FloorDiv,
@@ -38,10 +38,14 @@ def is_equality(expr: sympy.Basic, answer: sympy.Basic) -> bool:
     return bool(answer) if isinstance(expr, sympy.Eq) else isinstance(expr, sympy.Ne) and not answer
 
 
-def is_one_by_chance(condition: Any) -> bool:
-    """Whether a kernel asks if a size that rounds is 1: it may be at some sizes, and is another one at most."""
+def is_one_by_chance(condition: Any, defined: Container[Any]) -> bool:
+    """Whether a kernel asks if a size that rounds is 1: it may be at some sizes, and is another one at most.
+
+    What is ``defined`` are symbols for sizes that round.
+    """
     return isinstance(condition, sympy.Eq | sympy.Ne) and any(
-        one == 1 and rounds(other) > 0 for one, other in (condition.args, condition.args[::-1])
+        one == 1 and (rounds(other) > 0 or any(symbol in defined for symbol in other.free_symbols))
+        for one, other in (condition.args, condition.args[::-1])
     )
 
 
@@ -68,11 +72,7 @@ def fixes_one(condition: Any, a_number: bool = False) -> bool:
     if len(condition.free_symbols) != 1:
         return a_number and not moving.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod)
     symbol = next(iter(condition.free_symbols))
-    return bool(moving.is_polynomial(symbol)) or len(_fulfilling(condition, symbol)) < 2
-
-
-def _fulfilling(condition: Any, symbol: sympy.Symbol) -> list[int]:
-    return [size for size in MANY if value(condition, {symbol: size})]
+    return bool(moving.is_polynomial(symbol)) or not several(taken_apart(condition), points([symbol], {}))
 
 
 def broken(condition: Any, sizes: Mapping[str, int]) -> bool:

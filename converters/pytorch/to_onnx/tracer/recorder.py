@@ -416,9 +416,16 @@ def _forward_of(
     module: nn.Module, key: type[nn.Module], stood_in: Callable[[Any], Any]
 ) -> Callable[..., Any]:
     """The layer's own forward over stand-ins of its weights, or our rule for its sizes."""
-    if key in SHAPES:
-        return lambda *args, **kwargs: SHAPES[key](module, *args, **kwargs)
 
+    def by_rule(*args: Any, **kwargs: Any) -> Any:
+        found = SHAPES[key](module, *args, **kwargs)
+        return _twin(module, key, stood_in).forward(*args, **kwargs) if found is NotImplemented else found
+
+    return by_rule if key in SHAPES else _twin(module, key, stood_in).forward
+
+
+def _twin(module: nn.Module, key: type[nn.Module], stood_in: Callable[[Any], Any]) -> nn.Module:
+    """The layer with stand-ins of its weights."""
     twin = object.__new__(key)  # the user's module is not touched: another thread may be running it
     twin.__dict__.update(module.__dict__)
     twin.__dict__["_parameters"] = map_structure(stood_in, module._parameters)
@@ -426,4 +433,4 @@ def _forward_of(
     if parametrize.is_parametrized(module):
         parts: Any = module.parametrizations
         twin.__dict__.update({name: stood_in(getattr(module, name)) for name in parts})
-    return twin.forward
+    return twin

@@ -18,7 +18,7 @@ from netferry.converters.pytorch.to_onnx.tracer.calls import Call, Trace, Value,
 from netferry.converters.pytorch.to_onnx.tracer.conditions import beyond, without
 from netferry.converters.pytorch.to_onnx.tracer.names import writes
 from netferry.converters.pytorch.to_onnx.tracer.sizes import Narrowing
-from netferry.converters.pytorch.to_onnx.tracer.values import value
+from netferry.converters.pytorch.to_onnx.tracer.values import At, value
 from netferry.converters.signature import Array, Example
 
 _TOLERANCE = 1e-4
@@ -113,7 +113,7 @@ def _close(a: Array, b: Array) -> bool:
 def _replayed(module: nn.Module, traced: Trace, arrays: Sequence[Array]) -> dict[str, Array]:
     device = device_of(module)
     known = {one: to_torch(array, device) for one, array in zip(traced.inputs, arrays, strict=True)}
-    at = _At(traced.defined)
+    at = At(traced.defined)
     at.update(chain.from_iterable(_sizes_of(one, known[one]) for one in traced.inputs))
 
     def real(item: Any) -> Any:
@@ -128,18 +128,6 @@ def _replayed(module: nn.Module, traced: Trace, arrays: Sequence[Array]) -> dict
             results = _called(call, *map_structure(real, (call.args, call.kwargs)))
             known.update(zip(leaves_of(call.result, Value), results, strict=True))
         return {name: to_numpy(real(one)) for name, one in traced.outputs.items()}
-
-
-class _At(dict[sympy.Expr, int]):
-    """Sizes by symbol; those with a symbol of their own are worked out where they are asked for."""
-
-    def __init__(self, defined: Mapping[Any, Any]) -> None:
-        super().__init__()
-        self._defined = defined
-
-    def __missing__(self, symbol: sympy.Expr) -> int:
-        self[symbol] = number = value(self._defined[symbol], self)
-        return int(number)
 
 
 def _sizes_of(known: Value, tensor: torch.Tensor) -> Iterator[tuple[sympy.Expr, int]]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
 from netferry.converters.pytorch.to_onnx.tracer.decompositions.scans import recurrence, recurrence_sizes
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules_convolution import CONVOLUTIONS
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_pointwise import POINTWISE, REDUCED
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import VIEWS
 from netferry.converters.pytorch.to_onnx.tracer.spectra import dft, dft_sizes
@@ -134,7 +135,11 @@ def _linear_layer(m: nn.Linear, input: Tensor) -> Tensor:
 
 
 def _layer_norm(m: nn.LayerNorm, input: Tensor) -> Tensor:
-    size = tuple(m.normalized_shape)
+    return _normalized(input, m.normalized_shape)
+
+
+def _normalized(input: Tensor, normalized_shape: Any, *_: Any, **__: Any) -> Tensor:
+    size = tuple(normalized_shape)
     if any(a != b for a, b in zip(input.shape[-len(size) :], size, strict=True)):
         raise RuntimeError(f"a layer normalisation over {size} is given {tuple(input.shape)}")
     return input.new_empty(input.shape)
@@ -253,12 +258,14 @@ SHAPES: Mapping[Any, Callable[..., Any]] = {
     **POINTWISE,
     **VIEWS,
     **REDUCED,
+    **CONVOLUTIONS,
     nn.RNN: _recurrent,
     nn.LSTM: _recurrent,
     nn.GRU: _recurrent,
     nn.Linear: _linear_layer,
     F.linear: _linear,
     nn.LayerNorm: _layer_norm,
+    **dict.fromkeys(everywhere("layer_norm"), _normalized),
     nn.MaxPool1d: _max_pool1d_layer,
     Tensor.matmul: _matmul,
     Tensor.__matmul__: _matmul,
@@ -276,4 +283,4 @@ SHAPES: Mapping[Any, Callable[..., Any]] = {
     torch.as_tensor: _tensor,
     torch.scalar_tensor: _tensor,
 }
-"""Layer classes and functions, and the rule for what they give; a layer's takes the layer first."""
+"""Layer classes and functions, and the rule for what they give; a layer's takes the layer first, and may decline."""

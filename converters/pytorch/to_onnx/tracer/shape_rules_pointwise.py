@@ -83,20 +83,18 @@ def _written(input: Tensor) -> Tensor:
     return input
 
 
-def _same(m: Any, input: Tensor) -> Tensor:
+def _same(m: Any, input: Tensor) -> Any:
     """A layer that gives what it is given, of floats; in place where it is set to be."""
     if not input.dtype.is_floating_point:
-        result: Tensor = m.forward(input)
-        return result
+        return NotImplemented
     return _written(input) if getattr(m, "inplace", False) else torch.empty_like(input)
 
 
-def _per_channel(m: Any, input: Tensor) -> Tensor:
+def _per_channel(m: Any, input: Tensor) -> Any:
     """A normalisation with one weight per channel: (batch, channels, ...)."""
     channels = m.num_channels if isinstance(m, nn.GroupNorm) else m.num_features
     if input.dim() < 2 or input.shape[1] != channels:
-        result: Tensor = m.forward(input)
-        return result
+        return NotImplemented
     return torch.empty_like(input)
 
 

@@ -26,7 +26,7 @@ def _same(input: Tensor, a: Any, b: Any) -> bool:
     return a is b or bool(sizes.alike(a, b))
 
 
-def _strides(sizes: Sequence[Any]) -> list[Any]:
+def strides_in_order(sizes: Sequence[Any]) -> list[Any]:
     """Of a tensor whose elements lie in order."""
     found: list[Any] = [1]
     for size in reversed(sizes[1:]):
@@ -34,11 +34,14 @@ def _strides(sizes: Sequence[Any]) -> list[Any]:
     return found[::-1] if sizes else []
 
 
-def lies_in_order(input: Tensor) -> bool:
-    """Whether the elements lie in memory in the order of the axes."""
+def lies_in_order(input: Tensor, axes: Sequence[int] | None = None) -> bool:
+    """Whether the elements lie in memory in the order of the axes, or in that of ``axes``."""
+    sizes, strides = input.shape, input.stride()
+    if axes is not None:
+        sizes, strides = ([given[axis] for axis in axes] for given in (sizes, strides))
     return all(
         (isinstance(size, int) and size == 1) or _same(input, have, want)
-        for size, have, want in zip(input.shape, input.stride(), _strides(input.shape), strict=True)
+        for size, have, want in zip(sizes, strides, strides_in_order(sizes), strict=True)
     )
 
 
@@ -61,7 +64,7 @@ def _seen(input: Tensor, sizes: Sequence[Any], copies: bool) -> Tensor | None:
     if not _same(input, count, total) and (rest or count != total):  # else the model needs it
         return None
     if in_order:
-        return input.as_strided(wanted, _strides(wanted), input.storage_offset())
+        return input.as_strided(wanted, strides_in_order(wanted), input.storage_offset())
     return input.new_empty(wanted) if _is_copied(input, wanted) else None
 
 
@@ -104,14 +107,30 @@ def _as_said(made: Any, sizes: Any) -> Any:
     return made.as_strided(list(sizes), made.stride(), made.storage_offset())
 
 
+def _lie_together(input: Tensor, first: int, last: int) -> bool:
+    """Whether axes that follow each other are one in memory."""
+    sizes, strides = input.shape, input.stride()
+    return all(_same(input, strides[at], strides[at + 1] * sizes[at + 1]) for at in range(first, last))
+
+
 def _flattened(function: Callable[..., Any], input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
     rank = input.dim()
     if not (isinstance(start_dim, int) and isinstance(end_dim, int)) or not rank:
         return function(input, start_dim, end_dim)
     first, last = start_dim % rank, end_dim % rank
     sizes = [*input.shape[:first], math.prod(input.shape[first : last + 1]), *input.shape[last + 1 :]]
+    if first < last and _lie_together(input, first, last):
+        strides = [*input.stride()[:first], *input.stride()[last:]]
+        return input.as_strided(sizes, strides, input.storage_offset())
     found = _seen(input, sizes, True) if first < last else None
     return function(input, start_dim, end_dim) if found is None else found
+
+
+def _in_order(input: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """``contiguous``: the tensor itself where it lies in order."""
+    if memory_format is not torch.contiguous_format:
+        return input.contiguous(memory_format=memory_format)
+    return input if lies_in_order(input) else input.new_empty(input.shape)
 
 
 def _cut(input: Tensor, index: Any) -> Any:
@@ -157,6 +176,7 @@ VIEWS: dict[Any, Callable[..., Any]] = {
         for function in everywhere(name)
     },
     **{function: partial(_flattened, function) for function in everywhere("flatten")},
+    Tensor.contiguous: _in_order,
     Tensor.__getitem__: _cut,
 }
 """Functions, and the rule for what they give."""

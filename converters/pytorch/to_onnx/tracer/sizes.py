@@ -36,9 +36,11 @@ from netferry.converters.pytorch.to_onnx.tracer.conditions import (
 from netferry.converters.pytorch.to_onnx.tracer.fake_tensors import PlainShapeEnv
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import DataDependent
 from netferry.converters.pytorch.to_onnx.tracer.values import (
-    Program,
+    At,
     always,
     equal_sizes,
+    points,
+    several,
     taken_apart,
     value,
 )
@@ -91,7 +93,7 @@ class Sizes(PlainShapeEnv):
         self._depth = 0
         self._own: dict[sympy.Expr, sympy.Symbol] = {}  # parts of sizes that have a symbol of their own
         self._defined: dict[sympy.Symbol, sympy.Expr] = {}
-        self._programs: dict[sympy.Basic, Program] = {}
+        self._points: dict[frozenset[sympy.Basic], list[At]] = {}
         self._truths: dict[sympy.Basic, sympy.Basic | None] = {}
         self._wholes: dict[sympy.Basic, sympy.Basic] = {}
         self._named: dict[sympy.Basic, Any] = {}
@@ -143,7 +145,7 @@ class Sizes(PlainShapeEnv):
 
     def _with_own_symbol(self, factor: sympy.Expr) -> sympy.Expr:
         if factor not in self._own:
-            hint = int(self._program(factor)({s: int(v) for s, v in self.backed_var_to_val.items()}))
+            hint = int(self._answer(factor))
             if hint < 1:
                 return factor
             base = min(map(str, self._over_names(factor).free_symbols), key=len)
@@ -152,10 +154,19 @@ class Sizes(PlainShapeEnv):
             self.defined[self._names[made]] = factor.xreplace(self._names)
         return self._own[factor]
 
-    def _program(self, expression: sympy.Basic) -> Program:
-        if expression not in self._programs:
-            self._programs[expression] = taken_apart(expression, self._defined)
-        return self._programs[expression]
+    def _axes(self, *expressions: sympy.Basic) -> frozenset[sympy.Basic]:
+        """The symbols of which the symbols in expressions are made in the end."""
+        found: set[sympy.Basic] = set().union(*(expression.free_symbols for expression in expressions))
+        while own := found & self._defined.keys():
+            found = (found - own).union(*(self._defined[symbol].free_symbols for symbol in own))
+        return frozenset(found)
+
+    def _at(self, *expressions: sympy.Basic) -> list[At]:
+        """The points at which expressions are tried."""
+        axes = self._axes(*expressions)
+        if axes not in self._points:
+            self._points[axes] = points(axes, self._defined)
+        return self._points[axes]
 
     def shown(self, size: int | torch.SymInt) -> int:
         """The size at which the trace is made."""
@@ -167,9 +178,9 @@ class Sizes(PlainShapeEnv):
         """The size where all free axes are long, each in its own way; None where that is nothing."""
         if not isinstance(size, torch.SymInt):
             return size
-        program = self._program(self.replace(size.node.expr))
-        known = list(self._names)
-        found = program({symbol: 1009 + 4 * known.index(symbol) for symbol in program.places})
+        expression, known = self.replace(size.node.expr), list(self._names)
+        at = At(self._defined, {symbol: 1009 + 4 * known.index(symbol) for symbol in self._axes(expression)})
+        found = value(expression, at)
         return None if found is None else int(found)
 
     def named(self, size: int | torch.SymInt | torch.SymFloat) -> Size:
@@ -225,7 +236,7 @@ class Sizes(PlainShapeEnv):
 
     def _is_one_by_chance(self, expr: sympy.Basic) -> bool:
         """Whether a kernel asks if a size is 1, or if strides are equal that only a size of 1 makes so."""
-        return is_one_by_chance(expr.xreplace(self._defined)) or are_alike_by_a_one(
+        return is_one_by_chance(expr, self._defined) or are_alike_by_a_one(
             expr, {symbol: int(size) for symbol, size in self.backed_var_to_val.items()}
         )
 
@@ -241,7 +252,9 @@ class Sizes(PlainShapeEnv):
             for one in (a, b)
         )
         if (left, right) not in self._alike:
-            self._alike[left, right] = left == right or equal_sizes(self._program(left), self._program(right))
+            self._alike[left, right] = left == right or equal_sizes(
+                taken_apart(left), taken_apart(right), self._at(left, right)
+            )
         return self._alike[left, right]
 
     def surely(self, condition: bool | torch.SymBool) -> bool:
@@ -258,13 +271,13 @@ class Sizes(PlainShapeEnv):
 
     def _always(self, expr: Any) -> Any:
         """What a condition or a number of sizes is at all sizes; None where it depends on them."""
-        found = always(self._program(expr))
+        found = always(taken_apart(expr), self._at(expr))
         if (
             expr.has(symbolic.FloorDiv, symbolic.Mod, symbolic.PythonMod)
             or expr.free_symbols & self._defined.keys()
         ):
             return None if found is None else sympy.sympify(found)
-        if found is None and self._program(expr).places.keys() and len(self._program(expr).places) <= 3:
+        if found is None and 1 <= len(expr.free_symbols) <= 3:
             return None
         moved = (
             sympy.expand(expr.lhs - expr.rhs) if isinstance(expr, sympy.core.relational.Relational) else None
@@ -280,12 +293,14 @@ class Sizes(PlainShapeEnv):
         return SLoc(framework_loc, None), ""
 
     def _narrow(self, expr: sympy.Basic, answer: sympy.Basic) -> None:
-        frame = users_frame()
-        line = None if frame is None else line_of(frame, frame.f_lineno)
         if isinstance(answer, BooleanAtom):
             condition = expr if answer else sympy.Not(expr)
         else:
             condition = sympy.Eq(expr, answer)
+        if self._depth and isinstance(answer, BooleanAtom) and self._is_of_no_account(condition):
+            return
+        frame = users_frame()
+        line = None if frame is None else line_of(frame, frame.f_lineno)
         named = condition = self._whole(condition)
         if not self._depth:
             harmless = is_demanded(frame)
@@ -303,6 +318,11 @@ class Sizes(PlainShapeEnv):
         found = Narrowing(words(named), fixes, line, named if bounds else None, None if a_number else asked)
         if found not in self.narrowings:
             self.narrowings.append(found)
+
+    def _is_of_no_account(self, equality: Any) -> bool:
+        """Whether what a kernel found equal can be no need and leaves no single size, as strides: told before it is written out."""
+        single = len(self._axes(equality)) == 1
+        return not is_a_need(equality) and not (single and not several(taken_apart(equality), self._at(equality)))
 
     def _whole(self, expression: Any) -> Any:
         """Over the names of the free axes, without symbols of sizes' own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -71,8 +71,9 @@ class Program:
         return int(number) if isinstance(number, Fraction) and number.denominator == 1 else number
 
 
-def taken_apart(expression: Any, defined: Mapping[Any, Any]) -> Program:
-    """The program of an expression; a symbol that is ``defined`` by another expression is that."""
+@lru_cache(1 << 12)
+def taken_apart(expression: Any) -> Program:
+    """The program of an expression."""
     constants: list[Any] = []
     places: dict[Any, int] = {}
     steps: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
@@ -81,9 +82,7 @@ def taken_apart(expression: Any, defined: Mapping[Any, Any]) -> Program:
     def place(item: Any) -> Any:
         if item in known:
             return known[item]
-        if item.is_Symbol and item in defined:
-            found = place(defined[item])
-        elif item.is_Symbol:
+        if item.is_Symbol:
             found = places[item] = len(constants)
             constants.append(None)
         elif (constant := _constant(item)) is not None:
@@ -121,23 +120,38 @@ def _by_sympy(kind: Any, *parts: Any) -> Any:
     return bool(made) if isinstance(made, BooleanAtom) else float(made)
 
 
-@lru_cache(1 << 12)
-def _program(expression: Any) -> Program:
-    return taken_apart(expression, {})
-
-
 def value(expression: Any, sizes: Mapping[Any, int]) -> Any:
     """The number or the truth at ``sizes``, which are by symbol; None where that is nothing, as a remainder of zero is."""
-    return _program(expression)(sizes)
+    return taken_apart(expression)(sizes)
 
 
-def equal_sizes(left: Program, right: Program) -> bool:
-    """Whether two expressions are one at all sizes that are tried at which they are sizes: numbers from 1."""
-    symbols = sorted({*left.places, *right.places}, key=str)
+class At(dict[Any, Any]):
+    """Sizes by symbol; those that are ``defined`` by others are worked out once, where they are asked for."""
+
+    def __init__(self, defined: Mapping[Any, Any], sizes: Mapping[Any, int] | None = None) -> None:
+        super().__init__(sizes or {})
+        self._defined = defined
+
+    def __missing__(self, symbol: Any) -> Any:
+        found = value(self._defined[symbol], self)
+        if found is None:
+            raise KeyError(symbol)
+        self[symbol] = found
+        return found
+
+
+def points(symbols: Iterable[Any], defined: Mapping[Any, Any]) -> list[At]:
+    """The combinations of sizes that are tried; none of more symbols than three."""
+    ordered = sorted(symbols, key=str)
+    choices = itertools.product(CHOICES.get(len(ordered), ()), repeat=len(ordered))
+    return [At(defined, dict(zip(ordered, choice, strict=True))) for choice in choices]
+
+
+def equal_sizes(left: Program, right: Program, at: Iterable[At]) -> bool:
+    """Whether two expressions are one at all points at which they are sizes: numbers from 1."""
     checked = 0
-    for choice in itertools.product(CHOICES.get(len(symbols), ()), repeat=len(symbols)):
-        at = dict(zip(symbols, choice, strict=True))
-        one, other = left(at), right(at)
+    for point in at:
+        one, other = left(point), right(point)
         if one is None or other is None or min(one, other) < 1:
             continue
         if one != other:
@@ -146,15 +160,19 @@ def equal_sizes(left: Program, right: Program) -> bool:
     return checked >= len(FEW)
 
 
-def always(program: Program) -> Any:
-    """What an expression is at all sizes that are tried; None where it depends on them."""
-    symbols = sorted(program.places, key=str)
+def always(program: Program, at: Iterable[At]) -> Any:
+    """What an expression is at all points; None where it depends on them."""
     first: Any = None
-    for choice in itertools.product(CHOICES.get(len(symbols), ()), repeat=len(symbols)):
-        found = program(dict(zip(symbols, choice, strict=True)))
+    for point in at:
+        found = program(point)
         if found is None:  # what is nothing there occurs nowhere
             continue
         if first is not None and found != first:
             return None
         first = found
     return first
+
+
+def several(condition: Program, at: Iterable[At]) -> bool:
+    """Whether a condition holds at more than one point."""
+    return len(list(itertools.islice(filter(condition, at), 2))) > 1
