@@ -159,11 +159,14 @@ def test_spectra_are_filled_shifted_and_multiplied_by_i(function: Any) -> None:
 
 
 class Quantised(nn.Module):
-    """What PyTorch's quantiser makes of a linear layer: steps and back, of eight bits."""
+    """What PyTorch's quantiser makes of a linear layer: steps and back, of eight bits.
+
+    Weights of seven bits: of eight, onnxruntime's kernels without VNNI saturate sums of two products at 16 bits.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.randint(-127, 127, (3, 5), dtype=torch.int8))
+        self.register_buffer("weight", torch.randint(-63, 63, (3, 5), dtype=torch.int8))
         self.register_buffer("scales", torch.rand(3) * 0.1 + 0.01)
         self.register_buffer("zeros", torch.zeros(3, dtype=torch.int64))
 

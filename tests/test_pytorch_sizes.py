@@ -314,3 +314,93 @@ def _einx() -> types.ModuleType:
 def test_functions_of_named_axes_leave_sizes_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "einx", _einx())
     check(NamedAxes().eval(), ("b", "t", 3))
+
+
+def _windowed(blocks: int) -> nn.Module:
+    """Padded windows of rows, images whose channels lie last, and strides: each block's sizes are made of those of the last."""
+    convolutions = [nn.Conv2d(4, 4, 3, padding=1, groups=2) for _ in range(blocks)]
+
+    class Windowed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(convolutions)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for number, layer in enumerate(self.layers):
+                batch, _, height, width = x.shape
+                rows = F.layer_norm(x.flatten(2).transpose(1, 2), (4,)).view(batch, height, width, 4)
+                rows = F.pad(rows, (0, 0, 0, (3 - width % 3) % 3, 0, (3 - height % 3) % 3))
+                tall, wide = rows.shape[1:3]
+                parts = rows.view(batch, tall // 3, 3, wide // 3, 3, 4).transpose(2, 3)
+                parts = parts.contiguous() + parts.mean((3, 4), keepdim=True)
+                rows = parts.transpose(2, 3).reshape(batch, tall, wide, 4)[:, :height, :width].contiguous()
+                x = x + layer(rows.permute(0, 3, 1, 2))
+                if number % 2:
+                    x = F.conv2d(x, layer.weight, stride=2, padding=(1,), groups=2)
+            return x
+
+    return Windowed().eval()
+
+
+def test_what_kernels_find_equal_by_chance_is_not_written_out() -> None:
+    from netferry.converters.pytorch.to_onnx.tracer.sizes import Sizes
+
+    sizes = Sizes()
+    rows, columns = (sizes.free(name, 7) for name in ("rows", "columns"))
+    tall, wide = (sizes.brief(size + (3 - size % 3) % 3) for size in (rows, columns))
+    with sizes.kernels():
+        assert bool(tall * 2 == wide * 2)
+    assert not sizes.narrowings and not sizes._wholes
+
+
+def test_windows_in_windows_are_right_at_all_sizes() -> None:
+    model = _windowed(7)
+    shown = {"x": np.random.default_rng(0).normal(size=(2, 4, 5, 7)).astype(np.float32)}
+    free = {"x": {0: "batch", 2: "height", 3: "width"}}
+    done = netferry.convert(model, "onnx", inputs=shown, dynamic=free, verify=False)
+    assert done.route == "direct"
+    for sizes_of in ((3, 4, 40, 17), (1, 4, 33, 33)):
+        x = np.random.default_rng(1).normal(size=sizes_of).astype(np.float32)
+        (got,) = run_onnx(done.model, {"x": x})
+        want = model(torch.from_numpy(x)).detach().numpy()
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * np.abs(want).max())
+
+
+class Layered(nn.Module):
+    def __init__(self, layer: nn.Module, last: bool) -> None:
+        super().__init__()
+        self.layer, self.last = layer, last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.last:
+            x = x.movedim(-1, 1).contiguous().movedim(1, -1)
+        found: torch.Tensor = self.layer(x.movedim(-1, 1)).relu_()
+        return found.flatten(1) if self.last else found.contiguous().view(found.shape[0], -1)
+
+
+CONVOLUTIONS: dict[str, tuple[nn.Module, int]] = {
+    "strides and pads": (nn.Conv2d(3, 5, (3, 2), (2, 1), (1, 0)), 2),
+    "same": (nn.Conv2d(3, 6, 3, padding="same", dilation=2, groups=3), 2),
+    "valid": (nn.Conv2d(3, 6, 3, padding="valid"), 2),
+    "reflected": (nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect"), 2),
+    "a line": (nn.Conv1d(3, 6, 3, 2, 2, 2), 1),
+    "a volume": (nn.Conv3d(3, 4, (1, 2, 3), 1, (0, 1, 1)), 3),
+}
+
+
+@pytest.mark.parametrize("last", (False, True), ids=("of order", "turned"))
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_what_convolutions_give_has_pytorchs_sizes_however_its_input_lies(name: str, last: bool) -> None:
+    layer, rank = CONVOLUTIONS[name]
+    check(Layered(layer, last).eval(), ("b", *("h", "w", 7)[:rank], 3))
+
+
+def test_what_is_contiguous_already_is_written_through() -> None:
+    def through(x: torch.Tensor) -> torch.Tensor:
+        y = x * 1
+        y.contiguous()[:, 0] = 3.0
+        z = y.transpose(1, 2)
+        z.contiguous()[:, 0] = 5.0
+        return y + z.contiguous().flatten(1)[:, :1, None]
+
+    check(Fn(through), ("b", "t", 4))

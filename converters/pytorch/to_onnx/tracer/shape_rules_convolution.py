@@ -20,16 +20,17 @@ def _convolved(
 ) -> Tensor | None:
     """(batch, channels, ...) convolved with ``weight``; None where PyTorch has something to decide, or to refuse."""
     rank = weight.dim() - 2
-    windows = [_for_each(given, rank) for given in (stride, padding, dilation)]
+    strides, pads, dilations = (_for_each(given, rank) for given in (stride, padding, dilation))
     if (
         input.dim() != rank + 2
-        or None in windows
+        or strides is None
+        or pads is None
+        or dilations is None
         or not isinstance(input.shape[1], int)
         or input.shape[1] != weight.shape[1] * groups
         or input.dtype != weight.dtype
     ):
         return None
-    strides, pads, dilations = windows
     sizes = [
         (size + 2 * pad - wide * (kernel - 1) - 1) // step + 1
         for size, kernel, step, pad, wide in zip(

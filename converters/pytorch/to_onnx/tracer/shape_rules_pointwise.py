@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere, writes
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import empty_like
 
 _FLOATS = """
     abs acos acosh add asin asinh atan atan2 atanh ceil celu clamp clamp_max clamp_min clip cos cosh div divide elu
@@ -52,7 +53,7 @@ def _like(tensors: Sequence[Tensor], sizes: tuple[Any, ...], dtype: torch.dtype)
         if tensor.dim() == len(sizes) and all(
             a is b or a == b for a, b in zip(tensor.shape, sizes, strict=True)
         ):
-            return torch.empty_like(tensor, dtype=dtype)
+            return empty_like(tensor, dtype=dtype)
     return tensors[0].new_empty(sizes, dtype=dtype)
 
 
@@ -87,7 +88,7 @@ def _same(m: Any, input: Tensor) -> Any:
     """A layer that gives what it is given, of floats; in place where it is set to be."""
     if not input.dtype.is_floating_point:
         return NotImplemented
-    return _written(input) if getattr(m, "inplace", False) else torch.empty_like(input)
+    return _written(input) if getattr(m, "inplace", False) else empty_like(input)
 
 
 def _per_channel(m: Any, input: Tensor) -> Any:
@@ -95,7 +96,7 @@ def _per_channel(m: Any, input: Tensor) -> Any:
     channels = m.num_channels if isinstance(m, nn.GroupNorm) else m.num_features
     if input.dim() < 2 or input.shape[1] != channels:
         return NotImplemented
-    return torch.empty_like(input)
+    return empty_like(input)
 
 
 _ACTIVATIONS: tuple[type[nn.Module], ...] = (

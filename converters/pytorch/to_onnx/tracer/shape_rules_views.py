@@ -36,13 +36,19 @@ def strides_in_order(sizes: Sequence[Any]) -> list[Any]:
 
 def lies_in_order(input: Tensor, axes: Sequence[int] | None = None) -> bool:
     """Whether the elements lie in memory in the order of the axes, or in that of ``axes``."""
-    sizes, strides = input.shape, input.stride()
-    if axes is not None:
-        sizes, strides = ([given[axis] for axis in axes] for given in (sizes, strides))
+    order = range(input.dim()) if axes is None else axes
+    sizes, strides = ([given[axis] for axis in order] for given in (input.shape, input.stride()))
     return all(
         (isinstance(size, int) and size == 1) or _same(input, have, want)
         for size, have, want in zip(sizes, strides, strides_in_order(sizes), strict=True)
     )
+
+
+def empty_like(input: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """New memory in which the axes lie as they do in ``input``."""
+    if lies_in_order(input):
+        return input.new_empty(input.shape, dtype=dtype or input.dtype)
+    return torch.empty_like(input, dtype=dtype)
 
 
 def _seen(input: Tensor, sizes: Sequence[Any], copies: bool) -> Tensor | None:

@@ -83,7 +83,8 @@ def taken_apart(expression: Any) -> Program:
         if item in known:
             return known[item]
         if item.is_Symbol:
-            found = places[item] = len(constants)
+            found: Any = len(constants)
+            places[item] = found
             constants.append(None)
         elif (constant := _constant(item)) is not None:
             found = len(constants)
