@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F, utils
 from torch.nn.utils import parametrizations, prune
 
+from netferry.converters.errors import UnsupportedError
+
 pytest.importorskip("onnxruntime")
 
 ROWS, IMAGE = ("b", 5), ("b", 4, "h", "w")
@@ -182,3 +184,56 @@ def test_a_quantised_program_is_written_as_steps_and_back() -> None:
     pytest.importorskip("torch.ao.quantization.fx._decomposed")
     found = check(Quantised(), ROWS)
     assert operators(found).count("DequantizeLinear") == 2
+
+
+MODES: dict[str, Any] = {
+    "of a free axis": lambda x: torch.mode((x * 2).round(), 1).values,
+    "of whole numbers, the axis kept": lambda x: (x * 3).round().to(torch.int32).mode(dim=1, keepdim=True)[0],
+    "and where it stands": lambda x: tuple((x * 2).round().mode(-1)),
+    "in front": lambda x: tuple(torch.mode((x * 2).round().long()[..., 0, :9].movedim(1, 0), 0, True)),
+    "of truths": lambda x: tuple((x > 0).mode()),
+    "of infinities": lambda x: tuple(torch.mode(torch.where(x.abs() > 0.7, x / 0.0, x.round()))),
+    "of one number": lambda x: tuple(x.flatten()[0].mode()),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_what_stands_most_often_and_where_is_as_pytorch_finds_it(name: str) -> None:
+    check(Fn(MODES[name]), ("b", "t", 9))
+
+
+def test_where_it_stands_along_an_axis_that_pytorchs_sort_decides_is_refused() -> None:
+    for long in (lambda x: x.mode(1).indices, lambda x: x.new_zeros(2, 17).mode()[1] + x.sum().long()):
+        with pytest.raises(UnsupportedError, match="settled along axes of at most 16"):
+            check(Fn(long), ("b", "t"))
+
+
+GRADIENTS: dict[str, Any] = {
+    "autograd.grad": lambda x: torch.autograd.grad((x.requires_grad_() ** 2).sum(), x)[0],
+    "backward": lambda x: ((leaf := x.clone().requires_grad_()).pow(2).sum().backward(), leaf.grad)[1],
+    "func.grad": lambda x: torch.func.grad(lambda y: (y**3).sum())(x),
+    "func.jvp": lambda x: torch.func.jvp(torch.sin, (x,), (x,))[1],
+    "func.vjp": lambda x: torch.func.vjp(torch.sin, x)[1](x)[0],
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_code_that_takes_derivatives_is_refused_in_one_sentence(name: str) -> None:
+    def model(x: torch.Tensor) -> Any:
+        with torch.enable_grad():
+            return GRADIENTS[name](x)
+
+    with pytest.raises(UnsupportedError, match="takes derivatives as it runs") as refusal:
+        check(Fn(model), ("b", 4))
+    assert "exporter" not in str(refusal.value)
+
+
+def test_layers_whose_scale_is_found_as_they_run_are_refused_in_one_sentence() -> None:
+    from torch.ao.quantization import quantize_dynamic
+
+    if not set(torch.backends.quantized.supported_engines) - {"none"}:
+        pytest.skip("this build of PyTorch has no kernels for quantised layers")
+    model = quantize_dynamic(nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval(), {nn.Linear})
+    with pytest.raises(UnsupportedError, match="'linear_dynamic' finds its scale as it runs") as refusal:
+        check(model, ("b", 4))
+    assert "exporter" not in str(refusal.value)

@@ -32,7 +32,7 @@ DETECTORS = tuple(
     "retinanet_resnet50_fpn_v2 ssd300_vgg16 ssdlite320_mobilenet_v3_large".split()
 )
 YOLO = tuple(
-    "yolov8n yolov8n-seg yolov8n-pose yolov8n-obb yolov8n-cls yolov8n-p2 yolov8n-ghost yolov8n-p6 yolov9t yolov9c-seg yolov10n yolov10s "
+    "yolov8n yolov8n-seg yolov8n-pose yolov8n-obb yolov8n-cls yolov8n-p2 yolov8n-ghost yolov9t yolov9c-seg yolov10n yolov10s "
     "yolo11n yolo11n-seg yolo11n-pose yolo11n-obb yolo11n-cls yolo12n yolo12n-seg yolo12n-pose yolo12n-obb yolo12n-cls yolov5n yolov6n "
     "yolov3-tiny rtdetr-l rtdetr-resnet50 yolo26n yolo26n-seg yolov8n+export yolov8n-seg+export yolov8n-pose+export yolov8n-obb+export "
     "yolov10n+export yolo11n+export yolo12n+export rtdetr-l+export yolo26n+export".split()
@@ -51,7 +51,7 @@ TIMM = tuple(
     "tf_efficientnetv2_b0 mobilenetv2_050 mnasnet_small mixnet_s tf_mixnet_s fbnetc_100 spnasnet_100 tinynet_e "
     "efficientvit_b0 efficientvit_m0 efficientvim_m1 fasternet_t0 fastvit_t8 fastvit_sa12 focalnet_tiny_srf ghostnet_050 "
     "ghostnetv2_100 ghostnetv3_050 hardcorenas_a hgnetv2_b0 hgnet_tiny hrnet_w18_small iformer_t inception_next_atto "
-    "inception_v3 lcnetv2_small lowformer_b0 mambaout_femto poolformer_s12 poolformerv2_s12 convformer_s18 "
+    "lcnetv2_small lowformer_b0 mambaout_femto poolformer_s12 poolformerv2_s12 convformer_s18 "
     "caformer_s18 mobilenetv3_small_050 lcnet_050 fbnetv3_b tf_mobilenetv3_small_minimal_100 mobilenetv4_conv_small "
     "nasnetalarge nfnet_l0 dm_nfnet_f0 nf_resnet26 nf_regnet_b0 pnasnet5large pvt_v2_b0 rdnet_tiny regnetx_002 regnety_002 "
     "regnetz_005 repghostnet_050 repvit_m0_9 repvgg_a0 mobileone_s0 gernet_s res2net50_14w_8s resnest14d resnet10t resnet18 "
@@ -136,9 +136,17 @@ def families() -> Iterator[Family]:
         others=({"height": 80, "width": 100},),
     )
     yield Family("ultralytics", _yolo, YOLO, shown={"height": 64, "width": 96}, others=ALIGNED)
+    yield Family(
+        "ultralytics",
+        _yolo,
+        ("yolov8n-p6",),
+        shown={"height": 64, "width": 128},
+        others=({"batch": 3, "height": 128, "width": 64},),
+    )
     yield Family("smp", _smp, SMP, shown={"height": 64, "width": 96}, others=ALIGNED)
     yield Family("smp", _smp, ("pan+resnet18",), shown={"height": 128, "width": 192}, others=ALIGNED[:1])
     yield Family("smp", _smp, ("dpt+tu-vit_tiny_patch16_224",), {"x": ("N", 3, 224, 224)})
+    yield Family("timm", _timm, ("inception_v3",), shown={"height": 128, "width": 160})
     yield Family("timm", _timm, (*TIMM, *TIMM_PARTS), others=ALIGNED + OTHERS[1:])
     for size, names in TIMM_AT.items():
         others = (
@@ -325,7 +333,7 @@ def _torchaudio() -> Iterator[Family]:
         (
             "models.Conformer(input_dim=16, num_heads=2, ffn_dim=32, num_layers=2, depthwise_conv_kernel_size=7)",
         ),
-        {"x": ("N", "T", 16), "lengths:lengths": ("N",)},
+        {"input": ("N", "T", 16), "lengths:lengths": ("N",)},
         {"time": 20},
         ({"batch": 3, "time": 31},),
     )
@@ -335,7 +343,7 @@ def _torchaudio() -> Iterator[Family]:
         (
             "models.Emformer(input_dim=16, num_heads=2, ffn_dim=32, num_layers=2, segment_length=4, right_context_length=1)",
         ),
-        {"x": ("N", "T", 16), "lengths:lengths": ("N",)},
+        {"input": ("N", "T", 16), "lengths:lengths": ("N",)},
         {"time": 21},
         ({"batch": 3},),
     )

@@ -32,7 +32,8 @@ class Named(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor, scale: float = 0.5) -> dict[str, Tensor]:
-        logits = self.model(image)
+        found = self.model(image)
+        logits = found if isinstance(found, Tensor) else found[0]
         return {"logits": logits * scale, "probabilities": logits.softmax(-1)}
 
 
@@ -58,7 +59,8 @@ def _first(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
 def _pruned(model: nn.Module) -> nn.Module:
     from torch.nn.utils import prune
 
-    prune.l1_unstructured(_first(model, nn.Conv2d), "weight", amount=0.3)
+    with torch.no_grad():  # what has a gradient's history cannot be copied
+        prune.l1_unstructured(_first(model, nn.Conv2d), "weight", amount=0.3)
     return model
 
 

@@ -64,6 +64,7 @@ def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:
     if isinstance(model, torch.export.ExportedProgram):
         routes = ("dynamo",)
     problems: tuple[Unsupported, ...] = ()
+    instead = ""
     refusal: UsageError | None = None
     try:
         return _direct(module_of(model), given)
@@ -74,6 +75,7 @@ def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:
     except Untraceable as problem:
         if problem.routes:
             run(model, [example.array for example in given])  # inputs that do not fit are reported as such
+        instead = problem.remedy
         reason, routes = problem.reason, tuple(route for route in problem.routes if route in routes)
     except UnsupportedError as problem:
         problems, reason = problem.problems, "; ".join(_short(found) for found in problem.problems)
@@ -82,7 +84,7 @@ def _by_any_route(model: Any, given: Sequence[Example]) -> ExportedModel:
     except fallback.Failed as failure:
         if refusal is not None:
             raise refusal from failure
-        remedy = ". ".join(part for part in (way_round(model), str(failure)) if part)
+        remedy = ". ".join(part for part in (way_round(model), instead or str(failure)) if part)
         where = Unsupported(origin.named(model), "forward", reason, remedy)
         raise UnsupportedError(_with_remedy(problems, remedy) or [where]) from failure
 

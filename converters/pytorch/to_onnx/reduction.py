@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.pytorch.to_onnx.elementwise import arithmetic
 from netferry.converters.pytorch.to_onnx.emitter import Emitter
 from netferry.converters.pytorch.to_onnx.table import BOOL, row
+from netferry.converters.pytorch.to_onnx.tracer.places import SETTLED, unsettled_place
 
 
 def _axes(dim: Any) -> list[int]:
@@ -142,3 +144,11 @@ def argsort(
     e: Emitter, input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
 ) -> Tensor:
     return topk(e, input, e.size_of(input, dim), dim, largest=descending)[1]
+
+
+@row(unsettled_place)
+def _unsettled_place(e: Emitter, input: Tensor, value: Tensor) -> Tensor:
+    raise CannotConvert(
+        f"where 'mode' finds its value is settled along axes of at most {SETTLED}; of longer or free ones, PyTorch's sort "
+        "gives any of its places. Use its values alone"
+    )

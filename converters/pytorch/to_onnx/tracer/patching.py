@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.modules import transformer
 
 from netferry.converters.pytorch.snapshot import Snapshot, code_names
+from netferry.converters.pytorch.to_onnx.tracer import gradients
 from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown
 from netferry.converters.pytorch.to_onnx.tracer.decompositions import named_axes, regions, scans
 from netferry.converters.pytorch.to_onnx.tracer.masks import broadcast
@@ -75,6 +76,7 @@ def stand_ins(recorder: Recorder, module: nn.Module) -> Iterator[None]:
                 *regions.PYTHON.items(),
                 *scans.PYTHON.items(),
                 *named_axes.PYTHON.items(),
+                *gradients.PYTHON.items(),
             ):
                 *kind_of, name = path.split(".")
                 owner = reduce(lambda item, step: getattr(item, step, None), kind_of, sys.modules.get(where))

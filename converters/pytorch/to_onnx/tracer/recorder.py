@@ -18,6 +18,7 @@ from netferry.converters import size_bounds
 from netferry.converters.errors import UsageError
 from netferry.converters.pytorch.live import torch_dtype
 from netferry.converters.pytorch.quantized_weights import has_quantized, is_quantized
+from netferry.converters.pytorch.to_onnx.tracer import gradients
 from netferry.converters.pytorch.to_onnx.tracer.assertions import Unknown, wanted_truth
 from netferry.converters.pytorch.to_onnx.tracer.cache import Memo
 from netferry.converters.pytorch.to_onnx.tracer.calls import Call, leaves_of, map_structure
@@ -49,12 +50,13 @@ from netferry.converters.pytorch.to_onnx.tracer.names import (
 )
 from netferry.converters.pytorch.to_onnx.tracer.python_names import FreeRange
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules import COUNTED, SHAPES
-from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import lies_in_order
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules.views import lies_in_order
 from netferry.converters.pytorch.to_onnx.tracer.sizes import users_frame, users_line
 from netferry.converters.pytorch.to_onnx.tracer.tensors import PARTS, TracedTensors, storage_of
 from netferry.converters.pytorch.to_onnx.tracer.torchscript import interpreter
 from netferry.converters.pytorch.to_onnx.tracer.untraceable import (
     DataDependent,
+    OwnKernel,
     Random,
     Stateful,
 )
@@ -190,6 +192,12 @@ class Recorder(TracedTensors, TorchFunctionMode):
             return self._looked_at(func, tensors, args, kwargs)
         if func in _ASSERTS:
             return self.leave_out()
+        if func in gradients.TAKE_GRADIENTS:
+            gradients.refused()
+        if _is_of_dynamic_bytes(func):
+            raise OwnKernel(
+                f"'{func.__name__}' finds its scale as it runs, as only PyTorch's kernels do", users_line()
+            )
         if func is _GIVE_MEMORY:
             raise Stateful(f"the code gives {self._called(args[0])} other memory", users_line())
         if func is Tensor.__setitem__ and traced and self._is_there(*args):
@@ -410,6 +418,12 @@ class Recorder(TracedTensors, TorchFunctionMode):
             yield
         finally:
             self._paths.pop()
+
+
+def _is_of_dynamic_bytes(func: Any) -> bool:
+    """Whether it is an operator of ``quantize_dynamic``'s layers."""
+    name = qualified(func) or ""
+    return name.startswith("quantized::") and "_dynamic" in name
 
 
 def _forward_of(

@@ -7,12 +7,13 @@ from typing import Any
 
 
 class Untraceable(Exception):  # noqa: N818 - a finding
-    """The module cannot be traced, and why; ``routes`` are the exporters that may still export it.
+    """The module cannot be traced, and why; ``routes`` are the exporters that may still export it, ``remedy`` what a person may do.
 
     ``narrowings`` and ``hints`` are those of the trace until there: of a branch, the other side may be traced.
     """
 
     routes: tuple[str, ...] = ("torchscript", "dynamo")
+    remedy: str = ""
     narrowings: Sequence[Any] = ()
     hints: Mapping[str, int] = {}
 
@@ -37,6 +38,20 @@ class Stateful(Untraceable):
     """The code changes the model as it runs: the same inputs do not give the same outputs."""
 
     routes = ()
+
+
+class Gradient(Untraceable):
+    """The code takes derivatives as it runs: the TorchScript exporter keeps those of one run in silence."""
+
+    routes = ()
+    remedy = "Write the derivative as a formula"
+
+
+class OwnKernel(Untraceable):
+    """The code calls what only PyTorch's own kernels compute."""
+
+    routes = ()
+    remedy = "Convert the model as it was before it was quantised, and quantise what comes of it"
 
 
 class Random(Untraceable):

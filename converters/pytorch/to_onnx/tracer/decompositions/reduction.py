@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from netferry.converters.pytorch.to_onnx.tracer.decompositions import decomposed
+from netferry.converters.pytorch.to_onnx.tracer.places import place_of_mode
 
 
 def _over(dim: Any, keepdim: bool) -> dict[str, Any]:
@@ -144,6 +145,22 @@ def _median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any
         flat = input.flatten()
         return flat.sort(0)[0].narrow(0, (flat.size(0) - 1) // 2, 1).squeeze(0)
     return _placed(torch.return_types.median, input, (input.size(dim) - 1) // 2, dim, keepdim)
+
+
+@decomposed("mode")
+def _mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
+    """The smallest of the values that stand most often, and its last place; among NaNs, PyTorch's sort finds anything."""
+    if not input.dim():
+        return torch.return_types.mode((input, torch.zeros((), dtype=torch.int64)))
+    x = (input if input.dtype.is_floating_point else input.to(torch.int64)).movedim(dim, -1)
+    count = (x.unsqueeze(-1) == x.unsqueeze(-2)).to(torch.int64).sum(-1)
+    often = count == count.amax(-1, keepdim=True)
+    value = torch.where(often, x, x.amax(-1, keepdim=True)).amin(-1, keepdim=True)
+    values, places = (
+        part.movedim(-1, dim) if keepdim else part.squeeze(-1)
+        for part in (value.to(input.dtype), place_of_mode(x, value))
+    )
+    return torch.return_types.mode((values, places))
 
 
 @decomposed("kthvalue")

@@ -12,9 +12,10 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from netferry.converters.pytorch.to_onnx.tracer.calls import leaves_of
 from netferry.converters.pytorch.to_onnx.tracer.decompositions.scans import recurrence, recurrence_sizes
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
-from netferry.converters.pytorch.to_onnx.tracer.shape_rules_convolution import CONVOLUTIONS
-from netferry.converters.pytorch.to_onnx.tracer.shape_rules_pointwise import POINTWISE, REDUCED
-from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import VIEWS
+from netferry.converters.pytorch.to_onnx.tracer.places import unsettled_place, unsettled_sizes
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules.convolution import CONVOLUTIONS
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules.pointwise import POINTWISE, REDUCED
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules.views import VIEWS
 from netferry.converters.pytorch.to_onnx.tracer.spectra import dft, dft_sizes
 
 
@@ -255,6 +256,7 @@ SHAPES: Mapping[Any, Callable[..., Any]] = {
     **COUNTED,
     dft: dft_sizes,
     recurrence: recurrence_sizes,
+    unsettled_place: unsettled_sizes,
     **POINTWISE,
     **VIEWS,
     **REDUCED,

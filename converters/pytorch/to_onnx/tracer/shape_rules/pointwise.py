@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere, writes
-from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import empty_like
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules.views import empty_like
 
 _FLOATS = """
     abs acos acosh add asin asinh atan atan2 atanh ceil celu clamp clamp_max clamp_min clip cos cosh div divide elu

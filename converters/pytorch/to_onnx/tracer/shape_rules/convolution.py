@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
-from netferry.converters.pytorch.to_onnx.tracer.shape_rules_views import lies_in_order, strides_in_order
+from netferry.converters.pytorch.to_onnx.tracer.shape_rules.views import lies_in_order, strides_in_order
 
 
 def _convolved(
