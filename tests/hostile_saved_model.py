@@ -10,6 +10,7 @@ from typing import Any
 from hostile import Kit, case, cases
 
 LISTED, FILES = "operators that are on no list", "read or write files"
+FEEDS = "operators that feed a graph"
 
 
 def changed(kit: Kit, change: Callable[[Any], object]) -> Path:
@@ -313,6 +314,62 @@ cases(
     },
     "served_old_that",
 )(lambda kit, change: changed(kit, lambda graph: (_old(graph), change(graph))))  # type: ignore[operator]
+
+
+# ---- what fed a graph: a queue that nobody fills waits for ever, and one of empty elements crashes ---
+
+
+def _queue(graph: Any) -> None:
+    _old(graph)
+    _node_of(graph, "queue", "FIFOQueueV2")
+    _node_of(graph, "batch", "QueueDequeueV2", "queue")
+    _node_of(graph, "fill", "QueueEnqueueManyV2", "queue", "read")
+
+
+def _reads_the_queue(graph: Any, output: str = "batch") -> None:
+    """The signature is given the first thing that the queue holds; what else comes of it is not given."""
+    graph.signature_def["serving_default"].inputs["x"].name = "batch:0"
+    _by_name(graph, "y").input[0] = output
+
+
+def _starts_a_thread(graph: Any) -> None:
+    _function(graph, "pipeline", [])
+    graph.graph_def.library.function[-1].node_def.add(name="data", op="PrefetchDataset")
+    _node_of(graph, "called", "StatefulPartitionedCall", "x")
+    _by_name(graph, "called").attr["f"].func.name = "pipeline"
+    _by_name(graph, "y").input.append("^called")
+
+
+cases(
+    {
+        "waits_before_its_output": (_waits("y", "^batch"), FEEDS),
+        "waits_for_an_input_of_its_own": (lambda graph: _by_name(graph, "y").input.append("batch:0"), FEEDS),
+        "waits_for_what_it_is_not_given": (lambda graph: _reads_the_queue(graph, "batch:1"), FEEDS),
+        "waits_though_it_is_given_its_input": (
+            lambda graph: (_reads_the_queue(graph), _by_name(graph, "y").input.append("^batch")),
+            FEEDS,
+        ),
+        "fills_a_queue_as_main_op": (_collection("saved_model_main_op", "fill"), FEEDS),
+        "fills_a_queue_as_legacy_init_op": (_collection("legacy_init_op", "fill"), FEEDS),
+        "fills_a_queue_as_first_signature": (_first_signature("fill"), FEEDS),
+        "starts_a_thread_in_a_function": (_starts_a_thread, FEEDS),
+    },
+    "served_old_that",
+)(lambda kit, change: changed(kit, lambda graph: (_queue(graph), change(graph))))  # type: ignore[operator]
+
+cases(
+    {
+        name: ((name, "function"), FEEDS)
+        for name in (
+            "QueueDequeueV2",
+            "QueueEnqueueManyV2",
+            "BatchFunction",
+            "IteratorGetNext",
+            "PrefetchDataset",
+        )
+    },
+    "served_function_with",
+)(lambda kit, given: changed(kit, _node(*given)))  # type: ignore[misc]
 
 
 # ---- restored functions, and fields that two readers read in two ways ----------------------------

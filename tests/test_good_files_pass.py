@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 from hostile_onnx import TREE, _of_domain, _of_tables
-from hostile_saved_model import _old
+from hostile_saved_model import _old, _queue, _reads_the_queue
 from models import dense
 from onnx import TensorProto, helper
 from torch import nn
@@ -124,6 +124,16 @@ def test_the_saver_of_tensorflow_1_passes() -> None:
 
     model = saved_model_pb2.SavedModel()
     _old(model.meta_graphs.add())
+    assert saved_graph.look(model.SerializeToString(), 1 << 20, "file", Permit()) == []
+
+
+def test_what_fed_a_graph_while_it_was_trained_may_be_left_in_it() -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    _queue(model.meta_graphs.add())
+    assert saved_graph.look(model.SerializeToString(), 1 << 20, "file", Permit()) == []
+    _reads_the_queue(model.meta_graphs[0])
     assert saved_graph.look(model.SerializeToString(), 1 << 20, "file", Permit()) == []
 
 

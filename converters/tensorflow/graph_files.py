@@ -97,7 +97,7 @@ def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
             del graph.node[position]
     inputs = _open(graph, model)
     source.looked.permit.ask(
-        "operators that are on no list",
+        "operators that do more than compute",
         set(operators - allowlist.OPERATORS - allowlist.TRAINERS),
         model.label,
         _CODE,

@@ -1,7 +1,7 @@
 """What a Keras model or a SavedModel may name: layers and operators that compute. What is not here may act.
 
 Left out of Keras' layers are those that hold code or name files: Lambda, TorchModuleWrapper, JaxLayer, FlaxLayer, TFSMLayer. Left out of
-TensorFlow's operators are those that read and write files, call Python, talk to the network, keep queues or print.
+TensorFlow's operators are those that read and write files, call Python, talk to the network or print.
 """
 
 from __future__ import annotations
@@ -134,16 +134,24 @@ TRAINERS = frozenset(
     CudnnRNNCanonicalToParamsV2 CudnnRNNParamsSize CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2 BlockLSTMV2
     ScalarSummary HistogramSummary ImageSummary MergeSummary TensorSummary TensorSummaryV2
     OptionalFromValue OptionalGetValue OptionalNone OptionalHasValue CudnnRNNParamsToCanonical
+    GlobalStep StackV2 StackPushV2 StackPopV2 RefSwitch RefMerge RefEnter RefExit RefNextIteration RefIdentity
+    RefSelect PlaceholderV2 AccumulateNV2 UniqueWithCountsV2 Sum LookupTableRemoveV2 InitializeTableV2 HashTable
+    LookupTableFind LookupTableImport LookupTableSize EmptyTensorList TensorListPushBackBatch TensorListScatter
+    TensorListScatterV2 TensorListScatterIntoExistingList TensorListConcat TensorListConcatLists TensorListSplit
+    """.split()
+)
+"""Operators that train or summarise, or are of one processor: they act on nothing but the model itself."""
+
+FEEDERS = frozenset(
+    """
     OneShotIterator IteratorToStringHandle IteratorFromStringHandleV2 FIFOQueueV2 PaddingFIFOQueueV2 RandomShuffleQueueV2
     QueueEnqueueV2 QueueEnqueueManyV2 QueueDequeueV2 QueueDequeueManyV2 QueueDequeueUpToV2 QueueCloseV2 QueueSizeV2 QueueIsClosedV2
     IteratorGetNext IteratorV2 MakeIterator TensorDataset TensorSliceDataset BatchDatasetV2 RepeatDataset ShuffleDatasetV3
-    PrefetchDataset GlobalStep StackV2 StackPushV2 StackPopV2 RefSwitch RefMerge RefEnter RefExit RefNextIteration RefIdentity
-    RefSelect PlaceholderV2 AccumulateNV2 UniqueWithCountsV2 Sum LookupTableRemoveV2 InitializeTableV2 HashTable
-    LookupTableFind LookupTableImport LookupTableSize EmptyTensorList TensorListPushBackBatch TensorListScatter
-    TensorListScatterV2 TensorListScatterIntoExistingList TensorListConcat TensorListConcatLists TensorListSplit BatchFunction
+    PrefetchDataset BatchFunction
     """.split()
 )
-"""Operators that train, summarise or feed a graph, or are of one processor: they act on nothing but the model itself."""
+"""Operators that fed a graph while it was trained, and may be left in it. They start threads, wait for each other without end, and a
+queue crashes on elements without numbers: nothing that is run may lead to one."""
 
 SAVERS = frozenset(
     "SaveV2 RestoreV2 SaveSlices Restore RestoreSlice MergeV2Checkpoints ShardedFilename".split()

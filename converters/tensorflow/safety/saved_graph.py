@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from netferry.converters.trust.permit import Permit
 from netferry.converters.trust.tables import room
 
 _CODE = "Build the model in Python and give package.module:factory with --weights"
+_CUT = "Save it without them, or give its checkpoint and --input-at a tensor behind them"
 
 _DECLARED: wire.Declared = {
     "SavedModel": {"graphs": "2* MetaGraph"},
@@ -47,7 +48,7 @@ _DECLARED: wire.Declared = {
     "Any": {"value": "2 bytes"},
     "Variable": {"initializer": "2 string", "snapshot": "3 string", "initial_value": "6 string"},
     "SignatureEntry": {"value": "2 Signature"},
-    "Signature": {"outputs": "2* TensorEntry"},
+    "Signature": {"inputs": "1* TensorEntry", "outputs": "2* TensorEntry"},
     "TensorEntry": {"value": "2 TensorInfo"},
     "TensorInfo": {"name": "1 string", "sparse": "4 Sparse", "parts": "5 Parts"},
     "Sparse": {"values": "1 string", "indices": "2 string", "sizes": "3 string"},
@@ -126,17 +127,21 @@ def _look_at_graph(meta: Any, size: int, where: str, permit: Permit) -> None:
     known = (
         allowlist.OPERATORS
         | allowlist.TRAINERS
+        | allowlist.FEEDERS
         | allowlist.SAVERS
         | {name for name in functions if not _AN_OPERATOR.fullmatch(name)}
     )
     permit.ask("operators that are on no list", {node.operator for node in nodes} - known, where, _CODE)
-    acting = _acting(meta, functions, called)
+    acting = _leading(meta, functions, called, allowlist.SAVERS)
     misplaced = {
         *_offered(meta, acting),
         *_run(meta, main, acting),
         *_without_a_place(meta, main, acting),
     }
     permit.ask("operators that read or write files", misplaced, where, _CODE)
+    feeding = _leading(meta, functions, called, allowlist.FEEDERS)
+    run = {*_offered(meta, feeding), *_served(meta, main, allowlist.FEEDERS | feeding)}
+    permit.ask("operators that feed a graph: they wait, and start threads", run, where, _CUT)
 
 
 def _by_name(what: str, items: Sequence[Any], name_of: Any, where: str) -> dict[str, Any]:
@@ -182,8 +187,10 @@ def _check_constants(nodes: Sequence[Any], size: int, where: str) -> None:
 # ---- the saver -----------------------------------------------------------------------------------
 
 
-def _acting(meta: Any, functions: Mapping[str, Any], called: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    """Functions that save or restore, or that lead to one that does: by a call, as a gradient, or put in its place."""
+def _leading(
+    meta: Any, functions: Mapping[str, Any], called: Mapping[str, Sequence[str]], operators: frozenset[str]
+) -> frozenset[str]:
+    """Functions that have one of these operators, or that lead to one that has: by a call, as a gradient, or put in its place."""
     leads: dict[str, set[str]] = {
         name: {*called[name], *_called(function)} for name, function in functions.items()
     }
@@ -199,14 +206,14 @@ def _acting(meta: Any, functions: Mapping[str, Any], called: Mapping[str, Sequen
         for name in group:
             leads[name] |= group
     found: set[str] = set()
-    news = set(allowlist.SAVERS)
+    news = set(operators)
     while news := {name for name, to in leads.items() if to & news} - found:
         found |= news
     return frozenset(found)
 
 
 def _offered(meta: Any, acting: frozenset[str]) -> Iterator[str]:
-    """Acting functions that the loaded objects name, whatever for: TensorFlow takes any function of the library."""
+    """Such functions that the loaded objects name, whatever for: TensorFlow takes any function of the library."""
     objects = meta.objects.SerializeToString()
     yield from (name for name in acting if name.encode() in objects)
 
@@ -225,15 +232,17 @@ class _Nodes:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._nodes.values())
 
-    def behind(self, names: Sequence[str], fed: str = "") -> Iterator[Any]:
-        """All nodes that run for these to run; the node ``fed`` is given its value and waits for nothing."""
-        waiting, seen = [_owner(name) for name in names], {fed}
+    def behind(self, names: Iterable[str], fed: Iterable[str] = ()) -> Iterator[Any]:
+        """All nodes that run for these to run; the tensors ``fed`` are given, and wait for nothing."""
+        given = set(map(_tensor, fed))
+        waiting, seen = list(names), set[str]()
         while waiting:
-            name = waiting.pop()
-            if name not in seen and name in self._nodes:
+            text = waiting.pop()
+            name = _owner(text)
+            if _tensor(text) not in given and name not in seen and name in self._nodes:
                 seen.add(name)
                 yield self._nodes[name]
-                waiting.extend(map(_owner, self._nodes[name].inputs))
+                waiting.extend(self._nodes[name].inputs)
 
     def placeholder(self, tensor: str) -> str:
         """The name of the node whose one output ``tensor`` is, if it is one that is given its value; else nothing."""
@@ -267,14 +276,38 @@ def _owner(text: str) -> str:
     return re.sub(r":\d+$", "", text.removeprefix("^"))
 
 
-def _roots(meta: Any) -> list[str]:
-    """What runs when a model is loaded and used, besides the restore step: signatures, and the ops of collections."""
-    found = []
-    infos = [output.value for entry in meta.signatures for output in entry.value.outputs]
+def _tensor(text: str) -> str:
+    """An input with the number of the output that it reads."""
+    return text if ":" in text or text.startswith("^") else f"{text}:0"
+
+
+def _tensors(entries: Iterable[Any]) -> Iterator[str]:
+    """The tensors that a signature names: one for each, or those of which a sparse or ragged one is made."""
+    infos = [entry.value for entry in entries]
     while infos:
         info = infos.pop()
-        found += [info.name, info.sparse.values, info.sparse.indices, info.sparse.sizes]
+        named = (info.name, info.sparse.values, info.sparse.indices, info.sparse.sizes)
+        yield from (name for name in named if name)
         infos.extend(info.parts.components)
+
+
+def _served(meta: Any, main: _Nodes, operators: frozenset[str]) -> Iterator[str]:
+    """Which of these a signature runs, given its inputs, or the step that a loader takes first."""
+    first = [name for entry in meta.collections if entry.key in _FIRST for name in entry.value.nodes.values]
+    for entry in (None, *meta.signatures):
+        ends = first if entry is None else _tensors(entry.value.outputs)
+        given = () if entry is None else _tensors(entry.value.inputs)
+        for node in main.behind(ends, fed=given):
+            yield from operators.intersection(main.called[node.name])
+
+
+_FIRST = frozenset({"saved_model_main_op", "legacy_init_op", "saved_model_init_op"})
+"""Collections whose nodes TensorFlow runs as soon as a SavedModel is loaded."""
+
+
+def _roots(meta: Any) -> list[str]:
+    """What runs when a model is loaded and used, besides the restore step: signatures, and the ops of collections."""
+    found = [name for entry in meta.signatures for name in _tensors(entry.value.outputs)]
     for entry in meta.collections:
         found += entry.value.nodes.values
         for message in entry.value.messages.values if entry.key != "savers" else ():
@@ -292,7 +325,7 @@ def _run(meta: Any, main: _Nodes, acting: frozenset[str]) -> Iterator[str]:
     for node in main.behind(_roots(meta)):
         yield from acts.intersection(main.called[node.name])
     same = main.reached(filename, same=True)
-    for node in main.behind([meta.saver.restore], fed=filename):
+    for node in main.behind([meta.saver.restore], fed=[filename]):
         restores = node.operator == "RestoreV2" or (
             meta.HasField("objects") and acting.intersection(main.called[node.name])
         )
