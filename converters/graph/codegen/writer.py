@@ -246,32 +246,37 @@ class SourceWriter(Namespace):
     def _shared(self, exprs: Sequence[ast.expr]) -> list[ast.expr]:
         """Expressions in which every part stands once: parts that stand twice get a line of their own."""
         counts: Counter[int] = Counter()
-        kept: list[ast.AST] = []
+        shared = False
 
         def count(node: ast.AST) -> None:
+            nonlocal shared
             counts[id(node)] += 1
-            kept.append(node)
             if counts[id(node)] == 1:
                 for child in children(node):
-                    count(child)
+                    if not isinstance(child, _LEAVES):
+                        count(child)
+            elif isinstance(node, _WORK):
+                shared = True
 
         for expr in exprs:
             count(expr)
-        if all(counts[id(node)] == 1 for node in kept if isinstance(node, _WORK)):
+        if not shared:
             return list(exprs)
         done: dict[int, ast.expr] = {}
 
         def rebuild(node: Any) -> Any:
+            if not isinstance(node, ast.AST) or isinstance(node, _LEAVES):
+                return node
             if id(node) in done:
                 return done[id(node)]
-            made = node
-            for name, child in ast.iter_fields(node):
-                new = child
-                if isinstance(child, ast.AST):
-                    new = rebuild(child)
-                elif isinstance(child, list):
-                    parts = [rebuild(each) if isinstance(each, ast.AST) else each for each in child]
+            made: Any = node
+            for name in node._fields:
+                child = getattr(node, name, None)
+                if child.__class__ is list:
+                    parts = [rebuild(each) for each in child]
                     new = child if all(map(operator.is_, parts, child)) else parts
+                else:
+                    new = rebuild(child)
                 if new is not child:
                     made = copy(node) if made is node else made  # what a line above holds stays as it is
                     setattr(made, name, new)
@@ -288,6 +293,9 @@ class SourceWriter(Namespace):
 
 _WORK = (ast.Call, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.BoolOp, ast.IfExp)
 """Expressions that cost something when they are run."""
+
+_LEAVES = (ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+"""What nothing stands below."""
 
 
 REFUSED = ast.Name("refused", ast.Load())

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -68,24 +69,24 @@ def look(
     if not model.ir_version or not model.HasField("graph"):
         raise RefusedError("not an ONNX model: it holds no graph", where=where)
     _check_head(model, where)
-    if not all(isinstance(text, str) for text in _texts(model)):
+    found = parts(model)
+    if not all(isinstance(text, str) for text in _texts(model, found)):
         raise RefusedError("not an ONNX model: a name in it is not UTF-8", where=where)
     _check_functions(model, where)
     budget = _Budget(room(held.size), where)
     files = {artifact.path.name: held}
-    for tensor in tensors(model):
+    for tensor in found.tensors:
         if tensor.data_location == TensorProto.EXTERNAL and (name := location(tensor)) not in files:
             files[name] = take_inside(artifact.path.parent, name, f"{where}: tensor '{tensor.name}'")
         _check_tensor(tensor, files, where)
-    for graph in graphs(model):
-        for sparse in (*graph.sparse_initializer, *_sparse(graph.node)):
-            budget.take(_size(sparse.dims, sparse.values.data_type, sparse.values.name, where))
-    rules.check(model, graphs(model), where)
-    _check_sums(model, files, where)
+    for sparse in found.sparse:
+        budget.take(_size(sparse.dims, sparse.values.data_type, sparse.values.name, where))
+    rules.check(model, found.graphs, found.nodes, where)
+    _check_sums(found.tensors, files, where)
     return Looked(permit or Permit(), held, model, files)
 
 
-def _texts(model: onnx.ModelProto) -> Iterator[object]:
+def _texts(model: onnx.ModelProto, found: Parts) -> Iterator[object]:
     """Every name; protobuf hands out bytes where one is not UTF-8."""
     for opset in model.opset_import:
         yield opset.domain
@@ -93,23 +94,18 @@ def _texts(model: onnx.ModelProto) -> Iterator[object]:
         yield from (entry.key, entry.value)
     for function in model.functions:
         yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
-        yield from _texts_of_nodes(function.node)
-    for graph in graphs(model):
+    for graph in found.graphs:
         yield graph.name
         for value in (*graph.input, *graph.output, *graph.value_info):
             yield value.name
             yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
-        yield from _texts_of_nodes(graph.node)
-    for tensor in tensors(model):
+    for node in found.nodes:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for tensor in found.tensors:
         yield tensor.name
         for entry in tensor.external_data:
             yield from (entry.key, entry.value)
-
-
-def _texts_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[object]:
-    for node in nodes:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
 
 
 def _check_head(model: onnx.ModelProto, where: str) -> None:
@@ -170,58 +166,64 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     while waiting:
         for node in waiting.pop():
             yield node
-            if node.attribute:
-                waiting.extend(graph.node for graph in _inner(node))
+            for attribute in node.attribute:
+                waiting.extend(graph.node for graph in _inner(attribute))
 
 
-def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+def _inner(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
 
 
-def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """The graph of a model and every graph inside it."""
-    yield model.graph
-    waiting = [model.graph.node, *(function.node for function in model.functions)]
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of, wherever it stands: in its graph, in graphs inside that one, and in functions."""
+
+    graphs: list[onnx.GraphProto]
+    nodes: list[onnx.NodeProto]
+    tensors: list[onnx.TensorProto]
+    sparse: list[onnx.SparseTensorProto]
+
+
+def parts(model: onnx.ModelProto) -> Parts:
+    """All of them, found in one walk; a graph of a megabyte has some ten thousand nodes."""
+    found = Parts([], [], [], [])
+
+    def enter(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
+        found.graphs.append(graph)
+        found.tensors.extend(graph.initializer)
+        found.sparse.extend(graph.sparse_initializer)
+        nodes: Iterable[onnx.NodeProto] = graph.node
+        return nodes
+
+    waiting = [enter(model.graph), *(function.node for function in model.functions)]
     while waiting:
         for node in waiting.pop():
-            for graph in _inner(node) if node.attribute else ():
-                yield graph
-                waiting.append(graph.node)
+            found.nodes.append(node)
+            for attribute in node.attribute:
+                waiting.extend(enter(graph) for graph in _inner(attribute))
+                if attribute.HasField("t"):
+                    found.tensors.append(attribute.t)
+                found.tensors.extend(attribute.tensors)
+                if attribute.HasField("sparse_tensor"):
+                    found.sparse.append(attribute.sparse_tensor)
+                found.sparse.extend(attribute.sparse_tensors)
+    found.tensors.extend(part for sparse in found.sparse for part in (sparse.values, sparse.indices))
+    return found
+
+
+def graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
+    """The graph of a model and every graph inside it."""
+    return parts(model).graphs
+
+
+def tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Every tensor of a model, wherever it stands."""
+    return parts(model).tensors
 
 
 # ---- tensors -------------------------------------------------------------------------------------
-
-
-def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model, wherever it stands."""
-    for graph in graphs(model):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-        yield from _attributes(graph.node)
-    for function in model.functions:
-        yield from _attributes(function.node)
-
-
-def _attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-    for sparse in _sparse(nodes):
-        yield from (sparse.values, sparse.indices)
-
-
-def _sparse(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.SparseTensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("sparse_tensor"):
-                yield attribute.sparse_tensor
-            yield from attribute.sparse_tensors
 
 
 def _check_tensor(tensor: onnx.TensorProto, files: Files, where: str) -> None:
@@ -280,10 +282,10 @@ def _check_external(tensor: onnx.TensorProto, size: int, files: Files, where: st
         )
 
 
-def _check_sums(model: onnx.ModelProto, files: Files, where: str) -> None:
+def _check_sums(tensors: Iterable[onnx.TensorProto], files: Files, where: str) -> None:
     """The ``checksum`` of external data: the SHA1 of the whole file that a tensor lies in."""
     sums: dict[str, str] = {}
-    for tensor in tensors(model):
+    for tensor in tensors:
         said = {entry.key: entry.value for entry in tensor.external_data}.get("checksum", "")
         if not said or tensor.data_location != TensorProto.EXTERNAL:
             continue

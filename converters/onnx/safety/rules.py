@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -19,8 +19,10 @@ _PLUG_INS = re.compile(r"com\.(microsoft|ms|nvidia|intel|amd|qti|xilinx)(\..*)?|
 """Domains that onnxruntime, its plug-ins, and the exporters of frameworks know, beside those that ONNX has schemas of."""
 
 
-def check(model: onnx.ModelProto, graphs: Iterable[onnx.GraphProto], where: str) -> None:
-    """Hold a model against them.
+def check(
+    model: onnx.ModelProto, graphs: Iterable[onnx.GraphProto], nodes: Iterable[onnx.NodeProto], where: str
+) -> None:
+    """Hold a model, all of its graphs and all of its nodes against them.
 
     Raises:
         RefusedError: what it breaks, with the node's name.
@@ -29,7 +31,7 @@ def check(model: onnx.ModelProto, graphs: Iterable[onnx.GraphProto], where: str)
     constants = [_constants(graph) for graph in graphs]
     outside = {name: value for each in constants for name, value in each.items()}
     domains = {function.domain for function in model.functions}
-    for node in _nodes(model):
+    for node in nodes:
         if not _is_known(node.domain, domains):
             raise RefusedError(
                 f"the node '{node.name or node.op_type}' is of a domain that nobody knows",
@@ -55,15 +57,6 @@ def _check_opsets(model: onnx.ModelProto, where: str) -> None:
         for domain, versions in said.items():
             if len(versions) > 1:
                 raise RefusedError(f"two opsets{owner} for {domain}", where=where, received=sorted(versions))
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    waiting = [model.graph.node, *(function.node for function in model.functions)]
-    while waiting:
-        for node in waiting.pop():
-            yield node
-            for attribute in node.attribute:
-                waiting.extend(graph.node for graph in (attribute.g, *attribute.graphs))
 
 
 @cache
