@@ -102,6 +102,7 @@ def _look_at_graph(graph: Any, size: int, where: str, permit: Permit) -> None:
     calls.check(counted, list(_calls(graph.nodes)), where)
     nodes = [*graph.nodes, *(node for each in functions.values() for node in each.nodes)]
     _check_constants(nodes, size, where)
+    saved_graph.check_outputs(nodes, size, where)
     known = allowlist.OPERATORS | allowlist.TRAINERS | allowlist.FEEDERS
     strange = {node.operator for node in nodes} - known - set(functions)
     permit.ask("operators that are on no list", strange, where, _CODE)

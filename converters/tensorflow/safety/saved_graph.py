@@ -33,7 +33,7 @@ _DECLARED: wire.Declared = {
     "Name": {"name": "1 string"},
     "Node": {"name": "1 string", "operator": "2 string", "inputs": "3* string", "attributes": "5* AttributeEntry"},
     "AttributeEntry": {"key": "1 string", "value": "2 Attribute"},
-    "Attribute": {"list": "1 List", "text": "2 bytes", "type": "6 int32", "tensor": "8 Tensor", "function": "10 Called"},
+    "Attribute": {"list": "1 List", "text": "2 bytes", "integer": "3 int64", "type": "6 int32", "tensor": "8 Tensor", "function": "10 Called"},
     "List": {"texts": "2* bytes", "functions": "9* Called"},
     "Called": {"name": "1 string", "attributes": "2* AttributeEntry"},
     "Tensor": {"shape": "2 Shape"},
@@ -124,6 +124,7 @@ def _look_at_graph(meta: Any, size: int, where: str, permit: Permit) -> None:
     )
     nodes = [*main, *(node for function in functions.values() for node in function.nodes)]
     _check_constants(nodes, size, where)
+    check_outputs(nodes, size, where)
     known = (
         allowlist.OPERATORS
         | allowlist.TRAINERS
@@ -182,6 +183,33 @@ def _check_constants(nodes: Sequence[Any], size: int, where: str) -> None:
                 raise RefusedError(
                     f"the constant '{node.name}' is far larger than its file", where=where, received=dims
                 )
+
+
+_OUTPUTS = re.compile(
+    "num(_split|_partitions|_sparse)?|N((context|feature_list)_)?(sparse|dense)|output_ragged_rank"
+)
+"""Attributes that say how many outputs a node has."""
+
+_MOST_OUTPUTS, _BYTES_PER_OUTPUT = 1 << 16, 4
+"""So many outputs the nodes of any graph may have by such attributes, and one more for so many bytes: who reads one, names it."""
+
+
+def check_outputs(nodes: Iterable[Any], size: int, where: str) -> None:
+    """Refuse nodes that are divided into far more outputs than anybody in the file could read: all are made.
+
+    Raises:
+        RefusedError: the name of the first that goes beyond.
+    """
+    left = _MOST_OUTPUTS + size // _BYTES_PER_OUTPUT
+    for node in nodes:
+        counts = [entry.value.integer for entry in node.attributes if _OUTPUTS.fullmatch(entry.key)]
+        left -= sum(count for count in counts if count > 0)
+        if left < 0:
+            raise RefusedError(
+                f"the node '{node.name}' ({node.operator}) has far more outputs than the file could read",
+                where=where,
+                received=max(counts),
+            )
 
 
 # ---- the saver -----------------------------------------------------------------------------------

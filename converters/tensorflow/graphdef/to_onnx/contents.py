@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -221,8 +222,16 @@ _GROWN: Mapping[str, Callable[..., float]] = {
     "Tile": lambda x, times: x.size * _count(times),
     "Pad": lambda x, amounts: _count(np.add(x.shape, amounts.sum(axis=1, dtype=np.float64))),
     "BroadcastTo": lambda _x, sizes: _count(sizes),
+    **dict.fromkeys([*_BINARY, *_NUMERIC, *_COMPARED, "SelectV2"], lambda *arrays: _broadcast(arrays)),
+    **dict.fromkeys(
+        ["Gather", "GatherV2"], lambda x, indices, axis=0: indices.size * x.size / x.shape[int(axis)]
+    ),
 }
 """How many elements an operator makes out of a few numbers: asked before it makes them."""
+
+
+def _broadcast(arrays: Sequence[Array]) -> float:
+    return math.prod(map(float, np.broadcast_shapes(*(array.shape for array in arrays))))
 
 
 def _count(sizes: Array) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
-from netferry.converters.graph.ir import layout
+from netferry.converters.graph.ir import budget, layout
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size
 from netferry.converters.tensorflow.graphdef.to_onnx.convolution import padding_of
@@ -111,6 +111,7 @@ def _places(g: Emitter, boxes: Tensor, axis: int, count: int, extent: Tensor) ->
     low, high = (g.Slice(boxes, g.ints(at), g.ints(at + 1), g.ints(1)) for at in (axis, axis + 2))
     if count == 1:
         return g.Mul(g.Mul(g.Add(low, high), g.constant(0.5, np.float32)), extent)
+    budget.make(count)
     steps = g.constant(np.arange(count, dtype=np.float32)[None])
     step = g.Div(g.Mul(g.Sub(high, low), extent), g.constant(count - 1, np.float32))
     return g.Add(g.Mul(low, extent), g.Mul(steps, step))
@@ -367,6 +368,7 @@ def patches(g: Emitter, a: Attrs, x: Tensor) -> Tensor:
     size, strides, rates = (a.integers(name)[1:3] for name in ("ksizes", "strides", "rates"))
     channels = x.size(3)
     count = size[0] * size[1] * channels
+    budget.make(count * count)
     kernel = np.eye(count, dtype=x.dtype).reshape(count, size[0], size[1], channels).transpose(0, 3, 1, 2)
     first = g.transpose(x, layout.channels_first(4))
     pads = padding_of(g, a, first, size, strides, rates, False)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.placed import placed
 from netferry.converters.graph.ir.sizes import Size
@@ -309,6 +310,7 @@ def diagonal(g: Emitter, a: Attrs, x: Tensor, k: Tensor | None = None, *rest: Te
         raise CannotConvert("it writes several diagonals, or one into a matrix of other sizes")
     size, (above,) = x.size(x.rank - 1), places
     fill = rest[2] if len(rest) > 2 else g.like(0, x)
+    budget.make(size * size)
     y = g.Where(g.constant(np.eye(size, dtype=bool)), g.Unsqueeze(x, g.ints(-1)), fill)
     if not above:
         return y
@@ -328,6 +330,7 @@ def set_diagonal(g: Emitter, a: Attrs, x: Tensor, values: Tensor, k: Tensor | No
     if count != rows_:
         of_row = np.clip(np.arange(rows_) + min(above, 0), 0, count - 1)
         values = g.Gather(values, g.ints(*of_row.tolist()), axis=-1)
+    budget.make(rows_ * columns)
     mask = g.constant(np.eye(rows_, columns, above, dtype=bool))
     return chosen(g, mask, g.Unsqueeze(values, g.ints(-1)), x)
 

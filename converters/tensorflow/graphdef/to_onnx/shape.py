@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.graph.ir.sizes import Size, product
 from netferry.converters.signature import Array
@@ -221,6 +222,7 @@ def range_(g: Emitter, a: Attrs, start: Tensor, limit: Tensor, delta: Tensor) ->
 @ROWS.row("LinSpace")
 def linspace(g: Emitter, a: Attrs, start: Tensor, stop: Tensor, count: Tensor) -> Tensor:
     (number,) = g.numbers(count, "number of places")
+    budget.make(number)
     if start.array is not None and stop.array is not None:
         return g.constant(np.linspace(start.array, stop.array, number).astype(start.dtype))
     steps = g.constant((np.arange(number) / max(number - 1, 1)).astype(start.dtype))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.errors import CannotConvert
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import Tensor
 from netferry.converters.tensorflow.graphdef.to_onnx.convolution import padding_of
 from netferry.converters.tensorflow.graphdef.to_onnx.emitter import ROWS, Attrs, Emitter
@@ -62,6 +63,7 @@ def bincount(g: Emitter, a: Attrs, values: Tensor, size: Tensor, weights: Tensor
 def histogram(g: Emitter, a: Attrs, values: Tensor, bounds: Tensor, count: Tensor) -> Tensor:
     """How many numbers lie in each of the equal parts between two bounds; what lies outside is in the first or the last."""
     (parts,) = g.numbers(count, "number of parts")
+    budget.make(parts)
     low, high = (g.Gather(bounds, g.constant(place, np.int64), axis=0) for place in (0, 1))
     width = g.Div(g.Sub(high, low), g.constant(parts, values.dtype))
     place = g.Floor(g.Div(g.Sub(g.Reshape(values, g.ints(-1)), low), width))
