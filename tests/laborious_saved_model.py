@@ -139,7 +139,7 @@ for _name, _words, _change in (
         _CONSTANT,
         _made("LinSpace", "output:0", _ONE[0], _ONE[0] * 2, np.int32(_MANY), T_type=1, Tidx_type=3),
     ),
-    ("a_diagonal_of_2_15", None, _made("Diag", "output:0", np.ones(1 << 15, np.float32), T_type=1)),
+    ("a_diagonal_of_2_15", _CONSTANT, _made("Diag", "output:0", np.ones(1 << 15, np.float32), T_type=1)),
     (
         "a_histogram_of_2_30",
         _CONSTANT,

@@ -223,3 +223,33 @@ def test_what_has_no_double_kernel_has_a_truth(title: str, tmp_path: Path) -> No
     done = netferry.convert(tmp_path / "net", "onnx", quick=True, seed=1)
     assert done.report is not None and done.report.status == "passed", done.to_text()
     assert "float64" in done.report.truth
+
+
+class _Pooled(tf.Module):
+    """A mean of squares, and how it moves with its input: by a kernel that is left in the file and not run."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6, 4, 3], tf.float32, name="x")])
+    def serve(self, x: Any) -> Any:
+        return {"y": tf.nn.avg_pool2d(x, 2, 2, "VALID")}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6, 4, 3], tf.float32, name="x")])
+    def train(self, x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.square(tf.nn.avg_pool2d(x, 2, 2, "VALID"))
+        return {"g": tape.gradient(y, x)}
+
+
+def test_a_kernel_that_writes_outside_of_its_tensors_may_be_left_in_a_file_and_is_not_run(
+    tmp_path: Path,
+) -> None:
+    pooled = _Pooled()
+    with quiet():
+        signatures = {"serving_default": pooled.serve, "train": pooled.train}
+        tf.saved_model.save(pooled, str(tmp_path / "net"), signatures=signatures)
+    for batch in (1, 5):
+        x = floats(batch, 6, 4, 3)
+        want = x.reshape(batch, 3, 2, 2, 2, 3).mean((2, 4))
+        np.testing.assert_allclose(netferry.run(tmp_path / "net", {"x": x})["y"], want, rtol=1e-6, atol=1e-6)
+        with pytest.raises(netferry.NetferryError, match=r"do more than compute.*AvgPoolGrad"):
+            netferry.run(tmp_path / "net", {"x": x}, reading=netferry.Reading(signature="train"))

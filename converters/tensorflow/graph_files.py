@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from netferry.converters.errors import RefusedError, first_line
@@ -73,6 +73,7 @@ def _saved_model(model: GraphModel, source: Source) -> Loaded:
         tags = list(served_graph(source.looked).info.tags)
         return _restored(model, source, lambda session: v1.saved_model.load(session, tags, str(home)))
     function = loaded.signatures[model.signature.name]
+    _ask(source, _run_by(function.graph.as_graph_def()), model.label)
 
     def serve(*tensors: Any) -> dict[str, Any]:
         named = function(**_by_name(model.signature.inputs, tensors))
@@ -96,12 +97,7 @@ def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
         if graph.node[position].name not in nodes:
             del graph.node[position]
     inputs = _open(graph, model)
-    source.looked.permit.ask(
-        "operators that do more than compute",
-        set(operators - allowlist.OPERATORS - allowlist.TRAINERS),
-        model.label,
-        _CODE,
-    )
+    _ask(source, operators, model.label)
     signature = model.signature
     outputs = [f"{port.ref.node}:{port.ref.port}" for port in signature.outputs]
     pruned = function_of_graph(graph, inputs, outputs)
@@ -110,6 +106,26 @@ def _pruned(model: GraphModel, source: Source, graph: Any) -> Loaded:
         return dict(zip([port.name for port in signature.outputs], pruned(*tensors), strict=True))
 
     return serve, pruned
+
+
+def _run_by(graph: Any) -> set[str]:
+    """The operators of a graph, and of the functions that are called in it."""
+    functions = {each.signature.name: each.node_def for each in graph.library.function}
+    operators, waiting = set[str](), [graph.node]
+    while waiting:
+        for node in waiting.pop():
+            operators.add(node.op)
+            for value in node.attr.values():
+                for called in (value.func, *value.list.func):
+                    waiting.append(functions.pop(called.name, ()))
+            waiting.append(functions.pop(node.op, ()))
+    return operators - {each.signature.name for each in graph.library.function}
+
+
+def _ask(source: Source, operators: Iterable[str], where: str) -> None:
+    """Refuse to run what does more than compute: what TensorFlow has loaded is judged, whatever the file says that it runs."""
+    strange = set(operators) - (allowlist.OPERATORS | allowlist.TRAINERS) | allowlist.UNSOUND & set(operators)
+    source.looked.permit.ask("operators that do more than compute", strange, where, _CODE)
 
 
 def _open(graph: Any, model: GraphModel) -> list[str]:

@@ -142,6 +142,10 @@ TRAINERS = frozenset(
 )
 """Operators that train or summarise, or are of one processor: they act on nothing but the model itself."""
 
+UNSOUND = frozenset({"AvgPoolGrad", "MaxPoolGradV2"})
+"""Operators of training that were found to write outside of their tensors where sizes contradict: they may be left in a graph, and
+are not run."""
+
 FEEDERS = frozenset(
     """
     OneShotIterator IteratorToStringHandle IteratorFromStringHandleV2 FIFOQueueV2 PaddingFIFOQueueV2 RandomShuffleQueueV2

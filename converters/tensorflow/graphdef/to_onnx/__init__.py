@@ -11,6 +11,7 @@ import numpy as np
 from netferry.converters.errors import RefusedError, Unsupported, UnsupportedError
 from netferry.converters.exported import ExportedModel
 from netferry.converters.frameworks import named
+from netferry.converters.graph.ir import budget
 from netferry.converters.graph.ir.build import OPSET, Tensor
 from netferry.converters.signature import Example, TensorSpec
 from netferry.converters.tensorflow.graphdef import messages
@@ -69,8 +70,10 @@ def to_onnx(model: GraphModel, given: Sequence[Example] | None = None) -> Export
 
 
 def is_final(error: UnsupportedError) -> bool:
-    """Whether no other route gives the model's results either: tf2onnx writes such a graph without a word."""
-    return any(problem.reason in (DRAWS[0], KEEPS[0]) for problem in error.problems)
+    """Whether no other route gives the model's results either: tf2onnx writes such a graph without a word, or makes it however large."""
+    return isinstance(error.__cause__, budget.TooMuch) or any(
+        problem.reason in (DRAWS[0], KEEPS[0]) for problem in error.problems
+    )
 
 
 def _refuse_texts(model: GraphModel) -> None:
