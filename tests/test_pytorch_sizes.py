@@ -6,6 +6,7 @@ import operator
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import nn
 
 import netferry
 from netferry.converters import size_bounds
-from netferry.converters.errors import UsageError
+from netferry.converters.errors import UnsupportedError, UsageError
 
 
 def run_onnx(model: Any, inputs: dict[str, Any]) -> list[Any]:
@@ -404,3 +405,11 @@ def test_what_is_contiguous_already_is_written_through() -> None:
         return y + z.contiguous().flatten(1)[:, :1, None]
 
     check(Fn(through), ("b", "t", 4))
+
+
+def test_a_line_of_a_library_whose_name_begins_as_pytorchs_is_named() -> None:
+    place = Path(torch.__file__).parent.with_name("torchvision") / "looks.py"
+    room: dict[str, Any] = {}
+    exec(compile("def look(x):\n    return x * int(x.max().item())", str(place), "exec"), room)
+    with pytest.raises(UnsupportedError, match=r"looks at a tensor's values \(looks\.py:2"):
+        netferry.convert(Fn(room["look"]), "onnx", inputs=[torch.ones(2, 3)], verify=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import linecache
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ from netferry.converters.pytorch.to_onnx.tracer.values import (
 Size: TypeAlias = int | sympy.Expr
 """A size of a tensor: known, or an expression over the free axes' names."""
 
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "<")
+_NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[2]}{os.sep}", "<")
 _TRACE = str(Path(__file__).with_name("trace.py"))
 
 
