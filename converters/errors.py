@@ -159,7 +159,12 @@ def nearest(name: str, names: Iterable[str], remedy: str | None = None) -> str |
 def first_line(error: BaseException) -> str:
     """What another library said, short enough to stand in a sentence; its kind where it said nothing.
 
-    Of a traceback that a library has put into its message (MXNet) it is the last line.
+    Of a traceback that a library has put into its message (MXNet) it is the last line; behind a heading that says only where
+    (Keras) it is the one that says what.
     """
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    return line(lines[-1 if lines[0].startswith("Traceback (most recent call last)") else 0])
+    lines = [one for one in str(error).splitlines() if one.strip()] or [type(error).__name__]
+    if lines[0].startswith("Traceback (most recent call last)"):
+        return line(lines[-1])
+    return line(
+        lines[1 if len(lines) > 1 and lines[0].startswith("Exception encountered when calling") else 0]
+    )

@@ -6,8 +6,9 @@ Every kind of model shows one ``Face``: its inputs in order, and a call from ten
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,12 @@ def run(model: object, arrays: Sequence[Array]) -> dict[str, Array]:
         raise UsageError("the wrong number of inputs", expected=expected, received=len(arrays))
     with running():
         named = interface.call([tf.convert_to_tensor(array) for array in arrays])
-    return {name: np.asarray(tensor) for name, tensor in named.items()}
+    return in_memory(named)
+
+
+def in_memory(named: Mapping[str, Any]) -> dict[str, Array]:
+    """Tensors as arrays: by ``numpy()``, since numpy itself takes no single bfloat16 from TensorFlow."""
+    return {name: np.asarray(tf.convert_to_tensor(tensor).numpy()) for name, tensor in named.items()}
 
 
 _NO_KERNEL = re.compile(r"[^{}\n]*(CPU implementations do not|only supports (the )?ND?HWC)[^\[\n]*")

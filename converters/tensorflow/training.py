@@ -11,7 +11,7 @@ from netferry.converters.errors import UsageError
 from netferry.converters.graph.ir.build import unique
 from netferry.converters.signature import Array, examples
 from netferry.converters.tensorflow.interface import interface_of
-from netferry.converters.tensorflow.live import running
+from netferry.converters.tensorflow.live import in_memory, running
 from netferry.converters.tensorflow.runtime import global_state, keras, quiet, tf
 from netferry.converters.training import (
     BETAS,
@@ -86,7 +86,7 @@ class Training:
     def outputs(self, inputs: Sequence[Array]) -> dict[str, Array]:
         with running():
             named = self._call(inputs)([tf.convert_to_tensor(x) for x in inputs])
-        return {name: np.asarray(y) for name, y in named.items()}
+        return in_memory(named)
 
     def gradients(self, batch: Batch, loss: Loss) -> Gradients:
         tensors, targets = _lifted(batch)
@@ -96,7 +96,7 @@ class Training:
         alive = len(self._alive)
         found = dict(zip(floats, slopes[alive:], strict=True))
         return Gradients(
-            {name: np.asarray(y) for name, y in outputs.items()},
+            in_memory(outputs),
             {name: _array(slope) for name, slope in zip(self._alive, slopes, strict=False)},
             tuple(_array(found.get(position)) for position in range(len(tensors))),
         )
@@ -120,7 +120,7 @@ class Training:
                 if slope is not None
             ]
             native.apply([slope for slope, _ in moved], [variable for _, variable in moved])
-            return {name: np.asarray(y) for name, y in outputs.items()}
+            return in_memory(outputs)
 
         return step
 

@@ -60,8 +60,8 @@ def expander(known: Collection[str]) -> Expand:
     def expand(node: ir.Node, evaluator: Evaluator) -> list[ir.Node] | None:
         if contrib.is_contrib(node):
             return opener(node, evaluator)
-        if node.op_type == "Range" and not node.domain:
-            return _counted(node, evaluator.facts)
+        if node.op_type in _RESTATED and not node.domain:
+            return _RESTATED[node.op_type](node, evaluator.facts)
         if not node.domain and node.op_type in known:
             return None
         schema = schema_of(node.domain, node.op_type)
@@ -88,12 +88,34 @@ def _counted(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | N
         return None
     ends = [ir.node("Constant", [], {"value_int": number}, name=f"{node.name}/whole") for number in whole]
     counted = ir.node("Range", [ends[0].outputs[0], size, ends[1].outputs[0]], name=f"{node.name}/whole")
-    floats = ir.node("Cast", counted.outputs, {"to": contents.onnx_dtype(dtype).value}, name=node.name)  # type: ignore[arg-type]
-    made, old = [*ends, counted, floats], node.outputs[0]
+    floats = ir.node("Cast", counted.outputs, {"to": contents.onnx_dtype(dtype).value}, name=node.name)
+    return _in_place_of(node, [*ends, counted, floats])
+
+
+def _cast_like(node: ir.Node, facts: Mapping[ir.Value, Fact]) -> list[ir.Node] | None:
+    """CastLike(x, y)    becomes    Cast(x):   it is known where x is, whatever y is made of."""
+    x, like = node.inputs
+    dtype = None if x is None or like is None else facts[like].dtype
+    if dtype is None:
+        return None
+    given = {"to": contents.onnx_dtype(dtype).value, **{name: a.value for name, a in node.attributes.items()}}
+    return _in_place_of(node, [ir.node("Cast", [x], given, name=node.name)])
+
+
+_RESTATED: Mapping[str, Callable[[ir.Node, Mapping[ir.Value, Fact]], list[ir.Node] | None]] = {
+    "Range": _counted,
+    "CastLike": _cast_like,
+}
+"""Operators that tell more of their results in other words."""
+
+
+def _in_place_of(node: ir.Node, made: list[ir.Node]) -> list[ir.Node]:
+    """What is made, the last of which gives the node's result."""
+    old, result = node.outputs[0], made[-1].outputs[0]
     for position, one in enumerate(made):
         one.outputs[0].name = f"{old.name}/whole_{position}"
-    old.replace_all_uses_with(floats.outputs[0], replace_graph_outputs=True)
-    floats.outputs[0].name, old.name = old.name, f"{old.name}/before"
+    old.replace_all_uses_with(result, replace_graph_outputs=True)
+    result.name, old.name = old.name, f"{old.name}/before"
     assert node.graph is not None
     node.graph.insert_before(node, made)
     node.graph.remove(node, safe=True)

@@ -69,6 +69,8 @@ def layer_normalization(
 @NATIVE.row("InstanceNormalization")
 def instance_normalization(xp: MxnetNamespace, x: Symbol, scale: Symbol, b: Symbol, *, epsilon: float) -> Any:
     demand_floats(xp, x)
+    if x.dtype != FLOAT32:  # the layer knows no other
+        return NotImplemented
     return xp.apply("InstanceNorm", x, scale, b, dims=x.shape, eps=epsilon)
 
 

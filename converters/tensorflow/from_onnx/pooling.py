@@ -10,7 +10,7 @@ import numpy as np
 
 from netferry.converters.errors import CannotConvert
 from netferry.converters.graph.codegen.writer import dotted
-from netferry.converters.graph.ir.facts import Fact
+from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.ir.sizes import known
 from netferry.converters.graph.ir.symbol import Symbol
 from netferry.converters.graph.schema.padding import Pairs
@@ -103,15 +103,25 @@ def pooled(xp: TensorflowNamespace, kind: str, base: Any, windows: Windows, dtyp
     return strided(xp, Tensor(xp, Fact(dtype), made), strides).base if apart else made
 
 
+def _poolable(xp: TensorflowNamespace, x: Symbol, rank: int) -> Symbol:
+    """The input as floats that hold it and that TensorFlow has a pool over so many axes for, also on processors."""
+    floats = is_float(x.dtype)
+    if not (floats or x.dtype.kind in "iu") or not 1 <= rank <= 3:
+        raise CannotConvert(f"TensorFlow pools no {x.dtype} over {rank} axes")
+    small, large = np.dtype("float32"), np.dtype("float64")
+    held = x.dtype if floats else large if x.dtype.itemsize > 2 else small
+    if rank == 3:
+        if held == large:
+            raise CannotConvert(f"TensorFlow pools no {x.dtype} over 3 axes")
+        held = small
+    return x if held == x.dtype else xp.astype(x, held)
+
+
 @NATIVE.row("MaxPool")
 def MaxPool(xp: TensorflowNamespace, x: Symbol, *, windows: Windows, storage_order: int) -> Any:
     """Padding is lower than anything, -inf; behind what is never negative 0, which small integers hold too."""
     pool = pool_of(windows, x.shape[2:])
-    if x.dtype.kind not in "fiu" or not 1 <= windows.rank <= 3:
-        raise CannotConvert(f"TensorFlow pools no {x.dtype} over {windows.rank} axes")
-    as_float = x
-    if x.dtype.kind != "f":
-        as_float = xp.astype(x, np.dtype(np.float64 if x.dtype.itemsize > 2 else np.float32))
+    as_float = _poolable(xp, x, windows.rank)
     base, perm = channels_last(xp, as_float)
     if xp.wanted(1):
         return _with_indices(xp, x, base, perm, pool, bool(storage_order))
@@ -178,9 +188,11 @@ def _unpadded_index(
 @NATIVE.row("AveragePool")
 def AveragePool(xp: TensorflowNamespace, x: Symbol, *, windows: Windows, count_include_pad: int) -> Any:
     """TensorFlow's SAME leaves padding out of the average; what else is counted is an average of ones."""
+    as_float = _poolable(xp, x, windows.rank)
+    if as_float is not x:
+        made = AveragePool(xp, as_float, windows=windows, count_include_pad=count_include_pad)
+        return xp.astype(made, x.dtype)
     pool = pool_of(windows, x.shape[2:])
-    if not 1 <= windows.rank <= 3:
-        raise CannotConvert(f"TensorFlow pools over 1 to 3 axes, not {windows.rank}")
     base, perm = channels_last(xp, x)
     fact = Fact(x.dtype)
     if pool.plain or (pool.same and (any(pool.missing) or not count_include_pad)):
