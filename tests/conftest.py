@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import sys
+import zlib
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 from mxnet_oracle import Oracle
 
@@ -23,6 +28,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs the trained zoo begins first: it takes longest."""
     first = {item.path for item in items if "trained_zoo" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in first)
+
+
+@cache
+def _generators(module: str) -> list[np.random.Generator]:
+    """Those that a module of tests, and what stands beside it, hold for all their tests."""
+    beside = Path(__file__).parent
+    names = [
+        name
+        for name, one in sys.modules.items()
+        if Path(getattr(one, "__file__", None) or "/").parent == beside
+    ]
+    held = [name for name in sorted(names) if name == module or not name.startswith("test_")]
+    found = (
+        one
+        for name in held
+        for one in vars(sys.modules[name]).values()
+        if isinstance(one, np.random.Generator)
+    )
+    return list({id(one): one for one in found}.values())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws is its own, whichever tests ran before it in its process."""
+    drawn = np.random.PCG64(zlib.crc32(item.nodeid.encode()))
+    for place, generator in enumerate(_generators(Path(item.path).stem)):
+        generator.bit_generator.state = drawn.jumped(place + 1).state
 
 
 @pytest.fixture(scope="session")
