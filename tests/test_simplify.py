@@ -88,3 +88,59 @@ def test_fixed_sizes_are_folded() -> None:
     free = netferry.convert(made, "onnx", simplify=True, verify=False)
     fixed = netferry.convert(made, "onnx", simplify=True, fix={"x": (2, 3)}, verify=False)
     assert len(free.model.graph.node) == 3 and [one.op_type for one in fixed.model.graph.node] == ["Add"]
+
+
+def test_neither_rounded_floats_nor_large_fillings_become_weights() -> None:
+    """Sin of numbers that are known stays, as does what fills 256 kB; a mask of whole numbers does not."""
+    nodes = [
+        node("Shape", ["w"], ["s"]),
+        node("Cast", ["s"], ["f"], to=TensorProto.FLOAT),
+        node("Sin", ["f"], ["angles"]),
+        node("ConstantOfShape", ["wide"], ["filled"]),
+        node("Sub", ["s", "one"], ["whole"]),
+        node("Cast", ["whole"], ["mask"], to=TensorProto.FLOAT),
+        node("Add", ["x", "angles"], ["a"]),
+        node("Mul", ["a", "mask"], ["b"]),
+        node("Add", ["b", "filled"], ["y"]),
+    ]
+    weights = {"w": np.zeros((4, 3), np.float32), "wide": np.array([32768, 2]), "one": np.array(1)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    done = netferry.convert(made, "onnx", simplify=True, verify=False).model
+    assert [one.op_type for one in done.graph.node] == ["Sin", "ConstantOfShape", "Add", "Mul", "Add"]
+    x = RNG.standard_normal((1, 2)).astype(np.float32)
+    np.testing.assert_array_equal(run(done, x), run(made, x))
+
+
+def test_operators_of_onnxruntime_stay() -> None:
+    """They are not opened into many of ONNX's; what is known around them is written all the same."""
+    nodes = [
+        node("Shape", ["w"], ["s"]),
+        node("Concat", ["s", "one"], ["sizes"], axis=0),
+        node("BiasGelu", ["x", "bias"], ["h"], domain="com.microsoft"),
+        node("Reshape", ["h", "sizes"], ["y"]),
+    ]
+    weights = {
+        "w": np.zeros((4, 3), np.float32),
+        "bias": RNG.standard_normal(3).astype(np.float32),
+        "one": np.array([1]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 15), helper.make_opsetid("com.microsoft", 1)]
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    done = netferry.convert(made, "onnx", simplify=True, verify=False).model
+    assert [one.op_type for one in done.graph.node] == ["BiasGelu", "Reshape"]
+    x = RNG.standard_normal((4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(run(done, x), run(made, x))

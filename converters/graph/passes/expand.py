@@ -54,12 +54,15 @@ def float_opener(node: ir.Node, evaluator: Evaluator) -> list[ir.Node] | None:
     return [] if contrib.is_contrib(node) and contrib.opened(node, evaluator, floats=True) else None
 
 
-def expander(known: Collection[str]) -> Expand:
-    """A function that puts the body of an operator that is not ``known`` in its place, and opens those of onnxruntime."""
+def expander(known: Collection[str], *, opens: bool = True) -> Expand:
+    """A function that puts the body of an operator that is not ``known`` in its place, and opens those of onnxruntime.
+
+    Without ``opens`` the latter stay, and what they give is not known.
+    """
 
     def expand(node: ir.Node, evaluator: Evaluator) -> list[ir.Node] | None:
         if contrib.is_contrib(node):
-            return opener(node, evaluator)
+            return opener(node, evaluator) if opens else None
         if node.op_type in _RESTATED and not node.domain:
             return _RESTATED[node.op_type](node, evaluator.facts)
         if not node.domain and node.op_type in known:

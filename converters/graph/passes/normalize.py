@@ -72,12 +72,12 @@ def plan(
 
 
 def evaluated(
-    model: ir.Model | onnx.ModelProto, known: Collection[str] | None = None
+    model: ir.Model | onnx.ModelProto, known: Collection[str] | None = None, *, opens: bool = True
 ) -> tuple[ir.Graph, Evaluator]:
-    """The graph at one opset, whole as it is, with a fact for every value."""
+    """The graph at one opset, whole as it is, with a fact for every value; ``opens`` onnxruntime's own operators."""
     model = model.clone() if isinstance(model, ir.Model) else ir.serde.deserialize_model(model)
     with budget.counted(budget.in_force() or Budget.of(model)):
-        return _evaluated(model, known)
+        return _evaluated(model, known, opens=opens)
 
 
 def standard(model: ir.Model) -> ir.Model:
@@ -110,10 +110,12 @@ def in_floats(model: ir.Model) -> tuple[ir.Graph, Floats]:
     return made.graph, floats
 
 
-def _evaluated(model: ir.Model, known: Collection[str] | None) -> tuple[ir.Graph, Evaluator]:
+def _evaluated(
+    model: ir.Model, known: Collection[str] | None, *, opens: bool = True
+) -> tuple[ir.Graph, Evaluator]:
     model = versions.raised(_with_weights(_without_functions(model)))  # 1, 2
     _name_nodes(model.graph)
-    expander = expand.expander(expand.supported() if known is None else known)
+    expander = expand.expander(expand.supported() if known is None else known, opens=opens)
     while True:
         evaluator = Evaluator(expander)
         evaluator.graph(model.graph)  # 3

@@ -2,25 +2,30 @@
 
 1. Branches that sizes or constants decide are in the place of their If.
 2. What is known before the model runs is a weight, not a chain of nodes: shapes, axes, masks. Weights that are trained are moved
-   and never computed with, so each stays the weight that it was.
+   and never computed with, so each stays the weight that it was. Floats that come of arithmetic stay nodes, since a weight would
+   hold them rounded, and so does what takes more room than the nodes that make it.
 3. What hands on its input as it is, and what nothing reads, is gone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 from netferry.converters.graph.inference import contents
 from netferry.converters.graph.inference.evaluate import Evaluator, declared_dtype
+from netferry.converters.graph.ir.facts import Fact, is_float
 from netferry.converters.graph.passes.normalize import evaluated
 from netferry.converters.onnx.part import drop_unread
 from netferry.converters.onnx.to_onnx.opset import to_opset
+from netferry.converters.signature import Array
 
 
 def simplified(model: ir.Model) -> tuple[ir.Model, int]:
     """The model at its own opset, and how many nodes it has less."""
     nodes = list(model.graph.all_nodes())
-    graph, evaluator = evaluated(model, {node.op_type for node in nodes})
+    graph, evaluator = evaluated(model, {node.op_type for node in nodes}, opens=False)
     for inside in (graph, *graph.subgraphs()):
         _write_constants(inside, evaluator)
         _write_sizes(inside, evaluator)
@@ -47,22 +52,44 @@ def rebuilt(graph: ir.Graph, model: ir.Model) -> ir.Model:
 
 def _write_constants(graph: ir.Graph, evaluator: Evaluator) -> None:
     """Weights for all values that are known, where nodes are left that read them."""
-    for node in list(graph):
+    for value, array in list(_constants(graph, evaluator)):
+        weight = ir.Value(
+            name=f"{value.name}_known",
+            type=ir.TensorType(contents.onnx_dtype(array.dtype)),
+            shape=ir.Shape(array.shape),
+            const_value=ir.tensor(array, name=f"{value.name}_known"),
+        )
+        graph.register_initializer(weight)
+        value.replace_all_uses_with(weight)
+
+
+def _constants(graph: ir.Graph, evaluator: Evaluator) -> Iterator[tuple[ir.Value, Array]]:
+    """Values that are worth a weight, and what they hold."""
+    for node in graph:
         for value in node.outputs:
             fact = evaluator.facts.get(value)
             if fact is None or fact.constant is None or value.is_graph_output() or not value.uses():
                 continue
-            if fact.constant.dtype.kind in "UO" or fact.dtype is None:
+            if fact.dtype is None or fact.constant.dtype.kind in "UO" or _is_rounded(node, fact, evaluator):
                 continue
             array = fact.constant.astype(declared_dtype(value) or fact.dtype, copy=False)
-            weight = ir.Value(
-                name=f"{value.name}_known",
-                type=ir.TensorType(contents.onnx_dtype(array.dtype)),
-                shape=ir.Shape(array.shape),
-                const_value=ir.tensor(array, name=f"{value.name}_known"),
-            )
-            graph.register_initializer(weight)
-            value.replace_all_uses_with(weight)
+            if node.op_type == "Constant" or array.nbytes <= _room(node, evaluator):
+                yield value, array
+
+
+def _is_rounded(node: ir.Node, made: Fact, evaluator: Evaluator) -> bool:
+    """Whether arithmetic on floats made it."""
+    given = (evaluator.facts[x].dtype for x in node.inputs if x is not None)
+    return is_float(made.dtype) and node.op_type not in contents.MOVES and any(map(is_float, given))
+
+
+def _room(node: ir.Node, evaluator: Evaluator) -> int:
+    """Bytes of what a node is given, or of a node itself."""
+    given = (evaluator.facts[x].constant for x in node.inputs if x is not None)
+    return max(_NODE, sum(array.nbytes for array in given if array is not None))
+
+
+_NODE = 1024
 
 
 def _write_sizes(graph: ir.Graph, evaluator: Evaluator) -> None:
