@@ -102,6 +102,17 @@ def nodes(graph: onnx.GraphProto) -> Any:
                 yield from nodes(attribute.g)
 
 
+def tensors(graph: onnx.GraphProto) -> Any:
+    """What a graph holds: initializers, and constants among its nodes, those of the graphs inside it too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("g"):
+                yield from tensors(attribute.g)
+
+
 def alike(source: Path, made: Path) -> bool | None:
     """Whether both give the same bits in float64, on one sample; None where the evaluator does not take one of them."""
     from netferry.converters.onnx import double
@@ -179,7 +190,7 @@ def imported(tool: str, source: Path) -> Figures:
     weights = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     held = sum(
         int(np.prod(tensor.dims))
-        for tensor in onnx.load(source).graph.initializer
+        for tensor in tensors(onnx.load(source).graph)
         if tensor.data_type == onnx.TensorProto.FLOAT and tensor.dims
     )
     return {
