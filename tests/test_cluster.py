@@ -65,6 +65,7 @@ def kill_one_worker(parts: Path, killed: list[int]) -> None:
             return
 
 
+@pytest.mark.slow
 def test_two_workers_one_of_them_killed_give_what_one_process_gives(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -61,7 +61,10 @@ def test_tensorflow_says_how_it_was_loaded() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="torch's build for CPUs has no triton")
-@pytest.mark.parametrize("order", ["import netferry, tensorflow", "import keras\nimport netferry"])
+@pytest.mark.parametrize(
+    "order",
+    ["import netferry, tensorflow", pytest.param("import keras\nimport netferry", marks=pytest.mark.slow)],
+)
 def test_torch_learns_and_exports_behind_tensorflow(order: str) -> None:
     export = "torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))\nprint('done')"
     assert said(f"{order}\n{OPTIMISER}") == "False"

@@ -312,7 +312,7 @@ def in_training_mode(framework: str, model: Any, x: np.ndarray) -> np.ndarray:
 
 
 @every_framework
-@pytest.mark.parametrize("name", ["logistic", "cnn-bn", "bilstm"])
+@pytest.mark.parametrize("name", ["logistic", "cnn-bn", pytest.param("bilstm", marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_losses(name: str, framework: str) -> None:
     spec = replace(CATALOG[name], epochs=1)
     once, again = train(spec, framework), train(spec, framework)
