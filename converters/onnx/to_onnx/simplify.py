@@ -21,6 +21,9 @@ from netferry.converters.onnx.part import drop_unread
 from netferry.converters.onnx.to_onnx.opset import to_opset
 from netferry.converters.signature import Array
 
+_NODE = 1024
+"""Bytes of a weight that may stand in the place of any node."""
+
 
 def simplified(model: ir.Model) -> tuple[ir.Model, int]:
     """The model at its own opset, and how many nodes it has less."""
@@ -64,16 +67,23 @@ def _write_constants(graph: ir.Graph, evaluator: Evaluator) -> None:
 
 
 def _constants(graph: ir.Graph, evaluator: Evaluator) -> Iterator[tuple[ir.Value, Array]]:
-    """Values that are worth a weight, and what they hold."""
+    """Values that are worth a weight, and what they hold: one that takes no more room than the nodes in its place."""
+    room = {
+        x: fact.constant.nbytes
+        for x in graph.initializers.values()
+        if (fact := evaluator.facts.get(x)) and fact.constant is not None
+    }
     for node in graph:
+        given = max(_NODE, sum(room.get(x, 0) for x in node.inputs if x is not None))
         for value in node.outputs:
-            fact = evaluator.facts.get(value)
+            fact, room[value] = evaluator.facts.get(value), given
             if fact is None or fact.constant is None or value.is_graph_output() or not value.uses():
                 continue
             if fact.dtype is None or fact.constant.dtype.kind in "UO" or _is_rounded(node, fact, evaluator):
                 continue
             array = fact.constant.astype(declared_dtype(value) or fact.dtype, copy=False)
-            if node.op_type == "Constant" or array.nbytes <= _room(node, evaluator):
+            if node.op_type == "Constant" or array.nbytes <= given:
+                room[value] = array.nbytes
                 yield value, array
 
 
@@ -81,15 +91,6 @@ def _is_rounded(node: ir.Node, made: Fact, evaluator: Evaluator) -> bool:
     """Whether arithmetic on floats made it."""
     given = (evaluator.facts[x].dtype for x in node.inputs if x is not None)
     return is_float(made.dtype) and node.op_type not in contents.MOVES and any(map(is_float, given))
-
-
-def _room(node: ir.Node, evaluator: Evaluator) -> int:
-    """Bytes of what a node is given, or of a node itself."""
-    given = (evaluator.facts[x].constant for x in node.inputs if x is not None)
-    return max(_NODE, sum(array.nbytes for array in given if array is not None))
-
-
-_NODE = 1024
 
 
 def _write_sizes(graph: ir.Graph, evaluator: Evaluator) -> None:
