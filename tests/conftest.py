@@ -36,7 +36,7 @@ def _generators(module: str) -> list[np.random.Generator]:
     beside = Path(__file__).parent
     names = [
         name
-        for name, one in sys.modules.items()
+        for name, one in list(sys.modules.items())
         if Path(getattr(one, "__file__", None) or "/").parent == beside
     ]
     held = [name for name in sorted(names) if name == module or not name.startswith("test_")]
