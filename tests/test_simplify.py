@@ -15,6 +15,19 @@ node = helper.make_node
 RNG = np.random.default_rng(8)
 
 
+def built(nodes: list[onnx.NodeProto], dims: list[Any], weights: dict[str, Any]) -> onnx.ModelProto:
+    """From ``x`` of these sizes to ``y``, at opset 15."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 15), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
 def model() -> onnx.ModelProto:
     """A Reshape by sizes that are computed, a branch that a constant decides, a chain of constants, dead nodes."""
     branches = {
@@ -46,14 +59,7 @@ def model() -> onnx.ModelProto:
         "zero": np.array([0]),
         "minus": np.array([-1]),
     }
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    return built(nodes, ["n", 4], weights)
 
 
 def run(proto: onnx.ModelProto, x: Any) -> Any:
@@ -104,14 +110,7 @@ def test_neither_rounded_floats_nor_large_fillings_become_weights() -> None:
         node("Add", ["b", "filled"], ["y"]),
     ]
     weights = {"w": np.zeros((4, 3), np.float32), "wide": np.array([32768, 2]), "one": np.array(1)}
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    made = built(nodes, ["n", 2], weights)
     done = netferry.convert(made, "onnx", simplify=True, verify=False).model
     assert [one.op_type for one in done.graph.node] == ["Sin", "ConstantOfShape", "Add", "Mul", "Add"]
     x = RNG.standard_normal((1, 2)).astype(np.float32)
@@ -131,16 +130,34 @@ def test_operators_of_onnxruntime_stay() -> None:
         "bias": RNG.standard_normal(3).astype(np.float32),
         "one": np.array([1]),
     }
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", 15), helper.make_opsetid("com.microsoft", 1)]
-    made = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    made = built(nodes, [4, 3], weights)
     done = netferry.convert(made, "onnx", simplify=True, verify=False).model
     assert [one.op_type for one in done.graph.node] == ["BiasGelu", "Reshape"]
     x = RNG.standard_normal((4, 3)).astype(np.float32)
     np.testing.assert_array_equal(run(done, x), run(made, x))
+
+
+def test_a_branch_reads_what_is_known_outside_of_it() -> None:
+    """A mask of sizes becomes a weight; what a branch computes with it stays there."""
+    branches = {
+        name: helper.make_graph(
+            [node("Sin", ["mask"], ["m"]), node(operator, ["x", "m"], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name, operator in (("then_branch", "Add"), ("else_branch", "Sub"))
+    }
+    nodes = [
+        node("Shape", ["w"], ["s"]),
+        node("Cast", ["s"], ["mask"], to=TensorProto.FLOAT),
+        node("ReduceSum", ["x"], ["total"], keepdims=0),
+        node("Greater", ["total", "zero"], ["up"]),
+        node("If", ["up"], ["y"], **branches),
+    ]
+    made = built(nodes, ["n", 2], {"w": np.zeros((4, 3), np.float32), "zero": np.float32(0)})
+    done = netferry.convert(made, "onnx", simplify=True, verify=False).model
+    assert [one.op_type for one in done.graph.node] == ["ReduceSum", "Greater", "If"]
+    for sign in (1, -1):
+        x = sign * np.abs(RNG.standard_normal((3, 2))).astype(np.float32)
+        np.testing.assert_array_equal(run(done, x), run(made, x))

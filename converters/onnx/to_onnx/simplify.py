@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -29,8 +29,9 @@ def simplified(model: ir.Model) -> tuple[ir.Model, int]:
     """The model at its own opset, and how many nodes it has less."""
     nodes = list(model.graph.all_nodes())
     graph, evaluator = evaluated(model, {node.op_type for node in nodes}, opens=False)
-    for inside in (graph, *graph.subgraphs()):
-        _write_constants(inside, evaluator)
+    graphs = (graph, *graph.subgraphs())
+    _write_constants(graphs, evaluator)
+    for inside in graphs:
         _write_sizes(inside, evaluator)
         _pass_on(inside)
     drop_unread(graph)
@@ -53,9 +54,9 @@ def rebuilt(graph: ir.Graph, model: ir.Model) -> ir.Model:
     return made if own is None else to_opset(made, own)
 
 
-def _write_constants(graph: ir.Graph, evaluator: Evaluator) -> None:
+def _write_constants(graphs: Sequence[ir.Graph], evaluator: Evaluator) -> None:
     """Weights for all values that are known, where nodes are left that read them."""
-    for value, array in list(_constants(graph, evaluator)):
+    for graph, value, array in list(_constants(graphs, evaluator)):
         weight = ir.Value(
             name=f"{value.name}_known",
             type=ir.TensorType(contents.onnx_dtype(array.dtype)),
@@ -66,30 +67,35 @@ def _write_constants(graph: ir.Graph, evaluator: Evaluator) -> None:
         value.replace_all_uses_with(weight)
 
 
-def _constants(graph: ir.Graph, evaluator: Evaluator) -> Iterator[tuple[ir.Value, Array]]:
+def _constants(
+    graphs: Sequence[ir.Graph], evaluator: Evaluator
+) -> Iterator[tuple[ir.Graph, ir.Value, Array]]:
     """Values that are worth a weight, and what they hold: one that takes no more room than the nodes in its place."""
+    facts = evaluator.facts
     room = {
         x: fact.constant.nbytes
+        for graph in graphs
         for x in graph.initializers.values()
-        if (fact := evaluator.facts.get(x)) and fact.constant is not None
+        if (fact := facts.get(x)) and fact.constant is not None
     }
-    for node in graph:
-        given = max(_NODE, sum(room.get(x, 0) for x in node.inputs if x is not None))
-        for value in node.outputs:
-            fact, room[value] = evaluator.facts.get(value), given
-            if fact is None or fact.constant is None or value.is_graph_output() or not value.uses():
-                continue
-            if fact.dtype is None or fact.constant.dtype.kind in "UO" or _is_rounded(node, fact, evaluator):
-                continue
-            array = fact.constant.astype(declared_dtype(value) or fact.dtype, copy=False)
-            if node.op_type == "Constant" or array.nbytes <= given:
-                room[value] = array.nbytes
-                yield value, array
+    for graph in graphs:
+        for node in graph:
+            given = max(_NODE, sum(room.get(x, 0) for x in node.inputs if x is not None))
+            for value in node.outputs:
+                fact, room[value] = facts.get(value), given
+                if fact is None or fact.constant is None or value.is_graph_output() or not value.uses():
+                    continue
+                if fact.dtype is None or fact.constant.dtype.kind in "UO" or _is_rounded(node, fact, facts):
+                    continue
+                array = fact.constant.astype(declared_dtype(value) or fact.dtype, copy=False)
+                if node.op_type == "Constant" or array.nbytes <= given:
+                    room[value] = array.nbytes
+                    yield graph, value, array
 
 
-def _is_rounded(node: ir.Node, made: Fact, evaluator: Evaluator) -> bool:
+def _is_rounded(node: ir.Node, made: Fact, facts: Mapping[ir.Value, Fact]) -> bool:
     """Whether arithmetic on floats made it."""
-    given = (evaluator.facts[x].dtype for x in node.inputs if x is not None)
+    given = (facts[x].dtype for x in node.inputs if x is not None)
     return is_float(made.dtype) and node.op_type not in contents.MOVES and any(map(is_float, given))
 
 
