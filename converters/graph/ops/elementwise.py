@@ -23,7 +23,7 @@ WORDS: Mapping[str, str] = {
     "Add": "add", "Sub": "subtract", "Mul": "multiply", "And": "logical_and", "Or": "logical_or",
     "Xor": "logical_xor", "BitwiseAnd": "bitwise_and", "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor",
     "Equal": "equal", "Greater": "greater", "GreaterOrEqual": "greater_equal", "Less": "less",
-    "LessOrEqual": "less_equal", "Where": "where", "Det": "det", "NonZero": "nonzero",
+    "LessOrEqual": "less_equal", "Where": "where", "NonZero": "nonzero",
 }  # fmt: skip
 """Operators that are one function of the namespace: the same operands in the same order, no attributes."""
 
@@ -33,6 +33,16 @@ FOLDS: Mapping[str, str] = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
 
 def _word(word: str) -> Row:
     return lambda xp, *xs: getattr(xp, word)(*xs)
+
+
+def _of_matrices(word: str) -> Row:
+    """Through float32 where floats are shorter: no framework decomposes matrices of those."""
+
+    def row(xp: Any, x: Symbol) -> Any:
+        wide = as_dtype(xp, x, np.dtype(np.float32)) if x.dtype.itemsize < 4 else x
+        return as_dtype(xp, getattr(xp, word)(wide), x.dtype)
+
+    return row
 
 
 def _fold(word: str) -> Row:
@@ -52,9 +62,10 @@ def _folded(word: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
 
 for _operator, _name in WORDS.items():
     OPS.row(_operator)(_word(_name))
+for _operator, _name in {"Det": "det", "Inverse": "inv"}.items():  # Inverse is of our own: ONNX has none
+    OPS.row(_operator)(_of_matrices(_name))
 for _operator, _name in FOLDS.items():
     OPS.row(_operator)(_fold(_name))
-OPS.row("Inverse")(_word("inv"))  # of our own: ONNX has none
 
 
 # ---- arithmetic ---------------------------------------------------------------------------------------

@@ -346,16 +346,10 @@ class MxnetNamespace(Shapes):
         )
 
     def det(self, x: Symbol) -> Symbol:
-        return self._of_matrices("_linalg_det", x, x.shape[:-2])
+        return self.apply("_linalg_det", x, dims=x.shape[:-2])
 
     def inv(self, x: Symbol) -> Symbol:
-        return self._of_matrices("_linalg_inverse", x, x.shape)
-
-    def _of_matrices(self, operator: str, x: Symbol, dims: Any) -> Symbol:
-        """MXNet's linear algebra knows no half floats."""
-        if x.dtype == np.float16:
-            return self.astype(self._of_matrices(operator, self.astype(x, FLOAT32), dims), x.dtype)
-        return self.apply(operator, x, dims=dims)
+        return self.apply("_linalg_inverse", x, dims=x.shape)
 
     def dft(self, x: Symbol, axis: int, length: Any, inverse: bool, onesided: bool) -> Symbol:
         """By the matrix of what the transform makes of each unit vector: MXNet's own runs on GPUs alone."""

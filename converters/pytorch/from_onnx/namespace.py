@@ -129,12 +129,10 @@ class TorchNamespace(IndexingNamespace):
         return self.astype(made, xs[0].dtype)
 
     def det(self, x: Symbol) -> Symbol:
-        wide = self.astype(x, FLOAT32) if x.dtype.itemsize < 4 else x
-        return self.astype(self.call("torch.linalg.det", wide), x.dtype)
+        return self.call("torch.linalg.det", x)
 
     def inv(self, x: Symbol) -> Symbol:
-        wide = self.astype(x, FLOAT32) if x.dtype.itemsize < 4 else x
-        return self.astype(self.call("torch.linalg.inv", wide), x.dtype)
+        return self.call("torch.linalg.inv", x)
 
     def dft(self, x: Symbol, axis: int, length: Any, inverse: bool, onesided: bool) -> Symbol:
         """Half types through float32; one half of the spectrum is ``rfft``'s, or cut off a whole one."""

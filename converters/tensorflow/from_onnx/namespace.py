@@ -308,16 +308,10 @@ class TensorflowNamespace(ElementwiseNamespace):
         return self.write_call("einsum", equation, *xs)
 
     def det(self, x: Symbol) -> Tensor:
-        return self._of_matrices("det", x)
+        return self.write_call("det", x)
 
     def inv(self, x: Symbol) -> Tensor:
-        return self._of_matrices("inv", x)
-
-    def _of_matrices(self, name: str, x: Symbol) -> Tensor:
-        """TensorFlow's linear algebra knows no half floats."""
-        if x.dtype.itemsize < 4:
-            return self.astype(self._of_matrices(name, self.astype(x, np.dtype("float32"))), x.dtype)
-        return self.write_call(name, x)
+        return self.write_call("inv", x)
 
 
 _NUMPY_MODES: Mapping[str, Any] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
