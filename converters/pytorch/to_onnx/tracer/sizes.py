@@ -322,10 +322,9 @@ class Sizes(PlainShapeEnv):
 
     def _is_of_no_account(self, equality: Any) -> bool:
         """Whether what a kernel found equal can be no need and leaves no single size, as strides: told before it is written out."""
-        single = len(self._axes(equality)) == 1
-        return not is_a_need(equality) and not (
-            single and not several(taken_apart(equality), self._at(equality))
-        )
+        if is_a_need(equality):
+            return False
+        return len(self._axes(equality)) != 1 or several(taken_apart(equality), self._at(equality))
 
     def _whole(self, expression: Any) -> Any:
         """Over the names of the free axes, without symbols of sizes' own."""

@@ -15,10 +15,8 @@ from netferry.converters.pytorch.to_onnx.tracer.names import everywhere
 from netferry.converters.pytorch.to_onnx.tracer.shape_rules.views import lies_in_order, strides_in_order
 
 
-def _convolved(
-    input: Tensor, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> Tensor | None:
-    """(batch, channels, ...) convolved with ``weight``; None where PyTorch has something to decide, or to refuse."""
+def _convolved(input: Tensor, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
+    """(batch, channels, ...) convolved with ``weight``; NotImplemented where PyTorch has something to decide, or to refuse."""
     rank = weight.dim() - 2
     strides, pads, dilations = (_for_each(given, rank) for given in (stride, padding, dilation))
     if (
@@ -30,7 +28,7 @@ def _convolved(
         or input.shape[1] != weight.shape[1] * groups
         or input.dtype != weight.dtype
     ):
-        return None
+        return NotImplemented
     sizes = [
         (size + 2 * pad - wide * (kernel - 1) - 1) // step + 1
         for size, kernel, step, pad, wide in zip(
@@ -38,7 +36,7 @@ def _convolved(
         )
     ]
     if any(isinstance(size, int) and size < 1 for size in sizes):
-        return None
+        return NotImplemented
     made = (input.shape[0], weight.shape[0], *sizes)
     if rank == 1 or lies_in_order(input) or not lies_in_order(input, (0, *range(2, rank + 2), 1)):
         return input.new_empty(made)
@@ -56,8 +54,7 @@ def _for_each(given: Any, rank: int) -> Sequence[int] | None:
 def _layer(m: Any, input: Tensor) -> Any:
     if m.padding_mode != "zeros":
         return NotImplemented
-    found = _convolved(input, m.weight, m.stride, m.padding, m.dilation, m.groups)
-    return NotImplemented if found is None else found
+    return _convolved(input, m.weight, m.stride, m.padding, m.dilation, m.groups)
 
 
 def _function(
@@ -71,7 +68,9 @@ def _function(
     groups: Any = 1,
 ) -> Any:
     found = _convolved(input, weight, stride, padding, dilation, groups)
-    return function(input, weight, bias, stride, padding, dilation, groups) if found is None else found
+    if found is NotImplemented:
+        return function(input, weight, bias, stride, padding, dilation, groups)
+    return found
 
 
 CONVOLUTIONS: dict[Any, Callable[..., Any]] = {
