@@ -114,13 +114,12 @@ def test_answers_that_come_with_a_catalogue_are_not_believed_with_force_either(p
     """Copied with their ledger, as an archive brings them: the digests are true, the files are others."""
     kept(pairs)
     home = pairs.parent / "models.toml.results"
-    copied = {file.name: file.read_bytes() for file in home.iterdir()}
-    for name in copied:
-        (home / name).unlink()
-    for name, content in copied.items():
-        (home / f"{name}.new").write_bytes(content)
-    for name in copied:
-        (home / f"{name}.new").rename(home / name)
+    before = pairs.parent / "before"
+    before.mkdir()
+    for file in list(home.iterdir()):
+        file.rename(before / file.name)  # it stays, so that no copy gets its inode
+    for file in before.iterdir():
+        (home / file.name).write_bytes(file.read_bytes())
     with pytest.raises(WriteError, match="--force"):
         kept(pairs)
     found = catalogue.verify_all(pairs, factories=True, force=True).pairs
